@@ -1,0 +1,90 @@
+//! The edge's configuration, read by the host from wherever its platform keeps variables and secrets.
+
+use std::fmt;
+
+/// Settings of an edge. Names in [`Config::from_lookup`].
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// This region's name, as in the origin's configuration.
+    pub region: String,
+    /// Base URL of the region's origin, without a trailing slash.
+    pub origin_url: String,
+    /// `redis://` or `rediss://` URL of the region's Redis.
+    pub redis_url: String,
+    /// Keys to sign forwarded requests with: the first signs.
+    pub signing_keys: Vec<(String, Vec<u8>)>,
+    /// Origins (scheme, host, port) whose pages may call the API from a browser; `*` for any.
+    pub cors_origins: Vec<String>,
+    /// Milliseconds that a trip to Redis may take.
+    pub redis_deadline_ms: u32,
+    /// Milliseconds until the origin's answer must begin.
+    pub origin_deadline_ms: u32,
+    /// Connections to Redis per region, on hosts that spread over several (Durable Objects).
+    pub redis_objects: u32,
+}
+
+/// A variable is missing or malformed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ConfigError {
+    pub variable: &'static str,
+    pub reason: String,
+}
+
+impl fmt::Display for ConfigError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}: {}", self.variable, self.reason)
+    }
+}
+
+impl std::error::Error for ConfigError {}
+
+impl Config {
+    /// Reads every setting by its variable's name in lower case (`region`, `origin_url`, `redis_url`, `signing_keys` as
+    /// `id:base64,…`, `cors_origins` comma-separated, `redis_deadline_ms`, `origin_deadline_ms`, `redis_objects`);
+    /// an absent or empty value takes the default where there is one. Hosts that name variables otherwise (upper case
+    /// with the prefix `OPTIMIST_`) map the name.
+    pub fn from_lookup(lookup: impl Fn(&'static str) -> Option<String>) -> Result<Config, ConfigError> {
+        let get = |name: &'static str| lookup(name).map(|v| v.trim().to_owned()).filter(|v| !v.is_empty());
+        let required = |name: &'static str| {
+            get(name).ok_or(ConfigError { variable: name, reason: "is required".to_owned() })
+        };
+        let number = |name: &'static str, default: u32| match get(name) {
+            None => Ok(default),
+            Some(text) => text
+                .parse()
+                .ok()
+                .filter(|n| *n > 0)
+                .ok_or(ConfigError { variable: name, reason: format!("{text:?} is not a positive number") }),
+        };
+        let signing_keys = parse_signing_keys(&required("signing_keys")?)?;
+        Ok(Config {
+            region: required("region")?,
+            origin_url: required("origin_url")?.trim_end_matches('/').to_owned(),
+            redis_url: required("redis_url")?,
+            signing_keys,
+            cors_origins: get("cors_origins")
+                .map(|list| list.split(',').map(|o| o.trim().to_owned()).filter(|o| !o.is_empty()).collect())
+                .unwrap_or_default(),
+            redis_deadline_ms: number("redis_deadline_ms", 100)?,
+            origin_deadline_ms: number("origin_deadline_ms", 10_000)?,
+            redis_objects: number("redis_objects", 16)?,
+        })
+    }
+}
+
+fn parse_signing_keys(text: &str) -> Result<Vec<(String, Vec<u8>)>, ConfigError> {
+    use base64::Engine as _;
+    let error = |reason: &str| ConfigError { variable: "signing_keys", reason: reason.to_owned() };
+    let mut keys = Vec::new();
+    for part in text.split(',') {
+        let (id, key) = part.trim().split_once(':').ok_or_else(|| error("wants id:base64,…"))?;
+        let key = base64::engine::general_purpose::STANDARD
+            .decode(key)
+            .map_err(|_| error("holds a key that is not base64"))?;
+        if key.len() < 32 {
+            return Err(error("holds a key shorter than 32 bytes"));
+        }
+        keys.push((id.to_owned(), key));
+    }
+    Ok(keys)
+}

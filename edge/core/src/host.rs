@@ -1,0 +1,137 @@
+//! What a Wasm host must offer to the pipeline, and what the pipeline hands back to it.
+//!
+//! A host does I/O and nothing else: it builds a [`crate::Edge`] once per instance, passes each request through
+//! [`crate::Edge::handle`], and does what the [`Decision`] says. It holds no policy: no path, key, limit or header name
+//! of Optimist's appears in a host.
+
+use std::net::IpAddr;
+
+/// One Redis command: its name and arguments, unencoded.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Command(pub Vec<Vec<u8>>);
+
+/// A scalar of a Redis reply.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Value {
+    Nil,
+    Int(i64),
+    /// A bulk or a simple string.
+    Bytes(Vec<u8>),
+}
+
+/// The reply to one command: a flat list (a scalar is a list of one), or the error text that Redis answered.
+///
+/// Flat, because Spin's Redis interface flattens nested arrays; every command the pipeline sends is answered by a
+/// scalar or by a flat list.
+pub type Reply = Result<Vec<Value>, String>;
+
+/// Redis could not be asked: refused, cut off, overloaded or later than the deadline. Why is for the log only.
+#[derive(Clone, Debug)]
+pub struct RedisUnavailable(pub String);
+
+/// The host's I/O, clock and randomness.
+#[allow(async_fn_in_trait)] // Wasm hosts are single-threaded: the futures are deliberately not `Send`.
+pub trait Host {
+    /// Sends `commands` together, in one write, and returns their replies in order.
+    ///
+    /// `spread` chooses among a host's connections: equal values should go to the same one. The host gives up after
+    /// `deadline_ms` with an error, and must then not use a connection on which late replies may arrive.
+    async fn redis(
+        &self,
+        spread: &str,
+        commands: &[Command],
+        deadline_ms: u32,
+    ) -> Result<Vec<Reply>, RedisUnavailable>;
+
+    /// Sends `commands` once the response is on its way. Errors are dropped: only hints travel this way.
+    fn redis_after_response(&self, spread: &str, commands: Vec<Command>);
+
+    /// Milliseconds since the Unix epoch.
+    fn now_ms(&self) -> u64;
+
+    /// Fills `bytes` from a cryptographically secure source.
+    fn random(&self, bytes: &mut [u8]);
+
+    /// One line for the operator.
+    fn log(&self, line: &str);
+}
+
+/// A request as the pipeline sees it, without its body.
+pub trait Request {
+    fn method(&self) -> &str;
+    /// Path and query as sent: origin-form, starting with `/`.
+    fn target(&self) -> &str;
+    /// The first value of a header, `name` in lower case. `None` also for a value that is not visible ASCII.
+    fn header(&self, name: &str) -> Option<String>;
+    /// The client's address as the platform vouches for it, never from a header that a client can set.
+    fn client_address(&self) -> Option<IpAddr>;
+}
+
+/// An answer that the edge gives by itself.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Response {
+    pub status: u16,
+    pub headers: Vec<(&'static str, String)>,
+    pub body: Vec<u8>,
+}
+
+/// What to do with a request.
+pub enum Decision {
+    Respond(Response),
+    Forward(Box<Forward>),
+}
+
+/// Send the native request on to the origin's base URL, body and upgrade untouched.
+pub struct Forward {
+    /// Headers to set on the request, after dropping every client header for which [`is_internal_header`] holds.
+    pub set: Vec<(&'static str, String)>,
+    /// Bytes of body to let through. When the body turns out longer, the host stops and reports
+    /// [`Outcome::BodyTooLarge`]. (A longer `content-length` never gets this far.)
+    pub body_limit: usize,
+    /// Milliseconds until the response's head must be there.
+    pub deadline_ms: u32,
+    /// Whether to try once more when the first attempt surely never reached the origin (connection refused).
+    pub retry: bool,
+    /// To be finished with the outcome before the response goes out.
+    pub pending: crate::Pending,
+}
+
+/// How a forwarded request ended.
+pub enum Outcome {
+    /// The origin answered with this status and these headers (read, to decide what to add).
+    Answered { status: u16 },
+    /// The request surely never reached the origin.
+    Unreached,
+    /// It may have reached the origin, but no answer came: deadline, reset.
+    Lost,
+    BodyTooLarge,
+}
+
+/// What [`crate::Pending::finish`] says of the response.
+pub enum Finish {
+    /// Pass the origin's response on; for each pair, replace the header, or with `append` add to it.
+    Pass { headers: Vec<HeaderChange> },
+    /// Discard whatever the origin said, and answer this.
+    Replace(Response),
+}
+
+pub struct HeaderChange {
+    pub name: &'static str,
+    pub value: String,
+    /// Add a further line instead of replacing what the origin sent.
+    pub append: bool,
+}
+
+/// Whether a header belongs to the edge and the origin alone, or names a client address: such headers never pass from a
+/// client, on any host.
+pub fn is_internal_header(name: &str) -> bool {
+    let name = name.as_bytes();
+    let starts = |prefix: &str| name.len() >= prefix.len() && name[..prefix.len()].eq_ignore_ascii_case(prefix.as_bytes());
+    starts("optimist-")
+        || starts("x-forwarded-")
+        || starts("x-real-ip")
+        || starts("signature")
+        || starts("forwarded")
+        || starts("cf-")
+        || starts("spin-")
+}

@@ -1,0 +1,244 @@
+//! The format of everything that Redis holds as a copy of Postgres.
+//!
+//! A header of fixed width, so that scripts can compare parts of it, then a body by kind:
+//!
+//! | bytes | what |
+//! |-|-|
+//! | 0 | wire version: 1. Any other is a miss |
+//! | 1..17 | epoch that was vouched when the lease was given, 16 hex digits |
+//! | 17..31 | fresh until, Unix milliseconds, 14 decimal digits |
+//! | 31..45 | read from Postgres at, likewise |
+//! | 45..61 | oldest transaction that the read may not have seen (`pg_snapshot_xmin`), 16 hex digits |
+//! | 61 | kind: `o` one object, `l` list, `t` plain text, `s` session |
+//!
+//! Then, all lengths big-endian: an object is `u16` + row version, and JSON; a list is `u16` + version, one byte whether
+//! there is more after the last item, and per item `u16` + cursor, `u32` + JSON; plain text is itself; a session is
+//! [`SESSION_BODY`] bytes, see [`crate::session`].
+
+use std::fmt::Write as _;
+
+pub const WIRE_VERSION: u8 = 1;
+pub const HEADER: usize = 62;
+/// Bytes of a session's body: the hash of its secret (64 hex digits), when it was last written back to Postgres, and when
+/// it ends whatever happens (each Unix milliseconds in 14 decimal digits).
+pub const SESSION_BODY: usize = 64 + 14 + 14;
+
+/// A transaction's horizon and the moment of a read, as they stand in the header.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Stamp {
+    pub epoch: u64,
+    pub fresh_until_ms: u64,
+    pub read_at_ms: u64,
+    /// `pg_snapshot_xmin` of the snapshot that the value was read with.
+    pub seen_xmin: u64,
+}
+
+/// A decoded value, borrowing from the bytes that Redis returned.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Envelope<'a> {
+    pub stamp: Stamp,
+    pub body: Body<'a>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Body<'a> {
+    Object { version: &'a str, json: &'a [u8] },
+    List { version: &'a str, items: Vec<Item<'a>>, more: bool },
+    Text(&'a str),
+    Session(&'a str),
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Item<'a> {
+    /// Where a page that starts after this item continues.
+    pub cursor: &'a str,
+    pub json: &'a [u8],
+}
+
+/// The most items of a list that are cached: one first page.
+pub const LIST_LIMIT: usize = 100;
+/// Items in an answer that does not say `limit`.
+pub const DEFAULT_LIMIT: usize = 20;
+
+impl Envelope<'_> {
+    pub fn encode(&self) -> Vec<u8> {
+        let Stamp { epoch, fresh_until_ms, read_at_ms, seen_xmin } = self.stamp;
+        let mut header = String::with_capacity(HEADER);
+        let kind = match self.body {
+            Body::Object { .. } => 'o',
+            Body::List { .. } => 'l',
+            Body::Text(_) => 't',
+            Body::Session(_) => 's',
+        };
+        // Writing to a String cannot fail.
+        let _ = write!(header, "{epoch:016x}{fresh_until_ms:014}{read_at_ms:014}{seen_xmin:016x}{kind}");
+        let mut bytes = Vec::with_capacity(1024);
+        bytes.push(WIRE_VERSION);
+        bytes.extend_from_slice(header.as_bytes());
+        match &self.body {
+            Body::Object { version, json } => {
+                put_short(&mut bytes, version);
+                bytes.extend_from_slice(json);
+            }
+            Body::List { version, items, more } => {
+                put_short(&mut bytes, version);
+                bytes.push(u8::from(*more));
+                for item in items {
+                    put_short(&mut bytes, item.cursor);
+                    bytes.extend_from_slice(&(item.json.len() as u32).to_be_bytes());
+                    bytes.extend_from_slice(item.json);
+                }
+            }
+            Body::Text(text) | Body::Session(text) => bytes.extend_from_slice(text.as_bytes()),
+        }
+        bytes
+    }
+}
+
+impl<'a> Envelope<'a> {
+    /// `None` for what another release wrote, or anything malformed: a miss.
+    pub fn decode(bytes: &'a [u8]) -> Option<Envelope<'a>> {
+        let (header, body) = bytes.split_at_checked(HEADER)?;
+        if header[0] != WIRE_VERSION {
+            return None;
+        }
+        let text = std::str::from_utf8(&header[1..]).ok()?;
+        let stamp = Stamp {
+            epoch: u64::from_str_radix(text.get(0..16)?, 16).ok()?,
+            fresh_until_ms: text.get(16..30)?.parse().ok()?,
+            read_at_ms: text.get(30..44)?.parse().ok()?,
+            seen_xmin: u64::from_str_radix(text.get(44..60)?, 16).ok()?,
+        };
+        let mut rest = body;
+        let body = match header[HEADER - 1] {
+            b'o' => {
+                let version = take_short(&mut rest)?;
+                Body::Object { version, json: rest }
+            }
+            b'l' => {
+                let version = take_short(&mut rest)?;
+                let (more, mut rest) = rest.split_first()?;
+                let mut items = Vec::with_capacity(LIST_LIMIT);
+                while !rest.is_empty() {
+                    let cursor = take_short(&mut rest)?;
+                    let (length, after) = rest.split_first_chunk::<4>()?;
+                    let (json, after) = after.split_at_checked(u32::from_be_bytes(*length) as usize)?;
+                    items.push(Item { cursor, json });
+                    rest = after;
+                }
+                Body::List { version, items, more: *more == 1 }
+            }
+            b't' => Body::Text(std::str::from_utf8(rest).ok()?),
+            b's' => Body::Session(std::str::from_utf8(rest).ok()?),
+            _ => return None,
+        };
+        Some(Envelope { stamp, body })
+    }
+}
+
+fn put_short(bytes: &mut Vec<u8>, text: &str) {
+    bytes.extend_from_slice(&(text.len() as u16).to_be_bytes());
+    bytes.extend_from_slice(text.as_bytes());
+}
+
+fn take_short<'a>(rest: &mut &'a [u8]) -> Option<&'a str> {
+    let (length, after) = rest.split_first_chunk::<2>()?;
+    let (text, after) = after.split_at_checked(usize::from(u16::from_be_bytes(*length)))?;
+    *rest = after;
+    std::str::from_utf8(text).ok()
+}
+
+/// The JSON that a client gets for an object: the cached value with the overlays joined as last members.
+pub fn render_object(json: &[u8], overlays: &[(&str, serde_json::Value)]) -> Vec<u8> {
+    let mut rendered = Vec::with_capacity(json.len() + 32 * overlays.len());
+    let Some((b'}', members)) = json.split_last() else { return json.to_vec() };
+    rendered.extend_from_slice(members);
+    for (name, value) in overlays {
+        if rendered.last() != Some(&b'{') {
+            rendered.push(b',');
+        }
+        rendered.extend_from_slice(format!("\"{name}\":{value}").as_bytes());
+    }
+    rendered.push(b'}');
+    rendered
+}
+
+/// The JSON that a client gets for a list's first page: `{"items": […], "next": <cursor>|null}`.
+pub fn render_list(items: &[Item<'_>], more: bool, limit: usize) -> Vec<u8> {
+    let shown = &items[..items.len().min(limit)];
+    let mut rendered = Vec::with_capacity(32 + shown.iter().map(|item| item.json.len() + 1).sum::<usize>());
+    rendered.extend_from_slice(b"{\"items\":[");
+    for (index, item) in shown.iter().enumerate() {
+        if index > 0 {
+            rendered.push(b',');
+        }
+        rendered.extend_from_slice(item.json);
+    }
+    rendered.extend_from_slice(b"],\"next\":");
+    match shown.last() {
+        // Cursors are base64url: nothing in them needs escaping.
+        Some(last) if more || items.len() > shown.len() => {
+            rendered.extend_from_slice(format!("\"{}\"}}", last.cursor).as_bytes());
+        }
+        _ => rendered.extend_from_slice(b"null}"),
+    }
+    rendered
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const STAMP: Stamp =
+        Stamp { epoch: 7, fresh_until_ms: 1_800_000_000_000, read_at_ms: 1_799_999_000_000, seen_xmin: 4242 };
+
+    fn list() -> Body<'static> {
+        let items =
+            vec![Item { cursor: "b", json: br#"{"n":2}"# }, Item { cursor: "a", json: br#"{"n":1}"# }];
+        Body::List { version: "12", items, more: false }
+    }
+
+    #[test]
+    fn what_is_encoded_decodes() {
+        for body in
+            [list(), Body::Object { version: "3", json: b"{}" }, Body::Text("member"), Body::Session("x")]
+        {
+            let envelope = Envelope { stamp: STAMP, body };
+            assert_eq!(Envelope::decode(&envelope.encode()), Some(envelope));
+        }
+    }
+
+    #[test]
+    fn the_header_lies_where_scripts_look() {
+        let bytes = Envelope { stamp: STAMP, body: Body::Text("x") }.encode();
+        assert_eq!(&bytes[1..17], b"0000000000000007");
+        assert_eq!(&bytes[17..31], b"01800000000000");
+        assert_eq!(&bytes[45..61], b"0000000000001092");
+    }
+
+    #[test]
+    fn another_wire_version_or_a_torn_value_is_a_miss() {
+        let mut bytes = Envelope { stamp: STAMP, body: list() }.encode();
+        for end in 0..HEADER {
+            assert_eq!(Envelope::decode(&bytes[..end]), None);
+        }
+        assert_eq!(Envelope::decode(&bytes[..bytes.len() - 1]), None);
+        bytes[0] = 2;
+        assert_eq!(Envelope::decode(&bytes), None);
+    }
+
+    #[test]
+    fn a_limit_slices_a_list_and_names_the_next_page() {
+        let Body::List { items, .. } = list() else { unreachable!() };
+        assert_eq!(render_list(&items, false, 1), br#"{"items":[{"n":2}],"next":"b"}"#);
+        assert_eq!(render_list(&items, false, 2), br#"{"items":[{"n":2},{"n":1}],"next":null}"#);
+        assert_eq!(render_list(&items, true, 2), br#"{"items":[{"n":2},{"n":1}],"next":"a"}"#);
+        assert_eq!(render_list(&[], false, 2), br#"{"items":[],"next":null}"#);
+    }
+
+    #[test]
+    fn overlays_are_joined_as_last_members() {
+        assert_eq!(render_object(br#"{"id":1}"#, &[("role", "owner".into())]), br#"{"id":1,"role":"owner"}"#);
+        assert_eq!(render_object(b"{}", &[("role", serde_json::Value::Null)]), br#"{"role":null}"#);
+    }
+}

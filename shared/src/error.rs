@@ -1,0 +1,162 @@
+//! Errors as clients see them: `application/problem+json` (RFC 9457), with a stable code for programs.
+
+use serde::Serialize;
+
+pub const PROBLEM_JSON: &str = "application/problem+json";
+
+/// What went wrong. Its code is part of the API.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ErrorCode {
+    /// The request is malformed as such: JSON that does not parse, a bad cursor, a bad header.
+    BadRequest,
+    /// A field's value is not acceptable; `errors` names it.
+    Invalid,
+    /// No session, or none that is valid.
+    Unauthenticated,
+    /// E-mail or password is wrong.
+    BadCredentials,
+    Forbidden,
+    NotFound,
+    MethodNotAllowed,
+    /// What exists stands in the way: a taken e-mail, a member who joins again.
+    Conflict,
+    /// `If-Match` names another version than the current one.
+    VersionMismatch,
+    TooLarge,
+    /// The body is not JSON.
+    UnsupportedMediaType,
+    /// An `Idempotency-Key` was used before with another request.
+    KeyReused,
+    /// A limit is used up; `limit` names it.
+    RateLimited,
+    Internal,
+    /// The origin did not answer.
+    BadGateway,
+    /// A store is away; try again after `Retry-After`.
+    Unavailable,
+    /// The origin's answer took too long.
+    GatewayTimeout,
+}
+
+impl ErrorCode {
+    pub fn status(self) -> u16 {
+        match self {
+            ErrorCode::BadRequest => 400,
+            ErrorCode::Unauthenticated | ErrorCode::BadCredentials => 401,
+            ErrorCode::Forbidden => 403,
+            ErrorCode::NotFound => 404,
+            ErrorCode::MethodNotAllowed => 405,
+            ErrorCode::Conflict => 409,
+            ErrorCode::VersionMismatch => 412,
+            ErrorCode::TooLarge => 413,
+            ErrorCode::UnsupportedMediaType => 415,
+            ErrorCode::Invalid | ErrorCode::KeyReused => 422,
+            ErrorCode::RateLimited => 429,
+            ErrorCode::Internal => 500,
+            ErrorCode::BadGateway => 502,
+            ErrorCode::Unavailable => 503,
+            ErrorCode::GatewayTimeout => 504,
+        }
+    }
+
+    /// The stable name, in `code` and at the end of `type`.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            ErrorCode::BadRequest => "bad-request",
+            ErrorCode::Invalid => "invalid",
+            ErrorCode::Unauthenticated => "unauthenticated",
+            ErrorCode::BadCredentials => "bad-credentials",
+            ErrorCode::Forbidden => "forbidden",
+            ErrorCode::NotFound => "not-found",
+            ErrorCode::MethodNotAllowed => "method-not-allowed",
+            ErrorCode::Conflict => "conflict",
+            ErrorCode::VersionMismatch => "version-mismatch",
+            ErrorCode::TooLarge => "too-large",
+            ErrorCode::UnsupportedMediaType => "unsupported-media-type",
+            ErrorCode::KeyReused => "idempotency-key-reused",
+            ErrorCode::RateLimited => "rate-limited",
+            ErrorCode::Internal => "internal",
+            ErrorCode::BadGateway => "bad-gateway",
+            ErrorCode::Unavailable => "unavailable",
+            ErrorCode::GatewayTimeout => "gateway-timeout",
+        }
+    }
+
+    pub fn title(self) -> &'static str {
+        match self {
+            ErrorCode::BadRequest => "The request is malformed",
+            ErrorCode::Invalid => "A value is not acceptable",
+            ErrorCode::Unauthenticated => "A valid session is required",
+            ErrorCode::BadCredentials => "E-mail or password is wrong",
+            ErrorCode::Forbidden => "Not allowed",
+            ErrorCode::NotFound => "Not found",
+            ErrorCode::MethodNotAllowed => "Method not allowed",
+            ErrorCode::Conflict => "In conflict with what exists",
+            ErrorCode::VersionMismatch => "Changed since it was read",
+            ErrorCode::TooLarge => "The body is too large",
+            ErrorCode::UnsupportedMediaType => "The body must be JSON",
+            ErrorCode::KeyReused => "The idempotency key was used for another request",
+            ErrorCode::RateLimited => "Too many requests",
+            ErrorCode::Internal => "Internal error",
+            ErrorCode::BadGateway => "The origin did not answer",
+            ErrorCode::Unavailable => "Temporarily unavailable",
+            ErrorCode::GatewayTimeout => "The origin took too long",
+        }
+    }
+}
+
+/// The body of an error.
+#[derive(Clone, Debug, Serialize)]
+pub struct Problem {
+    #[serde(rename = "type")]
+    pub kind: String,
+    pub title: &'static str,
+    pub status: u16,
+    pub code: &'static str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub detail: Option<String>,
+    /// Each field that was refused, and why.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub errors: Vec<FieldError>,
+    /// The limit that refused: its policy's name.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub limit: Option<String>,
+    pub request_id: String,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct FieldError {
+    /// A body's field (`body`, `title`), a query or path parameter, or a header.
+    pub field: String,
+    pub reason: String,
+}
+
+impl Problem {
+    pub fn new(code: ErrorCode, request_id: &str) -> Problem {
+        Problem {
+            kind: format!("urn:optimist:problem:{}", code.as_str()),
+            title: code.title(),
+            status: code.status(),
+            code: code.as_str(),
+            detail: None,
+            errors: Vec::new(),
+            limit: None,
+            request_id: request_id.to_owned(),
+        }
+    }
+
+    pub fn detail(mut self, detail: impl Into<String>) -> Problem {
+        self.detail = Some(detail.into());
+        self
+    }
+
+    pub fn field(mut self, field: impl Into<String>, reason: impl Into<String>) -> Problem {
+        self.errors.push(FieldError { field: field.into(), reason: reason.into() });
+        self
+    }
+
+    pub fn to_json(&self) -> Vec<u8> {
+        // A struct of strings and numbers always serialises.
+        serde_json::to_vec(self).unwrap_or_default()
+    }
+}

@@ -1,0 +1,46 @@
+//! Entity tags: `"<row version>.<overlay version>"`. `If-None-Match` compares the whole, `If-Match` the row version.
+
+/// The tag of an answer: the row's version, and what the overlays add to it (empty without overlays).
+pub fn entity_tag(row_version: &str, overlay_version: &str) -> String {
+    format!("\"{row_version}.{overlay_version}\"")
+}
+
+/// Whether `If-None-Match` names this tag, by weak comparison (RFC 9110, 13.1.2).
+pub fn none_match_hits(header: &str, tag: &str) -> bool {
+    header.trim() == "*" || tags(header).any(|candidate| candidate == tag.trim_start_matches("W/"))
+}
+
+/// Whether `If-Match` allows a change of the row at `version`; overlays are nothing that a change could lose.
+pub fn match_allows(header: &str, version: &str) -> bool {
+    header.trim() == "*"
+        || tags(header).any(|tag| {
+            let inner = tag.trim_matches('"');
+            inner.split_once('.').map_or(inner, |(row, _)| row) == version
+        })
+}
+
+fn tags(header: &str) -> impl Iterator<Item = &str> {
+    header.split(',').map(|tag| tag.trim().trim_start_matches("W/"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn none_match_compares_whole_tags() {
+        let tag = entity_tag("7", "member");
+        assert_eq!(tag, "\"7.member\"");
+        assert!(none_match_hits("\"6.member\", W/\"7.member\"", &tag));
+        assert!(none_match_hits("*", &tag));
+        assert!(!none_match_hits("\"7.owner\"", &tag));
+    }
+
+    #[test]
+    fn match_compares_row_versions() {
+        assert!(match_allows("\"7.member\"", "7"));
+        assert!(match_allows("\"7.\"", "7"));
+        assert!(match_allows("*", "7"));
+        assert!(!match_allows("\"70.member\"", "7"));
+    }
+}

@@ -1,0 +1,70 @@
+//! Ids and the partitions that they hash to.
+//!
+//! Ids are UUIDv7: in text always the hyphenated lower-case form, which is also what keys contain.
+
+pub use uuid::Uuid;
+
+/// Entities are spread over this many fixed partitions: the unit of Redis Cluster slots, of streams and of vouching.
+pub const PARTITIONS: u16 = 256;
+
+/// One of the 256 partitions; displayed as in keys, `p000` to `p255`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Partition(u8);
+
+impl Partition {
+    /// The partition of an entity: FNV-1a over the sixteen bytes of its id, mixed, and its top eight bits.
+    pub fn of(id: Uuid) -> Partition {
+        let hash = id.as_bytes().iter().fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| {
+            (hash ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3)
+        });
+        // One multiplication more spreads the last bytes' differences over the top bits.
+        Partition(((hash ^ (hash >> 33)).wrapping_mul(0xff51_afd7_ed55_8ccd) >> 56) as u8)
+    }
+
+    /// The partition of what belongs to nobody in particular, such as the discovery list.
+    pub const COMMON: Partition = Partition(0);
+
+    pub fn all() -> impl Iterator<Item = Partition> {
+        (0..=u8::MAX).map(Partition)
+    }
+
+    pub fn index(self) -> usize {
+        usize::from(self.0)
+    }
+}
+
+impl std::fmt::Display for Partition {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "p{:03}", self.0)
+    }
+}
+
+/// Parses an id in its one accepted form: 36 characters, hyphenated, lower case.
+pub fn parse_id(text: &str) -> Option<Uuid> {
+    let canonical = text.len() == 36 && !text.bytes().any(|byte| byte.is_ascii_uppercase());
+    canonical.then(|| Uuid::try_parse(text).ok()).flatten()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ids_spread_evenly_over_partitions() {
+        let mut counts = [0u32; PARTITIONS as usize];
+        for n in 0..25_600u128 {
+            // Ids of one burst share their first bits: time and version.
+            counts[Partition::of(Uuid::from_u128(0x0190_0000_0000_7000_8000_0000_0000_0000 + n)).index()] +=
+                1;
+        }
+        assert!(counts.iter().all(|count| (40..=180).contains(count)), "{counts:?}");
+    }
+
+    #[test]
+    fn only_the_canonical_form_is_an_id() {
+        assert!(parse_id("0190a0a0-0000-7000-8000-000000000001").is_some());
+        assert!(parse_id("0190A0A0-0000-7000-8000-000000000001").is_none());
+        assert!(parse_id("0190a0a0000070008000000000000001").is_none());
+        assert!(parse_id("{0190a0a0-0000-7000-8000-00000000001}").is_none());
+    }
+}

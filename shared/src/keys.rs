@@ -1,0 +1,278 @@
+//! The keys table: every key that Optimist writes to Redis, but for the limits' (see [`crate::limits`]).
+//!
+//! Templates are literal but for parameters in angle brackets; braces are Redis Cluster hash tags. `<p:circle>` is the
+//! partition of the circle. Any cached key `K` has companions in its slot: `hidden:K`, `fence:K` and `lease:K`.
+
+use crate::ids::{Partition, Uuid};
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Key {
+    Session,
+    Membership,
+    Me,
+    Profile,
+    Circle,
+    CircleAccess,
+    CircleMembers,
+    CircleMessages,
+    Message,
+    Discovery,
+    Vouch,
+    Epoch,
+    Touched,
+    Metrics,
+}
+
+/// How old a value may be that is served from a vouched Redis.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Freshness {
+    /// Never older than the last acknowledged write: writers fence it.
+    Fenced,
+    /// As old as its TTL.
+    Ttl,
+    /// Not a copy of anything in Postgres.
+    Own,
+}
+
+/// How long a key lives.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Life {
+    /// Seconds fresh, then seconds kept for outages.
+    Seconds { fresh: u32, grace: u32 },
+    /// For ever, because of this.
+    Kept { because: &'static str },
+}
+
+#[derive(Clone, Copy, Debug)]
+pub struct KeyRow {
+    pub key: Key,
+    pub template: &'static str,
+    /// The data type, as metrics name it.
+    pub data_type: &'static str,
+    pub life: Life,
+    pub freshness: Freshness,
+}
+
+const MINUTE: u32 = 60;
+const HOUR: u32 = 60 * MINUTE;
+const DAY: u32 = 24 * HOUR;
+
+/// How long expired copies are kept for the day on which Postgres is away.
+const GRACE: u32 = DAY;
+
+const fn seconds(fresh: u32, grace: u32) -> Life {
+    Life::Seconds { fresh, grace }
+}
+
+const fn row(
+    key: Key,
+    template: &'static str,
+    data_type: &'static str,
+    life: Life,
+    freshness: Freshness,
+) -> KeyRow {
+    KeyRow { key, template, data_type, life, freshness }
+}
+
+use Freshness::*;
+
+/// The table. TTLs are the guidelines' where they give one (sessions, messages, discovery); the definition of a circle,
+/// profiles, members and memberships change rarely and are fenced, so half an hour bounds memory, not staleness.
+pub const KEYS: &[KeyRow] = &[
+    row(Key::Session, "session:{<user>}:<session>", "session", seconds(30 * MINUTE, 0), Fenced),
+    row(Key::Membership, "membership:{<user>}:<circle>", "membership", seconds(30 * MINUTE, GRACE), Fenced),
+    row(Key::Me, "me:{<p:user>}:<user>", "me", seconds(30 * MINUTE, GRACE), Fenced),
+    row(Key::Profile, "profile:{<p:user>}:<user>", "profile", seconds(30 * MINUTE, GRACE), Fenced),
+    row(Key::Circle, "circle:{<p:circle>}:<circle>", "circle", seconds(30 * MINUTE, GRACE), Fenced),
+    row(
+        Key::CircleAccess,
+        "circle:{<p:circle>}:<circle>:access",
+        "circle_access",
+        seconds(30 * MINUTE, GRACE),
+        Fenced,
+    ),
+    row(
+        Key::CircleMembers,
+        "circle:{<p:circle>}:<circle>:members",
+        "members",
+        seconds(30 * MINUTE, GRACE),
+        Fenced,
+    ),
+    row(
+        Key::CircleMessages,
+        "circle:{<p:circle>}:<circle>:messages",
+        "messages",
+        seconds(30 * MINUTE, GRACE),
+        Fenced,
+    ),
+    row(
+        Key::Message,
+        "circle:{<p:circle>}:<circle>:message:<message>",
+        "message",
+        seconds(30 * MINUTE, GRACE),
+        Fenced,
+    ),
+    row(Key::Discovery, "discovery:{<p>}:circles", "discovery", seconds(15 * MINUTE, GRACE), Ttl),
+    // Three missed beats of the relay, and Redis is not believed.
+    row(Key::Vouch, "vouch:{<p>}", "vouch", seconds(3, 0), Own),
+    row(
+        Key::Epoch,
+        "epoch:{<p>}",
+        "epoch",
+        Life::Kept {
+            because: "a relay that lags must be refused however late it comes; one small key a partition",
+        },
+        Own,
+    ),
+    // Sessions to write back; a job empties it every minute, so an hour outlives any outage worth bridging.
+    row(Key::Touched, "touched:{<p>}", "touched", seconds(HOUR, 0), Own),
+    // Counters of hits and misses, read by the origin's metrics.
+    row(Key::Metrics, "metrics:{<p>}", "metrics", seconds(7 * DAY, 0), Own),
+];
+
+/// Values for a template's parameters. What a template does not name is ignored.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Parameters {
+    pub user: Option<Uuid>,
+    pub session: Option<Uuid>,
+    pub circle: Option<Uuid>,
+    pub message: Option<Uuid>,
+    /// For keys of a partition rather than of an entity; [`Partition::COMMON`] when absent.
+    pub partition: Option<Partition>,
+}
+
+impl Key {
+    pub fn row(self) -> &'static KeyRow {
+        &KEYS[self as usize]
+    }
+
+    /// The Redis key. `None` when a parameter that the template names is missing.
+    pub fn render(self, parameters: &Parameters) -> Option<String> {
+        let mut rendered = String::with_capacity(96);
+        let mut rest = self.row().template;
+        while let Some(start) = rest.find('<') {
+            let end = start + rest[start..].find('>')?;
+            rendered.push_str(&rest[..start]);
+            let name = &rest[start + 1..end];
+            match name.strip_prefix("p:") {
+                Some(entity) => rendered.push_str(&Partition::of(parameters.get(entity)?).to_string()),
+                None if name == "p" => {
+                    rendered.push_str(&parameters.partition.unwrap_or(Partition::COMMON).to_string());
+                }
+                None => rendered.push_str(&parameters.get(name)?.to_string()),
+            }
+            rest = &rest[end + 1..];
+        }
+        rendered.push_str(rest);
+        Some(rendered)
+    }
+
+    /// The partition whose relay vouches for this key: that of its entity, or of its user.
+    pub fn partition(self, parameters: &Parameters) -> Option<Partition> {
+        let template = self.row().template;
+        match self {
+            Key::Session | Key::Membership => parameters.user.map(Partition::of),
+            _ if template.contains("<p:circle>") => parameters.circle.map(Partition::of),
+            _ if template.contains("<p:user>") => parameters.user.map(Partition::of),
+            _ => Some(parameters.partition.unwrap_or(Partition::COMMON)),
+        }
+    }
+
+    /// For a partition's own keys: vouching, epochs, touched sessions, metrics.
+    pub fn of_partition(self, partition: Partition) -> String {
+        self.row().template.replace("<p>", &partition.to_string())
+    }
+}
+
+impl Parameters {
+    fn get(&self, name: &str) -> Option<Uuid> {
+        match name {
+            "user" => self.user,
+            "session" => self.session,
+            "circle" => self.circle,
+            "message" => self.message,
+            _ => None,
+        }
+    }
+}
+
+impl KeyRow {
+    /// Seconds until a copy stops being served while Postgres can be asked; `None` for keys without a life span.
+    pub fn fresh_seconds(&self) -> Option<u32> {
+        match self.life {
+            Life::Seconds { fresh, .. } => Some(fresh),
+            Life::Kept { .. } => None,
+        }
+    }
+
+    /// Seconds that Redis keeps the key: fresh and grace together.
+    pub fn kept_seconds(&self) -> Option<u32> {
+        match self.life {
+            Life::Seconds { fresh, grace } => Some(fresh + grace),
+            Life::Kept { .. } => None,
+        }
+    }
+
+    /// The names in the template, partitions reduced to their entity: what a route must provide.
+    pub fn parameter_names(&self) -> impl Iterator<Item = &'static str> {
+        self.template
+            .split('<')
+            .skip(1)
+            .filter_map(|part| part.split('>').next())
+            .map(|name| name.trim_start_matches("p:"))
+            .filter(|name| *name != "p")
+    }
+}
+
+/// Where a fence keeps the value that it hides.
+pub fn hidden(key: &str) -> String {
+    format!("hidden:{key}")
+}
+
+/// The fences that are up on a key.
+pub fn fence(key: &str) -> String {
+    format!("fence:{key}")
+}
+
+/// Who may fill a key.
+pub fn lease(key: &str) -> String {
+    format!("lease:{key}")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parameters() -> Parameters {
+        let id = |n: u128| Some(Uuid::from_u128(n));
+        Parameters { user: id(1), session: id(2), circle: id(3), message: id(4), partition: None }
+    }
+
+    #[test]
+    fn rows_are_found_by_name_and_render() {
+        for (index, row) in KEYS.iter().enumerate() {
+            assert_eq!(row.key as usize, index, "{} stands out of order", row.template);
+            let rendered = row.key.render(&parameters()).expect(row.template);
+            assert!(!rendered.contains(['<', '>']), "{rendered}");
+            assert_eq!(rendered.matches('{').count(), 1, "{rendered} has one hash tag");
+        }
+    }
+
+    #[test]
+    fn sessions_and_memberships_are_tagged_by_user() {
+        let user = Uuid::from_u128(1);
+        assert_eq!(
+            Key::Session.render(&parameters()).unwrap(),
+            format!("session:{{{user}}}:{}", Uuid::from_u128(2))
+        );
+        assert_eq!(
+            Key::Membership.render(&parameters()).unwrap(),
+            format!("membership:{{{user}}}:{}", Uuid::from_u128(3))
+        );
+    }
+
+    #[test]
+    fn a_missing_parameter_renders_nothing() {
+        assert_eq!(Key::Circle.render(&Parameters::default()), None);
+    }
+}

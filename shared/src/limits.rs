@@ -1,0 +1,300 @@
+//! The limits table: how often a caller may do what.
+//!
+//! Applied by the edge through Redis scripts, by the origin through the same scripts or, without Redis, in memory.
+//! Which routes a limit guards is said in the routes table.
+
+/// A limit's row is found by its name: `Limit::Messages.row()`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Limit {
+    Messages,
+    Reactions,
+    CircleJoin,
+    CircleCreate,
+    Invites,
+    Reads,
+    Forwarded,
+    LoginAddress,
+    LoginAccount,
+    RegisterAddress,
+    RefreshAddress,
+    BadTokens,
+    PublicReads,
+}
+
+/// Whom a limit counts; the parameter of its key.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Scope {
+    /// The session's user.
+    User,
+    /// The client's address, IPv6 by /64.
+    Address,
+    /// The account that a log-in names, whether it exists or not: counted at the origin, which alone reads bodies.
+    Account,
+}
+
+/// What a failed attempt costs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Counts {
+    /// An attempt that ends in 4xx or 5xx is given back.
+    Successes,
+    /// Every attempt stays counted.
+    Attempts,
+}
+
+/// How a limit counts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Precision {
+    /// Sliding: in any window of the length at most `admitted`, and none refused while fewer were.
+    Exact,
+    /// A counter that starts anew when its window ends: cheaper, for generous limits. One window only.
+    Counter,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Window {
+    pub admitted: u32,
+    pub seconds: u32,
+}
+
+#[derive(Clone, Copy, Debug)]
+pub struct LimitRow {
+    pub limit: Limit,
+    /// Its policy name in `RateLimit` headers and problems; a window's is `<name>-<seconds>s`.
+    pub name: &'static str,
+    /// The key without its parameter: `rate_limit:messages` stands for `rate_limit:messages:{<user>}`.
+    pub prefix: &'static str,
+    /// Follows the parameter, where a guideline's key has several operations: `:join`.
+    pub suffix: &'static str,
+    pub scope: Scope,
+    pub counts: Counts,
+    pub precision: Precision,
+    pub windows: &'static [Window],
+}
+
+const MINUTE: u32 = 60;
+const HOUR: u32 = 60 * MINUTE;
+const DAY: u32 = 24 * HOUR;
+
+const fn window(admitted: u32, seconds: u32) -> Window {
+    Window { admitted, seconds }
+}
+
+use {Counts::*, Precision::*, Scope::*};
+
+/// The table. Without Redis the origin applies the same rows in memory, per instance; `LoginAccount` is counted in
+/// Postgres then.
+pub const LIMITS: &[LimitRow] = &[
+    // The guidelines' numbers.
+    row(
+        Limit::Messages,
+        "messages",
+        "rate_limit:messages",
+        "",
+        User,
+        Successes,
+        Exact,
+        &[window(10, MINUTE), window(100, HOUR), window(500, DAY)],
+    ),
+    row(
+        Limit::Reactions,
+        "reactions",
+        "rate_limit:reactions",
+        "",
+        User,
+        Successes,
+        Exact,
+        &[window(50, MINUTE)],
+    ),
+    row(
+        Limit::CircleJoin,
+        "circle-joins",
+        "rate_limit:circles",
+        ":join",
+        User,
+        Successes,
+        Exact,
+        &[window(5, HOUR)],
+    ),
+    row(
+        Limit::CircleCreate,
+        "circle-creations",
+        "rate_limit:circles",
+        ":create",
+        User,
+        Successes,
+        Exact,
+        &[window(2, DAY)],
+    ),
+    // Twenty a day fill a circle of friends; attempts count, since each mints a credential.
+    row(
+        Limit::Invites,
+        "invites",
+        "rate_limit:circles",
+        ":invite",
+        User,
+        Attempts,
+        Exact,
+        &[window(20, DAY)],
+    ),
+    // Fifty reads a second for a minute is beyond any client that polls by hand, and below what one could hurt with.
+    row(Limit::Reads, "reads", "rate_limit:reads", "", User, Attempts, Counter, &[window(3_000, MINUTE)]),
+    // The ceiling on what one person can make the origin do.
+    row(
+        Limit::Forwarded,
+        "forwarded",
+        "rate_limit:forwarded",
+        "",
+        User,
+        Attempts,
+        Counter,
+        &[window(600, MINUTE)],
+    ),
+    // A shared address (an office, a carrier's NAT) must still be able to log in; a guesser gets 1,440 tries a day at most.
+    row(
+        Limit::LoginAddress,
+        "logins-address",
+        "rate_limit:login_address",
+        "",
+        Address,
+        Attempts,
+        Exact,
+        &[window(30, MINUTE), window(300, HOUR)],
+    ),
+    // Ten guesses in a quarter of an hour: OWASP's order of magnitude for throttling by account.
+    row(
+        Limit::LoginAccount,
+        "logins-account",
+        "rate_limit:login_account",
+        "",
+        Account,
+        Attempts,
+        Exact,
+        &[window(10, 15 * MINUTE)],
+    ),
+    // A household or class registers at once; a farm of accounts does not get far.
+    row(
+        Limit::RegisterAddress,
+        "registrations",
+        "rate_limit:register",
+        "",
+        Address,
+        Attempts,
+        Exact,
+        &[window(20, HOUR), window(60, DAY)],
+    ),
+    // A client refreshes once in half an hour; behind one address there are many.
+    row(
+        Limit::RefreshAddress,
+        "refreshes",
+        "rate_limit:refresh",
+        "",
+        Address,
+        Attempts,
+        Exact,
+        &[window(120, MINUTE)],
+    ),
+    // A client with a lost session fails a few times before it logs in again.
+    row(
+        Limit::BadTokens,
+        "bad-tokens",
+        "rate_limit:bad_tokens",
+        "",
+        Address,
+        Attempts,
+        Exact,
+        &[window(60, MINUTE)],
+    ),
+    row(
+        Limit::PublicReads,
+        "public-reads",
+        "rate_limit:public",
+        "",
+        Address,
+        Attempts,
+        Counter,
+        &[window(600, MINUTE)],
+    ),
+];
+
+#[allow(clippy::too_many_arguments)] // One argument a column: the table above reads as a table.
+const fn row(
+    limit: Limit,
+    name: &'static str,
+    prefix: &'static str,
+    suffix: &'static str,
+    scope: Scope,
+    counts: Counts,
+    precision: Precision,
+    windows: &'static [Window],
+) -> LimitRow {
+    LimitRow { limit, name, prefix, suffix, scope, counts, precision, windows }
+}
+
+impl Limit {
+    pub fn row(self) -> &'static LimitRow {
+        &LIMITS[self as usize]
+    }
+}
+
+impl LimitRow {
+    /// The Redis key for a user's id, a client's address (see [`address_parameter`]) or an account's digest.
+    pub fn key(&self, parameter: &str) -> String {
+        format!("{}:{{{parameter}}}{}", self.prefix, self.suffix)
+    }
+
+    /// Seconds that the key lives after its last entry.
+    pub fn longest_window(&self) -> u32 {
+        self.windows.iter().map(|window| window.seconds).max().unwrap_or(0)
+    }
+}
+
+/// A client's address as limits count it: IPv4 whole (also when mapped into IPv6), IPv6 by its /64.
+pub fn address_parameter(address: std::net::IpAddr) -> String {
+    use std::net::IpAddr;
+    match address.to_canonical() {
+        IpAddr::V4(v4) => v4.to_string(),
+        IpAddr::V6(v6) => {
+            let [a, b, c, d, ..] = v6.segments();
+            format!("{a:x}:{b:x}:{c:x}:{d:x}::/64")
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn rows_are_found_by_name_and_well_formed() {
+        for (index, row) in LIMITS.iter().enumerate() {
+            assert_eq!(row.limit as usize, index, "{} stands out of order", row.name);
+            assert!(!row.windows.is_empty() && row.windows.iter().all(|w| w.admitted > 0 && w.seconds > 0));
+            assert!(
+                row.precision == Precision::Exact || row.windows.len() == 1,
+                "{}: counters have one window",
+                row.name
+            );
+            assert!(
+                row.precision == Precision::Exact || row.counts == Counts::Attempts,
+                "{}: counters give nothing back",
+                row.name
+            );
+        }
+    }
+
+    #[test]
+    fn keys_are_the_guidelines() {
+        assert_eq!(Limit::Messages.row().key("u"), "rate_limit:messages:{u}");
+        assert_eq!(Limit::CircleJoin.row().key("u"), "rate_limit:circles:{u}:join");
+        assert_eq!(Limit::CircleCreate.row().key("u"), "rate_limit:circles:{u}:create");
+    }
+
+    #[test]
+    fn addresses_count_by_network() {
+        let parameter = |text: &str| address_parameter(text.parse().unwrap());
+        assert_eq!(parameter("203.0.113.9"), "203.0.113.9");
+        assert_eq!(parameter("::ffff:203.0.113.9"), "203.0.113.9");
+        assert_eq!(parameter("2001:db8:1:2:3:4:5:6"), "2001:db8:1:2::/64");
+        assert_eq!(parameter("2001:db8:1:2::ffff"), "2001:db8:1:2::/64");
+    }
+}

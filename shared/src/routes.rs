@@ -1,0 +1,509 @@
+//! The routes table: what the API offers, to whom, and by which data pattern. The edge routes, admits and caches from it
+//! alone; the origin serves exactly its rows; the OpenAPI document and `docs/policies.md` are rendered from it.
+
+use crate::ids::{Uuid, parse_id};
+use crate::keys::{Key, Parameters};
+use crate::limits::Limit;
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Method {
+    Get,
+    Post,
+    Put,
+    Patch,
+    Delete,
+}
+
+impl Method {
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Method::Get => "GET",
+            Method::Post => "POST",
+            Method::Put => "PUT",
+            Method::Patch => "PATCH",
+            Method::Delete => "DELETE",
+        }
+    }
+
+    fn parse(text: &str) -> Option<Method> {
+        Some(match text {
+            "GET" | "HEAD" => Method::Get,
+            "POST" => Method::Post,
+            "PUT" => Method::Put,
+            "PATCH" => Method::Patch,
+            "DELETE" => Method::Delete,
+            _ => return None,
+        })
+    }
+
+    /// Whether a request that surely did not reach the origin, or whose answer was lost, may be sent again.
+    pub fn is_idempotent(self) -> bool {
+        !matches!(self, Method::Post | Method::Patch)
+    }
+}
+
+/// Who may call. The edge refuses whom it knows to have no right; the origin checks again, in the transaction of a write.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Caller {
+    /// Anyone; no session.
+    Public,
+    /// Anyone signed in.
+    User,
+    /// A member, or anyone signed in when the circle is public. For others a private circle does not exist.
+    CircleReader,
+    Member,
+    Moderator,
+    Owner,
+}
+
+impl Caller {
+    /// Whether the caller's membership of the circle in the path matters.
+    pub fn wants_membership(self) -> bool {
+        matches!(self, Caller::CircleReader | Caller::Member | Caller::Moderator | Caller::Owner)
+    }
+}
+
+/// The data patterns of the guidelines, and the two that they leave out.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Pattern {
+    /// Redis, on a miss Postgres, which then fills Redis.
+    CacheAside,
+    /// Postgres, with the keys that it changes fenced until the answer.
+    WriteThrough,
+    /// Redis alone, answered at the edge.
+    RedisOnly,
+    /// Postgres alone.
+    Direct,
+}
+
+/// What is joined to a cached value at the edge, since it differs by caller.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Overlay {
+    /// `role`: the caller's role in the circle, or null.
+    Role,
+}
+
+#[derive(Clone, Copy, Debug)]
+pub struct Route {
+    /// `<domain>.<operation>`, as logs, metrics and idempotency records name it.
+    pub name: &'static str,
+    pub method: Method,
+    /// With parameters in braces: `{circle}`, `{message}`, `{user}`, `{session}`.
+    pub path: &'static str,
+    pub caller: Caller,
+    pub pattern: Pattern,
+    /// What a GET without a cursor reads.
+    pub key: Option<Key>,
+    /// Checked in this order: the address's first, then the user's all at once. `Account` limits are the origin's.
+    pub limits: &'static [Limit],
+    /// Bytes of request body let through.
+    pub body: usize,
+    pub overlays: &'static [Overlay],
+    /// What a successful write makes stale.
+    pub fences: &'static [Key],
+}
+
+/// Enough for any body of the API: its longest text has 16 Ki characters.
+const BODY: usize = 64 * 1024;
+const NO_BODY: usize = 1024;
+
+use {Caller::*, Limit::*, Method::*, Pattern::*};
+
+/// A cached read.
+const fn cached(
+    name: &'static str,
+    path: &'static str,
+    caller: Caller,
+    key: Key,
+    overlays: &'static [Overlay],
+) -> Route {
+    Route {
+        name,
+        method: Get,
+        path,
+        caller,
+        pattern: CacheAside,
+        key: Some(key),
+        limits: &[Reads],
+        body: NO_BODY,
+        overlays,
+        fences: &[],
+    }
+}
+
+/// A read that Postgres answers.
+const fn direct(name: &'static str, path: &'static str, caller: Caller) -> Route {
+    Route {
+        name,
+        method: Get,
+        path,
+        caller,
+        pattern: Direct,
+        key: None,
+        limits: &[Reads, Forwarded],
+        body: NO_BODY,
+        overlays: &[],
+        fences: &[],
+    }
+}
+
+/// A read that the edge answers by itself.
+const fn at_edge(name: &'static str, path: &'static str) -> Route {
+    Route {
+        name,
+        method: Get,
+        path,
+        caller: User,
+        pattern: RedisOnly,
+        key: None,
+        limits: &[Reads],
+        body: NO_BODY,
+        overlays: &[],
+        fences: &[],
+    }
+}
+
+const fn write(
+    name: &'static str,
+    method: Method,
+    path: &'static str,
+    caller: Caller,
+    limits: &'static [Limit],
+    fences: &'static [Key],
+) -> Route {
+    let body = if matches!(method, Method::Delete) { NO_BODY } else { BODY };
+    Route {
+        name,
+        method,
+        path,
+        caller,
+        pattern: WriteThrough,
+        key: None,
+        limits,
+        body,
+        overlays: &[],
+        fences,
+    }
+}
+
+/// The table.
+pub const ROUTES: &[Route] = &[
+    Route { limits: &[PublicReads], ..direct("openapi", "/v1/openapi.json", Public) },
+    // Users and authentication
+    write("auth.register", Post, "/v1/auth/register", Public, &[RegisterAddress], &[]),
+    write("auth.login", Post, "/v1/auth/login", Public, &[LoginAddress, LoginAccount], &[]),
+    write("auth.refresh", Post, "/v1/auth/refresh", Public, &[RefreshAddress], &[Key::Session]),
+    write("auth.logout", Post, "/v1/auth/logout", User, &[Forwarded], &[Key::Session]),
+    at_edge("auth.session", "/v1/auth/session"),
+    cached("me.get", "/v1/me", User, Key::Me, &[]),
+    write("me.update", Patch, "/v1/me", User, &[Forwarded], &[Key::Me, Key::Profile]),
+    at_edge("me.limits", "/v1/me/limits"),
+    direct("sessions.list", "/v1/me/sessions", User),
+    write("sessions.revoke", Delete, "/v1/me/sessions/{session}", User, &[Forwarded], &[Key::Session]),
+    cached("users.get", "/v1/users/{user}", User, Key::Profile, &[]),
+    // Circles
+    write("circles.create", Post, "/v1/circles", User, &[CircleCreate, Forwarded], &[Key::Membership]),
+    cached("circles.discover", "/v1/circles", User, Key::Discovery, &[]),
+    cached("circles.get", "/v1/circles/{circle}", CircleReader, Key::Circle, &[Overlay::Role]),
+    write(
+        "circles.update",
+        Patch,
+        "/v1/circles/{circle}",
+        Moderator,
+        &[Forwarded],
+        &[Key::Circle, Key::CircleAccess],
+    ),
+    write(
+        "circles.archive",
+        Delete,
+        "/v1/circles/{circle}",
+        Owner,
+        &[Forwarded],
+        &[Key::Circle, Key::CircleAccess],
+    ),
+    cached("members.list", "/v1/circles/{circle}/members", CircleReader, Key::CircleMembers, &[]),
+    write(
+        "members.join",
+        Post,
+        "/v1/circles/{circle}/members/me",
+        User,
+        &[CircleJoin, Forwarded],
+        &[Key::Membership, Key::Circle, Key::CircleMembers],
+    ),
+    write(
+        "members.leave",
+        Delete,
+        "/v1/circles/{circle}/members/me",
+        Member,
+        &[Forwarded],
+        &[Key::Membership, Key::Circle, Key::CircleMembers],
+    ),
+    write(
+        "members.update",
+        Patch,
+        "/v1/circles/{circle}/members/{user}",
+        Moderator,
+        &[Forwarded],
+        &[Key::Membership, Key::Circle, Key::CircleMembers],
+    ),
+    write(
+        "members.remove",
+        Delete,
+        "/v1/circles/{circle}/members/{user}",
+        Moderator,
+        &[Forwarded],
+        &[Key::Membership, Key::Circle, Key::CircleMembers],
+    ),
+    write("invites.create", Post, "/v1/circles/{circle}/invites", Moderator, &[Invites, Forwarded], &[]),
+    // Messages
+    write(
+        "messages.post",
+        Post,
+        "/v1/circles/{circle}/messages",
+        Member,
+        &[Messages, Forwarded],
+        &[Key::CircleMessages],
+    ),
+    cached("messages.list", "/v1/circles/{circle}/messages", CircleReader, Key::CircleMessages, &[]),
+    cached("messages.get", "/v1/circles/{circle}/messages/{message}", CircleReader, Key::Message, &[]),
+    write(
+        "messages.edit",
+        Patch,
+        "/v1/circles/{circle}/messages/{message}",
+        Member,
+        &[Forwarded],
+        &[Key::CircleMessages, Key::Message],
+    ),
+    write(
+        "messages.delete",
+        Delete,
+        "/v1/circles/{circle}/messages/{message}",
+        Member,
+        &[Forwarded],
+        &[Key::CircleMessages, Key::Message],
+    ),
+];
+
+/// What a path led to.
+#[derive(Debug)]
+pub enum Matched {
+    Route(&'static Route, PathParameters),
+    /// The path exists for these methods, and the request's is none of them.
+    MethodNotAllowed(Vec<Method>),
+    /// A parameter of the path is not an id: its name.
+    BadId(&'static str),
+    NotFound,
+}
+
+/// Ids from the path.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct PathParameters {
+    pub user: Option<Uuid>,
+    pub session: Option<Uuid>,
+    pub circle: Option<Uuid>,
+    pub message: Option<Uuid>,
+}
+
+impl PathParameters {
+    fn set(&mut self, name: &str, id: Uuid) {
+        match name {
+            "user" => self.user = Some(id),
+            "session" => self.session = Some(id),
+            "circle" => self.circle = Some(id),
+            "message" => self.message = Some(id),
+            other => debug_assert!(false, "no path parameter is called {other}"),
+        }
+    }
+
+    /// A key's parameters: from the path where it names them, else from the session.
+    pub fn with_session(&self, user: Option<Uuid>, session: Option<Uuid>) -> Parameters {
+        Parameters {
+            user: self.user.or(user),
+            session: self.session.or(session),
+            circle: self.circle,
+            message: self.message,
+            partition: None,
+        }
+    }
+}
+
+/// Finds the route of a request. `path` is without the query; `HEAD` finds the route of `GET`.
+pub fn find(method: &str, path: &str) -> Matched {
+    let wanted = Method::parse(method);
+    let mut allowed = Vec::new();
+    let mut bad_id = None;
+    let mut found: Option<(&'static Route, PathParameters, usize)> = None;
+    for route in ROUTES {
+        match match_path(route.path, path) {
+            PathMatch::No => {}
+            PathMatch::BadId(name) => bad_id = Some(name),
+            PathMatch::Yes(parameters, literals) => {
+                allowed.push((route.method, literals));
+                // `/members/me` is more literal than `/members/{user}`, and wins.
+                if wanted == Some(route.method) && found.as_ref().is_none_or(|(_, _, best)| literals > *best)
+                {
+                    found = Some((route, parameters, literals));
+                }
+            }
+        }
+    }
+    if let Some((route, parameters, _)) = found {
+        return Matched::Route(route, parameters);
+    }
+    if !allowed.is_empty() {
+        return Matched::MethodNotAllowed(allowed.into_iter().map(|(method, _)| method).collect());
+    }
+    bad_id.map_or(Matched::NotFound, Matched::BadId)
+}
+
+enum PathMatch {
+    No,
+    BadId(&'static str),
+    Yes(PathParameters, usize),
+}
+
+fn match_path(template: &'static str, path: &str) -> PathMatch {
+    let mut parameters = PathParameters::default();
+    let mut literals = 0;
+    let mut bad_id = None;
+    let mut segments = path.split('/');
+    for expected in template.split('/') {
+        let Some(segment) = segments.next() else { return PathMatch::No };
+        match expected.strip_prefix('{').and_then(|name| name.strip_suffix('}')) {
+            Some(name) => match parse_id(segment) {
+                Some(id) => parameters.set(name, id),
+                None => bad_id = Some(name),
+            },
+            None if expected == segment => literals += 1,
+            None => return PathMatch::No,
+        }
+    }
+    if segments.next().is_some() {
+        return PathMatch::No;
+    }
+    bad_id.map_or(PathMatch::Yes(parameters, literals), PathMatch::BadId)
+}
+
+/// The route of that name.
+pub fn by_name(name: &str) -> Option<&'static Route> {
+    ROUTES.iter().find(|route| route.name == name)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::keys::{Freshness, KEYS};
+    use crate::limits::{LIMITS, Scope};
+    use std::collections::HashSet;
+
+    const ID: &str = "0190a0a0-0000-7000-8000-000000000001";
+
+    fn route_of(method: &str, path: &str) -> Option<&'static str> {
+        match find(method, path) {
+            Matched::Route(route, _) => Some(route.name),
+            _ => None,
+        }
+    }
+
+    #[test]
+    fn names_and_operations_are_unique() {
+        let names: HashSet<_> = ROUTES.iter().map(|route| route.name).collect();
+        let operations: HashSet<_> = ROUTES.iter().map(|route| (route.method, route.path)).collect();
+        assert_eq!((names.len(), operations.len()), (ROUTES.len(), ROUTES.len()));
+    }
+
+    #[test]
+    fn every_route_has_a_limit_of_its_caller() {
+        for route in ROUTES {
+            assert!(!route.limits.is_empty(), "{} has no limit", route.name);
+            for limit in route.limits {
+                let user = limit.row().scope == Scope::User;
+                assert_eq!(
+                    user,
+                    route.caller != Caller::Public,
+                    "{}: {limit:?} does not fit its caller",
+                    route.name
+                );
+            }
+        }
+    }
+
+    #[test]
+    fn key_parameters_come_from_path_or_session() {
+        for route in ROUTES {
+            for key in route.key.iter().chain(route.fences) {
+                for name in key.row().parameter_names() {
+                    let from_session = matches!(name, "user" | "session");
+                    // Creation makes the id that its own keys then carry; a log-in names its user in the body.
+                    let made_here = matches!(route.name, "circles.create" | "auth.refresh");
+                    assert!(
+                        from_session || made_here || route.path.contains(&format!("{{{name}}}")),
+                        "{}: nothing provides <{name}> of {key:?}",
+                        route.name
+                    );
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn cached_routes_check_membership_or_hold_nothing_private() {
+        for route in ROUTES.iter().filter(|route| route.pattern == Pattern::CacheAside) {
+            let key = route.key.expect("a cached route has a key");
+            let of_circle = key.row().parameter_names().any(|name| name == "circle");
+            assert_eq!(of_circle, route.caller.wants_membership(), "{}", route.name);
+            assert_eq!(route.method, Method::Get);
+            // What remains: one's own (`me`), and what every signed-in user may see.
+            assert!(of_circle || matches!(key, Key::Me | Key::Profile | Key::Discovery), "{}", route.name);
+        }
+    }
+
+    #[test]
+    fn every_fenced_key_is_cached_and_fenced_somewhere() {
+        for row in KEYS.iter().filter(|row| row.freshness == Freshness::Fenced) {
+            let read = ROUTES.iter().any(|route| route.key == Some(row.key));
+            // Read by `admit` and as an overlay rather than as a route's own value.
+            let admitted = matches!(row.key, Key::Session | Key::Membership | Key::CircleAccess);
+            assert!(read || admitted, "{} is cached by nobody", row.template);
+            assert!(
+                ROUTES.iter().any(|route| route.fences.contains(&row.key)),
+                "{} is fenced by nobody",
+                row.template
+            );
+        }
+        for route in ROUTES {
+            assert!(route.fences.is_empty() || route.pattern == Pattern::WriteThrough, "{}", route.name);
+            assert!(
+                route.fences.iter().all(|key| key.row().freshness == Freshness::Fenced),
+                "{}",
+                route.name
+            );
+        }
+    }
+
+    #[test]
+    fn every_limit_is_somebodys() {
+        // Reactions come with their routes; bad tokens are counted by the pipeline itself, whatever the route.
+        for row in LIMITS.iter().filter(|row| !matches!(row.limit, Limit::Reactions | Limit::BadTokens)) {
+            assert!(
+                ROUTES.iter().any(|route| route.limits.contains(&row.limit)),
+                "{} guards nothing",
+                row.name
+            );
+        }
+    }
+
+    #[test]
+    fn literal_segments_win_and_ids_are_parsed() {
+        assert_eq!(route_of("DELETE", &format!("/v1/circles/{ID}/members/me")), Some("members.leave"));
+        assert_eq!(route_of("DELETE", &format!("/v1/circles/{ID}/members/{ID}")), Some("members.remove"));
+        assert_eq!(route_of("HEAD", "/v1/me"), Some("me.get"));
+        assert!(matches!(find("GET", "/v1/circles/7"), Matched::BadId("circle")));
+        assert!(matches!(find("GET", "/v1/nothing"), Matched::NotFound));
+        assert!(matches!(find("GET", "/v1/me/"), Matched::NotFound));
+        match find("PUT", "/v1/me") {
+            Matched::MethodNotAllowed(allowed) => assert_eq!(allowed, [Method::Get, Method::Patch]),
+            other => panic!("{other:?}"),
+        }
+    }
+}

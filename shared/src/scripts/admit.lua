@@ -1,0 +1,36 @@
+-- Admits a request in its user's slot: the secret first, changing nothing if that fails; then all limits; then the
+-- membership and the session's sliding expiry.
+--
+-- KEYS: session, membership (the session again if none is wanted), limits...
+-- ARGV: hash of the secret, ms of idleness allowed, ms between write-backs, clock ('' for Redis's own), entry,
+--       '1' if the membership is wanted, limits (see limits_core)
+-- Returns 'unknown' | 'secret'
+--       | 'refused', epoch, limit, window, ms to wait, (left, ms to reset) of every window
+--       | 'ok', epoch, ms to expiry, '1' to write back, membership or '', now, 'charged' | 'found', (left, ms)...
+
+local session = redis.call('GET', KEYS[1])
+if not session or string.byte(session) ~= 1 then return { 'unknown' } end
+if string.sub(session, 63, 126) ~= ARGV[1] then return { 'secret' } end
+
+local epoch = string.sub(session, 2, 17)
+local limits = parse_limits(3, 7)
+local now, outcome, limit, window, wait = charge(limits, ARGV[5], clock(ARGV[4]))
+if outcome == 'refused' then
+  local out = { 'refused', epoch, limit, window, wait }
+  for _, each in ipairs(limits) do append_state(out, each, now) end
+  return out
+end
+
+local life = math.min(tonumber(ARGV[2]), tonumber(string.sub(session, 141, 154)) - now)
+if life <= 0 then return { 'unknown' } end
+redis.call('PEXPIRE', KEYS[1], life)
+local write_back = '0'
+if now - tonumber(string.sub(session, 127, 140)) >= tonumber(ARGV[3]) then
+  redis.call('SETRANGE', KEYS[1], 126, string.format('%014d', now))
+  write_back = '1'
+end
+local membership = ARGV[6] == '1' and redis.call('GET', KEYS[2]) or ''
+
+local out = { 'ok', epoch, life, write_back, membership, now, outcome }
+for _, each in ipairs(limits) do append_state(out, each, now) end
+return out

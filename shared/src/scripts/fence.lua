@@ -1,0 +1,18 @@
+-- Raises a writer's fence: hides the value, voids the lease, blocks fills.
+--
+-- What is hidden lapses with the first fence raised over it: a writer of whom nothing more is heard may have committed.
+--
+-- KEYS: key, hidden, fence, lease   ARGV: token, ms that the fence stands
+
+local now, stands = now_ms(), tonumber(ARGV[2])
+fences_up(KEYS[3], now)
+local deadline = redis.call('PEXPIRETIME', KEYS[1])
+if deadline ~= -2 then
+  redis.call('RENAME', KEYS[1], KEYS[2])
+  redis.call('PEXPIRE', KEYS[2], stands)
+  redis.call('HSET', KEYS[3], 'warm', 1, 'deadline', deadline)
+end
+redis.call('DEL', KEYS[4])
+redis.call('HSET', KEYS[3], 't:' .. ARGV[1], now + stands)
+redis.call('PEXPIRE', KEYS[3], stands)
+return 1

@@ -1,0 +1,8 @@
+-- Takes a failed attempt's entry out again, unless a retry has found it since.
+--
+-- KEYS: sliding limits...   ARGV: entry
+-- Returns how many entries were given back
+
+local given = 0
+for _, key in ipairs(KEYS) do given = given + redis.call('ZREM', key, ARGV[1]) end
+return given

@@ -1,0 +1,12 @@
+-- Asks for the right to fill a key.
+--
+-- KEYS: key, fence, lease   ARGV: token, ms that the lease lasts, vouched epoch (16 hex), now (14 digits)
+-- Returns 'value', the value that is there already and good | 'fenced', '' | 'leased', '' | 'granted', ''
+
+local value = redis.call('GET', KEYS[1])
+if value and string.byte(value) == 1 and string.sub(value, 2, 17) == ARGV[3] and string.sub(value, 18, 31) > ARGV[4] then
+  return { 'value', value }
+end
+if fences_up(KEYS[2], now_ms()) > 0 then return { 'fenced', '' } end
+if redis.call('SET', KEYS[3], ARGV[1], 'NX', 'PX', ARGV[2]) then return { 'granted', '' } end
+return { 'leased', '' }

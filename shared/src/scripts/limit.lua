@@ -1,0 +1,11 @@
+-- Charges limits that need no session: an address's, an account's.
+--
+-- KEYS: limits...   ARGV: clock, entry, limits (see limits_core)
+-- Returns 'refused', limit, window, ms to wait, (left, ms to reset) of every window
+--       | 'charged' | 'found', 0, 0, 0, (left, ms)...
+
+local limits = parse_limits(1, 3)
+local now, outcome, limit, window, wait = charge(limits, ARGV[2], clock(ARGV[1]))
+local out = { outcome, limit or 0, window or 0, wait or 0 }
+for _, each in ipairs(limits) do append_state(out, each, now) end
+return out

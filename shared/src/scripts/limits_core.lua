@@ -1,0 +1,108 @@
+-- The exact limiter, shared by every script that admits. Not a script of its own.
+--
+-- A limit is a key and, in ARGV, its kind ('w' sliding windows, 'c' counter), its number of windows, and for each window
+-- how many it admits and its length in ms. A sliding limit is a sorted set of the newest admitted entries, scored by time.
+-- An entry that a retry has found ends in '!', and is not given back any more.
+
+local function clock(given)
+  if given ~= '' then return tonumber(given) end
+  local time = redis.call('TIME')
+  return time[1] * 1000 + math.floor(time[2] / 1000)
+end
+
+-- Reads the limits' description from ARGV[at...]; the first limit's key is KEYS[first_key].
+local function parse_limits(first_key, at)
+  local limits = {}
+  local count = tonumber(ARGV[at])
+  at = at + 1
+  for index = 1, count do
+    local limit = { key = KEYS[first_key + index - 1], kind = ARGV[at], windows = {}, longest = 0 }
+    local windows = tonumber(ARGV[at + 1])
+    at = at + 2
+    for w = 1, windows do
+      local length = tonumber(ARGV[at + 1])
+      limit.windows[w] = { admitted = tonumber(ARGV[at]), length = length }
+      if length > limit.longest then limit.longest = length end
+      at = at + 2
+    end
+    limits[index] = limit
+  end
+  return limits
+end
+
+-- Never before the newest entry, so that a clock that jumps back admits nothing too early.
+local function not_before_newest(limits, now)
+  for _, limit in ipairs(limits) do
+    if limit.kind == 'w' then
+      local newest = redis.call('ZREVRANGE', limit.key, 0, 0, 'WITHSCORES')
+      if newest[2] and tonumber(newest[2]) > now then now = tonumber(newest[2]) end
+    end
+  end
+  return now
+end
+
+-- Appends what is left, and ms until more is, for each window of a limit.
+local function append_state(out, limit, now)
+  for _, window in ipairs(limit.windows) do
+    if limit.kind == 'c' then
+      local used = limit.used or tonumber(redis.call('GET', limit.key) or 0)
+      local reset = redis.call('PTTL', limit.key)
+      out[#out + 1] = math.max(window.admitted - used, 0)
+      out[#out + 1] = math.max(reset, 0)
+    else
+      local used = redis.call('ZCOUNT', limit.key, '(' .. (now - window.length), '+inf')
+      local reset = 0
+      if used > 0 then
+        local oldest = redis.call('ZREVRANGE', limit.key, used - 1, used - 1, 'WITHSCORES')
+        reset = tonumber(oldest[2]) + window.length - now
+      end
+      out[#out + 1] = math.max(window.admitted - used, 0)
+      out[#out + 1] = reset
+    end
+  end
+end
+
+-- Checks every window of every limit, then charges all or none.
+-- Returns now, what became of the entry ('charged', 'found'), or now, 'refused', limit, window, ms to wait.
+local function charge(limits, entry, now)
+  now = not_before_newest(limits, now)
+  local outcome = 'charged'
+  for index, limit in ipairs(limits) do
+    if limit.kind == 'c' then
+      local window = limit.windows[1]
+      local used = tonumber(redis.call('GET', limit.key) or 0)
+      if used >= window.admitted then
+        return now, 'refused', index, 1, math.max(redis.call('PTTL', limit.key), 0)
+      end
+    else
+      local known = redis.call('ZSCORE', limit.key, entry)
+      if known then
+        redis.call('ZREM', limit.key, entry)
+        redis.call('ZADD', limit.key, known, entry .. '!')
+        limit.found = true
+      elseif redis.call('ZSCORE', limit.key, entry .. '!') then
+        limit.found = true
+      else
+        for w, window in ipairs(limit.windows) do
+          local nth = redis.call('ZREVRANGE', limit.key, window.admitted - 1, window.admitted - 1, 'WITHSCORES')
+          if nth[2] and tonumber(nth[2]) > now - window.length then
+            return now, 'refused', index, w, tonumber(nth[2]) + window.length - now
+          end
+        end
+      end
+    end
+  end
+  for _, limit in ipairs(limits) do
+    if limit.kind == 'c' then
+      limit.used = redis.call('INCR', limit.key)
+      if limit.used == 1 then redis.call('PEXPIRE', limit.key, limit.longest) end
+    elseif limit.found then
+      outcome = 'found'
+    else
+      redis.call('ZADD', limit.key, now, entry)
+      redis.call('ZREMRANGEBYSCORE', limit.key, '-inf', now - limit.longest)
+      redis.call('PEXPIRE', limit.key, limit.longest)
+    end
+  end
+  return now, outcome
+end

@@ -1,0 +1,104 @@
+//! The Redis scripts, and how to call them: EVALSHA first, EVAL when Redis does not know the script (it was restarted).
+
+use sha1::{Digest, Sha1};
+
+/// A script and the digest that Redis knows it by.
+#[derive(Debug)]
+pub struct Script {
+    pub name: &'static str,
+    pub source: &'static str,
+    /// 40 hex digits.
+    pub sha1: String,
+}
+
+impl Script {
+    fn new(name: &'static str, source: &'static str) -> Script {
+        let digest = Sha1::digest(source.as_bytes());
+        Script { name, source, sha1: digest.iter().map(|byte| format!("{byte:02x}")).collect() }
+    }
+
+    /// The words of an EVALSHA command, or of EVAL when `whole`.
+    pub fn command(&self, whole: bool, keys: &[&str], arguments: &[&[u8]]) -> Vec<Vec<u8>> {
+        let mut words: Vec<Vec<u8>> = Vec::with_capacity(3 + keys.len() + arguments.len());
+        words.push(if whole { b"EVAL".to_vec() } else { b"EVALSHA".to_vec() });
+        words.push(if whole { self.source.as_bytes().to_vec() } else { self.sha1.clone().into_bytes() });
+        words.push(keys.len().to_string().into_bytes());
+        words.extend(keys.iter().map(|key| key.as_bytes().to_vec()));
+        words.extend(arguments.iter().map(|argument| argument.to_vec()));
+        words
+    }
+}
+
+/// Whether an error that Redis answered says that it does not know the script.
+pub fn is_unknown_script(error: &str) -> bool {
+    error.contains("NOSCRIPT") || error.contains("NoScript")
+}
+
+macro_rules! scripts {
+    ($($(#[$doc:meta])* $field:ident: [$($file:literal),+],)+) => {
+        /// Every script, ready to be called. Build it once.
+        #[derive(Debug)]
+        pub struct Scripts { $($(#[$doc])* pub $field: Script,)+ }
+
+        impl Scripts {
+            pub fn new() -> Scripts {
+                Scripts { $($field: Script::new(stringify!($field), concat!($(include_str!($file)),+)),)+ }
+            }
+
+            pub fn all(&self) -> Vec<&Script> {
+                vec![$(&self.$field,)+]
+            }
+        }
+    };
+}
+
+scripts! {
+    /// Secret, limits, membership and sliding expiry, in the user's slot.
+    admit: ["limits_core.lua", "admit.lua"],
+    /// Limits without a session.
+    limit: ["limits_core.lua", "limit.lua"],
+    /// The state of limits.
+    peek: ["limits_core.lua", "peek.lua"],
+    /// A failed attempt's entry, returned.
+    give_back: ["give_back.lua"],
+    /// A cached value, its vouching and overlays.
+    read: ["read.lua"],
+    /// A writer's fence, raised.
+    fence: ["fences_core.lua", "fence.lua"],
+    /// A writer's fence, dropped after the commit.
+    release: ["fences_core.lua", "release.lua"],
+    /// A writer's fence, dropped after a rollback.
+    unhide: ["fences_core.lua", "unhide.lua"],
+    /// The right to fill.
+    lease: ["fences_core.lua", "lease.lua"],
+    /// A fill.
+    fill: ["fences_core.lua", "fill.lua"],
+    /// The relay's invalidation.
+    invalidate: ["invalidate.lua"],
+    /// The relay's vouching.
+    vouch: ["vouch.lua"],
+}
+
+impl Default for Scripts {
+    fn default() -> Scripts {
+        Scripts::new()
+    }
+}
+
+/// The words that describe limits to a script: count, then for each its kind, number of windows, and their numbers.
+pub fn describe_limits(limits: &[&crate::limits::LimitRow]) -> Vec<Vec<u8>> {
+    use crate::limits::Precision;
+    let mut words = vec![limits.len().to_string()];
+    for row in limits {
+        words.push(match row.precision {
+            Precision::Exact => "w".to_owned(),
+            Precision::Counter => "c".to_owned(),
+        });
+        words.push(row.windows.len().to_string());
+        for window in row.windows {
+            words.push(window.admitted.to_string());
+            words.push((u64::from(window.seconds) * 1000).to_string());
+        }
+    }
+    words.into_iter().map(String::into_bytes).collect()
+}

@@ -1,0 +1,10 @@
+-- Tells the state of limits without charging.
+--
+-- KEYS: limits...   ARGV: clock, limits (see limits_core)
+-- Returns (left, ms to reset) of every window
+
+local limits = parse_limits(1, 2)
+local now = not_before_newest(limits, clock(ARGV[1]))
+local out = {}
+for _, each in ipairs(limits) do append_state(out, each, now) end
+return out

@@ -1,0 +1,174 @@
+//! Session tokens, and a session as Redis holds it.
+//!
+//! A token is opaque to clients: `<user>.<session>.<secret>`, two ids and 32 random bytes in base64url. Only a hash of the
+//! secret is stored anywhere.
+
+use crate::ids::{Uuid, parse_id};
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use sha2::{Digest, Sha256};
+
+/// Milliseconds of idleness after which a session is over.
+pub const IDLE_MS: u64 = 30 * 60 * 1000;
+/// Milliseconds after which a session ends however busy it is: 30 days.
+pub const ABSOLUTE_MS: u64 = 30 * 24 * 60 * 60 * 1000;
+/// Milliseconds between two notes to Postgres that a session is in use.
+pub const WRITE_BACK_MS: u64 = 5 * 60 * 1000;
+
+/// A parsed token: well-formed, nothing more.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Token {
+    pub user: Uuid,
+    pub session: Uuid,
+    pub secret: [u8; 32],
+}
+
+impl Token {
+    /// Parses what follows `Bearer `.
+    pub fn parse(text: &str) -> Option<Token> {
+        let mut parts = text.split('.');
+        let (user, session, secret) = (parts.next()?, parts.next()?, parts.next()?);
+        if parts.next().is_some() || secret.len() != 43 {
+            return None;
+        }
+        let secret = URL_SAFE_NO_PAD.decode(secret).ok()?.try_into().ok()?;
+        Some(Token { user: parse_id(user)?, session: parse_id(session)?, secret })
+    }
+
+    /// Parses an `Authorization` header.
+    pub fn from_authorization(header: &str) -> Option<Token> {
+        let (scheme, token) = header.split_once(' ')?;
+        scheme.eq_ignore_ascii_case("bearer").then(|| Token::parse(token.trim())).flatten()
+    }
+
+    pub fn render(&self) -> String {
+        format!("{}.{}.{}", self.user, self.session, URL_SAFE_NO_PAD.encode(self.secret))
+    }
+
+    /// What is stored in place of the secret: its SHA-256, 64 hex digits. (No slow hash: the secret is random.)
+    pub fn secret_hash(&self) -> String {
+        hash_secret(&self.secret)
+    }
+}
+
+pub fn hash_secret(secret: &[u8; 32]) -> String {
+    let digest = Sha256::digest(secret);
+    let mut hex = String::with_capacity(64);
+    for byte in digest {
+        for nibble in [byte >> 4, byte & 15] {
+            hex.push(char::from_digit(u32::from(nibble), 16).unwrap_or('0'));
+        }
+    }
+    hex
+}
+
+/// The body of a session's envelope.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct CachedSession {
+    /// See [`Token::secret_hash`].
+    pub secret_hash: String,
+    pub written_back_ms: u64,
+    pub absolute_until_ms: u64,
+}
+
+impl CachedSession {
+    pub fn encode(&self) -> String {
+        format!("{}{:014}{:014}", self.secret_hash, self.written_back_ms, self.absolute_until_ms)
+    }
+
+    pub fn decode(body: &str) -> Option<CachedSession> {
+        if body.len() != crate::envelope::SESSION_BODY || !body.is_ascii() {
+            return None;
+        }
+        Some(CachedSession {
+            secret_hash: body[..64].to_owned(),
+            written_back_ms: body[64..78].parse().ok()?,
+            absolute_until_ms: body[78..].parse().ok()?,
+        })
+    }
+}
+
+/// What a person is in a circle, as `membership` keys hold it and as the edge tells the origin.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Role {
+    Owner,
+    Moderator,
+    Member,
+    /// Not a member: known, which is more than an absent key says.
+    None,
+    /// Not a member, and not to become one.
+    Banned,
+}
+
+impl Role {
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Role::Owner => "owner",
+            Role::Moderator => "moderator",
+            Role::Member => "member",
+            Role::None => "none",
+            Role::Banned => "banned",
+        }
+    }
+
+    pub fn parse(text: &str) -> Option<Role> {
+        [Role::Owner, Role::Moderator, Role::Member, Role::None, Role::Banned]
+            .into_iter()
+            .find(|role| role.as_str() == text)
+    }
+
+    pub fn is_member(self) -> bool {
+        matches!(self, Role::Owner | Role::Moderator | Role::Member)
+    }
+}
+
+/// Who may read a circle besides its members, as `circle:…:access` holds it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Access {
+    /// Anyone signed in.
+    Public,
+    /// Nobody: for them it does not exist.
+    Private,
+}
+
+impl Access {
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Access::Public => "public",
+            Access::Private => "private",
+        }
+    }
+
+    pub fn parse(text: &str) -> Option<Access> {
+        [Access::Public, Access::Private].into_iter().find(|access| access.as_str() == text)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn tokens_round_trip_and_nothing_else_parses() {
+        let token = Token { user: Uuid::from_u128(1), session: Uuid::from_u128(2), secret: [7; 32] };
+        let text = token.render();
+        assert_eq!(Token::parse(&text), Some(token));
+        assert_eq!(Token::from_authorization(&format!("bearer {text}")), Some(token));
+        for bad in
+            ["", "a.b.c", &text[1..], &format!("{text}A"), &format!("{text}.x"), &text.replace('.', "-")]
+        {
+            assert_eq!(Token::parse(bad), None, "{bad}");
+        }
+    }
+
+    #[test]
+    fn cached_sessions_round_trip() {
+        let session = CachedSession {
+            secret_hash: hash_secret(&[7; 32]),
+            written_back_ms: 5,
+            absolute_until_ms: 1_800_000_000_000,
+        };
+        assert_eq!(CachedSession::decode(&session.encode()), Some(session));
+        assert_eq!(CachedSession::decode("short"), None);
+    }
+}
