@@ -248,6 +248,61 @@ impl LimitRow {
     }
 }
 
+/// The state of one window of a limit, as `GET /v1/me/limits` lists it.
+#[derive(Clone, Debug, PartialEq, Eq, serde::Serialize)]
+pub struct LimitState {
+    /// The limit's name in the table.
+    pub name: &'static str,
+    /// The window's policy name, as in `RateLimit` headers.
+    pub policy: String,
+    /// How many are admitted in any window.
+    pub limit: u32,
+    pub window_seconds: u32,
+    pub remaining: u32,
+    /// Seconds until at least one more is available; 0 while nothing is used.
+    pub resets_in: u64,
+}
+
+impl LimitRow {
+    /// The name of a window's policy in `RateLimit` headers and problems.
+    pub fn policy(&self, window: &Window) -> String {
+        format!("{}-{}s", self.name, window.seconds)
+    }
+
+    /// The state of a window, from what the scripts return: how many are left, and milliseconds until more are.
+    pub fn state(&self, window: &Window, left: i64, reset_ms: i64) -> LimitState {
+        LimitState {
+            name: self.name,
+            policy: self.policy(window),
+            limit: window.admitted,
+            window_seconds: window.seconds,
+            remaining: u32::try_from(left).unwrap_or(0),
+            resets_in: u64::try_from(reset_ms).unwrap_or(0).div_ceil(1000),
+        }
+    }
+}
+
+/// `RateLimit-Policy` for these limits (draft-ietf-httpapi-ratelimit-headers): every window's quota and seconds.
+pub fn policy_header(limits: &[&LimitRow]) -> String {
+    let windows = limits.iter().flat_map(|row| row.windows.iter().map(move |window| (row, window)));
+    join(windows.map(|(row, window)| {
+        format!("\"{}\";q={};w={}", row.policy(window), window.admitted, window.seconds)
+    }))
+}
+
+/// `RateLimit` for these states: what is left of each window, and seconds until more is.
+pub fn state_header(states: &[LimitState]) -> String {
+    join(
+        states
+            .iter()
+            .map(|state| format!("\"{}\";r={};t={}", state.policy, state.remaining, state.resets_in)),
+    )
+}
+
+fn join(items: impl Iterator<Item = String>) -> String {
+    items.collect::<Vec<_>>().join(", ")
+}
+
 /// A client's address as limits count it: IPv4 whole (also when mapped into IPv6), IPv6 by its /64.
 pub fn address_parameter(address: std::net::IpAddr) -> String {
     use std::net::IpAddr;

@@ -52,14 +52,34 @@ impl Token {
 }
 
 pub fn hash_secret(secret: &[u8; 32]) -> String {
-    let digest = Sha256::digest(secret);
-    let mut hex = String::with_capacity(64);
-    for byte in digest {
-        for nibble in [byte >> 4, byte & 15] {
-            hex.push(char::from_digit(u32::from(nibble), 16).unwrap_or('0'));
-        }
+    hex(&Sha256::digest(secret))
+}
+
+/// SHA-256 over parts, each preceded by its length: 64 hex digits.
+fn digest_parts(parts: &[&[u8]]) -> String {
+    let mut hash = Sha256::new();
+    for part in parts {
+        hash.update((part.len() as u64).to_be_bytes());
+        hash.update(part);
     }
-    hex
+    hex(&hash.finalize())
+}
+
+/// Lower-case hexadecimal.
+pub fn hex(bytes: &[u8]) -> String {
+    const DIGITS: &[u8; 16] = b"0123456789abcdef";
+    bytes
+        .iter()
+        .flat_map(|byte| [byte >> 4, byte & 15])
+        .map(|nibble| char::from(DIGITS[usize::from(nibble)]))
+        .collect()
+}
+
+/// The name under which limits remember an attempt, so that a retry with the same idempotency key finds it: 32 digits.
+pub fn attempt_entry(user: Uuid, route: &str, idempotency_key: &str) -> String {
+    let mut entry = digest_parts(&[user.as_bytes(), route.as_bytes(), idempotency_key.as_bytes()]);
+    entry.truncate(32);
+    entry
 }
 
 /// The body of a session's envelope.
@@ -86,6 +106,15 @@ impl CachedSession {
             absolute_until_ms: body[78..].parse().ok()?,
         })
     }
+}
+
+/// The answer of `GET /v1/auth/session`.
+#[derive(Clone, Debug, PartialEq, Eq, serde::Serialize)]
+pub struct SessionInfo {
+    pub user_id: Uuid,
+    pub session_id: Uuid,
+    /// Seconds until the session is over if it stays idle.
+    pub expires_in: u64,
 }
 
 /// What a person is in a circle, as `membership` keys hold it and as the edge tells the origin.

@@ -99,7 +99,9 @@ pub struct Forward {
 /// How a forwarded request ended.
 pub enum Outcome {
     /// The origin answered with this status and these headers (read, to decide what to add).
-    Answered { status: u16 },
+    Answered {
+        status: u16,
+    },
     /// The request surely never reached the origin.
     Unreached,
     /// It may have reached the origin, but no answer came: deadline, reset.
@@ -126,7 +128,9 @@ pub struct HeaderChange {
 /// client, on any host.
 pub fn is_internal_header(name: &str) -> bool {
     let name = name.as_bytes();
-    let starts = |prefix: &str| name.len() >= prefix.len() && name[..prefix.len()].eq_ignore_ascii_case(prefix.as_bytes());
+    let starts = |prefix: &str| {
+        name.len() >= prefix.len() && name[..prefix.len()].eq_ignore_ascii_case(prefix.as_bytes())
+    };
     starts("optimist-")
         || starts("x-forwarded-")
         || starts("x-real-ip")

@@ -1,20 +1,42 @@
 //! The edge's request pipeline: everything that is the same on every Wasm host, and no I/O.
+//!
+//! A request is routed by the table, admitted by one script in its user's slot, and either answered from Redis or handed
+//! to the origin, signed. The origin is never asked for what a vouched Redis knows, and Redis is never believed when its
+//! relay does not vouch for it. Nothing here knows about Postgres.
 
-mod config;
 pub mod host;
 
-pub use config::{Config, ConfigError};
-use host::{Decision, Finish, Host, Outcome, Request};
+mod cache;
+mod config;
+mod limit;
+mod origin;
+mod passage;
+mod redis;
+mod respond;
+mod session;
 
-/// The pipeline of one instance: its configuration, and what it remembers between requests (the breaker).
+pub use config::{Config, ConfigError};
+pub use origin::Pending;
+
+use optimist_shared::error::{ErrorCode, Problem};
+use optimist_shared::routes::{self, Caller, Matched, Method, PathParameters, Route};
+use optimist_shared::scripts::Scripts;
+
+use host::{Decision, Host, Request, Response};
+use passage::Passage;
+use redis::Breaker;
+use respond::Exchange;
+
+/// The pipeline of one instance: its configuration, and what it remembers between requests.
 pub struct Edge {
-    #[allow(dead_code)]
     config: Config,
+    scripts: Scripts,
+    breaker: Breaker,
 }
 
 impl Edge {
     pub fn new(config: Config) -> Edge {
-        Edge { config }
+        Edge { config, scripts: Scripts::new(), breaker: Breaker::default() }
     }
 
     pub fn config(&self) -> &Config {
@@ -22,17 +44,72 @@ impl Edge {
     }
 
     /// Decides what becomes of a request.
-    pub async fn handle<H: Host, R: Request>(&self, _host: &H, _request: &R) -> Decision {
-        Decision::Respond(host::Response { status: 404, headers: Vec::new(), body: Vec::new() })
+    pub async fn handle<H: Host, R: Request>(&self, host: &H, request: &R) -> Decision {
+        let now_ms = host.now_ms();
+        let exchange = Exchange::new(&self.config, request, new_request_id(host, now_ms), now_ms);
+        let (route, path) = match self.route(request, &exchange) {
+            Ok(found) => found,
+            Err(response) => return Decision::Respond(response),
+        };
+        let mut passage = Passage { edge: self, host, request, route, path, exchange };
+        match route.caller {
+            Caller::Public => passage.public().await,
+            _ => {
+                passage.exchange.private = true;
+                passage.signed_in().await
+            }
+        }
+    }
+
+    fn route<R: Request>(
+        &self,
+        request: &R,
+        exchange: &Exchange,
+    ) -> Result<(&'static Route, PathParameters), Response> {
+        let path = request.target().split('?').next().unwrap_or_default();
+        match routes::find(request.method(), path) {
+            Matched::Route(route, parameters) => {
+                let length = request.header("content-length").and_then(|text| text.parse::<u64>().ok());
+                if length.is_some_and(|length| length > route.body as u64) {
+                    let problem = Problem::new(ErrorCode::TooLarge, &exchange.request_id)
+                        .detail(format!("At most {} bytes.", route.body));
+                    return Err(exchange.problem(&problem));
+                }
+                Ok((route, parameters))
+            }
+            Matched::MethodNotAllowed(methods) => {
+                let allow = allow_header(&methods);
+                if request.method() == "OPTIONS" {
+                    let mut response = respond::preflight(exchange, &allow);
+                    response.headers.push(("allow", allow));
+                    return Err(response);
+                }
+                let mut response = exchange.error(ErrorCode::MethodNotAllowed);
+                response.headers.push(("allow", allow));
+                Err(response)
+            }
+            Matched::BadId(name) => {
+                let problem =
+                    Problem::new(ErrorCode::BadRequest, &exchange.request_id).field(name, "is not an id");
+                Err(exchange.problem(&problem))
+            }
+            Matched::NotFound => Err(exchange.error(ErrorCode::NotFound)),
+        }
     }
 }
 
-/// A forwarded request whose outcome the pipeline still wants to know.
-pub struct Pending {}
-
-impl Pending {
-    /// Settles the request: gives charges back, chooses kept values over failures, and names the headers to add.
-    pub async fn finish<H: Host>(self, _edge: &Edge, _host: &H, _outcome: Outcome) -> Finish {
-        Finish::Pass { headers: Vec::new() }
+fn allow_header(methods: &[Method]) -> String {
+    let mut names: Vec<&str> = methods.iter().map(|method| method.as_str()).collect();
+    if names.contains(&"GET") {
+        names.push("HEAD");
     }
+    names.push("OPTIONS");
+    names.join(", ")
+}
+
+/// A UUIDv7, so that logs sort by time.
+fn new_request_id<H: Host>(host: &H, now_ms: u64) -> String {
+    let mut random = [0; 10];
+    host.random(&mut random);
+    uuid::Builder::from_unix_timestamp_millis(now_ms, &random).into_uuid().to_string()
 }

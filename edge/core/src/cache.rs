@@ -1,0 +1,157 @@
+//! Cached reads: whether to believe what Redis holds, and the answer made from it.
+
+use optimist_shared::envelope::{Body, DEFAULT_LIMIT, Envelope, LIST_LIMIT, render_list, render_object};
+use optimist_shared::etag::{entity_tag, none_match_hits};
+use optimist_shared::routes::{Overlay, Route};
+use optimist_shared::session::{Access, Role};
+
+use crate::host::{Request, Response};
+use crate::respond::Exchange;
+
+/// What the region's relay says of Redis.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Vouched {
+    pub epoch: u64,
+    /// The relay has lost Postgres: what is kept is served, marked, however old.
+    pub degraded: bool,
+}
+
+impl Vouched {
+    /// From the value of the vouching key: 16 hex digits, then `d` when degraded. Empty when nobody vouches.
+    pub fn parse(value: &[u8]) -> Option<Vouched> {
+        let text = std::str::from_utf8(value).ok()?;
+        let (epoch, mode) = text.split_at_checked(16)?;
+        Some(Vouched { epoch: u64::from_str_radix(epoch, 16).ok()?, degraded: mode == "d" })
+    }
+
+    /// Whether a copy counts: of this epoch, and fresh unless nothing fresher can be had.
+    pub fn believes(&self, envelope: &Envelope<'_>, now_ms: u64) -> bool {
+        envelope.stamp.epoch == self.epoch && (self.degraded || envelope.stamp.fresh_until_ms > now_ms)
+    }
+}
+
+/// Which part of a cached value a request asks for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Wanted {
+    /// The value, or this many items of the list's first page.
+    First { limit: usize },
+    /// Something only the origin can tell: a later page, or a query it should refuse.
+    Other,
+}
+
+/// Reads the query of a cached route: only `limit` within bounds is the edge's.
+pub fn wanted(target: &str) -> Wanted {
+    let Some((_, query)) = target.split_once('?').filter(|(_, query)| !query.is_empty()) else {
+        return Wanted::First { limit: DEFAULT_LIMIT };
+    };
+    match query.strip_prefix("limit=").and_then(|text| text.parse::<usize>().ok()) {
+        Some(limit) if (1..=LIST_LIMIT).contains(&limit) && !query.starts_with("limit=+") => {
+            Wanted::First { limit }
+        }
+        _ => Wanted::Other,
+    }
+}
+
+/// How an answer from the cache is marked.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Mark {
+    Fresh,
+    /// A store is away; this is the best there is.
+    Degraded,
+}
+
+/// The answer made from a cached value. `None` when it cannot be one: malformed, or of another kind than the route's.
+pub fn answer(
+    exchange: &Exchange,
+    request: &impl Request,
+    route: &Route,
+    envelope: &Envelope<'_>,
+    role: Option<Role>,
+    mark: Mark,
+) -> Option<Response> {
+    let role = role.filter(|role| role.is_member());
+    let overlaid = route.overlays.contains(&Overlay::Role);
+    let (tag, json) = match &envelope.body {
+        Body::Object { version, json } if overlaid => {
+            let value = role.map_or(serde_json::Value::Null, |role| role.as_str().into());
+            (entity_tag(version, role.map_or("none", Role::as_str)), render_object(json, &[("role", value)]))
+        }
+        Body::Object { version, json } => (entity_tag(version, ""), json.to_vec()),
+        Body::List { version, items, more } => {
+            let Wanted::First { limit } = wanted(request.target()) else { return None };
+            (entity_tag(version, ""), render_list(items, *more, limit))
+        }
+        Body::Text(_) | Body::Session(_) => return None,
+    };
+    let stamp = envelope.stamp;
+    let age = exchange.started_ms.saturating_sub(stamp.read_at_ms) / 1000;
+    // Seconds of freshness left, negative once expired (RFC 9211, 2.4).
+    let ttl = (i128::from(stamp.fresh_until_ms) - i128::from(exchange.started_ms)).div_euclid(1000);
+    let mut headers = vec![("etag", tag.clone()), ("age", age.to_string())];
+    match mark {
+        Mark::Fresh => headers.push(("cache-status", format!("optimist; hit; ttl={ttl}"))),
+        Mark::Degraded => headers.extend([
+            ("cache-status", format!("optimist; hit; ttl={ttl}; detail=degraded")),
+            ("warning", "110 - \"Response is Stale\"".to_owned()),
+        ]),
+    }
+    headers.push(("server-timing", format!("redis;dur={}", exchange.redis_ms)));
+    if request.header("if-none-match").is_some_and(|header| none_match_hits(&header, &tag)) {
+        return Some(exchange.respond(304, headers, Vec::new()));
+    }
+    headers.push(("content-type", "application/json".to_owned()));
+    Some(exchange.respond(200, headers, json))
+}
+
+/// Whether someone may read a circle, as far as the edge can tell.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Right {
+    Granted,
+    /// For them it does not exist.
+    Hidden,
+    Unknown,
+}
+
+/// `access` is of a believed copy.
+pub fn right_to_read(role: Option<Role>, access: Option<Access>) -> Right {
+    match (role, access) {
+        (Some(role), _) if role.is_member() => Right::Granted,
+        (Some(Role::None), Some(Access::Public)) => Right::Granted,
+        (Some(Role::Banned), _) | (Some(_), Some(Access::Private)) => Right::Hidden,
+        _ => Right::Unknown,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_a_limit_within_bounds_is_answered_here() {
+        assert_eq!(wanted("/v1/circles"), Wanted::First { limit: 20 });
+        assert_eq!(wanted("/v1/circles?"), Wanted::First { limit: 20 });
+        assert_eq!(wanted("/v1/circles?limit=100"), Wanted::First { limit: 100 });
+        for other in ["limit=0", "limit=101", "limit=+5", "limit=5&cursor=x", "cursor=x", "limit=", "Limit=5"]
+        {
+            assert_eq!(wanted(&format!("/v1/circles?{other}")), Wanted::Other, "{other}");
+        }
+    }
+
+    #[test]
+    fn strangers_read_public_circles_only() {
+        assert_eq!(right_to_read(Some(Role::Member), None), Right::Granted);
+        assert_eq!(right_to_read(Some(Role::None), Some(Access::Public)), Right::Granted);
+        assert_eq!(right_to_read(Some(Role::None), Some(Access::Private)), Right::Hidden);
+        assert_eq!(right_to_read(Some(Role::Banned), Some(Access::Public)), Right::Hidden);
+        assert_eq!(right_to_read(Some(Role::None), None), Right::Unknown);
+        assert_eq!(right_to_read(None, Some(Access::Public)), Right::Unknown);
+    }
+
+    #[test]
+    fn vouching_is_parsed_whole() {
+        assert_eq!(Vouched::parse(b"000000000000000a"), Some(Vouched { epoch: 10, degraded: false }));
+        assert_eq!(Vouched::parse(b"000000000000000ad"), Some(Vouched { epoch: 10, degraded: true }));
+        assert_eq!(Vouched::parse(b""), None);
+        assert_eq!(Vouched::parse(b"xyz"), None);
+    }
+}

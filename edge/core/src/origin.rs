@@ -1,0 +1,173 @@
+//! Forwarding to the origin: what is signed and sent along, and what becomes of the outcome.
+
+use optimist_shared::error::{ErrorCode, Problem};
+use optimist_shared::routes::Route;
+use optimist_shared::scripts::Script;
+use optimist_shared::session::hex;
+use optimist_shared::signature::{
+    CONTEXT_HEADER, Context, SIGNATURE_HEADER, SIGNATURE_INPUT_HEADER, Signed, sign,
+};
+
+use crate::Edge;
+use crate::host::{Decision, Finish, Forward, HeaderChange, Host, Outcome, Request, Response};
+use crate::redis::{Call, trip};
+use crate::respond::Exchange;
+
+/// A forwarded request whose outcome the pipeline still wants to know.
+pub struct Pending {
+    pub(crate) exchange: Exchange,
+    /// `Cache-Status` of a passed answer.
+    pub(crate) cache_status: &'static str,
+    /// Entries in limits to give back when the attempt fails.
+    pub(crate) refund: Option<Refund>,
+    /// An entry among the bad tokens, to give back unless the origin finds the token bad.
+    pub(crate) suspicion: Option<Refund>,
+    /// Served, marked, when the origin cannot answer.
+    pub(crate) kept: Option<Response>,
+    pub(crate) forwarded_ms: u64,
+}
+
+pub struct Refund {
+    pub spread: String,
+    pub keys: Vec<String>,
+    pub entry: String,
+}
+
+/// Builds the decision to forward.
+pub fn forward<H: Host, R: Request>(
+    edge: &Edge,
+    host: &H,
+    request: &R,
+    route: &Route,
+    context: &Context,
+    mut pending: Pending,
+) -> Decision {
+    let mut nonce = [0; 16];
+    host.random(&mut nonce);
+    let nonce = hex(&nonce);
+    let context = context.render();
+    let authorization = request.header("authorization").unwrap_or_default();
+    let signed = Signed {
+        method: request.method(),
+        target: request.target(),
+        context: &context,
+        authorization: &authorization,
+    };
+    let (key_id, key) = &edge.config.signing_keys[0];
+    pending.forwarded_ms = host.now_ms();
+    let (signature_input, signature) = sign(signed, key_id, key, &nonce, pending.forwarded_ms / 1000);
+    let mut set = vec![
+        (CONTEXT_HEADER, context),
+        (SIGNATURE_INPUT_HEADER, signature_input),
+        (SIGNATURE_HEADER, signature),
+    ];
+    if !request.header("traceparent").is_some_and(|value| is_traceparent(&value)) {
+        set.push(("traceparent", new_traceparent(host)));
+    }
+    Decision::Forward(Box::new(Forward {
+        set,
+        body_limit: route.body,
+        deadline_ms: edge.config.origin_deadline_ms,
+        retry: route.method.is_idempotent() || request.header("idempotency-key").is_some(),
+        pending,
+    }))
+}
+
+impl Pending {
+    /// Settles the request: gives charges back, chooses a kept value over a failure, and names the headers to add.
+    pub async fn finish<H: Host>(self, edge: &Edge, host: &H, outcome: Outcome) -> Finish {
+        // A lost answer may have been a success: what it was charged stays charged.
+        let failed = match outcome {
+            Outcome::Answered { status } => status >= 400,
+            Outcome::Unreached | Outcome::BodyTooLarge => true,
+            Outcome::Lost => false,
+        };
+        let refused_token = matches!(outcome, Outcome::Answered { status: 401 });
+        let refunds = [self.refund.filter(|_| failed), self.suspicion.filter(|_| !refused_token)];
+        for refund in refunds.into_iter().flatten() {
+            give_back(edge, host, &refund).await;
+        }
+        let exchange = self.exchange;
+        let unable = |status| matches!(status, 500 | 502 | 503 | 504);
+        match outcome {
+            Outcome::Answered { status } if !unable(status) => {
+                let origin_ms = host.now_ms().saturating_sub(self.forwarded_ms);
+                Finish::Pass { headers: with_privacy(&exchange, exchange.pass(self.cache_status, origin_ms)) }
+            }
+            Outcome::BodyTooLarge => Finish::Replace(exchange.error(ErrorCode::TooLarge)),
+            _ if self.kept.is_some() => {
+                Finish::Replace(self.kept.unwrap_or_else(|| exchange.error(ErrorCode::Internal)))
+            }
+            Outcome::Answered { .. } => {
+                let origin_ms = host.now_ms().saturating_sub(self.forwarded_ms);
+                Finish::Pass { headers: exchange.pass(self.cache_status, origin_ms) }
+            }
+            Outcome::Unreached => {
+                let problem = Problem::new(ErrorCode::Unavailable, &exchange.request_id)
+                    .detail("The origin cannot be reached; nothing was changed.");
+                let mut response = exchange.problem(&problem);
+                response.headers.push(("retry-after", "1".to_owned()));
+                Finish::Replace(response)
+            }
+            Outcome::Lost => {
+                let problem = Problem::new(ErrorCode::GatewayTimeout, &exchange.request_id)
+                    .detail("The origin's answer was lost; a change may have been made.");
+                Finish::Replace(exchange.problem(&problem))
+            }
+        }
+    }
+}
+
+fn with_privacy(exchange: &Exchange, mut changes: Vec<HeaderChange>) -> Vec<HeaderChange> {
+    if exchange.private {
+        changes.push(HeaderChange {
+            name: "cache-control",
+            value: "private, no-cache".to_owned(),
+            append: false,
+        });
+    }
+    changes
+}
+
+async fn give_back<H: Host>(edge: &Edge, host: &H, refund: &Refund) {
+    let script: &Script = &edge.scripts.give_back;
+    let keys: Vec<&str> = refund.keys.iter().map(String::as_str).collect();
+    if keys.is_empty() {
+        return;
+    }
+    let call = Call::Script { script, keys, arguments: vec![refund.entry.as_bytes()] };
+    // Without Redis the entry lapses with its window; the trip has logged why.
+    let _ = trip(host, &edge.breaker, edge.config.redis_deadline_ms, &refund.spread, &[call]).await;
+}
+
+/// Whether a client's `traceparent` may be passed on (W3C Trace Context, version 00).
+fn is_traceparent(value: &str) -> bool {
+    let parts: Vec<&str> = value.split('-').collect();
+    let hex = |text: &str| text.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'));
+    let nonzero = |text: &str| text.bytes().any(|byte| byte != b'0');
+    matches!(parts[..], [version, trace, parent, flags]
+        if version == "00" && trace.len() == 32 && parent.len() == 16 && flags.len() == 2
+            && hex(trace) && hex(parent) && hex(flags) && nonzero(trace) && nonzero(parent))
+}
+
+fn new_traceparent<H: Host>(host: &H) -> String {
+    let mut bytes = [0; 24];
+    host.random(&mut bytes);
+    // An id of nothing but zeros would be invalid.
+    bytes[0] |= 1;
+    bytes[16] |= 1;
+    format!("00-{}-{}-00", hex(&bytes[..16]), hex(&bytes[16..]))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_a_wellformed_traceparent_passes() {
+        assert!(is_traceparent("00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"));
+        assert!(!is_traceparent("00-00000000000000000000000000000000-b7ad6b7169203331-01"));
+        assert!(!is_traceparent("00-0AF7651916CD43DD8448EB211C80319C-b7ad6b7169203331-01"));
+        assert!(!is_traceparent("x"));
+    }
+}

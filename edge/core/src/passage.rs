@@ -1,0 +1,372 @@
+//! A request on its way: admitted, then answered from Redis or handed to the origin.
+//!
+//! Each method is a step of the pipeline; routing comes before (see the crate's root), the outcome after (see
+//! [`crate::origin`]).
+
+use optimist_shared::envelope::{Body, Envelope};
+use optimist_shared::error::ErrorCode;
+use optimist_shared::ids::{Partition, Uuid};
+use optimist_shared::keys::Key;
+use optimist_shared::limits::{LIMITS, Limit, LimitRow, LimitState, Scope, address_parameter};
+use optimist_shared::routes::{Caller, Method, PathParameters, Pattern, Route};
+use optimist_shared::session::{Access, Role, SessionInfo, Token, attempt_entry, hex};
+use optimist_shared::signature::{Context, Identity};
+
+use crate::Edge;
+use crate::cache::{self, Mark, Right, Vouched, Wanted};
+use crate::host::{Command, Decision, Host, Request, Response};
+use crate::limit::{Charge, Refused, rows_of};
+use crate::origin::{self, Pending, Refund};
+use crate::redis::{Call, Fields, trip};
+use crate::respond::Exchange;
+use crate::session::{self, Admission, Admitted, Session};
+
+/// A request on its way through the pipeline.
+pub struct Passage<'a, H, R> {
+    pub edge: &'a Edge,
+    pub host: &'a H,
+    pub request: &'a R,
+    pub route: &'static Route,
+    pub path: PathParameters,
+    pub exchange: Exchange,
+}
+
+impl<H: Host, R: Request> Passage<'_, H, R> {
+    /// No session: the address's limits, then the origin.
+    pub async fn public(mut self) -> Decision {
+        let rows = rows_of(self.route, Scope::Address);
+        let charged = match self.charge_address(rows).await {
+            Ok(charged) => charged,
+            Err(response) => return Decision::Respond(response),
+        };
+        let context = self.context(Identity::Public, None, charged);
+        self.forward(&context, "optimist; fwd=bypass", None, None, None)
+    }
+
+    /// Admission and the cached value in one trip; then an answer, or the origin.
+    pub async fn signed_in(mut self) -> Decision {
+        let authorization = self.request.header("authorization");
+        let Some(token) = authorization.as_deref().and_then(Token::from_authorization) else {
+            return Decision::Respond(self.exchange.unauthenticated("Send `Authorization: Bearer <token>`."));
+        };
+        let admission = Admission::new(self.route, &self.path, token, self.entry(token.user));
+        let Some((admitted, found)) = self.ask(&admission).await else {
+            return self.unchecked(false, None, None, "optimist; fwd=bypass; detail=no-redis");
+        };
+        match admitted {
+            Admitted::WrongSecret => Decision::Respond(self.bad_token().await),
+            Admitted::Unknown => self.unknown_session().await,
+            Admitted::Limited(refused, states) => {
+                self.exchange.limits = Some((admission.charge.rows, states));
+                Decision::Respond(self.limited(&refused))
+            }
+            Admitted::Yes(session) => {
+                self.exchange.limits = Some((admission.charge.rows.clone(), session.limits.clone()));
+                if session.write_back {
+                    session::write_back(self.host, token.user, token.session, session.now_ms);
+                }
+                self.admitted(&admission, &session, &found)
+            }
+        }
+    }
+
+    /// One trip: `admit`, and either `read` or the vouching alone; for `GET /v1/me/limits` the limits' states as well.
+    async fn ask(&mut self, admission: &Admission) -> Option<(Admitted, Found)> {
+        let token = admission.token;
+        let parameters = self.path.with_session(Some(token.user), Some(token.session));
+        let key = self.route.key.filter(|_| self.wanted() != Wanted::Other);
+        let partition =
+            key.and_then(|key| key.partition(&parameters)).unwrap_or_else(|| Partition::of(token.user));
+        let vouch_key = Key::Vouch.of_partition(partition);
+        let metrics_key = Key::Metrics.of_partition(partition);
+        let metrics_ms =
+            (u64::from(Key::Metrics.row().kept_seconds().unwrap_or_default()) * 1000).to_string();
+        let value_key = key.and_then(|key| key.render(&parameters));
+        let access_key = match self.route.caller {
+            Caller::CircleReader => Key::CircleAccess.render(&parameters),
+            _ => None,
+        };
+        let now = format!("{:014}", self.exchange.started_ms);
+        let scripts = &self.edge.scripts;
+        let mut calls = vec![admission.call(scripts)];
+        match (&value_key, key) {
+            (Some(value_key), Some(key)) => {
+                let mut keys = vec![vouch_key.as_str(), &metrics_key, value_key];
+                keys.extend(access_key.as_deref());
+                let arguments = vec![key.row().data_type.as_bytes(), now.as_bytes(), metrics_ms.as_bytes()];
+                calls.push(Call::Script { script: &scripts.read, keys, arguments });
+            }
+            _ => calls.push(Call::Plain(vec![b"GET", vouch_key.as_bytes()])),
+        }
+        let peeked = Charge::new(self.peeked(), &token.user.to_string(), String::new());
+        if !peeked.rows.is_empty() {
+            let keys = peeked.keys.iter().map(String::as_str).collect();
+            let mut arguments: Vec<&[u8]> = vec![b""];
+            arguments.extend(peeked.description.iter().map(Vec::as_slice));
+            calls.push(Call::Script { script: &scripts.peek, keys, arguments });
+        }
+        let spread = token.user.to_string();
+        let asked_ms = self.host.now_ms();
+        let replies =
+            trip(self.host, &self.edge.breaker, self.edge.config.redis_deadline_ms, &spread, &calls)
+                .await
+                .ok();
+        self.exchange.redis_ms = self.host.now_ms().saturating_sub(asked_ms);
+        let mut replies = replies?.into_iter();
+        let admitted = admission.read(replies.next()?);
+        let mut fields = Fields::new(replies.next()?);
+        let vouched = Vouched::parse(&fields.bytes());
+        let (value, access) = (fields.bytes(), fields.bytes());
+        let limits = replies.next().map(|reply| peeked.states(&mut Fields::new(reply))).unwrap_or_default();
+        Some((admitted, Found { vouched, value, access, limits }))
+    }
+
+    /// The session is in Redis, its secret is right, and no limit is used up.
+    fn admitted(self, admission: &Admission, session: &Session, found: &Found) -> Decision {
+        let token = admission.token;
+        let now_ms = self.exchange.started_ms;
+        let refund = session.charged.then(|| Refund {
+            spread: token.user.to_string(),
+            keys: admission.charge.refundable(),
+            entry: admission.charge.entry.clone(),
+        });
+        if !session.is_vouched(found.vouched) {
+            // Redis may have missed a revocation or a write. If the origin cannot answer either, what is kept is the best.
+            let kept = self.kept(session, found);
+            return self.unchecked(true, refund, kept, "optimist; fwd=bypass; detail=unvouched");
+        }
+        let vouched = found.vouched;
+        let believed =
+            |envelope: &Envelope<'_>| vouched.is_some_and(|vouched| vouched.believes(envelope, now_ms));
+        match (self.route.name, self.route.pattern) {
+            ("auth.session", _) => return Decision::Respond(self.session_info(token, session)),
+            ("me.limits", _) => {
+                let body = serde_json::json!({"items": found.limits, "next": null}).to_string();
+                return Decision::Respond(self.at_edge(body.into_bytes()));
+            }
+            _ => {}
+        }
+        let role = session.role(believed);
+        let access = found.access(believed);
+        let right = match self.route.caller {
+            Caller::CircleReader => cache::right_to_read(role, access),
+            _ => Right::Granted,
+        };
+        if right == Right::Hidden && self.route.pattern == Pattern::CacheAside {
+            return Decision::Respond(self.exchange.error(ErrorCode::NotFound));
+        }
+        let degraded = vouched.is_some_and(|vouched| vouched.degraded);
+        let envelope = Envelope::decode(&found.value);
+        let hit = envelope.as_ref().filter(|envelope| right == Right::Granted && believed(envelope));
+        if let Some(envelope) = hit {
+            let mark = if degraded { Mark::Degraded } else { Mark::Fresh };
+            if let Some(response) =
+                cache::answer(&self.exchange, self.request, self.route, envelope, role, mark)
+            {
+                return Decision::Respond(response);
+            }
+        }
+        let cache_status = match (self.route.pattern, &envelope) {
+            (Pattern::CacheAside, _) if self.wanted() == Wanted::Other => "optimist; fwd=bypass",
+            (Pattern::CacheAside, Some(envelope))
+                if hit.is_none() && envelope.stamp.fresh_until_ms <= now_ms =>
+            {
+                "optimist; fwd=stale"
+            }
+            (Pattern::CacheAside, _) => "optimist; fwd=uri-miss",
+            (Pattern::WriteThrough, _) => "optimist; fwd=method",
+            _ => "optimist; fwd=bypass",
+        };
+        let kept = (right == Right::Granted).then(|| self.kept(session, found)).flatten();
+        let identity = Identity::Session { user: token.user, session: token.session };
+        let context = self.context(identity, role, true);
+        self.forward(&context, cache_status, refund, None, kept)
+    }
+
+    /// The answer from whatever copy there is, of any epoch and age: for when the origin cannot answer.
+    fn kept(&self, session: &Session, found: &Found) -> Option<Response> {
+        let envelope = Envelope::decode(&found.value)?;
+        let role = session.role(|_| true);
+        let readable = self.route.caller != Caller::CircleReader
+            || cache::right_to_read(role, found.access(|_| true)) == Right::Granted;
+        readable.then(|| {
+            cache::answer(&self.exchange, self.request, self.route, &envelope, role, Mark::Degraded)
+        })?
+    }
+
+    /// Redis does not know the session. The origin does, or the token is bad: which costs the address an attempt.
+    async fn unknown_session(mut self) -> Decision {
+        let entry = self.random_entry();
+        let charge = Charge::new(vec![Limit::BadTokens.row()], &self.client(), entry);
+        let refund = match self.charge_apart(&charge).await {
+            Some(Err(refused)) => return Decision::Respond(self.limited(&refused)),
+            Some(Ok(_)) => {
+                Some(Refund { spread: self.client(), keys: charge.keys.clone(), entry: charge.entry.clone() })
+            }
+            None => None,
+        };
+        let context = self.context(Identity::Unchecked, None, false);
+        self.forward(&context, "optimist; fwd=bypass; detail=unknown-session", None, refund, None)
+    }
+
+    /// A wrong secret for a session that exists.
+    async fn bad_token(mut self) -> Response {
+        let entry = self.random_entry();
+        let charge = Charge::new(vec![Limit::BadTokens.row()], &self.client(), entry);
+        match self.charge_apart(&charge).await {
+            Some(Err(refused)) => self.limited(&refused),
+            _ => self.exchange.unauthenticated("The session is over, or the token is not its own."),
+        }
+    }
+
+    fn unchecked(
+        self,
+        charged: bool,
+        refund: Option<Refund>,
+        kept: Option<Response>,
+        cache_status: &'static str,
+    ) -> Decision {
+        let context = self.context(Identity::Unchecked, None, charged);
+        self.forward(&context, cache_status, refund, None, kept)
+    }
+
+    /// Charges the address for a public route. Whether it was charged, or the refusal.
+    async fn charge_address(&mut self, rows: Vec<&'static LimitRow>) -> Result<bool, Response> {
+        if rows.is_empty() {
+            return Ok(true);
+        }
+        let entry = self.random_entry();
+        let charge = Charge::new(rows, &self.client(), entry);
+        match self.charge_apart(&charge).await {
+            None => Ok(false),
+            Some(Err(refused)) => Err(self.limited(&refused)),
+            Some(Ok(())) => Ok(true),
+        }
+    }
+
+    /// Charges limits in a trip of their own. `None` without Redis.
+    async fn charge_apart(&mut self, charge: &Charge) -> Option<Result<(), Refused>> {
+        let keys = charge.keys.iter().map(String::as_str).collect();
+        let mut arguments: Vec<&[u8]> = vec![b"", charge.entry.as_bytes()];
+        arguments.extend(charge.description.iter().map(Vec::as_slice));
+        let call = Call::Script { script: &self.edge.scripts.limit, keys, arguments };
+        let client = self.client();
+        let asked_ms = self.host.now_ms();
+        let replies =
+            trip(self.host, &self.edge.breaker, self.edge.config.redis_deadline_ms, &client, &[call]).await;
+        self.exchange.redis_ms += self.host.now_ms().saturating_sub(asked_ms);
+        let mut fields = Fields::new(replies.ok()?.pop()?);
+        let outcome = fields.text();
+        let refused = Refused::read(&charge.rows, &mut fields);
+        let states = charge.states(&mut fields);
+        // Bad tokens are nobody's quota to plan with.
+        if self.route.caller == Caller::Public {
+            self.exchange.limits = Some((charge.rows.clone(), states));
+        }
+        Some(if outcome == "refused" { Err(refused) } else { Ok(()) })
+    }
+
+    /// 429, counted for the metrics.
+    fn limited(&self, refused: &Refused) -> Response {
+        let mut response = self.exchange.problem(&refused.problem(&self.exchange.request_id));
+        response.headers.push(("retry-after", refused.retry_after.to_string()));
+        let counters = Key::Metrics.of_partition(Partition::COMMON).into_bytes();
+        let seconds = Key::Metrics.row().kept_seconds().unwrap_or_default().to_string().into_bytes();
+        let field = format!("limit:{}", refused.policy).into_bytes();
+        self.host.redis_after_response(
+            "",
+            vec![
+                Command(vec![b"HINCRBY".to_vec(), counters.clone(), field, b"1".to_vec()]),
+                Command(vec![b"EXPIRE".to_vec(), counters, seconds, b"NX".to_vec()]),
+            ],
+        );
+        response
+    }
+
+    fn session_info(&self, token: Token, session: &Session) -> Response {
+        let info = SessionInfo {
+            user_id: token.user,
+            session_id: token.session,
+            expires_in: session.expires_in_ms / 1000,
+        };
+        // A struct of ids and a number always serialises.
+        self.at_edge(serde_json::to_vec(&info).unwrap_or_default())
+    }
+
+    fn at_edge(&self, json: Vec<u8>) -> Response {
+        let timing = format!("redis;dur={}", self.exchange.redis_ms);
+        let headers = vec![("content-type", "application/json".to_owned()), ("server-timing", timing)];
+        self.exchange.respond(200, headers, json)
+    }
+
+    fn forward(
+        self,
+        context: &Context,
+        cache_status: &'static str,
+        refund: Option<Refund>,
+        suspicion: Option<Refund>,
+        kept: Option<Response>,
+    ) -> Decision {
+        let Passage { edge, host, request, route, exchange, .. } = self;
+        let pending = Pending { exchange, cache_status, refund, suspicion, kept, forwarded_ms: 0 };
+        origin::forward(edge, host, request, route, context, pending)
+    }
+
+    fn context(&self, identity: Identity, role: Option<Role>, charged: bool) -> Context {
+        Context {
+            identity,
+            role,
+            client: self.client(),
+            region: self.edge.config.region.clone(),
+            request_id: self.exchange.request_id.clone(),
+            charged,
+        }
+    }
+
+    /// The client's address as limits count it. Hosts always know it; `unknown` is shared by those that do not.
+    fn client(&self) -> String {
+        self.request.client_address().map_or_else(|| "unknown".to_owned(), address_parameter)
+    }
+
+    fn wanted(&self) -> Wanted {
+        cache::wanted(self.request.target())
+    }
+
+    /// How limits remember this attempt: a retry with the same idempotency key finds it.
+    fn entry(&self, user: Uuid) -> String {
+        match self.request.header("idempotency-key") {
+            Some(key) if self.route.method == Method::Post => attempt_entry(user, self.route.name, &key),
+            _ => self.random_entry(),
+        }
+    }
+
+    fn random_entry(&self) -> String {
+        let mut bytes = [0; 8];
+        self.host.random(&mut bytes);
+        hex(&bytes)
+    }
+
+    /// The limits whose state the answer lists.
+    fn peeked(&self) -> Vec<&'static LimitRow> {
+        let all = self.route.name == "me.limits";
+        LIMITS.iter().filter(|row| all && row.scope == Scope::User).collect()
+    }
+}
+
+/// What Redis held for a request, unjudged.
+struct Found {
+    vouched: Option<Vouched>,
+    value: Vec<u8>,
+    access: Vec<u8>,
+    limits: Vec<LimitState>,
+}
+
+impl Found {
+    fn access(&self, believed: impl Fn(&Envelope<'_>) -> bool) -> Option<Access> {
+        let envelope = Envelope::decode(&self.access).filter(|envelope| believed(envelope))?;
+        match envelope.body {
+            Body::Text(access) => Access::parse(access),
+            _ => None,
+        }
+    }
+}

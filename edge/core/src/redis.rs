@@ -1,0 +1,157 @@
+//! Calling Redis scripts through a host: EVALSHA, EVAL where Redis does not know the script, a deadline, and a breaker.
+
+use std::cell::Cell;
+
+use optimist_shared::scripts::{Script, is_unknown_script};
+
+use crate::host::{Command, Host, Reply, Value};
+
+/// Redis cannot be asked for this request. Why has been logged.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct NoRedis;
+
+/// Opens at the first failure, so that a lost Redis costs one deadline, and lets one request a second find out whether it
+/// is back.
+#[derive(Debug, Default)]
+pub struct Breaker {
+    /// Unix milliseconds until which nobody asks; 0 when closed.
+    open_until: Cell<u64>,
+}
+
+/// Milliseconds between two attempts at a Redis that failed.
+const RETRY_AFTER_MS: u64 = 1_000;
+
+impl Breaker {
+    /// Whether to ask. When it is time for an attempt, the first to come makes it, and the rest keep away from Redis.
+    fn admits(&self, now_ms: u64) -> bool {
+        match self.open_until.get() {
+            0 => true,
+            until if now_ms < until => false,
+            _ => {
+                self.open_until.set(now_ms + RETRY_AFTER_MS);
+                true
+            }
+        }
+    }
+
+    fn failed(&self, now_ms: u64) {
+        self.open_until.set(now_ms + RETRY_AFTER_MS);
+    }
+
+    fn succeeded(&self) {
+        self.open_until.set(0);
+    }
+}
+
+/// One command of a trip: a script's call, or a plain command.
+pub enum Call<'a> {
+    Script { script: &'a Script, keys: Vec<&'a str>, arguments: Vec<&'a [u8]> },
+    Plain(Vec<&'a [u8]>),
+}
+
+impl Call<'_> {
+    fn command(&self, whole: bool) -> Command {
+        match self {
+            Call::Script { script, keys, arguments } => Command(script.command(whole, keys, arguments)),
+            Call::Plain(words) => Command(words.iter().map(|word| word.to_vec()).collect()),
+        }
+    }
+}
+
+/// Sends `calls` together: one trip, and a second one after Redis has forgotten its scripts.
+pub async fn trip<H: Host>(
+    host: &H,
+    breaker: &Breaker,
+    deadline_ms: u32,
+    spread: &str,
+    calls: &[Call<'_>],
+) -> Result<Vec<Vec<Value>>, NoRedis> {
+    if !breaker.admits(host.now_ms()) {
+        return Err(NoRedis);
+    }
+    let answered = attempt(host, deadline_ms, spread, calls).await;
+    match answered {
+        Ok(replies) => {
+            breaker.succeeded();
+            Ok(replies)
+        }
+        Err(why) => {
+            breaker.failed(host.now_ms());
+            host.log(&format!("redis is unavailable: {why}"));
+            Err(NoRedis)
+        }
+    }
+}
+
+async fn attempt<H: Host>(
+    host: &H,
+    deadline_ms: u32,
+    spread: &str,
+    calls: &[Call<'_>],
+) -> Result<Vec<Vec<Value>>, String> {
+    let commands: Vec<Command> = calls.iter().map(|call| call.command(false)).collect();
+    let mut replies = host.redis(spread, &commands, deadline_ms).await.map_err(|error| error.0)?;
+    let unknown = |reply: &Reply| matches!(reply, Err(error) if is_unknown_script(error));
+    let again: Vec<usize> = (0..replies.len()).filter(|index| unknown(&replies[*index])).collect();
+    if !again.is_empty() {
+        let commands: Vec<Command> =
+            again.iter().filter_map(|index| calls.get(*index)).map(|call| call.command(true)).collect();
+        let answers = host.redis(spread, &commands, deadline_ms).await.map_err(|error| error.0)?;
+        for (index, answer) in again.into_iter().zip(answers) {
+            replies[index] = answer;
+        }
+    }
+    if replies.len() != calls.len() {
+        return Err(format!("{} replies to {} commands", replies.len(), calls.len()));
+    }
+    // An error is a Redis that cannot do its work: loading, out of memory, read-only, refusing us.
+    replies.into_iter().collect()
+}
+
+/// Reads a flat reply from front to back. What is missing or of another type reads as empty or 0.
+pub struct Fields(std::vec::IntoIter<Value>);
+
+impl Fields {
+    pub fn new(reply: Vec<Value>) -> Fields {
+        Fields(reply.into_iter())
+    }
+
+    pub fn bytes(&mut self) -> Vec<u8> {
+        match self.0.next() {
+            Some(Value::Bytes(bytes)) => bytes,
+            Some(Value::Int(number)) => number.to_string().into_bytes(),
+            Some(Value::Nil) | None => Vec::new(),
+        }
+    }
+
+    pub fn text(&mut self) -> String {
+        String::from_utf8(self.bytes()).unwrap_or_default()
+    }
+
+    pub fn int(&mut self) -> i64 {
+        match self.0.next() {
+            Some(Value::Int(number)) => number,
+            Some(Value::Bytes(bytes)) => {
+                std::str::from_utf8(&bytes).ok().and_then(|text| text.parse().ok()).unwrap_or(0)
+            }
+            Some(Value::Nil) | None => 0,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_breaker_lets_one_request_a_second_through() {
+        let breaker = Breaker::default();
+        assert!(breaker.admits(1_000) && breaker.admits(1_000));
+        breaker.failed(1_000);
+        assert!(!breaker.admits(1_999));
+        assert!(breaker.admits(2_000));
+        assert!(!breaker.admits(2_000), "the attempt is under way");
+        breaker.succeeded();
+        assert!(breaker.admits(2_001) && breaker.admits(2_001));
+    }
+}

@@ -1,0 +1,114 @@
+//! What every answer carries, whether the edge gives it or passes it on: the request's id, CORS, timing, limits.
+
+use optimist_shared::error::{ErrorCode, PROBLEM_JSON, Problem};
+use optimist_shared::limits::{LimitRow, LimitState, policy_header, state_header};
+
+use crate::config::Config;
+use crate::host::{HeaderChange, Request, Response};
+
+/// What is known of a request from its first moment.
+pub struct Exchange {
+    pub request_id: String,
+    pub started_ms: u64,
+    pub redis_ms: u64,
+    /// The page's origin, if it may call us.
+    pub cors_origin: Option<String>,
+    /// Answers differ by who asks.
+    pub private: bool,
+    pub is_head: bool,
+    /// The limits that were charged, and how they stand.
+    pub limits: Option<(Vec<&'static LimitRow>, Vec<LimitState>)>,
+}
+
+const EXPOSED: &str =
+    "ETag, Age, Cache-Status, RateLimit, RateLimit-Policy, Retry-After, Server-Timing, Warning, X-Request-Id";
+
+impl Exchange {
+    pub fn new(config: &Config, request: &impl Request, request_id: String, now_ms: u64) -> Exchange {
+        Exchange {
+            request_id,
+            started_ms: now_ms,
+            redis_ms: 0,
+            cors_origin: allowed_origin(config, request),
+            private: false,
+            is_head: request.method() == "HEAD",
+            limits: None,
+        }
+    }
+
+    pub fn problem(&self, problem: &Problem) -> Response {
+        self.respond(problem.status, vec![("content-type", PROBLEM_JSON.to_owned())], problem.to_json())
+    }
+
+    pub fn error(&self, code: ErrorCode) -> Response {
+        self.problem(&Problem::new(code, &self.request_id))
+    }
+
+    /// 401, with what a client should do about it.
+    pub fn unauthenticated(&self, detail: &str) -> Response {
+        let problem = Problem::new(ErrorCode::Unauthenticated, &self.request_id).detail(detail);
+        let mut response = self.problem(&problem);
+        response.headers.push(("www-authenticate", "Bearer".to_owned()));
+        response
+    }
+
+    pub fn respond(&self, status: u16, mut headers: Vec<(&'static str, String)>, body: Vec<u8>) -> Response {
+        headers.extend(self.common());
+        if status >= 400 {
+            headers.push(("cache-control", "no-store".to_owned()));
+        } else if self.private {
+            headers.push(("cache-control", "private, no-cache".to_owned()));
+        }
+        Response { status, headers, body: if self.is_head { Vec::new() } else { body } }
+    }
+
+    /// The changes to an answer of the origin's.
+    pub fn pass(&self, cache_status: &str, origin_ms: u64) -> Vec<HeaderChange> {
+        let mut changes: Vec<HeaderChange> =
+            self.common().map(|(name, value)| HeaderChange { name, value, append: name == "vary" }).collect();
+        changes.push(HeaderChange { name: "cache-status", value: cache_status.to_owned(), append: false });
+        let timing = format!("redis;dur={}, origin;dur={origin_ms}", self.redis_ms);
+        changes.push(HeaderChange { name: "server-timing", value: timing, append: true });
+        changes
+    }
+
+    fn common(&self) -> impl Iterator<Item = (&'static str, String)> {
+        let cors = self.cors_origin.iter().flat_map(|origin| {
+            [
+                ("access-control-allow-origin", origin.clone()),
+                ("access-control-expose-headers", EXPOSED.to_owned()),
+                ("vary", "Origin".to_owned()),
+            ]
+        });
+        let limits = self.limits.iter().flat_map(|(rows, states)| {
+            [("ratelimit-policy", policy_header(rows)), ("ratelimit", state_header(states))]
+        });
+        [("x-request-id", self.request_id.clone()), ("x-content-type-options", "nosniff".to_owned())]
+            .into_iter()
+            .chain(cors)
+            .chain(limits)
+    }
+}
+
+fn allowed_origin(config: &Config, request: &impl Request) -> Option<String> {
+    let origin = request.header("origin")?;
+    config.cors_origins.iter().any(|allowed| allowed == "*" || *allowed == origin).then_some(origin)
+}
+
+/// The answer to a browser that asks before it calls (CORS preflight); 204 without permission for a foreign page.
+pub fn preflight(exchange: &Exchange, methods: &str) -> Response {
+    let mut headers = Vec::new();
+    if exchange.cors_origin.is_some() {
+        headers.extend([
+            ("access-control-allow-methods", methods.to_owned()),
+            (
+                "access-control-allow-headers",
+                "authorization, content-type, idempotency-key, if-match, if-none-match, traceparent"
+                    .to_owned(),
+            ),
+            // Two hours: the most that Chromium honours.
+            ("access-control-max-age", "7200".to_owned()),
+        ]);
+    }
+    exchange.respond(204, headers, Vec::new())
+}
