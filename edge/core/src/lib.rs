@@ -6,14 +6,14 @@
 
 pub mod host;
 
-mod cache;
 mod config;
-mod limit;
-mod origin;
 mod passage;
+mod session;
+mod limit;
+mod cache;
+mod origin;
 mod redis;
 mod respond;
-mod session;
 
 pub use config::{Config, ConfigError};
 pub use origin::Pending;
