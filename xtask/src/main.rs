@@ -1,1 +1,104 @@
-fn main() {}
+//! The project's commands: `cargo xtask demo`, `dev`, `test` and `tidy`. This file only reads the command line.
+//!
+//! What runs in production is in `origin` and `edge`; nothing here is deployed.
+
+mod demo;
+mod dev;
+mod test;
+mod tidy;
+
+mod story;
+mod system;
+
+mod edges;
+mod stores;
+
+mod cloudflare {
+    use anyhow::*;
+    use std::path::*;
+    pub fn build(_: &Path) -> Result<PathBuf> {
+        bail!("not yet")
+    }
+    pub fn workerd_binary(_: &Path) -> Result<PathBuf> {
+        bail!("not yet")
+    }
+}
+mod processes;
+mod provision;
+mod state;
+mod workspace;
+
+mod http;
+mod interrupt;
+mod terminal;
+
+use std::ffi::OsString;
+use std::process::ExitCode;
+
+use clap::Parser;
+
+use crate::edges::Edge;
+use crate::terminal::{Colour, paint};
+
+/// Optimist's commands. Each one installs and builds what it needs first.
+#[derive(Parser)]
+#[command(name = "cargo xtask", bin_name = "cargo xtask")]
+enum Command {
+    /// Play the main job on real stores and a real Wasm runtime, for a person to watch
+    Demo {
+        /// The edge to play it on
+        #[arg(long, value_enum, default_value = "embedded")]
+        edge: Edge,
+        /// Leave everything running afterwards
+        #[arg(long)]
+        keep: bool,
+        /// The process that `--keep` leaves behind
+        #[arg(long, hide = true)]
+        stay: bool,
+    },
+    /// Run the system for development; data stays in .dev/
+    Dev {
+        /// An edge to run (may be given several times) [default: embedded]
+        #[arg(long = "edge", value_enum)]
+        edges: Vec<Edge>,
+        /// Forget the data of earlier runs
+        #[arg(long)]
+        fresh: bool,
+    },
+    /// Run everything that CI runs
+    Test {
+        /// Only these stages
+        stages: Vec<String>,
+    },
+    /// Check what compilers do not: module headers, file sizes, links, generated documents
+    Tidy {
+        /// Write the generated documents anew instead of comparing them
+        #[arg(long)]
+        bless: bool,
+    },
+    /// For xtask's own use: becomes a program that dies with its parent
+    #[command(name = processes::WITH_PARENT, hide = true)]
+    WithParent {
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        words: Vec<OsString>,
+    },
+}
+
+fn main() -> ExitCode {
+    let result = match Command::parse() {
+        Command::Demo { edge, keep, stay } => demo::run(edge, keep, stay),
+        Command::Dev { edges, fresh } => dev::run(&edges, fresh),
+        Command::Test { stages } => test::run(&stages),
+        Command::Tidy { bless } => tidy::run(bless),
+        Command::WithParent { words } => processes::become_server(&words),
+    };
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        // What a shell reports for a command that Ctrl-C ended.
+        Err(error) if error.is::<interrupt::Interrupted>() => ExitCode::from(130),
+        Err(error) => {
+            eprintln!("{} {error:#}", paint(Colour::Red, "error:"));
+            ExitCode::FAILURE
+        }
+    }
+}

@@ -1,0 +1,83 @@
+//! Passwords: Argon2id off the async threads, bounded, and as slow for nobody as for somebody.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use argon2::password_hash::phc::PasswordHash;
+use argon2::password_hash::{PasswordHasher, PasswordVerifier};
+use argon2::{Algorithm, Argon2, Params, Version};
+use tokio::sync::Semaphore;
+
+use crate::error::{Error, Result};
+
+/// How long a log-in waits for its turn, before it is told to come back.
+const PATIENCE: Duration = Duration::from_secs(4);
+
+pub struct Passwords {
+    hasher: Argon2<'static>,
+    /// A hash of nobody's password: verified when there is no account, so that it takes as long.
+    nobody: String,
+    /// Hashes computed at once: all cores but one, so that a storm of log-ins leaves the rest alone.
+    turns: Arc<Semaphore>,
+}
+
+impl Passwords {
+    pub fn new() -> std::result::Result<Passwords, Box<dyn std::error::Error>> {
+        // OWASP's Password Storage Cheat Sheet: 19 MiB, two passes, one lane.
+        let parameters = Params::new(19 * 1024, 2, 1, None).map_err(|error| error.to_string())?;
+        let hasher = Argon2::new(Algorithm::Argon2id, Version::V0x13, parameters);
+        let nobody = hasher.hash_password(b"nobody's").map_err(|error| error.to_string())?.to_string();
+        let cores = std::thread::available_parallelism().map_or(1, usize::from);
+        Ok(Passwords { hasher, nobody, turns: Arc::new(Semaphore::new((cores - 1).max(1))) })
+    }
+
+    /// The hash to store, in PHC's string format.
+    pub async fn hash(&self, password: String) -> Result<String> {
+        let hasher = self.hasher.clone();
+        self.take_turn(move || {
+            let hash = hasher.hash_password(password.as_bytes());
+            hash.map(|hash| hash.to_string()).map_err(|error| Error::internal("argon2", &error))
+        })
+        .await?
+    }
+
+    /// Whether a password fits a hash. Without one the answer is no, as late.
+    pub async fn verify(&self, password: String, hash: Option<String>) -> Result<bool> {
+        let hasher = self.hasher.clone();
+        let exists = hash.is_some();
+        let hash = hash.unwrap_or_else(|| self.nobody.clone());
+        self.take_turn(move || {
+            let parsed = PasswordHash::new(&hash);
+            parsed.is_ok_and(|parsed| hasher.verify_password(password.as_bytes(), &parsed).is_ok()) && exists
+        })
+        .await
+    }
+
+    async fn take_turn<T: Send + 'static>(&self, work: impl FnOnce() -> T + Send + 'static) -> Result<T> {
+        let turn = tokio::time::timeout(PATIENCE, self.turns.clone().acquire_owned()).await;
+        let Ok(Ok(turn)) = turn else {
+            return Err(Error::unavailable("The log-in").detail("Too many people are logging in at this moment."));
+        };
+        tokio::task::spawn_blocking(move || {
+            let _turn = turn;
+            work()
+        })
+        .await
+        .map_err(|error| Error::internal("argon2", &error))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn only_the_right_password_verifies() {
+        let passwords = Passwords::new().unwrap();
+        let hash = passwords.hash("correct horse".to_owned()).await.unwrap();
+        assert!(hash.starts_with("$argon2id$v=19$m=19456,t=2,p=1$"));
+        assert!(passwords.verify("correct horse".to_owned(), Some(hash.clone())).await.unwrap());
+        assert!(!passwords.verify("wrong horse".to_owned(), Some(hash)).await.unwrap());
+        assert!(!passwords.verify("nobody's".to_owned(), None).await.unwrap());
+    }
+}

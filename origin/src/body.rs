@@ -1,0 +1,191 @@
+//! Request bodies: JSON in, or a problem that names the field and the reason.
+
+use axum::body::Bytes;
+use axum::extract::{FromRequest, Request};
+use axum::http::HeaderMap;
+use axum::response::{IntoResponse, Response};
+use http_body_util::{BodyExt as _, Full, Limited};
+use optimist_shared::error::ErrorCode;
+use optimist_shared::etag::{entity_tag, match_allows, none_match_hits};
+use serde::de::DeserializeOwned;
+
+use crate::app::Ctx;
+use crate::error::{Error, Result};
+use crate::request::RequestContext;
+
+/// Deserialised, not yet validated. `bytes` is what was sent.
+pub struct Body<T> {
+    pub value: T,
+    pub bytes: Bytes,
+}
+
+impl<T: DeserializeOwned> FromRequest<Ctx> for Body<T> {
+    type Rejection = Error;
+
+    async fn from_request(request: Request, _: &Ctx) -> Result<Body<T>> {
+        let bytes = read(request).await?;
+        // An endpoint whose fields are all optional may be called without a body.
+        let text: &[u8] = if bytes.is_empty() { b"{}" } else { &bytes };
+        let mut deserializer = serde_json::Deserializer::from_slice(text);
+        let value = serde_path_to_error::deserialize(&mut deserializer).map_err(|error| {
+            let path = error.path().to_string();
+            describe(&path, error.inner())
+        })?;
+        deserializer.end().map_err(|error| describe(".", &error))?;
+        Ok(Body { value, bytes })
+    }
+}
+
+async fn read(request: Request) -> Result<Bytes> {
+    let limit = request.extensions().get::<RequestContext>().map_or(0, |context| context.route.body);
+    let content_type =
+        request.headers().get("content-type").and_then(|value| value.to_str().ok()).unwrap_or_default().to_owned();
+    let bytes = match Limited::new(request.into_body(), limit).collect().await {
+        Ok(collected) => collected.to_bytes(),
+        Err(error) if error.is::<http_body_util::LengthLimitError>() => {
+            return Err(Error::new(ErrorCode::TooLarge).detail(format!("At most {limit} bytes.")));
+        }
+        Err(_) => return Err(Error::new(ErrorCode::BadRequest).detail("The body ended early.")),
+    };
+    let is_json = content_type.split(';').next().is_some_and(|kind| kind.trim().eq_ignore_ascii_case("application/json"));
+    if !bytes.is_empty() && !is_json {
+        return Err(Error::new(ErrorCode::UnsupportedMediaType).field("Content-Type", "must be application/json"));
+    }
+    Ok(bytes)
+}
+
+/// Names the field, and says what is wrong without repeating what was sent.
+fn describe(path: &str, error: &serde_json::Error) -> Error {
+    use serde_json::error::Category;
+    let text = error.to_string();
+    let reason = text.split(" at line ").next().unwrap_or_default();
+    match error.classify() {
+        Category::Data => {
+            // serde's own words: "missing field `x`", "unknown field `x`, expected …", "invalid type: …".
+            let named = |prefix: &str| reason.strip_prefix(prefix).and_then(|rest| rest.split('`').next());
+            if let Some(field) = named("missing field `") {
+                return Error::invalid(join(path, field), "is required");
+            }
+            if let Some(field) = named("unknown field `") {
+                let field: String = field.chars().take(64).collect();
+                return Error::invalid(join(parent(path, &field), &field), "is not a field of this request");
+            }
+            if let Some(field) = named("duplicate field `") {
+                return Error::invalid(join(path, field), "is given twice");
+            }
+            let expected = reason.rsplit_once("expected ").map_or("something else", |(_, expected)| expected);
+            Error::invalid(if path == "." { "body" } else { path }, format!("must be {expected}"))
+        }
+        Category::Syntax | Category::Eof | Category::Io => {
+            Error::new(ErrorCode::BadRequest).field("body", format!("is not JSON: {reason}"))
+        }
+    }
+}
+
+fn join(path: &str, field: &str) -> String {
+    if path == "." || path == field { field.to_owned() } else { format!("{path}.{field}") }
+}
+
+/// serde_path_to_error counts an unknown field as part of the path.
+fn parent<'a>(path: &'a str, field: &str) -> &'a str {
+    path.strip_suffix(field).map_or(path, |rest| if rest.is_empty() { "." } else { rest.trim_end_matches('.') })
+}
+
+/// A text within bounds, without control characters but for line breaks and tabs where `multiline`.
+pub fn text(field: &'static str, value: &str, characters: std::ops::RangeInclusive<usize>, multiline: bool) -> Result<String> {
+    let value = value.trim();
+    let length = value.chars().count();
+    let (least, most) = (*characters.start(), *characters.end());
+    if length < least {
+        return Err(Error::invalid(field, "must not be empty"));
+    }
+    if length > most {
+        return Err(Error::invalid(field, format!("must have at most {most} characters")));
+    }
+    let allowed = |character: char| multiline && matches!(character, '\n' | '\r' | '\t');
+    if value.chars().any(|character| character.is_control() && !allowed(character)) {
+        return Err(Error::invalid(field, "must not contain control characters"));
+    }
+    Ok(value.to_owned())
+}
+
+/// JSON with an entity tag; 304 if the client has it.
+pub fn tagged(headers: &HeaderMap, row_version: &str, overlay_version: &str, json: Vec<u8>) -> Response {
+    let tag = entity_tag(row_version, overlay_version);
+    let known = headers.get("if-none-match").and_then(|value| value.to_str().ok());
+    if known.is_some_and(|known| none_match_hits(known, &tag)) {
+        return (axum::http::StatusCode::NOT_MODIFIED, [("etag", tag)]).into_response();
+    }
+    json_response(200, Some(tag), json)
+}
+
+pub fn json_response(status: u16, tag: Option<String>, json: Vec<u8>) -> Response {
+    let mut response = Response::builder()
+        .status(status)
+        .header("content-type", "application/json")
+        .header("cache-control", "private, no-cache");
+    if let Some(tag) = tag {
+        response = response.header("etag", tag);
+    }
+    response
+        .body(axum::body::Body::new(Full::from(json)))
+        .unwrap_or_else(|_| axum::http::StatusCode::INTERNAL_SERVER_ERROR.into_response())
+}
+
+/// Serialises a wire type.
+pub fn to_json<T: serde::Serialize>(value: &T) -> Result<Vec<u8>> {
+    serde_json::to_vec(value).map_err(|error| Error::internal("json", &error))
+}
+
+/// Refuses a change of a version that the client has not seen.
+pub fn check_match(headers: &HeaderMap, version: i64) -> Result<()> {
+    match headers.get("if-match").map(|value| value.to_str().unwrap_or_default()) {
+        Some(expected) if !match_allows(expected, &version.to_string()) => Err(Error::new(ErrorCode::VersionMismatch)),
+        _ => Ok(()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde::Deserialize;
+
+    #[derive(Debug, Deserialize)]
+    #[serde(deny_unknown_fields)]
+    struct Sample {
+        #[allow(dead_code)]
+        name: String,
+        #[allow(dead_code)]
+        bio: Option<String>,
+    }
+
+    async fn refused(body: &str) -> serde_json::Value {
+        let mut deserializer = serde_json::Deserializer::from_str(body);
+        let error = serde_path_to_error::deserialize::<_, Sample>(&mut deserializer).unwrap_err();
+        let response = describe(&error.path().to_string(), error.inner()).into_response();
+        let bytes = response.into_body().collect().await.unwrap().to_bytes();
+        serde_json::from_slice(&bytes).unwrap()
+    }
+
+    #[tokio::test]
+    async fn problems_name_the_field() {
+        let field = |problem: &serde_json::Value| problem["errors"][0]["field"].as_str().unwrap().to_owned();
+        assert_eq!(field(&refused("{}").await), "name");
+        assert_eq!(field(&refused(r#"{"name":7}"#).await), "name");
+        assert_eq!(field(&refused(r#"{"name":"x","nme":1}"#).await), "nme");
+        assert_eq!(field(&refused(r#"{"name":"x","name":"y"}"#).await), "name");
+        assert_eq!(field(&refused(r#"{"name":"\ud800"}"#).await), "body");
+        assert_eq!(refused("[").await["code"], "bad-request");
+        assert_eq!(refused(&"[".repeat(10_000)).await["status"], 422);
+    }
+
+    #[test]
+    fn texts_are_trimmed_and_bounded() {
+        assert_eq!(text("name", "  Ada ", 1..=3, false).unwrap(), "Ada");
+        assert!(text("name", "   ", 1..=3, false).is_err());
+        assert!(text("name", "Adas", 1..=3, false).is_err());
+        assert!(text("name", "A\nB", 1..=3, false).is_err());
+        assert!(text("body", "A\nB", 1..=3, true).is_ok());
+        assert!(text("body", "A\0B", 1..=3, true).is_err());
+    }
+}

@@ -1,0 +1,139 @@
+//! Cursors: opaque to clients, base64url of the ordering values of the last item shown. They survive its deletion.
+
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use optimist_shared::envelope::{DEFAULT_LIMIT, LIST_LIMIT};
+use optimist_shared::error::ErrorCode;
+use optimist_shared::ids::{Uuid, parse_id};
+
+use crate::error::{Error, Result};
+
+/// A page of a list that was asked for.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Page<C> {
+    pub after: Option<C>,
+    pub limit: usize,
+}
+
+/// A position in a list: what its order is by.
+pub trait Cursor: Sized {
+    /// Its kind, so that a cursor of another list is recognised.
+    const KIND: &'static str;
+    fn render(&self) -> String;
+    fn parse(text: &str) -> Option<Self>;
+
+    fn encode(&self) -> String {
+        URL_SAFE_NO_PAD.encode(format!("{}:{}", Self::KIND, self.render()))
+    }
+
+    fn decode(text: &str) -> Option<Self> {
+        let bytes = URL_SAFE_NO_PAD.decode(text).ok()?;
+        Self::parse(std::str::from_utf8(&bytes).ok()?.strip_prefix(Self::KIND)?.strip_prefix(':')?)
+    }
+}
+
+/// Before the message of this number.
+impl Cursor for i64 {
+    const KIND: &'static str = "n";
+
+    fn render(&self) -> String {
+        self.to_string()
+    }
+
+    fn parse(text: &str) -> Option<i64> {
+        text.parse().ok().filter(|number| *number >= 0)
+    }
+}
+
+/// A moment in microseconds, and an id among those of the same moment.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct At<const KIND: char> {
+    pub micros: i64,
+    pub id: Uuid,
+}
+
+impl Cursor for At<'c'> {
+    const KIND: &'static str = "c";
+
+    fn render(&self) -> String {
+        format!("{}:{}", self.micros, self.id)
+    }
+
+    fn parse(text: &str) -> Option<Self> {
+        let (micros, id) = text.split_once(':')?;
+        Some(At { micros: micros.parse().ok()?, id: parse_id(id)? })
+    }
+}
+
+impl Cursor for At<'m'> {
+    const KIND: &'static str = "m";
+
+    fn render(&self) -> String {
+        format!("{}:{}", self.micros, self.id)
+    }
+
+    fn parse(text: &str) -> Option<Self> {
+        let (micros, id) = text.split_once(':')?;
+        Some(At { micros: micros.parse().ok()?, id: parse_id(id)? })
+    }
+}
+
+/// Reads a list's query: `limit` and the cursor under its name; anything else is refused by name.
+pub fn page<C: Cursor>(query: Option<&str>, cursor_name: &str) -> Result<Page<C>> {
+    let mut page = Page { after: None, limit: DEFAULT_LIMIT };
+    for pair in query.unwrap_or_default().split('&').filter(|pair| !pair.is_empty()) {
+        let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
+        let refuse = |reason: String| Error::new(ErrorCode::BadRequest).field(name, reason);
+        if name == "limit" {
+            let digits = !value.is_empty() && value.bytes().all(|byte| byte.is_ascii_digit());
+            page.limit = value
+                .parse()
+                .ok()
+                .filter(|limit| digits && (1..=LIST_LIMIT).contains(limit))
+                .ok_or_else(|| refuse(format!("must be a number from 1 to {LIST_LIMIT}")))?;
+        } else if name == cursor_name {
+            page.after = Some(C::decode(value).ok_or_else(|| refuse("is not a cursor of this list".to_owned()))?);
+        } else {
+            let name: String = name.chars().take(64).collect();
+            return Err(Error::new(ErrorCode::BadRequest).field(name, "is not a parameter of this list"));
+        }
+    }
+    Ok(page)
+}
+
+/// Refuses any query: for endpoints without parameters the edge passes on what it does not know.
+pub fn no_query(query: Option<&str>) -> Result<()> {
+    match query.filter(|query| !query.is_empty()) {
+        None => Ok(()),
+        Some(query) => {
+            let name: String = query.split(['=', '&']).next().unwrap_or_default().chars().take(64).collect();
+            Err(Error::new(ErrorCode::BadRequest).field(name, "is not a parameter of this endpoint"))
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn cursors_round_trip_and_belong_to_their_list() {
+        let at = At::<'c'> { micros: 5, id: Uuid::from_u128(7) };
+        assert_eq!(At::<'c'>::decode(&at.encode()), Some(at));
+        assert_eq!(At::<'m'>::decode(&at.encode()), None);
+        assert_eq!(i64::decode(&42i64.encode()), Some(42));
+        for bad in ["", "x", "bm90aGluZw", &42i64.encode()[1..], "%00"] {
+            assert_eq!(i64::decode(bad), None, "{bad}");
+        }
+    }
+
+    #[test]
+    fn a_query_is_read_strictly() {
+        let parse = |query| page::<i64>(Some(query), "before");
+        assert_eq!(parse("").unwrap(), Page { after: None, limit: 20 });
+        assert_eq!(parse(&format!("limit=5&before={}", 9i64.encode())).unwrap(), Page { after: Some(9), limit: 5 });
+        for bad in ["limit=0", "limit=101", "limit=-1", "limit=x", "limit=", "limit=99999999999999999999", "before=x", "other=1"] {
+            assert!(parse(bad).is_err(), "{bad}");
+        }
+    }
+}

@@ -1,0 +1,141 @@
+//! The origin's one error type, and how failures of Postgres become answers.
+
+use axum::response::{IntoResponse, Response};
+use http_body_util::Full;
+use optimist_shared::error::{ErrorCode, FieldError, PROBLEM_JSON, Problem};
+use tokio_postgres::error::SqlState;
+
+pub type Result<T, E = Error> = std::result::Result<T, E>;
+
+/// An answer that is not a success. Cloned for callers that share one query.
+#[derive(Clone, Debug)]
+pub struct Error {
+    pub code: ErrorCode,
+    detail: Option<String>,
+    fields: Vec<FieldError>,
+    limit: Option<String>,
+    retry_after: Option<u64>,
+    /// Milliseconds after which another attempt of the same transaction is worth making.
+    pub retry_in_ms: Option<u64>,
+}
+
+tokio::task_local! {
+    /// The id of the request that this task answers.
+    pub static REQUEST_ID: String;
+}
+
+impl Error {
+    pub fn new(code: ErrorCode) -> Error {
+        Error { code, detail: None, fields: Vec::new(), limit: None, retry_after: None, retry_in_ms: None }
+    }
+
+    pub fn detail(mut self, detail: impl Into<String>) -> Error {
+        self.detail = Some(detail.into());
+        self
+    }
+
+    pub fn field(mut self, field: impl Into<String>, reason: impl Into<String>) -> Error {
+        self.fields.push(FieldError { field: field.into(), reason: reason.into() });
+        self
+    }
+
+    /// A value is not acceptable.
+    pub fn invalid(field: impl Into<String>, reason: impl Into<String>) -> Error {
+        Error::new(ErrorCode::Invalid).field(field, reason)
+    }
+
+    /// A store is away: 503, worth another attempt in a second.
+    pub fn unavailable(store: &'static str) -> Error {
+        let mut error = Error::new(ErrorCode::Unavailable).detail(format!("{store} cannot be reached at the moment."));
+        error.retry_after = Some(1);
+        error
+    }
+
+    pub fn limited(policy: String, retry_after: u64) -> Error {
+        let mut error = Error::new(ErrorCode::RateLimited).detail(format!("Try again in {retry_after} seconds."));
+        error.limit = Some(policy);
+        error.retry_after = Some(retry_after);
+        error
+    }
+
+    /// A failure that is ours. What is logged stays in the log.
+    pub fn internal(what: &str, why: &dyn std::fmt::Display) -> Error {
+        tracing::error!(what, why = %why, "internal error");
+        Error::new(ErrorCode::Internal)
+    }
+}
+
+impl IntoResponse for Error {
+    fn into_response(self) -> Response {
+        let request_id = REQUEST_ID.try_with(Clone::clone).unwrap_or_default();
+        let mut problem = Problem::new(self.code, &request_id);
+        problem.detail = self.detail;
+        problem.errors = self.fields;
+        problem.limit = self.limit;
+        let mut response = Response::builder()
+            .status(self.code.status())
+            .header("content-type", PROBLEM_JSON)
+            .header("cache-control", "no-store");
+        if let Some(seconds) = self.retry_after {
+            response = response.header("retry-after", seconds);
+        }
+        if self.code == ErrorCode::Unauthenticated {
+            response = response.header("www-authenticate", "Bearer");
+        }
+        response
+            .body(axum::body::Body::new(Full::from(problem.to_json())))
+            .unwrap_or_else(|_| axum::http::StatusCode::INTERNAL_SERVER_ERROR.into_response())
+    }
+}
+
+/// What a violated constraint means to a client: constraint, code, field, reason.
+const CONSTRAINTS: &[(&str, ErrorCode, &str, &str)] = &[
+    ("users_email_key", ErrorCode::Conflict, "email", "is taken"),
+    ("memberships_pkey", ErrorCode::Conflict, "user", "is a member already"),
+];
+
+impl From<tokio_postgres::Error> for Error {
+    fn from(error: tokio_postgres::Error) -> Error {
+        let Some(database) = error.as_db_error() else {
+            if error.is_closed() || error.to_string().contains("communicating") || error.to_string().contains("connect") {
+                tracing::warn!(why = %error, "postgres is unavailable");
+                return Error::unavailable("The database");
+            }
+            return Error::internal("postgres", &error);
+        };
+        let code = database.code();
+        if [SqlState::T_R_SERIALIZATION_FAILURE, SqlState::T_R_DEADLOCK_DETECTED].contains(code) {
+            let mut error = Error::unavailable("The database");
+            error.retry_in_ms = Some(0);
+            return error;
+        }
+        let known = database.constraint().and_then(|name| CONSTRAINTS.iter().find(|row| row.0 == name));
+        if let Some((_, code, field, reason)) = known {
+            return Error::new(*code).field(*field, *reason);
+        }
+        // Connections and resources failing, operators intervening, locks and statements timing out.
+        let unavailable = ["08", "53", "57", "58"].contains(&&code.code()[..2])
+            || [SqlState::LOCK_NOT_AVAILABLE, SqlState::IDLE_IN_TRANSACTION_SESSION_TIMEOUT].contains(code);
+        if unavailable {
+            tracing::warn!(code = code.code(), why = database.message(), "postgres is unavailable");
+            return Error::unavailable("The database");
+        }
+        Error::internal("postgres", &format_args!("{} {}", code.code(), database.message()))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn problems_carry_the_requests_id() {
+        let error = Error::invalid("body", "must not be empty");
+        let response = REQUEST_ID.scope("r-1".to_owned(), async { error.into_response() }).await;
+        assert_eq!(response.status(), 422);
+        let body = axum::body::to_bytes(response.into_body(), 4096).await.unwrap();
+        let json: serde_json::Value = serde_json::from_slice(&body).unwrap();
+        assert_eq!(json["request_id"], "r-1");
+        assert_eq!(json["errors"][0]["field"], "body");
+    }
+}

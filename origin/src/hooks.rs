@@ -1,0 +1,117 @@
+//! Where tests take hold: steps to stop or die at, mechanisms to switch off, statements counted.
+//!
+//! Without the feature `test-hooks` every function here is empty, and a release has no way to reach it.
+
+#[cfg(not(feature = "test-hooks"))]
+mod off {
+    /// A named step between two effects.
+    #[inline(always)]
+    pub async fn step(_name: &'static str) {}
+
+    /// Whether a test has switched a mechanism off.
+    #[inline(always)]
+    pub fn disabled(_mechanism: &'static str) -> bool {
+        false
+    }
+
+    /// Notes that a statement was sent.
+    #[inline(always)]
+    pub fn statement(_sql: &'static str) {}
+}
+
+#[cfg(feature = "test-hooks")]
+mod on {
+    use std::collections::{BTreeMap, HashMap, HashSet};
+    use std::sync::{LazyLock, Mutex, MutexGuard, PoisonError};
+    use std::time::Duration;
+
+    use axum::extract::Query;
+    use axum::routing::{get, post};
+    use axum::{Json, Router};
+    use serde::Deserialize;
+
+    #[derive(Default)]
+    struct Hooks {
+        armed: HashMap<String, Armed>,
+        disabled: HashSet<String>,
+        statements: BTreeMap<String, u64>,
+    }
+
+    #[derive(Clone, Deserialize)]
+    struct Armed {
+        step: String,
+        /// `abort` ends the process as `kill -9` does; `pause` waits.
+        action: String,
+        #[serde(default)]
+        millis: u64,
+        /// Passes of the step to act on; then the hook is spent.
+        #[serde(default = "once")]
+        times: u64,
+    }
+
+    fn once() -> u64 {
+        1
+    }
+
+    static HOOKS: LazyLock<Mutex<Hooks>> = LazyLock::new(Mutex::default);
+
+    fn hooks() -> MutexGuard<'static, Hooks> {
+        HOOKS.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub async fn step(name: &'static str) {
+        let armed = {
+            let mut hooks = hooks();
+            match hooks.armed.get_mut(name) {
+                Some(armed) if armed.times > 0 => {
+                    armed.times -= 1;
+                    armed.clone()
+                }
+                _ => return,
+            }
+        };
+        match armed.action.as_str() {
+            "abort" => std::process::abort(),
+            _ => tokio::time::sleep(Duration::from_millis(armed.millis)).await,
+        }
+    }
+
+    pub fn disabled(mechanism: &'static str) -> bool {
+        hooks().disabled.contains(mechanism)
+    }
+
+    pub fn statement(sql: &'static str) {
+        let name = sql.lines().next().unwrap_or_default().trim_start_matches("-- ");
+        *hooks().statements.entry(name.to_owned()).or_default() += 1;
+    }
+
+    #[derive(Deserialize)]
+    struct Mechanism {
+        mechanism: String,
+        off: bool,
+    }
+
+    /// The routes of the internal listener by which tests arm hooks.
+    pub fn routes() -> Router {
+        Router::new()
+            .route(
+                "/test/hooks",
+                post(|Query(armed): Query<Armed>| async move {
+                    hooks().armed.insert(armed.step.clone(), armed);
+                }),
+            )
+            .route(
+                "/test/disable",
+                post(|Query(Mechanism { mechanism, off }): Query<Mechanism>| async move {
+                    let mut hooks = hooks();
+                    if off { hooks.disabled.insert(mechanism) } else { hooks.disabled.remove(&mechanism) };
+                }),
+            )
+            .route("/test/statements", get(|| async { Json(hooks().statements.clone()) }))
+    }
+}
+
+#[cfg(not(feature = "test-hooks"))]
+pub use off::*;
+#[cfg(feature = "test-hooks")]
+pub use on::*;

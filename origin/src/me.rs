@@ -1,0 +1,219 @@
+//! One's own account, and what others see of it; one's sessions and limits.
+
+use axum::extract::State;
+use axum::http::{HeaderMap, Uri};
+use axum::response::{IntoResponse, Response};
+use chrono::{DateTime, Utc};
+use optimist_shared::error::ErrorCode;
+use optimist_shared::ids::Uuid;
+use optimist_shared::keys::{Key, Parameters};
+use serde::{Deserialize, Serialize};
+use tokio_postgres::Row;
+
+use crate::app::{Ctx, Handlers, on};
+use crate::auth::{end_session, valid_time_zone};
+use crate::body::{Body, check_match, json_response, tagged, text, to_json};
+use crate::cache::{Loaded, Snapshot};
+use crate::cursor::no_query;
+use crate::error::{Error, Result};
+use crate::postgres::{WriteContext, transaction};
+use crate::request::Caller;
+
+pub fn routes() -> Handlers {
+    vec![
+        on("me.get", me),
+        on("me.update", update),
+        on("me.limits", limits),
+        on("sessions.list", sessions),
+        on("sessions.revoke", revoke),
+        on("users.get", profile),
+    ]
+}
+
+/// An account, as its owner sees it.
+#[derive(Serialize)]
+pub struct Me {
+    id: Uuid,
+    email: String,
+    name: String,
+    bio: String,
+    time_zone: String,
+    email_verified: bool,
+    created_at: DateTime<Utc>,
+    updated_at: DateTime<Utc>,
+    #[serde(skip)]
+    version: i64,
+}
+
+impl Me {
+    /// From: id, email, name, bio, time_zone, email_verified_at, version, created_at, updated_at.
+    pub fn from_row(row: &Row) -> Me {
+        Me {
+            id: row.get("id"),
+            email: row.get("email"),
+            name: row.get("name"),
+            bio: row.get("bio"),
+            time_zone: row.get("time_zone"),
+            email_verified: row.get::<_, Option<DateTime<Utc>>>("email_verified_at").is_some(),
+            created_at: row.get("created_at"),
+            updated_at: row.get("updated_at"),
+            version: row.get("version"),
+        }
+    }
+}
+
+/// An account, as everyone signed in sees it.
+#[derive(Serialize)]
+struct Profile {
+    id: Uuid,
+    name: String,
+    bio: String,
+    created_at: DateTime<Utc>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Update {
+    name: Option<String>,
+    bio: Option<String>,
+    time_zone: Option<String>,
+}
+
+#[derive(Serialize)]
+struct SessionItem {
+    id: Uuid,
+    created_at: DateTime<Utc>,
+    /// When it is over if it stays idle.
+    expires_at: DateTime<Utc>,
+    user_agent: Option<String>,
+    current: bool,
+}
+
+const LOAD_ME: &str = "-- me::load
+select seen, u.* from (select pg_snapshot_xmin(pg_current_snapshot())::text::bigint as seen) snapshot
+left join lateral (
+    select id, email, name, bio, time_zone, email_verified_at, version, created_at, updated_at
+    from users where id = $1) u on true";
+
+const LOAD_PROFILE: &str = "-- me::load_profile
+select seen, u.* from (select pg_snapshot_xmin(pg_current_snapshot())::text::bigint as seen) snapshot
+left join lateral (
+    select id, name, bio, version, created_at from users where id = $1 and status = 'active') u on true";
+
+const LOCK: &str = "-- me::lock
+select version from users where id = $1 for no key update";
+
+const UPDATE: &str = "-- me::update
+update users set name = coalesce($2, name), bio = coalesce($3, bio), time_zone = coalesce($4, time_zone),
+    version = version + 1, updated_at = now()
+where id = $1
+returning id, email, name, bio, time_zone, email_verified_at, version, created_at, updated_at";
+
+const SESSIONS: &str = "-- me::sessions
+select id, created_at, idle_until, user_agent from sessions
+where user_id = $1 and revoked_at is null and idle_until > now() and absolute_until > now()
+order by created_at desc limit 100";
+
+pub const STATEMENTS: &[&str] = &[LOAD_ME, LOAD_PROFILE, LOCK, UPDATE, SESSIONS];
+
+async fn me(State(app): State<Ctx>, caller: Caller, headers: HeaderMap, uri: Uri) -> Result<Response> {
+    no_query(uri.query())?;
+    let parameters = Parameters { user: Some(caller.user), ..Parameters::default() };
+    object(&*app.cache.read(&app, Key::Me, parameters).await?, &headers)
+}
+
+async fn profile(State(app): State<Ctx>, caller: Caller, headers: HeaderMap, uri: Uri) -> Result<Response> {
+    no_query(uri.query())?;
+    let parameters = caller.request.path.with_session(None, None);
+    object(&*app.cache.read(&app, Key::Profile, parameters).await?, &headers)
+}
+
+/// Answers with a loaded object that has no overlay.
+pub fn object(loaded: &Loaded, headers: &HeaderMap) -> Result<Response> {
+    match loaded {
+        Loaded::Object { version, json } => Ok(tagged(headers, version, "", json.clone())),
+        _ => Err(Error::new(ErrorCode::NotFound)),
+    }
+}
+
+async fn update(State(app): State<Ctx>, caller: Caller, headers: HeaderMap, body: Body<Update>) -> Result<Response> {
+    let Update { name, bio, time_zone } = body.value;
+    let name = name.map(|name| text("name", &name, 1..=80, false)).transpose()?;
+    let bio = bio.map(|bio| text("bio", &bio, 0..=1000, true)).transpose()?;
+    let time_zone = time_zone.map(|zone| valid_time_zone(&zone)).transpose()?;
+    let order = [caller.user];
+    let context = WriteContext { name: "me::update", request: &caller.request, actor: caller.actor(), order: &order };
+    let me = transaction!(&app, context, |tx| {
+        let version: i64 = tx.query_one(LOCK, &[&caller.user]).await?.get(0);
+        check_match(&headers, version)?;
+        let me = Me::from_row(&tx.query_one(UPDATE, &[&caller.user, &name, &bio, &time_zone]).await?);
+        let parameters = Parameters { user: Some(caller.user), ..Parameters::default() };
+        tx.touch(Key::Me, parameters);
+        tx.touch(Key::Profile, parameters);
+        tx.event("user.updated", serde_json::json!({"user": caller.user}));
+        Ok(me)
+    })?;
+    let tag = optimist_shared::etag::entity_tag(&me.version.to_string(), "");
+    Ok(json_response(200, Some(tag), to_json(&me)?))
+}
+
+/// The edge answers this from Redis; here it is answered when the edge could not ask.
+async fn limits(State(app): State<Ctx>, caller: Caller) -> Result<Response> {
+    let items = app.limits.peek(&app, caller.user).await;
+    Ok(json_response(200, None, to_json(&serde_json::json!({"items": items, "next": null}))?))
+}
+
+async fn sessions(State(app): State<Ctx>, caller: Caller, uri: Uri) -> Result<Response> {
+    no_query(uri.query())?;
+    let rows = app.db.query(SESSIONS, &[&caller.user]).await?;
+    let items: Vec<SessionItem> = rows
+        .iter()
+        .map(|row| SessionItem {
+            id: row.get(0),
+            created_at: row.get(1),
+            expires_at: row.get(2),
+            user_agent: row.get(3),
+            current: row.get::<_, Uuid>(0) == caller.session,
+        })
+        .collect();
+    Ok(json_response(200, None, to_json(&serde_json::json!({"items": items, "next": null}))?))
+}
+
+async fn revoke(State(app): State<Ctx>, caller: Caller) -> Result<Response> {
+    let session = caller.request.path.session.ok_or_else(|| Error::new(ErrorCode::NotFound))?;
+    match end_session(&app, &caller, session, "me::revoke_session").await? {
+        true => Ok(axum::http::StatusCode::NO_CONTENT.into_response()),
+        false => Err(Error::new(ErrorCode::NotFound)),
+    }
+}
+
+pub async fn load_me(app: &Ctx, parameters: &Parameters) -> Result<Snapshot> {
+    load(app, LOAD_ME, parameters, |row| to_json(&Me::from_row(row))).await
+}
+
+pub async fn load_profile(app: &Ctx, parameters: &Parameters) -> Result<Snapshot> {
+    load(app, LOAD_PROFILE, parameters, |row| {
+        to_json(&Profile {
+            id: row.get("id"),
+            name: row.get("name"),
+            bio: row.get("bio"),
+            created_at: row.get("created_at"),
+        })
+    })
+    .await
+}
+
+async fn load(
+    app: &Ctx,
+    sql: &'static str,
+    parameters: &Parameters,
+    render: impl Fn(&Row) -> Result<Vec<u8>>,
+) -> Result<Snapshot> {
+    let row = app.db.query_opt(sql, &[&parameters.user.unwrap_or_default()]).await?;
+    let row = row.ok_or_else(|| Error::internal("me", &"no row"))?;
+    let loaded = match row.get::<_, Option<i64>>("version") {
+        Some(version) => Loaded::Object { version: version.to_string(), json: render(&row)? },
+        None => Loaded::Missing,
+    };
+    Ok(Snapshot { seen_xmin: row.get::<_, i64>("seen").cast_unsigned(), loaded })
+}

@@ -1,0 +1,377 @@
+//! Who is in a circle: joining, leaving, roles, removals and bans, invitations.
+
+use axum::extract::State;
+use axum::http::{HeaderMap, Uri};
+use axum::response::{IntoResponse, Response};
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use chrono::{DateTime, Utc};
+use optimist_shared::envelope::LIST_LIMIT;
+use optimist_shared::error::ErrorCode;
+use optimist_shared::ids::Uuid;
+use optimist_shared::keys::{Key, Parameters};
+use optimist_shared::session::{Role, hash_secret};
+use serde::{Deserialize, Serialize};
+
+use crate::app::{Ctx, Handlers, on};
+use crate::auth::tag;
+use crate::body::{Body, json_response, to_json};
+use crate::cache::{ListItem, Snapshot};
+use crate::circles::{self, Standing, circle_of, list, respond_list};
+use crate::cursor::{At, Cursor, page};
+use crate::error::{Error, Result};
+use crate::idempotency::{Claim, Idempotency};
+use crate::postgres::{Tx, WriteContext, transaction};
+use crate::request::Caller;
+use crate::session::reader_of_circle;
+
+pub fn routes() -> Handlers {
+    vec![
+        on("members.list", members),
+        on("members.join", join),
+        on("members.leave", leave),
+        on("members.update", update),
+        on("members.remove", remove),
+        on("invites.create", invite),
+    ]
+}
+
+#[derive(Serialize)]
+pub struct Person {
+    pub id: Uuid,
+    pub name: String,
+}
+
+#[derive(Serialize)]
+struct Member {
+    user: Person,
+    role: String,
+    joined_at: DateTime<Utc>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Join {
+    invite: Option<String>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Update {
+    role: NewRole,
+}
+
+#[derive(Clone, Copy, Deserialize, PartialEq)]
+#[serde(rename_all = "snake_case")]
+enum NewRole {
+    Owner,
+    Moderator,
+    Member,
+}
+
+/// An invitation takes no options yet: an empty object, or no body.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct NewInvite {}
+
+const LIST: &str = "-- members::list
+select seen, m.* from (select pg_snapshot_xmin(pg_current_snapshot())::text::bigint as seen) snapshot
+left join lateral (
+    select users.id, users.name, memberships.role, joined_at
+    from memberships join users on users.id = user_id
+    where circle_id = $1 and memberships.role <> 'banned'
+      and (joined_at, user_id) > (coalesce(to_timestamp($2::bigint / 1000000.0), '-infinity'), coalesce($3::uuid, '00000000-0000-0000-0000-000000000000'))
+    order by joined_at, user_id limit $4) m on true
+order by joined_at, id";
+
+const INSERT: &str = "-- members::insert
+insert into memberships (circle_id, user_id, role) values ($1, $2, 'member')";
+
+const COUNT: &str = "-- members::count
+update circles set member_count = member_count + $2::int, version = version + 1, updated_at = now() where id = $1";
+
+const DELETE: &str = "-- members::delete
+delete from memberships where circle_id = $1 and user_id = $2";
+
+const BAN: &str = "-- members::ban
+insert into memberships (circle_id, user_id, role) select $1, id, 'banned' from users where id = $2
+on conflict on constraint memberships_pkey do update set role = 'banned'";
+
+const SET_ROLE: &str = "-- members::set_role
+update memberships set role = $3 where circle_id = $1 and user_id = $2";
+
+const SET_OWNER: &str = "-- members::set_owner
+update circles set owner_id = $2, version = version + 1, updated_at = now() where id = $1";
+
+const SELECT: &str = "-- members::select
+select users.id, users.name, memberships.role, joined_at
+from memberships join users on users.id = user_id where circle_id = $1 and user_id = $2";
+
+const INSERT_INVITE: &str = "-- members::insert_invite
+insert into invites (id, circle_id, token_hash, token_key, created_by, expires_at)
+values ($1, $2, $3, $4, $5, now() + interval '7 days')";
+
+const SELECT_INVITE: &str = "-- members::select_invite
+select token_key, expires_at from invites where id = $1";
+
+const USE_INVITE: &str = "-- members::use_invite
+update invites set used_by = $3, used_at = now()
+where token_hash = $1 and circle_id = $2 and used_at is null and expires_at > now() returning id";
+
+pub const STATEMENTS: &[&str] = &[
+    LIST,
+    INSERT,
+    COUNT,
+    DELETE,
+    BAN,
+    SET_ROLE,
+    SET_OWNER,
+    SELECT,
+    INSERT_INVITE,
+    SELECT_INVITE,
+    USE_INVITE,
+];
+
+async fn members(State(app): State<Ctx>, caller: Caller, headers: HeaderMap, uri: Uri) -> Result<Response> {
+    let page = page::<At<'m'>>(uri.query(), "cursor")?;
+    let (circle, _) = reader_of_circle(&app, &caller).await?;
+    match page.after {
+        None => {
+            let parameters = Parameters { circle: Some(circle), ..Parameters::default() };
+            respond_list(&*app.cache.read(&app, Key::CircleMembers, parameters).await?, &headers, page.limit)
+        }
+        Some(after) => {
+            respond_list(&load_page(&app, circle, Some(after), page.limit).await?.loaded, &headers, page.limit)
+        }
+    }
+}
+
+/// What a change of someone's membership makes stale.
+fn touch(tx: &mut Tx, standing: &Standing, user: Uuid) {
+    tx.touch(Key::Membership, standing.membership_of(user));
+    tx.touch(Key::Circle, standing.keys());
+    tx.touch(Key::CircleMembers, standing.keys());
+}
+
+async fn join(State(app): State<Ctx>, caller: Caller, headers: HeaderMap, body: Body<Join>) -> Result<Response> {
+    let circle = circle_of(&caller)?;
+    let idempotency = Idempotency::from_request(&headers, &caller, &body.bytes)?;
+    let invite = body.value.invite.as_deref().map(parse_invite);
+    let order = [circle, caller.user];
+    let context =
+        WriteContext { name: "members::join", request: &caller.request, actor: caller.actor(), order: &order };
+    let (status, circle, role) = transaction!(&app, context, |tx| {
+        let standing = Standing::read(tx, circle, caller.user).await?;
+        touch(tx, &standing, caller.user);
+        let repeated = idempotency.claim(tx, &caller).await? != Claim::First;
+        if standing.role.is_member() {
+            tx.unchanged();
+            let status = if repeated { 201 } else { 200 };
+            return Ok((status, circles::select(tx, circle).await?, standing.role));
+        }
+        if standing.role == Role::Banned {
+            let code = if standing.is_public { ErrorCode::Forbidden } else { ErrorCode::NotFound };
+            return Err(Error::new(code));
+        }
+        if !standing.is_public || invite.is_some() {
+            use_invite(tx, circle, caller.user, invite.flatten()).await?;
+        }
+        standing.require(|_| true)?;
+        tx.execute(INSERT, &[&circle, &caller.user]).await?;
+        tx.execute(COUNT, &[&circle, &1]).await?;
+        idempotency.record(tx, &caller, 201, Some(circle)).await?;
+        tx.event("member.joined", serde_json::json!({"circle": circle, "user": caller.user}));
+        Ok((201, circles::select(tx, circle).await?, Role::Member))
+    })?;
+    circle.respond(status, role)
+}
+
+fn parse_invite(text: &str) -> Option<[u8; 32]> {
+    URL_SAFE_NO_PAD.decode(text).ok()?.try_into().ok()
+}
+
+/// 404 without a good one: for a stranger a private circle does not exist.
+async fn use_invite(tx: &Tx, circle: Uuid, user: Uuid, invite: Option<[u8; 32]>) -> Result<()> {
+    let refused = || Error::new(ErrorCode::NotFound).field("invite", "is not a valid invitation to this circle");
+    let invite = invite.ok_or_else(refused)?;
+    let used = tx.query_opt(USE_INVITE, &[&hash_secret(&invite), &circle, &user]).await?;
+    used.map(drop).ok_or_else(refused)
+}
+
+async fn leave(State(app): State<Ctx>, caller: Caller) -> Result<Response> {
+    let circle = circle_of(&caller)?;
+    let order = [circle, caller.user];
+    let context =
+        WriteContext { name: "members::leave", request: &caller.request, actor: caller.actor(), order: &order };
+    transaction!(&app, context, |tx| {
+        let standing = Standing::read(tx, circle, caller.user).await?;
+        if standing.role == Role::Owner {
+            let detail = "The owner hands over the circle before leaving it.";
+            return Err(Error::new(ErrorCode::Conflict).detail(detail));
+        }
+        if !standing.role.is_member() {
+            return Err(Error::new(ErrorCode::NotFound).detail("You are not a member of this circle."));
+        }
+        tx.execute(DELETE, &[&circle, &caller.user]).await?;
+        tx.execute(COUNT, &[&circle, &-1]).await?;
+        touch(tx, &standing, caller.user);
+        tx.event("member.left", serde_json::json!({"circle": circle, "user": caller.user}));
+        Ok(())
+    })?;
+    Ok(axum::http::StatusCode::NO_CONTENT.into_response())
+}
+
+async fn update(State(app): State<Ctx>, caller: Caller, body: Body<Update>) -> Result<Response> {
+    let circle = circle_of(&caller)?;
+    let user = caller.request.path.user.ok_or_else(|| Error::new(ErrorCode::NotFound))?;
+    let new = body.value.role;
+    let order = [circle, user];
+    let context =
+        WriteContext { name: "members::update", request: &caller.request, actor: caller.actor(), order: &order };
+    let member = transaction!(&app, context, |tx| {
+        let standing = Standing::read(tx, circle, caller.user).await?;
+        standing.require_moderator()?;
+        let target = Standing::read(tx, circle, user).await?.role;
+        if !target.is_member() {
+            return Err(Error::new(ErrorCode::NotFound).field("user", "is not a member of this circle"));
+        }
+        let is_owner = standing.role == Role::Owner;
+        // A moderator makes members moderators; everything else is the owner's.
+        let allowed = is_owner || (target == Role::Member && new != NewRole::Owner);
+        if !allowed {
+            return Err(Error::new(ErrorCode::Forbidden).detail("Only the owner may do that."));
+        }
+        if target == Role::Owner && new != NewRole::Owner {
+            let detail = "The owner hands over the circle by making someone else its owner.";
+            return Err(Error::new(ErrorCode::Conflict).detail(detail));
+        }
+        match new {
+            NewRole::Owner if target != Role::Owner => {
+                tx.execute(SET_ROLE, &[&circle, &caller.user, &"moderator"]).await?;
+                tx.execute(SET_ROLE, &[&circle, &user, &"owner"]).await?;
+                tx.execute(SET_OWNER, &[&circle, &user]).await?;
+                tx.touch(Key::Membership, standing.membership_of(caller.user));
+            }
+            NewRole::Owner => {}
+            NewRole::Moderator => drop(tx.execute(SET_ROLE, &[&circle, &user, &"moderator"]).await?),
+            NewRole::Member => drop(tx.execute(SET_ROLE, &[&circle, &user, &"member"]).await?),
+        }
+        touch(tx, &standing, user);
+        let row = tx.query_one(SELECT, &[&circle, &user]).await?;
+        let member = member(&row);
+        tx.event("member.role", serde_json::json!({"circle": circle, "user": user, "role": member.role}));
+        Ok(member)
+    })?;
+    Ok(json_response(200, None, to_json(&member)?))
+}
+
+async fn remove(State(app): State<Ctx>, caller: Caller, uri: Uri) -> Result<Response> {
+    let circle = circle_of(&caller)?;
+    let user = caller.request.path.user.ok_or_else(|| Error::new(ErrorCode::NotFound))?;
+    let ban = match uri.query().unwrap_or_default() {
+        "" | "ban=false" => false,
+        "ban=true" => true,
+        _ => return Err(Error::new(ErrorCode::BadRequest).field("ban", "must be true or false, and nothing else")),
+    };
+    let order = [circle, user];
+    let context =
+        WriteContext { name: "members::remove", request: &caller.request, actor: caller.actor(), order: &order };
+    transaction!(&app, context, |tx| {
+        let standing = Standing::read(tx, circle, caller.user).await?;
+        standing.require_moderator()?;
+        let target = Standing::read(tx, circle, user).await?.role;
+        let allowed = user != caller.user
+            && match target {
+                Role::Owner => false,
+                Role::Moderator => standing.role == Role::Owner,
+                Role::Member | Role::None | Role::Banned => true,
+            };
+        if !allowed {
+            return Err(Error::new(ErrorCode::Forbidden).detail("You may not remove them."));
+        }
+        touch(tx, &standing, user);
+        if ban && target != Role::Banned {
+            if tx.execute(BAN, &[&circle, &user]).await? == 0 {
+                return Err(Error::new(ErrorCode::NotFound).field("user", "does not exist"));
+            }
+        } else if !ban && (target.is_member() || target == Role::Banned) {
+            // Removing someone who is banned lifts the ban.
+            tx.execute(DELETE, &[&circle, &user]).await?;
+        } else {
+            tx.unchanged();
+        }
+        if target.is_member() {
+            tx.execute(COUNT, &[&circle, &-1]).await?;
+        }
+        tx.event("member.removed", serde_json::json!({"circle": circle, "user": user, "banned": ban}));
+        Ok(())
+    })?;
+    Ok(axum::http::StatusCode::NO_CONTENT.into_response())
+}
+
+async fn invite(State(app): State<Ctx>, caller: Caller, headers: HeaderMap, body: Body<NewInvite>) -> Result<Response> {
+    let circle = circle_of(&caller)?;
+    let NewInvite {} = body.value;
+    let idempotency = Idempotency::from_request(&headers, &caller, &body.bytes)?;
+    let new = Uuid::now_v7();
+    let order = [circle];
+    let context =
+        WriteContext { name: "members::invite", request: &caller.request, actor: caller.actor(), order: &order };
+    let (token, expires_at) = transaction!(&app, context, |tx| {
+        Standing::read(tx, circle, caller.user).await?.require_moderator()?;
+        let id = match idempotency.claim(tx, &caller).await? {
+            Claim::Repeated(id) => {
+                tx.unchanged();
+                id.unwrap_or_default()
+            }
+            Claim::First => {
+                let key = &app.config.token_keys.first;
+                let token = invite_token(&app, key, new)?;
+                tx.execute(INSERT_INVITE, &[&new, &circle, &hash_secret(&token), key, &caller.user]).await?;
+                idempotency.record(tx, &caller, 201, Some(new)).await?;
+                tx.event("invite.created", serde_json::json!({"circle": circle, "invite": new}));
+                new
+            }
+        };
+        let row = tx.query_one(SELECT_INVITE, &[&id]).await?;
+        let expires_at: DateTime<Utc> = row.get(1);
+        Ok((invite_token(&app, &row.get::<_, String>(0), id)?, expires_at))
+    })?;
+    let body = serde_json::json!({"invite": URL_SAFE_NO_PAD.encode(token), "expires_at": expires_at});
+    Ok(json_response(201, None, to_json(&body)?))
+}
+
+/// Derived, so that a repetition renders the same one though only its hash is stored.
+fn invite_token(app: &Ctx, key_id: &str, invite: Uuid) -> Result<[u8; 32]> {
+    let key = app.config.token_keys.get(key_id);
+    let key = key.ok_or_else(|| Error::internal("token keys", &"a key that invitations were derived with is gone"))?;
+    Ok(tag(key, &[b"invite", invite.as_bytes()]))
+}
+
+fn member(row: &tokio_postgres::Row) -> Member {
+    Member {
+        user: Person { id: row.get("id"), name: row.get("name") },
+        role: row.get("role"),
+        joined_at: row.get("joined_at"),
+    }
+}
+
+pub async fn load_members(app: &Ctx, parameters: &Parameters) -> Result<Snapshot> {
+    load_page(app, parameters.circle.unwrap_or_default(), None, LIST_LIMIT).await
+}
+
+async fn load_page(app: &Ctx, circle: Uuid, after: Option<At<'m'>>, limit: usize) -> Result<Snapshot> {
+    let (micros, id) = (after.map(|at| at.micros), after.map(|at| at.id));
+    let rows = app.db.query(LIST, &[&circle, &micros, &id, &(limit as i64 + 1)]).await?;
+    let seen_xmin = rows.first().map_or(0, |row| row.get::<_, i64>("seen").cast_unsigned());
+    let items = rows
+        .iter()
+        .filter(|row| row.get::<_, Option<Uuid>>("id").is_some())
+        .map(|row| {
+            let member = member(row);
+            let at = At::<'m'> { micros: member.joined_at.timestamp_micros(), id: member.user.id };
+            Ok(ListItem { cursor: at.encode(), json: to_json(&member)? })
+        })
+        .collect::<Result<Vec<_>>>()?;
+    Ok(Snapshot { seen_xmin, loaded: list(items, limit) })
+}

@@ -1,0 +1,265 @@
+//! Messages of a circle: posting, reading, editing, deleting.
+//!
+//! Each has a number within its circle, counted under the circle's lock, which is its place in lists and cursors.
+
+use axum::extract::State;
+use axum::http::{HeaderMap, Uri};
+use axum::response::{IntoResponse, Response};
+use chrono::{DateTime, Utc};
+use optimist_shared::envelope::LIST_LIMIT;
+use optimist_shared::error::ErrorCode;
+use optimist_shared::etag::entity_tag;
+use optimist_shared::ids::Uuid;
+use optimist_shared::keys::{Key, Parameters};
+use optimist_shared::session::Role;
+use serde::{Deserialize, Serialize};
+use tokio_postgres::Row;
+
+use crate::app::{Ctx, Handlers, on};
+use crate::body::{Body, check_match, json_response, text, to_json};
+use crate::cache::{ListItem, Loaded, Snapshot};
+use crate::circles::{Standing, circle_of, list as list_of, respond_list};
+use crate::cursor::{Cursor, no_query, page};
+use crate::error::{Error, Result};
+use crate::idempotency::{Claim, Idempotency};
+use crate::me::object;
+use crate::members::Person;
+use crate::postgres::{Tx, WriteContext, transaction};
+use crate::request::Caller;
+use crate::session::reader_of_circle;
+
+pub fn routes() -> Handlers {
+    vec![
+        on("messages.post", post),
+        on("messages.list", list),
+        on("messages.get", get),
+        on("messages.edit", edit),
+        on("messages.delete", delete),
+    ]
+}
+
+#[derive(Serialize)]
+struct Message {
+    id: Uuid,
+    circle_id: Uuid,
+    number: i64,
+    author: Person,
+    body: String,
+    created_at: DateTime<Utc>,
+    edited_at: Option<DateTime<Utc>>,
+    #[serde(skip)]
+    version: i64,
+}
+
+impl Message {
+    /// From: id, circle_id, number, author_id, author_name, body, created_at, edited_at, version.
+    fn from_row(row: &Row) -> Message {
+        Message {
+            id: row.get("id"),
+            circle_id: row.get("circle_id"),
+            number: row.get("number"),
+            author: Person { id: row.get("author_id"), name: row.get("author_name") },
+            body: row.get("body"),
+            created_at: row.get("created_at"),
+            edited_at: row.get("edited_at"),
+            version: row.get("version"),
+        }
+    }
+
+    fn respond(&self, status: u16) -> Result<Response> {
+        Ok(json_response(status, Some(entity_tag(&self.version.to_string(), "")), to_json(self)?))
+    }
+}
+
+/// The body of a message, of a new one or of an edited one.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Write {
+    body: String,
+}
+
+const COUNT: &str = "-- messages::count
+update circles set last_number = last_number + 1 where id = $1 returning last_number";
+
+const INSERT: &str = "-- messages::insert
+insert into messages (id, circle_id, number, author_id, body) values ($1, $2, $3, $4, $5)";
+
+const SELECT: &str = "-- messages::select
+select m.id, circle_id, number, author_id, users.name as author_name, body, m.created_at, edited_at, m.version
+from messages m join users on users.id = author_id
+where circle_id = $1 and m.id = $2 and deleted_at is null";
+
+const LOAD: &str = "-- messages::load
+select seen, m.* from (select pg_snapshot_xmin(pg_current_snapshot())::text::bigint as seen) snapshot
+left join lateral (
+    select m.id, circle_id, number, author_id, users.name as author_name, body, m.created_at, edited_at, m.version
+    from messages m join users on users.id = author_id
+    where circle_id = $1 and m.id = $2 and deleted_at is null) m on true";
+
+const LIST: &str = "-- messages::list
+select seen, m.* from (select pg_snapshot_xmin(pg_current_snapshot())::text::bigint as seen) snapshot
+left join lateral (
+    select m.id, circle_id, number, author_id, users.name as author_name, body, m.created_at, edited_at, m.version
+    from messages m join users on users.id = author_id
+    where circle_id = $1 and number < $2 and deleted_at is null
+    order by number desc limit $3) m on true
+order by number desc";
+
+const AUTHOR: &str = "-- messages::author
+select author_id, version, deleted_at is not null from messages where circle_id = $1 and id = $2";
+
+const EDIT: &str = "-- messages::edit
+update messages set body = $3, version = version + 1, edited_at = now() where circle_id = $1 and id = $2";
+
+const DELETE: &str = "-- messages::delete
+update messages set body = '', version = version + 1, deleted_at = now() where circle_id = $1 and id = $2";
+
+pub const STATEMENTS: &[&str] = &[COUNT, INSERT, SELECT, LOAD, LIST, AUTHOR, EDIT, DELETE];
+
+async fn post(State(app): State<Ctx>, caller: Caller, headers: HeaderMap, body: Body<Write>) -> Result<Response> {
+    let circle = circle_of(&caller)?;
+    let idempotency = Idempotency::from_request(&headers, &caller, &body.bytes)?;
+    let body = text("body", &body.value.body, 1..=8000, true)?;
+    let new = Uuid::now_v7();
+    let order = [circle];
+    let context =
+        WriteContext { name: "messages::post", request: &caller.request, actor: caller.actor(), order: &order };
+    let message = transaction!(&app, context, |tx| {
+        let standing = Standing::read(tx, circle, caller.user).await?;
+        standing.require_member()?;
+        tx.touch(Key::CircleMessages, standing.keys());
+        let id = match idempotency.claim(tx, &caller).await? {
+            Claim::Repeated(id) => {
+                tx.unchanged();
+                id.unwrap_or_default()
+            }
+            Claim::First => {
+                let number: i64 = tx.query_one(COUNT, &[&circle]).await?.get(0);
+                tx.execute(INSERT, &[&new, &circle, &number, &caller.user, &body]).await?;
+                idempotency.record(tx, &caller, 201, Some(new)).await?;
+                tx.event("message.posted", serde_json::json!({"circle": circle, "message": new, "number": number}));
+                new
+            }
+        };
+        select(tx, circle, id).await
+    })?;
+    let mut response = message.respond(201)?;
+    if let Ok(location) = format!("/v1/circles/{circle}/messages/{}", message.id).parse() {
+        response.headers_mut().insert("location", location);
+    }
+    Ok(response)
+}
+
+async fn select(tx: &Tx, circle: Uuid, message: Uuid) -> Result<Message> {
+    let row = tx.query_opt(SELECT, &[&circle, &message]).await?.ok_or_else(|| Error::new(ErrorCode::NotFound))?;
+    Ok(Message::from_row(&row))
+}
+
+async fn list(State(app): State<Ctx>, caller: Caller, headers: HeaderMap, uri: Uri) -> Result<Response> {
+    let page = page::<i64>(uri.query(), "before")?;
+    let (circle, _) = reader_of_circle(&app, &caller).await?;
+    match page.after {
+        None => {
+            let parameters = Parameters { circle: Some(circle), ..Parameters::default() };
+            respond_list(&*app.cache.read(&app, Key::CircleMessages, parameters).await?, &headers, page.limit)
+        }
+        Some(before) => {
+            respond_list(&load_page(&app, circle, before, page.limit).await?.loaded, &headers, page.limit)
+        }
+    }
+}
+
+async fn get(State(app): State<Ctx>, caller: Caller, headers: HeaderMap, uri: Uri) -> Result<Response> {
+    no_query(uri.query())?;
+    let (circle, _) = reader_of_circle(&app, &caller).await?;
+    let parameters = Parameters { circle: Some(circle), message: caller.request.path.message, ..Parameters::default() };
+    object(&*app.cache.read(&app, Key::Message, parameters).await?, &headers)
+}
+
+/// What a change of a message makes stale.
+fn touch(tx: &mut Tx, standing: &Standing, message: Uuid) {
+    tx.touch(Key::CircleMessages, standing.keys());
+    tx.touch(Key::Message, Parameters { message: Some(message), ..standing.keys() });
+}
+
+async fn edit(State(app): State<Ctx>, caller: Caller, headers: HeaderMap, body: Body<Write>) -> Result<Response> {
+    let circle = circle_of(&caller)?;
+    let id = caller.request.path.message.ok_or_else(|| Error::new(ErrorCode::NotFound))?;
+    let body = text("body", &body.value.body, 1..=8000, true)?;
+    let order = [circle];
+    let context =
+        WriteContext { name: "messages::edit", request: &caller.request, actor: caller.actor(), order: &order };
+    let message = transaction!(&app, context, |tx| {
+        let standing = Standing::read(tx, circle, caller.user).await?;
+        standing.require_member()?;
+        let row = tx.query_opt(AUTHOR, &[&circle, &id]).await?.ok_or_else(|| Error::new(ErrorCode::NotFound))?;
+        let (author, version, deleted): (Uuid, i64, bool) = (row.get(0), row.get(1), row.get(2));
+        if deleted {
+            return Err(Error::new(ErrorCode::NotFound));
+        }
+        if author != caller.user {
+            return Err(Error::new(ErrorCode::Forbidden).detail("Only its author edits a message."));
+        }
+        check_match(&headers, version)?;
+        tx.execute(EDIT, &[&circle, &id, &body]).await?;
+        touch(tx, &standing, id);
+        tx.event("message.edited", serde_json::json!({"circle": circle, "message": id}));
+        select(tx, circle, id).await
+    })?;
+    message.respond(200)
+}
+
+async fn delete(State(app): State<Ctx>, caller: Caller) -> Result<Response> {
+    let circle = circle_of(&caller)?;
+    let id = caller.request.path.message.ok_or_else(|| Error::new(ErrorCode::NotFound))?;
+    let order = [circle];
+    let context =
+        WriteContext { name: "messages::delete", request: &caller.request, actor: caller.actor(), order: &order };
+    transaction!(&app, context, |tx| {
+        let standing = Standing::read(tx, circle, caller.user).await?;
+        standing.require_member()?;
+        let row = tx.query_opt(AUTHOR, &[&circle, &id]).await?.ok_or_else(|| Error::new(ErrorCode::NotFound))?;
+        let (author, deleted): (Uuid, bool) = (row.get(0), row.get(2));
+        if author != caller.user && standing.role == Role::Member {
+            return Err(Error::new(ErrorCode::Forbidden).detail("Only its author or a moderator deletes a message."));
+        }
+        touch(tx, &standing, id);
+        if deleted {
+            tx.unchanged();
+        } else {
+            tx.execute(DELETE, &[&circle, &id]).await?;
+            tx.event("message.deleted", serde_json::json!({"circle": circle, "message": id}));
+        }
+        Ok(())
+    })?;
+    Ok(axum::http::StatusCode::NO_CONTENT.into_response())
+}
+
+pub async fn load_message(app: &Ctx, parameters: &Parameters) -> Result<Snapshot> {
+    let (circle, message) = (parameters.circle.unwrap_or_default(), parameters.message.unwrap_or_default());
+    let row = app.db.query_opt(LOAD, &[&circle, &message]).await?;
+    let row = row.ok_or_else(|| Error::internal("messages", &"no row"))?;
+    let loaded = match row.get::<_, Option<i64>>("version") {
+        Some(version) => Loaded::Object { version: version.to_string(), json: to_json(&Message::from_row(&row))? },
+        None => Loaded::Missing,
+    };
+    Ok(Snapshot { seen_xmin: row.get::<_, i64>("seen").cast_unsigned(), loaded })
+}
+
+pub async fn load_list(app: &Ctx, parameters: &Parameters) -> Result<Snapshot> {
+    load_page(app, parameters.circle.unwrap_or_default(), i64::MAX, LIST_LIMIT).await
+}
+
+async fn load_page(app: &Ctx, circle: Uuid, before: i64, limit: usize) -> Result<Snapshot> {
+    let rows = app.db.query(LIST, &[&circle, &before, &(limit as i64 + 1)]).await?;
+    let seen_xmin = rows.first().map_or(0, |row| row.get::<_, i64>("seen").cast_unsigned());
+    let items = rows
+        .iter()
+        .filter(|row| row.get::<_, Option<Uuid>>("id").is_some())
+        .map(|row| {
+            let message = Message::from_row(row);
+            Ok(ListItem { cursor: message.number.encode(), json: to_json(&message)? })
+        })
+        .collect::<Result<Vec<_>>>()?;
+    Ok(Snapshot { seen_xmin, loaded: list_of(items, limit) })
+}

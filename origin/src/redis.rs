@@ -1,0 +1,194 @@
+//! The origin's way to Redis: one multiplexed connection, a deadline, a breaker, and the shared scripts.
+//!
+//! The relay does not use it: it has a connection of its own, to know whom it is talking to.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use ::redis::aio::MultiplexedConnection;
+use ::redis::{AsyncConnectionConfig, Client, Cmd, Pipeline, Value};
+use optimist_shared::scripts::{Script, Scripts, is_unknown_script};
+use tokio::sync::Mutex;
+
+use crate::config::Config;
+
+/// Redis did not answer in time, or with an error that says that it cannot work. Logged where it happened.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct RedisDown;
+
+pub struct Redis {
+    client: Client,
+    connection: Mutex<Option<MultiplexedConnection>>,
+    deadline: Duration,
+    /// Unix milliseconds until which nobody asks; 0 when closed.
+    open_until: AtomicU64,
+    pub scripts: Scripts,
+}
+
+/// Milliseconds between two attempts at a Redis that failed.
+const RETRY_AFTER_MS: u64 = 500;
+
+/// A script's call, to be sent with others.
+pub struct Call<'a> {
+    pub script: &'a Script,
+    pub keys: Vec<&'a str>,
+    pub arguments: Vec<&'a [u8]>,
+}
+
+impl Call<'_> {
+    fn command(&self, whole: bool) -> Cmd {
+        let mut words = self.script.command(whole, &self.keys, &self.arguments).into_iter();
+        let mut command = Cmd::new();
+        words.by_ref().for_each(|word| {
+            command.arg(word);
+        });
+        command
+    }
+}
+
+impl Redis {
+    pub fn new(config: &Config) -> Result<Redis, ::redis::RedisError> {
+        Ok(Redis {
+            client: Client::open(config.redis_url.as_str())?,
+            connection: Mutex::new(None),
+            deadline: Duration::from_millis(config.redis_deadline_ms),
+            open_until: AtomicU64::new(0),
+            scripts: Scripts::new(),
+        })
+    }
+
+    pub fn client(&self) -> &Client {
+        &self.client
+    }
+
+    /// Calls scripts, all in one trip, and again by EVAL those that Redis had forgotten.
+    pub async fn call(&self, calls: &[Call<'_>]) -> Result<Vec<Value>, RedisDown> {
+        let commands: Vec<Cmd> = calls.iter().map(|call| call.command(false)).collect();
+        let mut values = self.send(&commands).await?;
+        let forgotten = |value: &Value| matches!(value, Value::ServerError(error) if is_unknown_script(&error.to_string()));
+        let again: Vec<usize> = (0..values.len()).filter(|index| forgotten(&values[*index])).collect();
+        if !again.is_empty() {
+            let commands: Vec<Cmd> = again.iter().map(|index| calls[*index].command(true)).collect();
+            for (index, value) in again.into_iter().zip(self.send(&commands).await?) {
+                values[index] = value;
+            }
+        }
+        match values.iter().find_map(|value| match value {
+            Value::ServerError(error) => Some(error.to_string()),
+            _ => None,
+        }) {
+            None => Ok(values),
+            Some(error) => {
+                // Loading, out of memory, read-only: a Redis that cannot do its work is no Redis.
+                tracing::warn!(why = error, "redis refuses");
+                self.failed();
+                Err(RedisDown)
+            }
+        }
+    }
+
+    /// Sends commands in one trip.
+    pub async fn send(&self, commands: &[Cmd]) -> Result<Vec<Value>, RedisDown> {
+        if !self.admits() {
+            return Err(RedisDown);
+        }
+        match tokio::time::timeout(self.deadline, self.attempt(commands)).await {
+            Ok(Ok(values)) => {
+                self.open_until.store(0, Ordering::Relaxed);
+                Ok(values)
+            }
+            outcome => {
+                let why = match outcome {
+                    Ok(Err(error)) => error.to_string(),
+                    _ => "no answer within the deadline".to_owned(),
+                };
+                tracing::warn!(why, "redis is unavailable");
+                // A connection on which an answer may still come is not used again.
+                *self.connection.lock().await = None;
+                self.failed();
+                Err(RedisDown)
+            }
+        }
+    }
+
+    async fn attempt(&self, commands: &[Cmd]) -> ::redis::RedisResult<Vec<Value>> {
+        let mut connection = self.connected().await?;
+        let mut pipeline = Pipeline::with_capacity(commands.len());
+        commands.iter().for_each(|command| {
+            pipeline.add_command(command.clone());
+        });
+        connection.send_packed_commands(&pipeline, 0, commands.len()).await
+    }
+
+    async fn connected(&self) -> ::redis::RedisResult<MultiplexedConnection> {
+        let mut slot = self.connection.lock().await;
+        if let Some(connection) = slot.as_ref() {
+            return Ok(connection.clone());
+        }
+        let config = AsyncConnectionConfig::new()
+            .set_connection_timeout(Some(self.deadline))
+            .set_response_timeout(Some(self.deadline * 4));
+        let connection = self.client.get_multiplexed_async_connection_with_config(&config).await?;
+        *slot = Some(connection.clone());
+        Ok(connection)
+    }
+
+    fn admits(&self) -> bool {
+        let now = crate::app::now_ms();
+        let until = self.open_until.load(Ordering::Relaxed);
+        // When it is time for an attempt, the first to come makes it.
+        until == 0
+            || (now >= until
+                && self
+                    .open_until
+                    .compare_exchange(until, now + RETRY_AFTER_MS, Ordering::Relaxed, Ordering::Relaxed)
+                    .is_ok())
+    }
+
+    fn failed(&self) {
+        self.open_until.store(crate::app::now_ms() + RETRY_AFTER_MS, Ordering::Relaxed);
+    }
+
+    /// Whether Redis answers, asked past the breaker.
+    pub async fn reachable(&self) -> bool {
+        let mut ping = Cmd::new();
+        ping.arg("PING");
+        self.open_until.store(0, Ordering::Relaxed);
+        self.send(&[ping]).await.is_ok()
+    }
+}
+
+/// A reply's items from front to back; what is missing or of another type reads as empty or 0.
+pub struct Items(std::vec::IntoIter<Value>);
+
+impl Items {
+    pub fn new(value: Value) -> Items {
+        Items(match value {
+            Value::Array(items) => items.into_iter(),
+            scalar => vec![scalar].into_iter(),
+        })
+    }
+
+    pub fn bytes(&mut self) -> Vec<u8> {
+        match self.0.next() {
+            Some(Value::BulkString(bytes)) => bytes,
+            Some(Value::SimpleString(text)) => text.into_bytes(),
+            Some(Value::Int(number)) => number.to_string().into_bytes(),
+            _ => Vec::new(),
+        }
+    }
+
+    pub fn text(&mut self) -> String {
+        String::from_utf8(self.bytes()).unwrap_or_default()
+    }
+
+    pub fn int(&mut self) -> i64 {
+        match self.0.next() {
+            Some(Value::Int(number)) => number,
+            Some(Value::BulkString(bytes)) => {
+                std::str::from_utf8(&bytes).ok().and_then(|text| text.parse().ok()).unwrap_or(0)
+            }
+            _ => 0,
+        }
+    }
+}

@@ -1,0 +1,234 @@
+//! Who is asking: every request of the API listener passes here first, and gets its answer's common headers here.
+//!
+//! What the edge signed is believed: a checked session, the role it read, limits it charged. What it could not check is
+//! checked here, from Postgres.
+
+use std::collections::HashMap;
+use std::sync::{Mutex, PoisonError};
+use std::time::Instant;
+
+use axum::extract::{FromRequestParts, Request, State};
+use axum::http::request::Parts;
+use axum::http::{HeaderMap, HeaderName, HeaderValue};
+use axum::middleware::Next;
+use axum::response::{IntoResponse, Response};
+use optimist_shared::error::ErrorCode;
+use optimist_shared::ids::Uuid;
+use optimist_shared::routes::{self, Matched, PathParameters, Route};
+use optimist_shared::session::{Role, Token};
+use optimist_shared::signature::{
+    CONTEXT_HEADER, Context, Identity, Refusal, SIGNATURE_HEADER, SIGNATURE_INPUT_HEADER, Signed, verify,
+};
+use tracing::Instrument as _;
+
+use crate::app::{Ctx, now_ms};
+use crate::error::{Error, REQUEST_ID, Result};
+use crate::limits::Charged;
+use crate::session;
+
+/// What is known of a request besides its caller.
+#[derive(Clone, Debug)]
+pub struct RequestContext {
+    pub request_id: String,
+    pub traceparent: Option<String>,
+    /// The client's address as limits count it.
+    pub client: String,
+    pub route: &'static Route,
+    pub path: PathParameters,
+    pub user_agent: Option<String>,
+}
+
+/// Someone signed in.
+#[derive(Clone, Debug)]
+pub struct Caller {
+    pub user: Uuid,
+    pub session: Uuid,
+    /// Their role in the path's circle as the edge read it: good for reads; a write looks itself.
+    pub role: Option<Role>,
+    pub request: RequestContext,
+}
+
+impl Caller {
+    pub fn actor(&self) -> Option<(Uuid, Option<Uuid>)> {
+        Some((self.user, Some(self.session)))
+    }
+}
+
+impl FromRequestParts<Ctx> for RequestContext {
+    type Rejection = Error;
+
+    async fn from_request_parts(parts: &mut Parts, _: &Ctx) -> Result<RequestContext> {
+        parts.extensions.get::<RequestContext>().cloned().ok_or_else(|| Error::new(ErrorCode::NotFound))
+    }
+}
+
+impl FromRequestParts<Ctx> for Caller {
+    type Rejection = Error;
+
+    async fn from_request_parts(parts: &mut Parts, _: &Ctx) -> Result<Caller> {
+        parts.extensions.get::<Caller>().cloned().ok_or_else(|| Error::new(ErrorCode::Unauthenticated))
+    }
+}
+
+/// Nonces of the last minute: each is good once per process.
+#[derive(Default)]
+pub struct Nonces {
+    /// Nonce, and the Unix second after which it may be forgotten.
+    seen: Mutex<(HashMap<String, u64>, u64)>,
+}
+
+impl Nonces {
+    /// Whether a nonce is new. Forgets, now and then, those that no valid signature can carry any more.
+    fn is_new(&self, nonce: String, expires: u64, now: u64) -> bool {
+        let mut seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
+        let (nonces, swept) = &mut *seen;
+        // Signatures live for seconds: a sweep every ten bounds the memory by the rate of requests.
+        if now >= *swept + 10 {
+            nonces.retain(|_, expires| *expires >= now);
+            *swept = now;
+        }
+        nonces.insert(nonce, expires).is_none()
+    }
+}
+
+/// The middleware of the API listener.
+pub async fn admit(State(app): State<Ctx>, mut request: Request, next: Next) -> Response {
+    let started = Instant::now();
+    let verified = verify_signature(&app, &request);
+    let request_id = match &verified {
+        Ok(context) => context.request_id.clone(),
+        Err(_) => Uuid::now_v7().to_string(),
+    };
+    let span = tracing::info_span!("request", request_id, method = %request.method(), path = request.uri().path());
+    let asked = verified.and_then(|context| read_head(&request, context));
+    let answer = async {
+        let asked = match asked {
+            Ok(asked) => asked,
+            Err(error) => return ("none", error.into_response()),
+        };
+        let route = asked.known.route.name;
+        let (caller, charged) = match identify(&app, &asked).await {
+            Ok(found) => found,
+            Err(error) => return (route, error.into_response()),
+        };
+        request.extensions_mut().insert(asked.known);
+        caller.map(|caller| request.extensions_mut().insert(caller));
+        let mut response = next.run(request).await;
+        if let Some(charged) = charged {
+            charged.settle(&app, response.status().as_u16()).await;
+            charged.add_headers(response.headers_mut());
+        }
+        (route, response)
+    };
+    let (route, mut response) = REQUEST_ID.scope(request_id.clone(), answer).instrument(span.clone()).await;
+    let elapsed = started.elapsed();
+    let status = response.status().as_u16();
+    metrics::histogram!("optimist_request_seconds", "route" => route, "status" => status.to_string())
+        .record(elapsed.as_secs_f64());
+    span.in_scope(|| tracing::info!(route, status, microseconds = elapsed.as_micros() as u64, "answered"));
+    let headers = response.headers_mut();
+    set(headers, "x-request-id", &request_id);
+    set(headers, "server-timing", &format!("total;dur={:.1}", elapsed.as_secs_f64() * 1000.0));
+    response
+}
+
+fn set(headers: &mut HeaderMap, name: &'static str, value: &str) {
+    if let Ok(value) = HeaderValue::from_str(value) {
+        headers.insert(HeaderName::from_static(name), value);
+    }
+}
+
+fn header<'a>(request: &'a Request, name: &str) -> &'a str {
+    request.headers().get(name).and_then(|value| value.to_str().ok()).unwrap_or_default()
+}
+
+fn verify_signature(app: &Ctx, request: &Request) -> Result<Context> {
+    let refused = |refusal: Refusal| {
+        tracing::warn!(?refusal, "a request that the edge has not signed");
+        Error::new(ErrorCode::Unauthenticated).detail("The request is not signed by an edge of this region.")
+    };
+    let input = header(request, SIGNATURE_INPUT_HEADER);
+    if input.is_empty() {
+        return Err(refused(Refusal::Unsigned));
+    }
+    let context = header(request, CONTEXT_HEADER);
+    let signed = Signed {
+        method: request.method().as_str(),
+        target: request.uri().path_and_query().map_or("/", |target| target.as_str()),
+        context,
+        authorization: header(request, "authorization"),
+    };
+    let now = now_ms() / 1000;
+    let signature = header(request, SIGNATURE_HEADER);
+    let verified = verify(signed, input, signature, |id| app.config.signing_keys.get(id), now).map_err(refused)?;
+    let context = Context::parse(context).ok_or_else(|| refused(Refusal::Malformed))?;
+    if context.region != app.config.region || !app.nonces.is_new(verified.nonce, verified.expires, now) {
+        return Err(refused(Refusal::Expired));
+    }
+    Ok(context)
+}
+
+/// A request of the table's, as far as its head tells.
+struct Asked {
+    context: Context,
+    known: RequestContext,
+    token: Option<Token>,
+    idempotency_key: Option<String>,
+}
+
+fn read_head(request: &Request, context: Context) -> Result<Asked> {
+    let (route, path) = match routes::find(request.method().as_str(), request.uri().path()) {
+        Matched::Route(route, path) => (route, path),
+        Matched::MethodNotAllowed(_) => return Err(Error::new(ErrorCode::MethodNotAllowed)),
+        Matched::BadId(name) => return Err(Error::new(ErrorCode::BadRequest).field(name, "is not an id")),
+        Matched::NotFound => return Err(Error::new(ErrorCode::NotFound)),
+    };
+    let text = |name: &str| Some(header(request, name).to_owned()).filter(|text| !text.is_empty());
+    let known = RequestContext {
+        request_id: context.request_id.clone(),
+        traceparent: text("traceparent"),
+        client: context.client.clone(),
+        route,
+        path,
+        user_agent: text("user-agent").map(|agent| agent.chars().take(256).collect()),
+    };
+    let token = text("authorization").as_deref().and_then(Token::from_authorization);
+    Ok(Asked { context, known, token, idempotency_key: text("idempotency-key") })
+}
+
+/// Finds out who asks, and charges what the edge could not.
+async fn identify(app: &Ctx, asked: &Asked) -> Result<(Option<Caller>, Option<Charged>)> {
+    let Asked { context, known, token, idempotency_key } = asked;
+    let identity = match context.identity {
+        Identity::Public => None,
+        Identity::Session { user, session } => Some((user, session)),
+        Identity::Unchecked => {
+            let token = token.ok_or_else(|| Error::new(ErrorCode::Unauthenticated))?;
+            session::check(app, &token).await?;
+            Some((token.user, token.session))
+        }
+    };
+    let charged = if context.charged {
+        None
+    } else {
+        let user = identity.map(|(user, _)| user);
+        Some(app.limits.charge_route(app, known.route, user, &known.client, idempotency_key.as_deref()).await?)
+    };
+    let caller =
+        identity.map(|(user, session)| Caller { user, session, role: context.role, request: known.clone() });
+    Ok((caller, charged))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_nonce_is_good_once_until_it_is_forgotten() {
+        let nonces = Nonces::default();
+        assert!(nonces.is_new("a".to_owned(), 130, 100));
+        assert!(!nonces.is_new("a".to_owned(), 130, 130));
+        assert!(nonces.is_new("b".to_owned(), 200, 145), "the sweep forgets what has expired");
+        assert!(nonces.is_new("a".to_owned(), 200, 146));
+    }
+}

@@ -1,0 +1,97 @@
+//! Sessions and memberships as Postgres has them: checked when the edge could not, and loaded for its Redis.
+
+use optimist_shared::error::ErrorCode;
+use optimist_shared::ids::Uuid;
+use optimist_shared::keys::{Key, Parameters};
+use optimist_shared::session::{Access, CachedSession, Role, Token};
+use subtle::ConstantTimeEq as _;
+
+use crate::app::{Ctx, now_ms};
+use crate::cache::{Loaded, Snapshot};
+use crate::error::{Error, Result};
+use crate::request::Caller;
+
+const LOAD: &str = "-- session::load
+select seen, s.secret_hash, (extract(epoch from s.absolute_until) * 1000)::bigint
+from (select pg_snapshot_xmin(pg_current_snapshot())::text::bigint as seen) snapshot
+left join lateral (
+    select sessions.secret_hash, sessions.absolute_until
+    from sessions join users on users.id = sessions.user_id
+    where sessions.id = $1 and user_id = $2 and revoked_at is null and users.status = 'active'
+      and idle_until > now() and absolute_until > now()) s on true";
+
+/// In use: its idle time starts anew. The first use ends the parent's grace.
+const USE: &str = "-- session::use
+update sessions
+set first_used_at = coalesce(first_used_at, now()),
+    idle_until = greatest(idle_until, least(now() + interval '30 minutes', absolute_until))
+where id = $1 and (first_used_at is null or idle_until < now() + interval '29 minutes')";
+
+const ROLE: &str = "-- session::role
+select seen, m.role
+from (select pg_snapshot_xmin(pg_current_snapshot())::text::bigint as seen) snapshot
+left join lateral (select role from memberships where circle_id = $1 and user_id = $2) m on true";
+
+pub const STATEMENTS: &[&str] = &[LOAD, USE, ROLE];
+
+/// Checks a token that the edge could not check, and puts the session into Redis for the next time.
+pub async fn check(app: &Ctx, token: &Token) -> Result<()> {
+    let over = || Error::new(ErrorCode::Unauthenticated).detail("The session is over, or the token is not its own.");
+    let parameters =
+        Parameters { user: Some(token.user), session: Some(token.session), ..Parameters::default() };
+    let loaded = app.cache.read(app, Key::Session, parameters).await?;
+    let Loaded::Session(session) = &*loaded else { return Err(over()) };
+    if !bool::from(session.secret_hash.as_bytes().ct_eq(token.secret_hash().as_bytes())) {
+        return Err(over());
+    }
+    app.db.query(USE, &[&token.session]).await?;
+    Ok(())
+}
+
+pub async fn load_session(app: &Ctx, parameters: &Parameters) -> Result<Snapshot> {
+    let (session, user) = (parameters.session.unwrap_or_default(), parameters.user.unwrap_or_default());
+    let row = app.db.query_opt(LOAD, &[&session, &user]).await?;
+    let row = row.ok_or_else(|| Error::internal("session", &"no row"))?;
+    let hash: Option<String> = row.get(1);
+    let loaded = hash.map_or(Loaded::Missing, |secret_hash| {
+        Loaded::Session(CachedSession {
+            secret_hash,
+            written_back_ms: now_ms(),
+            absolute_until_ms: row.get::<_, Option<i64>>(2).unwrap_or_default().cast_unsigned(),
+        })
+    });
+    Ok(Snapshot { seen_xmin: row.get::<_, i64>(0).cast_unsigned(), loaded })
+}
+
+pub async fn load_membership(app: &Ctx, parameters: &Parameters) -> Result<Snapshot> {
+    let (circle, user) = (parameters.circle.unwrap_or_default(), parameters.user.unwrap_or_default());
+    let row = app.db.query_opt(ROLE, &[&circle, &user]).await?;
+    let row = row.ok_or_else(|| Error::internal("session", &"no row"))?;
+    let role: Option<String> = row.get(1);
+    let text = role.unwrap_or_else(|| Role::None.as_str().to_owned());
+    Ok(Snapshot { seen_xmin: row.get::<_, i64>(0).cast_unsigned(), loaded: Loaded::Text(text) })
+}
+
+/// The caller's right to read the circle of the path, and their role in it. 404 for those for whom it does not exist.
+pub async fn reader_of_circle(app: &Ctx, caller: &Caller) -> Result<(Uuid, Role)> {
+    let circle = caller.request.path.circle.ok_or_else(|| Error::new(ErrorCode::NotFound))?;
+    let parameters = Parameters { user: Some(caller.user), circle: Some(circle), ..Parameters::default() };
+    let role = match caller.role {
+        Some(role) => role,
+        None => match &*app.cache.read(app, Key::Membership, parameters).await? {
+            Loaded::Text(text) => Role::parse(text).unwrap_or(Role::None),
+            _ => Role::None,
+        },
+    };
+    if role.is_member() {
+        return Ok((circle, role));
+    }
+    let access = match &*app.cache.read(app, Key::CircleAccess, parameters).await? {
+        Loaded::Text(text) => Access::parse(text),
+        _ => None,
+    };
+    match (role, access) {
+        (Role::None, Some(Access::Public)) => Ok((circle, role)),
+        _ => Err(Error::new(ErrorCode::NotFound)),
+    }
+}

@@ -1,0 +1,143 @@
+//! The three ways to run the edge on this machine: the component in our own host, the Worker in workerd, the component
+//! in Spin. Each knows what it needs provisioned, built and configured; none decides what is forwarded where.
+
+use std::path::{Path, PathBuf};
+
+use anyhow::Result;
+use clap::ValueEnum;
+use nix::sys::signal::Signal;
+
+use crate::cloudflare;
+use crate::processes::Launch;
+use crate::provision;
+use crate::workspace::{self, Built};
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, ValueEnum)]
+pub enum Edge {
+    /// The Spin component in the project's own native host
+    Embedded,
+    /// The Worker in workerd
+    Cloudflare,
+    /// The Spin component in the `spin` on the PATH
+    Spin,
+}
+
+/// What an edge has to know about the system behind it.
+pub struct Origin {
+    pub url: String,
+    pub redis_url: String,
+    pub signing_keys: String,
+    pub region: &'static str,
+}
+
+/// What was built or found for an edge.
+pub enum Program {
+    Embedded { host: PathBuf, component: PathBuf },
+    Cloudflare { workerd: PathBuf, worker: PathBuf },
+    Spin { spin: PathBuf },
+}
+
+impl Edge {
+    pub fn name(self) -> &'static str {
+        match self {
+            Edge::Embedded => "edge-embedded",
+            Edge::Cloudflare => "edge-cloudflare",
+            Edge::Spin => "edge-spin",
+        }
+    }
+
+    /// As `--edge` takes it.
+    pub fn argument(self) -> &'static str {
+        match self {
+            Edge::Embedded => "embedded",
+            Edge::Cloudflare => "cloudflare",
+            Edge::Spin => "spin",
+        }
+    }
+
+    pub fn title(self) -> &'static str {
+        match self {
+            Edge::Embedded => "the Spin component in the embedded host",
+            Edge::Cloudflare => "the Worker in workerd",
+            Edge::Spin => "the Spin component in spin",
+        }
+    }
+
+    pub fn provision(self, root: &Path) -> Result<()> {
+        match self {
+            Edge::Embedded => provision::rust_target("wasm32-wasip2"),
+            Edge::Cloudflare => {
+                provision::rust_target("wasm32-unknown-unknown")?;
+                provision::node_packages(root)
+            }
+            Edge::Spin => {
+                provision::spin()?;
+                provision::rust_target("wasm32-wasip2")
+            }
+        }
+    }
+
+    /// The cargo flag for what this edge adds to the build for this machine.
+    pub fn native_package(&self) -> Option<&'static str> {
+        (*self == Edge::Embedded).then_some("--package=optimist-edge-host")
+    }
+
+    pub fn build(self, root: &Path, native: &Built) -> Result<Program> {
+        match self {
+            Edge::Embedded => Ok(Program::Embedded {
+                host: native.executable("optimist-edge-host")?,
+                component: component(root)?,
+            }),
+            Edge::Cloudflare => Ok(Program::Cloudflare {
+                workerd: cloudflare::workerd_binary(root)?,
+                worker: cloudflare::build(root)?,
+            }),
+            Edge::Spin => {
+                component(root)?;
+                Ok(Program::Spin { spin: provision::spin()? })
+            }
+        }
+    }
+}
+
+/// The Spin component, as it is deployed.
+pub fn component(root: &Path) -> Result<PathBuf> {
+    workspace::build(root, &["--release", "--target=wasm32-wasip2", "--package=optimist-edge-spin"])?
+        .file("optimist-edge-spin", "wasm")
+}
+
+impl Program {
+    /// How to run this edge on `port` of the loopback interface.
+    pub fn launch(&self, root: &Path, logs: &Path, port: u16, origin: &Origin) -> Result<Launch> {
+        let address = format!("127.0.0.1:{port}");
+        let variables = [
+            ("region", origin.region),
+            ("origin_url", &origin.url),
+            ("redis_url", &origin.redis_url),
+            ("signing_keys", &origin.signing_keys),
+        ];
+        Ok(match self {
+            Program::Embedded { host, component } => {
+                let launch = Launch::new(Edge::Embedded.name(), host, logs)
+                    .arguments(["--component".as_ref(), component.as_os_str()])
+                    .arguments(["--listen", &address]);
+                variables.iter().fold(launch, |launch, (name, value)| {
+                    launch.arguments(["--variable", &format!("{name}={value}")])
+                })
+            }
+            Program::Cloudflare { workerd, worker } => {
+                unimplemented!()
+            }
+            Program::Spin { spin } => {
+                let mut launch = Launch::new(Edge::Spin.name(), spin, logs)
+                    .arguments(["up".as_ref(), "--from".as_ref(), root.join("spin.toml").as_os_str()])
+                    .arguments(["--listen", &address]);
+                // It is a parent itself: it passes this one on.
+                launch.at_our_death = Signal::SIGTERM;
+                variables.iter().fold(launch, |launch, (name, value)| {
+                    launch.environment(&format!("SPIN_VARIABLE_{}", name.to_uppercase()), *value)
+                })
+            }
+        })
+    }
+}

@@ -1,0 +1,219 @@
+//! Finds the tools that the project needs and installs those that are missing: from apt, npm, rustup or crates.io,
+//! always saying what it does. What cannot be installed ends with one sentence on what to install by hand.
+//!
+//! Nothing is installed that the command at hand does not need, and nothing is ever upgraded.
+
+use std::env;
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+
+use anyhow::{Context, Result, bail, ensure};
+use nix::unistd::Uid;
+
+use crate::terminal::say;
+use crate::workspace;
+
+/// Names a folder with `initdb`, `postgres` and `psql`, for servers that no search would find.
+const POSTGRES_FOLDER: &str = "OPTIMIST_POSTGRES_BIN_DIR";
+/// Names a `redis-server`.
+const REDIS_SERVER: &str = "OPTIMIST_REDIS_SERVER";
+const OLDEST_POSTGRES: u32 = 14;
+/// Scripts declare their keys' behaviour in ways that 6.x does not know.
+const OLDEST_REDIS: u32 = 7;
+
+/// The folder with Postgres's `initdb`, `postgres`, `psql` and `pg_isready`.
+pub fn postgres() -> Result<PathBuf> {
+    if let Some(folder) = find_postgres() {
+        return Ok(folder);
+    }
+    apt_install("Postgres", &["postgresql"])?;
+    find_postgres().with_context(|| format!("Please install Postgres {OLDEST_POSTGRES} or newer."))
+}
+
+fn find_postgres() -> Option<PathBuf> {
+    if let Some(folder) = env::var_os(POSTGRES_FOLDER) {
+        return Some(folder.into());
+    }
+    let complete = |folder: &PathBuf| {
+        ["initdb", "postgres", "psql", "pg_isready"].iter().all(|name| is_executable(&folder.join(name)))
+    };
+    // Debian keeps the server off the PATH, one folder a version; so do the packages for Fedora and Homebrew.
+    let mut versioned = Vec::new();
+    for (parent, prefix) in
+        [("/usr/lib/postgresql", ""), ("/usr", "pgsql-"), ("/opt/homebrew/opt", "postgresql@")]
+    {
+        for entry in fs::read_dir(parent).into_iter().flatten().flatten() {
+            let name = entry.file_name();
+            let version =
+                name.to_str().and_then(|name| name.strip_prefix(prefix)).and_then(|text| text.parse().ok());
+            if let Some(version) = version.filter(|version: &u32| *version >= OLDEST_POSTGRES) {
+                versioned.push((version, entry.path().join("bin")));
+            }
+        }
+    }
+    versioned.sort();
+    let newest_first = versioned.into_iter().rev().map(|(_, folder)| folder);
+    path_folders().into_iter().chain(newest_first).chain(["/usr/local/pgsql/bin".into()]).find(complete)
+}
+
+/// A `redis-server` that is new enough.
+pub fn redis() -> Result<PathBuf> {
+    let find = || env::var_os(REDIS_SERVER).map(PathBuf::from).or_else(|| find_program("redis-server"));
+    let server = match find() {
+        Some(server) => server,
+        None => {
+            apt_install("Redis", &["redis-server"])?;
+            find().with_context(|| format!("Please install Redis {OLDEST_REDIS}.0 or newer."))?
+        }
+    };
+    let version = output_of(Command::new(&server).arg("--version"))?;
+    let major =
+        version.split("v=").nth(1).and_then(|text| text.split('.').next()).and_then(|text| text.parse().ok());
+    ensure!(
+        major.is_some_and(|major: u32| major >= OLDEST_REDIS),
+        "{} is too old ({}): please install Redis {OLDEST_REDIS}.0 or newer.",
+        server.display(),
+        version.trim()
+    );
+    Ok(server)
+}
+
+/// A `spin` from the PATH. It is the one runtime that is never installed: no registry has it.
+pub fn spin() -> Result<PathBuf> {
+    find_program("spin")
+        .context("Please install Spin 4.1 or newer (https://spinframework.dev) and put `spin` on the PATH.")
+}
+
+/// Makes sure that this toolchain compiles for `target`.
+pub fn rust_target(target: &str) -> Result<()> {
+    let sysroot = output_of(Command::new("rustc").args(["--print", "sysroot"]))?;
+    if Path::new(sysroot.trim()).join("lib/rustlib").join(target).join("lib").is_dir() {
+        return Ok(());
+    }
+    ensure!(
+        find_program("rustup").is_some(),
+        "Please install rustup, or Rust's standard library for {target}."
+    );
+    say(format_args!("adding the Rust target {target}"));
+    run(Command::new("rustup").args(["target", "add", target]))
+}
+
+/// Installs what `package-lock.json` pins, unless that is there already.
+pub fn node_packages(root: &Path) -> Result<()> {
+    let modified = |path: &str| fs::metadata(root.join(path)).and_then(|data| data.modified()).ok();
+    // npm writes the first of these at the end of each installation.
+    if modified("node_modules/.package-lock.json") >= modified("package-lock.json") {
+        return Ok(());
+    }
+    if find_program("npm").is_none() {
+        apt_install("Node.js", &["nodejs", "npm"])?;
+    }
+    ensure!(find_program("npm").is_some(), "Please install Node.js with npm.");
+    say("installing the pinned node packages (npm ci)");
+    run(Command::new("npm").current_dir(root).args(["ci", "--no-audit", "--no-fund"]))
+}
+
+/// `binary` of the crate `package` at exactly `version`: from the PATH, from the cache, or built into the cache, which
+/// serves every checkout of this user.
+pub fn cargo_tool(package: &str, binary: &str, version: &str) -> Result<PathBuf> {
+    let is_right = |path: &Path| {
+        output_of(Command::new(path).arg("--version"))
+            .is_ok_and(|text| text.split_whitespace().any(|word| word == version))
+    };
+    if let Some(path) = find_program(binary).filter(|path| is_right(path)) {
+        return Ok(path);
+    }
+    let folder = tool_cache()?.join(format!("{package}-{version}"));
+    let installed = folder.join("bin").join(binary);
+    if is_executable(&installed) {
+        return Ok(installed);
+    }
+    say(format_args!("building {package} {version} into {}; this happens once", folder.display()));
+    let install = |locked: &[&str]| {
+        let mut command = workspace::cargo();
+        command.args(["install", "--version", version, "--root"]).arg(&folder).args(locked).arg(package);
+        // Away from the workspace: its configuration and its target folder are not the tool's.
+        run(command.env("CARGO_TARGET_DIR", tool_cache()?.join("target")).current_dir(env::temp_dir()))
+    };
+    if install(&["--locked"]).is_err() {
+        // A registry's mirror may lack a version of the tool's lock file.
+        say(format_args!("building {package} {version} again, with the dependencies that this registry has"));
+        install(&[])?;
+    }
+    // Only the binary is wanted again.
+    fs::remove_dir_all(tool_cache()?.join("target")).context("cannot remove the tool's build folder")?;
+    Ok(installed)
+}
+
+fn tool_cache() -> Result<PathBuf> {
+    let cache = match env::var_os("XDG_CACHE_HOME").filter(|folder| !folder.is_empty()) {
+        Some(folder) => PathBuf::from(folder),
+        None => PathBuf::from(env::var_os("HOME").context("neither XDG_CACHE_HOME nor HOME is set")?)
+            .join(".cache"),
+    };
+    let folder = cache.join("optimist").join("tools");
+    fs::create_dir_all(&folder).with_context(|| format!("cannot create {}", folder.display()))?;
+    Ok(folder)
+}
+
+fn apt_install(what: &str, packages: &[&str]) -> Result<()> {
+    let by_hand =
+        || format!("Please install {what} (for Debian and Ubuntu: apt-get install {}).", packages.join(" "));
+    if find_program("apt-get").is_none() {
+        bail!(by_hand());
+    }
+    let apt = |arguments: &[&str]| {
+        let mut command = if Uid::effective().is_root() {
+            Command::new("apt-get")
+        } else {
+            let mut command = Command::new("sudo");
+            command.args(["-n", "DEBIAN_FRONTEND=noninteractive", "apt-get"]);
+            command
+        };
+        command.env("DEBIAN_FRONTEND", "noninteractive").args(arguments);
+        command
+    };
+    let sudo_asks_for_nothing =
+        || find_program("sudo").is_some() && output_of(Command::new("sudo").args(["-n", "true"])).is_ok();
+    if !Uid::effective().is_root() && !sudo_asks_for_nothing() {
+        bail!(by_hand());
+    }
+    say(format_args!("installing {what} (apt-get install {})", packages.join(" ")));
+    // A list that cannot be refreshed may still be good enough for the installation.
+    let _ = run(&mut apt(&["update", "-qq"]));
+    run(apt(&["install", "-y", "-qq", "--no-install-recommends"]).args(packages)).with_context(by_hand)
+}
+
+/// A program of this name on the PATH, as an absolute path.
+pub fn find_program(name: &str) -> Option<PathBuf> {
+    path_folders().into_iter().map(|folder| folder.join(name)).find(|path| is_executable(path))
+}
+
+fn path_folders() -> Vec<PathBuf> {
+    // Servers and administration tools are here, and not on every user's PATH.
+    let usual = ["/usr/local/bin", "/usr/bin", "/usr/local/sbin", "/usr/sbin"].map(PathBuf::from);
+    let path = env::var_os("PATH").unwrap_or_default();
+    env::split_paths(&path).filter(|folder| folder.is_absolute()).chain(usual).collect()
+}
+
+fn is_executable(path: &Path) -> bool {
+    fs::metadata(path).is_ok_and(|data| data.is_file() && data.permissions().mode() & 0o111 != 0)
+}
+
+fn output_of(command: &mut Command) -> Result<String> {
+    let output = command.stdin(Stdio::null()).output().with_context(|| format!("cannot run {command:?}"))?;
+    ensure!(
+        output.status.success(),
+        "{command:?} failed: {}",
+        String::from_utf8_lossy(&output.stderr).trim()
+    );
+    Ok(String::from_utf8_lossy(&output.stdout).into_owned())
+}
+
+fn run(command: &mut Command) -> Result<()> {
+    let status = command.stdin(Stdio::null()).status().with_context(|| format!("cannot run {command:?}"))?;
+    ensure!(status.success(), "{command:?} failed");
+    Ok(())
+}

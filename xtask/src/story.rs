@@ -1,0 +1,259 @@
+//! The main job, told in requests: two people meet in a private circle, a limit holds, and the stores go away one after
+//! the other. Each line that is printed has been checked; a step that does not do what it says is an error.
+
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, ensure};
+use serde_json::{Value, json};
+use ureq::http::Method;
+
+use crate::http::{self, Answer};
+use crate::interrupt;
+use crate::system::{Part, System};
+use crate::terminal::{Colour, heading, paint};
+
+/// The guidelines' limit of messages in a minute.
+const MESSAGES_PER_MINUTE: usize = 10;
+/// How long the system may take to notice that a store has gone or returned. The design promises 5 s after a fault;
+/// the rest is for a machine that is busy.
+const NOTICE: Duration = Duration::from_secs(15);
+
+/// Plays the story against the system's first edge.
+pub fn play(system: &mut System) -> Result<()> {
+    let edge = *system.edges().first().context("a system has an edge")?;
+    let mut stage = Stage { url: system.edge_url(edge), step: 0 };
+
+    stage.step("Two people register");
+    let ada = stage.register("Ada")?;
+    let ben = stage.register("Ben")?;
+
+    stage.step("Ada opens a private circle; for Ben it does not exist");
+    let circle = json!({ "name": "Morning pages", "visibility": "private" });
+    let circle = stage.expect(201, &ada, Method::POST, "/v1/circles", Some(circle))?.text("/id")?;
+    let circle = format!("/v1/circles/{circle}");
+    stage.expect(404, &ben, Method::GET, &circle, None)?;
+
+    stage.step("She invites him, he joins");
+    let invite =
+        stage.expect(201, &ada, Method::POST, &format!("{circle}/invites"), None)?.text("/invite")?;
+    let members = format!("{circle}/members/me");
+    let joined = stage.ask(&ben, Method::POST, &members, Some(json!({ "invite": invite })))?;
+    ensure!((200..300).contains(&joined.status), "joining answered {}: {}", joined.status, joined.body);
+    stage.expect(200, &ben, Method::GET, &circle, None)?;
+
+    stage.step("They write to each other");
+    let messages = format!("{circle}/messages");
+    let mut written = vec![
+        stage.post(&ada, &messages, "Good morning, Ben.")?,
+        stage.post(&ben, &messages, "Good morning! Three good things today?")?,
+    ];
+
+    stage.step("The same read twice: from Postgres, then from Redis at the edge");
+    let miss = stage.expect(200, &ben, Method::GET, &messages, None)?;
+    show_headers(&miss, &["Cache-Status", "RateLimit", "Server-Timing"]);
+    ensure!(!is_hit(&miss), "the first read was not a miss");
+    let hit = stage.expect(200, &ben, Method::GET, &messages, None)?;
+    show_headers(&hit, &["Cache-Status", "RateLimit", "Server-Timing"]);
+    ensure!(is_hit(&hit), "the second read was not a hit");
+    ensure!(miss.body == hit.body, "the two answers differ");
+    stage.holds("same answer, and the origin did not hear of the second");
+
+    stage.step("Ten messages a minute; the eleventh is refused");
+    for number in 2..=MESSAGES_PER_MINUTE {
+        let said = stage.quietly(
+            &ada,
+            Method::POST,
+            &messages,
+            Some(json!({ "body": format!("Good thing {number}.") })),
+        )?;
+        ensure!(said.status == 201, "message {number} was refused: {} {}", said.status, said.body);
+        written.push(said.text("/id")?);
+    }
+    stage.holds(format_args!("Ada's messages 2 to {MESSAGES_PER_MINUTE} are accepted"));
+    let refused =
+        stage.expect(429, &ada, Method::POST, &messages, Some(json!({ "body": "And one more." })))?;
+    show_headers(&refused, &["RateLimit", "Retry-After"]);
+    stage.all_there(&ben, &messages, &written)?;
+
+    stage.step("Redis is killed: the read still answers, from Postgres");
+    system.kill(Part::Redis)?;
+    let read = stage.expect(200, &ben, Method::GET, &messages, None)?;
+    show_headers(&read, &["Cache-Status", "Server-Timing"]);
+    ensure!(ids(&read) == newest_first(&written), "an acknowledged message is missing");
+    written.push(stage.post(&ben, &messages, "Still here.")?);
+    stage.all_there(&ben, &messages, &written)?;
+
+    stage.step("Redis returns: hits again, and nothing stale");
+    system.start(Part::Redis)?;
+    let hit = stage.wait_for(&ben, &messages, "a hit", &written, is_hit)?;
+    show_headers(&hit, &["Cache-Status"]);
+
+    stage.step("Postgres is killed: the read still answers, marked; writes are refused, not lost");
+    system.kill(Part::Postgres)?;
+    let marked = |answer: &Answer| answer.header("warning").starts_with("110");
+    let kept = stage.wait_for(&ben, &messages, "marked", &written, marked)?;
+    show_headers(&kept, &["Cache-Status", "Age", "Warning"]);
+    let unavailable = stage.expect(503, &ben, Method::POST, &messages, Some(json!({ "body": "Now?" })))?;
+    show_headers(&unavailable, &["Retry-After"]);
+
+    stage.step("Postgres returns: writes go on, and nothing is lost");
+    system.start(Part::Postgres)?;
+    let since = Instant::now();
+    let said = interrupt::poll(NOTICE, || {
+        let said = stage.quietly(&ben, Method::POST, &messages, Some(json!({ "body": "Now!" })))?;
+        ensure!(matches!(said.status, 201 | 503), "the write answered {}: {}", said.status, said.body);
+        Ok((said.status == 201).then_some(said))
+    })?;
+    let said = said.with_context(|| format!("no write was accepted in {} s", NOTICE.as_secs()))?;
+    written.push(said.text("/id")?);
+    stage.holds(format_args!("accepted after {:.1} s", since.elapsed().as_secs_f32()));
+    stage.wait_for(&ben, &messages, "unmarked", &written, |answer| !marked(answer))?;
+    stage.all_there(&ada, &messages, &written)?;
+    heading(paint(Colour::Green, "Everything did what it said."));
+    Ok(())
+}
+
+struct Person {
+    name: &'static str,
+    token: String,
+}
+
+struct Stage {
+    url: String,
+    step: u32,
+}
+
+impl Stage {
+    fn step(&mut self, title: &str) {
+        self.step += 1;
+        heading(format_args!("{}. {title}", self.step));
+    }
+
+    /// A claim that has just been checked.
+    fn holds(&self, claim: impl std::fmt::Display) {
+        println!("   {} {claim}", paint(Colour::Green, "✓"));
+    }
+
+    fn register(&self, name: &'static str) -> Result<Person> {
+        let path = "/v1/auth/register";
+        let body = json!({
+            "email": format!("{}@example.org", name.to_lowercase()),
+            "password": "correct horse battery staple",
+            "name": name,
+        });
+        let nobody = Person { name, token: String::new() };
+        let answer = self.expect(201, &nobody, Method::POST, path, Some(body))?;
+        Ok(Person { name, token: answer.text("/session/token")? })
+    }
+
+    /// Posts a message and returns its id.
+    fn post(&self, person: &Person, messages: &str, body: &str) -> Result<String> {
+        self.expect(201, person, Method::POST, messages, Some(json!({ "body": body })))?.text("/id")
+    }
+
+    fn expect(
+        &self,
+        status: u16,
+        person: &Person,
+        method: Method,
+        path: &str,
+        body: Option<Value>,
+    ) -> Result<Answer> {
+        let answer = self.ask(person, method, path, body)?;
+        ensure!(answer.status == status, "{status} was expected: {}", answer.body);
+        Ok(answer)
+    }
+
+    /// Sends a request and shows it with its answer's status.
+    fn ask(&self, person: &Person, method: Method, path: &str, body: Option<Value>) -> Result<Answer> {
+        let shown = format!("{} {}", method, shorten(path));
+        let said = body.as_ref().and_then(|body| body["body"].as_str()).map(str::to_owned);
+        let began = Instant::now();
+        let answer = self.quietly(person, method, path, body)?;
+        let colour = if answer.status < 400 { Colour::Green } else { Colour::Yellow };
+        let took = format!("{} ms", began.elapsed().as_millis());
+        let note = match (answer.status < 400, said) {
+            (true, Some(said)) => format!("“{said}”"),
+            (true, None) => String::new(),
+            (false, _) => ["/detail", "/title"]
+                .into_iter()
+                .find_map(|pointer| answer.text(pointer).ok())
+                .unwrap_or_default(),
+        };
+        println!(
+            "   {:<4} {shown:<38} {}  {} {note}",
+            person.name,
+            paint(colour, answer.status),
+            paint(Colour::Dim, format_args!("{took:>7}"))
+        );
+        Ok(answer)
+    }
+
+    fn quietly(&self, person: &Person, method: Method, path: &str, body: Option<Value>) -> Result<Answer> {
+        interrupt::check()?;
+        let token = (!person.token.is_empty()).then_some(person.token.as_str());
+        http::send(method, &format!("{}{path}", self.url), token, body.as_ref())
+    }
+
+    /// Repeats a read until its answer is `right`. On the way every answer must be whole: an outage is no excuse.
+    fn wait_for(
+        &self,
+        person: &Person,
+        messages: &str,
+        what: &str,
+        written: &[String],
+        right: impl Fn(&Answer) -> bool,
+    ) -> Result<Answer> {
+        let since = Instant::now();
+        let mut last = String::new();
+        let answer = interrupt::poll(NOTICE, || {
+            let answer = self.quietly(person, Method::GET, messages, None)?;
+            ensure!(answer.status == 200, "a read answered {}: {}", answer.status, answer.body);
+            ensure!(ids(&answer) == newest_first(written), "a read lacks an acknowledged message");
+            last = answer.header("cache-status");
+            Ok(right(&answer).then_some(answer))
+        })?;
+        let answer = answer.with_context(|| {
+            format!("no read was {what} in {} s (Cache-Status: {last})", NOTICE.as_secs())
+        })?;
+        self.holds(format_args!("200 throughout; {what} after {:.1} s", since.elapsed().as_secs_f32()));
+        Ok(answer)
+    }
+
+    fn all_there(&self, person: &Person, messages: &str, written: &[String]) -> Result<()> {
+        let answer = self.quietly(person, Method::GET, messages, None)?;
+        ensure!(answer.status == 200, "the read answered {}: {}", answer.status, answer.body);
+        ensure!(
+            ids(&answer) == newest_first(written),
+            "an acknowledged message is missing, or one was written twice"
+        );
+        self.holds(format_args!("all {} messages are there, each once", written.len()));
+        Ok(())
+    }
+}
+
+fn show_headers(answer: &Answer, names: &[&str]) {
+    for name in names {
+        let value = answer.header(name);
+        println!("        {} {value}", paint(Colour::Dim, format_args!("{:<13}", format!("{name}:"))));
+    }
+}
+
+/// By RFC 9211.
+fn is_hit(answer: &Answer) -> bool {
+    answer.header("cache-status").split(';').any(|part| part.trim() == "hit")
+}
+
+fn ids(answer: &Answer) -> Vec<&str> {
+    let items = answer.body["items"].as_array().into_iter().flatten();
+    items.filter_map(|item| item["id"].as_str()).collect()
+}
+
+fn newest_first(written: &[String]) -> Vec<&str> {
+    written.iter().rev().map(String::as_str).collect()
+}
+
+/// A path without the ids that nobody reads.
+fn shorten(path: &str) -> String {
+    path.split('/').map(|part| if part.len() == 36 { "…" } else { part }).collect::<Vec<_>>().join("/")
+}
