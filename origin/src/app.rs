@@ -206,7 +206,8 @@ select 1";
 async fn ready(State(app): State<Ctx>) -> (axum::http::StatusCode, axum::Json<serde_json::Value>) {
     let postgres = app.db.query(PING, &[]).await.is_ok();
     let redis = app.cache.redis.reachable().await;
-    let status = if postgres { axum::http::StatusCode::OK } else { axum::http::StatusCode::SERVICE_UNAVAILABLE };
+    let status =
+        if postgres { axum::http::StatusCode::OK } else { axum::http::StatusCode::SERVICE_UNAVAILABLE };
     let state = |up| if up { "up" } else { "down" };
     let body = serde_json::json!({
         "postgres": state(postgres), "redis": state(redis), "region": format!("{:?}", app.region.mode()),

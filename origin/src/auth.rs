@@ -138,7 +138,8 @@ async fn register(State(app): State<Ctx>, request: RequestContext, body: Body<Re
     let hash = app.passwords.hash(password).await?;
     let user = Uuid::now_v7();
     let secrets = Secrets::random()?;
-    let context = WriteContext { name: "auth::register", request: &request, actor: Some((user, None)), order: &[user] };
+    let context =
+        WriteContext { name: "auth::register", request: &request, actor: Some((user, None)), order: &[user] };
     let opened = transaction!(&app, context, |tx| {
         let region = &app.config.region;
         let row = tx.query_one(INSERT_USER, &[&user, &email, &hash, &name, &time_zone, region]).await?;
@@ -166,7 +167,8 @@ async fn login(State(app): State<Ctx>, request: RequestContext, body: Body<Login
     let verified = app.passwords.verify(password, hash).await?;
     let user = user.filter(|_| verified).ok_or_else(wrong)?;
     let secrets = Secrets::random()?;
-    let context = WriteContext { name: "auth::login", request: &request, actor: Some((user, None)), order: &[] };
+    let context =
+        WriteContext { name: "auth::login", request: &request, actor: Some((user, None)), order: &[] };
     let opened = transaction!(&app, context, |tx| {
         let row = tx.query_opt(LOCK_USER, &[&user]).await?.ok_or_else(wrong)?;
         let session = open_session(tx, &app, &request, user, &secrets).await?;
@@ -310,11 +312,18 @@ impl Secrets {
 
 fn derive(app: &Ctx, key_id: &str, successor: Uuid, parent: &RefreshToken) -> Result<Secrets> {
     let key = app.config.token_keys.get(key_id);
-    let key = key.ok_or_else(|| Error::internal("token keys", &"a key that sessions were derived with is gone"))?;
+    let key =
+        key.ok_or_else(|| Error::internal("token keys", &"a key that sessions were derived with is gone"))?;
     Ok(successor_secrets(key, successor, parent))
 }
 
-async fn open_session(tx: &Tx, app: &Ctx, request: &RequestContext, user: Uuid, secrets: &Secrets) -> Result<Uuid> {
+async fn open_session(
+    tx: &Tx,
+    app: &Ctx,
+    request: &RequestContext,
+    user: Uuid,
+    secrets: &Secrets,
+) -> Result<Uuid> {
     let session = Uuid::now_v7();
     let none: Option<Uuid> = None;
     let for_ever: Option<DateTime<Utc>> = None;
@@ -322,7 +331,17 @@ async fn open_session(tx: &Tx, app: &Ctx, request: &RequestContext, user: Uuid, 
     let key = &app.config.token_keys.first;
     tx.execute(
         INSERT_SESSION,
-        &[&session, &user, &session, &none, &session_hash, &refresh_hash, key, &for_ever, &request.user_agent],
+        &[
+            &session,
+            &user,
+            &session,
+            &none,
+            &session_hash,
+            &refresh_hash,
+            key,
+            &for_ever,
+            &request.user_agent,
+        ],
     )
     .await?;
     Ok(session)
@@ -383,7 +402,18 @@ mod tests {
             assert!(valid_email(good).is_ok(), "{good}");
         }
         let long = format!("{}@example.org", "a".repeat(65));
-        for bad in ["", "ada", "@example.org", "ada@", "ada@x", "a@b@c.d", "a b@c.de", "a\0@c.de", "ada@exa_mple.org", &long] {
+        for bad in [
+            "",
+            "ada",
+            "@example.org",
+            "ada@",
+            "ada@x",
+            "a@b@c.d",
+            "a b@c.de",
+            "a\0@c.de",
+            "ada@exa_mple.org",
+            &long,
+        ] {
             assert!(valid_email(bad).is_err(), "{bad}");
         }
     }

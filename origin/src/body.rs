@@ -38,8 +38,12 @@ impl<T: DeserializeOwned> FromRequest<Ctx> for Body<T> {
 
 async fn read(request: Request) -> Result<Bytes> {
     let limit = request.extensions().get::<RequestContext>().map_or(0, |context| context.route.body);
-    let content_type =
-        request.headers().get("content-type").and_then(|value| value.to_str().ok()).unwrap_or_default().to_owned();
+    let content_type = request
+        .headers()
+        .get("content-type")
+        .and_then(|value| value.to_str().ok())
+        .unwrap_or_default()
+        .to_owned();
     let bytes = match Limited::new(request.into_body(), limit).collect().await {
         Ok(collected) => collected.to_bytes(),
         Err(error) if error.is::<http_body_util::LengthLimitError>() => {
@@ -47,9 +51,14 @@ async fn read(request: Request) -> Result<Bytes> {
         }
         Err(_) => return Err(Error::new(ErrorCode::BadRequest).detail("The body ended early.")),
     };
-    let is_json = content_type.split(';').next().is_some_and(|kind| kind.trim().eq_ignore_ascii_case("application/json"));
+    let is_json = content_type
+        .split(';')
+        .next()
+        .is_some_and(|kind| kind.trim().eq_ignore_ascii_case("application/json"));
     if !bytes.is_empty() && !is_json {
-        return Err(Error::new(ErrorCode::UnsupportedMediaType).field("Content-Type", "must be application/json"));
+        return Err(
+            Error::new(ErrorCode::UnsupportedMediaType).field("Content-Type", "must be application/json")
+        );
     }
     Ok(bytes)
 }
@@ -88,11 +97,17 @@ fn join(path: &str, field: &str) -> String {
 
 /// serde_path_to_error counts an unknown field as part of the path.
 fn parent<'a>(path: &'a str, field: &str) -> &'a str {
-    path.strip_suffix(field).map_or(path, |rest| if rest.is_empty() { "." } else { rest.trim_end_matches('.') })
+    path.strip_suffix(field)
+        .map_or(path, |rest| if rest.is_empty() { "." } else { rest.trim_end_matches('.') })
 }
 
 /// A text within bounds, without control characters but for line breaks and tabs where `multiline`.
-pub fn text(field: &'static str, value: &str, characters: std::ops::RangeInclusive<usize>, multiline: bool) -> Result<String> {
+pub fn text(
+    field: &'static str,
+    value: &str,
+    characters: std::ops::RangeInclusive<usize>,
+    multiline: bool,
+) -> Result<String> {
     let value = value.trim();
     let length = value.chars().count();
     let (least, most) = (*characters.start(), *characters.end());
@@ -140,7 +155,9 @@ pub fn to_json<T: serde::Serialize>(value: &T) -> Result<Vec<u8>> {
 /// Refuses a change of a version that the client has not seen.
 pub fn check_match(headers: &HeaderMap, version: i64) -> Result<()> {
     match headers.get("if-match").map(|value| value.to_str().unwrap_or_default()) {
-        Some(expected) if !match_allows(expected, &version.to_string()) => Err(Error::new(ErrorCode::VersionMismatch)),
+        Some(expected) if !match_allows(expected, &version.to_string()) => {
+            Err(Error::new(ErrorCode::VersionMismatch))
+        }
         _ => Ok(()),
     }
 }

@@ -100,11 +100,15 @@ impl Cache {
     /// The miss path: callers of a key share one query, as long as it has not been sent when they come, so that what each
     /// gets was read after it asked. The holder of the key's lease fills Redis.
     pub async fn read(&self, app: &Ctx, key: Key, parameters: Parameters) -> Outcome {
-        let name = key.render(&parameters).ok_or_else(|| Error::internal("cache", &"a key's parameter is missing"))?;
+        let name = key
+            .render(&parameters)
+            .ok_or_else(|| Error::internal("cache", &"a key's parameter is missing"))?;
         let mut group = self.join(app, key, parameters, &name);
         let outcome = group.wait_for(Option::is_some).await;
         match outcome {
-            Ok(outcome) => outcome.clone().unwrap_or_else(|| Err(Error::internal("cache", &"a query had no outcome"))),
+            Ok(outcome) => {
+                outcome.clone().unwrap_or_else(|| Err(Error::internal("cache", &"a query had no outcome")))
+            }
             Err(_) => Err(Error::internal("cache", &"a query was abandoned")),
         }
     }
@@ -163,7 +167,8 @@ impl Cache {
 
     async fn lease(&self, app: &App, key: Key, parameters: &Parameters, name: &str, token: &str) -> Lease {
         // The epoch must have been vouched before the lease is given: so it is read first.
-        let Some(epoch) = key.partition(parameters).and_then(|partition| app.region.vouched(partition)) else {
+        let Some(epoch) = key.partition(parameters).and_then(|partition| app.region.vouched(partition))
+        else {
             return Lease::Refused;
         };
         let (fence, lease) = (keys::fence(name), keys::lease(name));
@@ -231,7 +236,11 @@ impl Cache {
         let arguments = || vec![token.as_bytes(), FENCE_MS];
         let calls: Vec<Call<'_>> = touched
             .iter()
-            .map(|key| Call { script: &self.redis.scripts.fence, keys: key.writer_keys(), arguments: arguments() })
+            .map(|key| Call {
+                script: &self.redis.scripts.fence,
+                keys: key.writer_keys(),
+                arguments: arguments(),
+            })
             .collect();
         self.redis.call(&calls).await.map(drop)
     }
@@ -257,7 +266,10 @@ impl Cache {
         touched: &'a [TouchedKey],
         token: &'a str,
     ) -> Vec<Call<'a>> {
-        touched.iter().map(|key| Call { script, keys: key.writer_keys(), arguments: vec![token.as_bytes()] }).collect()
+        touched
+            .iter()
+            .map(|key| Call { script, keys: key.writer_keys(), arguments: vec![token.as_bytes()] })
+            .collect()
     }
 
     /// Reads warm keys anew, by an ordinary lease, off the request's path.

@@ -4,7 +4,7 @@ use axum::extract::State;
 use axum::http::{HeaderMap, Uri};
 use axum::response::{IntoResponse, Response};
 use chrono::{DateTime, Utc};
-use optimist_shared::envelope::{LIST_LIMIT, Item, render_list, render_object};
+use optimist_shared::envelope::{Item, LIST_LIMIT, render_list, render_object};
 use optimist_shared::error::ErrorCode;
 use optimist_shared::etag::entity_tag;
 use optimist_shared::ids::Uuid;
@@ -176,7 +176,10 @@ pub struct Standing {
 impl Standing {
     /// 404 if there is no such circle.
     pub async fn read(tx: &Tx, circle: Uuid, user: Uuid) -> Result<Standing> {
-        let row = tx.query_opt(STANDING, &[&circle, &user]).await?.ok_or_else(|| Error::new(ErrorCode::NotFound))?;
+        let row = tx
+            .query_opt(STANDING, &[&circle, &user])
+            .await?
+            .ok_or_else(|| Error::new(ErrorCode::NotFound))?;
         let role: Option<String> = row.get(2);
         Ok(Standing {
             circle,
@@ -230,7 +233,12 @@ pub async fn select(tx: &Tx, circle: Uuid) -> Result<Circle> {
     Ok(Circle::from_row(&row))
 }
 
-async fn create(State(app): State<Ctx>, caller: Caller, headers: HeaderMap, body: Body<Create>) -> Result<Response> {
+async fn create(
+    State(app): State<Ctx>,
+    caller: Caller,
+    headers: HeaderMap,
+    body: Body<Create>,
+) -> Result<Response> {
     let idempotency = Idempotency::from_request(&headers, &caller, &body.bytes)?;
     let Create { name, description, rules, visibility } = body.value;
     let name = text("name", &name, 1..=80, false)?;
@@ -239,8 +247,12 @@ async fn create(State(app): State<Ctx>, caller: Caller, headers: HeaderMap, body
     let visibility = visibility.as_str();
     let new = Uuid::now_v7();
     let order = [caller.user];
-    let context =
-        WriteContext { name: "circles::create", request: &caller.request, actor: caller.actor(), order: &order };
+    let context = WriteContext {
+        name: "circles::create",
+        request: &caller.request,
+        actor: caller.actor(),
+        order: &order,
+    };
     let circle = transaction!(&app, context, |tx| {
         let id = match idempotency.claim(tx, &caller).await? {
             Claim::Repeated(id) => {
@@ -255,7 +267,10 @@ async fn create(State(app): State<Ctx>, caller: Caller, headers: HeaderMap, body
                 new
             }
         };
-        tx.touch(Key::Membership, Parameters { user: Some(caller.user), circle: Some(id), ..Parameters::default() });
+        tx.touch(
+            Key::Membership,
+            Parameters { user: Some(caller.user), circle: Some(id), ..Parameters::default() },
+        );
         select(tx, id).await
     })?;
     let mut response = circle.respond(201, Role::Owner)?;
@@ -278,7 +293,12 @@ async fn get(State(app): State<Ctx>, caller: Caller, headers: HeaderMap, uri: Ur
     }
 }
 
-async fn update(State(app): State<Ctx>, caller: Caller, headers: HeaderMap, body: Body<Update>) -> Result<Response> {
+async fn update(
+    State(app): State<Ctx>,
+    caller: Caller,
+    headers: HeaderMap,
+    body: Body<Update>,
+) -> Result<Response> {
     let circle = circle_of(&caller)?;
     let Update { name, description, rules, visibility } = body.value;
     let name = name.map(|name| text("name", &name, 1..=80, false)).transpose()?;
@@ -286,8 +306,12 @@ async fn update(State(app): State<Ctx>, caller: Caller, headers: HeaderMap, body
     let rules = rules.map(|rules| text("rules", &rules, 0..=8000, true)).transpose()?;
     let visibility = visibility.map(Visibility::as_str);
     let order = [circle];
-    let context =
-        WriteContext { name: "circles::update", request: &caller.request, actor: caller.actor(), order: &order };
+    let context = WriteContext {
+        name: "circles::update",
+        request: &caller.request,
+        actor: caller.actor(),
+        order: &order,
+    };
     let (circle, role) = transaction!(&app, context, |tx| {
         let standing = Standing::read(tx, circle, caller.user).await?;
         standing.require_moderator()?;
@@ -304,8 +328,12 @@ async fn update(State(app): State<Ctx>, caller: Caller, headers: HeaderMap, body
 async fn archive(State(app): State<Ctx>, caller: Caller) -> Result<Response> {
     let circle = circle_of(&caller)?;
     let order = [circle];
-    let context =
-        WriteContext { name: "circles::archive", request: &caller.request, actor: caller.actor(), order: &order };
+    let context = WriteContext {
+        name: "circles::archive",
+        request: &caller.request,
+        actor: caller.actor(),
+        order: &order,
+    };
     transaction!(&app, context, |tx| {
         let standing = Standing::read(tx, circle, caller.user).await?;
         if standing.is_archived && standing.role == Role::Owner {
@@ -329,7 +357,9 @@ async fn discover(State(app): State<Ctx>, _: Caller, headers: HeaderMap, uri: Ur
             let loaded = app.cache.read(&app, Key::Discovery, Parameters::default()).await?;
             respond_list(&loaded, &headers, page.limit)
         }
-        Some(after) => respond_list(&load_page(&app, Some(after), page.limit).await?.loaded, &headers, page.limit),
+        Some(after) => {
+            respond_list(&load_page(&app, Some(after), page.limit).await?.loaded, &headers, page.limit)
+        }
     }
 }
 
@@ -338,7 +368,8 @@ pub fn respond_list(loaded: &Loaded, headers: &HeaderMap, limit: usize) -> Resul
     let Loaded::List { version, items, more } = loaded else {
         return Err(Error::internal("list", &"not a list"));
     };
-    let items: Vec<Item<'_>> = items.iter().map(|item| Item { cursor: &item.cursor, json: &item.json }).collect();
+    let items: Vec<Item<'_>> =
+        items.iter().map(|item| Item { cursor: &item.cursor, json: &item.json }).collect();
     Ok(tagged(headers, version, "", render_list(&items, *more, limit)))
 }
 

@@ -64,7 +64,10 @@ impl Keys {
         let mut first = None;
         let mut by_id = HashMap::new();
         for part in text.split(',') {
-            let (id, key) = part.trim().split_once(':').ok_or_else(|| error("must be `id:base64` pairs, separated by commas"))?;
+            let (id, key) = part
+                .trim()
+                .split_once(':')
+                .ok_or_else(|| error("must be `id:base64` pairs, separated by commas"))?;
             let key = base64::engine::general_purpose::STANDARD
                 .decode(key)
                 .map_err(|_| error("holds a key that is not base64"))?;
@@ -99,13 +102,16 @@ impl Config {
         if let Some(file) = file {
             figment = figment.merge(Toml::file_exact(file));
         }
-        let settings: Settings = figment.merge(Env::prefixed("OPTIMIST_").filter(|name| is_setting(name.as_str()))).extract()?;
+        let settings: Settings =
+            figment.merge(Env::prefixed("OPTIMIST_").filter(|name| is_setting(name.as_str()))).extract()?;
         Ok(Config::validate(settings)?)
     }
 
     fn validate(settings: Settings) -> Result<Config, ConfigError> {
         let required = |variable, value: Option<String>| {
-            value.filter(|text| !text.trim().is_empty()).ok_or(ConfigError { variable, reason: "is required".to_owned() })
+            value
+                .filter(|text| !text.trim().is_empty())
+                .ok_or(ConfigError { variable, reason: "is required".to_owned() })
         };
         let address = |variable, value: Option<String>| {
             let text = value.unwrap_or_else(|| "127.0.0.1:0".to_owned());
@@ -114,7 +120,10 @@ impl Config {
         };
         let region = required("REGION", settings.region)?;
         if !region.bytes().all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-') {
-            return Err(ConfigError { variable: "REGION", reason: "may hold lower-case letters, digits and `-`".to_owned() });
+            return Err(ConfigError {
+                variable: "REGION",
+                reason: "may hold lower-case letters, digits and `-`".to_owned(),
+            });
         }
         let database_url = required("DATABASE_URL", settings.database_url)?;
         database_url.parse::<tokio_postgres::Config>().map_err(|_| ConfigError {
@@ -126,7 +135,10 @@ impl Config {
             .map_err(|_| ConfigError { variable: "REDIS_URL", reason: "is not a Redis URL".to_owned() })?;
         let database_pool = settings.database_pool.unwrap_or(16);
         if !(2..=500).contains(&database_pool) {
-            return Err(ConfigError { variable: "DATABASE_POOL", reason: "must lie between 2 and 500".to_owned() });
+            return Err(ConfigError {
+                variable: "DATABASE_POOL",
+                reason: "must lie between 2 and 500".to_owned(),
+            });
         }
         Ok(Config {
             database_url,

@@ -46,13 +46,15 @@ impl Error {
 
     /// A store is away: 503, worth another attempt in a second.
     pub fn unavailable(store: &'static str) -> Error {
-        let mut error = Error::new(ErrorCode::Unavailable).detail(format!("{store} cannot be reached at the moment."));
+        let mut error =
+            Error::new(ErrorCode::Unavailable).detail(format!("{store} cannot be reached at the moment."));
         error.retry_after = Some(1);
         error
     }
 
     pub fn limited(policy: String, retry_after: u64) -> Error {
-        let mut error = Error::new(ErrorCode::RateLimited).detail(format!("Try again in {retry_after} seconds."));
+        let mut error =
+            Error::new(ErrorCode::RateLimited).detail(format!("Try again in {retry_after} seconds."));
         error.limit = Some(policy);
         error.retry_after = Some(retry_after);
         error
@@ -97,7 +99,10 @@ const CONSTRAINTS: &[(&str, ErrorCode, &str, &str)] = &[
 impl From<tokio_postgres::Error> for Error {
     fn from(error: tokio_postgres::Error) -> Error {
         let Some(database) = error.as_db_error() else {
-            if error.is_closed() || error.to_string().contains("communicating") || error.to_string().contains("connect") {
+            if error.is_closed()
+                || error.to_string().contains("communicating")
+                || error.to_string().contains("connect")
+            {
                 tracing::warn!(why = %error, "postgres is unavailable");
                 return Error::unavailable("The database");
             }

@@ -104,7 +104,11 @@ mod on {
                 "/test/disable",
                 post(|Query(Mechanism { mechanism, off }): Query<Mechanism>| async move {
                     let mut hooks = hooks();
-                    if off { hooks.disabled.insert(mechanism) } else { hooks.disabled.remove(&mechanism) };
+                    if off {
+                        hooks.disabled.insert(mechanism)
+                    } else {
+                        hooks.disabled.remove(&mechanism)
+                    };
                 }),
             )
             .route("/test/statements", get(|| async { Json(hooks().statements.clone()) }))

@@ -52,7 +52,10 @@ impl Idempotency {
             Some(value) => {
                 let key = value.to_str().ok().filter(|key| (1..=255).contains(&key.len()));
                 let reason = "must be 1 to 255 visible ASCII characters";
-                Some(key.ok_or_else(|| Error::new(ErrorCode::BadRequest).field("Idempotency-Key", reason))?.to_owned())
+                Some(
+                    key.ok_or_else(|| Error::new(ErrorCode::BadRequest).field("Idempotency-Key", reason))?
+                        .to_owned(),
+                )
             }
         };
         let mut hash = Sha256::new();
@@ -70,7 +73,9 @@ impl Idempotency {
         }
         let row = tx.query_one(FIND, &[&caller.user, &route, key]).await?;
         if row.get::<_, String>(0) != self.request_hash {
-            return Err(Error::new(ErrorCode::KeyReused).field("Idempotency-Key", "was used with another request"));
+            return Err(
+                Error::new(ErrorCode::KeyReused).field("Idempotency-Key", "was used with another request")
+            );
         }
         Ok(Claim::Repeated(row.get(1)))
     }

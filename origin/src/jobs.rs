@@ -29,7 +29,7 @@ const CLEAN: &[&str] = &[
 delete from idempotency where created_at < now() - interval '24 hours'",
     "-- jobs::clean_outbox
 delete from outbox where created_at < now() - interval '24 hours'
-  and (xid, seq) <= (select (cursor_xid, cursor_seq) from regions order by cursor_xid, cursor_seq limit 1)",
+  and (xid, seq) <= (select cursor_xid, cursor_seq from regions order by cursor_xid, cursor_seq limit 1)",
     "-- jobs::clean_sessions
 delete from sessions where absolute_until < now() - interval '1 day'",
     "-- jobs::clean_login_attempts

@@ -69,7 +69,8 @@ impl Limits {
     /// Counts an attempt to log in to an account: `account` is a digest of its e-mail.
     pub async fn charge_login(&self, app: &Ctx, account: &str) -> Result<()> {
         let row = Limit::LoginAccount.row();
-        let charged = self.charge_in_redis(app, vec![row], account, Uuid::now_v7().simple().to_string()).await;
+        let charged =
+            self.charge_in_redis(app, vec![row], account, Uuid::now_v7().simple().to_string()).await;
         if let Some(charged) = charged {
             return charged.map(drop);
         }
@@ -85,7 +86,13 @@ impl Limits {
         }
     }
 
-    async fn charge(&self, app: &Ctx, rows: Vec<&'static LimitRow>, parameter: &str, entry: String) -> Result<Charged> {
+    async fn charge(
+        &self,
+        app: &Ctx,
+        rows: Vec<&'static LimitRow>,
+        parameter: &str,
+        entry: String,
+    ) -> Result<Charged> {
         match self.charge_in_redis(app, rows.clone(), parameter, entry.clone()).await {
             Some(charged) => charged,
             None => {
@@ -119,7 +126,10 @@ impl Limits {
         if outcome == "refused" {
             let row = usize::try_from(limit - 1).ok().and_then(|index| rows.get(index))?;
             let window = usize::try_from(window - 1).ok().and_then(|index| row.windows.get(index))?;
-            return Some(Err(refusal(row.policy(window), u64::try_from(wait).unwrap_or(0).div_ceil(1000).max(1))));
+            return Some(Err(refusal(
+                row.policy(window),
+                u64::try_from(wait).unwrap_or(0).div_ceil(1000).max(1),
+            )));
         }
         let windows = rows.iter().flat_map(|row| row.windows.iter().map(move |window| (row, window)));
         let states = windows.map(|(row, window)| row.state(window, items.int(), items.int())).collect();
@@ -164,9 +174,15 @@ impl Charged {
         if status < 400 || !self.is_own {
             return;
         }
-        let refundable = |row: &LimitRow| row.counts == Counts::Successes && row.precision == Precision::Exact;
-        let keys: Vec<&str> =
-            self.rows.iter().zip(&self.keys).filter(|(row, _)| refundable(row)).map(|(_, key)| key.as_str()).collect();
+        let refundable =
+            |row: &LimitRow| row.counts == Counts::Successes && row.precision == Precision::Exact;
+        let keys: Vec<&str> = self
+            .rows
+            .iter()
+            .zip(&self.keys)
+            .filter(|(row, _)| refundable(row))
+            .map(|(_, key)| key.as_str())
+            .collect();
         if keys.is_empty() {
             return;
         }
@@ -181,7 +197,8 @@ impl Charged {
     }
 
     pub fn add_headers(&self, headers: &mut HeaderMap) {
-        let values = [("ratelimit-policy", policy_header(&self.rows)), ("ratelimit", state_header(&self.states))];
+        let values =
+            [("ratelimit-policy", policy_header(&self.rows)), ("ratelimit", state_header(&self.states))];
         for (name, value) in values {
             if let Ok(value) = HeaderValue::from_str(&value) {
                 headers.insert(name, value);
@@ -197,7 +214,13 @@ struct Memory {
 }
 
 impl Memory {
-    fn charge(&mut self, rows: Vec<&'static LimitRow>, parameter: &str, entry: String, now: u64) -> Result<Charged> {
+    fn charge(
+        &mut self,
+        rows: Vec<&'static LimitRow>,
+        parameter: &str,
+        entry: String,
+        now: u64,
+    ) -> Result<Charged> {
         let keys: Vec<String> = rows.iter().map(|row| row.key(parameter)).collect();
         let mut is_own = true;
         for (row, key) in rows.iter().zip(&keys) {
@@ -210,7 +233,8 @@ impl Memory {
             }
             for window in row.windows {
                 let length = u64::from(window.seconds) * 1000;
-                let nth = entries.len().checked_sub(window.admitted as usize).and_then(|index| entries.get(index));
+                let nth =
+                    entries.len().checked_sub(window.admitted as usize).and_then(|index| entries.get(index));
                 if let Some((at, _)) = nth.filter(|(at, _)| at + length > now) {
                     return Err(refusal(row.policy(window), (at + length - now).div_ceil(1000).max(1)));
                 }
@@ -301,7 +325,8 @@ mod tests {
     fn a_retry_finds_its_entry_and_a_failure_returns_it() {
         let row = Limit::CircleCreate.row();
         let mut memory = Memory::default();
-        let charge = |memory: &mut Memory, entry: &str| memory.charge(vec![row], "u", entry.to_owned(), 5_000);
+        let charge =
+            |memory: &mut Memory, entry: &str| memory.charge(vec![row], "u", entry.to_owned(), 5_000);
         assert!(charge(&mut memory, "a").is_ok_and(|charged| charged.is_own));
         assert!(charge(&mut memory, "a").is_ok_and(|charged| !charged.is_own));
         assert!(charge(&mut memory, "b").is_ok());

@@ -136,13 +136,19 @@ pub fn object(loaded: &Loaded, headers: &HeaderMap) -> Result<Response> {
     }
 }
 
-async fn update(State(app): State<Ctx>, caller: Caller, headers: HeaderMap, body: Body<Update>) -> Result<Response> {
+async fn update(
+    State(app): State<Ctx>,
+    caller: Caller,
+    headers: HeaderMap,
+    body: Body<Update>,
+) -> Result<Response> {
     let Update { name, bio, time_zone } = body.value;
     let name = name.map(|name| text("name", &name, 1..=80, false)).transpose()?;
     let bio = bio.map(|bio| text("bio", &bio, 0..=1000, true)).transpose()?;
     let time_zone = time_zone.map(|zone| valid_time_zone(&zone)).transpose()?;
     let order = [caller.user];
-    let context = WriteContext { name: "me::update", request: &caller.request, actor: caller.actor(), order: &order };
+    let context =
+        WriteContext { name: "me::update", request: &caller.request, actor: caller.actor(), order: &order };
     let me = transaction!(&app, context, |tx| {
         let version: i64 = tx.query_one(LOCK, &[&caller.user]).await?.get(0);
         check_match(&headers, version)?;

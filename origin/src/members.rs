@@ -140,9 +140,11 @@ async fn members(State(app): State<Ctx>, caller: Caller, headers: HeaderMap, uri
             let parameters = Parameters { circle: Some(circle), ..Parameters::default() };
             respond_list(&*app.cache.read(&app, Key::CircleMembers, parameters).await?, &headers, page.limit)
         }
-        Some(after) => {
-            respond_list(&load_page(&app, circle, Some(after), page.limit).await?.loaded, &headers, page.limit)
-        }
+        Some(after) => respond_list(
+            &load_page(&app, circle, Some(after), page.limit).await?.loaded,
+            &headers,
+            page.limit,
+        ),
     }
 }
 
@@ -153,13 +155,22 @@ fn touch(tx: &mut Tx, standing: &Standing, user: Uuid) {
     tx.touch(Key::CircleMembers, standing.keys());
 }
 
-async fn join(State(app): State<Ctx>, caller: Caller, headers: HeaderMap, body: Body<Join>) -> Result<Response> {
+async fn join(
+    State(app): State<Ctx>,
+    caller: Caller,
+    headers: HeaderMap,
+    body: Body<Join>,
+) -> Result<Response> {
     let circle = circle_of(&caller)?;
     let idempotency = Idempotency::from_request(&headers, &caller, &body.bytes)?;
     let invite = body.value.invite.as_deref().map(parse_invite);
     let order = [circle, caller.user];
-    let context =
-        WriteContext { name: "members::join", request: &caller.request, actor: caller.actor(), order: &order };
+    let context = WriteContext {
+        name: "members::join",
+        request: &caller.request,
+        actor: caller.actor(),
+        order: &order,
+    };
     let (status, circle, role) = transaction!(&app, context, |tx| {
         let standing = Standing::read(tx, circle, caller.user).await?;
         touch(tx, &standing, caller.user);
@@ -192,7 +203,8 @@ fn parse_invite(text: &str) -> Option<[u8; 32]> {
 
 /// 404 without a good one: for a stranger a private circle does not exist.
 async fn use_invite(tx: &Tx, circle: Uuid, user: Uuid, invite: Option<[u8; 32]>) -> Result<()> {
-    let refused = || Error::new(ErrorCode::NotFound).field("invite", "is not a valid invitation to this circle");
+    let refused =
+        || Error::new(ErrorCode::NotFound).field("invite", "is not a valid invitation to this circle");
     let invite = invite.ok_or_else(refused)?;
     let used = tx.query_opt(USE_INVITE, &[&hash_secret(&invite), &circle, &user]).await?;
     used.map(drop).ok_or_else(refused)
@@ -201,8 +213,12 @@ async fn use_invite(tx: &Tx, circle: Uuid, user: Uuid, invite: Option<[u8; 32]>)
 async fn leave(State(app): State<Ctx>, caller: Caller) -> Result<Response> {
     let circle = circle_of(&caller)?;
     let order = [circle, caller.user];
-    let context =
-        WriteContext { name: "members::leave", request: &caller.request, actor: caller.actor(), order: &order };
+    let context = WriteContext {
+        name: "members::leave",
+        request: &caller.request,
+        actor: caller.actor(),
+        order: &order,
+    };
     transaction!(&app, context, |tx| {
         let standing = Standing::read(tx, circle, caller.user).await?;
         if standing.role == Role::Owner {
@@ -226,8 +242,12 @@ async fn update(State(app): State<Ctx>, caller: Caller, body: Body<Update>) -> R
     let user = caller.request.path.user.ok_or_else(|| Error::new(ErrorCode::NotFound))?;
     let new = body.value.role;
     let order = [circle, user];
-    let context =
-        WriteContext { name: "members::update", request: &caller.request, actor: caller.actor(), order: &order };
+    let context = WriteContext {
+        name: "members::update",
+        request: &caller.request,
+        actor: caller.actor(),
+        order: &order,
+    };
     let member = transaction!(&app, context, |tx| {
         let standing = Standing::read(tx, circle, caller.user).await?;
         standing.require_moderator()?;
@@ -271,11 +291,19 @@ async fn remove(State(app): State<Ctx>, caller: Caller, uri: Uri) -> Result<Resp
     let ban = match uri.query().unwrap_or_default() {
         "" | "ban=false" => false,
         "ban=true" => true,
-        _ => return Err(Error::new(ErrorCode::BadRequest).field("ban", "must be true or false, and nothing else")),
+        _ => {
+            return Err(
+                Error::new(ErrorCode::BadRequest).field("ban", "must be true or false, and nothing else")
+            );
+        }
     };
     let order = [circle, user];
-    let context =
-        WriteContext { name: "members::remove", request: &caller.request, actor: caller.actor(), order: &order };
+    let context = WriteContext {
+        name: "members::remove",
+        request: &caller.request,
+        actor: caller.actor(),
+        order: &order,
+    };
     transaction!(&app, context, |tx| {
         let standing = Standing::read(tx, circle, caller.user).await?;
         standing.require_moderator()?;
@@ -309,14 +337,23 @@ async fn remove(State(app): State<Ctx>, caller: Caller, uri: Uri) -> Result<Resp
     Ok(axum::http::StatusCode::NO_CONTENT.into_response())
 }
 
-async fn invite(State(app): State<Ctx>, caller: Caller, headers: HeaderMap, body: Body<NewInvite>) -> Result<Response> {
+async fn invite(
+    State(app): State<Ctx>,
+    caller: Caller,
+    headers: HeaderMap,
+    body: Body<NewInvite>,
+) -> Result<Response> {
     let circle = circle_of(&caller)?;
     let NewInvite {} = body.value;
     let idempotency = Idempotency::from_request(&headers, &caller, &body.bytes)?;
     let new = Uuid::now_v7();
     let order = [circle];
-    let context =
-        WriteContext { name: "members::invite", request: &caller.request, actor: caller.actor(), order: &order };
+    let context = WriteContext {
+        name: "members::invite",
+        request: &caller.request,
+        actor: caller.actor(),
+        order: &order,
+    };
     let (token, expires_at) = transaction!(&app, context, |tx| {
         Standing::read(tx, circle, caller.user).await?.require_moderator()?;
         let id = match idempotency.claim(tx, &caller).await? {
@@ -344,7 +381,8 @@ async fn invite(State(app): State<Ctx>, caller: Caller, headers: HeaderMap, body
 /// Derived, so that a repetition renders the same one though only its hash is stored.
 fn invite_token(app: &Ctx, key_id: &str, invite: Uuid) -> Result<[u8; 32]> {
     let key = app.config.token_keys.get(key_id);
-    let key = key.ok_or_else(|| Error::internal("token keys", &"a key that invitations were derived with is gone"))?;
+    let key = key
+        .ok_or_else(|| Error::internal("token keys", &"a key that invitations were derived with is gone"))?;
     Ok(tag(key, &[b"invite", invite.as_bytes()]))
 }
 

@@ -116,14 +116,23 @@ update messages set body = '', version = version + 1, deleted_at = now() where c
 
 pub const STATEMENTS: &[&str] = &[COUNT, INSERT, SELECT, LOAD, LIST, AUTHOR, EDIT, DELETE];
 
-async fn post(State(app): State<Ctx>, caller: Caller, headers: HeaderMap, body: Body<Write>) -> Result<Response> {
+async fn post(
+    State(app): State<Ctx>,
+    caller: Caller,
+    headers: HeaderMap,
+    body: Body<Write>,
+) -> Result<Response> {
     let circle = circle_of(&caller)?;
     let idempotency = Idempotency::from_request(&headers, &caller, &body.bytes)?;
     let body = text("body", &body.value.body, 1..=8000, true)?;
     let new = Uuid::now_v7();
     let order = [circle];
-    let context =
-        WriteContext { name: "messages::post", request: &caller.request, actor: caller.actor(), order: &order };
+    let context = WriteContext {
+        name: "messages::post",
+        request: &caller.request,
+        actor: caller.actor(),
+        order: &order,
+    };
     let message = transaction!(&app, context, |tx| {
         let standing = Standing::read(tx, circle, caller.user).await?;
         standing.require_member()?;
@@ -137,7 +146,10 @@ async fn post(State(app): State<Ctx>, caller: Caller, headers: HeaderMap, body: 
                 let number: i64 = tx.query_one(COUNT, &[&circle]).await?.get(0);
                 tx.execute(INSERT, &[&new, &circle, &number, &caller.user, &body]).await?;
                 idempotency.record(tx, &caller, 201, Some(new)).await?;
-                tx.event("message.posted", serde_json::json!({"circle": circle, "message": new, "number": number}));
+                tx.event(
+                    "message.posted",
+                    serde_json::json!({"circle": circle, "message": new, "number": number}),
+                );
                 new
             }
         };
@@ -151,7 +163,8 @@ async fn post(State(app): State<Ctx>, caller: Caller, headers: HeaderMap, body: 
 }
 
 async fn select(tx: &Tx, circle: Uuid, message: Uuid) -> Result<Message> {
-    let row = tx.query_opt(SELECT, &[&circle, &message]).await?.ok_or_else(|| Error::new(ErrorCode::NotFound))?;
+    let row =
+        tx.query_opt(SELECT, &[&circle, &message]).await?.ok_or_else(|| Error::new(ErrorCode::NotFound))?;
     Ok(Message::from_row(&row))
 }
 
@@ -172,7 +185,8 @@ async fn list(State(app): State<Ctx>, caller: Caller, headers: HeaderMap, uri: U
 async fn get(State(app): State<Ctx>, caller: Caller, headers: HeaderMap, uri: Uri) -> Result<Response> {
     no_query(uri.query())?;
     let (circle, _) = reader_of_circle(&app, &caller).await?;
-    let parameters = Parameters { circle: Some(circle), message: caller.request.path.message, ..Parameters::default() };
+    let parameters =
+        Parameters { circle: Some(circle), message: caller.request.path.message, ..Parameters::default() };
     object(&*app.cache.read(&app, Key::Message, parameters).await?, &headers)
 }
 
@@ -182,17 +196,27 @@ fn touch(tx: &mut Tx, standing: &Standing, message: Uuid) {
     tx.touch(Key::Message, Parameters { message: Some(message), ..standing.keys() });
 }
 
-async fn edit(State(app): State<Ctx>, caller: Caller, headers: HeaderMap, body: Body<Write>) -> Result<Response> {
+async fn edit(
+    State(app): State<Ctx>,
+    caller: Caller,
+    headers: HeaderMap,
+    body: Body<Write>,
+) -> Result<Response> {
     let circle = circle_of(&caller)?;
     let id = caller.request.path.message.ok_or_else(|| Error::new(ErrorCode::NotFound))?;
     let body = text("body", &body.value.body, 1..=8000, true)?;
     let order = [circle];
-    let context =
-        WriteContext { name: "messages::edit", request: &caller.request, actor: caller.actor(), order: &order };
+    let context = WriteContext {
+        name: "messages::edit",
+        request: &caller.request,
+        actor: caller.actor(),
+        order: &order,
+    };
     let message = transaction!(&app, context, |tx| {
         let standing = Standing::read(tx, circle, caller.user).await?;
         standing.require_member()?;
-        let row = tx.query_opt(AUTHOR, &[&circle, &id]).await?.ok_or_else(|| Error::new(ErrorCode::NotFound))?;
+        let row =
+            tx.query_opt(AUTHOR, &[&circle, &id]).await?.ok_or_else(|| Error::new(ErrorCode::NotFound))?;
         let (author, version, deleted): (Uuid, i64, bool) = (row.get(0), row.get(1), row.get(2));
         if deleted {
             return Err(Error::new(ErrorCode::NotFound));
@@ -213,15 +237,22 @@ async fn delete(State(app): State<Ctx>, caller: Caller) -> Result<Response> {
     let circle = circle_of(&caller)?;
     let id = caller.request.path.message.ok_or_else(|| Error::new(ErrorCode::NotFound))?;
     let order = [circle];
-    let context =
-        WriteContext { name: "messages::delete", request: &caller.request, actor: caller.actor(), order: &order };
+    let context = WriteContext {
+        name: "messages::delete",
+        request: &caller.request,
+        actor: caller.actor(),
+        order: &order,
+    };
     transaction!(&app, context, |tx| {
         let standing = Standing::read(tx, circle, caller.user).await?;
         standing.require_member()?;
-        let row = tx.query_opt(AUTHOR, &[&circle, &id]).await?.ok_or_else(|| Error::new(ErrorCode::NotFound))?;
+        let row =
+            tx.query_opt(AUTHOR, &[&circle, &id]).await?.ok_or_else(|| Error::new(ErrorCode::NotFound))?;
         let (author, deleted): (Uuid, bool) = (row.get(0), row.get(2));
         if author != caller.user && standing.role == Role::Member {
-            return Err(Error::new(ErrorCode::Forbidden).detail("Only its author or a moderator deletes a message."));
+            return Err(
+                Error::new(ErrorCode::Forbidden).detail("Only its author or a moderator deletes a message.")
+            );
         }
         touch(tx, &standing, id);
         if deleted {
@@ -240,7 +271,9 @@ pub async fn load_message(app: &Ctx, parameters: &Parameters) -> Result<Snapshot
     let row = app.db.query_opt(LOAD, &[&circle, &message]).await?;
     let row = row.ok_or_else(|| Error::internal("messages", &"no row"))?;
     let loaded = match row.get::<_, Option<i64>>("version") {
-        Some(version) => Loaded::Object { version: version.to_string(), json: to_json(&Message::from_row(&row))? },
+        Some(version) => {
+            Loaded::Object { version: version.to_string(), json: to_json(&Message::from_row(&row))? }
+        }
         None => Loaded::Missing,
     };
     Ok(Snapshot { seen_xmin: row.get::<_, i64>("seen").cast_unsigned(), loaded })

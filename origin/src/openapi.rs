@@ -85,7 +85,8 @@ fn operation(route: &Route) -> Value {
         },
     });
     if let Some(schema) = schema {
-        answered["content"] = json!({"application/json": {"schema": {"$ref": format!("#/components/schemas/{schema}")}}});
+        answered["content"] =
+            json!({"application/json": {"schema": {"$ref": format!("#/components/schemas/{schema}")}}});
     }
     if route.method == Method::Get && route.pattern != Pattern::RedisOnly {
         for (name, reference) in [("ETag", "ETag"), ("Age", "Age"), ("Cache-Status", "CacheStatus")] {
@@ -142,7 +143,8 @@ fn operation(route: &Route) -> Value {
 /// Every error that a route can answer.
 fn errors(route: &Route) -> Vec<ErrorCode> {
     use ErrorCode::*;
-    let mut errors = vec![RateLimited, Internal, BadGateway, Unavailable, GatewayTimeout, BadRequest, TooLarge];
+    let mut errors =
+        vec![RateLimited, Internal, BadGateway, Unavailable, GatewayTimeout, BadRequest, TooLarge];
     if route.caller != Caller::Public {
         errors.push(Unauthenticated);
     }
@@ -163,7 +165,9 @@ fn errors(route: &Route) -> Vec<ErrorCode> {
     if route.method == Method::Patch {
         errors.push(VersionMismatch);
     }
-    if matches!(route.caller, Caller::Member | Caller::Moderator | Caller::Owner) || route.name == "members.join" {
+    if matches!(route.caller, Caller::Member | Caller::Moderator | Caller::Owner)
+        || route.name == "members.join"
+    {
         errors.extend([Forbidden, Conflict]);
     }
     if route.name == "auth.register" {
@@ -187,7 +191,8 @@ fn parameters(route: &Route) -> Vec<Value> {
     if let Some(cursor) = cursor {
         parameters.push(json!({"name": "limit", "in": "query", "description": "Items in the page.",
             "schema": {"type": "integer", "minimum": 1, "maximum": 100, "default": 20}}));
-        parameters.push(json!({"name": cursor, "in": "query", "description": "The `next` of the page before.",
+        parameters
+            .push(json!({"name": cursor, "in": "query", "description": "The `next` of the page before.",
             "schema": {"type": "string"}}));
     }
     if route.name == "members.remove" {

@@ -44,12 +44,16 @@ pub fn render() -> String {
     }
     page.push_str("\n## Limits\n\n| limit | key | windows | counts | precision |\n|-|-|-|-|-|\n");
     for row in LIMITS {
-        let windows: Vec<String> =
-            row.windows.iter().map(|window| format!("{} in {}", window.admitted, seconds(window.seconds))).collect();
+        let windows: Vec<String> = row
+            .windows
+            .iter()
+            .map(|window| format!("{} in {}", window.admitted, seconds(window.seconds)))
+            .collect();
         let counts = if row.counts == Counts::Attempts { "attempts" } else { "successes" };
         let precision = if row.precision == Precision::Exact { "exact, sliding" } else { "counter" };
         let key = row.key(&format!("<{}>", format!("{:?}", row.scope).to_lowercase()));
-        let _ = writeln!(page, "| {} | `{key}` | {} | {counts} | {precision} |", row.name, windows.join(", "));
+        let _ =
+            writeln!(page, "| {} | `{key}` | {} | {counts} | {precision} |", row.name, windows.join(", "));
     }
     page
 }

@@ -22,8 +22,7 @@ use crate::request::RequestContext;
 
 /// Milliseconds that a statement may take, wait for a lock, or leave its transaction idle. Together they stay below the
 /// five seconds that a fence stands, so that no commit comes after its fence has lapsed.
-const SESSION: &str =
-    "-c statement_timeout=2000 -c lock_timeout=1500 -c idle_in_transaction_session_timeout=2500 -c timezone=UTC";
+const SESSION: &str = "-c statement_timeout=2000 -c lock_timeout=1500 -c idle_in_transaction_session_timeout=2500 -c timezone=UTC";
 
 /// Milliseconds between two attempts at a Postgres that failed.
 const RETRY_AFTER_MS: u64 = 500;
@@ -95,7 +94,11 @@ impl Postgres {
         query(&client, sql, parameters).await
     }
 
-    pub async fn query_opt(&self, sql: &'static str, parameters: &[&(dyn ToSql + Sync)]) -> Result<Option<Row>> {
+    pub async fn query_opt(
+        &self,
+        sql: &'static str,
+        parameters: &[&(dyn ToSql + Sync)],
+    ) -> Result<Option<Row>> {
         Ok(self.query(sql, parameters).await?.into_iter().next())
     }
 }
@@ -144,7 +147,11 @@ impl Tx {
         query(&self.client, sql, parameters).await
     }
 
-    pub async fn query_opt(&self, sql: &'static str, parameters: &[&(dyn ToSql + Sync)]) -> Result<Option<Row>> {
+    pub async fn query_opt(
+        &self,
+        sql: &'static str,
+        parameters: &[&(dyn ToSql + Sync)],
+    ) -> Result<Option<Row>> {
         Ok(self.query(sql, parameters).await?.into_iter().next())
     }
 
@@ -307,7 +314,8 @@ impl<'a> Write<'a> {
 
     async fn commit(&self, tx: Tx, touched: &[TouchedKey], token: &str) -> Result<()> {
         let app = self.app;
-        let fence = self.mode == Mode::Fenced && !touched.is_empty() && !tx.unchanged && !hooks::disabled("fence");
+        let fence =
+            self.mode == Mode::Fenced && !touched.is_empty() && !tx.unchanged && !hooks::disabled("fence");
         if fence && app.cache.fence(touched, token).await.is_err() {
             // Some fences may stand: what they hide lapses by itself, and nothing was committed.
             rollback(tx).await;
@@ -381,7 +389,16 @@ async fn insert_outbox(tx: &Tx, app: &Ctx, context: WriteContext<'_>) -> Result<
     let request = context.request;
     tx.execute(
         OUTBOX,
-        &[&app.config.region, &actor, &session, &request.request_id, &request.traceparent, &keys, &kind, &payload],
+        &[
+            &app.config.region,
+            &actor,
+            &session,
+            &request.request_id,
+            &request.traceparent,
+            &keys,
+            &kind,
+            &payload,
+        ],
     )
     .await?;
     Ok(())
@@ -407,7 +424,9 @@ pub async fn migrate(config: &Config) -> std::result::Result<(), Box<dyn std::er
     connection.options("-c lock_timeout=10000 -c timezone=UTC").application_name("optimist-migrate");
     let (mut client, driver) = connection.connect(tls()).await?;
     let driver = tokio::spawn(driver);
-    client.batch_execute("set lock_timeout = 0; select pg_advisory_lock(7083410); set lock_timeout = '10s'").await?;
+    client
+        .batch_execute("set lock_timeout = 0; select pg_advisory_lock(7083410); set lock_timeout = '10s'")
+        .await?;
     let report = migrations::runner().run_async(&mut client).await?;
     for applied in report.applied_migrations() {
         tracing::info!(version = applied.version(), name = applied.name(), "migrated");
@@ -448,7 +467,10 @@ pub async fn check_statements(config: &Config) -> std::result::Result<(), Box<dy
         }
         if let Err(error) = client.prepare(sql).await {
             failures += 1;
-            println!("{name}: {}", error.as_db_error().map_or_else(|| error.to_string(), |error| error.message().to_owned()));
+            println!(
+                "{name}: {}",
+                error.as_db_error().map_or_else(|| error.to_string(), |error| error.message().to_owned())
+            );
         }
     }
     println!("{count} statements, {failures} failures");

@@ -95,7 +95,10 @@ impl Region {
         self.set_vouched(None);
         self.set_mode(Mode::Unfenced);
         if let Ok(rest) = u64::try_from(OFF_FOR_MS - off_for) {
-            tracing::warn!(milliseconds = rest, "redis could not be told of a write: nobody is to believe it");
+            tracing::warn!(
+                milliseconds = rest,
+                "redis could not be told of a write: nobody is to believe it"
+            );
             tokio::time::sleep(Duration::from_millis(rest)).await;
         }
         Ok(())

@@ -95,7 +95,10 @@ async fn vouch(app: &Ctx, id: Uuid, link: &mut Option<Link>, last_epoch: &mut Op
     let began = Instant::now();
     // Redis's time from before the row is read: vouching ends three seconds after it, however long the rest takes.
     let time = match link {
-        Some(link) => tokio::time::timeout(PATIENCE, redis_time(&mut link.connection)).await.ok().and_then(RedisResult::ok),
+        Some(link) => tokio::time::timeout(PATIENCE, redis_time(&mut link.connection))
+            .await
+            .ok()
+            .and_then(RedisResult::ok),
         None => None,
     };
     if time.is_none() {
@@ -132,14 +135,22 @@ async fn vouch(app: &Ctx, id: Uuid, link: &mut Option<Link>, last_epoch: &mut Op
 }
 
 async fn connect(app: &Ctx) -> RedisResult<Link> {
-    let config = AsyncConnectionConfig::new().set_connection_timeout(Some(PATIENCE)).set_response_timeout(Some(PATIENCE));
-    let mut connection = app.cache.redis.client().get_multiplexed_async_connection_with_config(&config).await?;
+    let config = AsyncConnectionConfig::new()
+        .set_connection_timeout(Some(PATIENCE))
+        .set_response_timeout(Some(PATIENCE));
+    let mut connection =
+        app.cache.redis.client().get_multiplexed_async_connection_with_config(&config).await?;
     let info: String = ::redis::cmd("INFO").query_async(&mut connection).await?;
     let field = |name: &str| {
-        info.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':')).unwrap_or_default().trim().to_owned()
+        info.lines()
+            .find_map(|line| line.strip_prefix(name)?.strip_prefix(':'))
+            .unwrap_or_default()
+            .trim()
+            .to_owned()
     };
     let script = &app.cache.redis.scripts.vouch;
-    let _: String = ::redis::cmd("SCRIPT").arg("LOAD").arg(script.source).query_async(&mut connection).await?;
+    let _: String =
+        ::redis::cmd("SCRIPT").arg("LOAD").arg(script.source).query_async(&mut connection).await?;
     Ok(Link { connection, run_id: field("run_id") })
 }
 
@@ -207,7 +218,11 @@ async fn invalidate(app: Ctx) {
     }
 }
 
-async fn pass(app: &Ctx, cursor: &mut Option<(String, i64)>, applied: &mut HashSet<(i64, i64)>) -> Result<()> {
+async fn pass(
+    app: &Ctx,
+    cursor: &mut Option<(String, i64)>,
+    applied: &mut HashSet<(i64, i64)>,
+) -> Result<()> {
     let from = match cursor {
         Some(from) => from.clone(),
         None => {
@@ -219,7 +234,8 @@ async fn pass(app: &Ctx, cursor: &mut Option<(String, i64)>, applied: &mut HashS
     let mut settled = None;
     let mut open = false;
     for row in &rows {
-        let (xid, seq, touched, is_settled): (i64, i64, Vec<String>, bool) = (row.get(0), row.get(1), row.get(2), row.get(3));
+        let (xid, seq, touched, is_settled): (i64, i64, Vec<String>, bool) =
+            (row.get(0), row.get(1), row.get(2), row.get(3));
         if !applied.contains(&(xid, seq)) {
             if !drop_copies(app, xid.cast_unsigned(), &touched).await {
                 break;
@@ -243,7 +259,8 @@ async fn pass(app: &Ctx, cursor: &mut Option<(String, i64)>, applied: &mut HashS
 /// Whether Redis took the invalidations.
 async fn drop_copies(app: &Ctx, xid: u64, names: &[String]) -> bool {
     let xid = format!("{xid:016x}");
-    let companions: Vec<(String, String)> = names.iter().map(|name| (keys::hidden(name), keys::lease(name))).collect();
+    let companions: Vec<(String, String)> =
+        names.iter().map(|name| (keys::hidden(name), keys::lease(name))).collect();
     let calls: Vec<Call<'_>> = names
         .iter()
         .zip(&companions)
@@ -274,14 +291,19 @@ pub async fn check_redis(app: &Ctx) -> std::result::Result<(), Box<dyn std::erro
         return Ok(());
     };
     let info: String = ::redis::cmd("INFO").query_async(&mut link.connection).await?;
-    let field = |name: &str| info.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':')).unwrap_or_default();
+    let field = |name: &str| {
+        info.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':')).unwrap_or_default()
+    };
     let major: u32 = field("redis_version").split('.').next().and_then(|text| text.parse().ok()).unwrap_or(0);
     if major < 7 {
         return Err(format!("Redis {} is too old: 7.0 is needed", field("redis_version")).into());
     }
     let policy = field("maxmemory_policy");
     if policy.starts_with("allkeys-") {
-        return Err(format!("Redis's maxmemory-policy {policy} evicts sessions, limits and fences: set noeviction").into());
+        return Err(format!(
+            "Redis's maxmemory-policy {policy} evicts sessions, limits and fences: set noeviction"
+        )
+        .into());
     }
     if policy.starts_with("volatile-") {
         tracing::warn!(policy, "redis may evict sessions and limits: noeviction is meant");
@@ -298,8 +320,11 @@ async fn watch_budget(app: &Ctx, link: &mut Link) {
     if budget == 0 {
         return;
     }
-    let info: RedisResult<String> = ::redis::cmd("INFO").arg("memory").query_async(&mut link.connection).await;
-    let used = info.ok().and_then(|info| info.lines().find_map(|line| line.strip_prefix("used_memory:")?.parse::<u64>().ok()));
+    let info: RedisResult<String> =
+        ::redis::cmd("INFO").arg("memory").query_async(&mut link.connection).await;
+    let used = info.ok().and_then(|info| {
+        info.lines().find_map(|line| line.strip_prefix("used_memory:")?.parse::<u64>().ok())
+    });
     if let Some(used) = used {
         app.region.set_over_budget(used > budget);
     }

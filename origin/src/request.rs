@@ -99,7 +99,8 @@ pub async fn admit(State(app): State<Ctx>, mut request: Request, next: Next) -> 
         Ok(context) => context.request_id.clone(),
         Err(_) => Uuid::now_v7().to_string(),
     };
-    let span = tracing::info_span!("request", request_id, method = %request.method(), path = request.uri().path());
+    let span =
+        tracing::info_span!("request", request_id, method = %request.method(), path = request.uri().path());
     let asked = verified.and_then(|context| read_head(&request, context));
     let answer = async {
         let asked = match asked {
@@ -160,7 +161,8 @@ fn verify_signature(app: &Ctx, request: &Request) -> Result<Context> {
     };
     let now = now_ms() / 1000;
     let signature = header(request, SIGNATURE_HEADER);
-    let verified = verify(signed, input, signature, |id| app.config.signing_keys.get(id), now).map_err(refused)?;
+    let verified =
+        verify(signed, input, signature, |id| app.config.signing_keys.get(id), now).map_err(refused)?;
     let context = Context::parse(context).ok_or_else(|| refused(Refusal::Malformed))?;
     if context.region != app.config.region || !app.nonces.is_new(verified.nonce, verified.expires, now) {
         return Err(refused(Refusal::Expired));
@@ -212,7 +214,11 @@ async fn identify(app: &Ctx, asked: &Asked) -> Result<(Option<Caller>, Option<Ch
         None
     } else {
         let user = identity.map(|(user, _)| user);
-        Some(app.limits.charge_route(app, known.route, user, &known.client, idempotency_key.as_deref()).await?)
+        Some(
+            app.limits
+                .charge_route(app, known.route, user, &known.client, idempotency_key.as_deref())
+                .await?,
+        )
     };
     let caller =
         identity.map(|(user, session)| Caller { user, session, role: context.role, request: known.clone() });

@@ -36,7 +36,8 @@ pub const STATEMENTS: &[&str] = &[LOAD, USE, ROLE];
 
 /// Checks a token that the edge could not check, and puts the session into Redis for the next time.
 pub async fn check(app: &Ctx, token: &Token) -> Result<()> {
-    let over = || Error::new(ErrorCode::Unauthenticated).detail("The session is over, or the token is not its own.");
+    let over =
+        || Error::new(ErrorCode::Unauthenticated).detail("The session is over, or the token is not its own.");
     let parameters =
         Parameters { user: Some(token.user), session: Some(token.session), ..Parameters::default() };
     let loaded = app.cache.read(app, Key::Session, parameters).await?;

@@ -7,8 +7,14 @@ use tracing_subscriber::EnvFilter;
 
 /// `RUST_LOG` chooses; the default tells of requests and of everything that is not as it should be.
 pub fn start_logs() {
-    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info,refinery_core=warn"));
-    tracing_subscriber::fmt().json().flatten_event(true).with_env_filter(filter).with_writer(std::io::stderr).init();
+    let filter =
+        EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info,refinery_core=warn"));
+    tracing_subscriber::fmt()
+        .json()
+        .flatten_event(true)
+        .with_env_filter(filter)
+        .with_writer(std::io::stderr)
+        .init();
 }
 
 /// Upper bounds in seconds: from a query on a warm connection to the deadline of the edge.
@@ -18,11 +24,20 @@ pub fn start_metrics() -> Result<PrometheusHandle, Box<dyn std::error::Error>> {
     let handle = PrometheusBuilder::new()
         .set_buckets_for_metric(Matcher::Suffix("_seconds".to_owned()), &SECONDS)?
         .install_recorder()?;
-    metrics::describe_histogram!("optimist_request_seconds", "Time to answer a request, by route and status.");
-    metrics::describe_histogram!("optimist_transaction_seconds", "Time of a writing transaction, by name and outcome.");
+    metrics::describe_histogram!(
+        "optimist_request_seconds",
+        "Time to answer a request, by route and status."
+    );
+    metrics::describe_histogram!(
+        "optimist_transaction_seconds",
+        "Time of a writing transaction, by name and outcome."
+    );
     metrics::describe_counter!("optimist_fills_total", "Fills of cached keys, by data type and outcome.");
     metrics::describe_counter!("optimist_limited_total", "Refusals by a limit, by policy.");
-    metrics::describe_gauge!("optimist_region_on", "1 while Redis may be vouched for, 0 while the region is off.");
+    metrics::describe_gauge!(
+        "optimist_region_on",
+        "1 while Redis may be vouched for, 0 while the region is off."
+    );
     Ok(handle)
 }
 

@@ -56,7 +56,9 @@ impl Passwords {
     async fn take_turn<T: Send + 'static>(&self, work: impl FnOnce() -> T + Send + 'static) -> Result<T> {
         let turn = tokio::time::timeout(PATIENCE, self.turns.clone().acquire_owned()).await;
         let Ok(Ok(turn)) = turn else {
-            return Err(Error::unavailable("The log-in").detail("Too many people are logging in at this moment."));
+            return Err(
+                Error::unavailable("The log-in").detail("Too many people are logging in at this moment.")
+            );
         };
         tokio::task::spawn_blocking(move || {
             let _turn = turn;

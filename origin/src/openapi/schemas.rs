@@ -23,28 +23,82 @@ const fn described(
 
 pub const DESCRIPTIONS: &[Described] = &[
     described("openapi", "This document.", 200, Some("Document"), None),
-    described("auth.register", "Create an account and open a session.", 201, Some("Opened"), Some("Register")),
+    described(
+        "auth.register",
+        "Create an account and open a session.",
+        201,
+        Some("Opened"),
+        Some("Register"),
+    ),
     described("auth.login", "Open a session.", 200, Some("Opened"), Some("Login")),
-    described("auth.refresh", "Open the session that succeeds another.", 200, Some("Refreshed"), Some("Refresh")),
+    described(
+        "auth.refresh",
+        "Open the session that succeeds another.",
+        200,
+        Some("Refreshed"),
+        Some("Refresh"),
+    ),
     described("auth.logout", "End the session and what it could be refreshed to.", 204, None, None),
-    described("auth.session", "Who the session belongs to, and how long it lasts.", 200, Some("SessionInfo"), None),
+    described(
+        "auth.session",
+        "Who the session belongs to, and how long it lasts.",
+        200,
+        Some("SessionInfo"),
+        None,
+    ),
     described("me.get", "The caller's account.", 200, Some("Me"), None),
     described("me.update", "Change the caller's account.", 200, Some("Me"), Some("UpdateMe")),
-    described("me.limits", "Each limit of the caller, what is left and when it resets.", 200, Some("Limits"), None),
+    described(
+        "me.limits",
+        "Each limit of the caller, what is left and when it resets.",
+        200,
+        Some("Limits"),
+        None,
+    ),
     described("sessions.list", "The caller's sessions.", 200, Some("Sessions"), None),
     described("sessions.revoke", "End one of the caller's sessions.", 204, None, None),
     described("users.get", "What everyone may see of an account.", 200, Some("Profile"), None),
-    described("circles.create", "Create a circle and own it.", 201, Some("CircleWithRole"), Some("CreateCircle")),
+    described(
+        "circles.create",
+        "Create a circle and own it.",
+        201,
+        Some("CircleWithRole"),
+        Some("CreateCircle"),
+    ),
     described("circles.discover", "Public circles, newest first.", 200, Some("Circles"), None),
     described("circles.get", "A circle, and the caller's role in it.", 200, Some("CircleWithRole"), None),
     described("circles.update", "Change a circle.", 200, Some("CircleWithRole"), Some("UpdateCircle")),
-    described("circles.archive", "Archive a circle: it can be read, and nothing in it changes any more.", 204, None, None),
+    described(
+        "circles.archive",
+        "Archive a circle: it can be read, and nothing in it changes any more.",
+        204,
+        None,
+        None,
+    ),
     described("members.list", "The members of a circle, longest first.", 200, Some("Members"), None),
-    described("members.join", "Join a circle; a private one with an invitation.", 201, Some("CircleWithRole"), Some("Join")),
+    described(
+        "members.join",
+        "Join a circle; a private one with an invitation.",
+        201,
+        Some("CircleWithRole"),
+        Some("Join"),
+    ),
     described("members.leave", "Leave a circle.", 204, None, None),
-    described("members.update", "Change a member's role; `owner` hands the circle over.", 200, Some("Member"), Some("UpdateMember")),
+    described(
+        "members.update",
+        "Change a member's role; `owner` hands the circle over.",
+        200,
+        Some("Member"),
+        Some("UpdateMember"),
+    ),
     described("members.remove", "Remove a member, or ban someone.", 204, None, None),
-    described("invites.create", "Invite one person, within seven days.", 201, Some("Invite"), Some("CreateInvite")),
+    described(
+        "invites.create",
+        "Invite one person, within seven days.",
+        201,
+        Some("Invite"),
+        Some("CreateInvite"),
+    ),
     described("messages.post", "Post a message.", 201, Some("Message"), Some("WriteMessage")),
     described("messages.list", "A circle's messages, newest first.", 200, Some("Messages"), None),
     described("messages.get", "One message.", 200, Some("Message"), None),
@@ -99,9 +153,20 @@ pub fn components() -> Value {
         "archived_at": maybe_time(), "created_at": time(), "updated_at": time(),
     });
     let mut circle_with_role = circle.clone();
-    circle_with_role["role"] = json!({"type": ["string", "null"], "enum": ["owner", "moderator", "member", null]});
-    let circle_fields =
-        ["id", "name", "description", "rules", "visibility", "owner_id", "member_count", "archived_at", "created_at", "updated_at"];
+    circle_with_role["role"] =
+        json!({"type": ["string", "null"], "enum": ["owner", "moderator", "member", null]});
+    let circle_fields = [
+        "id",
+        "name",
+        "description",
+        "rules",
+        "visibility",
+        "owner_id",
+        "member_count",
+        "archived_at",
+        "created_at",
+        "updated_at",
+    ];
     let circle_with_role_fields: Vec<&str> = circle_fields.iter().copied().chain(["role"]).collect();
     json!({
         "Problem": object(&["type", "title", "status", "code", "request_id"], json!({
