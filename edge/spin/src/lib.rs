@@ -1,1 +1,80 @@
+//! The edge as a Spin component: I/O for the pipeline in `optimist-edge-core`, and no policy.
 
+mod forward;
+mod host;
+mod redis;
+
+use std::cell::RefCell;
+use std::rc::Rc;
+
+use bytes::Bytes;
+use http::{HeaderName, HeaderValue, Response};
+use optimist_edge_core::host::{Decision, Response as Answer};
+use optimist_edge_core::{Config, Edge};
+use spin_sdk::http::{BoxBody, FullBody, Request, box_body};
+use spin_sdk::http_service;
+
+use host::{Incoming, SpinHost};
+
+/// What the component reads from its variables: those of [`Config::from_lookup`] that the manifest declares.
+const VARIABLES: [&str; 7] = [
+    "region",
+    "origin_url",
+    "redis_url",
+    "signing_keys",
+    "cors_origins",
+    "redis_deadline_ms",
+    "origin_deadline_ms",
+];
+
+thread_local! {
+    /// Built by an instance's first request, kept for the rest of its life.
+    static EDGE: RefCell<Option<Rc<Edge>>> = const { RefCell::new(None) };
+}
+
+#[http_service]
+async fn handle(request: Request) -> anyhow::Result<Response<BoxBody>> {
+    let edge = match edge().await {
+        Ok(edge) => edge,
+        Err(error) => {
+            eprintln!("the edge is not configured: {error}");
+            return Ok(Response::builder().status(500).body(box_body(FullBody::new(Bytes::new())))?);
+        }
+    };
+    let host = SpinHost { redis_url: &edge.config().redis_url };
+    let (parts, body) = request.into_parts();
+    let incoming = Incoming::new(&parts);
+    match edge.handle(&host, &incoming).await {
+        Decision::Respond(answer) => Ok(respond(answer)),
+        Decision::Forward(forward) => forward::send(&edge, &host, &parts, body, *forward).await,
+    }
+}
+
+/// This instance's pipeline.
+async fn edge() -> anyhow::Result<Rc<Edge>> {
+    if let Some(edge) = EDGE.with_borrow(Clone::clone) {
+        return Ok(edge);
+    }
+    let mut values = Vec::with_capacity(VARIABLES.len());
+    for name in VARIABLES {
+        // An undefined variable is an absent one; which of them are required, the configuration knows.
+        values.push((name, spin_sdk::variables::get(name).await.ok()));
+    }
+    let lookup = |name| values.iter().find(|(known, _)| *known == name).and_then(|(_, value)| value.clone());
+    let edge = Rc::new(Edge::new(Config::from_lookup(lookup)?));
+    EDGE.set(Some(edge.clone()));
+    Ok(edge)
+}
+
+/// An answer of the pipeline's, as Spin sends it.
+fn respond(answer: Answer) -> Response<BoxBody> {
+    let mut response = Response::new(box_body(FullBody::new(Bytes::from(answer.body))));
+    *response.status_mut() = http::StatusCode::from_u16(answer.status).unwrap_or_default();
+    for (name, value) in answer.headers {
+        // The pipeline writes visible ASCII; what is not is dropped rather than sent malformed.
+        if let Ok(value) = HeaderValue::from_str(&value) {
+            response.headers_mut().append(HeaderName::from_static(name), value);
+        }
+    }
+    response
+}

@@ -1,0 +1,152 @@
+//! Passing a request on to the origin, and its answer back.
+
+use std::pin::pin;
+
+use bytes::{Bytes, BytesMut};
+use futures_util::future::{Either, select};
+use http::request::Parts;
+use http::{HeaderMap, HeaderName, HeaderValue, Request, Response};
+use http_body_util::{BodyExt as _, Full};
+use optimist_edge_core::Edge;
+use optimist_edge_core::host::{Finish, Forward, Outcome, is_internal_header};
+use spin_sdk::http::{BoxBody, box_body};
+use spin_sdk::wasip3::clocks::monotonic_clock;
+use spin_sdk::wasip3::http::types::ErrorCode;
+use spin_sdk::wasip3::http_compat::{IncomingRequestBody, IncomingResponseBody};
+
+use crate::host::SpinHost;
+use crate::respond;
+
+/// Sends the request on, and answers with what the pipeline makes of the outcome.
+pub async fn send(
+    edge: &Edge,
+    host: &SpinHost<'_>,
+    parts: &Parts,
+    body: IncomingRequestBody,
+    forward: Forward,
+) -> anyhow::Result<Response<BoxBody>> {
+    let (outcome, response) = match collect(body, forward.body_limit).await {
+        Some(body) => attempt(edge, parts, body, &forward).await,
+        None => (Outcome::BodyTooLarge, None),
+    };
+    let finish = forward.pending.finish(edge, host, outcome).await;
+    match (finish, response) {
+        (Finish::Pass { headers }, Some(response)) => {
+            let mut response = response.map(box_body);
+            let kept = response.headers_mut();
+            HOP_BY_HOP.iter().for_each(|name| drop(kept.remove(*name)));
+            for change in headers {
+                let name = HeaderName::from_static(change.name);
+                if let Ok(value) = HeaderValue::from_str(&change.value) {
+                    if change.append {
+                        kept.append(name, value)
+                    } else {
+                        kept.insert(name, value).is_some()
+                    };
+                }
+            }
+            Ok(response)
+        }
+        (Finish::Replace(answer), _) => Ok(respond(answer)),
+        // The pipeline passes on only what was answered.
+        (Finish::Pass { .. }, None) => anyhow::bail!("there is no answer to pass on"),
+    }
+}
+
+/// About one connection alone (RFC 9110, 7.6.1).
+const HOP_BY_HOP: [&str; 7] =
+    ["connection", "keep-alive", "proxy-connection", "te", "trailer", "transfer-encoding", "upgrade"];
+
+/// The whole body, or `None` as soon as it is longer than `limit`. Bodies are small by policy, and once whole they can be
+/// sent again.
+async fn collect(mut body: IncomingRequestBody, limit: usize) -> Option<Bytes> {
+    let mut whole = BytesMut::new();
+    while let Some(frame) = body.frame().await {
+        // A client that goes away in the middle has sent no request: what there is will not parse.
+        let Ok(frame) = frame else { break };
+        if let Ok(data) = frame.into_data() {
+            if whole.len() + data.len() > limit {
+                return None;
+            }
+            whole.extend_from_slice(&data);
+        }
+    }
+    Some(whole.freeze())
+}
+
+async fn attempt(
+    edge: &Edge,
+    parts: &Parts,
+    body: Bytes,
+    forward: &Forward,
+) -> (Outcome, Option<Response<IncomingResponseBody>>) {
+    let alarm = pin!(monotonic_clock::wait_for(u64::from(forward.deadline_ms) * 1_000_000));
+    let work = pin!(async {
+        let first = once(edge, parts, body.clone(), forward).await;
+        match first {
+            Err(error) if forward.retry && is_unreached(&error) => once(edge, parts, body, forward).await,
+            result => result,
+        }
+    });
+    match select(work, alarm).await {
+        Either::Left((Ok(response), _)) => {
+            (Outcome::Answered { status: response.status().as_u16() }, Some(response))
+        }
+        Either::Left((Err(error), _)) if is_unreached(&error) => (Outcome::Unreached, None),
+        Either::Left((Err(error), _)) => {
+            eprintln!("the origin's answer was lost: {error}");
+            (Outcome::Lost, None)
+        }
+        Either::Right(_) => (Outcome::Lost, None),
+    }
+}
+
+async fn once(
+    edge: &Edge,
+    parts: &Parts,
+    body: Bytes,
+    forward: &Forward,
+) -> Result<Response<IncomingResponseBody>, ErrorCode> {
+    let target = parts.uri.path_and_query().map_or("/", |target| target.as_str());
+    let mut request = Request::new(Full::new(body.clone()));
+    *request.method_mut() = parts.method.clone();
+    *request.uri_mut() = format!("{}{target}", edge.config().origin_url)
+        .parse()
+        .map_err(|_| ErrorCode::HttpRequestUriInvalid)?;
+    *request.headers_mut() = forwarded_headers(&parts.headers, &body, forward);
+    spin_sdk::http::send(request).await
+}
+
+fn forwarded_headers(headers: &HeaderMap, body: &Bytes, forward: &Forward) -> HeaderMap {
+    let dropped = |name: &HeaderName| {
+        is_internal_header(name.as_str())
+            || HOP_BY_HOP.contains(&name.as_str())
+            || matches!(name.as_str(), "host" | "content-length" | "expect")
+    };
+    let mut kept = HeaderMap::with_capacity(headers.len() + forward.set.len());
+    for (name, value) in headers.iter().filter(|(name, _)| !dropped(name)) {
+        kept.append(name.clone(), value.clone());
+    }
+    if !body.is_empty() {
+        kept.insert("content-length", HeaderValue::from(body.len()));
+    }
+    for (name, value) in &forward.set {
+        if let Ok(value) = HeaderValue::from_str(value) {
+            kept.insert(HeaderName::from_static(name), value);
+        }
+    }
+    kept
+}
+
+/// Whether a request that failed so surely never reached the origin.
+fn is_unreached(error: &ErrorCode) -> bool {
+    matches!(
+        error,
+        ErrorCode::ConnectionRefused
+            | ErrorCode::DestinationNotFound
+            | ErrorCode::DestinationUnavailable
+            | ErrorCode::DnsError(_)
+            | ErrorCode::DnsTimeout
+            | ErrorCode::ConnectionTimeout
+    )
+}

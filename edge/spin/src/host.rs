@@ -1,0 +1,83 @@
+//! Spin's clock, randomness, log and client address, as the pipeline asks for them.
+
+use std::net::{IpAddr, SocketAddr};
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use http::request::Parts;
+use optimist_edge_core::host::{Command, Host, RedisUnavailable, Reply, Request};
+use spin_sdk::wasip3;
+
+use crate::redis;
+
+pub struct SpinHost<'a> {
+    pub redis_url: &'a str,
+}
+
+impl Host for SpinHost<'_> {
+    /// One connection an instance: there is nothing to spread over.
+    async fn redis(
+        &self,
+        _: &str,
+        commands: &[Command],
+        deadline_ms: u32,
+    ) -> Result<Vec<Reply>, RedisUnavailable> {
+        redis::send(self.redis_url, commands, deadline_ms).await
+    }
+
+    fn redis_after_response(&self, _: &str, commands: Vec<Command>) {
+        /// Milliseconds: nobody waits for it, but it must end.
+        const DEADLINE_MS: u32 = 1_000;
+        let url = self.redis_url.to_owned();
+        wasip3::spawn(async move {
+            // Hints only, see the trait.
+            let _ = redis::send(&url, &commands, DEADLINE_MS).await;
+        });
+    }
+
+    fn now_ms(&self) -> u64 {
+        SystemTime::now()
+            .duration_since(UNIX_EPOCH)
+            .map_or(0, |since| u64::try_from(since.as_millis()).unwrap_or(u64::MAX))
+    }
+
+    fn random(&self, bytes: &mut [u8]) {
+        let random = wasip3::random::random::get_random_bytes(bytes.len() as u64);
+        bytes.copy_from_slice(&random);
+    }
+
+    fn log(&self, line: &str) {
+        eprintln!("{line}");
+    }
+}
+
+/// A request's head.
+pub struct Incoming<'a> {
+    parts: &'a Parts,
+    target: &'a str,
+}
+
+impl<'a> Incoming<'a> {
+    pub fn new(parts: &'a Parts) -> Incoming<'a> {
+        Incoming { parts, target: parts.uri.path_and_query().map_or("/", |target| target.as_str()) }
+    }
+}
+
+impl Request for Incoming<'_> {
+    fn method(&self) -> &str {
+        self.parts.method.as_str()
+    }
+
+    fn target(&self) -> &str {
+        self.target
+    }
+
+    fn header(&self, name: &str) -> Option<String> {
+        self.parts.headers.get(name)?.to_str().ok().map(str::to_owned)
+    }
+
+    /// Spin appends its own header behind one that a client may have sent: the last is the true one.
+    fn client_address(&self) -> Option<IpAddr> {
+        let text = self.parts.headers.get_all("spin-client-addr").iter().next_back()?.to_str().ok()?;
+        text.parse::<SocketAddr>().map(|address| address.ip()).or_else(|_| text.parse()).ok()
+    }
+}

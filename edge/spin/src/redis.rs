@@ -1,0 +1,76 @@
+//! Redis through Spin's interface: one connection an instance, on which commands of concurrent requests are pipelined.
+//!
+//! A connection that failed, or on which an answer is overdue, is dropped; the next request opens another.
+
+use std::cell::RefCell;
+use std::pin::pin;
+use std::rc::Rc;
+
+use futures_util::future::{Either, join_all, select};
+use optimist_edge_core::host::{Command, RedisUnavailable, Reply, Value};
+use spin_sdk::redis::{Connection, Error, RedisParameter, RedisResult};
+use spin_sdk::wasip3::clocks::monotonic_clock;
+
+thread_local! {
+    static CONNECTION: RefCell<Option<Rc<Connection>>> = const { RefCell::new(None) };
+}
+
+/// Sends commands together. Their order on the wire is theirs here.
+pub async fn send(url: &str, commands: &[Command], deadline_ms: u32) -> Result<Vec<Reply>, RedisUnavailable> {
+    let work = pin!(attempt(url, commands));
+    let alarm = pin!(monotonic_clock::wait_for(u64::from(deadline_ms) * 1_000_000));
+    let result = match select(work, alarm).await {
+        Either::Left((result, _)) => result,
+        Either::Right(_) => Err(RedisUnavailable("no answer within the deadline".to_owned())),
+    };
+    if result.is_err() {
+        CONNECTION.set(None);
+    }
+    result
+}
+
+async fn attempt(url: &str, commands: &[Command]) -> Result<Vec<Reply>, RedisUnavailable> {
+    let connection = connect(url).await?;
+    let replies = join_all(commands.iter().map(|command| execute(&connection, command))).await;
+    replies.into_iter().collect()
+}
+
+/// Requests that find none at the same time open one each, and keep the last: waiting for another request's would trap.
+async fn connect(url: &str) -> Result<Rc<Connection>, RedisUnavailable> {
+    if let Some(connection) = CONNECTION.with_borrow(Clone::clone) {
+        return Ok(connection);
+    }
+    let opened = Connection::open(url).await.map_err(|error| RedisUnavailable(error.to_string()))?;
+    let connection = Rc::new(opened);
+    CONNECTION.set(Some(connection.clone()));
+    Ok(connection)
+}
+
+async fn execute(connection: &Connection, command: &Command) -> Result<Reply, RedisUnavailable> {
+    let Some((name, arguments)) = command.0.split_first() else { return Ok(Ok(Vec::new())) };
+    let name = String::from_utf8_lossy(name).into_owned();
+    let arguments: Vec<RedisParameter> =
+        arguments.iter().map(|argument| RedisParameter::Binary(argument.clone())).collect();
+    match connection.execute(name, arguments).await {
+        Ok(results) => Ok(Ok(results.into_iter().map(value).collect())),
+        Err(Error::Other(text)) if is_reply(&text) => Ok(Err(text)),
+        Err(error) => Err(RedisUnavailable(error.to_string())),
+    }
+}
+
+fn value(result: RedisResult) -> Value {
+    match result {
+        RedisResult::Nil => Value::Nil,
+        RedisResult::Int64(number) => Value::Int(number),
+        RedisResult::Status(text) => Value::Bytes(text.into_bytes()),
+        RedisResult::Binary(bytes) => Value::Bytes(bytes),
+    }
+}
+
+/// Whether an error is Redis's answer rather than the connection's end: `An error was signalled by the server - …`, or
+/// `CODE: text` with a code of its own.
+fn is_reply(text: &str) -> bool {
+    let code = text.split(':').next().unwrap_or_default();
+    text.starts_with("An error was signalled by the server")
+        || (code.len() >= 2 && code.bytes().all(|byte| byte.is_ascii_uppercase() || byte == b'_'))
+}
