@@ -1,0 +1,190 @@
+//! The component and its instances: loaded once, instantiated as needed, reused as Spin reuses them.
+
+use std::collections::HashMap;
+use std::path::Path;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+use std::time::{Duration, Instant};
+
+use anyhow::anyhow;
+use http::{Request, Response};
+use http_body_util::BodyExt as _;
+use http_body_util::combinators::UnsyncBoxBody;
+use hyper::body::Incoming;
+use tokio::time::Sleep;
+use wasmtime::component::{Component, GuestTaskId, HasSelf, Linker, ResourceTable};
+use wasmtime::{Config, Engine, Store, StoreContextMut};
+use wasmtime_wasi::{WasiCtx, WasiCtxView, WasiView};
+use wasmtime_wasi_http::WasiHttpCtx;
+use wasmtime_wasi_http::handler::{
+    ErrorCode, HandlerState, Instance, ProxyHandler, ProxyPre, ShouldAccept, ViewFn, WorkerExpiration,
+    WorkerState, WorkerStatus,
+};
+use wasmtime_wasi_http::p3::bindings::ServicePre;
+use wasmtime_wasi_http::p3::bindings::http::types::ErrorCode as P3ErrorCode;
+use wasmtime_wasi_http::p3::{WasiHttpCtxView, WasiHttpView};
+
+use crate::outbound::{Client, Outbound};
+
+mod bindings {
+    //! Generated from `wit/`.
+    wasmtime::component::bindgen!({
+        path: "wit",
+        world: "spin",
+        with: { "spin:redis/redis.connection": crate::redis::Connection },
+        require_store_data_send: true,
+    });
+}
+pub use bindings::spin::redis::redis as redis_interface;
+pub use bindings::spin::variables::variables as variables_interface;
+
+/// Spin's defaults: how many requests an instance handles in its life, how many at once, and for how long it may idle.
+const REQUESTS_PER_INSTANCE: usize = 128;
+const REQUESTS_AT_ONCE: usize = 16;
+const IDLE: Duration = Duration::from_secs(1);
+/// Longer than any deadline of the edge's: a request that takes so long is stuck.
+const REQUEST_DEADLINE: Duration = Duration::from_secs(60);
+
+pub type Handler = ProxyHandler<Loaded>;
+
+/// The component, ready to be instantiated.
+pub struct Loaded {
+    engine: Engine,
+    component: ServicePre<State>,
+    variables: Arc<HashMap<String, String>>,
+    client: Client,
+}
+
+/// What belongs to one instance.
+pub struct State {
+    wasi: WasiCtx,
+    http: WasiHttpCtx,
+    outbound: Outbound,
+    pub table: ResourceTable,
+    pub variables: Arc<HashMap<String, String>>,
+}
+
+impl WasiView for State {
+    fn ctx(&mut self) -> WasiCtxView<'_> {
+        WasiCtxView { ctx: &mut self.wasi, table: &mut self.table }
+    }
+}
+
+impl WasiHttpView for State {
+    fn http(&mut self) -> WasiHttpCtxView<'_> {
+        WasiHttpCtxView { ctx: &mut self.http, table: &mut self.table, hooks: &mut self.outbound }
+    }
+}
+
+pub fn load(path: &Path, variables: HashMap<String, String>) -> anyhow::Result<Handler> {
+    let mut config = Config::new();
+    config.wasm_component_model_async(true);
+    let engine = Engine::new(&config).map_err(|error| anyhow!("{error:?}"))?;
+    let link = || -> wasmtime::Result<ServicePre<State>> {
+        let component = Component::from_file(&engine, path)?;
+        let mut linker: Linker<State> = Linker::new(&engine);
+        wasmtime_wasi::p2::add_to_linker_async(&mut linker)?;
+        wasmtime_wasi::p3::add_to_linker(&mut linker)?;
+        wasmtime_wasi_http::p3::add_to_linker(&mut linker)?;
+        redis_interface::add_to_linker::<_, HasSelf<State>>(&mut linker, |state| state)?;
+        variables_interface::add_to_linker::<_, HasSelf<State>>(&mut linker, |state| state)?;
+        ServicePre::new(linker.instantiate_pre(&component)?)
+    };
+    let component = link().map_err(|error| anyhow!("cannot load {}: {error:?}", path.display()))?;
+    Ok(ProxyHandler::new(Loaded { engine, component, variables: Arc::new(variables), client: Client::new() }))
+}
+
+/// Has an instance handle a request.
+pub async fn handle(
+    handler: &Handler,
+    request: Request<Incoming>,
+) -> anyhow::Result<Response<UnsyncBoxBody<bytes::Bytes, wasmtime::Error>>> {
+    let request = request.map(|body| {
+        let broken = |error: hyper::Error| ErrorCode::P3(P3ErrorCode::InternalError(Some(error.to_string())));
+        body.map_err(broken).boxed_unsync()
+    });
+    handler.handle((), request).await.map_err(|error| anyhow!("{error:?}"))
+}
+
+impl HandlerState for Loaded {
+    type StoreData = State;
+    type WorkerExpiration = Expiration;
+    type WorkerState = Worker;
+
+    async fn instantiate(&self) -> wasmtime::Result<Instance<State, Expiration, Worker>> {
+        let state = State {
+            wasi: WasiCtx::builder().inherit_stdout().inherit_stderr().build(),
+            http: WasiHttpCtx::new(),
+            outbound: Outbound { client: self.client.clone() },
+            table: ResourceTable::new(),
+            variables: self.variables.clone(),
+        };
+        let mut store = Store::new(&self.engine, state);
+        let proxy = ProxyPre::P3(self.component.clone()).instantiate_async(&mut store).await?;
+        Ok(Instance {
+            store,
+            proxy,
+            view: ViewFn::P3(WasiHttpView::http),
+            expiration: Expiration { alarm: Box::pin(tokio::time::sleep(IDLE)) },
+            state: Worker,
+        })
+    }
+}
+
+/// When an instance has had its time.
+pub struct Expiration {
+    alarm: Pin<Box<Sleep>>,
+}
+
+impl WorkerExpiration for Expiration {
+    fn poll(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        status: WorkerStatus,
+        start: Instant,
+    ) -> Poll<()> {
+        let allowed = match status {
+            WorkerStatus::Idle => IDLE,
+            WorkerStatus::Requests | WorkerStatus::PostReturn => REQUEST_DEADLINE,
+        };
+        let deadline = tokio::time::Instant::from_std(start + allowed);
+        if self.alarm.deadline() != deadline {
+            self.alarm.as_mut().reset(deadline);
+        }
+        self.alarm.as_mut().poll(cx)
+    }
+}
+
+/// What an instance accepts.
+pub struct Worker;
+
+impl WorkerState for Worker {
+    type StoreData = State;
+    type RequestId = ();
+
+    fn should_accept_request(&self, at_once: usize, in_all: usize) -> ShouldAccept {
+        if in_all >= REQUESTS_PER_INSTANCE {
+            ShouldAccept::Never
+        } else if at_once >= REQUESTS_AT_ONCE {
+            ShouldAccept::No
+        } else {
+            ShouldAccept::Yes
+        }
+    }
+
+    fn on_request_start(
+        &self,
+        _: StoreContextMut<'_, State>,
+        (): (),
+        _: GuestTaskId,
+    ) -> Pin<Box<dyn Future<Output = ()> + 'static + Send + Sync>> {
+        Box::pin(tokio::time::sleep(REQUEST_DEADLINE))
+    }
+
+    fn drop(&self, _: Store<State>, result: Result<(), wasmtime::Error>) {
+        if let Err(error) = result {
+            eprintln!("an instance failed: {error:?}");
+        }
+    }
+}
