@@ -1,1 +1,23 @@
-//! Harness
+//! The harness: private stores, origins and edges for each test, and a client that speaks to them.
+//!
+//! ```ignore
+//! let system = System::start().await;            // Postgres, Redis, one origin, the embedded edge
+//! let ada = system.register("Ada").await;        // a client with a session
+//! let answer = ada.get("/v1/me").await;          // status, headers, JSON
+//! ```
+//!
+//! Nothing is mocked, and nothing is skipped: what cannot be started fails the test. Everything a test started ends with
+//! it, however it ends.
+
+pub mod client;
+pub mod edges;
+pub mod origin;
+pub mod processes;
+pub mod proxy;
+pub mod stores;
+pub mod system;
+
+pub use client::{Answer, Client};
+pub use edges::{Edge, Kind};
+pub use origin::Origin;
+pub use system::{Options, System};

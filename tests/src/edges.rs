@@ -1,0 +1,149 @@
+//! The edge under test, on each of its hosts.
+
+use std::path::Path;
+use std::process::Command;
+use std::time::{Duration, Instant};
+
+use crate::processes::{Launch, Process, free_port, program};
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// The Spin component in our own native host.
+    Embedded,
+    /// The Worker in workerd.
+    Cloudflare,
+    /// The Spin component in the `spin` on the PATH.
+    Spin,
+}
+
+impl Kind {
+    /// The hosts there are: `spin` alone may be absent.
+    pub fn all() -> Vec<Kind> {
+        let mut kinds = vec![Kind::Embedded, Kind::Cloudflare];
+        if Command::new("spin").arg("--version").output().is_ok_and(|output| output.status.success()) {
+            kinds.push(Kind::Spin);
+        }
+        kinds
+    }
+}
+
+pub struct Edge {
+    _process: Process,
+    pub url: String,
+}
+
+impl Edge {
+    /// `settings` by the names of the edge's configuration.
+    pub fn start(kind: Kind, settings: &[(String, String)], folder: &Path) -> Edge {
+        match kind {
+            Kind::Embedded => Edge::embedded(settings, folder),
+            Kind::Cloudflare => Edge::cloudflare(settings, folder),
+            Kind::Spin => Edge::spin(settings, folder),
+        }
+    }
+
+    fn embedded(settings: &[(String, String)], folder: &Path) -> Edge {
+        let mut arguments = vec!["--component".to_owned(), component(), "--listen".to_owned(), "127.0.0.1:0".to_owned()];
+        for (name, value) in settings {
+            arguments.extend(["--variable".to_owned(), format!("{name}={value}")]);
+        }
+        let host = program("OPTIMIST_HOST_BIN", "target/debug/optimist-edge-host");
+        let mut process = Process::start(&Launch {
+            program: &host,
+            arguments,
+            environment: Vec::new(),
+            log: folder.join("edge.log"),
+            user: None,
+        });
+        let line = process.wait_for_line("listening");
+        Edge { url: line.replace("listening ", ""), _process: process }
+    }
+
+    fn cloudflare(settings: &[(String, String)], folder: &Path) -> Edge {
+        let workerd = program("OPTIMIST_WORKERD_BIN", "node_modules/workerd/bin/workerd");
+        let built = program("OPTIMIST_WORKER_DIR", "edge/cloudflare/build");
+        let port = free_port();
+        let config = std::env::var("OPTIMIST_WORKERD_CONFIG").ok();
+        let template = config.map_or_else(|| workerd_template(&built), |path| std::fs::read_to_string(path).expect("a template"));
+        let bindings: Vec<String> = settings
+            .iter()
+            .map(|(name, value)| (format!("OPTIMIST_{}", name.to_uppercase()), value.clone()))
+            .chain([("OPTIMIST_CLIENT_ADDRESS".to_owned(), "127.0.0.1".to_owned())])
+            .map(|(name, value)| format!("(name = {name:?}, text = {value:?})"))
+            .collect();
+        let config = template.replace("@LISTEN@", &format!("127.0.0.1:{port}")).replace("@BINDINGS@", &bindings.join(", "));
+        let file = folder.join("workerd.capnp");
+        std::fs::write(&file, config).expect("a configuration");
+        let process = Process::start(&Launch {
+            program: &workerd,
+            arguments: vec!["serve".to_owned(), file.display().to_string()],
+            environment: Vec::new(),
+            log: folder.join("edge.log"),
+            user: None,
+        });
+        wait_for_port(port, &process);
+        Edge { url: format!("http://127.0.0.1:{port}"), _process: process }
+    }
+
+    fn spin(settings: &[(String, String)], folder: &Path) -> Edge {
+        let port = free_port();
+        let manifest = crate::processes::workspace().join("spin.toml");
+        let environment = settings
+            .iter()
+            .map(|(name, value)| (format!("SPIN_VARIABLE_{}", name.to_uppercase()), value.clone()))
+            .collect();
+        let arguments = ["up", "--quiet", "--listen"].map(str::to_owned).into_iter();
+        let arguments =
+            arguments.chain([format!("127.0.0.1:{port}"), "--from".to_owned(), manifest.display().to_string()]).collect();
+        let process = Process::start(&Launch {
+            program: Path::new("spin"),
+            arguments,
+            environment,
+            log: folder.join("edge.log"),
+            user: None,
+        });
+        wait_for_port(port, &process);
+        Edge { url: format!("http://127.0.0.1:{port}"), _process: process }
+    }
+}
+
+fn component() -> String {
+    let built = "target/wasm32-wasip2/release/optimist_edge_spin.wasm";
+    program("OPTIMIST_COMPONENT", built).display().to_string()
+}
+
+/// A configuration of workerd with places for the address and the bindings.
+fn workerd_template(built: &Path) -> String {
+    format!(
+        r#"using Workerd = import "/workerd/workerd.capnp";
+const config :Workerd.Config = (
+  services = [
+    (name = "edge", worker = .edge),
+    (name = "network", network = (allow = ["public", "private"])),
+  ],
+  sockets = [(name = "http", address = "@LISTEN@", http = (), service = "edge")],
+);
+const edge :Workerd.Worker = (
+  modules = [
+    (name = "index.js", esModule = embed "{0}/index.js"),
+    (name = "./index_bg.wasm", wasm = embed "{0}/index_bg.wasm"),
+  ],
+  compatibilityDate = "2026-11-01",
+  bindings = [@BINDINGS@, (name = "REDIS", durableObjectNamespace = "RedisConnection")],
+  durableObjectNamespaces = [(className = "RedisConnection", uniqueKey = "optimist-redis")],
+  durableObjectStorage = (inMemory = void),
+  globalOutbound = "network",
+);
+"#,
+        built.display()
+    )
+}
+
+fn wait_for_port(port: u16, process: &Process) {
+    let deadline = Instant::now() + Duration::from_secs(30);
+    while std::net::TcpStream::connect(("127.0.0.1", port)).is_err() {
+        let log = || std::fs::read_to_string(&process.log).unwrap_or_default();
+        assert!(Instant::now() < deadline, "the edge did not start: {}", log());
+        std::thread::sleep(Duration::from_millis(20));
+    }
+}

@@ -1,0 +1,100 @@
+//! An origin under test, and the hooks by which a test takes hold of it.
+
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+use serde_json::Value;
+
+use crate::processes::{Launch, Process};
+use crate::stores::origin_program;
+
+pub struct Origin {
+    process: Process,
+    pub api: String,
+    pub internal: String,
+}
+
+impl Origin {
+    pub fn start(environment: &[(String, String)], folder: &Path) -> Origin {
+        let mut process = Process::start(&Launch {
+            program: &origin_program(),
+            arguments: vec!["serve".to_owned()],
+            environment: environment.to_vec(),
+            log: folder.join("origin.log"),
+            user: None,
+        });
+        let line = process.wait_for_line("listening");
+        let address = |name: &str| {
+            let found = line.split(' ').find_map(|part| part.strip_prefix(name)?.strip_prefix('='));
+            found.unwrap_or_else(|| panic!("no {name} in {line}")).to_owned()
+        };
+        Origin { api: address("api"), internal: address("internal"), process }
+    }
+
+    /// Brings the schema up to date.
+    pub fn migrate(environment: &[(String, String)]) {
+        let output = std::process::Command::new(origin_program())
+            .arg("migrate")
+            .envs(environment.iter().map(|(name, value)| (name, value)))
+            .output()
+            .expect("the origin runs");
+        assert!(output.status.success(), "migrate: {}", String::from_utf8_lossy(&output.stderr));
+    }
+
+    /// Waits until its relay vouches for Redis.
+    pub async fn wait_until_vouching(&self, redis: &crate::stores::Redis) {
+        let mut connection = redis.connect().await;
+        let deadline = Instant::now() + Duration::from_secs(20);
+        loop {
+            let vouch: Option<String> =
+                redis::cmd("GET").arg("vouch:{p255}").query_async(&mut connection).await.expect("redis answers");
+            if vouch.is_some() {
+                return;
+            }
+            assert!(Instant::now() < deadline, "nobody vouches");
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    }
+
+    /// Has the next passes of a step pause, or end the process as `kill -9` does.
+    pub async fn arm(&self, step: &str, action: &str, millis: u64, times: u64) {
+        let query = format!("step={step}&action={action}&millis={millis}&times={times}");
+        self.post(&format!("/test/hooks?{query}")).await;
+    }
+
+    /// Switches a mechanism off, or on again.
+    pub async fn disable(&self, mechanism: &str, off: bool) {
+        self.post(&format!("/test/disable?mechanism={mechanism}&off={off}")).await;
+    }
+
+    /// How often each statement was sent since the start.
+    pub async fn statements(&self) -> std::collections::BTreeMap<String, u64> {
+        let url = format!("{}/test/statements", self.internal);
+        let value: Value = reqwest::get(url).await.expect("the origin answers").json().await.expect("JSON");
+        let counts = value.as_object().expect("an object");
+        counts.iter().map(|(name, count)| (name.clone(), count.as_u64().expect("a number"))).collect()
+    }
+
+    async fn post(&self, path: &str) {
+        let response = reqwest::Client::new().post(format!("{}{path}", self.internal)).send().await;
+        let status = response.expect("the origin answers").status();
+        assert!(status.is_success(), "{path}: {status}; was the origin built with its test hooks?");
+    }
+
+    pub fn is_running(&mut self) -> bool {
+        self.process.is_running()
+    }
+
+    pub fn kill(&mut self) {
+        self.process.kill();
+    }
+
+    pub fn signal(&self, name: &str) {
+        self.process.signal(name);
+    }
+
+    /// What it has logged.
+    pub fn log(&self) -> String {
+        std::fs::read_to_string(&self.process.log).unwrap_or_default()
+    }
+}

@@ -1,0 +1,120 @@
+//! Child processes that end with the test, however it ends, and the programs that are started.
+
+use std::io::{BufRead, BufReader};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::sync::mpsc;
+use std::time::Duration;
+
+/// A running program. Dropped, it is killed.
+pub struct Process {
+    child: Child,
+    /// What it wrote to standard error.
+    pub log: PathBuf,
+}
+
+/// How a program is started.
+pub struct Launch<'a> {
+    pub program: &'a Path,
+    pub arguments: Vec<String>,
+    pub environment: Vec<(String, String)>,
+    pub log: PathBuf,
+    /// Another user to run as.
+    pub user: Option<&'a str>,
+}
+
+impl Process {
+    /// Starts a program. It dies with this process: `setpriv` asks the kernel for that after it has changed the user, which
+    /// would undo it. The signal comes when the thread that started it ends, so a thread of its own starts everything.
+    pub fn start(launch: &Launch<'_>) -> Process {
+        let log = std::fs::File::options().create(true).append(true).open(&launch.log).expect("a log file");
+        let mut command = Command::new("setpriv");
+        if let Some(user) = launch.user {
+            command.args([format!("--reuid={user}"), format!("--regid={user}"), "--clear-groups".to_owned()]);
+        }
+        command.args(["--pdeathsig", if launch.user.is_some() { "INT" } else { "KILL" }]);
+        command.arg(launch.program).args(&launch.arguments);
+        command.envs(launch.environment.iter().map(|(name, value)| (name, value)));
+        command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(log);
+        let child = spawn_for_good(command);
+        Process { child, log: launch.log.clone() }
+    }
+
+    /// Waits for the line by which a program says that it is ready.
+    pub fn wait_for_line(&mut self, marker: &'static str) -> String {
+        let output = self.child.stdout.take().expect("its output is piped");
+        let (sender, receiver) = mpsc::channel();
+        std::thread::spawn(move || {
+            for line in BufReader::new(output).lines().map_while(Result::ok) {
+                if line.contains(marker) && sender.send(line).is_err() {
+                    break;
+                }
+            }
+        });
+        receiver.recv_timeout(Duration::from_secs(60)).unwrap_or_else(|_| {
+            let log = std::fs::read_to_string(&self.log).unwrap_or_default();
+            panic!("it never said {marker:?}; its log: {log}")
+        })
+    }
+
+    pub fn id(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// Sends a signal by name: `STOP`, `CONT`, `TERM`.
+    pub fn signal(&self, name: &str) {
+        let status = Command::new("kill").args(["-s", name, &self.id().to_string()]).status().expect("kill");
+        assert!(status.success(), "no process to send {name}");
+    }
+
+    /// `kill -9`, and waits until it is gone.
+    pub fn kill(&mut self) {
+        // It may have ended by itself.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+
+    pub fn is_running(&mut self) -> bool {
+        matches!(self.child.try_wait(), Ok(None))
+    }
+}
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        self.kill();
+    }
+}
+
+/// Spawns from a thread that lives as long as the process.
+fn spawn_for_good(command: Command) -> Child {
+    type Job = (Command, mpsc::Sender<std::io::Result<Child>>);
+    static SPAWNER: std::sync::LazyLock<std::sync::Mutex<mpsc::Sender<Job>>> = std::sync::LazyLock::new(|| {
+        let (sender, receiver) = mpsc::channel::<Job>();
+        std::thread::spawn(move || {
+            for (mut command, reply) in receiver {
+                let _ = reply.send(command.spawn());
+            }
+        });
+        std::sync::Mutex::new(sender)
+    });
+    let (sender, receiver) = mpsc::channel();
+    SPAWNER.lock().expect("the spawner").send((command, sender)).expect("the spawner");
+    receiver.recv().expect("the spawner").expect("a program that starts (setpriv is in util-linux)")
+}
+
+/// A program by its variable, or where a build leaves it.
+pub fn program(variable: &str, built: &str) -> PathBuf {
+    let path = std::env::var_os(variable).map_or_else(|| workspace().join(built), PathBuf::from);
+    assert!(path.exists(), "{} is missing: set {variable}, or run `cargo xtask test`", path.display());
+    path
+}
+
+/// The workspace's root.
+pub fn workspace() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("the workspace").to_path_buf()
+}
+
+/// A port that nobody listens on at this moment.
+pub fn free_port() -> u16 {
+    std::net::TcpListener::bind("127.0.0.1:0").and_then(|socket| socket.local_addr()).expect("a free port").port()
+}

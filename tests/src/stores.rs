@@ -1,0 +1,209 @@
+//! Private Postgres clusters and Redis servers, on free ports, in folders of their own.
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::sync::LazyLock;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::{Duration, Instant};
+
+use tempfile::TempDir;
+
+use crate::processes::{Launch, Process, free_port, program};
+
+/// A Postgres cluster. It is not asked to survive the machine, only its own death.
+pub struct Postgres {
+    folder: TempDir,
+    pub port: u16,
+    process: Option<Process>,
+}
+
+/// One cluster for all tests that do not harm it.
+pub static SHARED: LazyLock<Postgres> = LazyLock::new(Postgres::start);
+
+static DATABASES: AtomicU32 = AtomicU32::new(0);
+
+impl Postgres {
+    pub fn start() -> Postgres {
+        let folder = folder();
+        let user = unprivileged();
+        let data = folder.path().join("data");
+        let initdb = binaries().join("initdb");
+        let data_text = data.display().to_string();
+        let options = ["-D", &data_text, "-U", "owner", "--auth=trust", "--no-sync", "--encoding=UTF8", "--locale=C"];
+        let status = match user {
+            Some(user) => {
+                let owned = Command::new("chown").arg(user).arg(folder.path()).status().expect("chown");
+                assert!(owned.success(), "cannot give a folder to {user}");
+                let flags = [format!("--reuid={user}"), format!("--regid={user}"), "--clear-groups".to_owned()];
+                Command::new("setpriv").args(flags).arg(&initdb).args(options).stdout(std::process::Stdio::null()).status()
+            }
+            None => Command::new(&initdb).args(options).stdout(std::process::Stdio::null()).status(),
+        };
+        assert!(status.expect("initdb").success(), "initdb failed");
+        let mut postgres = Postgres { folder, port: free_port(), process: None };
+        postgres.launch();
+        postgres.sql("postgres", "create role serve login");
+        postgres
+    }
+
+    /// Starts the server on its data, and waits until it answers.
+    pub fn launch(&mut self) {
+        let text = |path: &Path| path.display().to_string();
+        let folder = self.folder.path();
+        let arguments = [
+            ("-D", text(&folder.join("data"))),
+            ("-p", self.port.to_string()),
+            ("-k", text(folder)),
+            ("-h", "127.0.0.1".to_owned()),
+            ("-c", "max_connections=300".to_owned()),
+            // A killed server must lose nothing; a killed machine is nobody's test.
+            ("-c", "fsync=off".to_owned()),
+            ("-c", "shared_buffers=64MB".to_owned()),
+        ];
+        self.process = Some(Process::start(&Launch {
+            program: &binaries().join("postgres"),
+            arguments: arguments.into_iter().flat_map(|(flag, value)| [flag.to_owned(), value]).collect(),
+            environment: Vec::new(),
+            log: folder.with_extension("postgres.log"),
+            user: unprivileged(),
+        }));
+        let deadline = Instant::now() + Duration::from_secs(60);
+        while !self.psql("postgres", "select 1").0 {
+            assert!(Instant::now() < deadline, "postgres did not start");
+            std::thread::sleep(Duration::from_millis(50));
+        }
+    }
+
+    /// `kill -9` of the server and all its processes.
+    pub fn kill(&mut self) {
+        if let Some(mut process) = self.process.take() {
+            let children = Command::new("pgrep").args(["-P", &process.id().to_string()]).output().expect("pgrep");
+            process.kill();
+            // Without their parent they end by themselves; not to wait for that is the point.
+            for child in String::from_utf8_lossy(&children.stdout).split_whitespace() {
+                let _ = Command::new("kill").args(["-9", child]).stderr(std::process::Stdio::null()).status();
+            }
+        }
+    }
+
+    /// Creates a database and its schema; the URLs of the owner and of the serving role.
+    pub fn database(&self) -> (String, String) {
+        let name = format!("t{}", DATABASES.fetch_add(1, Ordering::Relaxed));
+        self.sql("postgres", &format!("create database {name}"));
+        let url = |role| format!("postgres://{role}@127.0.0.1:{}/{name}", self.port);
+        (url("owner"), url("serve"))
+    }
+
+    /// Runs a statement as the owner.
+    pub fn sql(&self, database: &str, sql: &str) -> String {
+        let (ok, output) = self.psql(database, sql);
+        assert!(ok, "{sql}: {output}");
+        output
+    }
+
+    fn psql(&self, database: &str, sql: &str) -> (bool, String) {
+        let output = Command::new(binaries().join("psql"))
+            .args(["-h", "127.0.0.1", "-p", &self.port.to_string(), "-U", "owner", "-Atqc", sql, database])
+            .output()
+            .expect("psql");
+        let text = if output.status.success() { output.stdout } else { output.stderr };
+        (output.status.success(), String::from_utf8_lossy(&text).trim().to_owned())
+    }
+}
+
+impl Drop for Postgres {
+    fn drop(&mut self) {
+        self.kill();
+    }
+}
+
+/// A Redis server with an append-only file.
+pub struct Redis {
+    folder: TempDir,
+    pub port: u16,
+    process: Option<Process>,
+}
+
+impl Redis {
+    pub fn start() -> Redis {
+        let mut redis = Redis { folder: folder(), port: free_port(), process: None };
+        redis.launch();
+        redis
+    }
+
+    pub fn launch(&mut self) {
+        let server = std::env::var_os("OPTIMIST_REDIS_SERVER").map_or_else(|| PathBuf::from("/usr/bin/redis-server"), PathBuf::from);
+        assert!(server.exists(), "{} is missing", server.display());
+        let arguments = format!(
+            "--port {} --bind 127.0.0.1 --dir {} --appendonly yes --save \"\" --maxmemory-policy noeviction",
+            self.port,
+            self.folder.path().display()
+        );
+        self.process = Some(Process::start(&Launch {
+            program: &server,
+            arguments: arguments.split(' ').map(|word| word.trim_matches('"').to_owned()).collect(),
+            environment: Vec::new(),
+            log: self.folder.path().with_extension("redis.log"),
+            user: None,
+        }));
+        let deadline = Instant::now() + Duration::from_secs(20);
+        while std::net::TcpStream::connect(("127.0.0.1", self.port)).is_err() {
+            assert!(Instant::now() < deadline, "redis did not start");
+            std::thread::sleep(Duration::from_millis(10));
+        }
+    }
+
+    pub fn kill(&mut self) {
+        if let Some(mut process) = self.process.take() {
+            process.kill();
+        }
+    }
+
+    /// Forgets what it has written to disk.
+    pub fn empty(&mut self) {
+        assert!(self.process.is_none(), "it is running");
+        let file = self.folder.path().join("appendonlydir");
+        std::fs::remove_dir_all(file).expect("its append-only file");
+    }
+
+    pub fn signal(&self, name: &str) {
+        self.process.as_ref().expect("it is running").signal(name);
+    }
+
+    pub fn url(&self) -> String {
+        format!("redis://127.0.0.1:{}", self.port)
+    }
+
+    pub async fn connect(&self) -> redis::aio::MultiplexedConnection {
+        let client = redis::Client::open(self.url()).expect("a URL");
+        client.get_multiplexed_async_connection().await.expect("redis answers")
+    }
+}
+
+/// A folder whose path is short enough for a socket, and open to another user.
+pub fn folder() -> TempDir {
+    use std::os::unix::fs::PermissionsExt as _;
+    let folder = tempfile::Builder::new().prefix("opt").tempdir_in("/tmp").expect("a folder");
+    std::fs::set_permissions(folder.path(), std::fs::Permissions::from_mode(0o755)).expect("its permissions");
+    folder
+}
+
+/// Postgres refuses to run as root: then another user does.
+fn unprivileged() -> Option<&'static str> {
+    let id = Command::new("id").arg("-u").output().expect("id");
+    (id.stdout == b"0\n").then_some("postgres")
+}
+
+fn binaries() -> PathBuf {
+    if let Some(folder) = std::env::var_os("OPTIMIST_POSTGRES_BIN_DIR") {
+        return PathBuf::from(folder);
+    }
+    let versions = std::fs::read_dir("/usr/lib/postgresql").expect("Postgres is installed");
+    let newest = versions.filter_map(|entry| Some(entry.ok()?.path())).max().expect("a version of Postgres");
+    newest.join("bin")
+}
+
+/// The origin's program, built with the hooks of tests.
+pub fn origin_program() -> PathBuf {
+    program("OPTIMIST_ORIGIN_BIN", "target/debug/optimist-origin")
+}

@@ -1,0 +1,140 @@
+//! A whole system for one test.
+
+use base64::Engine as _;
+use tempfile::TempDir;
+
+use crate::client::Client;
+use crate::edges::{Edge, Kind};
+use crate::origin::Origin;
+use crate::proxy::Proxy;
+use crate::stores::{Postgres, Redis, SHARED, folder};
+
+pub const REGION: &str = "test";
+/// The key that edge and origin share, and its id.
+pub const SIGNING_KEY: ([u8; 32], &str) = ([7; 32], "k1");
+
+/// What a test wants otherwise than usual.
+#[derive(Clone, Debug)]
+pub struct Options {
+    pub kind: Kind,
+    pub origins: usize,
+    /// A cluster of its own, that may be killed.
+    pub own_postgres: bool,
+    /// Milliseconds; generous, since most tests are not about deadlines.
+    pub redis_deadline_ms: u32,
+    pub cors_origins: &'static str,
+}
+
+impl Default for Options {
+    fn default() -> Options {
+        Options {
+            kind: Kind::Embedded,
+            origins: 1,
+            own_postgres: false,
+            redis_deadline_ms: 5_000,
+            cors_origins: "https://app.example.org",
+        }
+    }
+}
+
+/// Stores, origins and an edge. The edge reaches the origins, and the origins Redis, through proxies.
+pub struct System {
+    pub edge: Edge,
+    pub origins: Vec<Origin>,
+    pub to_origin: Proxy,
+    pub origin_to_redis: Proxy,
+    pub redis: Redis,
+    pub own_postgres: Option<Postgres>,
+    pub database: String,
+    pub options: Options,
+    environment: Vec<(String, String)>,
+    folder: TempDir,
+}
+
+impl System {
+    pub async fn start() -> System {
+        System::with(Options::default()).await
+    }
+
+    pub async fn with(options: Options) -> System {
+        let folder = folder();
+        let redis = Redis::start();
+        let own_postgres = options.own_postgres.then(Postgres::start);
+        let (owner, serve) = own_postgres.as_ref().unwrap_or(&SHARED).database();
+        let origin_to_redis = Proxy::start(&format!("127.0.0.1:{}", redis.port)).await;
+        let environment = environment(&owner, &serve, &format!("redis://127.0.0.1:{}", origin_to_redis.port), options.redis_deadline_ms);
+        Origin::migrate(&environment);
+        let origins: Vec<Origin> =
+            (0..options.origins).map(|_| Origin::start(&environment, folder.path())).collect();
+        let to_origin = Proxy::start(address(&origins[0].api)).await;
+        let origin_url = format!("http://127.0.0.1:{}", to_origin.port);
+        let edge = Edge::start(options.kind, &edge_settings(&origin_url, &redis.url(), &options), folder.path());
+        for origin in &origins {
+            origin.wait_until_vouching(&redis).await;
+        }
+        let database = serve.rsplit('/').next().unwrap_or_default().to_owned();
+        System { edge, origins, to_origin, origin_to_redis, redis, own_postgres, database, options, environment, folder }
+    }
+
+    /// Another edge before the same origins.
+    pub fn another_edge(&self, kind: Kind) -> Edge {
+        let folder = self.folder.path().join(format!("{kind:?}"));
+        std::fs::create_dir_all(&folder).expect("a folder");
+        let origin_url = format!("http://127.0.0.1:{}", self.to_origin.port);
+        Edge::start(kind, &edge_settings(&origin_url, &self.redis.url(), &self.options), &folder)
+    }
+
+    /// Puts an origin in place of one that is gone, and sends the edge there.
+    pub fn replace_origin(&mut self, index: usize) {
+        self.origins[index] = Origin::start(&self.environment, self.folder.path());
+        self.to_origin.send_to(address(&self.origins[index].api));
+    }
+
+    pub async fn register(&self, name: &str) -> Client {
+        Client::register(&self.edge.url, name).await
+    }
+
+    pub fn client(&self) -> Client {
+        Client::new(&self.edge.url)
+    }
+
+    /// Runs a statement in the system's database, as its owner.
+    pub fn sql(&self, sql: &str) -> String {
+        self.own_postgres.as_ref().unwrap_or(&SHARED).sql(&self.database, sql)
+    }
+}
+
+/// `host:port` of a URL.
+pub fn address(url: &str) -> &str {
+    url.trim_start_matches("http://")
+}
+
+fn environment(owner: &str, serve: &str, redis: &str, redis_deadline_ms: u32) -> Vec<(String, String)> {
+    let key = |id: &str| format!("{id}:{}", base64::engine::general_purpose::STANDARD.encode(SIGNING_KEY.0));
+    [
+        ("DATABASE_URL", serve.to_owned()),
+        ("MIGRATE_DATABASE_URL", owner.to_owned()),
+        ("REDIS_URL", redis.to_owned()),
+        ("REGION", REGION.to_owned()),
+        ("SIGNING_KEYS", key(SIGNING_KEY.1)),
+        ("TOKEN_KEYS", key("t1")),
+        ("REDIS_DEADLINE_MS", redis_deadline_ms.min(1_000).to_string()),
+    ]
+    .map(|(name, value)| (format!("OPTIMIST_{name}"), value))
+    .to_vec()
+}
+
+fn edge_settings(origin_url: &str, redis_url: &str, options: &Options) -> Vec<(String, String)> {
+    let key = format!("{}:{}", SIGNING_KEY.1, base64::engine::general_purpose::STANDARD.encode(SIGNING_KEY.0));
+    [
+        ("region", REGION.to_owned()),
+        ("origin_url", origin_url.to_owned()),
+        ("redis_url", redis_url.to_owned()),
+        ("signing_keys", key),
+        ("cors_origins", options.cors_origins.to_owned()),
+        ("redis_deadline_ms", options.redis_deadline_ms.to_string()),
+        ("origin_deadline_ms", "20000".to_owned()),
+    ]
+    .map(|(name, value)| (name.to_owned(), value))
+    .to_vec()
+}
