@@ -42,7 +42,8 @@ create table sessions (
 );
 create index sessions_of_user on sessions (user_id) where revoked_at is null;
 create index sessions_of_family on sessions (family);
-create index sessions_successor on sessions (parent) where parent is not null;
+-- One successor each, whatever happens: a retry gets the same.
+create unique index sessions_successor on sessions (parent) where parent is not null;
 create index sessions_ended on sessions (absolute_until);
 
 -- Attempts to log in while Redis cannot count them.
@@ -114,7 +115,7 @@ create table idempotency (
     key text not null check (length(key) <= 255),
     request_hash text not null,
     status smallint not null,
-    resource uuid,
+    resource uuid not null,
     created_at timestamptz not null default now(),
     primary key (user_id, route, key)
 );

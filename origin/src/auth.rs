@@ -1,6 +1,7 @@
-//! Accounts and sessions: registering, logging in and out, refreshing.
+//! Accounts and sessions: registering, logging in and out.
 //!
-//! Sessions are opened in Postgres only; the first request misses Redis, and the origin installs it there.
+//! Sessions are opened in Postgres only; the first request misses Redis, and the origin installs it there. Refreshing one
+//! is [`refresh`]'s.
 
 use axum::Json;
 use axum::extract::State;
@@ -9,14 +10,14 @@ use chrono::{DateTime, Utc};
 use optimist_shared::error::ErrorCode;
 use optimist_shared::ids::Uuid;
 use optimist_shared::keys::{Key, Parameters};
-use optimist_shared::session::{IDLE_MS, SessionInfo, Token, hex};
+use optimist_shared::session::{SessionInfo, Token, hash_secret, hex};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
 use crate::app::{Ctx, Handlers, on};
 use crate::body::{Body, json_response, text, to_json};
 use crate::error::{Error, Result};
-use crate::me::Me;
+use crate::me::{Me, NAME};
 use crate::postgres::{Tx, WriteContext, transaction};
 use crate::request::{Caller, RequestContext};
 
@@ -25,13 +26,14 @@ mod refresh;
 
 pub use passwords::Passwords;
 pub use refresh::tag;
-use refresh::{RefreshToken, successor_secrets};
+
+use refresh::RefreshToken;
 
 pub fn routes() -> Handlers {
     vec![
         on("auth.register", register),
         on("auth.login", login),
-        on("auth.refresh", refresh),
+        on("auth.refresh", refresh::refresh),
         on("auth.logout", logout),
         on("auth.session", session),
     ]
@@ -53,12 +55,6 @@ struct Login {
     password: String,
 }
 
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-struct Refresh {
-    refresh_token: String,
-}
-
 /// What opening a session answers; `user` is absent after a refresh.
 #[derive(Serialize)]
 struct Opened {
@@ -72,7 +68,7 @@ struct Opened {
 struct OpenedSession {
     token: String,
     /// Seconds until it is over if it stays idle.
-    expires_in: u64,
+    expires_in: i64,
 }
 
 const INSERT_USER: &str = "-- auth::insert_user
@@ -88,163 +84,81 @@ select id, email, name, bio, time_zone, email_verified_at, version, created_at, 
 from users where id = $1 and status = 'active' for share";
 
 const INSERT_SESSION: &str = "-- auth::insert_session
-insert into sessions (id, user_id, family, parent, secret_hash, refresh_hash, token_key, idle_until, absolute_until, user_agent)
+insert into sessions
+    (id, user_id, family, parent, secret_hash, refresh_hash, token_key, idle_until, absolute_until, user_agent)
 values ($1, $2, $3, $4, $5, $6, $7, least(now() + interval '30 minutes', coalesce($8, now() + interval '30 days')),
-        coalesce($8, now() + interval '30 days'), $9)";
-
-const FIND_SESSION: &str = "-- auth::find_session
-select user_id, family, refresh_hash, revoked_at is not null, absolute_until, absolute_until <= now()
-from sessions where id = $1";
-
-const LOCK_SESSION: &str = "-- auth::lock_session
-select revoked_at is not null from sessions where id = $1 for update";
-
-const FIND_SUCCESSOR: &str = "-- auth::find_successor
-select id, token_key, first_used_at is null or first_used_at > now() - interval '60 seconds', revoked_at is not null
-from sessions where parent = $1";
-
-const MARK_REFRESHED: &str = "-- auth::mark_refreshed
-update sessions set refreshed_at = now() where id = $1";
-
-const REVOKE_FAMILY: &str = "-- auth::revoke_family
-update sessions set revoked_at = coalesce(revoked_at, now()) where family = $1 returning id";
+        coalesce($8, now() + interval '30 days'), $9)
+returning floor(extract(epoch from idle_until - now()))::bigint";
 
 const FAMILY_OF: &str = "-- auth::family_of
 select family, revoked_at is not null from sessions where id = $1 and user_id = $2";
 
+/// Returns the sessions that Redis may hold: it forgets one after half an hour without use, and its uses are written back
+/// within minutes, or once Postgres is there again. A day bridges any outage worth the name.
+const REVOKE_FAMILY: &str = "-- auth::revoke_family
+with revoked as (
+    update sessions set revoked_at = coalesce(revoked_at, now()) where family = $1 returning id, idle_until)
+select id from revoked where idle_until > now() - interval '24 hours'";
+
 const SESSION_LEFT: &str = "-- auth::session_left
-select greatest(0, extract(epoch from idle_until - now()))::bigint from sessions where id = $1";
+select greatest(0, floor(extract(epoch from idle_until - now())))::bigint from sessions where id = $1";
 
 pub const STATEMENTS: &[&str] = &[
     INSERT_USER,
     FIND_USER,
     LOCK_USER,
     INSERT_SESSION,
-    FIND_SESSION,
-    LOCK_SESSION,
-    FIND_SUCCESSOR,
-    MARK_REFRESHED,
-    REVOKE_FAMILY,
     FAMILY_OF,
+    REVOKE_FAMILY,
     SESSION_LEFT,
+    refresh::FIND_SESSION,
+    refresh::FIND_SUCCESSOR,
+    refresh::EXTEND,
+    refresh::MARK_REFRESHED,
 ];
 
 async fn register(State(app): State<Ctx>, request: RequestContext, body: Body<Register>) -> Result<Response> {
     let Register { email, password, name, time_zone } = body.value;
     let email = valid_email(&email)?;
-    check_password(&password)?;
-    let name = text("name", &name, 1..=80, false)?;
+    check_password(&password, SHORTEST_PASSWORD)?;
+    let name = text("name", &name, NAME, false)?;
     let time_zone = valid_time_zone(time_zone.as_deref().unwrap_or("UTC"))?;
     let hash = app.passwords.hash(password).await?;
     let user = Uuid::now_v7();
-    let secrets = Secrets::random()?;
+    let new = NewSession::random(&app, user)?;
     let context =
         WriteContext { name: "auth::register", request: &request, actor: Some((user, None)), order: &[user] };
     let opened = transaction!(&app, context, |tx| {
         let region = &app.config.region;
         let row = tx.query_one(INSERT_USER, &[&user, &email, &hash, &name, &time_zone, region]).await?;
-        let session = open_session(tx, &app, &request, user, &secrets).await?;
-        tx.event("user.registered", serde_json::json!({"user": user}));
-        Ok(opened(Some(Me::from_row(&row)), user, session, &secrets))
+        tx.event("user.registered", serde_json::json!({"user": user, "session": new.id}));
+        new.open(tx, &request, Some(Me::from_row(&row))).await
     })?;
     Ok(json_response(201, None, to_json(&opened)?))
 }
 
 async fn login(State(app): State<Ctx>, request: RequestContext, body: Body<Login>) -> Result<Response> {
-    let Login { email, password } = body.value;
     let wrong = || Error::new(ErrorCode::BadCredentials);
-    let account = hex(&Sha256::digest(email.trim().to_lowercase()));
+    // What could never have been registered is refused by name, which tells nothing of who has.
+    let email = valid_email(&body.value.email)?;
+    check_password(&body.value.password, 1)?;
+    let account = hex(&Sha256::digest(email.to_lowercase()));
     app.limits.charge_login(&app, &account).await?;
-    // What could never have been registered is looked up all the same: the answer and its time tell nothing.
-    let found = match valid_email(&email) {
-        Ok(email) => app.db.query_opt(FIND_USER, &[&email]).await?,
-        Err(_) => None,
-    };
-    let (user, hash) = match &found {
-        Some(row) => (Some(row.get::<_, Uuid>(0)), Some(row.get::<_, String>(1))),
+    let (user, hash) = match app.db.query_opt(FIND_USER, &[&email]).await? {
+        Some(row) => (Some(row.get::<_, Uuid>(0)), Some(row.get(1))),
         None => (None, None),
     };
-    let verified = app.passwords.verify(password, hash).await?;
+    let verified = app.passwords.verify(body.value.password, hash).await?;
     let user = user.filter(|_| verified).ok_or_else(wrong)?;
-    let secrets = Secrets::random()?;
+    let new = NewSession::random(&app, user)?;
     let context =
-        WriteContext { name: "auth::login", request: &request, actor: Some((user, None)), order: &[] };
+        WriteContext { name: "auth::login", request: &request, actor: Some((user, None)), order: &[user] };
     let opened = transaction!(&app, context, |tx| {
         let row = tx.query_opt(LOCK_USER, &[&user]).await?.ok_or_else(wrong)?;
-        let session = open_session(tx, &app, &request, user, &secrets).await?;
-        tx.event("session.opened", serde_json::json!({"user": user, "session": session}));
-        Ok(opened(Some(Me::from_row(&row)), user, session, &secrets))
+        tx.event("session.opened", serde_json::json!({"user": user, "session": new.id}));
+        new.open(tx, &request, Some(Me::from_row(&row))).await
     })?;
     Ok(json_response(200, None, to_json(&opened)?))
-}
-
-/// What came of a refresh token.
-enum Refreshed {
-    Opened(Box<Opened>),
-    /// Used again when its successor was in use: somebody else has it.
-    Reused,
-}
-
-async fn refresh(State(app): State<Ctx>, request: RequestContext, body: Body<Refresh>) -> Result<Response> {
-    let over = || Error::new(ErrorCode::Unauthenticated).detail("The refresh token is not valid any more.");
-    let token = RefreshToken::parse(&body.value.refresh_token).ok_or_else(over)?;
-    let row = app.db.query_opt(FIND_SESSION, &[&token.session]).await?.ok_or_else(over)?;
-    let user: Uuid = row.get(0);
-    let family: Uuid = row.get(1);
-    let absolute_until: DateTime<Utc> = row.get(4);
-    if !token.matches(&row.get::<_, String>(2)) || row.get::<_, bool>(5) {
-        return Err(over());
-    }
-    let context = WriteContext {
-        name: "auth::refresh",
-        request: &request,
-        actor: Some((user, Some(token.session))),
-        order: &[],
-    };
-    let refreshed = transaction!(&app, context, |tx| {
-        tx.query_opt(LOCK_USER, &[&user]).await?.ok_or_else(over)?;
-        let revoked: bool = tx.query_opt(LOCK_SESSION, &[&token.session]).await?.ok_or_else(over)?.get(0);
-        if revoked {
-            return Err(over());
-        }
-        if let Some(row) = tx.query_opt(FIND_SUCCESSOR, &[&token.session]).await? {
-            let (successor, key): (Uuid, String) = (row.get(0), row.get(1));
-            let (in_grace, revoked): (bool, bool) = (row.get(2), row.get(3));
-            if !in_grace || revoked {
-                revoke_family(tx, user, family).await?;
-                tx.event("session.reused", serde_json::json!({"user": user, "session": token.session}));
-                return Ok(Refreshed::Reused);
-            }
-            tx.unchanged();
-            let secrets = derive(&app, &key, successor, &token)?;
-            return Ok(Refreshed::Opened(Box::new(opened(None, user, successor, &secrets))));
-        }
-        let successor = Uuid::now_v7();
-        let key = &app.config.token_keys.first;
-        let secrets = derive(&app, key, successor, &token)?;
-        let parameters: [&(dyn tokio_postgres::types::ToSql + Sync); 9] = [
-            &successor,
-            &user,
-            &family,
-            &token.session,
-            &secrets.session_hash(),
-            &secrets.refresh_hash(),
-            key,
-            &absolute_until,
-            &request.user_agent,
-        ];
-        tx.execute(INSERT_SESSION, &parameters).await?;
-        tx.execute(MARK_REFRESHED, &[&token.session]).await?;
-        tx.event("session.refreshed", serde_json::json!({"user": user, "session": successor}));
-        Ok(Refreshed::Opened(Box::new(opened(None, user, successor, &secrets))))
-    })?;
-    match refreshed {
-        Refreshed::Opened(opened) => Ok(json_response(200, None, to_json(&opened)?)),
-        Refreshed::Reused => {
-            tracing::warn!(%user, "a refresh token was used again after its successor: all its sessions are revoked");
-            Err(over())
-        }
-    }
 }
 
 async fn logout(State(app): State<Ctx>, caller: Caller) -> Result<Response> {
@@ -254,6 +168,7 @@ async fn logout(State(app): State<Ctx>, caller: Caller) -> Result<Response> {
 
 /// Revokes one of the caller's sessions and all that it could be refreshed from or to. Whether there was such a session.
 pub async fn end_session(app: &Ctx, caller: &Caller, session: Uuid, name: &'static str) -> Result<bool> {
+    // A refresh holds the user's lock as well: none can add a successor that this revocation does not see.
     let order = [caller.user];
     let context = WriteContext { name, request: &caller.request, actor: caller.actor(), order: &order };
     transaction!(app, context, |tx| {
@@ -261,9 +176,9 @@ pub async fn end_session(app: &Ctx, caller: &Caller, session: Uuid, name: &'stat
             tx.unchanged();
             return Ok(false);
         };
-        let family: Uuid = row.get(0);
+        let (family, revoked): (Uuid, bool) = (row.get(0), row.get(1));
         revoke_family(tx, caller.user, family).await?;
-        if row.get::<_, bool>(1) {
+        if revoked {
             tx.unchanged();
         }
         tx.event("session.revoked", serde_json::json!({"user": caller.user, "session": session}));
@@ -287,71 +202,67 @@ async fn session(State(app): State<Ctx>, caller: Caller) -> Result<Json<SessionI
 }
 
 /// A session's two secrets, as long as they are on their way to the client.
-pub struct Secrets {
+#[derive(Clone)]
+struct Secrets {
     session: [u8; 32],
     refresh: [u8; 32],
 }
 
-impl Secrets {
-    fn random() -> Result<Secrets> {
+/// A session about to be opened.
+struct NewSession {
+    id: Uuid,
+    user: Uuid,
+    family: Uuid,
+    /// The session that it succeeds.
+    parent: Option<Uuid>,
+    /// When it ends however busy it is; a family's sessions end together, 30 days after the first was opened.
+    absolute_until: Option<DateTime<Utc>>,
+    secrets: Secrets,
+    /// The server key that its secrets were derived with, if they were.
+    token_key: String,
+}
+
+impl NewSession {
+    /// The first of its family.
+    fn random(app: &Ctx, user: Uuid) -> Result<NewSession> {
         let mut secrets = Secrets { session: [0; 32], refresh: [0; 32] };
         getrandom::fill(&mut secrets.session)
             .and_then(|()| getrandom::fill(&mut secrets.refresh))
             .map_err(|error| Error::internal("randomness", &error))?;
-        Ok(secrets)
+        let token_key = app.config.token_keys.first.clone();
+        let id = Uuid::now_v7();
+        Ok(NewSession { id, user, family: id, parent: None, absolute_until: None, secrets, token_key })
     }
 
-    fn session_hash(&self) -> String {
-        optimist_shared::session::hash_secret(&self.session)
-    }
-
-    fn refresh_hash(&self) -> String {
-        optimist_shared::session::hash_secret(&self.refresh)
+    /// Opens it in Postgres, and says what the client is told.
+    async fn open(&self, tx: &Tx, request: &RequestContext, user: Option<Me>) -> Result<Opened> {
+        let NewSession { id, user: owner, family, parent, absolute_until, secrets, token_key } = self;
+        let (session_hash, refresh_hash) = (hash_secret(&secrets.session), hash_secret(&secrets.refresh));
+        let row = tx
+            .query_one(
+                INSERT_SESSION,
+                &[
+                    id,
+                    owner,
+                    family,
+                    parent,
+                    &session_hash,
+                    &refresh_hash,
+                    token_key,
+                    absolute_until,
+                    &request.user_agent,
+                ],
+            )
+            .await?;
+        Ok(opened(user, *owner, *id, secrets, row.get(0)))
     }
 }
 
-fn derive(app: &Ctx, key_id: &str, successor: Uuid, parent: &RefreshToken) -> Result<Secrets> {
-    let key = app.config.token_keys.get(key_id);
-    let key =
-        key.ok_or_else(|| Error::internal("token keys", &"a key that sessions were derived with is gone"))?;
-    Ok(successor_secrets(key, successor, parent))
-}
-
-async fn open_session(
-    tx: &Tx,
-    app: &Ctx,
-    request: &RequestContext,
-    user: Uuid,
-    secrets: &Secrets,
-) -> Result<Uuid> {
-    let session = Uuid::now_v7();
-    let none: Option<Uuid> = None;
-    let for_ever: Option<DateTime<Utc>> = None;
-    let (session_hash, refresh_hash) = (secrets.session_hash(), secrets.refresh_hash());
-    let key = &app.config.token_keys.first;
-    tx.execute(
-        INSERT_SESSION,
-        &[
-            &session,
-            &user,
-            &session,
-            &none,
-            &session_hash,
-            &refresh_hash,
-            key,
-            &for_ever,
-            &request.user_agent,
-        ],
-    )
-    .await?;
-    Ok(session)
-}
-
-fn opened(user: Option<Me>, user_id: Uuid, session: Uuid, secrets: &Secrets) -> Opened {
+fn opened(user: Option<Me>, user_id: Uuid, session: Uuid, secrets: &Secrets, expires_in: i64) -> Opened {
     let token = Token { user: user_id, session, secret: secrets.session };
     Opened {
         user,
-        session: OpenedSession { token: token.render(), expires_in: IDLE_MS / 1000 },
+        session: OpenedSession { token: token.render(), expires_in },
         refresh_token: RefreshToken { session, secret: secrets.refresh }.render(),
     }
 }
@@ -365,7 +276,13 @@ fn valid_email(email: &str) -> Result<String> {
             && !domain.contains('@')
             && domain.contains('.')
             && domain.split('.').all(|label| {
-                !label.is_empty() && label.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-')
+                let is_hyphen = |character| character == '-';
+                (1..=63).contains(&label.len())
+                    && !label.starts_with(is_hyphen)
+                    && !label.ends_with(is_hyphen)
+                    && label
+                        .chars()
+                        .all(|character| character.is_ascii_alphanumeric() || is_hyphen(character))
             })
     });
     let printable = email.bytes().all(|byte| byte.is_ascii_graphic());
@@ -376,13 +293,25 @@ fn valid_email(email: &str) -> Result<String> {
     }
 }
 
-/// Length is what counts (NIST SP 800-63B, 5.1.1.2); the upper bound keeps hashing cheap.
-fn check_password(password: &str) -> Result<()> {
-    match password.chars().count() {
-        0..=9 => Err(Error::invalid("password", "must have at least 10 characters")),
-        10..=200 => Ok(()),
-        _ => Err(Error::invalid("password", "must have at most 200 characters")),
+/// Characters. Length is what counts (NIST SP 800-63B, 5.1.1.2); the upper bound keeps hashing cheap.
+pub const SHORTEST_PASSWORD: usize = 10;
+pub const LONGEST_PASSWORD: usize = 200;
+
+fn check_password(password: &str, least: usize) -> Result<()> {
+    let length = password.chars().count();
+    if length == 0 {
+        return Err(Error::invalid("password", "must not be empty"));
     }
+    if length < least {
+        return Err(Error::invalid("password", format!("must have at least {least} characters")));
+    }
+    if length > LONGEST_PASSWORD {
+        return Err(Error::invalid("password", format!("must have at most {LONGEST_PASSWORD} characters")));
+    }
+    if password.chars().any(char::is_control) {
+        return Err(Error::invalid("password", "must not contain control characters"));
+    }
+    Ok(())
 }
 
 /// An IANA name, such as `Europe/Vienna`.
@@ -412,10 +341,21 @@ mod tests {
             "a b@c.de",
             "a\0@c.de",
             "ada@exa_mple.org",
+            "ada@-example.org",
             &long,
         ] {
             assert!(valid_email(bad).is_err(), "{bad}");
         }
+    }
+
+    #[test]
+    fn passwords_are_bounded() {
+        assert!(check_password("ten characters", SHORTEST_PASSWORD).is_ok());
+        assert!(check_password("too short", SHORTEST_PASSWORD).is_err());
+        assert!(check_password("too short", 1).is_ok(), "what was once allowed may still log in");
+        assert!(check_password("", 1).is_err());
+        assert!(check_password(&"x".repeat(201), 1).is_err());
+        assert!(check_password("a password\0", 1).is_err());
     }
 
     #[test]

@@ -7,7 +7,9 @@ use axum::response::{IntoResponse, Response};
 use http_body_util::{BodyExt as _, Full, Limited};
 use optimist_shared::error::ErrorCode;
 use optimist_shared::etag::{entity_tag, match_allows, none_match_hits};
+use optimist_shared::session::hex;
 use serde::de::DeserializeOwned;
+use sha2::{Digest, Sha256};
 
 use crate::app::Ctx;
 use crate::error::{Error, Result};
@@ -24,16 +26,24 @@ impl<T: DeserializeOwned> FromRequest<Ctx> for Body<T> {
 
     async fn from_request(request: Request, _: &Ctx) -> Result<Body<T>> {
         let bytes = read(request).await?;
-        // An endpoint whose fields are all optional may be called without a body.
-        let text: &[u8] = if bytes.is_empty() { b"{}" } else { &bytes };
-        let mut deserializer = serde_json::Deserializer::from_slice(text);
-        let value = serde_path_to_error::deserialize(&mut deserializer).map_err(|error| {
-            let path = error.path().to_string();
-            describe(&path, error.inner())
-        })?;
-        deserializer.end().map_err(|error| describe(".", &error))?;
-        Ok(Body { value, bytes })
+        Ok(Body { value: parse(&bytes)?, bytes })
     }
+}
+
+fn parse<T: DeserializeOwned>(bytes: &[u8]) -> Result<T> {
+    // An endpoint whose fields are all optional may be called without a body.
+    let text: &[u8] = if bytes.is_empty() { b"{}" } else { bytes };
+    // serde would take an array of a struct's fields for the struct.
+    if text.trim_ascii_start().starts_with(b"[") {
+        return Err(Error::invalid("body", "must be an object"));
+    }
+    let mut deserializer = serde_json::Deserializer::from_slice(text);
+    let value = serde_path_to_error::deserialize(&mut deserializer).map_err(|error| {
+        let path = error.path().to_string();
+        describe(&path, error.inner())
+    })?;
+    deserializer.end().map_err(|error| describe(".", &error))?;
+    Ok(value)
 }
 
 async fn read(request: Request) -> Result<Bytes> {
@@ -76,22 +86,33 @@ fn describe(path: &str, error: &serde_json::Error) -> Error {
                 return Error::invalid(join(path, field), "is required");
             }
             if let Some(field) = named("unknown field `") {
-                let field: String = field.chars().take(64).collect();
-                return Error::invalid(join(parent(path, &field), &field), "is not a field of this request");
+                // The client's own text: shortened, and without what could disturb a log or a terminal.
+                let visible = |character: char| if character.is_control() { '\u{fffd}' } else { character };
+                let shown: String = field.chars().take(64).map(visible).collect();
+                return Error::invalid(join(parent(path, field), &shown), "is not a field of this request");
             }
             if let Some(field) = named("duplicate field `") {
                 return Error::invalid(join(path, field), "is given twice");
             }
             let expected = reason.rsplit_once("expected ").map_or("something else", |(_, expected)| expected);
-            Error::invalid(if path == "." { "body" } else { path }, format!("must be {expected}"))
+            let expected = if expected.starts_with("struct ") { "an object" } else { expected };
+            Error::invalid(whole_or(path), format!("must be {expected}"))
         }
         Category::Syntax | Category::Eof | Category::Io => {
-            Error::new(ErrorCode::BadRequest).field("body", format!("is not JSON: {reason}"))
+            Error::new(ErrorCode::BadRequest).field(whole_or(path), format!("is not JSON: {reason}"))
         }
     }
 }
 
+/// The path of a field; what is wrong with no field in particular is wrong with the body.
+fn whole_or(path: &str) -> &str {
+    if matches!(path, "." | "?") { "body" } else { path }
+}
+
 fn join(path: &str, field: &str) -> String {
+    if field.is_empty() {
+        return whole_or(path).to_owned();
+    }
     if path == "." || path == field { field.to_owned() } else { format!("{path}.{field}") }
 }
 
@@ -117,33 +138,59 @@ pub fn text(
     if length > most {
         return Err(Error::invalid(field, format!("must have at most {most} characters")));
     }
-    let allowed = |character: char| multiline && matches!(character, '\n' | '\r' | '\t');
-    if value.chars().any(|character| character.is_control() && !allowed(character)) {
+    let refused = |character: char| match character {
+        '\n' | '\r' | '\t' => !multiline,
+        // Marks that reorder what follows: they would let a name pose as another, or disturb the text around it.
+        '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}' => !multiline,
+        character => character.is_control(),
+    };
+    if value.chars().any(refused) {
         return Err(Error::invalid(field, "must not contain control characters"));
     }
     Ok(value.to_owned())
 }
 
+/// Refuses a change that changes nothing.
+pub fn require_change(is_given: &[bool]) -> Result<()> {
+    if is_given.contains(&true) { Ok(()) } else { Err(Error::invalid("body", "must name a field to change")) }
+}
+
+/// An answer to one caller, to be asked for again each time, by its entity tag.
+const PRIVATE: &str = "private, no-cache";
+
 /// JSON with an entity tag; 304 if the client has it.
-pub fn tagged(headers: &HeaderMap, row_version: &str, overlay_version: &str, json: Vec<u8>) -> Response {
+pub fn tagged(
+    headers: &HeaderMap,
+    row_version: &str,
+    overlay_version: &str,
+    json: impl Into<Bytes>,
+) -> Response {
     let tag = entity_tag(row_version, overlay_version);
     let known = headers.get("if-none-match").and_then(|value| value.to_str().ok());
     if known.is_some_and(|known| none_match_hits(known, &tag)) {
-        return (axum::http::StatusCode::NOT_MODIFIED, [("etag", tag)]).into_response();
+        let headers = [("etag", tag.as_str()), ("cache-control", PRIVATE)];
+        return (axum::http::StatusCode::NOT_MODIFIED, headers).into_response();
     }
     json_response(200, Some(tag), json)
 }
 
-pub fn json_response(status: u16, tag: Option<String>, json: Vec<u8>) -> Response {
+/// The version of what no row has a version of: a digest of what is shown.
+pub fn digest(parts: &[&[u8]]) -> String {
+    let mut hash = Sha256::new();
+    parts.iter().for_each(|part| hash.update(part));
+    hex(&hash.finalize()[..8])
+}
+
+pub fn json_response(status: u16, tag: Option<String>, json: impl Into<Bytes>) -> Response {
     let mut response = Response::builder()
         .status(status)
         .header("content-type", "application/json")
-        .header("cache-control", "private, no-cache");
+        .header("cache-control", PRIVATE);
     if let Some(tag) = tag {
         response = response.header("etag", tag);
     }
     response
-        .body(axum::body::Body::new(Full::from(json)))
+        .body(axum::body::Body::new(Full::from(json.into())))
         .unwrap_or_else(|_| axum::http::StatusCode::INTERNAL_SERVER_ERROR.into_response())
 }
 
@@ -177,9 +224,7 @@ mod tests {
     }
 
     async fn refused(body: &str) -> serde_json::Value {
-        let mut deserializer = serde_json::Deserializer::from_str(body);
-        let error = serde_path_to_error::deserialize::<_, Sample>(&mut deserializer).unwrap_err();
-        let response = describe(&error.path().to_string(), error.inner()).into_response();
+        let response = parse::<Sample>(body.as_bytes()).unwrap_err().into_response();
         let bytes = response.into_body().collect().await.unwrap().to_bytes();
         serde_json::from_slice(&bytes).unwrap()
     }
@@ -191,8 +236,15 @@ mod tests {
         assert_eq!(field(&refused(r#"{"name":7}"#).await), "name");
         assert_eq!(field(&refused(r#"{"name":"x","nme":1}"#).await), "nme");
         assert_eq!(field(&refused(r#"{"name":"x","name":"y"}"#).await), "name");
-        assert_eq!(field(&refused(r#"{"name":"\ud800"}"#).await), "body");
-        assert_eq!(refused("[").await["code"], "bad-request");
+        assert_eq!(field(&refused(r#"{"name":"\ud800"}"#).await), "name");
+        assert_eq!(field(&refused(r#"["a name"]"#).await), "body");
+        assert_eq!(refused("7").await["errors"][0]["reason"], "must be an object");
+        assert_eq!(refused("nonsense").await["code"], "bad-request");
+        assert_eq!(field(&refused(&format!(r#"{{"{}":1}}"#, "z".repeat(300))).await), "z".repeat(64));
+        assert_eq!(field(&refused(r#"{"name":"x"} x"#).await), "body");
+        assert_eq!(field(&refused(&format!(r#"{{"name":{}"#, "[".repeat(10_000))).await), "name");
+        assert_eq!(refused("{").await["code"], "bad-request");
+        assert_eq!(refused("\u{feff}{}").await["code"], "bad-request");
         assert_eq!(refused(&"[".repeat(10_000)).await["status"], 422);
     }
 
@@ -202,6 +254,7 @@ mod tests {
         assert!(text("name", "   ", 1..=3, false).is_err());
         assert!(text("name", "Adas", 1..=3, false).is_err());
         assert!(text("name", "A\nB", 1..=3, false).is_err());
+        assert!(text("name", "A\u{202e}B", 1..=3, false).is_err());
         assert!(text("body", "A\nB", 1..=3, true).is_ok());
         assert!(text("body", "A\0B", 1..=3, true).is_err());
     }

@@ -104,6 +104,7 @@ impl Cache {
             .render(&parameters)
             .ok_or_else(|| Error::internal("cache", &"a key's parameter is missing"))?;
         let mut group = self.join(app, key, parameters, &name);
+        hooks::step("read.joined").await;
         let outcome = group.wait_for(Option::is_some).await;
         match outcome {
             Ok(outcome) => {

@@ -1,5 +1,7 @@
 //! Circles: creating, reading, changing, archiving, discovering; and a caller's standing in one.
 
+use std::ops::RangeInclusive;
+
 use axum::extract::State;
 use axum::http::{HeaderMap, Uri};
 use axum::response::{IntoResponse, Response};
@@ -9,20 +11,24 @@ use optimist_shared::error::ErrorCode;
 use optimist_shared::etag::entity_tag;
 use optimist_shared::ids::Uuid;
 use optimist_shared::keys::{Key, Parameters};
-use optimist_shared::session::{Role, hex};
+use optimist_shared::session::{Access, Role};
 use serde::{Deserialize, Serialize};
-use sha2::{Digest, Sha256};
 use tokio_postgres::Row;
+use tokio_postgres::types::ToSql;
 
 use crate::app::{Ctx, Handlers, on};
-use crate::body::{Body, check_match, json_response, tagged, text, to_json};
+use crate::body::{Body, check_match, digest, json_response, require_change, tagged, text, to_json};
 use crate::cache::{ListItem, Loaded, Snapshot};
 use crate::cursor::{At, Cursor, no_query, page};
 use crate::error::{Error, Result};
-use crate::idempotency::{Claim, Idempotency};
+use crate::idempotency::{Answer, Claim, Idempotency};
 use crate::postgres::{Tx, WriteContext, transaction};
 use crate::request::Caller;
 use crate::session::reader_of_circle;
+
+mod standing;
+
+pub use standing::{Standing, is_moderator};
 
 pub fn routes() -> Handlers {
     vec![
@@ -33,6 +39,11 @@ pub fn routes() -> Handlers {
         on("circles.archive", archive),
     ]
 }
+
+/// Characters of a circle's texts.
+pub const NAME: RangeInclusive<usize> = 1..=80;
+pub const DESCRIPTION: RangeInclusive<usize> = 0..=2000;
+pub const RULES: RangeInclusive<usize> = 0..=8000;
 
 /// A circle, the same for everyone; `role` is joined to it for the caller.
 #[derive(Serialize)]
@@ -92,19 +103,16 @@ struct Create {
     visibility: Visibility,
 }
 
+/// Who may read a circle besides its members.
 #[derive(Clone, Copy, Deserialize)]
-#[serde(rename_all = "snake_case")]
-enum Visibility {
-    Public,
-    Private,
-}
+#[serde(try_from = "String")]
+struct Visibility(Access);
 
-impl Visibility {
-    fn as_str(self) -> &'static str {
-        match self {
-            Visibility::Public => "public",
-            Visibility::Private => "private",
-        }
+impl TryFrom<String> for Visibility {
+    type Error = &'static str;
+
+    fn try_from(text: String) -> Result<Visibility, &'static str> {
+        Access::parse(&text).map(Visibility).ok_or("expected `public` or `private`")
     }
 }
 
@@ -118,7 +126,8 @@ struct Update {
 }
 
 const INSERT: &str = "-- circles::insert
-insert into circles (id, name, description, rules, visibility, owner_id) values ($1, $2, $3, $4, $5, $6)";
+insert into circles (id, name, description, rules, visibility, owner_id) values ($1, $2, $3, $4, $5, $6)
+returning id, name, description, rules, visibility, owner_id, member_count, archived_at, created_at, updated_at, version";
 
 const INSERT_OWNER: &str = "-- circles::insert_owner
 insert into memberships (circle_id, user_id, role) values ($1, $2, 'owner')";
@@ -133,9 +142,12 @@ left join lateral (
     select id, name, description, rules, visibility, owner_id, member_count, archived_at, created_at, updated_at, version
     from circles where id = $1) c on true";
 
+/// An archived circle is its members' alone.
 const LOAD_ACCESS: &str = "-- circles::load_access
-select seen, c.visibility from (select pg_snapshot_xmin(pg_current_snapshot())::text::bigint as seen) snapshot
-left join lateral (select visibility from circles where id = $1) c on true";
+select seen, c.access from (select pg_snapshot_xmin(pg_current_snapshot())::text::bigint as seen) snapshot
+left join lateral (
+    select case when archived_at is null then visibility else 'private' end as access
+    from circles where id = $1) c on true";
 
 const DISCOVER: &str = "-- circles::discover
 select seen, c.* from (select pg_snapshot_xmin(pg_current_snapshot())::text::bigint as seen) snapshot
@@ -143,14 +155,10 @@ left join lateral (
     select id, name, description, rules, visibility, owner_id, member_count, archived_at, created_at, updated_at, version
     from circles
     where visibility = 'public' and archived_at is null
-      and (created_at, id) < (coalesce(to_timestamp($1::bigint / 1000000.0), 'infinity'), coalesce($2::uuid, 'ffffffff-ffff-ffff-ffff-ffffffffffff'))
+      and (created_at, id)
+          < (coalesce($1::timestamptz, 'infinity'), coalesce($2::uuid, 'ffffffff-ffff-ffff-ffff-ffffffffffff'))
     order by created_at desc, id desc limit $3) c on true
 order by created_at desc, id desc";
-
-const STANDING: &str = "-- circles::standing
-select c.visibility, c.archived_at is not null, m.role, c.version
-from circles c left join memberships m on m.circle_id = c.id and m.user_id = $2
-where c.id = $1";
 
 const UPDATE: &str = "-- circles::update
 update circles set name = coalesce($2, name), description = coalesce($3, description), rules = coalesce($4, rules),
@@ -162,65 +170,7 @@ const ARCHIVE: &str = "-- circles::archive
 update circles set archived_at = now(), version = version + 1, updated_at = now() where id = $1";
 
 pub const STATEMENTS: &[&str] =
-    &[INSERT, INSERT_OWNER, SELECT, LOAD, LOAD_ACCESS, DISCOVER, STANDING, UPDATE, ARCHIVE];
-
-/// What someone may do in a circle, read in a transaction that holds the circle's lock.
-pub struct Standing {
-    pub circle: Uuid,
-    pub role: Role,
-    pub is_public: bool,
-    pub is_archived: bool,
-    pub version: i64,
-}
-
-impl Standing {
-    /// 404 if there is no such circle.
-    pub async fn read(tx: &Tx, circle: Uuid, user: Uuid) -> Result<Standing> {
-        let row = tx
-            .query_opt(STANDING, &[&circle, &user])
-            .await?
-            .ok_or_else(|| Error::new(ErrorCode::NotFound))?;
-        let role: Option<String> = row.get(2);
-        Ok(Standing {
-            circle,
-            role: role.as_deref().and_then(Role::parse).unwrap_or(Role::None),
-            is_public: row.get::<_, String>(0) == "public",
-            is_archived: row.get(1),
-            version: row.get(3),
-        })
-    }
-
-    /// Refuses those who lack the role, without telling strangers that a private circle exists; and everyone once the
-    /// circle is archived.
-    pub fn require(&self, allowed: impl Fn(Role) -> bool) -> Result<()> {
-        if !allowed(self.role) {
-            let visible = self.role.is_member() || (self.is_public && self.role != Role::Banned);
-            return Err(Error::new(if visible { ErrorCode::Forbidden } else { ErrorCode::NotFound }));
-        }
-        if self.is_archived {
-            return Err(Error::new(ErrorCode::Conflict).detail("The circle is archived."));
-        }
-        Ok(())
-    }
-
-    pub fn require_member(&self) -> Result<()> {
-        self.require(Role::is_member)
-    }
-
-    pub fn require_moderator(&self) -> Result<()> {
-        self.require(|role| matches!(role, Role::Owner | Role::Moderator))
-    }
-
-    /// The circle's own keys.
-    pub fn keys(&self) -> Parameters {
-        Parameters { circle: Some(self.circle), ..Parameters::default() }
-    }
-
-    /// The key of someone's membership in the circle.
-    pub fn membership_of(&self, user: Uuid) -> Parameters {
-        Parameters { circle: Some(self.circle), user: Some(user), ..Parameters::default() }
-    }
-}
+    &[INSERT, INSERT_OWNER, SELECT, LOAD, LOAD_ACCESS, DISCOVER, standing::STANDING, UPDATE, ARCHIVE];
 
 /// The circle of the path.
 pub fn circle_of(caller: &Caller) -> Result<Uuid> {
@@ -239,12 +189,12 @@ async fn create(
     headers: HeaderMap,
     body: Body<Create>,
 ) -> Result<Response> {
-    let idempotency = Idempotency::from_request(&headers, &caller, &body.bytes)?;
+    let idempotency = Idempotency::from_request(&headers, &caller.request.path, &body.bytes)?;
     let Create { name, description, rules, visibility } = body.value;
-    let name = text("name", &name, 1..=80, false)?;
-    let description = text("description", description.as_deref().unwrap_or_default(), 0..=2000, true)?;
-    let rules = text("rules", rules.as_deref().unwrap_or_default(), 0..=8000, true)?;
-    let visibility = visibility.as_str();
+    let name = text("name", &name, NAME, false)?;
+    let description = text("description", description.as_deref().unwrap_or_default(), DESCRIPTION, true)?;
+    let rules = text("rules", rules.as_deref().unwrap_or_default(), RULES, true)?;
+    let visibility = visibility.0.as_str();
     let new = Uuid::now_v7();
     let order = [caller.user];
     let context = WriteContext {
@@ -253,27 +203,29 @@ async fn create(
         actor: caller.actor(),
         order: &order,
     };
-    let circle = transaction!(&app, context, |tx| {
-        let id = match idempotency.claim(tx, &caller).await? {
-            Claim::Repeated(id) => {
-                tx.unchanged();
-                id.unwrap_or_default()
-            }
-            Claim::First => {
-                tx.execute(INSERT, &[&new, &name, &description, &rules, &visibility, &caller.user]).await?;
-                tx.execute(INSERT_OWNER, &[&new, &caller.user]).await?;
-                idempotency.record(tx, &caller, 201, Some(new)).await?;
-                tx.event("circle.created", serde_json::json!({"circle": new}));
-                new
-            }
-        };
-        tx.touch(
-            Key::Membership,
-            Parameters { user: Some(caller.user), circle: Some(id), ..Parameters::default() },
-        );
-        select(tx, id).await
+    let (circle, role) = transaction!(&app, context, |tx| {
+        let (circle, role) =
+            match idempotency.claim(tx, &caller, Answer { status: 201, resource: new }).await? {
+                Claim::First => {
+                    let parameters: [&(dyn ToSql + Sync); 6] =
+                        [&new, &name, &description, &rules, &visibility, &caller.user];
+                    let row = tx.query_one(INSERT, &parameters).await?;
+                    tx.execute(INSERT_OWNER, &[&new, &caller.user]).await?;
+                    tx.event("circle.created", serde_json::json!({"circle": new}));
+                    (Circle::from_row(&row), Role::Owner)
+                }
+                Claim::Repeated(before) => {
+                    let standing = Standing::read(tx, before.resource, caller.user).await?;
+                    standing.require_reader()?;
+                    (select(tx, before.resource).await?, standing.role)
+                }
+            };
+        let parameters =
+            Parameters { user: Some(caller.user), circle: Some(circle.id), ..Parameters::default() };
+        tx.touch(Key::Membership, parameters);
+        Ok((circle, role))
     })?;
-    let mut response = circle.respond(201, Role::Owner)?;
+    let mut response = circle.respond(201, role)?;
     if let Ok(location) = format!("/v1/circles/{}", circle.id).parse() {
         response.headers_mut().insert("location", location);
     }
@@ -301,10 +253,11 @@ async fn update(
 ) -> Result<Response> {
     let circle = circle_of(&caller)?;
     let Update { name, description, rules, visibility } = body.value;
-    let name = name.map(|name| text("name", &name, 1..=80, false)).transpose()?;
-    let description = description.map(|text_| text("description", &text_, 0..=2000, true)).transpose()?;
-    let rules = rules.map(|rules| text("rules", &rules, 0..=8000, true)).transpose()?;
-    let visibility = visibility.map(Visibility::as_str);
+    let name = name.map(|name| text("name", &name, NAME, false)).transpose()?;
+    let description = description.map(|text_| text("description", &text_, DESCRIPTION, true)).transpose()?;
+    let rules = rules.map(|rules| text("rules", &rules, RULES, true)).transpose()?;
+    let visibility = visibility.map(|visibility| visibility.0.as_str());
+    require_change(&[name.is_some(), description.is_some(), rules.is_some(), visibility.is_some()])?;
     let order = [circle];
     let context = WriteContext {
         name: "circles::update",
@@ -336,10 +289,10 @@ async fn archive(State(app): State<Ctx>, caller: Caller) -> Result<Response> {
     };
     transaction!(&app, context, |tx| {
         let standing = Standing::read(tx, circle, caller.user).await?;
-        if standing.is_archived && standing.role == Role::Owner {
+        standing.require_role(|role| role == Role::Owner)?;
+        if standing.is_archived {
             tx.unchanged();
         } else {
-            standing.require(|role| role == Role::Owner)?;
             tx.execute(ARCHIVE, &[&circle]).await?;
         }
         tx.touch(Key::Circle, standing.keys());
@@ -377,11 +330,9 @@ pub fn respond_list(loaded: &Loaded, headers: &HeaderMap, limit: usize) -> Resul
 pub fn list(mut items: Vec<ListItem>, limit: usize) -> Loaded {
     let more = items.len() > limit;
     items.truncate(limit);
-    let mut hash = Sha256::new();
-    items.iter().for_each(|item| hash.update(&item.json));
-    hash.update([u8::from(more)]);
-    let version = hex(&hash.finalize()[..8]);
-    Loaded::List { version, items, more }
+    let mut shown: Vec<&[u8]> = items.iter().map(|item| item.json.as_slice()).collect();
+    shown.push(if more { b"more" } else { b"all" });
+    Loaded::List { version: digest(&shown), items, more }
 }
 
 pub async fn load_circle(app: &Ctx, parameters: &Parameters) -> Result<Snapshot> {
@@ -408,15 +359,15 @@ pub async fn load_discovery(app: &Ctx) -> Result<Snapshot> {
 }
 
 async fn load_page(app: &Ctx, after: Option<At<'c'>>, limit: usize) -> Result<Snapshot> {
-    let (micros, id) = (after.map(|at| at.micros), after.map(|at| at.id));
-    let rows = app.db.query(DISCOVER, &[&micros, &id, &(limit as i64 + 1)]).await?;
+    let (time, id) = (after.map(|at| at.time), after.map(|at| at.id));
+    let rows = app.db.query(DISCOVER, &[&time, &id, &(limit as i64 + 1)]).await?;
     let seen_xmin = rows.first().map_or(0, |row| row.get::<_, i64>("seen").cast_unsigned());
     let items = rows
         .iter()
         .filter(|row| row.get::<_, Option<Uuid>>("id").is_some())
         .map(|row| {
             let circle = Circle::from_row(row);
-            let at = At::<'c'> { micros: circle.created_at.timestamp_micros(), id: circle.id };
+            let at = At::<'c'> { time: circle.created_at, id: circle.id };
             Ok(ListItem { cursor: at.encode(), json: to_json(&circle)? })
         })
         .collect::<Result<Vec<_>>>()?;

@@ -2,6 +2,7 @@
 
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use chrono::{DateTime, Utc};
 use optimist_shared::envelope::{DEFAULT_LIMIT, LIST_LIMIT};
 use optimist_shared::error::ErrorCode;
 use optimist_shared::ids::{Uuid, parse_id};
@@ -18,7 +19,7 @@ pub struct Page<C> {
 /// A position in a list: what its order is by.
 pub trait Cursor: Sized {
     /// Its kind, so that a cursor of another list is recognised.
-    const KIND: &'static str;
+    const KIND: char;
     fn render(&self) -> String;
     fn parse(text: &str) -> Option<Self>;
 
@@ -34,7 +35,7 @@ pub trait Cursor: Sized {
 
 /// Before the message of this number.
 impl Cursor for i64 {
-    const KIND: &'static str = "n";
+    const KIND: char = 'n';
 
     fn render(&self) -> String {
         self.to_string()
@@ -45,36 +46,26 @@ impl Cursor for i64 {
     }
 }
 
-/// A moment in microseconds, and an id among those of the same moment.
+/// A moment, and an id among those of the same moment; `KIND` tells lists with the same order apart.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct At<const KIND: char> {
-    pub micros: i64,
+    pub time: DateTime<Utc>,
     pub id: Uuid,
 }
 
-impl Cursor for At<'c'> {
-    const KIND: &'static str = "c";
+impl<const KIND: char> Cursor for At<KIND> {
+    const KIND: char = KIND;
 
     fn render(&self) -> String {
-        format!("{}:{}", self.micros, self.id)
+        format!("{}:{}", self.time.timestamp_micros(), self.id)
     }
 
     fn parse(text: &str) -> Option<Self> {
+        /// The end of the year 9999: later moments are forged, and Postgres cannot represent all of them.
+        const LATEST_MICROS: i64 = 253_402_300_799_999_999;
         let (micros, id) = text.split_once(':')?;
-        Some(At { micros: micros.parse().ok()?, id: parse_id(id)? })
-    }
-}
-
-impl Cursor for At<'m'> {
-    const KIND: &'static str = "m";
-
-    fn render(&self) -> String {
-        format!("{}:{}", self.micros, self.id)
-    }
-
-    fn parse(text: &str) -> Option<Self> {
-        let (micros, id) = text.split_once(':')?;
-        Some(At { micros: micros.parse().ok()?, id: parse_id(id)? })
+        let micros = micros.parse().ok().filter(|micros| (0..=LATEST_MICROS).contains(micros))?;
+        Some(At { time: DateTime::from_timestamp_micros(micros)?, id: parse_id(id)? })
     }
 }
 
@@ -119,10 +110,12 @@ mod tests {
 
     #[test]
     fn cursors_round_trip_and_belong_to_their_list() {
-        let at = At::<'c'> { micros: 5, id: Uuid::from_u128(7) };
+        let at = At::<'c'> { time: DateTime::from_timestamp_micros(5).unwrap(), id: Uuid::from_u128(7) };
         assert_eq!(At::<'c'>::decode(&at.encode()), Some(at));
         assert_eq!(At::<'m'>::decode(&at.encode()), None);
         assert_eq!(i64::decode(&42i64.encode()), Some(42));
+        let forged = URL_SAFE_NO_PAD.encode(format!("c:{}:{}", i64::MAX, at.id));
+        assert_eq!(At::<'c'>::decode(&forged), None, "no moment that Postgres knows");
         for bad in ["", "x", "bm90aGluZw", &42i64.encode()[1..], "%00"] {
             assert_eq!(i64::decode(bad), None, "{bad}");
         }

@@ -103,7 +103,8 @@ impl From<tokio_postgres::Error> for Error {
                 || error.to_string().contains("communicating")
                 || error.to_string().contains("connect")
             {
-                tracing::warn!(why = %error, "postgres is unavailable");
+                // The attempt to connect anew tells whether Postgres is lost, and says so once.
+                tracing::debug!(why = %error, "a connection to postgres broke");
                 return Error::unavailable("The database");
             }
             return Error::internal("postgres", &error);
@@ -122,7 +123,7 @@ impl From<tokio_postgres::Error> for Error {
         let unavailable = ["08", "53", "57", "58"].contains(&&code.code()[..2])
             || [SqlState::LOCK_NOT_AVAILABLE, SqlState::IDLE_IN_TRANSACTION_SESSION_TIMEOUT].contains(code);
         if unavailable {
-            tracing::warn!(code = code.code(), why = database.message(), "postgres is unavailable");
+            tracing::warn!(code = code.code(), why = database.message(), "postgres could not serve");
             return Error::unavailable("The database");
         }
         Error::internal("postgres", &format_args!("{} {}", code.code(), database.message()))

@@ -29,19 +29,22 @@ mod on {
     use axum::routing::{get, post};
     use axum::{Json, Router};
     use serde::Deserialize;
+    use tokio::sync::Notify;
 
     #[derive(Default)]
     struct Hooks {
         armed: HashMap<String, Armed>,
         disabled: HashSet<String>,
         statements: BTreeMap<String, u64>,
+        passes: BTreeMap<&'static str, u64>,
     }
 
     #[derive(Clone, Deserialize)]
     struct Armed {
         step: String,
-        /// `abort` ends the process as `kill -9` does; `pause` waits.
+        /// `abort` ends the process as `kill -9` does; `pause` waits, until all that wait are released.
         action: String,
+        /// The longest pause.
         #[serde(default)]
         millis: u64,
         /// Passes of the step to act on; then the hook is spent.
@@ -55,6 +58,8 @@ mod on {
 
     static HOOKS: LazyLock<Mutex<Hooks>> = LazyLock::new(Mutex::default);
 
+    static RELEASE: Notify = Notify::const_new();
+
     fn hooks() -> MutexGuard<'static, Hooks> {
         HOOKS.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -62,6 +67,7 @@ mod on {
     pub async fn step(name: &'static str) {
         let armed = {
             let mut hooks = hooks();
+            *hooks.passes.entry(name).or_default() += 1;
             match hooks.armed.get_mut(name) {
                 Some(armed) if armed.times > 0 => {
                     armed.times -= 1;
@@ -72,7 +78,8 @@ mod on {
         };
         match armed.action.as_str() {
             "abort" => std::process::abort(),
-            _ => tokio::time::sleep(Duration::from_millis(armed.millis)).await,
+            // Ends by itself or by the release, whichever comes first.
+            _ => drop(tokio::time::timeout(Duration::from_millis(armed.millis), RELEASE.notified()).await),
         }
     }
 
@@ -111,7 +118,9 @@ mod on {
                     };
                 }),
             )
+            .route("/test/release", post(|| async { RELEASE.notify_waiters() }))
             .route("/test/statements", get(|| async { Json(hooks().statements.clone()) }))
+            .route("/test/passes", get(|| async { Json(hooks().passes.clone()) }))
     }
 }
 

@@ -6,6 +6,7 @@
 use axum::http::HeaderMap;
 use optimist_shared::error::ErrorCode;
 use optimist_shared::ids::Uuid;
+use optimist_shared::routes::PathParameters;
 use optimist_shared::session::hex;
 use sha2::{Digest, Sha256};
 
@@ -13,21 +14,18 @@ use crate::error::{Error, Result};
 use crate::postgres::Tx;
 use crate::request::Caller;
 
-/// Waits for a concurrent duplicate, which holds the same row until it ends.
+/// Waits for a concurrent duplicate, which holds the same row until it ends. A record of more than a day counts no more.
 const CLAIM: &str = "-- idempotency::claim
-insert into idempotency (user_id, route, key, request_hash, status) values ($1, $2, $3, $4, 0)
+insert into idempotency (user_id, route, key, request_hash, status, resource) values ($1, $2, $3, $4, $5, $6)
 on conflict (user_id, route, key) do update
-    set request_hash = excluded.request_hash, status = 0, resource = null, created_at = now()
+    set request_hash = excluded.request_hash, status = excluded.status, resource = excluded.resource, created_at = now()
     where idempotency.created_at < now() - interval '24 hours'
 returning key";
 
 const FIND: &str = "-- idempotency::find
-select request_hash, resource from idempotency where user_id = $1 and route = $2 and key = $3";
+select request_hash, status, resource from idempotency where user_id = $1 and route = $2 and key = $3";
 
-const RECORD: &str = "-- idempotency::record
-update idempotency set status = $4, resource = $5 where user_id = $1 and route = $2 and key = $3";
-
-pub const STATEMENTS: &[&str] = &[CLAIM, FIND, RECORD];
+pub const STATEMENTS: &[&str] = &[CLAIM, FIND];
 
 /// A request's key, and what must be the same in a repetition.
 #[derive(Clone, Debug)]
@@ -40,35 +38,44 @@ pub struct Idempotency {
 #[derive(Debug, PartialEq, Eq)]
 pub enum Claim {
     First,
-    /// Done before, with this resource.
-    Repeated(Option<Uuid>),
+    /// Done before, and answered so.
+    Repeated(Answer),
+}
+
+/// What is kept of an answer: its status, and the resource that it showed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Answer {
+    pub status: u16,
+    pub resource: Uuid,
 }
 
 impl Idempotency {
     /// Reads the header: 1 to 255 visible ASCII characters.
-    pub fn from_request(headers: &HeaderMap, caller: &Caller, body: &[u8]) -> Result<Idempotency> {
-        let key = match headers.get("idempotency-key") {
-            None => None,
-            Some(value) => {
-                let key = value.to_str().ok().filter(|key| (1..=255).contains(&key.len()));
-                let reason = "must be 1 to 255 visible ASCII characters";
-                Some(
-                    key.ok_or_else(|| Error::new(ErrorCode::BadRequest).field("Idempotency-Key", reason))?
-                        .to_owned(),
-                )
-            }
-        };
+    pub fn from_request(headers: &HeaderMap, path: &PathParameters, body: &[u8]) -> Result<Idempotency> {
+        let key = headers.get("idempotency-key").map(|value| {
+            let is_key =
+                (1..=255).contains(&value.len()) && value.as_bytes().iter().all(u8::is_ascii_graphic);
+            let reason = "must be 1 to 255 visible ASCII characters";
+            let refused = || Error::new(ErrorCode::BadRequest).field("Idempotency-Key", reason);
+            value.to_str().ok().filter(|_| is_key).map(str::to_owned).ok_or_else(refused)
+        });
         let mut hash = Sha256::new();
-        hash.update(format!("{:?}", caller.request.path));
+        for id in [path.user, path.session, path.circle, path.message] {
+            hash.update(id.unwrap_or_default().as_bytes());
+        }
         hash.update(body);
-        Ok(Idempotency { key, request_hash: hex(&hash.finalize()) })
+        Ok(Idempotency { key: key.transpose()?, request_hash: hex(&hash.finalize()) })
     }
 
-    /// Claims the key for this transaction, or finds what an earlier one answered.
-    pub async fn claim(&self, tx: &Tx, caller: &Caller) -> Result<Claim> {
+    /// Claims the key for this transaction and notes what it is going to answer, or finds what an earlier one answered.
+    /// Without a key every request is the first.
+    pub async fn claim(&self, tx: &mut Tx, caller: &Caller, answer: Answer) -> Result<Claim> {
         let Some(key) = &self.key else { return Ok(Claim::First) };
-        let route = caller.request.route.name;
-        if tx.query_opt(CLAIM, &[&caller.user, &route, key, &self.request_hash]).await?.is_some() {
+        let (route, status) = (caller.request.route.name, answer.status.cast_signed());
+        let claimed = tx
+            .query_opt(CLAIM, &[&caller.user, &route, key, &self.request_hash, &status, &answer.resource])
+            .await?;
+        if claimed.is_some() {
             return Ok(Claim::First);
         }
         let row = tx.query_one(FIND, &[&caller.user, &route, key]).await?;
@@ -77,15 +84,35 @@ impl Idempotency {
                 Error::new(ErrorCode::KeyReused).field("Idempotency-Key", "was used with another request")
             );
         }
-        Ok(Claim::Repeated(row.get(1)))
+        tx.unchanged();
+        Ok(Claim::Repeated(Answer { status: row.get::<_, i16>(1).cast_unsigned(), resource: row.get(2) }))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn read(key: &[u8], circle: u128, body: &[u8]) -> Result<Idempotency> {
+        let value = axum::http::HeaderValue::from_bytes(key).unwrap();
+        let headers = HeaderMap::from_iter([(axum::http::HeaderName::from_static("idempotency-key"), value)]);
+        let path = PathParameters { circle: Some(Uuid::from_u128(circle)), ..PathParameters::default() };
+        Idempotency::from_request(&headers, &path, body)
     }
 
-    /// Notes the answer, in the same transaction.
-    pub async fn record(&self, tx: &Tx, caller: &Caller, status: i16, resource: Option<Uuid>) -> Result<()> {
-        if let Some(key) = &self.key {
-            let route = caller.request.route.name;
-            tx.execute(RECORD, &[&caller.user, &route, key, &status, &resource]).await?;
+    #[test]
+    fn keys_are_visible_ascii() {
+        assert!(read(b"8e03978e-40d5-43dd-bc93-6894a57f9324", 1, b"").is_ok());
+        for bad in [&b""[..], b"a b", b"a\tb", "\u{e9}".as_bytes(), &[b'x'; 256]] {
+            assert!(read(bad, 1, b"").is_err(), "{bad:?}");
         }
-        Ok(())
+    }
+
+    #[test]
+    fn another_path_or_body_is_another_request() {
+        let hash = |circle, body| read(b"k", circle, body).unwrap().request_hash;
+        assert_eq!(hash(1, b"{}"), hash(1, b"{}"));
+        assert_ne!(hash(1, b"{}"), hash(2, b"{}"));
+        assert_ne!(hash(1, b"{}"), hash(1, b"{ }"));
     }
 }

@@ -9,6 +9,7 @@ mod error;
 mod hooks;
 mod telemetry;
 
+mod breaker;
 mod postgres;
 mod redis;
 mod cache;

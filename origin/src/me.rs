@@ -1,5 +1,7 @@
 //! One's own account, and what others see of it; one's sessions and limits.
 
+use std::ops::RangeInclusive;
+
 use axum::extract::State;
 use axum::http::{HeaderMap, Uri};
 use axum::response::{IntoResponse, Response};
@@ -12,7 +14,7 @@ use tokio_postgres::Row;
 
 use crate::app::{Ctx, Handlers, on};
 use crate::auth::{end_session, valid_time_zone};
-use crate::body::{Body, check_match, json_response, tagged, text, to_json};
+use crate::body::{Body, check_match, digest, json_response, require_change, tagged, text, to_json};
 use crate::cache::{Loaded, Snapshot};
 use crate::cursor::no_query;
 use crate::error::{Error, Result};
@@ -29,6 +31,10 @@ pub fn routes() -> Handlers {
         on("users.get", profile),
     ]
 }
+
+/// Characters of an account's texts.
+pub const NAME: RangeInclusive<usize> = 1..=80;
+pub const BIO: RangeInclusive<usize> = 0..=1000;
 
 /// An account, as its owner sees it.
 #[derive(Serialize)]
@@ -109,9 +115,12 @@ update users set name = coalesce($2, name), bio = coalesce($3, bio), time_zone =
 where id = $1
 returning id, email, name, bio, time_zone, email_verified_at, version, created_at, updated_at";
 
+/// One of each family: not those whose successor is in use, unless it is the caller's.
 const SESSIONS: &str = "-- me::sessions
 select id, created_at, idle_until, user_agent from sessions
 where user_id = $1 and revoked_at is null and idle_until > now() and absolute_until > now()
+  and (id = $2 or not exists (
+      select from sessions successor where successor.parent = sessions.id and successor.first_used_at is not null))
 order by created_at desc limit 100";
 
 pub const STATEMENTS: &[&str] = &[LOAD_ME, LOAD_PROFILE, LOCK, UPDATE, SESSIONS];
@@ -143,9 +152,10 @@ async fn update(
     body: Body<Update>,
 ) -> Result<Response> {
     let Update { name, bio, time_zone } = body.value;
-    let name = name.map(|name| text("name", &name, 1..=80, false)).transpose()?;
-    let bio = bio.map(|bio| text("bio", &bio, 0..=1000, true)).transpose()?;
+    let name = name.map(|name| text("name", &name, NAME, false)).transpose()?;
+    let bio = bio.map(|bio| text("bio", &bio, BIO, true)).transpose()?;
     let time_zone = time_zone.map(|zone| valid_time_zone(&zone)).transpose()?;
+    require_change(&[name.is_some(), bio.is_some(), time_zone.is_some()])?;
     let order = [caller.user];
     let context =
         WriteContext { name: "me::update", request: &caller.request, actor: caller.actor(), order: &order };
@@ -169,9 +179,9 @@ async fn limits(State(app): State<Ctx>, caller: Caller) -> Result<Response> {
     Ok(json_response(200, None, to_json(&serde_json::json!({"items": items, "next": null}))?))
 }
 
-async fn sessions(State(app): State<Ctx>, caller: Caller, uri: Uri) -> Result<Response> {
+async fn sessions(State(app): State<Ctx>, caller: Caller, headers: HeaderMap, uri: Uri) -> Result<Response> {
     no_query(uri.query())?;
-    let rows = app.db.query(SESSIONS, &[&caller.user]).await?;
+    let rows = app.db.query(SESSIONS, &[&caller.user, &caller.session]).await?;
     let items: Vec<SessionItem> = rows
         .iter()
         .map(|row| SessionItem {
@@ -182,7 +192,8 @@ async fn sessions(State(app): State<Ctx>, caller: Caller, uri: Uri) -> Result<Re
             current: row.get::<_, Uuid>(0) == caller.session,
         })
         .collect();
-    Ok(json_response(200, None, to_json(&serde_json::json!({"items": items, "next": null}))?))
+    let json = to_json(&serde_json::json!({"items": items, "next": null}))?;
+    Ok(tagged(&headers, &digest(&[&json]), "", json))
 }
 
 async fn revoke(State(app): State<Ctx>, caller: Caller) -> Result<Response> {

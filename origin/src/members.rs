@@ -17,10 +17,10 @@ use crate::app::{Ctx, Handlers, on};
 use crate::auth::tag;
 use crate::body::{Body, json_response, to_json};
 use crate::cache::{ListItem, Snapshot};
-use crate::circles::{self, Standing, circle_of, list, respond_list};
+use crate::circles::{self, Standing, circle_of, is_moderator, list, respond_list};
 use crate::cursor::{At, Cursor, page};
 use crate::error::{Error, Result};
-use crate::idempotency::{Claim, Idempotency};
+use crate::idempotency::{Answer, Claim, Idempotency};
 use crate::postgres::{Tx, WriteContext, transaction};
 use crate::request::Caller;
 use crate::session::reader_of_circle;
@@ -61,12 +61,18 @@ struct Update {
     role: NewRole,
 }
 
-#[derive(Clone, Copy, Deserialize, PartialEq)]
-#[serde(rename_all = "snake_case")]
-enum NewRole {
-    Owner,
-    Moderator,
-    Member,
+/// A role that one can be given.
+#[derive(Clone, Copy, Deserialize)]
+#[serde(try_from = "String")]
+struct NewRole(Role);
+
+impl TryFrom<String> for NewRole {
+    type Error = &'static str;
+
+    fn try_from(text: String) -> Result<NewRole, &'static str> {
+        let role = Role::parse(&text).filter(|role| role.is_member());
+        role.map(NewRole).ok_or("expected `owner`, `moderator` or `member`")
+    }
 }
 
 /// An invitation takes no options yet: an empty object, or no body.
@@ -80,15 +86,17 @@ left join lateral (
     select users.id, users.name, memberships.role, joined_at
     from memberships join users on users.id = user_id
     where circle_id = $1 and memberships.role <> 'banned'
-      and (joined_at, user_id) > (coalesce(to_timestamp($2::bigint / 1000000.0), '-infinity'), coalesce($3::uuid, '00000000-0000-0000-0000-000000000000'))
+      and (joined_at, user_id)
+          > (coalesce($2::timestamptz, '-infinity'), coalesce($3::uuid, '00000000-0000-0000-0000-000000000000'))
     order by joined_at, user_id limit $4) m on true
 order by joined_at, id";
 
 const INSERT: &str = "-- members::insert
 insert into memberships (circle_id, user_id, role) values ($1, $2, 'member')";
 
+/// Another version, since what is shown changes; what the circle itself is was not updated.
 const COUNT: &str = "-- members::count
-update circles set member_count = member_count + $2::int, version = version + 1, updated_at = now() where id = $1";
+update circles set member_count = member_count + $2::int, version = version + 1 where id = $1";
 
 const DELETE: &str = "-- members::delete
 delete from memberships where circle_id = $1 and user_id = $2";
@@ -162,8 +170,8 @@ async fn join(
     body: Body<Join>,
 ) -> Result<Response> {
     let circle = circle_of(&caller)?;
-    let idempotency = Idempotency::from_request(&headers, &caller, &body.bytes)?;
-    let invite = body.value.invite.as_deref().map(parse_invite);
+    let idempotency = Idempotency::from_request(&headers, &caller.request.path, &body.bytes)?;
+    let invite = body.value.invite.as_deref().map(parse_invite).transpose()?;
     let order = [circle, caller.user];
     let context = WriteContext {
         name: "members::join",
@@ -172,42 +180,64 @@ async fn join(
         order: &order,
     };
     let (status, circle, role) = transaction!(&app, context, |tx| {
-        let standing = Standing::read(tx, circle, caller.user).await?;
+        let standing = Standing::find(tx, circle, caller.user).await?;
+        let is_member = standing.as_ref().is_some_and(|standing| standing.role.is_member());
+        let answer = Answer { status: if is_member { 200 } else { 201 }, resource: circle };
+        let claim = idempotency.claim(tx, &caller, answer).await?;
+        let standing = standing.ok_or_else(no_entry)?;
         touch(tx, &standing, caller.user);
-        let repeated = idempotency.claim(tx, &caller).await? != Claim::First;
-        if standing.role.is_member() {
+        if let Claim::Repeated(before) = claim {
+            standing.require_reader().map_err(|_| no_entry())?;
+            return Ok((before.status, circles::select(tx, circle).await?, standing.role));
+        }
+        if is_member {
             tx.unchanged();
-            let status = if repeated { 201 } else { 200 };
-            return Ok((status, circles::select(tx, circle).await?, standing.role));
+            return Ok((answer.status, circles::select(tx, circle).await?, standing.role));
         }
         if standing.role == Role::Banned {
-            let code = if standing.is_public { ErrorCode::Forbidden } else { ErrorCode::NotFound };
-            return Err(Error::new(code));
+            return Err(no_entry());
         }
-        if !standing.is_public || invite.is_some() {
-            use_invite(tx, circle, caller.user, invite.flatten()).await?;
+        if !standing.is_public {
+            use_invite(tx, circle, caller.user, invite).await?;
         }
-        standing.require(|_| true)?;
+        standing.require_active()?;
         tx.execute(INSERT, &[&circle, &caller.user]).await?;
         tx.execute(COUNT, &[&circle, &1]).await?;
-        idempotency.record(tx, &caller, 201, Some(circle)).await?;
         tx.event("member.joined", serde_json::json!({"circle": circle, "user": caller.user}));
-        Ok((201, circles::select(tx, circle).await?, Role::Member))
+        Ok((answer.status, circles::select(tx, circle).await?, Role::Member))
     })?;
     circle.respond(status, role)
 }
 
-fn parse_invite(text: &str) -> Option<[u8; 32]> {
-    URL_SAFE_NO_PAD.decode(text).ok()?.try_into().ok()
+/// The same for no circle, a private one without a good invitation, and a ban: for strangers none of them exists.
+fn no_entry() -> Error {
+    Error::new(ErrorCode::NotFound).field("invite", "must be a valid invitation, if the circle is private")
 }
 
-/// 404 without a good one: for a stranger a private circle does not exist.
+fn parse_invite(text: &str) -> Result<[u8; 32]> {
+    let bytes = URL_SAFE_NO_PAD.decode(text).ok().and_then(|bytes| bytes.try_into().ok());
+    bytes.ok_or_else(|| Error::invalid("invite", "is not an invitation"))
+}
+
+/// Whether someone of one role may act on someone of another: moderators on members and strangers, the owner on all.
+fn outranks(acting: Role, target: Role) -> bool {
+    match acting {
+        Role::Owner => target != Role::Owner,
+        Role::Moderator => !matches!(target, Role::Owner | Role::Moderator),
+        Role::Member | Role::None | Role::Banned => false,
+    }
+}
+
+/// A moderator makes members moderators, and may step down; everything else is the owner's.
+fn may_set_role(acting: Role, target: Role, new: Role, is_self: bool) -> bool {
+    let by_moderator = outranks(acting, target) || (is_self && acting == Role::Moderator);
+    acting == Role::Owner || (by_moderator && new != Role::Owner)
+}
+
 async fn use_invite(tx: &Tx, circle: Uuid, user: Uuid, invite: Option<[u8; 32]>) -> Result<()> {
-    let refused =
-        || Error::new(ErrorCode::NotFound).field("invite", "is not a valid invitation to this circle");
-    let invite = invite.ok_or_else(refused)?;
+    let invite = invite.ok_or_else(no_entry)?;
     let used = tx.query_opt(USE_INVITE, &[&hash_secret(&invite), &circle, &user]).await?;
-    used.map(drop).ok_or_else(refused)
+    used.map(drop).ok_or_else(no_entry)
 }
 
 async fn leave(State(app): State<Ctx>, caller: Caller) -> Result<Response> {
@@ -221,12 +251,10 @@ async fn leave(State(app): State<Ctx>, caller: Caller) -> Result<Response> {
     };
     transaction!(&app, context, |tx| {
         let standing = Standing::read(tx, circle, caller.user).await?;
+        standing.require_role(Role::is_member)?;
         if standing.role == Role::Owner {
             let detail = "The owner hands over the circle before leaving it.";
             return Err(Error::new(ErrorCode::Conflict).detail(detail));
-        }
-        if !standing.role.is_member() {
-            return Err(Error::new(ErrorCode::NotFound).detail("You are not a member of this circle."));
         }
         tx.execute(DELETE, &[&circle, &caller.user]).await?;
         tx.execute(COUNT, &[&circle, &-1]).await?;
@@ -240,8 +268,8 @@ async fn leave(State(app): State<Ctx>, caller: Caller) -> Result<Response> {
 async fn update(State(app): State<Ctx>, caller: Caller, body: Body<Update>) -> Result<Response> {
     let circle = circle_of(&caller)?;
     let user = caller.request.path.user.ok_or_else(|| Error::new(ErrorCode::NotFound))?;
-    let new = body.value.role;
-    let order = [circle, user];
+    let new = body.value.role.0;
+    let order = [circle, caller.user, user];
     let context = WriteContext {
         name: "members::update",
         request: &caller.request,
@@ -255,26 +283,23 @@ async fn update(State(app): State<Ctx>, caller: Caller, body: Body<Update>) -> R
         if !target.is_member() {
             return Err(Error::new(ErrorCode::NotFound).field("user", "is not a member of this circle"));
         }
-        let is_owner = standing.role == Role::Owner;
-        // A moderator makes members moderators; everything else is the owner's.
-        let allowed = is_owner || (target == Role::Member && new != NewRole::Owner);
-        if !allowed {
+        if !may_set_role(standing.role, target, new, user == caller.user) {
             return Err(Error::new(ErrorCode::Forbidden).detail("Only the owner may do that."));
         }
-        if target == Role::Owner && new != NewRole::Owner {
+        if target == Role::Owner && new != Role::Owner {
             let detail = "The owner hands over the circle by making someone else its owner.";
             return Err(Error::new(ErrorCode::Conflict).detail(detail));
         }
-        match new {
-            NewRole::Owner if target != Role::Owner => {
-                tx.execute(SET_ROLE, &[&circle, &caller.user, &"moderator"]).await?;
-                tx.execute(SET_ROLE, &[&circle, &user, &"owner"]).await?;
+        if target == new {
+            tx.unchanged();
+        } else {
+            if new == Role::Owner {
+                // First of the two: a circle never has two owners.
+                tx.execute(SET_ROLE, &[&circle, &caller.user, &Role::Moderator.as_str()]).await?;
                 tx.execute(SET_OWNER, &[&circle, &user]).await?;
                 tx.touch(Key::Membership, standing.membership_of(caller.user));
             }
-            NewRole::Owner => {}
-            NewRole::Moderator => drop(tx.execute(SET_ROLE, &[&circle, &user, &"moderator"]).await?),
-            NewRole::Member => drop(tx.execute(SET_ROLE, &[&circle, &user, &"member"]).await?),
+            tx.execute(SET_ROLE, &[&circle, &user, &new.as_str()]).await?;
         }
         touch(tx, &standing, user);
         let row = tx.query_one(SELECT, &[&circle, &user]).await?;
@@ -289,15 +314,15 @@ async fn remove(State(app): State<Ctx>, caller: Caller, uri: Uri) -> Result<Resp
     let circle = circle_of(&caller)?;
     let user = caller.request.path.user.ok_or_else(|| Error::new(ErrorCode::NotFound))?;
     let ban = match uri.query().unwrap_or_default() {
-        "" | "ban=false" => false,
-        "ban=true" => true,
+        "" => None,
+        "ban=false" => Some(false),
+        "ban=true" => Some(true),
         _ => {
-            return Err(
-                Error::new(ErrorCode::BadRequest).field("ban", "must be true or false, and nothing else")
-            );
+            let reason = "must be true or false, and the only parameter";
+            return Err(Error::new(ErrorCode::BadRequest).field("ban", reason));
         }
     };
-    let order = [circle, user];
+    let order = [circle, caller.user, user];
     let context = WriteContext {
         name: "members::remove",
         request: &caller.request,
@@ -308,30 +333,26 @@ async fn remove(State(app): State<Ctx>, caller: Caller, uri: Uri) -> Result<Resp
         let standing = Standing::read(tx, circle, caller.user).await?;
         standing.require_moderator()?;
         let target = Standing::read(tx, circle, user).await?.role;
-        let allowed = user != caller.user
-            && match target {
-                Role::Owner => false,
-                Role::Moderator => standing.role == Role::Owner,
-                Role::Member | Role::None | Role::Banned => true,
-            };
-        if !allowed {
+        if user == caller.user || !outranks(standing.role, target) {
             return Err(Error::new(ErrorCode::Forbidden).detail("You may not remove them."));
         }
         touch(tx, &standing, user);
-        if ban && target != Role::Banned {
-            if tx.execute(BAN, &[&circle, &user]).await? == 0 {
-                return Err(Error::new(ErrorCode::NotFound).field("user", "does not exist"));
+        // A ban is lifted only by name: whoever merely removes a member must not undo what another has just done.
+        match (ban, target) {
+            (Some(true), Role::Banned) | (None, Role::Banned) | (None | Some(false), Role::None) => {
+                tx.unchanged();
             }
-        } else if !ban && (target.is_member() || target == Role::Banned) {
-            // Removing someone who is banned lifts the ban.
-            tx.execute(DELETE, &[&circle, &user]).await?;
-        } else {
-            tx.unchanged();
+            (Some(true), _) => {
+                if tx.execute(BAN, &[&circle, &user]).await? == 0 {
+                    return Err(Error::new(ErrorCode::NotFound).field("user", "does not exist"));
+                }
+            }
+            (None | Some(false), _) => drop(tx.execute(DELETE, &[&circle, &user]).await?),
         }
         if target.is_member() {
             tx.execute(COUNT, &[&circle, &-1]).await?;
         }
-        tx.event("member.removed", serde_json::json!({"circle": circle, "user": user, "banned": ban}));
+        tx.event("member.removed", serde_json::json!({"circle": circle, "user": user, "ban": ban}));
         Ok(())
     })?;
     Ok(axum::http::StatusCode::NO_CONTENT.into_response())
@@ -345,7 +366,7 @@ async fn invite(
 ) -> Result<Response> {
     let circle = circle_of(&caller)?;
     let NewInvite {} = body.value;
-    let idempotency = Idempotency::from_request(&headers, &caller, &body.bytes)?;
+    let idempotency = Idempotency::from_request(&headers, &caller.request.path, &body.bytes)?;
     let new = Uuid::now_v7();
     let order = [circle];
     let context = WriteContext {
@@ -355,17 +376,16 @@ async fn invite(
         order: &order,
     };
     let (token, expires_at) = transaction!(&app, context, |tx| {
-        Standing::read(tx, circle, caller.user).await?.require_moderator()?;
-        let id = match idempotency.claim(tx, &caller).await? {
-            Claim::Repeated(id) => {
-                tx.unchanged();
-                id.unwrap_or_default()
-            }
+        let claim = idempotency.claim(tx, &caller, Answer { status: 201, resource: new }).await?;
+        let standing = Standing::read(tx, circle, caller.user).await?;
+        standing.require_role(is_moderator)?;
+        let id = match claim {
+            Claim::Repeated(before) => before.resource,
             Claim::First => {
+                standing.require_active()?;
                 let key = &app.config.token_keys.first;
                 let token = invite_token(&app, key, new)?;
                 tx.execute(INSERT_INVITE, &[&new, &circle, &hash_secret(&token), key, &caller.user]).await?;
-                idempotency.record(tx, &caller, 201, Some(new)).await?;
                 tx.event("invite.created", serde_json::json!({"circle": circle, "invite": new}));
                 new
             }
@@ -399,17 +419,43 @@ pub async fn load_members(app: &Ctx, parameters: &Parameters) -> Result<Snapshot
 }
 
 async fn load_page(app: &Ctx, circle: Uuid, after: Option<At<'m'>>, limit: usize) -> Result<Snapshot> {
-    let (micros, id) = (after.map(|at| at.micros), after.map(|at| at.id));
-    let rows = app.db.query(LIST, &[&circle, &micros, &id, &(limit as i64 + 1)]).await?;
+    let (time, id) = (after.map(|at| at.time), after.map(|at| at.id));
+    let rows = app.db.query(LIST, &[&circle, &time, &id, &(limit as i64 + 1)]).await?;
     let seen_xmin = rows.first().map_or(0, |row| row.get::<_, i64>("seen").cast_unsigned());
     let items = rows
         .iter()
         .filter(|row| row.get::<_, Option<Uuid>>("id").is_some())
         .map(|row| {
             let member = member(row);
-            let at = At::<'m'> { micros: member.joined_at.timestamp_micros(), id: member.user.id };
+            let at = At::<'m'> { time: member.joined_at, id: member.user.id };
             Ok(ListItem { cursor: at.encode(), json: to_json(&member)? })
         })
         .collect::<Result<Vec<_>>>()?;
     Ok(Snapshot { seen_xmin, loaded: list(items, limit) })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn moderators_act_on_members_only_and_nobody_on_the_owner() {
+        assert!(outranks(Role::Owner, Role::Moderator));
+        assert!(outranks(Role::Moderator, Role::Member));
+        assert!(outranks(Role::Moderator, Role::None));
+        assert!(!outranks(Role::Moderator, Role::Moderator));
+        assert!(!outranks(Role::Moderator, Role::Owner));
+        assert!(!outranks(Role::Owner, Role::Owner));
+        assert!(!outranks(Role::Member, Role::None));
+    }
+
+    #[test]
+    fn ownership_is_the_owners_to_give() {
+        assert!(may_set_role(Role::Owner, Role::Member, Role::Owner, false));
+        assert!(may_set_role(Role::Moderator, Role::Member, Role::Moderator, false));
+        assert!(may_set_role(Role::Moderator, Role::Moderator, Role::Member, true));
+        assert!(!may_set_role(Role::Moderator, Role::Member, Role::Owner, false));
+        assert!(!may_set_role(Role::Moderator, Role::Moderator, Role::Owner, true));
+        assert!(!may_set_role(Role::Moderator, Role::Moderator, Role::Member, false));
+    }
 }

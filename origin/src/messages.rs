@@ -2,6 +2,8 @@
 //!
 //! Each has a number within its circle, counted under the circle's lock, which is its place in lists and cursors.
 
+use std::ops::RangeInclusive;
+
 use axum::extract::State;
 use axum::http::{HeaderMap, Uri};
 use axum::response::{IntoResponse, Response};
@@ -11,17 +13,16 @@ use optimist_shared::error::ErrorCode;
 use optimist_shared::etag::entity_tag;
 use optimist_shared::ids::Uuid;
 use optimist_shared::keys::{Key, Parameters};
-use optimist_shared::session::Role;
 use serde::{Deserialize, Serialize};
 use tokio_postgres::Row;
 
 use crate::app::{Ctx, Handlers, on};
 use crate::body::{Body, check_match, json_response, text, to_json};
 use crate::cache::{ListItem, Loaded, Snapshot};
-use crate::circles::{Standing, circle_of, list as list_of, respond_list};
+use crate::circles::{Standing, circle_of, is_moderator, list as list_of, respond_list};
 use crate::cursor::{Cursor, no_query, page};
 use crate::error::{Error, Result};
-use crate::idempotency::{Claim, Idempotency};
+use crate::idempotency::{Answer, Claim, Idempotency};
 use crate::me::object;
 use crate::members::Person;
 use crate::postgres::{Tx, WriteContext, transaction};
@@ -37,6 +38,9 @@ pub fn routes() -> Handlers {
         on("messages.delete", delete),
     ]
 }
+
+/// Characters of a message.
+pub const BODY: RangeInclusive<usize> = 1..=8000;
 
 #[derive(Serialize)]
 struct Message {
@@ -78,11 +82,14 @@ struct Write {
     body: String,
 }
 
-const COUNT: &str = "-- messages::count
-update circles set last_number = last_number + 1 where id = $1 returning last_number";
-
-const INSERT: &str = "-- messages::insert
-insert into messages (id, circle_id, number, author_id, body) values ($1, $2, $3, $4, $5)";
+const POST: &str = "-- messages::post
+with counted as (
+    update circles set last_number = last_number + 1 where id = $2 returning last_number),
+posted as (
+    insert into messages (id, circle_id, number, author_id, body)
+    select $1, $2, last_number, $3, $4 from counted
+    returning id, circle_id, number, author_id, body, created_at, edited_at, version)
+select posted.*, users.name as author_name from posted join users on users.id = author_id";
 
 const SELECT: &str = "-- messages::select
 select m.id, circle_id, number, author_id, users.name as author_name, body, m.created_at, edited_at, m.version
@@ -109,12 +116,15 @@ const AUTHOR: &str = "-- messages::author
 select author_id, version, deleted_at is not null from messages where circle_id = $1 and id = $2";
 
 const EDIT: &str = "-- messages::edit
-update messages set body = $3, version = version + 1, edited_at = now() where circle_id = $1 and id = $2";
+with edited as (
+    update messages set body = $3, version = version + 1, edited_at = now() where circle_id = $1 and id = $2
+    returning id, circle_id, number, author_id, body, created_at, edited_at, version)
+select edited.*, users.name as author_name from edited join users on users.id = author_id";
 
 const DELETE: &str = "-- messages::delete
 update messages set body = '', version = version + 1, deleted_at = now() where circle_id = $1 and id = $2";
 
-pub const STATEMENTS: &[&str] = &[COUNT, INSERT, SELECT, LOAD, LIST, AUTHOR, EDIT, DELETE];
+pub const STATEMENTS: &[&str] = &[POST, SELECT, LOAD, LIST, AUTHOR, EDIT, DELETE];
 
 async fn post(
     State(app): State<Ctx>,
@@ -123,8 +133,8 @@ async fn post(
     body: Body<Write>,
 ) -> Result<Response> {
     let circle = circle_of(&caller)?;
-    let idempotency = Idempotency::from_request(&headers, &caller, &body.bytes)?;
-    let body = text("body", &body.value.body, 1..=8000, true)?;
+    let idempotency = Idempotency::from_request(&headers, &caller.request.path, &body.bytes)?;
+    let body = text("body", &body.value.body, BODY, true)?;
     let new = Uuid::now_v7();
     let order = [circle];
     let context = WriteContext {
@@ -134,26 +144,18 @@ async fn post(
         order: &order,
     };
     let message = transaction!(&app, context, |tx| {
+        let claim = idempotency.claim(tx, &caller, Answer { status: 201, resource: new }).await?;
         let standing = Standing::read(tx, circle, caller.user).await?;
-        standing.require_member()?;
         tx.touch(Key::CircleMessages, standing.keys());
-        let id = match idempotency.claim(tx, &caller).await? {
-            Claim::Repeated(id) => {
-                tx.unchanged();
-                id.unwrap_or_default()
-            }
-            Claim::First => {
-                let number: i64 = tx.query_one(COUNT, &[&circle]).await?.get(0);
-                tx.execute(INSERT, &[&new, &circle, &number, &caller.user, &body]).await?;
-                idempotency.record(tx, &caller, 201, Some(new)).await?;
-                tx.event(
-                    "message.posted",
-                    serde_json::json!({"circle": circle, "message": new, "number": number}),
-                );
-                new
-            }
-        };
-        select(tx, circle, id).await
+        if let Claim::Repeated(before) = claim {
+            standing.require_reader()?;
+            return select(tx, circle, before.resource).await;
+        }
+        standing.require_member()?;
+        let message = Message::from_row(&tx.query_one(POST, &[&new, &circle, &caller.user, &body]).await?);
+        let payload = serde_json::json!({"circle": circle, "message": new, "number": message.number});
+        tx.event("message.posted", payload);
+        Ok(message)
     })?;
     let mut response = message.respond(201)?;
     if let Ok(location) = format!("/v1/circles/{circle}/messages/{}", message.id).parse() {
@@ -204,7 +206,7 @@ async fn edit(
 ) -> Result<Response> {
     let circle = circle_of(&caller)?;
     let id = caller.request.path.message.ok_or_else(|| Error::new(ErrorCode::NotFound))?;
-    let body = text("body", &body.value.body, 1..=8000, true)?;
+    let body = text("body", &body.value.body, BODY, true)?;
     let order = [circle];
     let context = WriteContext {
         name: "messages::edit",
@@ -225,10 +227,10 @@ async fn edit(
             return Err(Error::new(ErrorCode::Forbidden).detail("Only its author edits a message."));
         }
         check_match(&headers, version)?;
-        tx.execute(EDIT, &[&circle, &id, &body]).await?;
+        let message = Message::from_row(&tx.query_one(EDIT, &[&circle, &id, &body]).await?);
         touch(tx, &standing, id);
         tx.event("message.edited", serde_json::json!({"circle": circle, "message": id}));
-        select(tx, circle, id).await
+        Ok(message)
     })?;
     message.respond(200)
 }
@@ -249,7 +251,7 @@ async fn delete(State(app): State<Ctx>, caller: Caller) -> Result<Response> {
         let row =
             tx.query_opt(AUTHOR, &[&circle, &id]).await?.ok_or_else(|| Error::new(ErrorCode::NotFound))?;
         let (author, deleted): (Uuid, bool) = (row.get(0), row.get(2));
-        if author != caller.user && standing.role == Role::Member {
+        if author != caller.user && !is_moderator(standing.role) {
             return Err(
                 Error::new(ErrorCode::Forbidden).detail("Only its author or a moderator deletes a message.")
             );

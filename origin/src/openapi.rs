@@ -1,33 +1,40 @@
-//! The OpenAPI 3.1 document: operations, security, limits and errors from the tables, schemas by hand beside them.
+//! The OpenAPI 3.1 document: paths, callers, parameters, errors, headers and limits from the tables, so that they cannot
+//! drift; summaries and the shapes of bodies by hand, in [`schemas`].
 //!
-//! A route without a description here fails a test, as does a description without a route.
+//! A route without a description there fails a test, as does a description without a route.
 
 use std::sync::LazyLock;
 
 use axum::http::HeaderMap;
 use axum::response::Response;
+use bytes::Bytes;
+use optimist_shared::envelope::{DEFAULT_LIMIT, LIST_LIMIT};
 use optimist_shared::error::ErrorCode;
+use optimist_shared::limits::{Counts, Scope};
 use optimist_shared::routes::{Caller, Method, Pattern, ROUTES, Route};
-use optimist_shared::session::hex;
 use serde_json::{Map, Value, json};
-use sha2::{Digest, Sha256};
 
 use crate::app::{Handlers, on};
-use crate::body::tagged;
+use crate::body::{digest, tagged};
 use crate::error::Result;
-use crate::policies::pattern;
+use crate::policies::{caller, pattern};
 
 mod schemas;
 
+use schemas::{DESCRIPTIONS, Described};
+
 static DOCUMENT: LazyLock<String> = LazyLock::new(|| build().to_string());
-static VERSION: LazyLock<String> = LazyLock::new(|| hex(&Sha256::digest(DOCUMENT.as_bytes())[..8]));
+/// The document as it is served, and its version.
+static SERVED: LazyLock<(Bytes, String)> =
+    LazyLock::new(|| (Bytes::from_static(DOCUMENT.as_bytes()), digest(&[DOCUMENT.as_bytes()])));
 
 pub fn routes() -> Handlers {
     vec![on("openapi", serve)]
 }
 
 async fn serve(headers: HeaderMap) -> Result<Response> {
-    Ok(tagged(&headers, &VERSION, "", DOCUMENT.as_bytes().to_vec()))
+    let (json, version) = &*SERVED;
+    Ok(tagged(&headers, version, "", json.clone()))
 }
 
 /// The document, as JSON.
@@ -39,211 +46,276 @@ fn build() -> Value {
     let mut paths = Map::new();
     for route in ROUTES {
         let path = paths.entry(route.path).or_insert_with(|| json!({}));
-        path[route.method.as_str().to_lowercase()] = operation(route);
+        path[route.method.as_str().to_lowercase()] = operation(route, described(route));
     }
     json!({
         "openapi": "3.1.0",
         "info": {
             "title": "Optimist",
             "version": env!("CARGO_PKG_VERSION"),
-            "description": "People, circles and messages. Times are RFC 3339 in UTC; lists are pages with an opaque cursor; errors are problems (RFC 9457) with a stable code.",
+            "description": DESCRIPTION,
             "license": {"name": "MIT OR Apache-2.0", "identifier": "MIT OR Apache-2.0"},
         },
-        "servers": [{"url": "/"}],
+        "servers": [{"url": "/", "description": "The edge that serves this document."}],
+        "tags": schemas::tags(),
         "paths": paths,
         "components": {
-            "securitySchemes": {"session": {"type": "http", "scheme": "bearer", "description": "A session's opaque token."}},
-            "schemas": schemas::components(),
+            "securitySchemes": {
+                "session": {
+                    "type": "http", "scheme": "bearer",
+                    "description": "The token of a session, opaque. It ends after 30 idle minutes, or after 30 days.",
+                },
+            },
+            "schemas": schemas::components(&all_codes()),
             "headers": headers(),
         },
     })
 }
 
+const DESCRIPTION: &str = "\
+People, circles and messages.\n\n\
+Times are RFC 3339 in UTC; ids are UUIDs in lower case. Lists are pages: `next` is the cursor of the page that follows, or \
+null. Errors are problems (RFC 9457) with a stable `code`. A body's unknown fields are refused. `x-rate-limits` are the \
+limits of each operation, `x-data-pattern` says where its answer comes from. For strangers and the banned a private \
+circle does not exist (404).";
+
+/// What the table does not say of a route; a test sees to it that there is one for each.
+fn described(route: &Route) -> &'static Described {
+    const UNKNOWN: Described =
+        Described { route: "", summary: "", status: 200, answer: None, body: None, notes: "" };
+    DESCRIPTIONS.iter().find(|described| described.route == route.name).unwrap_or(&UNKNOWN)
+}
+
 fn headers() -> Value {
     let text = |description: &str| json!({"description": description, "schema": {"type": "string"}});
+    let seconds =
+        |description: &str| json!({"description": description, "schema": {"type": "integer", "minimum": 0}});
     json!({
-        "ETag": text("The version of what is shown."),
-        "Age": {"description": "Seconds since a cached answer was read from the database.", "schema": {"type": "integer", "minimum": 0}},
-        "CacheStatus": text("How the edge came by the answer (RFC 9211)."),
+        "ETag": text("The version of what is shown, for `If-None-Match`, and for `If-Match` where it is taken."),
+        "Age": seconds("Seconds since a cached answer was read from the database."),
+        "Cache-Status": text("How the edge came by the answer (RFC 9211)."),
+        "Warning": text("`110` when the database cannot be reached and what is shown may be stale."),
+        "Location": text("The path of what was created."),
         "RateLimit": text("What is left of each limit, and seconds until more is."),
-        "RateLimitPolicy": text("Each limit's quota and window in seconds."),
-        "RetryAfter": {"description": "Seconds after which to try again.", "schema": {"type": "integer", "minimum": 1}},
-        "RequestId": text("The request's id in every log."),
+        "RateLimit-Policy": text("Each limit's quota and window in seconds."),
+        "Retry-After": seconds("Seconds after which to try again."),
+        "WWW-Authenticate": text("`Bearer`."),
+        "X-Request-Id": text("The request's id in every log."),
     })
 }
 
-fn operation(route: &Route) -> Value {
-    let described = schemas::DESCRIPTIONS.iter().find(|described| described.route == route.name);
-    let (summary, answer, schema) = described.map_or(("", 200, None), |d| (d.summary, d.status, d.answer));
-    let mut responses = Map::new();
-    let mut answered = json!({
-        "description": summary,
-        "headers": {
-            "X-Request-Id": {"$ref": "#/components/headers/RequestId"},
-            "RateLimit": {"$ref": "#/components/headers/RateLimit"},
-            "RateLimit-Policy": {"$ref": "#/components/headers/RateLimitPolicy"},
-        },
-    });
-    if let Some(schema) = schema {
-        answered["content"] =
-            json!({"application/json": {"schema": {"$ref": format!("#/components/schemas/{schema}")}}});
-    }
-    if route.method == Method::Get && route.pattern != Pattern::RedisOnly {
-        for (name, reference) in [("ETag", "ETag"), ("Age", "Age"), ("Cache-Status", "CacheStatus")] {
-            answered["headers"][name] = json!({"$ref": format!("#/components/headers/{reference}")});
-        }
-        responses.insert("304".to_owned(), json!({"description": "As the client has it (If-None-Match)."}));
-    }
-    responses.insert(answer.to_string(), answered.clone());
-    if route.name == "members.join" {
-        answered["description"] = json!("A member already.");
-        responses.insert("200".to_owned(), answered);
-    }
-    for code in errors(route) {
-        let status = code.status().to_string();
-        let entry = responses.entry(status).or_insert_with(|| {
-            json!({"description": "", "content": {"application/problem+json": {"schema": {"$ref": "#/components/schemas/Problem"}}}})
-        });
-        let before = entry["description"].as_str().unwrap_or_default().to_owned();
-        let separator = if before.is_empty() { "" } else { "; " };
-        entry["description"] = json!(format!("{before}{separator}`{}`: {}", code.as_str(), code.title()));
-        if matches!(code, ErrorCode::RateLimited | ErrorCode::Unavailable) {
-            entry["headers"] = json!({"Retry-After": {"$ref": "#/components/headers/RetryAfter"}});
-        }
-    }
-    let limits: Vec<Value> = route
-        .limits
-        .iter()
-        .map(|limit| limit.row())
-        .map(|row| {
-            let windows: Vec<Value> =
-                row.windows.iter().map(|w| json!({"admitted": w.admitted, "seconds": w.seconds})).collect();
-            json!({"name": row.name, "windows": windows})
-        })
-        .collect();
+fn reference_headers(names: &[&str]) -> Value {
+    let references =
+        names.iter().map(|name| (*name, json!({"$ref": format!("#/components/headers/{name}")})));
+    Value::Object(references.map(|(name, value)| (name.to_owned(), value)).collect())
+}
+
+fn operation(route: &Route, described: &Described) -> Value {
     let mut operation = json!({
         "operationId": route.name.replace('.', "_"),
-        "summary": summary,
-        "tags": [route.name.split('.').next().unwrap_or_default()],
+        "summary": described.summary,
+        "tags": [tag(route)],
         "parameters": parameters(route),
-        "responses": responses,
+        "responses": responses(route, described),
         "security": if route.caller == Caller::Public { json!([]) } else { json!([{"session": []}]) },
+        "x-caller": caller(route.caller),
         "x-data-pattern": pattern(route.pattern),
-        "x-rate-limits": limits,
+        "x-rate-limits": limits(route),
     });
-    if let Some(body) = described.and_then(|described| described.body) {
+    if !described.notes.is_empty() {
+        operation["description"] = json!(described.notes);
+    }
+    if let Some(body) = described.body {
+        // What has no required field, and need not change any, may be left out.
+        let required =
+            schemas::components(&[])[body]["required"].as_array().is_some_and(|names| !names.is_empty());
         operation["requestBody"] = json!({
-            "required": !matches!(route.name, "members.join" | "invites.create"),
+            "required": required || route.method == Method::Patch,
             "content": {"application/json": {"schema": {"$ref": format!("#/components/schemas/{body}")}}},
+            "x-most-bytes": route.body,
         });
     }
     operation
+}
+
+fn tag(route: &Route) -> &str {
+    route.name.split('.').next().unwrap_or_default()
+}
+
+fn responses(route: &Route, described: &Described) -> Value {
+    let mut responses = Map::new();
+    let mut headers = vec!["X-Request-Id", "RateLimit", "RateLimit-Policy"];
+    if is_tagged(route, described) {
+        headers.push("ETag");
+    }
+    if route.pattern == Pattern::CacheAside {
+        headers.extend(["Age", "Cache-Status", "Warning"]);
+        responses.insert("304".to_owned(), json!({"description": "As the client has it."}));
+    } else if route.method == Method::Get && is_tagged(route, described) {
+        responses.insert("304".to_owned(), json!({"description": "As the client has it."}));
+    }
+    if matches!(route.name, "circles.create" | "messages.post") {
+        headers.push("Location");
+    }
+    let mut answer = json!({"description": described.summary, "headers": reference_headers(&headers)});
+    if let Some(schema) = described.answer {
+        let schema = json!({"$ref": format!("#/components/schemas/{schema}")});
+        answer["content"] = json!({"application/json": {"schema": schema}});
+    }
+    responses.insert(described.status.to_string(), answer.clone());
+    if route.name == "members.join" {
+        answer["description"] = json!("A member already.");
+        responses.insert("200".to_owned(), answer);
+    }
+    for (status, codes) in errors_by_status(route) {
+        let texts: Vec<String> =
+            codes.iter().map(|code| format!("`{}`: {}.", code.as_str(), code.title())).collect();
+        let mut headers = vec!["X-Request-Id"];
+        match status {
+            401 => headers.push("WWW-Authenticate"),
+            429 => headers.extend(["Retry-After", "RateLimit", "RateLimit-Policy"]),
+            503 => headers.push("Retry-After"),
+            _ => {}
+        }
+        let schema = json!({"$ref": "#/components/schemas/Problem"});
+        let problem = json!({
+            "description": texts.join(" "),
+            "headers": reference_headers(&headers),
+            "content": {"application/problem+json": {"schema": schema}},
+        });
+        responses.insert(status.to_string(), problem);
+    }
+    Value::Object(responses)
+}
+
+/// Whether the answer shows something that has a version.
+fn is_tagged(route: &Route, described: &Described) -> bool {
+    let versioned = matches!(described.answer, Some("Me" | "CircleWithRole" | "Message"));
+    route.pattern == Pattern::CacheAside || route.pattern == Pattern::Direct || versioned
+}
+
+fn limits(route: &Route) -> Vec<Value> {
+    let limit = |row: &optimist_shared::limits::LimitRow| {
+        let windows = row.windows.iter().map(|w| json!({"admitted": w.admitted, "seconds": w.seconds}));
+        let per = match row.scope {
+            Scope::User => "user",
+            Scope::Address => "address",
+            Scope::Account => "account",
+        };
+        let counts = if row.counts == Counts::Attempts { "attempts" } else { "successes" };
+        json!({"name": row.name, "per": per, "counts": counts, "windows": windows.collect::<Vec<_>>()})
+    };
+    route.limits.iter().map(|name| limit(name.row())).collect()
+}
+
+fn errors_by_status(route: &Route) -> Vec<(u16, Vec<ErrorCode>)> {
+    let mut by_status: Vec<(u16, Vec<ErrorCode>)> = Vec::new();
+    for code in errors(route) {
+        match by_status.iter_mut().find(|(status, _)| *status == code.status()) {
+            Some((_, codes)) => codes.push(code),
+            None => by_status.push((code.status(), vec![code])),
+        }
+    }
+    by_status
 }
 
 /// Every error that a route can answer.
 fn errors(route: &Route) -> Vec<ErrorCode> {
     use ErrorCode::*;
     let mut errors =
-        vec![RateLimited, Internal, BadGateway, Unavailable, GatewayTimeout, BadRequest, TooLarge];
-    if route.caller != Caller::Public {
+        vec![BadRequest, TooLarge, RateLimited, Internal, BadGateway, Unavailable, GatewayTimeout];
+    if route.caller != Caller::Public || route.name == "auth.refresh" {
         errors.push(Unauthenticated);
     }
-    match route.name {
-        "auth.login" => errors.push(BadCredentials),
-        "auth.refresh" => errors.push(Unauthenticated),
-        _ => {}
+    if route.name == "auth.login" {
+        errors.push(BadCredentials);
     }
     if route.path.contains('{') {
         errors.push(NotFound);
     }
-    if matches!(route.method, Method::Post | Method::Patch | Method::Put) {
+    if described(route).body.is_some() {
         errors.extend([Invalid, UnsupportedMediaType]);
     }
-    if route.method == Method::Post && route.caller != Caller::Public {
+    if takes_idempotency_key(route) {
         errors.push(KeyReused);
     }
-    if route.method == Method::Patch {
+    if takes_if_match(route) {
         errors.push(VersionMismatch);
     }
-    if matches!(route.caller, Caller::Member | Caller::Moderator | Caller::Owner)
-        || route.name == "members.join"
-    {
-        errors.extend([Forbidden, Conflict]);
+    if matches!(route.caller, Caller::Member | Caller::Moderator | Caller::Owner) {
+        errors.push(Forbidden);
     }
-    if route.name == "auth.register" {
+    // What is archived, or owned, or taken, stands in the way; archiving what is archived does not.
+    let in_circle = route.caller.wants_membership() && route.method != Method::Get;
+    if (in_circle && route.name != "circles.archive")
+        || matches!(route.name, "auth.register" | "members.join")
+    {
         errors.push(Conflict);
     }
     errors
 }
 
-fn parameters(route: &Route) -> Vec<Value> {
-    let mut parameters: Vec<Value> = route
-        .path
-        .split('/')
-        .filter_map(|segment| segment.strip_prefix('{')?.strip_suffix('}'))
-        .map(|name| json!({"name": name, "in": "path", "required": true, "schema": {"type": "string", "format": "uuid"}}))
-        .collect();
-    let cursor = match route.name {
+/// The names of every error that any route answers, and of those that no route does.
+fn all_codes() -> Vec<&'static str> {
+    let of_routes = ROUTES.iter().flat_map(errors);
+    let mut codes: Vec<&str> =
+        of_routes.chain([ErrorCode::MethodNotAllowed]).map(ErrorCode::as_str).collect();
+    codes.sort_unstable();
+    codes.dedup();
+    codes
+}
+
+fn takes_idempotency_key(route: &Route) -> bool {
+    route.method == Method::Post && !route.path.starts_with("/v1/auth/")
+}
+
+fn takes_if_match(route: &Route) -> bool {
+    route.method == Method::Patch && route.name != "members.update"
+}
+
+/// The query's name of a list's cursor.
+fn cursor_name(route: &Route) -> Option<&'static str> {
+    match route.name {
         "messages.list" => Some("before"),
         "circles.discover" | "members.list" => Some("cursor"),
         _ => None,
+    }
+}
+
+fn parameters(route: &Route) -> Vec<Value> {
+    let ids = route.path.split('/').filter_map(|segment| segment.strip_prefix('{')?.strip_suffix('}'));
+    let uuid = || json!({"type": "string", "format": "uuid"});
+    let mut parameters: Vec<Value> =
+        ids.map(|name| json!({"name": name, "in": "path", "required": true, "schema": uuid()})).collect();
+    let mut add = |place: &str, name: &str, description: &str, schema: Value| {
+        parameters.push(json!({"name": name, "in": place, "description": description, "schema": schema}));
     };
-    if let Some(cursor) = cursor {
-        parameters.push(json!({"name": "limit", "in": "query", "description": "Items in the page.",
-            "schema": {"type": "integer", "minimum": 1, "maximum": 100, "default": 20}}));
-        parameters
-            .push(json!({"name": cursor, "in": "query", "description": "The `next` of the page before.",
-            "schema": {"type": "string"}}));
+    let text = || json!({"type": "string"});
+    if let Some(cursor) = cursor_name(route) {
+        let schema =
+            json!({"type": "integer", "minimum": 1, "maximum": LIST_LIMIT, "default": DEFAULT_LIMIT});
+        add("query", "limit", "Items in the page.", schema);
+        add("query", cursor, "The `next` of the page before.", text());
     }
     if route.name == "members.remove" {
-        parameters.push(json!({"name": "ban", "in": "query", "description": "Whether to keep them out.",
-            "schema": {"type": "boolean", "default": false}}));
+        let description =
+            "`true` also keeps them out, `false` also lifts a ban; without it a ban stays as it is.";
+        add("query", "ban", description, json!({"type": "boolean"}));
     }
-    let header = |name: &str, description: &str, schema: Value| json!({"name": name, "in": "header", "description": description, "schema": schema});
-    let text = || json!({"type": "string"});
-    if route.method == Method::Get {
-        parameters.push(header("If-None-Match", "Tags that the client has.", text()));
+    if route.method == Method::Get && is_tagged(route, described(route)) {
+        add("header", "If-None-Match", "Entity tags of what the client has.", text());
     }
-    if route.method == Method::Patch && route.name != "members.update" {
-        parameters.push(header("If-Match", "The version to change, and no other.", text()));
+    if takes_if_match(route) {
+        add("header", "If-Match", "The entity tag of the version to change, and no other.", text());
     }
-    if route.method == Method::Post && route.caller != Caller::Public && !route.name.starts_with("auth.") {
-        let schema = json!({"type": "string", "minLength": 1, "maxLength": 255});
-        parameters.push(header("Idempotency-Key", "Makes the request safe to repeat for 24 hours.", schema));
+    if takes_idempotency_key(route) {
+        let schema = json!({"type": "string", "minLength": 1, "maxLength": 255, "pattern": "^[!-~]+$"});
+        let description =
+            "Makes the request safe to repeat for 24 hours: it is done once, and answered the same.";
+        add("header", "Idempotency-Key", description, schema);
     }
     parameters
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use std::collections::BTreeSet;
-
-    #[test]
-    fn every_route_is_described_and_nothing_else() {
-        let described: BTreeSet<_> = schemas::DESCRIPTIONS.iter().map(|described| described.route).collect();
-        let routed: BTreeSet<_> = ROUTES.iter().map(|route| route.name).collect();
-        assert_eq!(described, routed);
-    }
-
-    #[test]
-    fn every_reference_leads_somewhere() {
-        fn references(value: &Value, found: &mut Vec<String>) {
-            match value {
-                Value::Object(members) => {
-                    found.extend(members.get("$ref").and_then(Value::as_str).map(str::to_owned));
-                    members.values().for_each(|value| references(value, found));
-                }
-                Value::Array(items) => items.iter().for_each(|item| references(item, found)),
-                _ => {}
-            }
-        }
-        let document = build();
-        let mut found = Vec::new();
-        references(&document, &mut found);
-        assert!(!found.is_empty());
-        for reference in found {
-            assert!(document.pointer(reference.trim_start_matches('#')).is_some(), "{reference}");
-        }
-    }
-}
+mod tests;

@@ -2,7 +2,6 @@
 //!
 //! No query of a domain lives here; each stands beside its handler.
 
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use deadpool_postgres::{Client, Manager, ManagerConfig, Pool, RecyclingMethod, Runtime, Timeouts};
@@ -12,7 +11,8 @@ use tokio_postgres::Row;
 use tokio_postgres::types::ToSql;
 use tokio_postgres_rustls::MakeRustlsConnect;
 
-use crate::app::{Ctx, now_ms};
+use crate::app::Ctx;
+use crate::breaker::Breaker;
 use crate::cache::TouchedKey;
 use crate::config::Config;
 use crate::error::{Error, Result};
@@ -24,13 +24,9 @@ use crate::request::RequestContext;
 /// five seconds that a fence stands, so that no commit comes after its fence has lapsed.
 const SESSION: &str = "-c statement_timeout=2000 -c lock_timeout=1500 -c idle_in_transaction_session_timeout=2500 -c timezone=UTC";
 
-/// Milliseconds between two attempts at a Postgres that failed.
-const RETRY_AFTER_MS: u64 = 500;
-
 pub struct Postgres {
     pool: Pool,
-    /// Unix milliseconds until which nobody asks; 0 when closed.
-    open_until: AtomicU64,
+    breaker: Breaker,
 }
 
 impl Postgres {
@@ -50,17 +46,17 @@ impl Postgres {
             .timeouts(timeouts)
             .runtime(Runtime::Tokio1)
             .build()?;
-        Ok(Postgres { pool, open_until: AtomicU64::new(0) })
+        Ok(Postgres { pool, breaker: Breaker::new("postgres") })
     }
 
     /// A connection for reads outside transactions, or to begin one on.
     pub async fn client(&self) -> Result<Client> {
-        if self.is_down() {
+        if !self.breaker.admits() {
             return Err(Error::unavailable("The database"));
         }
         match self.pool.get().await {
             Ok(client) => {
-                self.open_until.store(0, Ordering::Relaxed);
+                self.breaker.succeeded();
                 Ok(client)
             }
             Err(deadpool_postgres::PoolError::Timeout(deadpool_postgres::TimeoutType::Wait)) => {
@@ -68,24 +64,10 @@ impl Postgres {
                 Err(Error::unavailable("The database"))
             }
             Err(error) => {
-                self.open_until.store(now_ms() + RETRY_AFTER_MS, Ordering::Relaxed);
-                tracing::warn!(why = %error, "postgres is unavailable");
+                self.breaker.failed(&error);
                 Err(Error::unavailable("The database"))
             }
         }
-    }
-
-    /// Whether the breaker keeps everybody but the next attempt away.
-    pub fn is_down(&self) -> bool {
-        let until = self.open_until.load(Ordering::Relaxed);
-        let now = now_ms();
-        let attempt = until == 0
-            || (now >= until
-                && self
-                    .open_until
-                    .compare_exchange(until, now + RETRY_AFTER_MS, Ordering::Relaxed, Ordering::Relaxed)
-                    .is_ok());
-        !attempt
     }
 
     /// One query outside a transaction.

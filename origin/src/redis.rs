@@ -2,7 +2,6 @@
 //!
 //! The relay does not use it: it has a connection of its own, to know whom it is talking to.
 
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use ::redis::aio::MultiplexedConnection;
@@ -10,6 +9,7 @@ use ::redis::{AsyncConnectionConfig, Client, Cmd, Pipeline, Value};
 use optimist_shared::scripts::{Script, Scripts, is_unknown_script};
 use tokio::sync::Mutex;
 
+use crate::breaker::Breaker;
 use crate::config::Config;
 
 /// Redis did not answer in time, or with an error that says that it cannot work. Logged where it happened.
@@ -20,13 +20,9 @@ pub struct Redis {
     client: Client,
     connection: Mutex<Option<MultiplexedConnection>>,
     deadline: Duration,
-    /// Unix milliseconds until which nobody asks; 0 when closed.
-    open_until: AtomicU64,
+    breaker: Breaker,
     pub scripts: Scripts,
 }
-
-/// Milliseconds between two attempts at a Redis that failed.
-const RETRY_AFTER_MS: u64 = 500;
 
 /// A script's call, to be sent with others.
 pub struct Call<'a> {
@@ -52,7 +48,7 @@ impl Redis {
             client: Client::open(config.redis_url.as_str())?,
             connection: Mutex::new(None),
             deadline: Duration::from_millis(config.redis_deadline_ms),
-            open_until: AtomicU64::new(0),
+            breaker: Breaker::new("redis"),
             scripts: Scripts::new(),
         })
     }
@@ -80,8 +76,7 @@ impl Redis {
             None => Ok(values),
             Some(error) => {
                 // Loading, out of memory, read-only: a Redis that cannot do its work is no Redis.
-                tracing::warn!(why = error, "redis refuses");
-                self.failed();
+                self.breaker.failed(&error);
                 Err(RedisDown)
             }
         }
@@ -89,12 +84,17 @@ impl Redis {
 
     /// Sends commands in one trip.
     pub async fn send(&self, commands: &[Cmd]) -> Result<Vec<Value>, RedisDown> {
-        if !self.admits() {
+        if !self.breaker.admits() {
             return Err(RedisDown);
         }
+        self.send_now(commands).await
+    }
+
+    /// Past the breaker.
+    async fn send_now(&self, commands: &[Cmd]) -> Result<Vec<Value>, RedisDown> {
         match tokio::time::timeout(self.deadline, self.attempt(commands)).await {
             Ok(Ok(values)) => {
-                self.open_until.store(0, Ordering::Relaxed);
+                self.breaker.succeeded();
                 Ok(values)
             }
             outcome => {
@@ -102,10 +102,9 @@ impl Redis {
                     Ok(Err(error)) => error.to_string(),
                     _ => "no answer within the deadline".to_owned(),
                 };
-                tracing::warn!(why, "redis is unavailable");
                 // A connection on which an answer may still come is not used again.
                 *self.connection.lock().await = None;
-                self.failed();
+                self.breaker.failed(&why);
                 Err(RedisDown)
             }
         }
@@ -133,28 +132,11 @@ impl Redis {
         Ok(connection)
     }
 
-    fn admits(&self) -> bool {
-        let now = crate::app::now_ms();
-        let until = self.open_until.load(Ordering::Relaxed);
-        // When it is time for an attempt, the first to come makes it.
-        until == 0
-            || (now >= until
-                && self
-                    .open_until
-                    .compare_exchange(until, now + RETRY_AFTER_MS, Ordering::Relaxed, Ordering::Relaxed)
-                    .is_ok())
-    }
-
-    fn failed(&self) {
-        self.open_until.store(crate::app::now_ms() + RETRY_AFTER_MS, Ordering::Relaxed);
-    }
-
     /// Whether Redis answers, asked past the breaker.
     pub async fn reachable(&self) -> bool {
         let mut ping = Cmd::new();
         ping.arg("PING");
-        self.open_until.store(0, Ordering::Relaxed);
-        self.send(&[ping]).await.is_ok()
+        self.send_now(&[ping]).await.is_ok()
     }
 }
 

@@ -57,12 +57,25 @@ impl Client {
     pub fn new(url: &str) -> Client {
         let http = reqwest::Client::builder().no_proxy().build().expect("a client");
         let none = String::new;
-        Client { http, url: url.to_owned(), token: None, refresh_token: none(), user: none(), session: none(), email: none() }
+        Client {
+            http,
+            url: url.to_owned(),
+            token: None,
+            refresh_token: none(),
+            user: none(),
+            session: none(),
+            email: none(),
+        }
     }
 
     /// The same person at another edge.
     pub fn at(&self, url: &str) -> Client {
         Client { url: url.to_owned(), ..self.clone() }
+    }
+
+    /// The same person with another session's token.
+    pub fn with_token(&self, token: String) -> Client {
+        Client { token: Some(token), ..self.clone() }
     }
 
     /// Registers a person of that name, and signs in as them.
@@ -78,7 +91,10 @@ impl Client {
     /// A new session of the same person.
     pub async fn log_in(&self) -> Client {
         let mut client = Client { token: None, ..self.clone() };
-        let answer = client.post("/v1/auth/login", json!({"email": self.email, "password": PASSWORD})).await.expect(200);
+        let answer = client
+            .post("/v1/auth/login", json!({"email": self.email, "password": PASSWORD}))
+            .await
+            .expect(200);
         client.adopt(&answer);
         client
     }
@@ -100,12 +116,16 @@ impl Client {
 
     /// Joins a circle by an invitation of `host`'s.
     pub async fn join(&self, circle: &str, host: &Client) {
-        let invite = host.post(&format!("/v1/circles/{circle}/invites"), json!({})).await.expect(201).text("/invite");
+        let invite =
+            host.post(&format!("/v1/circles/{circle}/invites"), json!({})).await.expect(201).text("/invite");
         self.post(&format!("/v1/circles/{circle}/members/me"), json!({"invite": invite})).await.expect(201);
     }
 
     pub async fn say(&self, circle: &str, body: &str) -> String {
-        self.post(&format!("/v1/circles/{circle}/messages"), json!({"body": body})).await.expect(201).text("/id")
+        self.post(&format!("/v1/circles/{circle}/messages"), json!({"body": body}))
+            .await
+            .expect(201)
+            .text("/id")
     }
 
     pub async fn get(&self, path: &str) -> Answer {
@@ -125,7 +145,13 @@ impl Client {
     }
 
     /// Any request. A body is JSON unless a header says otherwise.
-    pub async fn send(&self, method: Method, path: &str, headers: &[(&str, &str)], body: Option<Vec<u8>>) -> Answer {
+    pub async fn send(
+        &self,
+        method: Method,
+        path: &str,
+        headers: &[(&str, &str)],
+        body: Option<Vec<u8>>,
+    ) -> Answer {
         self.try_send(method, path, headers, body).await.expect("an answer")
     }
 
@@ -155,10 +181,17 @@ impl Client {
         let mut named: BTreeMap<String, String> = BTreeMap::new();
         for (name, value) in response.headers() {
             let value = String::from_utf8_lossy(value.as_bytes()).into_owned();
-            named.entry(name.to_string()).and_modify(|line| *line = format!("{line}, {value}")).or_insert(value);
+            named
+                .entry(name.to_string())
+                .and_modify(|line| *line = format!("{line}, {value}"))
+                .or_insert(value);
         }
         let text = response.text().await?;
-        let body = if text.is_empty() { Value::Null } else { serde_json::from_str(&text).unwrap_or(Value::String(text)) };
+        let body = if text.is_empty() {
+            Value::Null
+        } else {
+            serde_json::from_str(&text).unwrap_or(Value::String(text))
+        };
         Ok(Answer { status, headers: named, body })
     }
 }

@@ -43,7 +43,8 @@ impl Edge {
     }
 
     fn embedded(settings: &[(String, String)], folder: &Path) -> Edge {
-        let mut arguments = vec!["--component".to_owned(), component(), "--listen".to_owned(), "127.0.0.1:0".to_owned()];
+        let mut arguments =
+            vec!["--component".to_owned(), component(), "--listen".to_owned(), "127.0.0.1:0".to_owned()];
         for (name, value) in settings {
             arguments.extend(["--variable".to_owned(), format!("{name}={value}")]);
         }
@@ -64,14 +65,19 @@ impl Edge {
         let built = program("OPTIMIST_WORKER_DIR", "edge/cloudflare/build");
         let port = free_port();
         let config = std::env::var("OPTIMIST_WORKERD_CONFIG").ok();
-        let template = config.map_or_else(|| workerd_template(&built), |path| std::fs::read_to_string(path).expect("a template"));
+        let template = config.map_or_else(
+            || workerd_template(&built),
+            |path| std::fs::read_to_string(path).expect("a template"),
+        );
         let bindings: Vec<String> = settings
             .iter()
             .map(|(name, value)| (format!("OPTIMIST_{}", name.to_uppercase()), value.clone()))
             .chain([("OPTIMIST_CLIENT_ADDRESS".to_owned(), "127.0.0.1".to_owned())])
             .map(|(name, value)| format!("(name = {name:?}, text = {value:?})"))
             .collect();
-        let config = template.replace("@LISTEN@", &format!("127.0.0.1:{port}")).replace("@BINDINGS@", &bindings.join(", "));
+        let config = template
+            .replace("@LISTEN@", &format!("127.0.0.1:{port}"))
+            .replace("@BINDINGS@", &bindings.join(", "));
         let file = folder.join("workerd.capnp");
         std::fs::write(&file, config).expect("a configuration");
         let process = Process::start(&Launch {
@@ -93,8 +99,9 @@ impl Edge {
             .map(|(name, value)| (format!("SPIN_VARIABLE_{}", name.to_uppercase()), value.clone()))
             .collect();
         let arguments = ["up", "--quiet", "--listen"].map(str::to_owned).into_iter();
-        let arguments =
-            arguments.chain([format!("127.0.0.1:{port}"), "--from".to_owned(), manifest.display().to_string()]).collect();
+        let arguments = arguments
+            .chain([format!("127.0.0.1:{port}"), "--from".to_owned(), manifest.display().to_string()])
+            .collect();
         let process = Process::start(&Launch {
             program: Path::new("spin"),
             arguments,

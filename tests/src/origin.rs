@@ -1,5 +1,6 @@
 //! An origin under test, and the hooks by which a test takes hold of it.
 
+use std::collections::BTreeMap;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
@@ -46,8 +47,11 @@ impl Origin {
         let mut connection = redis.connect().await;
         let deadline = Instant::now() + Duration::from_secs(20);
         loop {
-            let vouch: Option<String> =
-                redis::cmd("GET").arg("vouch:{p255}").query_async(&mut connection).await.expect("redis answers");
+            let vouch: Option<String> = redis::cmd("GET")
+                .arg("vouch:{p255}")
+                .query_async(&mut connection)
+                .await
+                .expect("redis answers");
             if vouch.is_some() {
                 return;
             }
@@ -56,7 +60,7 @@ impl Origin {
         }
     }
 
-    /// Has the next passes of a step pause, or end the process as `kill -9` does.
+    /// Has the next passes of a step pause (for so long, or until released), or end the process as `kill -9` does.
     pub async fn arm(&self, step: &str, action: &str, millis: u64, times: u64) {
         let query = format!("step={step}&action={action}&millis={millis}&times={times}");
         self.post(&format!("/test/hooks?{query}")).await;
@@ -67,9 +71,31 @@ impl Origin {
         self.post(&format!("/test/disable?mechanism={mechanism}&off={off}")).await;
     }
 
+    /// Ends the pauses that are under way.
+    pub async fn release(&self) {
+        self.post("/test/release").await;
+    }
+
+    /// Waits until a step was passed so many times since the start.
+    pub async fn wait_for_passes(&self, step: &str, times: u64) {
+        let deadline = Instant::now() + Duration::from_secs(120);
+        while self.counts("passes").await.get(step).is_none_or(|passes| *passes < times) {
+            assert!(Instant::now() < deadline, "{step} was not passed {times} times");
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    }
+
+    pub async fn passes(&self, step: &str) -> u64 {
+        self.counts("passes").await.get(step).copied().unwrap_or_default()
+    }
+
     /// How often each statement was sent since the start.
-    pub async fn statements(&self) -> std::collections::BTreeMap<String, u64> {
-        let url = format!("{}/test/statements", self.internal);
+    pub async fn statements(&self) -> BTreeMap<String, u64> {
+        self.counts("statements").await
+    }
+
+    async fn counts(&self, what: &str) -> BTreeMap<String, u64> {
+        let url = format!("{}/test/{what}", self.internal);
         let value: Value = reqwest::get(url).await.expect("the origin answers").json().await.expect("JSON");
         let counts = value.as_object().expect("an object");
         counts.iter().map(|(name, count)| (name.clone(), count.as_u64().expect("a number"))).collect()

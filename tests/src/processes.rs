@@ -88,15 +88,16 @@ impl Drop for Process {
 /// Spawns from a thread that lives as long as the process.
 fn spawn_for_good(command: Command) -> Child {
     type Job = (Command, mpsc::Sender<std::io::Result<Child>>);
-    static SPAWNER: std::sync::LazyLock<std::sync::Mutex<mpsc::Sender<Job>>> = std::sync::LazyLock::new(|| {
-        let (sender, receiver) = mpsc::channel::<Job>();
-        std::thread::spawn(move || {
-            for (mut command, reply) in receiver {
-                let _ = reply.send(command.spawn());
-            }
+    static SPAWNER: std::sync::LazyLock<std::sync::Mutex<mpsc::Sender<Job>>> =
+        std::sync::LazyLock::new(|| {
+            let (sender, receiver) = mpsc::channel::<Job>();
+            std::thread::spawn(move || {
+                for (mut command, reply) in receiver {
+                    let _ = reply.send(command.spawn());
+                }
+            });
+            std::sync::Mutex::new(sender)
         });
-        std::sync::Mutex::new(sender)
-    });
     let (sender, receiver) = mpsc::channel();
     SPAWNER.lock().expect("the spawner").send((command, sender)).expect("the spawner");
     receiver.recv().expect("the spawner").expect("a program that starts (setpriv is in util-linux)")
@@ -116,5 +117,8 @@ pub fn workspace() -> PathBuf {
 
 /// A port that nobody listens on at this moment.
 pub fn free_port() -> u16 {
-    std::net::TcpListener::bind("127.0.0.1:0").and_then(|socket| socket.local_addr()).expect("a free port").port()
+    std::net::TcpListener::bind("127.0.0.1:0")
+        .and_then(|socket| socket.local_addr())
+        .expect("a free port")
+        .port()
 }

@@ -29,13 +29,20 @@ impl Postgres {
         let data = folder.path().join("data");
         let initdb = binaries().join("initdb");
         let data_text = data.display().to_string();
-        let options = ["-D", &data_text, "-U", "owner", "--auth=trust", "--no-sync", "--encoding=UTF8", "--locale=C"];
+        let options =
+            ["-D", &data_text, "-U", "owner", "--auth=trust", "--no-sync", "--encoding=UTF8", "--locale=C"];
         let status = match user {
             Some(user) => {
                 let owned = Command::new("chown").arg(user).arg(folder.path()).status().expect("chown");
                 assert!(owned.success(), "cannot give a folder to {user}");
-                let flags = [format!("--reuid={user}"), format!("--regid={user}"), "--clear-groups".to_owned()];
-                Command::new("setpriv").args(flags).arg(&initdb).args(options).stdout(std::process::Stdio::null()).status()
+                let flags =
+                    [format!("--reuid={user}"), format!("--regid={user}"), "--clear-groups".to_owned()];
+                Command::new("setpriv")
+                    .args(flags)
+                    .arg(&initdb)
+                    .args(options)
+                    .stdout(std::process::Stdio::null())
+                    .status()
             }
             None => Command::new(&initdb).args(options).stdout(std::process::Stdio::null()).status(),
         };
@@ -77,7 +84,8 @@ impl Postgres {
     /// `kill -9` of the server and all its processes.
     pub fn kill(&mut self) {
         if let Some(mut process) = self.process.take() {
-            let children = Command::new("pgrep").args(["-P", &process.id().to_string()]).output().expect("pgrep");
+            let children =
+                Command::new("pgrep").args(["-P", &process.id().to_string()]).output().expect("pgrep");
             process.kill();
             // Without their parent they end by themselves; not to wait for that is the point.
             for child in String::from_utf8_lossy(&children.stdout).split_whitespace() {
@@ -132,7 +140,8 @@ impl Redis {
     }
 
     pub fn launch(&mut self) {
-        let server = std::env::var_os("OPTIMIST_REDIS_SERVER").map_or_else(|| PathBuf::from("/usr/bin/redis-server"), PathBuf::from);
+        let server = std::env::var_os("OPTIMIST_REDIS_SERVER")
+            .map_or_else(|| PathBuf::from("/usr/bin/redis-server"), PathBuf::from);
         assert!(server.exists(), "{} is missing", server.display());
         let arguments = format!(
             "--port {} --bind 127.0.0.1 --dir {} --appendonly yes --save \"\" --maxmemory-policy noeviction",

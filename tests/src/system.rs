@@ -62,26 +62,52 @@ impl System {
         let own_postgres = options.own_postgres.then(Postgres::start);
         let (owner, serve) = own_postgres.as_ref().unwrap_or(&SHARED).database();
         let origin_to_redis = Proxy::start(&format!("127.0.0.1:{}", redis.port)).await;
-        let environment = environment(&owner, &serve, &format!("redis://127.0.0.1:{}", origin_to_redis.port), options.redis_deadline_ms);
+        let environment = environment(
+            &owner,
+            &serve,
+            &format!("redis://127.0.0.1:{}", origin_to_redis.port),
+            options.redis_deadline_ms,
+        );
         Origin::migrate(&environment);
         let origins: Vec<Origin> =
             (0..options.origins).map(|_| Origin::start(&environment, folder.path())).collect();
         let to_origin = Proxy::start(address(&origins[0].api)).await;
         let origin_url = format!("http://127.0.0.1:{}", to_origin.port);
-        let edge = Edge::start(options.kind, &edge_settings(&origin_url, &redis.url(), &options), folder.path());
+        let edge =
+            Edge::start(options.kind, &edge_settings(&origin_url, &redis.url(), &options), folder.path());
         for origin in &origins {
             origin.wait_until_vouching(&redis).await;
         }
         let database = serve.rsplit('/').next().unwrap_or_default().to_owned();
-        System { edge, origins, to_origin, origin_to_redis, redis, own_postgres, database, options, environment, folder }
+        System {
+            edge,
+            origins,
+            to_origin,
+            origin_to_redis,
+            redis,
+            own_postgres,
+            database,
+            options,
+            environment,
+            folder,
+        }
     }
 
-    /// Another edge before the same origins.
+    /// Another edge before the same origin.
     pub fn another_edge(&self, kind: Kind) -> Edge {
+        self.edge_before(kind, &format!("http://127.0.0.1:{}", self.to_origin.port))
+    }
+
+    /// Another edge, that sends to this origin.
+    pub fn edge_before(&self, kind: Kind, origin_url: &str) -> Edge {
         let folder = self.folder.path().join(format!("{kind:?}"));
         std::fs::create_dir_all(&folder).expect("a folder");
-        let origin_url = format!("http://127.0.0.1:{}", self.to_origin.port);
-        Edge::start(kind, &edge_settings(&origin_url, &self.redis.url(), &self.options), &folder)
+        Edge::start(kind, &edge_settings(origin_url, &self.redis.url(), &self.options), &folder)
+    }
+
+    /// The origins' settings.
+    pub fn environment(&self) -> Vec<(String, String)> {
+        self.environment.clone()
     }
 
     /// Puts an origin in place of one that is gone, and sends the edge there.
@@ -125,7 +151,8 @@ fn environment(owner: &str, serve: &str, redis: &str, redis_deadline_ms: u32) ->
 }
 
 fn edge_settings(origin_url: &str, redis_url: &str, options: &Options) -> Vec<(String, String)> {
-    let key = format!("{}:{}", SIGNING_KEY.1, base64::engine::general_purpose::STANDARD.encode(SIGNING_KEY.0));
+    let key =
+        format!("{}:{}", SIGNING_KEY.1, base64::engine::general_purpose::STANDARD.encode(SIGNING_KEY.0));
     [
         ("region", REGION.to_owned()),
         ("origin_url", origin_url.to_owned()),

@@ -13,12 +13,17 @@ use crate::error::{Error, Result};
 /// How long a log-in waits for its turn, before it is told to come back.
 const PATIENCE: Duration = Duration::from_secs(4);
 
+/// How many may wait for each turn. A hash takes some 30 milliseconds, so the last of them waits about a second.
+const WAITING_PER_TURN: usize = 32;
+
 pub struct Passwords {
     hasher: Argon2<'static>,
     /// A hash of nobody's password: verified when there is no account, so that it takes as long.
     nobody: String,
     /// Hashes computed at once: all cores but one, so that a storm of log-ins leaves the rest alone.
     turns: Arc<Semaphore>,
+    /// Room for those whose turn it is and for those who wait: who finds none is told at once to come back.
+    places: Semaphore,
 }
 
 impl Passwords {
@@ -28,7 +33,9 @@ impl Passwords {
         let hasher = Argon2::new(Algorithm::Argon2id, Version::V0x13, parameters);
         let nobody = hasher.hash_password(b"nobody's").map_err(|error| error.to_string())?.to_string();
         let cores = std::thread::available_parallelism().map_or(1, usize::from);
-        Ok(Passwords { hasher, nobody, turns: Arc::new(Semaphore::new((cores - 1).max(1))) })
+        let turns = (cores - 1).max(1);
+        let places = Semaphore::new(turns * (1 + WAITING_PER_TURN));
+        Ok(Passwords { hasher, nobody, turns: Arc::new(Semaphore::new(turns)), places })
     }
 
     /// The hash to store, in PHC's string format.
@@ -54,12 +61,11 @@ impl Passwords {
     }
 
     async fn take_turn<T: Send + 'static>(&self, work: impl FnOnce() -> T + Send + 'static) -> Result<T> {
+        let busy =
+            || Error::unavailable("The log-in").detail("Too many people are logging in at this moment.");
+        let _place = self.places.try_acquire().map_err(|_| busy())?;
         let turn = tokio::time::timeout(PATIENCE, self.turns.clone().acquire_owned()).await;
-        let Ok(Ok(turn)) = turn else {
-            return Err(
-                Error::unavailable("The log-in").detail("Too many people are logging in at this moment.")
-            );
-        };
+        let Ok(Ok(turn)) = turn else { return Err(busy()) };
         tokio::task::spawn_blocking(move || {
             let _turn = turn;
             work()
@@ -72,6 +78,15 @@ impl Passwords {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[tokio::test]
+    async fn a_storm_is_turned_away_rather_than_queued() {
+        let passwords = Passwords::new().unwrap();
+        let places = passwords.places.available_permits() as u32;
+        let _storm = passwords.places.acquire_many(places).await.unwrap();
+        let error = passwords.verify("anything".to_owned(), None).await.unwrap_err();
+        assert_eq!(error.code, optimist_shared::error::ErrorCode::Unavailable);
+    }
 
     #[tokio::test]
     async fn only_the_right_password_verifies() {

@@ -1,6 +1,12 @@
 //! What the routes table does not say of the API: summaries, and the shapes of bodies.
+//!
+//! Bounds of texts are the domains' own; that a schema fits what a handler answers is for the API's tests to see.
+
+use std::ops::RangeInclusive;
 
 use serde_json::{Value, json};
+
+use crate::{auth, circles, me, messages};
 
 /// A route's summary, its success, and the schemas of its answer and its body.
 pub struct Described {
@@ -9,233 +15,249 @@ pub struct Described {
     pub status: u16,
     pub answer: Option<&'static str>,
     pub body: Option<&'static str>,
+    pub notes: &'static str,
 }
 
-const fn described(
-    route: &'static str,
-    summary: &'static str,
-    status: u16,
-    answer: Option<&'static str>,
-    body: Option<&'static str>,
-) -> Described {
-    Described { route, summary, status, answer, body }
+impl Described {
+    const fn new(
+        route: &'static str,
+        status: u16,
+        answer: Option<&'static str>,
+        summary: &'static str,
+    ) -> Self {
+        Described { route, summary, status, answer, body: None, notes: "" }
+    }
+
+    const fn body(mut self, body: &'static str) -> Self {
+        self.body = Some(body);
+        self
+    }
+
+    const fn notes(mut self, notes: &'static str) -> Self {
+        self.notes = notes;
+        self
+    }
+}
+
+const fn shows(route: &'static str, answer: &'static str, summary: &'static str) -> Described {
+    Described::new(route, 200, Some(answer), summary)
+}
+
+const fn makes(route: &'static str, answer: &'static str, summary: &'static str) -> Described {
+    Described::new(route, 201, Some(answer), summary)
+}
+
+const fn ends(route: &'static str, summary: &'static str) -> Described {
+    Described::new(route, 204, None, summary)
 }
 
 pub const DESCRIPTIONS: &[Described] = &[
-    described("openapi", "This document.", 200, Some("Document"), None),
-    described(
-        "auth.register",
-        "Create an account and open a session.",
-        201,
-        Some("Opened"),
-        Some("Register"),
+    shows("openapi", "Document", "This document."),
+    makes("auth.register", "Opened", "Create an account and open a session.").body("Register"),
+    shows("auth.login", "Opened", "Open a session.")
+        .body("Login")
+        .notes("An unknown e-mail and a wrong password are answered alike. Attempts are limited by account and by address."),
+    shows("auth.refresh", "Refreshed", "Open the session that succeeds another.").body("Refresh").notes(
+        "Safe to repeat when the answer was lost: the same successor is answered until it is first used, and for 60 \
+         seconds more. A refresh token that is shown later revokes every session that came from the same log-in.",
     ),
-    described("auth.login", "Open a session.", 200, Some("Opened"), Some("Login")),
-    described(
-        "auth.refresh",
-        "Open the session that succeeds another.",
-        200,
-        Some("Refreshed"),
-        Some("Refresh"),
+    ends("auth.logout", "End the session, and all that it could be refreshed from or to."),
+    shows("auth.session", "SessionInfo", "Whose the session is, and how long it lasts."),
+    shows("me.get", "Me", "The caller's account."),
+    shows("me.update", "Me", "Change the caller's account.").body("UpdateMe"),
+    shows("me.limits", "Limits", "Each limit of the caller, what is left and when it resets."),
+    shows("sessions.list", "Sessions", "The caller's sessions, newest first."),
+    ends("sessions.revoke", "End one of the caller's sessions, and all that it could be refreshed from or to."),
+    shows("users.get", "Profile", "What everyone may see of an account."),
+    makes("circles.create", "CircleWithRole", "Create a circle and own it.").body("CreateCircle"),
+    shows("circles.discover", "Circles", "Public circles, newest first.")
+        .notes("The first page may be up to a quarter of an hour old."),
+    shows("circles.get", "CircleWithRole", "A circle, and the caller's role in it."),
+    shows("circles.update", "CircleWithRole", "Change a circle.").body("UpdateCircle"),
+    ends("circles.archive", "Archive a circle.")
+        .notes("Members may still read it, and leave; for others it does not exist any more, and nothing in it changes."),
+    shows("members.list", "Members", "The members of a circle, longest first."),
+    makes("members.join", "CircleWithRole", "Join a circle.")
+        .body("Join")
+        .notes("A private circle takes an invitation, which is used up. Who is a member already is answered 200."),
+    ends("members.leave", "Leave a circle.").notes("The owner hands the circle over first."),
+    shows("members.update", "Member", "Change a member's role.").body("UpdateMember").notes(
+        "Moderators make members moderators, and may step down. Only the owner does more: `owner` hands the circle over, \
+         and makes the former owner a moderator.",
     ),
-    described("auth.logout", "End the session and what it could be refreshed to.", 204, None, None),
-    described(
-        "auth.session",
-        "Who the session belongs to, and how long it lasts.",
-        200,
-        Some("SessionInfo"),
-        None,
-    ),
-    described("me.get", "The caller's account.", 200, Some("Me"), None),
-    described("me.update", "Change the caller's account.", 200, Some("Me"), Some("UpdateMe")),
-    described(
-        "me.limits",
-        "Each limit of the caller, what is left and when it resets.",
-        200,
-        Some("Limits"),
-        None,
-    ),
-    described("sessions.list", "The caller's sessions.", 200, Some("Sessions"), None),
-    described("sessions.revoke", "End one of the caller's sessions.", 204, None, None),
-    described("users.get", "What everyone may see of an account.", 200, Some("Profile"), None),
-    described(
-        "circles.create",
-        "Create a circle and own it.",
-        201,
-        Some("CircleWithRole"),
-        Some("CreateCircle"),
-    ),
-    described("circles.discover", "Public circles, newest first.", 200, Some("Circles"), None),
-    described("circles.get", "A circle, and the caller's role in it.", 200, Some("CircleWithRole"), None),
-    described("circles.update", "Change a circle.", 200, Some("CircleWithRole"), Some("UpdateCircle")),
-    described(
-        "circles.archive",
-        "Archive a circle: it can be read, and nothing in it changes any more.",
-        204,
-        None,
-        None,
-    ),
-    described("members.list", "The members of a circle, longest first.", 200, Some("Members"), None),
-    described(
-        "members.join",
-        "Join a circle; a private one with an invitation.",
-        201,
-        Some("CircleWithRole"),
-        Some("Join"),
-    ),
-    described("members.leave", "Leave a circle.", 204, None, None),
-    described(
-        "members.update",
-        "Change a member's role; `owner` hands the circle over.",
-        200,
-        Some("Member"),
-        Some("UpdateMember"),
-    ),
-    described("members.remove", "Remove a member, or ban someone.", 204, None, None),
-    described(
-        "invites.create",
-        "Invite one person, within seven days.",
-        201,
-        Some("Invite"),
-        Some("CreateInvite"),
-    ),
-    described("messages.post", "Post a message.", 201, Some("Message"), Some("WriteMessage")),
-    described("messages.list", "A circle's messages, newest first.", 200, Some("Messages"), None),
-    described("messages.get", "One message.", 200, Some("Message"), None),
-    described("messages.edit", "Change one's own message.", 200, Some("Message"), Some("WriteMessage")),
-    described("messages.delete", "Delete a message: one's own, or anyone's as a moderator.", 204, None, None),
+    ends("members.remove", "Remove a member, or ban someone.")
+        .notes("Moderators act on members, the owner on everyone else."),
+    makes("invites.create", "Invite", "Invite one person, within seven days.").body("CreateInvite"),
+    makes("messages.post", "Message", "Post a message.").body("WriteMessage"),
+    shows("messages.list", "Messages", "A circle's messages, newest first."),
+    shows("messages.get", "Message", "One message."),
+    shows("messages.edit", "Message", "Change one's own message.").body("WriteMessage"),
+    ends("messages.delete", "Delete a message: one's own, or as a moderator anyone's."),
 ];
 
-fn text(least: u32, most: u32) -> Value {
-    json!({"type": "string", "minLength": least, "maxLength": most})
+/// The domains, as the document groups operations.
+pub fn tags() -> Value {
+    let tags = [
+        ("openapi", "This document."),
+        ("auth", "Accounts and sessions: registering, logging in and out, refreshing."),
+        ("me", "The caller's own account and limits."),
+        ("sessions", "Where the caller is logged in."),
+        ("users", "Other people."),
+        ("circles", "Communities, public or private."),
+        ("members", "Who is in a circle, and as what."),
+        ("invites", "Ways into a private circle."),
+        ("messages", "What is said in a circle. Each message has a number there."),
+    ];
+    tags.iter().map(|(name, description)| json!({"name": name, "description": description})).collect()
 }
 
-fn object(required: &[&str], properties: Value) -> Value {
+fn text(bounds: RangeInclusive<usize>) -> Value {
+    json!({"type": "string", "minLength": bounds.start(), "maxLength": bounds.end()})
+}
+
+/// The same, or null.
+fn optional(mut schema: Value) -> Value {
+    schema["type"] = json!([schema["type"].take(), "null"]);
+    if let Some(values) = schema.get_mut("enum").and_then(Value::as_array_mut) {
+        values.push(Value::Null);
+    }
+    schema
+}
+
+/// What the origin answers: every property is always there, unless it is named in `but`.
+fn answer(properties: Value, but: &[&str]) -> Value {
+    let names = properties.as_object().into_iter().flat_map(|members| members.keys());
+    let required: Vec<&String> = names.filter(|name| !but.contains(&name.as_str())).collect();
     json!({"type": "object", "required": required, "properties": properties})
 }
 
 /// A request's body, in which unknown fields are refused.
 fn request(required: &[&str], properties: Value) -> Value {
-    let mut schema = object(required, properties);
-    schema["additionalProperties"] = json!(false);
-    schema
+    json!({"type": "object", "required": required, "properties": properties, "additionalProperties": false})
 }
 
 fn list(item: &str) -> Value {
-    object(
-        &["items", "next"],
-        json!({
-            "items": {"type": "array", "items": {"$ref": format!("#/components/schemas/{item}")}},
-            "next": {"type": ["string", "null"], "description": "The cursor of the next page."},
-        }),
-    )
+    let next = json!({"type": ["string", "null"], "description": "The cursor of the page that follows."});
+    let items = json!({"type": "array", "items": reference(item)});
+    answer(json!({"items": items, "next": next}), &[])
 }
 
-pub fn components() -> Value {
+fn reference(name: &str) -> Value {
+    json!({"$ref": format!("#/components/schemas/{name}")})
+}
+
+/// `codes` are all that a problem may have.
+pub fn components(codes: &[&str]) -> Value {
+    let string = || json!({"type": "string"});
     let id = || json!({"type": "string", "format": "uuid"});
     let time = || json!({"type": "string", "format": "date-time"});
-    let maybe_time = || json!({"type": ["string", "null"], "format": "date-time"});
-    let reference = |name: &str| json!({"$ref": format!("#/components/schemas/{name}")});
-    let session = object(
-        &["token", "expires_in"],
-        json!({
-            "token": {"type": "string"},
-            "expires_in": {"type": "integer", "description": "Seconds until it is over if it stays idle."},
-        }),
-    );
-    let email = json!({"type": "string", "format": "email", "maxLength": 254});
-    let password = || json!({"type": "string", "minLength": 10, "maxLength": 200});
+    let count = |description: &str| json!({"type": "integer", "minimum": 0, "description": description});
+    let seconds_left = || count("Seconds until it is over if it stays idle.");
     let visibility = || json!({"type": "string", "enum": ["public", "private"]});
     let role = || json!({"type": "string", "enum": ["owner", "moderator", "member"]});
+    let zone = || json!({"type": "string", "description": "The IANA name of a time zone: `Europe/Vienna`."});
+    let session = answer(json!({"token": string(), "expires_in": seconds_left()}), &[]);
     let circle = json!({
-        "id": id(), "name": text(1, 80), "description": text(0, 2000), "rules": text(0, 8000),
-        "visibility": visibility(), "owner_id": id(), "member_count": {"type": "integer"},
-        "archived_at": maybe_time(), "created_at": time(), "updated_at": time(),
+        "id": id(),
+        "name": text(circles::NAME),
+        "description": text(circles::DESCRIPTION),
+        "rules": text(circles::RULES),
+        "visibility": visibility(),
+        "owner_id": id(),
+        "member_count": count("Owner and moderators are members too."),
+        "archived_at": optional(time()),
+        "created_at": time(),
+        "updated_at": time(),
     });
     let mut circle_with_role = circle.clone();
-    circle_with_role["role"] =
-        json!({"type": ["string", "null"], "enum": ["owner", "moderator", "member", null]});
-    let circle_fields = [
-        "id",
-        "name",
-        "description",
-        "rules",
-        "visibility",
-        "owner_id",
-        "member_count",
-        "archived_at",
-        "created_at",
-        "updated_at",
-    ];
-    let circle_with_role_fields: Vec<&str> = circle_fields.iter().copied().chain(["role"]).collect();
+    circle_with_role["role"] = optional(role());
+    let field_error = json!({
+        "field": {"type": "string", "description": "A field of the body, a parameter, or a header."},
+        "reason": string(),
+    });
     json!({
-        "Problem": object(&["type", "title", "status", "code", "request_id"], json!({
-            "type": {"type": "string", "format": "uri"}, "title": {"type": "string"}, "status": {"type": "integer"},
-            "code": {"type": "string", "description": "Stable, for programs."}, "detail": {"type": "string"},
-            "errors": {"type": "array", "items": object(&["field", "reason"], json!({"field": {"type": "string"}, "reason": {"type": "string"}}))},
-            "limit": {"type": "string", "description": "The limit that refused."}, "request_id": {"type": "string"},
-        })),
+        "Problem": answer(json!({
+            "type": {"type": "string", "format": "uri", "description": "`urn:optimist:problem:` and the code."},
+            "title": string(),
+            "status": {"type": "integer"},
+            "code": {"type": "string", "enum": codes, "description": "Stable, for programs."},
+            "detail": string(),
+            "errors": {"type": "array", "items": answer(field_error, &[])},
+            "limit": {"type": "string", "description": "The policy that refused, as `RateLimit-Policy` names it."},
+            "request_id": string(),
+        }), &["detail", "errors", "limit"]),
         "Document": {"type": "object"},
         "Register": request(&["email", "password", "name"], json!({
-            "email": email, "password": password(), "name": text(1, 80),
-            "time_zone": {"type": ["string", "null"], "description": "An IANA name."},
+            "email": {"type": "string", "format": "email", "maxLength": 254},
+            "password": text(auth::SHORTEST_PASSWORD..=auth::LONGEST_PASSWORD),
+            "name": text(me::NAME),
+            "time_zone": optional(zone()),
         })),
-        "Login": request(&["email", "password"], json!({"email": {"type": "string"}, "password": {"type": "string"}})),
-        "Refresh": request(&["refresh_token"], json!({"refresh_token": {"type": "string"}})),
-        "Opened": object(&["user", "session", "refresh_token"], json!({
-            "user": reference("Me"), "session": session, "refresh_token": {"type": "string"},
+        "Login": request(&["email", "password"], json!({
+            "email": {"type": "string", "format": "email", "maxLength": 254},
+            "password": text(1..=auth::LONGEST_PASSWORD),
         })),
-        "Refreshed": object(&["session", "refresh_token"], json!({"session": session, "refresh_token": {"type": "string"}})),
-        "SessionInfo": object(&["user_id", "session_id", "expires_in"], json!({
-            "user_id": id(), "session_id": id(), "expires_in": {"type": "integer"},
-        })),
-        "Me": object(&["id", "email", "name", "bio", "time_zone", "email_verified", "created_at", "updated_at"], json!({
-            "id": id(), "email": {"type": "string"}, "name": text(1, 80), "bio": text(0, 1000),
-            "time_zone": {"type": "string"}, "email_verified": {"type": "boolean"}, "created_at": time(), "updated_at": time(),
-        })),
+        "Refresh": request(&["refresh_token"], json!({"refresh_token": string()})),
+        "Opened": answer(
+            json!({"user": reference("Me"), "session": session, "refresh_token": string()}), &[]),
+        "Refreshed": answer(json!({"session": session, "refresh_token": string()}), &[]),
+        "SessionInfo": answer(
+            json!({"user_id": id(), "session_id": id(), "expires_in": seconds_left()}), &[]),
+        "Me": answer(json!({
+            "id": id(), "email": string(), "name": text(me::NAME), "bio": text(me::BIO), "time_zone": zone(),
+            "email_verified": {"type": "boolean"}, "created_at": time(), "updated_at": time(),
+        }), &[]),
         "UpdateMe": request(&[], json!({
-            "name": {"type": ["string", "null"], "minLength": 1, "maxLength": 80},
-            "bio": {"type": ["string", "null"], "maxLength": 1000}, "time_zone": {"type": ["string", "null"]},
+            "name": optional(text(me::NAME)), "bio": optional(text(me::BIO)), "time_zone": optional(zone()),
         })),
-        "Profile": object(&["id", "name", "bio", "created_at"], json!({
-            "id": id(), "name": text(1, 80), "bio": text(0, 1000), "created_at": time(),
-        })),
-        "LimitState": object(&["name", "policy", "limit", "window_seconds", "remaining", "resets_in"], json!({
-            "name": {"type": "string"}, "policy": {"type": "string"}, "limit": {"type": "integer"},
-            "window_seconds": {"type": "integer"}, "remaining": {"type": "integer"},
-            "resets_in": {"type": "integer", "description": "Seconds until more is available."},
-        })),
+        "Profile": answer(
+            json!({"id": id(), "name": text(me::NAME), "bio": text(me::BIO), "created_at": time()}), &[]),
+        "LimitState": answer(json!({
+            "name": string(),
+            "policy": {"type": "string", "description": "As `RateLimit` and `RateLimit-Policy` name it."},
+            "limit": count("Admitted in any window."),
+            "window_seconds": count("The window's length."),
+            "remaining": count("Admitted at once."),
+            "resets_in": count("Seconds until at least one more is."),
+        }), &[]),
         "Limits": list("LimitState"),
-        "Session": object(&["id", "created_at", "expires_at", "user_agent", "current"], json!({
-            "id": id(), "created_at": time(), "expires_at": time(), "user_agent": {"type": ["string", "null"]},
-            "current": {"type": "boolean"},
-        })),
+        "Session": answer(json!({
+            "id": id(), "created_at": time(), "expires_at": time(), "user_agent": optional(string()),
+            "current": {"type": "boolean", "description": "The one that asks."},
+        }), &[]),
         "Sessions": list("Session"),
-        "Circle": object(&circle_fields, circle),
+        "Circle": answer(circle, &[]),
         "Circles": list("Circle"),
-        "CircleWithRole": object(&circle_with_role_fields, circle_with_role),
+        "CircleWithRole": answer(circle_with_role, &[]),
         "CreateCircle": request(&["name", "visibility"], json!({
-            "name": text(1, 80), "description": {"type": ["string", "null"], "maxLength": 2000},
-            "rules": {"type": ["string", "null"], "maxLength": 8000}, "visibility": visibility(),
+            "name": text(circles::NAME),
+            "description": optional(text(circles::DESCRIPTION)),
+            "rules": optional(text(circles::RULES)),
+            "visibility": visibility(),
         })),
         "UpdateCircle": request(&[], json!({
-            "name": {"type": ["string", "null"], "minLength": 1, "maxLength": 80},
-            "description": {"type": ["string", "null"], "maxLength": 2000},
-            "rules": {"type": ["string", "null"], "maxLength": 8000},
-            "visibility": {"type": ["string", "null"], "enum": ["public", "private", null]},
+            "name": optional(text(circles::NAME)),
+            "description": optional(text(circles::DESCRIPTION)),
+            "rules": optional(text(circles::RULES)),
+            "visibility": optional(visibility()),
         })),
-        "Person": object(&["id", "name"], json!({"id": id(), "name": text(1, 80)})),
-        "Member": object(&["user", "role", "joined_at"], json!({"user": reference("Person"), "role": role(), "joined_at": time()})),
+        "Person": answer(json!({"id": id(), "name": text(me::NAME)}), &[]),
+        "Member": answer(json!({"user": reference("Person"), "role": role(), "joined_at": time()}), &[]),
         "Members": list("Member"),
-        "Join": request(&[], json!({"invite": {"type": ["string", "null"]}})),
+        "Join": request(&[], json!({"invite": optional(string())})),
         "UpdateMember": request(&["role"], json!({"role": role()})),
         "CreateInvite": request(&[], json!({})),
-        "Invite": object(&["invite", "expires_at"], json!({"invite": {"type": "string"}, "expires_at": time()})),
-        "WriteMessage": request(&["body"], json!({"body": text(1, 8000)})),
-        "Message": object(&["id", "circle_id", "number", "author", "body", "created_at", "edited_at"], json!({
-            "id": id(), "circle_id": id(), "number": {"type": "integer", "description": "Its place within the circle, from 1."},
-            "author": reference("Person"), "body": text(1, 8000), "created_at": time(), "edited_at": maybe_time(),
-        })),
+        "Invite": answer(json!({"invite": string(), "expires_at": time()}), &[]),
+        "WriteMessage": request(&["body"], json!({"body": text(messages::BODY)})),
+        "Message": answer(json!({
+            "id": id(),
+            "circle_id": id(),
+            "number": {"type": "integer", "minimum": 1, "description": "Its place within the circle."},
+            "author": reference("Person"),
+            "body": text(messages::BODY),
+            "created_at": time(),
+            "edited_at": optional(time()),
+        }), &[]),
         "Messages": list("Message"),
     })
 }

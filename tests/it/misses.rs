@@ -1,0 +1,127 @@
+//! What a read costs: a warm one, and ten thousand at once that miss.
+
+use std::collections::BTreeMap;
+
+use futures_util::future::join_all;
+use optimist_shared::signature::Identity;
+use optimist_tests::{Answer, System};
+
+use crate::origin::{OriginClient, checked};
+
+/// Statements by name since `before`, but for the relay's, the jobs' and the probes'.
+fn since(before: &BTreeMap<String, u64>, after: &BTreeMap<String, u64>) -> BTreeMap<String, u64> {
+    let background =
+        |name: &str| ["relay::", "jobs::", "app::"].iter().any(|prefix| name.starts_with(prefix));
+    after
+        .iter()
+        .filter(|(name, _)| !background(name))
+        .map(|(name, count)| (name.clone(), count - before.get(name).unwrap_or(&0)))
+        .filter(|(_, count)| *count > 0)
+        .collect()
+}
+
+/// The commands that clients sent while `work` ran, by the address of their connection; not those of scripts.
+async fn commands_of<T>(
+    system: &System,
+    work: impl Future<Output = T>,
+) -> (T, BTreeMap<String, Vec<String>>) {
+    use tokio::io::{AsyncBufReadExt as _, AsyncWriteExt as _, BufReader};
+    let stream = tokio::net::TcpStream::connect(("127.0.0.1", system.redis.port)).await.unwrap();
+    let (reader, mut writer) = stream.into_split();
+    writer.write_all(b"MONITOR\r\n").await.unwrap();
+    let mut lines = BufReader::new(reader).lines();
+    lines.next_line().await.unwrap();
+    let result = work.await;
+    // What Redis did before this one, it has told before this one.
+    let marker = "\"ECHO\" \"end of watch\"";
+    let mut connection = system.redis.connect().await;
+    let _: String = redis::cmd("ECHO").arg("end of watch").query_async(&mut connection).await.unwrap();
+    let mut commands: BTreeMap<String, Vec<String>> = BTreeMap::new();
+    while let Some(line) = lines.next_line().await.unwrap() {
+        if line.contains(marker) {
+            break;
+        }
+        // `+<time> [<db> <address>] "COMMAND" …`
+        let Some((from, command)) = line.split_once("] ") else { continue };
+        let from = from.rsplit(' ').next().unwrap_or_default();
+        if from != "lua" {
+            commands.entry(from.to_owned()).or_default().push(command.to_owned());
+        }
+    }
+    (result, commands)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_warm_read_is_two_commands_sent_together_and_nothing_else() {
+    let system = System::start().await;
+    let ada = system.register("Ada").await;
+    let circle = ada.create_circle("private").await;
+    ada.say(&circle, "Good morning.").await;
+    let path = format!("/v1/circles/{circle}/messages");
+    while !ada.get(&path).await.expect(200).is_hit() {}
+    let before = system.origins[0].statements().await;
+    let session_key = format!("session:{{{}}}", ada.user);
+    let (answer, commands): (Answer, _) = commands_of(&system, ada.get(&path)).await;
+    assert!(answer.is_hit(), "{answer:?}");
+    let of_edge: Vec<&Vec<String>> = commands
+        .values()
+        .filter(|commands| commands.iter().any(|command| command.contains(&session_key)))
+        .collect();
+    assert_eq!(of_edge.len(), 1, "one connection: {commands:#?}");
+    assert_eq!(of_edge[0].len(), 2, "admit and read: {of_edge:#?}");
+    assert!(
+        of_edge[0].iter().all(|command| command.to_uppercase().starts_with("\"EVALSHA\"")),
+        "{of_edge:#?}"
+    );
+    let statements = since(&before, &system.origins[0].statements().await);
+    assert!(statements.is_empty(), "{statements:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn ten_thousand_simultaneous_misses_cost_at_most_two_queries() {
+    let system = System::start().await;
+    let ada = system.register("Ada").await;
+    let circle = ada.create_circle("private").await;
+    ada.say(&circle, "Good morning.").await;
+    let origin = OriginClient::new(&system);
+    let path = format!("/v1/circles/{circle}/messages");
+    let identity =
+        Identity::Session { user: ada.user.parse().unwrap(), session: ada.session.parse().unwrap() };
+    let all = join_all((0..10_000).map(|_| origin.get(&path, checked(identity))));
+    let (answers, statements) = at_once(&system, 10_000, all).await;
+    assert!(answers.iter().all(|answer| answer.status == 200 && answer.body == answers[0].body));
+    assert_eq!(answers[0].body["items"][0]["body"], "Good morning.");
+    assert!(statements["messages::list"] <= 2, "{statements:?}");
+}
+
+/// Holds the first query back until everybody has asked. What came of `work`, and what it sent to Postgres.
+async fn at_once<T>(
+    system: &System,
+    askers: u64,
+    work: impl Future<Output = T>,
+) -> (T, BTreeMap<String, u64>) {
+    let origin = &system.origins[0];
+    let asked = origin.passes("read.joined").await;
+    let before = origin.statements().await;
+    origin.arm("fill.leased", "pause", 120_000, 1).await;
+    let release = async {
+        origin.wait_for_passes("read.joined", asked + askers).await;
+        origin.release().await;
+    };
+    let (result, ()) = futures_util::join!(work, release);
+    (result, since(&before, &origin.statements().await))
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn five_hundred_misses_through_the_edge_cost_at_most_two_queries() {
+    let system = System::start().await;
+    let ada = system.register("Ada").await;
+    let circle = ada.create_circle("private").await;
+    ada.say(&circle, "Good morning.").await;
+    let path = format!("/v1/circles/{circle}");
+    ada.get("/v1/me").await.expect(200);
+    let all = join_all((0..500).map(|_| ada.get(&path)));
+    let (answers, statements) = at_once(&system, 500, all).await;
+    assert!(answers.iter().all(|answer| answer.status == 200 && answer.body["role"] == "owner"));
+    assert!(statements["circles::load"] <= 2, "{statements:?}");
+}

@@ -1,0 +1,105 @@
+//! The origin by itself: it answers what its edge has signed, once, and nothing else.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use optimist_shared::session::Role;
+use optimist_shared::signature::{
+    CONTEXT_HEADER, Context, Identity, SIGNATURE_HEADER, SIGNATURE_INPUT_HEADER, Signed, sign,
+};
+use optimist_tests::system::{REGION, SIGNING_KEY};
+use optimist_tests::{Answer, Client, System};
+use reqwest::Method;
+
+/// Speaks to an origin as the edge does.
+pub struct OriginClient {
+    client: Client,
+    nonce: AtomicU64,
+}
+
+/// A context of the edge's: everything checked and charged.
+pub fn checked(identity: Identity) -> Context {
+    Context {
+        identity,
+        role: Some(Role::Member),
+        client: "127.0.0.1".to_owned(),
+        region: REGION.to_owned(),
+        request_id: "0190a0a0-0000-7000-8000-000000000001".to_owned(),
+        charged: true,
+    }
+}
+
+impl OriginClient {
+    pub fn new(system: &System) -> OriginClient {
+        OriginClient { client: Client::new(&system.origins[0].api), nonce: AtomicU64::new(0) }
+    }
+
+    pub async fn get(&self, path: &str, context: Context) -> Answer {
+        let nonce = format!("{:032}", self.nonce.fetch_add(1, Ordering::Relaxed));
+        let signed = self.sign(path, &context.render(), &nonce, now(), &SIGNING_KEY.0);
+        self.send(path, &signed).await
+    }
+
+    fn sign(
+        &self,
+        path: &str,
+        context: &str,
+        nonce: &str,
+        now: u64,
+        key: &[u8],
+    ) -> Vec<(&'static str, String)> {
+        let signed = Signed { method: "GET", target: path, context, authorization: "" };
+        let (input, signature) = sign(signed, SIGNING_KEY.1, key, nonce, now);
+        vec![
+            (CONTEXT_HEADER, context.to_owned()),
+            (SIGNATURE_INPUT_HEADER, input),
+            (SIGNATURE_HEADER, signature),
+        ]
+    }
+
+    async fn send(&self, path: &str, headers: &[(&'static str, String)]) -> Answer {
+        let headers: Vec<(&str, &str)> =
+            headers.iter().map(|(name, value)| (*name, value.as_str())).collect();
+        self.client.send(Method::GET, path, &headers, None).await
+    }
+}
+
+fn now() -> u64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_secs()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_unsigned_forged_expired_and_replayed_are_refused() {
+    let system = System::start().await;
+    let origin = OriginClient::new(&system);
+    let path = "/v1/openapi.json";
+    let context = checked(Identity::Public).render();
+    origin.send(path, &[]).await.expect(401);
+    let good = origin.sign(path, &context, "nonce-0123456789", now(), &SIGNING_KEY.0);
+    origin.send(path, &good).await.expect(200);
+    origin.send(path, &good).await.expect(401);
+    let other_path = origin.sign("/v1/me", &context, "nonce-1123456789", now(), &SIGNING_KEY.0);
+    origin.send(path, &other_path).await.expect(401);
+    let other_key = origin.sign(path, &context, "nonce-2123456789", now(), &[8; 32]);
+    origin.send(path, &other_key).await.expect(401);
+    let expired = origin.sign(path, &context, "nonce-3123456789", now() - 40, &SIGNING_KEY.0);
+    origin.send(path, &expired).await.expect(401);
+    let mut other_context = origin.sign(path, &context, "nonce-4123456789", now(), &SIGNING_KEY.0);
+    other_context[0].1 = context.replace("charged=1", "charged=0");
+    origin.send(path, &other_context).await.expect(401);
+    let elsewhere = Context { region: "elsewhere".to_owned(), ..checked(Identity::Public) };
+    origin.get(path, elsewhere).await.expect(401);
+    let problem = origin.send(path, &[]).await;
+    assert_eq!(problem.header("content-type"), "application/problem+json");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn every_statement_fits_the_migrated_schema() {
+    let system = System::start().await;
+    let output = std::process::Command::new(optimist_tests::stores::origin_program())
+        .arg("check-statements")
+        .envs(system.environment())
+        .output()
+        .unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stdout));
+}

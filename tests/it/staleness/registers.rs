@@ -1,0 +1,224 @@
+//! Every fenced key as a register: numbered writes to it through the API, and reads that say which of them they saw.
+
+use optimist_shared::ids::Uuid;
+use optimist_shared::keys::{Freshness, KEYS, Key};
+use optimist_shared::session::{Token, hash_secret};
+use optimist_tests::{Answer, Client, System};
+use reqwest::Method;
+use serde_json::{Value, json};
+
+/// The keys that writers fence, from the table.
+pub fn fenced_keys() -> impl Iterator<Item = Key> {
+    KEYS.iter().filter(|row| row.freshness == Freshness::Fenced).map(|row| row.key)
+}
+
+/// Sessions to revoke, one a write.
+const SESSIONS: u64 = 1_500;
+
+/// People and things that the keys are about.
+pub struct Registers {
+    owner: Client,
+    member: Client,
+    stranger: Client,
+    circle: String,
+    message: String,
+    redis: redis::aio::MultiplexedConnection,
+}
+
+/// What a read tells of the writes before it.
+#[derive(Clone, Copy, Debug)]
+pub enum Seen {
+    /// The newest was this one.
+    Number(u64),
+    /// Whether their number is odd.
+    Odd(bool),
+    /// Whether the session that this write revokes was still accepted.
+    Session { revoked_by: u64, accepted: bool },
+    /// Nothing: a store or a server was away.
+    Unknown,
+}
+
+impl Seen {
+    /// Whether it can be, when the newest write was `low` at the least and `high` at the most.
+    pub fn fits(self, low: u64, high: u64) -> bool {
+        match self {
+            Seen::Number(number) => (low..=high).contains(&number),
+            Seen::Odd(odd) => high > low || (low % 2 == 1) == odd,
+            Seen::Session { revoked_by, accepted: true } => low < revoked_by,
+            Seen::Session { revoked_by, accepted: false } => revoked_by <= high,
+            Seen::Unknown => true,
+        }
+    }
+}
+
+impl Registers {
+    pub async fn new(system: &System) -> Registers {
+        let (owner, member, stranger) =
+            (system.register("Ada").await, system.register("Bo").await, system.register("Cy").await);
+        let circle = owner.create_circle("private").await;
+        member.join(&circle, &owner).await;
+        let message = owner.say(&circle, "0").await;
+        insert_sessions(system, &member);
+        Registers { owner, member, stranger, circle, message, redis: system.redis.connect().await }
+    }
+
+    /// The same through another edge.
+    pub fn at(&self, url: &str) -> Registers {
+        Registers {
+            owner: self.owner.at(url),
+            member: self.member.at(url),
+            stranger: self.stranger.at(url),
+            circle: self.circle.clone(),
+            message: self.message.clone(),
+            redis: self.redis.clone(),
+        }
+    }
+
+    /// Write number `number`; 0 is how things are at first. Repeating it changes nothing more. Whether it was acknowledged.
+    pub async fn write(&self, key: Key, number: u64) -> bool {
+        let (circle, text) = (format!("/v1/circles/{}", self.circle), number.to_string());
+        let is_odd = number % 2 == 1;
+        let (who, method, path, body) = match key {
+            Key::Session => (self.session(number), Method::POST, "/v1/auth/logout".to_owned(), Value::Null),
+            Key::Me => (self.owner.clone(), Method::PATCH, "/v1/me".to_owned(), json!({"bio": text})),
+            Key::Profile => (self.owner.clone(), Method::PATCH, "/v1/me".to_owned(), json!({"name": text})),
+            Key::Circle => (self.owner.clone(), Method::PATCH, circle, json!({"description": text})),
+            Key::CircleAccess => {
+                let visibility = if is_odd { "public" } else { "private" };
+                (self.owner.clone(), Method::PATCH, circle, json!({"visibility": visibility}))
+            }
+            Key::Membership | Key::CircleMembers => {
+                let role = if is_odd { "moderator" } else { "member" };
+                let path = format!("{circle}/members/{}", self.member.user);
+                (self.owner.clone(), Method::PATCH, path, json!({"role": role}))
+            }
+            Key::CircleMessages => {
+                (self.owner.clone(), Method::POST, format!("{circle}/messages"), json!({"body": text}))
+            }
+            Key::Message => {
+                let path = format!("{circle}/messages/{}", self.message);
+                (self.owner.clone(), Method::PATCH, path, json!({"body": text}))
+            }
+            other => panic!("{other:?} is fenced, and nothing here writes it"),
+        };
+        self.forget_limits(&who).await;
+        let headers = [("idempotency-key", text.as_str())];
+        let headers = if method == Method::POST { &headers[..] } else { &[] };
+        let body = (!body.is_null()).then(|| body.to_string().into_bytes());
+        let Ok(answer) = who.try_send(method, &path, headers, body).await else { return false };
+        match answer.status {
+            // A repeated log-out finds the session revoked, so the first was done.
+            401 if key == Key::Session => true,
+            200..=299 => true,
+            502..=504 => false,
+            _ => panic!("{key:?} {number}: {answer:#?}"),
+        }
+    }
+
+    /// Reads the key. `near` is about how many writes there were; `direct` asks past the cache where there is a way.
+    pub async fn read(&self, key: Key, near: u64, direct: bool) -> Seen {
+        let circle = format!("/v1/circles/{}", self.circle);
+        let (who, path) = match key {
+            Key::Session => (&self.session(near), "/v1/auth/session".to_owned()),
+            Key::Me => (&self.owner, "/v1/me".to_owned()),
+            Key::Profile => (&self.member, format!("/v1/users/{}", self.owner.user)),
+            Key::Circle => (&self.member, circle),
+            Key::CircleAccess => (&self.stranger, circle),
+            Key::Membership => (&self.member, circle),
+            Key::CircleMembers => (&self.owner, format!("{circle}/members")),
+            // Before all numbers there are: a page that is not kept.
+            Key::CircleMessages if direct => {
+                (&self.member, format!("{circle}/messages?before={LAST}&limit=1"))
+            }
+            Key::CircleMessages => (&self.member, format!("{circle}/messages?limit=1")),
+            Key::Message => (&self.member, format!("{circle}/messages/{}", self.message)),
+            other => panic!("{other:?} is fenced, and nothing here reads it"),
+        };
+        self.forget_limits(who).await;
+        match who.try_send(Method::GET, &path, &[], None).await {
+            Ok(answer) if answer.status < 500 => self.seen(key, near, &answer),
+            _ => Seen::Unknown,
+        }
+    }
+
+    fn seen(&self, key: Key, near: u64, answer: &Answer) -> Seen {
+        let number = |pointer: &str| Seen::Number(answer.text(pointer).parse().expect("a number"));
+        match (key, answer.status) {
+            (Key::Session, 200 | 401) => Seen::Session { revoked_by: near, accepted: answer.status == 200 },
+            (Key::CircleAccess, 200 | 404) => Seen::Odd(answer.status == 200),
+            (Key::Me, 200) => number("/bio"),
+            (Key::Profile, 200) => number("/name"),
+            (Key::Circle, 200) => number("/description"),
+            (Key::CircleMessages, 200) => number("/items/0/body"),
+            (Key::Message, 200) => number("/body"),
+            (Key::Membership, 200) => Seen::Odd(answer.text("/role") == "moderator"),
+            (Key::CircleMembers, 200) => {
+                let items = answer.body["items"].as_array().expect("a list");
+                let member = items.iter().find(|item| item["user"]["id"] == self.member.user.as_str());
+                Seen::Odd(member.expect("the member")["role"] == "moderator")
+            }
+            _ => panic!("{key:?}: {answer:#?}"),
+        }
+    }
+
+    /// How many messages there are, and whether they are numbered without a gap: each was posted once.
+    pub async fn messages_posted(&self) -> u64 {
+        let path = format!("/v1/circles/{}/messages?limit=1", self.circle);
+        self.owner.get(&path).await.expect(200).body["items"][0]["number"].as_u64().expect("a number")
+    }
+
+    /// The client of the session that write `number` revokes.
+    fn session(&self, number: u64) -> Client {
+        assert!(number <= SESSIONS, "more sessions are needed");
+        let token = Token {
+            user: self.member.user.parse().expect("an id"),
+            session: session_id(number),
+            secret: session_secret(number),
+        };
+        self.member.with_token(token.render())
+    }
+
+    /// Limits are another test's.
+    async fn forget_limits(&self, who: &Client) {
+        let mut redis = self.redis.clone();
+        let mut forget = redis::cmd("DEL");
+        for limit in ["messages", "reads", "forwarded"] {
+            forget.arg(format!("rate_limit:{limit}:{{{}}}", who.user));
+        }
+        // A Redis that is away counts nothing.
+        let _: redis::RedisResult<()> = forget.query_async(&mut redis).await;
+    }
+}
+
+/// `n:9223372036854775807`, in base64url: no message has that number.
+const LAST: &str = "bjo5MjIzMzcyMDM2ODU0Nzc1ODA3";
+
+fn session_id(number: u64) -> Uuid {
+    Uuid::from_u128(0x0190_a0a0_0000_7000_8000_0000_0000_0000 + u128::from(number))
+}
+
+fn session_secret(number: u64) -> [u8; 32] {
+    let mut secret = [1; 32];
+    secret[..8].copy_from_slice(&number.to_be_bytes());
+    secret
+}
+
+/// As many log-ins as it would take cost a minute of hashing.
+fn insert_sessions(system: &System, user: &Client) {
+    let rows: Vec<String> = (1..=SESSIONS)
+        .map(|number| {
+            let (id, hash) = (session_id(number), hash_secret(&session_secret(number)));
+            format!(
+                "('{id}', '{}', '{id}', '{hash}', '', 't1', now() + '30 minutes', now() + '1 day')",
+                user.user
+            )
+        })
+        .collect();
+    for rows in rows.chunks(250) {
+        system.sql(&format!(
+            "insert into sessions (id, user_id, family, secret_hash, refresh_hash, token_key, idle_until, absolute_until)
+             values {}",
+            rows.join(", ")
+        ));
+    }
+}
