@@ -1,5 +1,7 @@
 //! The API on real stores, through the embedded edge.
 
+#![allow(clippy::unwrap_used)] // A test that cannot go on panics.
+
 mod misses;
 mod origin;
 mod staleness;

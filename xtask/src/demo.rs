@@ -17,21 +17,20 @@ use crate::interrupt;
 use crate::processes::with_parent;
 use crate::story;
 use crate::system::{Programs, System};
-use crate::terminal::{self, Colour, heading, paint, say, warn};
+use crate::terminal::{self, Colour, heading, line, paint, say, warn};
 use crate::workspace;
 
 /// The hidden flag of the process that plays the story and stays.
 pub const STAY: &str = "--stay";
 
 pub fn run(edge: Edge, keep: bool, stay: bool) -> Result<()> {
-    interrupt::watch()?;
     if keep && !stay {
         return watch_the_one_that_stays(edge);
     }
     let root = workspace::root()?;
     heading("Preparing");
     let programs = Programs::prepare(&root, &[edge])?;
-    interrupt::check()?;
+    interrupt::watch()?;
     let folder = std::env::temp_dir().join(format!("optimist-demo-{}", std::process::id()));
     let played = play(&root, &folder, programs, stay);
     match &played {
@@ -54,7 +53,7 @@ fn play(root: &Path, folder: &Path, programs: Programs, stay: bool) -> Result<()
             interrupt::pause(std::time::Duration::from_secs(3600))?;
         }
     }
-    println!();
+    line("");
     say("stopping everything (--keep leaves it running)");
     system.stop_all()
 }
@@ -62,7 +61,10 @@ fn play(root: &Path, folder: &Path, programs: Programs, stay: bool) -> Result<()
 /// Says where everything is and lets go of our parent and of the terminal.
 fn leave_running(system: &System) -> Result<()> {
     system.introduce()?;
-    println!("  Everything keeps running. To end it and remove its data:  kill {}", std::process::id());
+    line(format_args!(
+        "  Everything keeps running. To end it and remove its data:  kill {}",
+        std::process::id()
+    ));
     std::io::stdout().flush()?;
     prctl::set_pdeathsig(None)?;
     let nowhere = std::fs::File::options().write(true).open("/dev/null")?;
@@ -71,7 +73,8 @@ fn leave_running(system: &System) -> Result<()> {
     Ok(())
 }
 
-/// Passes on what the process that stays prints, until it lets go or ends.
+/// Passes on what the process that stays prints, until it lets go or ends. A signal ends us at once, and our death
+/// tells the other to end in good order.
 fn watch_the_one_that_stays(edge: Edge) -> Result<()> {
     let mut command = with_parent(Path::new("/proc/self/exe"), Signal::SIGTERM, None);
     command.args(["demo", "--keep", STAY, "--edge"]).arg(edge.argument());
@@ -79,8 +82,8 @@ fn watch_the_one_that_stays(edge: Edge) -> Result<()> {
         command.env(terminal::FORCE_COLOUR, "1");
     }
     let mut child = command.stdin(Stdio::null()).stdout(Stdio::piped()).spawn()?;
-    for line in BufReader::new(child.stdout.take().context("its output is not piped")?).lines() {
-        println!("{}", line?);
+    for text in BufReader::new(child.stdout.take().context("its output is not piped")?).lines() {
+        line(text?);
     }
     // It closes its end of the pipe a moment before it is gone, if it is ending.
     match interrupt::poll(std::time::Duration::from_millis(300), || Ok(child.try_wait()?))? {

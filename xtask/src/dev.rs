@@ -11,7 +11,7 @@ use crate::edges::Edge;
 use crate::interrupt;
 use crate::state::write_private;
 use crate::system::{Part, Programs, System, chosen_edges};
-use crate::terminal::{say, warn};
+use crate::terminal::{line, say, warn};
 use crate::workspace;
 
 /// How long a server that died stays away.
@@ -35,7 +35,7 @@ pub fn run(edges: &[Edge], fresh: bool) -> Result<()> {
     let mut system = System::new(&root, &folder.join("system"), programs)?;
     let served = serve(&mut system, &addresses);
     remove(&addresses)?;
-    println!();
+    line("");
     say("stopping");
     let stopped = system.stop_all();
     match served {
@@ -49,8 +49,10 @@ fn serve(system: &mut System, addresses: &Path) -> Result<()> {
     system.start_all()?;
     write_addresses(system, addresses)?;
     system.introduce()?;
-    println!("  These lines are in .dev/env for scripts. Ctrl-C ends everything; the data stays.\n");
-    println!("ready");
+    line(format_args!(
+        "  These lines are in .dev/env for scripts. Ctrl-C ends everything; the data stays.\n"
+    ));
+    line("ready");
     let mut away: Vec<(Part, Instant)> = Vec::new();
     loop {
         interrupt::pause(Duration::from_millis(200))?;

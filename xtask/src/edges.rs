@@ -3,11 +3,10 @@
 
 use std::path::{Path, PathBuf};
 
-use anyhow::Result;
+use anyhow::{Result, bail, ensure};
 use clap::ValueEnum;
 use nix::sys::signal::Signal;
 
-use crate::cloudflare;
 use crate::processes::Launch;
 use crate::provision;
 use crate::workspace::{self, Built};
@@ -22,6 +21,9 @@ pub enum Edge {
     Spin,
 }
 
+/// Until `edge/cloudflare` is whole.
+const NO_WORKER: &str = "this checkout has no Worker to run yet";
+
 /// What an edge has to know about the system behind it.
 pub struct Origin {
     pub url: String,
@@ -33,7 +35,6 @@ pub struct Origin {
 /// What was built or found for an edge.
 pub enum Program {
     Embedded { host: PathBuf, component: PathBuf },
-    Cloudflare { workerd: PathBuf, worker: PathBuf },
     Spin { spin: PathBuf },
 }
 
@@ -63,11 +64,14 @@ impl Edge {
         }
     }
 
+    /// Installs what this edge needs besides the stores.
     pub fn provision(self, root: &Path) -> Result<()> {
         match self {
             Edge::Embedded => provision::rust_target("wasm32-wasip2"),
             Edge::Cloudflare => {
+                ensure!(root.join("wrangler.toml").exists(), NO_WORKER);
                 provision::rust_target("wasm32-unknown-unknown")?;
+                provision::worker_tools(root)?;
                 provision::node_packages(root)
             }
             Edge::Spin => {
@@ -88,10 +92,7 @@ impl Edge {
                 host: native.executable("optimist-edge-host")?,
                 component: component(root)?,
             }),
-            Edge::Cloudflare => Ok(Program::Cloudflare {
-                workerd: cloudflare::workerd_binary(root)?,
-                worker: cloudflare::build(root)?,
-            }),
+            Edge::Cloudflare => bail!(NO_WORKER),
             Edge::Spin => {
                 component(root)?;
                 Ok(Program::Spin { spin: provision::spin()? })
@@ -124,9 +125,6 @@ impl Program {
                 variables.iter().fold(launch, |launch, (name, value)| {
                     launch.arguments(["--variable", &format!("{name}={value}")])
                 })
-            }
-            Program::Cloudflare { workerd, worker } => {
-                unimplemented!()
             }
             Program::Spin { spin } => {
                 let mut launch = Launch::new(Edge::Spin.name(), spin, logs)

@@ -24,11 +24,11 @@ impl std::fmt::Display for Interrupted {
 
 impl std::error::Error for Interrupted {}
 
-/// From here on the first SIGINT, SIGTERM or SIGHUP only sets the flag; a second one ends the process at once.
+/// From here on SIGINT, SIGTERM and SIGHUP only set the flag. To be called when building is done: a compiler does not
+/// ask for it.
 pub fn watch() -> Result<()> {
     let flag = Arc::clone(REQUESTED.get_or_init(Arc::default));
     for signal in [SIGINT, SIGTERM, SIGHUP] {
-        signal_hook::flag::register_conditional_shutdown(signal, 130, Arc::clone(&flag))?;
         signal_hook::flag::register(signal, Arc::clone(&flag))?;
     }
     Ok(())

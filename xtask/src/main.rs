@@ -13,16 +13,6 @@ mod system;
 mod edges;
 mod stores;
 
-mod cloudflare {
-    use anyhow::*;
-    use std::path::*;
-    pub fn build(_: &Path) -> Result<PathBuf> {
-        bail!("not yet")
-    }
-    pub fn workerd_binary(_: &Path) -> Result<PathBuf> {
-        bail!("not yet")
-    }
-}
 mod processes;
 mod provision;
 mod state;

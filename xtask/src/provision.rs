@@ -115,9 +115,27 @@ pub fn node_packages(root: &Path) -> Result<()> {
     run(Command::new("npm").current_dir(root).args(["ci", "--no-audit", "--no-fund"]))
 }
 
+/// What builds the Worker, at the versions that Cargo.lock asks for.
+#[allow(dead_code, reason = "for the Worker's build, which is not here yet")]
+pub struct WorkerTools {
+    pub worker_build: PathBuf,
+    pub wasm_bindgen: PathBuf,
+}
+
+pub fn worker_tools(root: &Path) -> Result<WorkerTools> {
+    // It is released together with the crate whose Workers it builds.
+    let worker = workspace::locked_version(root, "worker")?;
+    // Its output must be of the very version that the crate was compiled with.
+    let wasm_bindgen = workspace::locked_version(root, "wasm-bindgen")?;
+    Ok(WorkerTools {
+        worker_build: cargo_tool("worker-build", "worker-build", &worker)?,
+        wasm_bindgen: cargo_tool("wasm-bindgen-cli", "wasm-bindgen", &wasm_bindgen)?,
+    })
+}
+
 /// `binary` of the crate `package` at exactly `version`: from the PATH, from the cache, or built into the cache, which
 /// serves every checkout of this user.
-pub fn cargo_tool(package: &str, binary: &str, version: &str) -> Result<PathBuf> {
+fn cargo_tool(package: &str, binary: &str, version: &str) -> Result<PathBuf> {
     let is_right = |path: &Path| {
         output_of(Command::new(path).arg("--version"))
             .is_ok_and(|text| text.split_whitespace().any(|word| word == version))

@@ -10,7 +10,7 @@ use ureq::http::Method;
 use crate::http::{self, Answer};
 use crate::interrupt;
 use crate::system::{Part, System};
-use crate::terminal::{Colour, heading, paint};
+use crate::terminal::{Colour, heading, line, paint};
 
 /// The guidelines' limit of messages in a minute.
 const MESSAGES_PER_MINUTE: usize = 10;
@@ -56,7 +56,9 @@ pub fn play(system: &mut System) -> Result<()> {
     show_headers(&hit, &["Cache-Status", "RateLimit", "Server-Timing"]);
     ensure!(is_hit(&hit), "the second read was not a hit");
     ensure!(miss.body == hit.body, "the two answers differ");
-    stage.holds("same answer, and the origin did not hear of the second");
+    let asked = |answer: &Answer| answer.header("server-timing").contains("origin;");
+    ensure!(asked(&miss) && !asked(&hit), "Server-Timing does not name the origin for the first read alone");
+    stage.holds("the same answer; the second never left the edge");
 
     stage.step("Ten messages a minute; the eleventh is refused");
     for number in 2..=MESSAGES_PER_MINUTE {
@@ -81,6 +83,10 @@ pub fn play(system: &mut System) -> Result<()> {
     show_headers(&read, &["Cache-Status", "Server-Timing"]);
     ensure!(ids(&read) == newest_first(&written), "an acknowledged message is missing");
     written.push(stage.post(&ben, &messages, "Still here.")?);
+    line(paint(
+        Colour::Dim,
+        "        (the first write waits until no edge can believe a Redis that the origin cannot reach)",
+    ));
     stage.all_there(&ben, &messages, &written)?;
 
     stage.step("Redis returns: hits again, and nothing stale");
@@ -131,7 +137,7 @@ impl Stage {
 
     /// A claim that has just been checked.
     fn holds(&self, claim: impl std::fmt::Display) {
-        println!("   {} {claim}", paint(Colour::Green, "✓"));
+        line(format_args!("   {} {claim}", paint(Colour::Green, "✓")));
     }
 
     fn register(&self, name: &'static str) -> Result<Person> {
@@ -180,12 +186,12 @@ impl Stage {
                 .find_map(|pointer| answer.text(pointer).ok())
                 .unwrap_or_default(),
         };
-        println!(
+        line(format_args!(
             "   {:<4} {shown:<38} {}  {} {note}",
             person.name,
             paint(colour, answer.status),
             paint(Colour::Dim, format_args!("{took:>7}"))
-        );
+        ));
         Ok(answer)
     }
 
@@ -235,7 +241,10 @@ impl Stage {
 fn show_headers(answer: &Answer, names: &[&str]) {
     for name in names {
         let value = answer.header(name);
-        println!("        {} {value}", paint(Colour::Dim, format_args!("{:<13}", format!("{name}:"))));
+        line(format_args!(
+            "        {} {value}",
+            paint(Colour::Dim, format_args!("{:<13}", format!("{name}:")))
+        ));
     }
 }
 

@@ -14,7 +14,7 @@ use crate::processes::{Launch, Process};
 use crate::provision;
 use crate::state::State;
 use crate::stores::{Postgres, Redis, remove_cluster};
-use crate::terminal::{Colour, heading, paint, say};
+use crate::terminal::{Colour, heading, line, paint, say};
 use crate::workspace;
 
 /// Every edge and the origin of a local system belong to this region.
@@ -273,16 +273,16 @@ impl System {
     /// Tells a person where everything is.
     pub fn introduce(&self) -> Result<()> {
         heading("Optimist is running");
-        let line = |what: &str, place: &str, note: &str| {
-            println!("  {what:<9} {place}  {}", paint(Colour::Dim, note))
+        let entry = |what: &str, place: &str, note: &str| {
+            line(format_args!("  {what:<9} {place}  {}", paint(Colour::Dim, note)))
         };
         for edge in self.edges() {
-            line("edge", &self.edge_url(edge), edge.title());
+            entry("edge", &self.edge_url(edge), edge.title());
         }
-        line("origin", &self.origin_internal_url(), "its internal listener: /readyz, /metrics");
-        line("postgres", &self.postgres.serve_url(), "");
-        line("redis", &self.redis.url(), "");
-        line("logs", &self.logs.display().to_string(), "");
+        entry("origin", &self.origin_internal_url(), "its internal listener: /readyz, /metrics");
+        entry("postgres", &self.postgres.serve_url(), "");
+        entry("redis", &self.redis.url(), "");
+        entry("logs", &self.logs.display().to_string(), "");
         Ok(())
     }
 

@@ -2,7 +2,7 @@
 //! cargo, npm and apt draw their own.
 
 use std::fmt::Display;
-use std::io::IsTerminal;
+use std::io::{IsTerminal, Write};
 use std::sync::OnceLock;
 
 #[derive(Clone, Copy)]
@@ -31,19 +31,24 @@ pub fn paint(colour: Colour, text: impl Display) -> String {
     format!("\x1b[{code}m{text}\x1b[0m")
 }
 
+/// One line of output. That nobody reads it any more (a closed pipe) is no reason to leave servers and folders behind.
+pub fn line(text: impl Display) {
+    let _ = writeln!(std::io::stdout(), "{text}");
+}
+
 /// One line of progress: what is being done now.
 pub fn say(text: impl Display) {
-    println!("{} {text}", paint(Colour::Cyan, "·"));
+    line(format_args!("{} {text}", paint(Colour::Cyan, "·")));
 }
 
 /// One line about something that a person may want to act on.
 pub fn warn(text: impl Display) {
-    println!("{} {text}", paint(Colour::Yellow, "!"));
+    line(format_args!("{} {text}", paint(Colour::Yellow, "!")));
 }
 
 /// A heading over a group of lines.
 pub fn heading(text: impl Display) {
-    println!("\n{}", paint(Colour::Bold, text));
+    line(format_args!("\n{}", paint(Colour::Bold, text)));
 }
 
 /// Set for a child whose output we pass on to a terminal.

@@ -9,13 +9,12 @@ use std::time::Instant;
 use anyhow::{Context, Result, bail, ensure};
 use nix::sys::signal::Signal;
 
-use crate::cloudflare;
-use crate::edges::{self, Edge};
+use crate::edges;
 use crate::processes::{WITH_PARENT, with_parent};
 use crate::provision;
 use crate::terminal::{self, Colour, heading, paint};
 use crate::tidy;
-use crate::workspace;
+use crate::workspace::{self, Built};
 
 /// The packages for this machine; the other two are for Wasm alone. Always the same selection, since another one would
 /// give some dependencies other features, and build them again.
@@ -36,7 +35,7 @@ const STAGES: [Stage; 8] = [
     Stage { name: "format", what: "rustfmt", from_nothing: 10, when_built: 5, run: format },
     Stage {
         name: "build",
-        what: "the origin, both edges and the host",
+        what: "the origin, the component and its host",
         from_nothing: 900,
         when_built: 30,
         run: build,
@@ -133,8 +132,6 @@ struct Programs {
     origin: PathBuf,
     host: PathBuf,
     component: PathBuf,
-    worker: PathBuf,
-    workerd: PathBuf,
 }
 
 fn format(run: &mut Run) -> Result<()> {
@@ -146,45 +143,61 @@ fn build(run: &mut Run) -> Result<()> {
 }
 
 fn check_tidy(run: &mut Run) -> Result<()> {
-    let origin = run.programs()?.origin.clone();
+    let origin = run.native()?.executable("optimist-origin")?;
     tidy::check(&run.root, &origin, false)
 }
 
 fn lint(run: &mut Run) -> Result<()> {
-    let root = run.root.clone();
-    Edge::Embedded.provision(&root)?;
-    Edge::Cloudflare.provision(&root)?;
     let denied = ["--", "--deny=warnings"];
     run.cargo(&[&["clippy"], &NATIVE[..], &["--all-targets"], &denied].concat())?;
-    // In release, as they are built: a second profile would compile their dependencies twice.
-    let component = ["clippy", "--release", "--target=wasm32-wasip2", "--package=optimist-edge-spin"];
-    run.cargo(&[&component[..], &denied].concat())?;
-    let worker =
-        ["clippy", "--release", "--target=wasm32-unknown-unknown", "--package=optimist-edge-cloudflare"];
-    run.cargo(&[&worker[..], &denied].concat())
+    for (package, target) in
+        [("optimist-edge-spin", "wasm32-wasip2"), ("optimist-edge-cloudflare", "wasm32-unknown-unknown")]
+    {
+        provision::rust_target(target)?;
+        // In release, as they are built: a second profile would compile their dependencies twice.
+        run.cargo(
+            &[&["clippy", "--release", "--target", target, "--package", package], &denied[..]].concat(),
+        )?;
+    }
+    Ok(())
 }
 
 fn unit(run: &mut Run) -> Result<()> {
-    run.tests(&["--lib", "--bins", "--test=children"])
+    let command = run.command();
+    run.tests(command, &["--lib", "--bins", "--test=children"])
 }
 
 fn integration(run: &mut Run) -> Result<()> {
-    run.tests(&["--test=it"])
+    run.system_tests("--test=it")
 }
 
 fn parity(run: &mut Run) -> Result<()> {
-    run.tests(&["--test=parity"])
+    run.system_tests("--test=parity")
 }
 
 fn faults(run: &mut Run) -> Result<()> {
-    run.tests(&["--test=faults"])
+    run.system_tests("--test=faults")
 }
 
 impl Run {
+    /// Builds the packages for this machine. Only the first call compiles.
+    fn native(&self) -> Result<Built> {
+        workspace::build(&self.root, &NATIVE)
+    }
+
     /// Builds and finds everything, once.
     fn programs(&mut self) -> Result<&Programs> {
         if self.built.is_none() {
-            self.built = Some(Programs::prepare(&self.root)?);
+            let (postgres, redis) = (provision::postgres()?, provision::redis()?);
+            provision::rust_target("wasm32-wasip2")?;
+            let native = self.native()?;
+            self.built = Some(Programs {
+                postgres,
+                redis,
+                origin: native.executable("optimist-origin")?,
+                host: native.executable("optimist-edge-host")?,
+                component: edges::component(&self.root)?,
+            });
         }
         self.built.as_ref().context("just built")
     }
@@ -209,26 +222,30 @@ impl Run {
         Ok(())
     }
 
-    /// `cargo test` of these targets, its results counted.
-    fn tests(&mut self, targets: &[&str]) -> Result<()> {
+    /// Tests that start stores, origins and edges: told where the programs are, so that they never build or search.
+    fn system_tests(&mut self, target: &str) -> Result<()> {
         let mut command = self.command();
+        let programs = self.programs()?;
+        command
+            .env("OPTIMIST_POSTGRES_BIN_DIR", &programs.postgres)
+            .env("OPTIMIST_REDIS_SERVER", &programs.redis)
+            .env("OPTIMIST_ORIGIN_BIN", &programs.origin)
+            .env("OPTIMIST_HOST_BIN", &programs.host)
+            .env("OPTIMIST_COMPONENT", &programs.component);
+        self.tests(command, &[target])
+    }
+
+    /// `cargo test` of these targets, its results counted.
+    fn tests(&mut self, mut command: Command, targets: &[&str]) -> Result<()> {
         command.arg("test").args(NATIVE).arg("--no-fail-fast").args(targets);
         if terminal::coloured() {
             command.args(["--", "--color=always"]);
         }
-        // The tests die with cargo, which dies with us.
-        let ourselves = std::env::current_exe()?;
+        // The tests die with cargo, which dies with us. Our file may have been replaced by the build; this name stays.
         command.env(
             format!("CARGO_TARGET_{}_RUNNER", host_triple()?.to_uppercase().replace('-', "_")),
-            format!("{} {WITH_PARENT} - SIGKILL -", ourselves.display()),
+            format!("/proc/{}/exe {WITH_PARENT} - SIGKILL -", std::process::id()),
         );
-        let programs = self.programs()?;
-        command
-            .env("OPTIMIST_POSTGRES_BIN_DIR", &programs.postgres)
-            .env("OPTIMIST_REDIS_SERVER", &programs.redis);
-        command.env("OPTIMIST_ORIGIN_BIN", &programs.origin).env("OPTIMIST_HOST_BIN", &programs.host);
-        command.env("OPTIMIST_COMPONENT", &programs.component);
-        command.env("OPTIMIST_WORKER_DIR", &programs.worker).env("OPTIMIST_WORKERD_BIN", &programs.workerd);
 
         let mut child = command.stdout(Stdio::piped()).spawn()?;
         let (mut passed, mut failed) = (0, 0);
@@ -246,24 +263,6 @@ impl Run {
         ensure!(status.success(), "{failed} tests failed");
         ensure!(passed > 0, "there was no test");
         Ok(())
-    }
-}
-
-impl Programs {
-    fn prepare(root: &Path) -> Result<Programs> {
-        let (postgres, redis) = (provision::postgres()?, provision::redis()?);
-        Edge::Embedded.provision(root)?;
-        Edge::Cloudflare.provision(root)?;
-        let native = workspace::build(root, &NATIVE)?;
-        Ok(Programs {
-            postgres,
-            redis,
-            origin: native.executable("optimist-origin")?,
-            host: native.executable("optimist-edge-host")?,
-            component: edges::component(root)?,
-            worker: cloudflare::build(root)?,
-            workerd: cloudflare::workerd_binary(root)?,
-        })
     }
 }
 
