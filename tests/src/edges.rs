@@ -97,6 +97,9 @@ impl Edge {
         let environment = settings
             .iter()
             .map(|(name, value)| (format!("SPIN_VARIABLE_{}", name.to_uppercase()), value.clone()))
+            .chain(settings.iter().filter(|(name, _)| name == "redis_url").map(|(_, url)| {
+                ("SPIN_VARIABLE_REDIS_HOST".to_owned(), url.trim_start_matches("redis://").to_owned())
+            }))
             .collect();
         let arguments = ["up", "--quiet", "--listen"].map(str::to_owned).into_iter();
         let arguments = arguments
@@ -115,7 +118,7 @@ impl Edge {
 }
 
 fn component() -> String {
-    let built = "target/wasm32-wasip2/release/optimist_edge_spin.wasm";
+    let built = "target/wasm32-wasip2/wasm/optimist_edge_spin.wasm";
     program("OPTIMIST_COMPONENT", built).display().to_string()
 }
 

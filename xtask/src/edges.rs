@@ -103,7 +103,7 @@ impl Edge {
 
 /// The Spin component, as it is deployed.
 pub fn component(root: &Path) -> Result<PathBuf> {
-    workspace::build(root, &["--release", "--target=wasm32-wasip2", "--package=optimist-edge-spin"])?
+    workspace::build(root, &["--profile=wasm", "--target=wasm32-wasip2", "--package=optimist-edge-spin"])?
         .file("optimist-edge-spin", "wasm")
 }
 
@@ -132,6 +132,8 @@ impl Program {
                     .arguments(["--listen", &address]);
                 // It is a parent itself: it passes this one on.
                 launch.at_our_death = Signal::SIGTERM;
+                let redis_host = origin.redis_url.trim_start_matches("redis://");
+                launch = launch.environment("SPIN_VARIABLE_REDIS_HOST", redis_host);
                 variables.iter().fold(launch, |launch, (name, value)| {
                     launch.environment(&format!("SPIN_VARIABLE_{}", name.to_uppercase()), *value)
                 })

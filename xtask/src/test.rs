@@ -154,9 +154,9 @@ fn lint(run: &mut Run) -> Result<()> {
         [("optimist-edge-spin", "wasm32-wasip2"), ("optimist-edge-cloudflare", "wasm32-unknown-unknown")]
     {
         provision::rust_target(target)?;
-        // In release, as they are built: a second profile would compile their dependencies twice.
+        // As they are built: another profile would compile their dependencies twice.
         run.cargo(
-            &[&["clippy", "--release", "--target", target, "--package", package], &denied[..]].concat(),
+            &[&["clippy", "--profile=wasm", "--target", target, "--package", package], &denied[..]].concat(),
         )?;
     }
     Ok(())

@@ -68,7 +68,12 @@ async fn edge() -> anyhow::Result<Rc<Edge>> {
 
 /// An answer of the pipeline's, as Spin sends it.
 fn respond(answer: Answer) -> Response<BoxBody> {
+    let length = answer.body.len();
     let mut response = Response::new(box_body(FullBody::new(Bytes::from(answer.body))));
+    // The runtime would send it in chunks: it does not look at a body's length.
+    if length > 0 {
+        response.headers_mut().insert("content-length", HeaderValue::from(length));
+    }
     *response.status_mut() = http::StatusCode::from_u16(answer.status).unwrap_or_default();
     for (name, value) in answer.headers {
         // The pipeline writes visible ASCII; what is not is dropped rather than sent malformed.
