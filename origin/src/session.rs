@@ -27,10 +27,14 @@ set first_used_at = coalesce(first_used_at, now()),
     idle_until = greatest(idle_until, least(now() + interval '30 minutes', absolute_until))
 where id = $1 and (first_used_at is null or idle_until < now() + interval '29 minutes')";
 
+/// Nothing for a circle that does not exist: made-up ids leave no keys.
 const ROLE: &str = "-- session::role
 select seen, m.role
 from (select pg_snapshot_xmin(pg_current_snapshot())::text::bigint as seen) snapshot
-left join lateral (select role from memberships where circle_id = $1 and user_id = $2) m on true";
+left join lateral (
+    select coalesce(memberships.role, 'none') as role
+    from circles left join memberships on circle_id = circles.id and user_id = $2
+    where circles.id = $1) m on true";
 
 pub const STATEMENTS: &[&str] = &[LOAD, USE, ROLE];
 
@@ -68,9 +72,8 @@ pub async fn load_membership(app: &Ctx, parameters: &Parameters) -> Result<Snaps
     let (circle, user) = (parameters.circle.unwrap_or_default(), parameters.user.unwrap_or_default());
     let row = app.db.query_opt(ROLE, &[&circle, &user]).await?;
     let row = row.ok_or_else(|| Error::internal("session", &"no row"))?;
-    let role: Option<String> = row.get(1);
-    let text = role.unwrap_or_else(|| Role::None.as_str().to_owned());
-    Ok(Snapshot { seen_xmin: row.get::<_, i64>(0).cast_unsigned(), loaded: Loaded::Text(text) })
+    let loaded = row.get::<_, Option<String>>(1).map_or(Loaded::Missing, Loaded::Text);
+    Ok(Snapshot { seen_xmin: row.get::<_, i64>(0).cast_unsigned(), loaded })
 }
 
 /// The caller's right to read the circle of the path, and their role in it. 404 for those for whom it does not exist.

@@ -5,7 +5,7 @@ use crate::ids::{Uuid, parse_id};
 use crate::keys::{Key, Parameters};
 use crate::limits::Limit;
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Method {
     Get,
     Post,
@@ -288,7 +288,7 @@ pub const ROUTES: &[Route] = &[
 #[derive(Debug)]
 pub enum Matched {
     Route(&'static Route, PathParameters),
-    /// The path exists for these methods, and the request's is none of them.
+    /// The path exists for these methods, in their order, and the request's is none of them.
     MethodNotAllowed(Vec<Method>),
     /// A parameter of the path is not an id: its name.
     BadId(&'static str),
@@ -331,14 +331,17 @@ impl PathParameters {
 pub fn find(method: &str, path: &str) -> Matched {
     let wanted = Method::parse(method);
     let mut allowed = Vec::new();
-    let mut bad_id = None;
+    let mut bad_id: Option<(&'static str, usize)> = None;
     let mut found: Option<(&'static Route, PathParameters, usize)> = None;
     for route in ROUTES {
         match match_path(route.path, path) {
             PathMatch::No => {}
-            PathMatch::BadId(name) => bad_id = Some(name),
+            PathMatch::BadId(name, literals) if bad_id.is_none_or(|(_, best)| literals > best) => {
+                bad_id = Some((name, literals));
+            }
+            PathMatch::BadId(..) => {}
             PathMatch::Yes(parameters, literals) => {
-                allowed.push((route.method, literals));
+                allowed.push(route.method);
                 // `/members/me` is more literal than `/members/{user}`, and wins.
                 if wanted == Some(route.method) && found.as_ref().is_none_or(|(_, _, best)| literals > *best)
                 {
@@ -351,14 +354,17 @@ pub fn find(method: &str, path: &str) -> Matched {
         return Matched::Route(route, parameters);
     }
     if !allowed.is_empty() {
-        return Matched::MethodNotAllowed(allowed.into_iter().map(|(method, _)| method).collect());
+        allowed.sort_unstable();
+        allowed.dedup();
+        return Matched::MethodNotAllowed(allowed);
     }
-    bad_id.map_or(Matched::NotFound, Matched::BadId)
+    bad_id.map_or(Matched::NotFound, |(name, _)| Matched::BadId(name))
 }
 
 enum PathMatch {
     No,
-    BadId(&'static str),
+    /// The parameter that is no id, and how many segments are literal.
+    BadId(&'static str, usize),
     Yes(PathParameters, usize),
 }
 
@@ -370,9 +376,10 @@ fn match_path(template: &'static str, path: &str) -> PathMatch {
     for expected in template.split('/') {
         let Some(segment) = segments.next() else { return PathMatch::No };
         match expected.strip_prefix('{').and_then(|name| name.strip_suffix('}')) {
+            Some(_) if segment.is_empty() => return PathMatch::No,
             Some(name) => match parse_id(segment) {
                 Some(id) => parameters.set(name, id),
-                None => bad_id = Some(name),
+                None => bad_id = bad_id.or(Some(name)),
             },
             None if expected == segment => literals += 1,
             None => return PathMatch::No,
@@ -381,7 +388,7 @@ fn match_path(template: &'static str, path: &str) -> PathMatch {
     if segments.next().is_some() {
         return PathMatch::No;
     }
-    bad_id.map_or(PathMatch::Yes(parameters, literals), PathMatch::BadId)
+    bad_id.map_or(PathMatch::Yes(parameters, literals), |name| PathMatch::BadId(name, literals))
 }
 
 /// The route of that name.

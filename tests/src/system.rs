@@ -1,6 +1,7 @@
 //! A whole system for one test.
 
 use base64::Engine as _;
+use optimist_shared::limits::{LIMITS, Scope};
 use tempfile::TempDir;
 
 use crate::client::Client;
@@ -23,6 +24,18 @@ pub struct Options {
     /// Milliseconds; generous, since most tests are not about deadlines.
     pub redis_deadline_ms: u32,
     pub cors_origins: &'static str,
+}
+
+impl Options {
+    /// The edge that `OPTIMIST_EDGE` names.
+    pub fn kind_under_test() -> Kind {
+        match std::env::var("OPTIMIST_EDGE").as_deref() {
+            Err(_) | Ok("embedded") => Kind::Embedded,
+            Ok("cloudflare") => Kind::Cloudflare,
+            Ok("spin") => Kind::Spin,
+            Ok(other) => panic!("OPTIMIST_EDGE: there is no edge {other}"),
+        }
+    }
 }
 
 impl Default for Options {
@@ -116,12 +129,30 @@ impl System {
         self.to_origin.send_to(address(&self.origins[index].api));
     }
 
+    /// Registers a person, and signs in as them.
     pub async fn register(&self, name: &str) -> Client {
+        self.forget_address_limits().await;
         Client::register(&self.edge.url, name).await
     }
 
     pub fn client(&self) -> Client {
         Client::new(&self.edge.url)
+    }
+
+    /// Every test comes from the same address.
+    pub async fn forget_address_limits(&self) {
+        let mut redis = self.redis.connect().await;
+        let limits = LIMITS.iter().filter(|row| row.scope == Scope::Address);
+        let keys: Vec<String> = limits.map(|row| row.key("127.0.0.1")).collect();
+        let _: () = redis::cmd("DEL").arg(keys).query_async(&mut redis).await.expect("redis answers");
+    }
+
+    /// For tests that are not about limits.
+    pub async fn forget_limits_of(&self, client: &Client) {
+        let mut redis = self.redis.connect().await;
+        let limits = LIMITS.iter().filter(|row| row.scope == Scope::User);
+        let keys: Vec<String> = limits.map(|row| row.key(&client.user)).collect();
+        let _: () = redis::cmd("DEL").arg(keys).query_async(&mut redis).await.expect("redis answers");
     }
 
     /// Runs a statement in the system's database, as its owner.

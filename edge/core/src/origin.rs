@@ -92,7 +92,13 @@ impl Pending {
         match outcome {
             Outcome::Answered { status } if !unable(status) => {
                 let origin_ms = host.now_ms().saturating_sub(self.forwarded_ms);
-                Finish::Pass { headers: with_privacy(&exchange, exchange.pass(self.cache_status, origin_ms)) }
+                let mut changes = exchange.pass(self.cache_status, origin_ms);
+                // The origin marks its errors itself: they are not to be stored at all.
+                if exchange.private && status < 400 {
+                    let value = "private, no-cache".to_owned();
+                    changes.push(HeaderChange { name: "cache-control", value, append: false });
+                }
+                Finish::Pass { headers: changes }
             }
             Outcome::BodyTooLarge => Finish::Replace(exchange.error(ErrorCode::TooLarge)),
             _ if self.kept.is_some() => {
@@ -116,17 +122,6 @@ impl Pending {
             }
         }
     }
-}
-
-fn with_privacy(exchange: &Exchange, mut changes: Vec<HeaderChange>) -> Vec<HeaderChange> {
-    if exchange.private {
-        changes.push(HeaderChange {
-            name: "cache-control",
-            value: "private, no-cache".to_owned(),
-            append: false,
-        });
-    }
-    changes
 }
 
 async fn give_back<H: Host>(edge: &Edge, host: &H, refund: &Refund) {

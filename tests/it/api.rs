@@ -1,0 +1,100 @@
+//! The API as its clients see it, on whichever edge `OPTIMIST_EDGE` names (`embedded` unless it says otherwise).
+//!
+//! The tests share one system, and each brings its own people.
+
+mod accounts;
+mod circles;
+mod conduct;
+mod input;
+mod messages;
+mod sessions;
+
+use std::sync::LazyLock;
+
+use optimist_tests::{Answer, Client, Options, System};
+use serde_json::Value;
+use tokio::runtime::Runtime;
+
+static RUNTIME: LazyLock<Runtime> = LazyLock::new(|| Runtime::new().unwrap());
+static SYSTEM: LazyLock<System> = LazyLock::new(|| {
+    RUNTIME.block_on(System::with(Options { kind: Options::kind_under_test(), ..Options::default() }))
+});
+
+/// Runs a test on the shared system.
+fn on_system<F: Future<Output = ()>>(test: impl FnOnce(&'static System) -> F) {
+    let system = &*SYSTEM;
+    RUNTIME.block_on(test(system));
+}
+
+/// Runs a test that uses up what the shared system's tests share: their address's limits.
+fn on_own_system<F: Future<Output = ()>>(test: impl FnOnce(&'static System) -> F) {
+    RUNTIME.block_on(async {
+        let options = Options { kind: Options::kind_under_test(), ..Options::default() };
+        // As long as the process, like the shared one.
+        test(Box::leak(Box::new(System::with(options).await))).await;
+    });
+}
+
+/// Everyone that a rule about a circle distinguishes, in a circle with one message of the member's.
+struct Cast {
+    owner: Client,
+    moderator: Client,
+    member: Client,
+    /// Was a member, and left.
+    former: Client,
+    /// Was a member, and was banned.
+    banned: Client,
+    /// Never had to do with it.
+    stranger: Client,
+    circle: String,
+    message: String,
+}
+
+impl Cast {
+    async fn new(system: &System, visibility: &str) -> Cast {
+        let owner = system.register("Owen").await;
+        let circle = owner.create_circle(visibility).await;
+        let path = format!("/v1/circles/{circle}");
+        let mut people = Vec::new();
+        for name in ["Mo", "Meg", "Fay", "Bob"] {
+            let person = system.register(name).await;
+            person.join(&circle, &owner).await;
+            people.push(person);
+        }
+        let [moderator, member, former, banned] = people.try_into().ok().unwrap();
+        let role = serde_json::json!({"role": "moderator"});
+        owner.patch(&format!("{path}/members/{}", moderator.user), role).await.expect(200);
+        former.delete(&format!("{path}/members/me")).await.expect(204);
+        owner.delete(&format!("{path}/members/{}?ban=true", banned.user)).await.expect(204);
+        let message = member.say(&circle, "Good morning.").await;
+        let stranger = system.register("Sam").await;
+        Cast { owner, moderator, member, former, banned, stranger, circle, message }
+    }
+
+    fn path(&self, rest: &str) -> String {
+        format!("/v1/circles/{}{rest}", self.circle)
+    }
+
+    /// In the order: owner, moderator, member, former member, banned, stranger.
+    fn everyone(&self) -> [(&'static str, &Client); 6] {
+        [
+            ("owner", &self.owner),
+            ("moderator", &self.moderator),
+            ("member", &self.member),
+            ("former", &self.former),
+            ("banned", &self.banned),
+            ("stranger", &self.stranger),
+        ]
+    }
+}
+
+/// A problem as RFC 9457 has it, with this status; its code.
+#[track_caller]
+fn problem(answer: Answer, status: u16) -> Value {
+    let answer = answer.expect(status);
+    assert_eq!(answer.header("content-type"), "application/problem+json", "{answer:#?}");
+    assert_eq!(answer.body["status"], status, "{answer:#?}");
+    assert_eq!(answer.body["request_id"], answer.header("x-request-id"), "{answer:#?}");
+    assert_eq!(answer.header("cache-control"), "no-store", "{answer:#?}");
+    answer.body
+}

@@ -1,0 +1,225 @@
+//! How every answer behaves, whatever it is about: routing, bodies' sizes, conditional requests, headers, CORS.
+
+use optimist_tests::{Client, System};
+use reqwest::Method;
+use serde_json::{Value, json};
+
+use super::{Cast, on_own_system, on_system, problem};
+
+#[test]
+fn unknown_paths_and_wrong_methods_are_told_apart() {
+    on_system(|system| async move {
+        let client = system.client();
+        for path in
+            ["/", "/v1", "/v1/nothing", "/v1/circles/", "/v2/circles", "/v1/auth/login/more", "/v1//circles"]
+        {
+            assert_eq!(problem(client.get(path).await, 404)["code"], "not-found");
+        }
+        let refused = client.delete("/v1/circles").await;
+        assert_eq!(refused.header("allow"), "GET, POST, HEAD, OPTIONS");
+        problem(refused, 405);
+        let refused = client.send(Method::from_bytes(b"BREW").unwrap(), "/v1/me", &[], None).await;
+        assert_eq!(refused.header("allow"), "GET, PATCH, HEAD, OPTIONS");
+        problem(refused, 405);
+    });
+}
+
+#[test]
+fn bodies_beyond_the_cap_are_refused_announced_or_not() {
+    on_system(|system| async move {
+        let ada = system.register("Ada").await;
+        let circle = ada.create_circle("private").await;
+        let path = format!("/v1/circles/{circle}/messages");
+        let long = json!({"body": "x".repeat(70_000)}).to_string().into_bytes();
+        assert_eq!(problem(ada.send(Method::POST, &path, &[], Some(long)).await, 413)["code"], "too-large");
+        assert_eq!(chunked(system, &ada, &path, 40).await, 413, "no content-length: counted as it comes");
+        // A refused attempt is not charged: ten may still be sent.
+        for _ in 0..10 {
+            ada.say(&circle, "Hello.").await;
+        }
+    });
+}
+
+/// Sends a body of so many pieces of 2,000 bytes without announcing its length; the status.
+async fn chunked(system: &System, client: &Client, path: &str, pieces: usize) -> u16 {
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+    let address = optimist_tests::system::address(&system.edge.url);
+    let mut stream = tokio::net::TcpStream::connect(address).await.unwrap();
+    let token = client.token.as_deref().unwrap();
+    let head = format!(
+        "POST {path} HTTP/1.1\r\nhost: {address}\r\nauthorization: Bearer {token}\r\n\
+         content-type: application/json\r\ntransfer-encoding: chunked\r\nconnection: close\r\n\r\n"
+    );
+    stream.write_all(head.as_bytes()).await.unwrap();
+    for _ in 0..pieces {
+        let piece = format!("7d0\r\n{}\r\n", " ".repeat(2_000));
+        // The edge may answer, and close, before the end.
+        if stream.write_all(piece.as_bytes()).await.is_err() {
+            break;
+        }
+    }
+    let _ = stream.write_all(b"0\r\n\r\n").await;
+    let mut answer = Vec::new();
+    let _ = stream.read_to_end(&mut answer).await;
+    let answer = String::from_utf8_lossy(&answer);
+    answer
+        .split(' ')
+        .nth(1)
+        .and_then(|status| status.parse().ok())
+        .unwrap_or_else(|| panic!("no status in {answer:?}"))
+}
+
+#[test]
+fn what_the_client_has_is_not_sent_again() {
+    on_system(|system| async move {
+        let cast = Cast::new(system, "private").await;
+        let paths = ["/v1/me".to_owned(), cast.path(""), cast.path("/messages"), cast.path("/members")];
+        for path in paths {
+            let miss = cast.owner.get(&path).await.expect(200);
+            let hit = loop {
+                let answer = cast.owner.get(&path).await.expect(200);
+                if answer.is_hit() {
+                    break answer;
+                }
+            };
+            assert_eq!(miss.body, hit.body, "{path}");
+            assert_eq!(miss.header("etag"), hit.header("etag"), "{path}: one tag on both ways");
+            assert_eq!(hit.header("cache-control"), "private, no-cache");
+            for tag in
+                [hit.header("etag").to_owned(), format!("\"x\", {}", hit.header("etag")), "*".to_owned()]
+            {
+                let headers = [("if-none-match", tag.as_str())];
+                let unchanged = cast.owner.send(Method::GET, &path, &headers, None).await.expect(304);
+                assert_eq!(unchanged.body, Value::Null);
+                assert_eq!(unchanged.header("etag"), hit.header("etag"));
+            }
+            let head = cast.owner.send(Method::HEAD, &path, &[], None).await.expect(200);
+            assert_eq!(head.body, Value::Null);
+            assert_eq!(head.header("etag"), hit.header("etag"));
+        }
+        // A circle's tag differs by who asks: so does the answer.
+        let (owner, member) = (cast.owner.get(&cast.path("")).await, cast.member.get(&cast.path("")).await);
+        assert_ne!(owner.header("etag"), member.header("etag"));
+    });
+}
+
+#[test]
+fn every_answer_says_how_it_came_about() {
+    on_system(|system| async move {
+        let ada = system.register("Ada").await;
+        let miss = ada.get("/v1/me").await.expect(200);
+        assert!(miss.header("cache-status").starts_with("optimist; fwd="), "{miss:#?}");
+        assert!(miss.header("server-timing").contains("origin;dur="), "{miss:#?}");
+        let hit = loop {
+            let answer = ada.get("/v1/me").await.expect(200);
+            if answer.is_hit() {
+                break answer;
+            }
+        };
+        assert!(hit.header("cache-status").starts_with("optimist; hit; ttl=17"), "{hit:#?}");
+        assert!(hit.header("age").parse::<u64>().is_ok());
+        assert!(hit.header("server-timing").contains("redis;dur="));
+        assert!(!hit.header("server-timing").contains("origin"));
+        assert!(hit.header("ratelimit").starts_with("\"reads-60s\";r="), "{hit:#?}");
+        assert_eq!(hit.header("ratelimit-policy"), "\"reads-60s\";q=3000;w=60");
+        assert_eq!(hit.header("x-content-type-options"), "nosniff");
+        assert_ne!(hit.header("x-request-id"), miss.header("x-request-id"));
+        assert_eq!(hit.header("x-request-id").len(), 36);
+    });
+}
+
+#[test]
+fn a_browser_is_let_in_from_the_configured_pages_only() {
+    on_system(|system| async move {
+        let ada = system.register("Ada").await;
+        let ours = [("origin", "https://app.example.org")];
+        let answer = ada.send(Method::GET, "/v1/me", &ours, None).await.expect(200);
+        assert_eq!(answer.header("access-control-allow-origin"), "https://app.example.org");
+        assert!(answer.header("vary").contains("Origin"));
+        assert!(answer.header("access-control-expose-headers").contains("RateLimit"));
+        let theirs = [("origin", "https://evil.example.org")];
+        let answer = ada.send(Method::GET, "/v1/me", &theirs, None).await.expect(200);
+        assert_eq!(answer.header("access-control-allow-origin"), "");
+        let asked = [("origin", "https://app.example.org"), ("access-control-request-method", "PATCH")];
+        let preflight = system.client().send(Method::OPTIONS, "/v1/me", &asked, None).await.expect(204);
+        assert_eq!(preflight.header("access-control-allow-methods"), "GET, PATCH, HEAD, OPTIONS");
+        assert!(preflight.header("access-control-allow-headers").contains("authorization"));
+        let foreign = [("origin", "https://evil.example.org"), ("access-control-request-method", "PATCH")];
+        let preflight = system.client().send(Method::OPTIONS, "/v1/me", &foreign, None).await.expect(204);
+        assert_eq!(preflight.header("access-control-allow-methods"), "");
+    });
+}
+
+#[test]
+fn what_a_client_says_of_itself_does_nothing() {
+    on_system(|system| async move {
+        let (ada, bo) = (system.register("Ada").await, system.register("Bo").await);
+        let context = format!("user=\"{}\"; session=\"{}\"; role=\"owner\"", ada.user, ada.session);
+        let forged = [
+            ("optimist-context", context.as_str()),
+            ("optimist-identity", ada.user.as_str()),
+            ("optimist-lease", "1"),
+            ("signature", "optimist=:AAAA:"),
+            ("signature-input", "optimist=(\"@method\");created=1"),
+            ("x-forwarded-for", "203.0.113.7"),
+            ("x-real-ip", "203.0.113.7"),
+            ("forwarded", "for=203.0.113.7"),
+            ("cf-connecting-ip", "203.0.113.7"),
+            ("true-client-ip", "203.0.113.7"),
+            ("spin-client-addr", "203.0.113.7:1"),
+        ];
+        let answer = bo.send(Method::GET, "/v1/me", &forged, None).await.expect(200);
+        assert_eq!(answer.text("/id"), bo.user);
+        let sessions = bo.send(Method::GET, "/v1/me/sessions", &forged, None).await.expect(200);
+        assert_eq!(sessions.body["items"][0]["id"], bo.session);
+        problem(system.client().send(Method::GET, "/v1/me", &forged, None).await, 401);
+        // Log-ins are counted by the address that the platform saw.
+        let mut redis = system.redis.connect().await;
+        let body = json!({"email": bo.email, "password": "wrong password"}).to_string().into_bytes();
+        problem(system.client().send(Method::POST, "/v1/auth/login", &forged, Some(body)).await, 401);
+        let keys: Vec<String> =
+            redis::cmd("KEYS").arg("*203.0.113.7*").query_async(&mut redis).await.unwrap();
+        assert!(keys.is_empty(), "{keys:?}");
+    });
+}
+
+#[test]
+fn bad_tokens_leave_address_counters_only_and_hinder_nobody() {
+    on_own_system(|system| async move {
+        let ada = system.register("Ada").await;
+        let circle = ada.create_circle("private").await;
+        let path = format!("/v1/circles/{circle}");
+        let mut redis = system.redis.connect().await;
+        let keys = async |redis: &mut redis::aio::MultiplexedConnection| -> Vec<String> {
+            redis::cmd("KEYS").arg("*").query_async(redis).await.unwrap()
+        };
+        let secret = "A".repeat(43);
+        let forged = |number: u32| {
+            let user = format!("0190beef-0000-7000-8000-{number:012}");
+            ada.with_token(format!("{user}.{user}.{secret}"))
+        };
+        let wrong_secret = ada.with_token(format!("{}.{}.{secret}", ada.user, ada.session));
+        let good = async {
+            let mut slowest = std::time::Duration::ZERO;
+            for _ in 0..20 {
+                let began = std::time::Instant::now();
+                ada.get(&path).await.expect(200);
+                slowest = slowest.max(began.elapsed());
+            }
+            slowest
+        };
+        let bad = futures_util::future::join_all((0..1_000u32).map(|number| {
+            let client = if number % 4 == 0 { wrong_secret.clone() } else { forged(number) };
+            let path = path.clone();
+            async move { client.get(&path).await.status }
+        }));
+        let (bad, _) = futures_util::join!(bad, good);
+        assert!(bad.iter().all(|status| matches!(status, 401 | 429)), "{bad:?}");
+        assert!(bad.contains(&429), "the address has an end");
+        let left: Vec<String> =
+            keys(&mut redis).await.into_iter().filter(|key| key.contains("0190beef")).collect();
+        assert!(left.is_empty(), "{left:?}");
+        // With the address's attempts used up, whoever is signed in is not asked.
+        ada.get(&path).await.expect(200);
+    });
+}
