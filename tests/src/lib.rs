@@ -11,13 +11,16 @@
 
 pub mod client;
 pub mod edges;
+pub mod load;
 pub mod origin;
 pub mod processes;
 pub mod proxy;
+pub mod registers;
 pub mod stores;
 pub mod system;
 
 pub use client::{Answer, Client};
 pub use edges::{Edge, Kind};
+pub use load::Load;
 pub use origin::Origin;
 pub use system::{Options, System};

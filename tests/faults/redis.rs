@@ -1,0 +1,125 @@
+//! Redis away: killed, emptied, stopped, cut off from the origin alone.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use optimist_shared::keys::Key;
+use optimist_tests::registers::Registers;
+use optimist_tests::{Load, Options, System};
+
+/// How long wrong answers may last.
+const WRONG: Duration = Duration::from_secs(5);
+
+/// Plays a fault under load. `heal` comes so long after `harm`.
+async fn survives(harm: impl FnOnce(&mut System), heal_after: Duration, heal: impl FnOnce(&mut System)) {
+    let mut system = System::with(Options { redis_deadline_ms: 250, ..Options::default() }).await;
+    let registers = [Arc::new(Registers::new(&system).await)];
+    let messages = Load::start(Key::CircleMessages, &registers).await;
+    let edits = Load::start(Key::Message, &registers).await;
+    let sessions = Load::start(Key::Session, &registers).await;
+    messages.run(200).await;
+    assert!(messages.violations().is_empty() && sessions.violations().is_empty());
+
+    let fault = Instant::now();
+    harm(&mut system);
+    tokio::time::sleep(Duration::from_millis(500)).await;
+    let answered = messages.answered();
+    tokio::time::sleep(Duration::from_secs(3)).await;
+    assert!(messages.answered() > answered, "reads are answered from Postgres");
+    tokio::time::sleep((fault + heal_after).saturating_duration_since(Instant::now())).await;
+    heal(&mut system);
+
+    // Whole again: hits, and not one wrong answer from here on.
+    let deadline = Instant::now() + Duration::from_secs(20);
+    while !registers[0].is_hit().await {
+        assert!(Instant::now() < deadline, "Redis is not believed again");
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    messages.run(300).await;
+    edits.run(100).await;
+    sessions.run(100).await;
+    let violations = [messages.stop().await, edits.stop().await, sessions.stop().await].concat();
+    let late: Vec<_> = violations.iter().filter(|violation| violation.at > fault + WRONG).collect();
+    assert!(late.is_empty(), "later than five seconds after the fault: {late:#?}");
+    let posted = registers[0].messages_posted().await;
+    assert_eq!(posted, messages.written() + 2, "what was acknowledged is there, and once");
+    let log = system.origins[0].log();
+    let told =
+        log.lines().filter(|line| line.contains("the store is lost") && line.contains("redis")).count();
+    assert!((1..=3).contains(&told), "the cause is logged once, not with every request: {told} times");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn killed_and_restarted_with_what_it_had_written() {
+    survives(|system| system.redis.kill(), Duration::from_secs(6), |system| system.redis.launch()).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn killed_and_restarted_at_once() {
+    let restart = |system: &mut System| {
+        system.redis.kill();
+        system.redis.launch();
+    };
+    survives_unnoticed(restart).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn killed_and_restarted_empty() {
+    let heal = |system: &mut System| {
+        system.redis.empty();
+        system.redis.launch();
+    };
+    survives(|system| system.redis.kill(), Duration::from_secs(6), heal).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn stopped_and_continued() {
+    let harm = |system: &mut System| system.redis.signal("STOP");
+    survives(harm, Duration::from_secs(10), |system| system.redis.signal("CONT")).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn cut_off_from_the_origin_while_the_edge_reaches_it() {
+    let harm = |system: &mut System| system.origin_to_redis.cut();
+    let heal = |system: &mut System| {
+        let redis = format!("127.0.0.1:{}", system.redis.port);
+        system.origin_to_redis.send_to(&redis);
+    };
+    survives(harm, Duration::from_secs(10), heal).await;
+}
+
+/// A restart too quick for anybody to miss an answer: what was written in its last second may be forgotten.
+async fn survives_unnoticed(restart: impl FnOnce(&mut System)) {
+    let mut system = System::with(Options { redis_deadline_ms: 250, ..Options::default() }).await;
+    let registers = [Arc::new(Registers::new(&system).await)];
+    let messages = Load::start(Key::CircleMessages, &registers).await;
+    let edits = Load::start(Key::Message, &registers).await;
+    let sessions = Load::start(Key::Session, &registers).await;
+    messages.run(200).await;
+    let fault = Instant::now();
+    restart(&mut system);
+    tokio::time::sleep(WRONG).await;
+    messages.run(300).await;
+    edits.run(100).await;
+    sessions.run(100).await;
+    let violations = [messages.stop().await, edits.stop().await, sessions.stop().await].concat();
+    let late: Vec<_> = violations.iter().filter(|violation| violation.at > fault + WRONG).collect();
+    assert!(late.is_empty(), "{late:#?}");
+    assert_eq!(registers[0].messages_posted().await, messages.written() + 2);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn flushed() {
+    let system = System::start().await;
+    let (active, idle) = (system.register("Ada").await, system.register("Bo").await);
+    for client in [&active, &idle] {
+        client.get("/v1/me").await.expect(200);
+    }
+    let mut redis = system.redis.connect().await;
+    let _: () = redis::cmd("FLUSHALL").query_async(&mut redis).await.unwrap();
+    let end =
+        format!("update sessions set idle_until = now() - interval '1 second' where id = '{}'", idle.session);
+    system.sql(&end);
+    active.get("/v1/me").await.expect(200);
+    idle.get("/v1/me").await.expect(401);
+}

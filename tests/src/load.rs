@@ -1,0 +1,136 @@
+//! A key under load: one writer, several readers, and whether what they read can be.
+
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
+
+use optimist_shared::keys::Key;
+use tokio::task::JoinSet;
+
+use crate::registers::{Registers, Seen};
+
+const READERS: usize = 6;
+
+pub struct Load {
+    key: Key,
+    /// The newest write that was sent, and the newest that was acknowledged or seen.
+    started: AtomicU64,
+    known: AtomicU64,
+    operations: AtomicU64,
+    /// Reads that were answered.
+    answered: AtomicU64,
+    stop: AtomicBool,
+    violations: Mutex<Vec<Violation>>,
+    tasks: tokio::sync::Mutex<JoinSet<()>>,
+}
+
+/// A read that saw what it must not.
+#[derive(Clone, Debug)]
+pub struct Violation {
+    /// When it was sent.
+    pub at: Instant,
+    pub what: String,
+}
+
+impl Load {
+    /// Starts with one acknowledged write. The writer is at the first edge, the readers at each in turn.
+    pub async fn start(key: Key, edges: &[Arc<Registers>]) -> Arc<Load> {
+        assert!(edges[0].write(key, 0).await, "{key:?}: the first write");
+        let load = Arc::new(Load {
+            key,
+            started: AtomicU64::new(0),
+            known: AtomicU64::new(0),
+            operations: AtomicU64::new(0),
+            answered: AtomicU64::new(0),
+            stop: AtomicBool::new(false),
+            violations: Mutex::default(),
+            tasks: tokio::sync::Mutex::default(),
+        });
+        let mut tasks = load.tasks.lock().await;
+        tasks.spawn(load.clone().write(edges[0].clone()));
+        for reader in 0..READERS {
+            tasks.spawn(load.clone().read(edges[reader % edges.len()].clone(), reader));
+        }
+        drop(tasks);
+        load
+    }
+
+    async fn write(self: Arc<Load>, registers: Arc<Registers>) {
+        for number in 1.. {
+            if self.stop.load(Ordering::SeqCst) {
+                break;
+            }
+            self.started.store(number, Ordering::SeqCst);
+            // Until it is acknowledged, as a client would.
+            while !registers.write(self.key, number).await {
+                tokio::time::sleep(Duration::from_millis(20)).await;
+            }
+            self.known.fetch_max(number, Ordering::SeqCst);
+            self.operations.fetch_add(1, Ordering::SeqCst);
+            // Time for readers to warm the key.
+            tokio::time::sleep(Duration::from_millis(number % 4 * 5)).await;
+        }
+    }
+
+    async fn read(self: Arc<Load>, registers: Arc<Registers>, reader: usize) {
+        for turn in 0u64.. {
+            if self.stop.load(Ordering::SeqCst) {
+                break;
+            }
+            let at = Instant::now();
+            let low = self.known.load(Ordering::SeqCst);
+            let seen =
+                registers.read(self.key, low + 1 + turn % 3, reader == 0 && turn.is_multiple_of(4)).await;
+            let high = self.started.load(Ordering::SeqCst);
+            if !seen.fits(low, high) {
+                let what = format!("{:?}: {seen:?}, though write {low} was known and {high} begun", self.key);
+                self.violations.lock().expect("violations").push(Violation { at, what });
+            }
+            match seen {
+                Seen::Number(number) => drop(self.known.fetch_max(number, Ordering::SeqCst)),
+                Seen::Unknown => {
+                    // As a client that is told to come back.
+                    tokio::time::sleep(Duration::from_millis(20)).await;
+                    continue;
+                }
+                _ => {}
+            }
+            self.answered.fetch_add(1, Ordering::SeqCst);
+            self.operations.fetch_add(1, Ordering::SeqCst);
+        }
+    }
+
+    /// Waits until so many operations more are done.
+    pub async fn run(&self, operations: u64) {
+        let target = self.operations.load(Ordering::SeqCst) + operations;
+        let deadline = Instant::now() + Duration::from_secs(120);
+        while self.operations.load(Ordering::SeqCst) < target {
+            assert!(Instant::now() < deadline, "{:?}: it hangs", self.key);
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    }
+
+    /// The number of the newest write that was acknowledged or seen.
+    pub fn written(&self) -> u64 {
+        self.known.load(Ordering::SeqCst)
+    }
+
+    /// How many reads were answered so far.
+    pub fn answered(&self) -> u64 {
+        self.answered.load(Ordering::SeqCst)
+    }
+
+    pub fn violations(&self) -> Vec<Violation> {
+        self.violations.lock().expect("violations").clone()
+    }
+
+    /// Ends it; all the violations.
+    pub async fn stop(&self) -> Vec<Violation> {
+        self.stop.store(true, Ordering::SeqCst);
+        let mut tasks = self.tasks.lock().await;
+        while let Some(ended) = tasks.join_next().await {
+            ended.expect("no task failed");
+        }
+        self.violations()
+    }
+}
