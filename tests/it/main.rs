@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used)] // A test that cannot go on panics.
 
 mod api;
+mod keys;
 mod misses;
 mod origin;
 mod staleness;

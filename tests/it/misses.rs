@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use futures_util::future::join_all;
 use optimist_shared::signature::Identity;
-use optimist_tests::{Answer, System};
+use optimist_tests::{Answer, Options, System};
 
 use crate::origin::{OriginClient, checked};
 
@@ -114,7 +114,7 @@ async fn at_once<T>(
 
 #[tokio::test(flavor = "multi_thread")]
 async fn five_hundred_misses_through_the_edge_cost_at_most_two_queries() {
-    let system = System::start().await;
+    let system = System::with(Options { kind: Options::kind_under_test(), ..Options::default() }).await;
     let ada = system.register("Ada").await;
     let circle = ada.create_circle("private").await;
     ada.say(&circle, "Good morning.").await;

@@ -64,11 +64,8 @@ impl Edge {
         let workerd = program("OPTIMIST_WORKERD_BIN", "node_modules/workerd/bin/workerd");
         let built = program("OPTIMIST_WORKER_DIR", "edge/cloudflare/build");
         let port = free_port();
-        let config = std::env::var("OPTIMIST_WORKERD_CONFIG").ok();
-        let template = config.map_or_else(
-            || workerd_template(&built),
-            |path| std::fs::read_to_string(path).expect("a template"),
-        );
+        let template = crate::processes::workspace().join("edge/cloudflare/workerd.capnp");
+        let template = std::fs::read_to_string(template).expect("a template");
         let bindings: Vec<String> = settings
             .iter()
             .map(|(name, value)| (format!("OPTIMIST_{}", name.to_uppercase()), value.clone()))
@@ -77,9 +74,12 @@ impl Edge {
             .collect();
         let config = template
             .replace("@LISTEN@", &format!("127.0.0.1:{port}"))
-            .replace("@BINDINGS@", &bindings.join(", "));
+            .replace("@BINDINGS@", &bindings.join(",\n    "));
         let file = folder.join("workerd.capnp");
         std::fs::write(&file, config).expect("a configuration");
+        for module in ["index.js", "index_bg.wasm"] {
+            std::fs::copy(built.join(module), folder.join(module)).expect("the built Worker");
+        }
         let process = Process::start(&Launch {
             program: &workerd,
             arguments: vec!["serve".to_owned(), file.display().to_string()],
@@ -120,33 +120,6 @@ impl Edge {
 fn component() -> String {
     let built = "target/wasm32-wasip2/wasm/optimist_edge_spin.wasm";
     program("OPTIMIST_COMPONENT", built).display().to_string()
-}
-
-/// A configuration of workerd with places for the address and the bindings.
-fn workerd_template(built: &Path) -> String {
-    format!(
-        r#"using Workerd = import "/workerd/workerd.capnp";
-const config :Workerd.Config = (
-  services = [
-    (name = "edge", worker = .edge),
-    (name = "network", network = (allow = ["public", "private"])),
-  ],
-  sockets = [(name = "http", address = "@LISTEN@", http = (), service = "edge")],
-);
-const edge :Workerd.Worker = (
-  modules = [
-    (name = "index.js", esModule = embed "{0}/index.js"),
-    (name = "./index_bg.wasm", wasm = embed "{0}/index_bg.wasm"),
-  ],
-  compatibilityDate = "2026-11-01",
-  bindings = [@BINDINGS@, (name = "REDIS", durableObjectNamespace = "RedisConnection")],
-  durableObjectNamespaces = [(className = "RedisConnection", uniqueKey = "optimist-redis")],
-  durableObjectStorage = (inMemory = void),
-  globalOutbound = "network",
-);
-"#,
-        built.display()
-    )
 }
 
 fn wait_for_port(port: u16, process: &Process) {

@@ -3,10 +3,11 @@
 
 use std::path::{Path, PathBuf};
 
-use anyhow::{Result, bail, ensure};
+use anyhow::Result;
 use clap::ValueEnum;
 use nix::sys::signal::Signal;
 
+use crate::cloudflare;
 use crate::processes::Launch;
 use crate::provision;
 use crate::workspace::{self, Built};
@@ -21,9 +22,6 @@ pub enum Edge {
     Spin,
 }
 
-/// Until `edge/cloudflare` is whole.
-const NO_WORKER: &str = "this checkout has no Worker to run yet";
-
 /// What an edge has to know about the system behind it.
 pub struct Origin {
     pub url: String,
@@ -35,6 +33,7 @@ pub struct Origin {
 /// What was built or found for an edge.
 pub enum Program {
     Embedded { host: PathBuf, component: PathBuf },
+    Cloudflare { workerd: PathBuf, built: PathBuf },
     Spin { spin: PathBuf },
 }
 
@@ -68,12 +67,7 @@ impl Edge {
     pub fn provision(self, root: &Path) -> Result<()> {
         match self {
             Edge::Embedded => provision::rust_target("wasm32-wasip2"),
-            Edge::Cloudflare => {
-                ensure!(root.join("wrangler.toml").exists(), NO_WORKER);
-                provision::rust_target("wasm32-unknown-unknown")?;
-                provision::worker_tools(root)?;
-                provision::node_packages(root)
-            }
+            Edge::Cloudflare => cloudflare::provision(root),
             Edge::Spin => {
                 provision::spin()?;
                 provision::rust_target("wasm32-wasip2")
@@ -92,7 +86,10 @@ impl Edge {
                 host: native.executable("optimist-edge-host")?,
                 component: component(root)?,
             }),
-            Edge::Cloudflare => bail!(NO_WORKER),
+            Edge::Cloudflare => {
+                let built = cloudflare::build(root)?;
+                Ok(Program::Cloudflare { workerd: cloudflare::workerd(root), built })
+            }
             Edge::Spin => {
                 component(root)?;
                 Ok(Program::Spin { spin: provision::spin()? })
@@ -125,6 +122,18 @@ impl Program {
                 variables.iter().fold(launch, |launch, (name, value)| {
                     launch.arguments(["--variable", &format!("{name}={value}")])
                 })
+            }
+            Program::Cloudflare { workerd, built } => {
+                // Which address a client has, only the platform could tell.
+                let bindings: Vec<(String, String)> = variables
+                    .iter()
+                    .map(|(name, value)| (format!("OPTIMIST_{}", name.to_uppercase()), (*value).to_owned()))
+                    .chain([("OPTIMIST_CLIENT_ADDRESS".to_owned(), "127.0.0.1".to_owned())])
+                    .collect();
+                let folder = logs.with_file_name("workerd");
+                let file = cloudflare::configure(root, built, &folder, port, &bindings)?;
+                Launch::new(Edge::Cloudflare.name(), workerd, logs)
+                    .arguments(["serve".as_ref(), file.as_os_str()])
             }
             Program::Spin { spin } => {
                 let mut launch = Launch::new(Edge::Spin.name(), spin, logs)

@@ -10,6 +10,7 @@ mod tidy;
 mod story;
 mod system;
 
+mod cloudflare;
 mod edges;
 mod stores;
 
@@ -66,6 +67,8 @@ enum Command {
         #[arg(long)]
         bless: bool,
     },
+    /// Build the Worker into edge/cloudflare/build, as `wrangler` asks for it
+    Worker,
     /// For xtask's own use: becomes a program that dies with its parent
     #[command(name = processes::WITH_PARENT, hide = true)]
     WithParent {
@@ -80,6 +83,7 @@ fn main() -> ExitCode {
         Command::Dev { edges, fresh } => dev::run(&edges, fresh),
         Command::Test { stages } => test::run(&stages),
         Command::Tidy { bless } => tidy::run(bless),
+        Command::Worker => cloudflare::build_command(),
         Command::WithParent { words } => processes::become_server(&words),
     };
     match result {

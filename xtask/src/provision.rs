@@ -116,7 +116,6 @@ pub fn node_packages(root: &Path) -> Result<()> {
 }
 
 /// What builds the Worker, at the versions that Cargo.lock asks for.
-#[allow(dead_code, reason = "for the Worker's build, which is not here yet")]
 pub struct WorkerTools {
     pub worker_build: PathBuf,
     pub wasm_bindgen: PathBuf,

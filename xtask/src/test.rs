@@ -9,7 +9,8 @@ use std::time::Instant;
 use anyhow::{Context, Result, bail, ensure};
 use nix::sys::signal::Signal;
 
-use crate::edges;
+use crate::cloudflare;
+use crate::edges::{self, Edge};
 use crate::processes::{WITH_PARENT, with_parent};
 use crate::provision;
 use crate::terminal::{self, Colour, heading, paint};
@@ -18,8 +19,12 @@ use crate::workspace::{self, Built};
 
 /// The packages for this machine; the other two are for Wasm alone. Always the same selection, since another one would
 /// give some dependencies other features, and build them again.
-const NATIVE: [&str; 3] =
-    ["--workspace", "--exclude=optimist-edge-spin", "--exclude=optimist-edge-cloudflare"];
+const NATIVE: [&str; 4] = [
+    "--workspace",
+    "--exclude=optimist-edge-spin",
+    "--exclude=optimist-edge-cloudflare",
+    "--features=optimist-origin/test-hooks",
+];
 
 struct Stage {
     name: &'static str,
@@ -35,7 +40,7 @@ const STAGES: [Stage; 8] = [
     Stage { name: "format", what: "rustfmt", from_nothing: 10, when_built: 5, run: format },
     Stage {
         name: "build",
-        what: "the origin, the component and its host",
+        what: "the origin, the Wasm, its hosts",
         from_nothing: 900,
         when_built: 30,
         run: build,
@@ -132,6 +137,7 @@ struct Programs {
     origin: PathBuf,
     host: PathBuf,
     component: PathBuf,
+    worker: PathBuf,
 }
 
 fn format(run: &mut Run) -> Result<()> {
@@ -150,6 +156,8 @@ fn check_tidy(run: &mut Run) -> Result<()> {
 fn lint(run: &mut Run) -> Result<()> {
     let denied = ["--", "--deny=warnings"];
     run.cargo(&[&["clippy"], &NATIVE[..], &["--all-targets"], &denied].concat())?;
+    // As it is deployed: without its hooks for tests.
+    run.cargo(&[&["clippy", "--package=optimist-origin"], &denied[..]].concat())?;
     for (package, target) in
         [("optimist-edge-spin", "wasm32-wasip2"), ("optimist-edge-cloudflare", "wasm32-unknown-unknown")]
     {
@@ -164,23 +172,31 @@ fn lint(run: &mut Run) -> Result<()> {
 
 fn unit(run: &mut Run) -> Result<()> {
     let command = run.command();
-    run.tests(command, &["--lib", "--bins", "--test=children"])
+    run.tests(command, &["--lib", "--bins", "--test=children"], &[])
 }
 
 fn integration(run: &mut Run) -> Result<()> {
-    run.system_tests("--test=it")
+    run.system_tests(Edge::Embedded, "--test=it", &[])
 }
 
+/// What the integration tests say of the embedded edge, of the others; and the same answers from all.
 fn parity(run: &mut Run) -> Result<()> {
-    run.system_tests("--test=parity")
+    let mut edges = vec![Edge::Cloudflare];
+    // The one runtime that may be absent: no registry has it.
+    edges.extend(provision::spin().is_ok().then_some(Edge::Spin));
+    for edge in edges {
+        run.system_tests(edge, "--test=it", &["api::", "misses::five_hundred"])?;
+    }
+    run.system_tests(Edge::Embedded, "--test=parity", &[])?;
+    cloudflare::try_deployment(&run.root)
 }
 
 fn faults(run: &mut Run) -> Result<()> {
-    run.system_tests("--test=faults")
+    run.system_tests(Edge::Embedded, "--test=faults", &[])
 }
 
 impl Run {
-    /// Builds the packages for this machine. Only the first call compiles.
+    /// Builds the packages for this machine, the origin with its hooks for tests. Only the first call compiles.
     fn native(&self) -> Result<Built> {
         workspace::build(&self.root, &NATIVE)
     }
@@ -191,12 +207,14 @@ impl Run {
             let (postgres, redis) = (provision::postgres()?, provision::redis()?);
             provision::rust_target("wasm32-wasip2")?;
             let native = self.native()?;
+            let worker = cloudflare::build(&self.root)?;
             self.built = Some(Programs {
                 postgres,
                 redis,
                 origin: native.executable("optimist-origin")?,
                 host: native.executable("optimist-edge-host")?,
                 component: edges::component(&self.root)?,
+                worker,
             });
         }
         self.built.as_ref().context("just built")
@@ -223,7 +241,7 @@ impl Run {
     }
 
     /// Tests that start stores, origins and edges: told where the programs are, so that they never build or search.
-    fn system_tests(&mut self, target: &str) -> Result<()> {
+    fn system_tests(&mut self, edge: Edge, target: &str, filters: &[&str]) -> Result<()> {
         let mut command = self.command();
         let programs = self.programs()?;
         command
@@ -231,15 +249,18 @@ impl Run {
             .env("OPTIMIST_REDIS_SERVER", &programs.redis)
             .env("OPTIMIST_ORIGIN_BIN", &programs.origin)
             .env("OPTIMIST_HOST_BIN", &programs.host)
-            .env("OPTIMIST_COMPONENT", &programs.component);
-        self.tests(command, &[target])
+            .env("OPTIMIST_COMPONENT", &programs.component)
+            .env("OPTIMIST_WORKER_DIR", &programs.worker)
+            .env("OPTIMIST_WORKERD_BIN", cloudflare::workerd(&self.root))
+            .env("OPTIMIST_EDGE", edge.argument());
+        self.tests(command, &[target], filters)
     }
 
-    /// `cargo test` of these targets, its results counted.
-    fn tests(&mut self, mut command: Command, targets: &[&str]) -> Result<()> {
-        command.arg("test").args(NATIVE).arg("--no-fail-fast").args(targets);
+    /// `cargo test` of these targets, all tests or those that a filter names; its results counted.
+    fn tests(&mut self, mut command: Command, targets: &[&str], filters: &[&str]) -> Result<()> {
+        command.arg("test").args(NATIVE).arg("--no-fail-fast").args(targets).arg("--").args(filters);
         if terminal::coloured() {
-            command.args(["--", "--color=always"]);
+            command.arg("--color=always");
         }
         // The tests die with cargo, which dies with us. Our file may have been replaced by the build; this name stays.
         command.env(

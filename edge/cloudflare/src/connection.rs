@@ -1,0 +1,305 @@
+//! The Durable Object that keeps a connection to Redis: requests of many Workers are pipelined on it, in the order in
+//! which they came. It knows no command; it counts replies.
+//!
+//! A connection that failed, or on which an answer is overdue, is dropped with all that wait on it; the next request opens
+//! another. Nothing is stored.
+
+use std::cell::RefCell;
+use std::collections::VecDeque;
+use std::pin::pin;
+use std::rc::Rc;
+use std::time::Duration;
+
+use bytes::BytesMut;
+use futures_channel::{mpsc, oneshot};
+use futures_util::StreamExt as _;
+use futures_util::future::{Either, select};
+use percent_encoding::percent_decode_str;
+use redis_protocol::resp2::decode::decode_range;
+use redis_protocol::resp2::types::RangeFrame;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _, ReadHalf, WriteHalf};
+use worker::wasm_bindgen_futures::spawn_local;
+use worker::{
+    Delay, DurableObject, Env, Request, Response, Result, SecureTransport, Socket, State, durable_object,
+};
+
+#[durable_object]
+pub struct RedisConnection {
+    env: Env,
+    current: RefCell<Option<Rc<Pipeline>>>,
+}
+
+/// What waits for its replies, and where it gets them.
+struct Waiting {
+    replies: usize,
+    answer: oneshot::Sender<Vec<u8>>,
+}
+
+/// A connection, from its opening to its failure.
+struct Pipeline {
+    outgoing: mpsc::UnboundedSender<Vec<u8>>,
+    waiting: RefCell<VecDeque<Waiting>>,
+    failure: RefCell<Option<String>>,
+}
+
+impl DurableObject for RedisConnection {
+    fn new(_: State, env: Env) -> Self {
+        RedisConnection { env, current: RefCell::new(None) }
+    }
+
+    /// `POST /<replies>/<deadline in milliseconds>`: sends the body, and answers the replies as Redis sent them.
+    async fn fetch(&self, mut request: Request) -> Result<Response> {
+        let url = request.inner().url();
+        let mut path = url.rsplit('/');
+        let mut number = || path.next().and_then(|text| text.parse::<u32>().ok());
+        let (Some(deadline_ms), Some(replies)) = (number(), number()) else {
+            return Response::error("no such request", 400);
+        };
+        let bytes = request.bytes().await?;
+        let work = pin!(self.ask(bytes, replies as usize));
+        let alarm = pin!(Delay::from(Duration::from_millis(u64::from(deadline_ms))));
+        let (pipeline, outcome) = match select(work, alarm).await {
+            Either::Left(((pipeline, outcome), _)) => (pipeline, outcome),
+            Either::Right(_) => {
+                (self.current.borrow().clone(), Err("no answer within the deadline".to_owned()))
+            }
+        };
+        match outcome {
+            Ok(bytes) => Response::from_bytes(bytes),
+            Err(why) => {
+                if let Some(pipeline) = pipeline {
+                    self.drop_connection(&pipeline, &why);
+                }
+                Response::error(why, 503)
+            }
+        }
+    }
+}
+
+impl RedisConnection {
+    async fn ask(
+        &self,
+        bytes: Vec<u8>,
+        replies: usize,
+    ) -> (Option<Rc<Pipeline>>, std::result::Result<Vec<u8>, String>) {
+        let pipeline = match self.pipeline() {
+            Ok(pipeline) => pipeline,
+            Err(why) => return (None, Err(why)),
+        };
+        let (answer, answered) = oneshot::channel();
+        pipeline.waiting.borrow_mut().push_back(Waiting { replies, answer });
+        if pipeline.outgoing.unbounded_send(bytes).is_err() {
+            let why = pipeline.why();
+            return (Some(pipeline), Err(why));
+        }
+        let outcome = answered.await.map_err(|_| pipeline.why());
+        (Some(pipeline), outcome)
+    }
+
+    /// The connection there is, or a new one.
+    fn pipeline(&self) -> std::result::Result<Rc<Pipeline>, String> {
+        if let Some(pipeline) =
+            self.current.borrow().as_ref().filter(|pipeline| pipeline.failure.borrow().is_none())
+        {
+            return Ok(pipeline.clone());
+        }
+        let url = self.env.var("OPTIMIST_REDIS_URL").map_err(|error| error.to_string())?.to_string();
+        let address = Address::parse(&url).ok_or("OPTIMIST_REDIS_URL is not a redis:// or rediss:// URL")?;
+        let transport = if address.tls { SecureTransport::On } else { SecureTransport::Off };
+        let socket = Socket::builder()
+            .secure_transport(transport)
+            .connect(address.host.clone(), address.port)
+            .map_err(|error| error.to_string())?;
+        let (outgoing, incoming) = mpsc::unbounded();
+        let pipeline =
+            Rc::new(Pipeline { outgoing, waiting: RefCell::default(), failure: RefCell::default() });
+        spawn_local(pipeline.clone().run(socket, address, incoming));
+        *self.current.borrow_mut() = Some(pipeline.clone());
+        Ok(pipeline)
+    }
+
+    fn drop_connection(&self, pipeline: &Rc<Pipeline>, why: &str) {
+        pipeline.fail(why);
+        let mut current = self.current.borrow_mut();
+        if current.as_ref().is_some_and(|current| Rc::ptr_eq(current, pipeline)) {
+            *current = None;
+        }
+    }
+}
+
+impl Pipeline {
+    fn why(&self) -> String {
+        self.failure.borrow().clone().unwrap_or_else(|| "the connection ended".to_owned())
+    }
+
+    /// Ends the connection: all that wait are told, and both tasks stop.
+    fn fail(&self, why: &str) {
+        self.failure.borrow_mut().get_or_insert_with(|| why.to_owned());
+        self.outgoing.close_channel();
+        self.waiting.borrow_mut().clear();
+    }
+
+    async fn run(
+        self: Rc<Pipeline>,
+        socket: Socket,
+        address: Address,
+        outgoing: mpsc::UnboundedReceiver<Vec<u8>>,
+    ) {
+        let (mut reader, mut writer) = tokio::io::split(socket);
+        let mut buffer = BytesMut::with_capacity(16 * 1024);
+        // Before anything else, and answered: Redis drops what comes in a burst with a wrong or missing greeting.
+        if let Some(greeting) = address.greeting() {
+            if let Err(why) = greet(&mut reader, &mut writer, &mut buffer, greeting).await {
+                return self.fail(&why);
+            }
+        }
+        spawn_local(self.clone().write(writer, outgoing));
+        self.read(reader, buffer).await;
+    }
+
+    async fn write(
+        self: Rc<Pipeline>,
+        mut writer: WriteHalf<Socket>,
+        mut outgoing: mpsc::UnboundedReceiver<Vec<u8>>,
+    ) {
+        while let Some(mut bytes) = outgoing.next().await {
+            // What has come meanwhile goes in the same write.
+            while let Ok(more) = outgoing.try_recv() {
+                bytes.extend_from_slice(&more);
+            }
+            if let Err(error) = writer.write_all(&bytes).await {
+                return self.fail(&error.to_string());
+            }
+        }
+        // Dropped: the socket's other half ends with it.
+        let _ = writer.shutdown().await;
+    }
+
+    async fn read(&self, mut reader: ReadHalf<Socket>, mut buffer: BytesMut) {
+        let mut replies = 0;
+        let mut length = 0;
+        loop {
+            // Whole replies in the buffer, from `length` on.
+            loop {
+                let frame = match decode_range(&buffer[length..]) {
+                    Ok(Some((_, frame))) => frame,
+                    Ok(None) => break,
+                    Err(error) => return self.fail(&error.to_string()),
+                };
+                (replies, length) = (replies + 1, length + frame);
+                let mut waiting = self.waiting.borrow_mut();
+                let Some(first) = waiting.front() else { return drop_waiting(self, waiting) };
+                if first.replies == replies {
+                    let bytes = buffer.split_to(length).to_vec();
+                    if let Some(first) = waiting.pop_front() {
+                        // Nobody is left to hear it when its request was given up.
+                        let _ = first.answer.send(bytes);
+                    }
+                    (replies, length) = (0, 0);
+                }
+            }
+            if self.failure.borrow().is_some() {
+                return;
+            }
+            match reader.read_buf(&mut buffer).await {
+                Ok(0) => return self.fail("Redis closed the connection"),
+                Ok(_) => {}
+                Err(error) => return self.fail(&error.to_string()),
+            }
+        }
+    }
+}
+
+fn drop_waiting(pipeline: &Pipeline, waiting: std::cell::RefMut<'_, VecDeque<Waiting>>) {
+    drop(waiting);
+    pipeline.fail("Redis answered what was not asked");
+}
+
+async fn greet(
+    reader: &mut ReadHalf<Socket>,
+    writer: &mut WriteHalf<Socket>,
+    buffer: &mut BytesMut,
+    (bytes, replies): (Vec<u8>, usize),
+) -> std::result::Result<(), String> {
+    writer.write_all(&bytes).await.map_err(|error| error.to_string())?;
+    for _ in 0..replies {
+        loop {
+            match decode_range(buffer).map_err(|error| error.to_string())? {
+                Some((RangeFrame::Error((start, end)), _)) => {
+                    return Err(String::from_utf8_lossy(&buffer[start..end]).into_owned());
+                }
+                Some((_, length)) => {
+                    drop(buffer.split_to(length));
+                    break;
+                }
+                None => {}
+            }
+            if reader.read_buf(buffer).await.map_err(|error| error.to_string())? == 0 {
+                return Err("Redis closed the connection".to_owned());
+            }
+        }
+    }
+    Ok(())
+}
+
+/// A Redis URL: `redis[s]://[[user]:password@]host[:port][/database]`.
+struct Address {
+    tls: bool,
+    host: String,
+    port: u16,
+    user: String,
+    password: String,
+    database: u32,
+}
+
+impl Address {
+    fn parse(url: &str) -> Option<Address> {
+        let (scheme, rest) = url.split_once("://")?;
+        let tls = match scheme {
+            "redis" => false,
+            "rediss" => true,
+            _ => return None,
+        };
+        let (authority, database) = rest.split_once('/').unwrap_or((rest, ""));
+        let (credentials, address) = authority.rsplit_once('@').unwrap_or(("", authority));
+        let (user, password) = credentials.split_once(':').unwrap_or((credentials, ""));
+        let (host, port) = match address.rsplit_once(':') {
+            Some((host, port)) if !port.ends_with(']') => (host, port.parse().ok()?),
+            _ => (address, 6379),
+        };
+        let decode = |text: &str| percent_decode_str(text).decode_utf8_lossy().into_owned();
+        Some(Address {
+            tls,
+            host: host.to_owned(),
+            port,
+            user: decode(user),
+            password: decode(password),
+            database: if database.is_empty() { 0 } else { database.parse().ok()? },
+        })
+    }
+
+    /// The commands to begin with, and how many replies they have.
+    fn greeting(&self) -> Option<(Vec<u8>, usize)> {
+        let mut commands: Vec<Vec<&str>> = Vec::new();
+        let database = self.database.to_string();
+        match (self.user.as_str(), self.password.as_str()) {
+            ("", "") => {}
+            ("", password) => commands.push(vec!["AUTH", password]),
+            (user, password) => commands.push(vec!["AUTH", user, password]),
+        }
+        if self.database != 0 {
+            commands.push(vec!["SELECT", &database]);
+        }
+        if commands.is_empty() {
+            return None;
+        }
+        let mut bytes = String::new();
+        for words in &commands {
+            bytes.push_str(&format!("*{}\r\n", words.len()));
+            for word in words {
+                bytes.push_str(&format!("${}\r\n{word}\r\n", word.len()));
+            }
+        }
+        Some((bytes.into_bytes(), commands.len()))
+    }
+}

@@ -1,0 +1,162 @@
+//! Passing a request on to the origin, and its answer back.
+
+use std::pin::pin;
+use std::time::Duration;
+
+use futures_util::future::{Either, select};
+use optimist_edge_core::Edge;
+use optimist_edge_core::host::{Finish, Forward, Outcome, Request as _, is_internal_header};
+use wasm_bindgen::{JsCast as _, JsValue};
+use worker::js_sys::{self, Array, Reflect, Uint8Array};
+use worker::wasm_bindgen_futures::JsFuture;
+use worker::web_sys::{
+    AbortController, Headers, ReadableStreamDefaultReader, Request, RequestInit, RequestRedirect, Response,
+    ResponseInit, WorkerGlobalScope,
+};
+use worker::{Delay, console_error};
+
+use crate::host::{Incoming, WorkerHost};
+use crate::respond;
+
+/// Sends the request on, and answers with what the pipeline makes of the outcome.
+pub async fn send(
+    edge: &Edge,
+    host: &WorkerHost<'_>,
+    request: &Request,
+    incoming: &Incoming,
+    forward: Forward,
+) -> Result<Response, JsValue> {
+    let (outcome, response) = match collect(request, forward.body_limit).await? {
+        Some(body) => attempt(edge, request, incoming, &body, &forward).await?,
+        None => (Outcome::BodyTooLarge, None),
+    };
+    match (forward.pending.finish(edge, host, outcome).await, response) {
+        (Finish::Pass { headers: changes }, Some(response)) => {
+            let headers = Headers::new_with_headers(&response.headers())?;
+            for name in HOP_BY_HOP {
+                headers.delete(name)?;
+            }
+            for change in changes {
+                // What is not a header's value is dropped rather than sent malformed.
+                let _ = if change.append {
+                    headers.append(change.name, &change.value)
+                } else {
+                    headers.set(change.name, &change.value)
+                };
+            }
+            let init = ResponseInit::new();
+            init.set_status(response.status());
+            init.set_headers(headers.unchecked_ref());
+            Response::new_with_opt_readable_stream_and_init(response.body().as_ref(), &init)
+        }
+        (Finish::Replace(answer), _) => respond(answer),
+        // The pipeline passes on only what was answered.
+        (Finish::Pass { .. }, None) => Err(JsValue::from_str("there is no answer to pass on")),
+    }
+}
+
+/// About one connection alone (RFC 9110, 7.6.1).
+const HOP_BY_HOP: [&str; 7] =
+    ["connection", "keep-alive", "proxy-connection", "te", "trailer", "transfer-encoding", "upgrade"];
+
+/// The whole body, or `None` as soon as it is longer than `limit`. Bodies are small by policy, and once whole they can be
+/// sent again.
+async fn collect(request: &Request, limit: usize) -> Result<Option<Vec<u8>>, JsValue> {
+    let Some(stream) = request.body() else { return Ok(Some(Vec::new())) };
+    let reader: ReadableStreamDefaultReader = stream.get_reader().unchecked_into();
+    let mut whole = Vec::new();
+    loop {
+        // A client that goes away in the middle has sent no request: what there is will not parse.
+        let Ok(result) = JsFuture::from(reader.read()).await else { break };
+        if Reflect::get(&result, &"done".into())?.is_truthy() {
+            break;
+        }
+        let piece: Uint8Array = Reflect::get(&result, &"value".into())?.unchecked_into();
+        if whole.len() + piece.length() as usize > limit {
+            // What else the client sends is not waited for.
+            drop(reader.cancel());
+            return Ok(None);
+        }
+        whole.extend_from_slice(&piece.to_vec());
+    }
+    Ok(Some(whole))
+}
+
+async fn attempt(
+    edge: &Edge,
+    request: &Request,
+    incoming: &Incoming,
+    body: &[u8],
+    forward: &Forward,
+) -> Result<(Outcome, Option<Response>), JsValue> {
+    let abort = AbortController::new()?;
+    let init = RequestInit::new();
+    init.set_method(incoming.method());
+    init.set_redirect(RequestRedirect::Manual);
+    init.set_signal(Some(&abort.signal()));
+    init.set_headers(forwarded_headers(&request.headers(), forward)?.unchecked_ref());
+    if !body.is_empty() {
+        init.set_body(&Uint8Array::from(body));
+    }
+    let url = format!("{}{}", edge.config().origin_url, incoming.target());
+    let work = pin!(async {
+        match once(&url, &init).await {
+            (Outcome::Unreached, _) if forward.retry => once(&url, &init).await,
+            first => first,
+        }
+    });
+    let alarm = pin!(Delay::from(Duration::from_millis(u64::from(forward.deadline_ms))));
+    match select(work, alarm).await {
+        Either::Left((outcome, _)) => Ok(outcome),
+        Either::Right(_) => {
+            abort.abort();
+            Ok((Outcome::Lost, None))
+        }
+    }
+}
+
+async fn once(url: &str, init: &RequestInit) -> (Outcome, Option<Response>) {
+    let sent = async {
+        let request = Request::new_with_str_and_init(url, init)?;
+        let global: WorkerGlobalScope = js_sys::global().unchecked_into();
+        JsFuture::from(global.fetch_with_request(&request)).await
+    };
+    match sent.await.map(|response| response.unchecked_into::<Response>()) {
+        Ok(response) => match response.status() {
+            // The platform's own: refused, no connection in time, no route.
+            521..=523 => (Outcome::Unreached, None),
+            // An answer that did not come whole, or in time.
+            520 | 524..=530 => (Outcome::Lost, None),
+            status => (Outcome::Answered { status }, Some(response)),
+        },
+        Err(error) => {
+            let text =
+                error.dyn_ref::<js_sys::Error>().map_or_else(String::new, |error| error.message().into());
+            if text.to_ascii_lowercase().contains("refused") {
+                return (Outcome::Unreached, None);
+            }
+            console_error!("the origin's answer was lost: {text}");
+            (Outcome::Lost, None)
+        }
+    }
+}
+
+fn forwarded_headers(headers: &Headers, forward: &Forward) -> Result<Headers, JsValue> {
+    let kept = Headers::new()?;
+    for entry in headers.entries() {
+        let entry: Array = entry?.unchecked_into();
+        let (Some(name), Some(value)) = (entry.get(0).as_string(), entry.get(1).as_string()) else {
+            continue;
+        };
+        let dropped = is_internal_header(&name)
+            || HOP_BY_HOP.contains(&name.as_str())
+            || matches!(name.as_str(), "host" | "content-length" | "expect");
+        if !dropped {
+            kept.append(&name, &value)?;
+        }
+    }
+    for (name, value) in &forward.set {
+        kept.set(name, value)?;
+    }
+    Ok(kept)
+}

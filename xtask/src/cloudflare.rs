@@ -1,0 +1,123 @@
+//! The Worker: building it, running it in a workerd on this machine, and trying its deployment without one.
+//!
+//! Nothing here talks to Cloudflare.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+
+use anyhow::{Context, Result, ensure};
+
+use crate::provision;
+use crate::terminal::say;
+use crate::workspace;
+
+const CRATE: &str = "edge/cloudflare";
+/// What a Worker is made of.
+const MODULES: [&str; 2] = ["index.js", "index_bg.wasm"];
+
+/// Installs what building and running the Worker needs.
+pub fn provision(root: &Path) -> Result<()> {
+    provision::rust_target("wasm32-unknown-unknown")?;
+    provision::worker_tools(root)?;
+    provision::node_packages(root)
+}
+
+/// Builds the Worker; the folder with its modules.
+pub fn build(root: &Path) -> Result<PathBuf> {
+    provision(root)?;
+    let tools = provision::worker_tools(root)?;
+    say("building the Worker");
+    let binary = |name: &str| root.join("node_modules/.bin").join(name);
+    let mut command = Command::new(&tools.worker_build);
+    command
+        .current_dir(root.join(CRATE))
+        .args(["--profile", "wasm", "."])
+        .env("WASM_BINDGEN_BIN", &tools.wasm_bindgen)
+        .env("WASM_OPT_BIN", binary("wasm-opt"))
+        .env("ESBUILD_BIN", binary("esbuild"))
+        .stdin(Stdio::null());
+    run(command, "worker-build")?;
+    let built = root.join(CRATE).join("build");
+    for module in MODULES {
+        ensure!(built.join(module).exists(), "worker-build made no {module}");
+    }
+    Ok(built)
+}
+
+pub fn workerd(root: &Path) -> PathBuf {
+    root.join("node_modules/workerd/bin/workerd")
+}
+
+/// Writes a configuration of workerd to `folder`, with the Worker's modules beside it; its file. Bindings are text.
+pub fn configure(
+    root: &Path,
+    built: &Path,
+    folder: &Path,
+    port: u16,
+    bindings: &[(String, String)],
+) -> Result<PathBuf> {
+    fs::create_dir_all(folder)?;
+    let template = fs::read_to_string(root.join(CRATE).join("workerd.capnp"))?;
+    let bindings: Vec<String> =
+        bindings.iter().map(|(name, value)| format!("(name = {name:?}, text = {value:?})")).collect();
+    let configuration = template
+        .replace("@LISTEN@", &format!("127.0.0.1:{port}"))
+        .replace("@BINDINGS@", &bindings.join(",\n    "));
+    for module in MODULES {
+        fs::copy(built.join(module), folder.join(module)).with_context(|| format!("no {module}"))?;
+    }
+    let file = folder.join("workerd.capnp");
+    // It names secrets.
+    crate::state::write_private(&file, &configuration)?;
+    Ok(file)
+}
+
+/// Has wrangler check every region's deployment, without one.
+pub fn try_deployment(root: &Path) -> Result<()> {
+    provision::node_packages(root)?;
+    for region in regions(root)? {
+        let mut command = Command::new(root.join("node_modules/node/bin/node"));
+        command
+            .current_dir(root)
+            .arg("node_modules/wrangler/bin/wrangler.js")
+            .args(["deploy", "--dry-run", "--env", &region])
+            // Its build is this program: already running, and done.
+            .env(BUILT, "1")
+            .env("CI", "1")
+            .env("WRANGLER_SEND_METRICS", "false")
+            .env("CLOUDFLARE_CF_FETCH_ENABLED", "false")
+            .stdin(Stdio::null());
+        run(command, &format!("wrangler deploy --dry-run --env {region}"))?;
+    }
+    Ok(())
+}
+
+/// Set where the Worker has just been built.
+const BUILT: &str = "OPTIMIST_WORKER_IS_BUILT";
+
+/// `cargo xtask worker`, which wrangler calls.
+pub fn build_command() -> Result<()> {
+    let root = workspace::root()?;
+    if std::env::var_os(BUILT).is_some() && root.join(CRATE).join("build/index.js").exists() {
+        return Ok(());
+    }
+    build(&root).map(drop)
+}
+
+/// The environments of `wrangler.toml`.
+fn regions(root: &Path) -> Result<Vec<String>> {
+    let text = fs::read_to_string(root.join("wrangler.toml"))?;
+    let regions: Vec<String> = text
+        .lines()
+        .filter_map(|line| Some(line.strip_prefix("[env.")?.strip_suffix(']')?.to_owned()))
+        .collect();
+    ensure!(!regions.is_empty(), "wrangler.toml names no region");
+    Ok(regions)
+}
+
+fn run(mut command: Command, what: &str) -> Result<()> {
+    let status = command.status().with_context(|| format!("cannot run {what}"))?;
+    ensure!(status.success(), "{what} failed");
+    Ok(())
+}
