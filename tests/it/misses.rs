@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use futures_util::future::join_all;
 use optimist_shared::signature::Identity;
-use optimist_tests::{Answer, Options, System};
+use optimist_tests::{Answer, Kind, Options, System};
 
 use crate::origin::{OriginClient, checked};
 
@@ -124,4 +124,29 @@ async fn five_hundred_misses_through_the_edge_cost_at_most_two_queries() {
     let (answers, statements) = at_once(&system, 500, all).await;
     assert!(answers.iter().all(|answer| answer.status == 200 && answer.body["role"] == "owner"));
     assert!(statements["circles::load"] <= 2, "{statements:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_edge_without_its_origin_answers_what_it_has() {
+    let system = System::start().await;
+    let ada = system.register("Ada").await;
+    while !ada.get("/v1/me").await.expect(200).is_hit() {}
+    // Nobody listens there.
+    let cut_off = system.edge_before(Kind::Embedded, "http://127.0.0.1:9");
+    let alone = ada.at(&cut_off.url);
+    assert!(alone.get("/v1/me").await.expect(200).is_hit());
+    alone.get("/v1/auth/session").await.expect(200);
+    for answer in [
+        alone.get("/v1/me/sessions").await,
+        alone.post("/v1/circles", serde_json::json!({"name": "Never", "visibility": "public"})).await,
+    ] {
+        let answer = answer.expect(503);
+        assert_eq!(answer.header("retry-after"), "1");
+        assert_eq!(answer.header("content-type"), "application/problem+json");
+    }
+    // The attempt was given back: it never reached the origin.
+    let limits = ada.get("/v1/me/limits").await.expect(200);
+    let items = limits.body["items"].as_array().unwrap();
+    let creations = items.iter().find(|item| item["policy"] == "circle-creations-86400s").unwrap();
+    assert_eq!(creations["remaining"], 2);
 }

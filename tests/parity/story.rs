@@ -66,6 +66,7 @@ pub async fn tell(kind: Kind) -> Transcript {
 
     system.redis.kill();
     teller.get(&ada, "/v1/me").await;
+    // The connection is accepted, by the proxy, and breaks. (One that is refused workerd reports as one that broke.)
     system.origins[0].kill();
     teller.get(&ada, "/v1/me").await;
     teller.post(&ada, "/v1/circles", json!({"name": "Never", "visibility": "public"})).await;

@@ -16,6 +16,8 @@ use crate::respond::Exchange;
 /// A forwarded request whose outcome the pipeline still wants to know.
 pub struct Pending {
     pub(crate) exchange: Exchange,
+    /// It changes nothing, whatever became of it.
+    pub(crate) is_read: bool,
     /// `Cache-Status` of a passed answer.
     pub(crate) cache_status: &'static str,
     /// Entries in limits to give back when the attempt fails.
@@ -109,15 +111,22 @@ impl Pending {
                 Finish::Pass { headers: exchange.pass(self.cache_status, origin_ms) }
             }
             Outcome::Unreached => {
-                let problem = Problem::new(ErrorCode::Unavailable, &exchange.request_id)
-                    .detail("The origin cannot be reached; nothing was changed.");
+                let problem =
+                    Problem::new(ErrorCode::Unavailable, &exchange.request_id).detail(match self.is_read {
+                        true => "The origin cannot be reached.",
+                        false => "The origin cannot be reached; nothing was changed.",
+                    });
                 let mut response = exchange.problem(&problem);
                 response.headers.push(("retry-after", "1".to_owned()));
                 Finish::Replace(response)
             }
             Outcome::Lost => {
-                let problem = Problem::new(ErrorCode::GatewayTimeout, &exchange.request_id)
-                    .detail("The origin's answer was lost; a change may have been made.");
+                let problem = Problem::new(ErrorCode::GatewayTimeout, &exchange.request_id).detail(
+                    match self.is_read {
+                        true => "The origin's answer was lost.",
+                        false => "The origin's answer was lost; a change may have been made.",
+                    },
+                );
                 Finish::Replace(exchange.problem(&problem))
             }
         }

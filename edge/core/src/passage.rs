@@ -308,7 +308,8 @@ impl<H: Host, R: Request> Passage<'_, H, R> {
         kept: Option<Response>,
     ) -> Decision {
         let Passage { edge, host, request, route, exchange, .. } = self;
-        let pending = Pending { exchange, cache_status, refund, suspicion, kept, forwarded_ms: 0 };
+        let is_read = route.method == Method::Get;
+        let pending = Pending { exchange, is_read, cache_status, refund, suspicion, kept, forwarded_ms: 0 };
         origin::forward(edge, host, request, route, context, pending)
     }
 
