@@ -126,6 +126,8 @@ async fn circles(teller: &mut Teller, ada: &Client, bo: &Client) {
     teller.get(bo, &format!("{circle}/members")).await;
     teller.ask(bo, Method::PATCH, &circle, &[], json!({"name": "Mine"})).await;
     teller.ask(bo, Method::DELETE, &format!("{circle}/members/me"), &[], Value::Null).await;
+    // What was warm is refilled behind the answer: then the edge itself knows.
+    tokio::time::sleep(std::time::Duration::from_millis(500)).await;
     teller.get(bo, &messages).await;
     teller.post(bo, "/v1/auth/logout", Value::Null).await;
     teller.get(bo, "/v1/me").await;
