@@ -1,10 +1,13 @@
 -- Drops copies that a committed transaction made stale: the relay's way. A value that was read with a snapshot that saw
--- the transaction stays.
+-- the transaction stays, or may still be filled: the lease only notes the newest transaction that it must have seen.
 --
 -- KEYS: key, hidden, lease   ARGV: transaction id, 16 hex digits
 -- Returns how many copies were dropped
 
-redis.call('DEL', KEYS[3])
+local lease = redis.call('GET', KEYS[3])
+if lease and string.sub(lease, 33) < ARGV[1] then
+  redis.call('SET', KEYS[3], string.sub(lease, 1, 32) .. ARGV[1], 'KEEPTTL')
+end
 local dropped = redis.call('DEL', KEYS[2])
 local value = redis.call('GETRANGE', KEYS[1], 45, 60)
 if value ~= '' and value <= ARGV[1] then dropped = dropped + redis.call('DEL', KEYS[1]) end
