@@ -4,6 +4,7 @@
 
 mod api;
 mod keys;
+mod limits;
 mod misses;
 mod origin;
 mod staleness;
