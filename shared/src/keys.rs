@@ -78,40 +78,17 @@ use Freshness::*;
 
 /// The table. TTLs are the guidelines' where they give one (sessions, messages, discovery); the definition of a circle,
 /// profiles, members and memberships change rarely and are fenced, so half an hour bounds memory, not staleness.
+#[rustfmt::skip] // One line a row.
 pub const KEYS: &[KeyRow] = &[
     row(Key::Session, "session:{<user>}:<session>", "session", seconds(30 * MINUTE, 0), Fenced),
     row(Key::Membership, "membership:{<user>}:<circle>", "membership", seconds(30 * MINUTE, GRACE), Fenced),
     row(Key::Me, "me:{<p:user>}:<user>", "me", seconds(30 * MINUTE, GRACE), Fenced),
     row(Key::Profile, "profile:{<p:user>}:<user>", "profile", seconds(30 * MINUTE, GRACE), Fenced),
     row(Key::Circle, "circle:{<p:circle>}:<circle>", "circle", seconds(30 * MINUTE, GRACE), Fenced),
-    row(
-        Key::CircleAccess,
-        "circle:{<p:circle>}:<circle>:access",
-        "circle_access",
-        seconds(30 * MINUTE, GRACE),
-        Fenced,
-    ),
-    row(
-        Key::CircleMembers,
-        "circle:{<p:circle>}:<circle>:members",
-        "members",
-        seconds(30 * MINUTE, GRACE),
-        Fenced,
-    ),
-    row(
-        Key::CircleMessages,
-        "circle:{<p:circle>}:<circle>:messages",
-        "messages",
-        seconds(30 * MINUTE, GRACE),
-        Fenced,
-    ),
-    row(
-        Key::Message,
-        "circle:{<p:circle>}:<circle>:message:<message>",
-        "message",
-        seconds(30 * MINUTE, GRACE),
-        Fenced,
-    ),
+    row(Key::CircleAccess, "circle:{<p:circle>}:<circle>:access", "circle_access", seconds(30 * MINUTE, GRACE), Fenced),
+    row(Key::CircleMembers, "circle:{<p:circle>}:<circle>:members", "members", seconds(30 * MINUTE, GRACE), Fenced),
+    row(Key::CircleMessages, "circle:{<p:circle>}:<circle>:messages", "messages", seconds(30 * MINUTE, GRACE), Fenced),
+    row(Key::Message, "circle:{<p:circle>}:<circle>:message:<message>", "message", seconds(30 * MINUTE, GRACE), Fenced),
     row(Key::Discovery, "discovery:{<p>}:circles", "discovery", seconds(15 * MINUTE, GRACE), Ttl),
     // Three missed beats of the relay, and Redis is not believed.
     row(Key::Vouch, "vouch:{<p>}", "vouch", seconds(3, 0), Own),

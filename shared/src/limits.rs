@@ -83,137 +83,30 @@ use {Counts::*, Precision::*, Scope::*};
 
 /// The table. Without Redis the origin applies the same rows in memory, per instance; `LoginAccount` is counted in
 /// Postgres then.
+#[rustfmt::skip] // One line a row.
 pub const LIMITS: &[LimitRow] = &[
     // The guidelines' numbers.
-    row(
-        Limit::Messages,
-        "messages",
-        "rate_limit:messages",
-        "",
-        User,
-        Successes,
-        Exact,
-        &[window(10, MINUTE), window(100, HOUR), window(500, DAY)],
-    ),
-    row(
-        Limit::Reactions,
-        "reactions",
-        "rate_limit:reactions",
-        "",
-        User,
-        Successes,
-        Exact,
-        &[window(50, MINUTE)],
-    ),
-    row(
-        Limit::CircleJoin,
-        "circle-joins",
-        "rate_limit:circles",
-        ":join",
-        User,
-        Successes,
-        Exact,
-        &[window(5, HOUR)],
-    ),
-    row(
-        Limit::CircleCreate,
-        "circle-creations",
-        "rate_limit:circles",
-        ":create",
-        User,
-        Successes,
-        Exact,
-        &[window(2, DAY)],
-    ),
+    row(Limit::Messages, "messages", "rate_limit:messages", "", User, Successes, Exact, &[window(10, MINUTE), window(100, HOUR), window(500, DAY)]),
+    row(Limit::Reactions, "reactions", "rate_limit:reactions", "", User, Successes, Exact, &[window(50, MINUTE)]),
+    row(Limit::CircleJoin, "circle-joins", "rate_limit:circles", ":join", User, Successes, Exact, &[window(5, HOUR)]),
+    row(Limit::CircleCreate, "circle-creations", "rate_limit:circles", ":create", User, Successes, Exact, &[window(2, DAY)]),
     // Twenty a day fill a circle of friends; attempts count, since each mints a credential.
-    row(
-        Limit::Invites,
-        "invites",
-        "rate_limit:circles",
-        ":invite",
-        User,
-        Attempts,
-        Exact,
-        &[window(20, DAY)],
-    ),
+    row(Limit::Invites, "invites", "rate_limit:circles", ":invite", User, Attempts, Exact, &[window(20, DAY)]),
     // Fifty reads a second for a minute is beyond any client that polls by hand, and below what one could hurt with.
     row(Limit::Reads, "reads", "rate_limit:reads", "", User, Attempts, Counter, &[window(3_000, MINUTE)]),
     // The ceiling on what one person can make the origin do.
-    row(
-        Limit::Forwarded,
-        "forwarded",
-        "rate_limit:forwarded",
-        "",
-        User,
-        Attempts,
-        Counter,
-        &[window(600, MINUTE)],
-    ),
+    row(Limit::Forwarded, "forwarded", "rate_limit:forwarded", "", User, Attempts, Counter, &[window(600, MINUTE)]),
     // A shared address (an office, a carrier's NAT) must still be able to log in; a guesser gets 1,440 tries a day at most.
-    row(
-        Limit::LoginAddress,
-        "logins-address",
-        "rate_limit:login_address",
-        "",
-        Address,
-        Attempts,
-        Exact,
-        &[window(30, MINUTE), window(300, HOUR)],
-    ),
+    row(Limit::LoginAddress, "logins-address", "rate_limit:login_address", "", Address, Attempts, Exact, &[window(30, MINUTE), window(300, HOUR)]),
     // Ten guesses in a quarter of an hour: OWASP's order of magnitude for throttling by account.
-    row(
-        Limit::LoginAccount,
-        "logins-account",
-        "rate_limit:login_account",
-        "",
-        Account,
-        Attempts,
-        Exact,
-        &[window(10, 15 * MINUTE)],
-    ),
+    row(Limit::LoginAccount, "logins-account", "rate_limit:login_account", "", Account, Attempts, Exact, &[window(10, 15 * MINUTE)]),
     // A household or class registers at once; a farm of accounts does not get far.
-    row(
-        Limit::RegisterAddress,
-        "registrations",
-        "rate_limit:register",
-        "",
-        Address,
-        Attempts,
-        Exact,
-        &[window(20, HOUR), window(60, DAY)],
-    ),
+    row(Limit::RegisterAddress, "registrations", "rate_limit:register", "", Address, Attempts, Exact, &[window(20, HOUR), window(60, DAY)]),
     // A client refreshes once in half an hour; behind one address there are many.
-    row(
-        Limit::RefreshAddress,
-        "refreshes",
-        "rate_limit:refresh",
-        "",
-        Address,
-        Attempts,
-        Exact,
-        &[window(120, MINUTE)],
-    ),
+    row(Limit::RefreshAddress, "refreshes", "rate_limit:refresh", "", Address, Attempts, Exact, &[window(120, MINUTE)]),
     // Attempts in flight count: after Redis was emptied, a whole office comes back at once, and all of it is admitted.
-    row(
-        Limit::BadTokens,
-        "bad-tokens",
-        "rate_limit:bad_tokens",
-        "",
-        Address,
-        Attempts,
-        Exact,
-        &[window(600, MINUTE)],
-    ),
-    row(
-        Limit::PublicReads,
-        "public-reads",
-        "rate_limit:public",
-        "",
-        Address,
-        Attempts,
-        Counter,
-        &[window(600, MINUTE)],
-    ),
+    row(Limit::BadTokens, "bad-tokens", "rate_limit:bad_tokens", "", Address, Attempts, Exact, &[window(600, MINUTE)]),
+    row(Limit::PublicReads, "public-reads", "rate_limit:public", "", Address, Attempts, Counter, &[window(600, MINUTE)]),
 ];
 
 #[allow(clippy::too_many_arguments)] // One argument a column: the table above reads as a table.

@@ -187,6 +187,7 @@ const fn write(
 }
 
 /// The table.
+#[rustfmt::skip] // One line a row.
 pub const ROUTES: &[Route] = &[
     Route { limits: &[PublicReads], ..direct("openapi", "/v1/openapi.json", Public) },
     // Users and authentication
@@ -205,83 +206,20 @@ pub const ROUTES: &[Route] = &[
     write("circles.create", Post, "/v1/circles", User, &[CircleCreate, Forwarded], &[Key::Membership]),
     cached("circles.discover", "/v1/circles", User, Key::Discovery, &[]),
     cached("circles.get", "/v1/circles/{circle}", CircleReader, Key::Circle, &[Overlay::Role]),
-    write(
-        "circles.update",
-        Patch,
-        "/v1/circles/{circle}",
-        Moderator,
-        &[Forwarded],
-        &[Key::Circle, Key::CircleAccess],
-    ),
-    write(
-        "circles.archive",
-        Delete,
-        "/v1/circles/{circle}",
-        Owner,
-        &[Forwarded],
-        &[Key::Circle, Key::CircleAccess],
-    ),
+    write("circles.update", Patch, "/v1/circles/{circle}", Moderator, &[Forwarded], &[Key::Circle, Key::CircleAccess]),
+    write("circles.archive", Delete, "/v1/circles/{circle}", Owner, &[Forwarded], &[Key::Circle, Key::CircleAccess]),
     cached("members.list", "/v1/circles/{circle}/members", CircleReader, Key::CircleMembers, &[]),
-    write(
-        "members.join",
-        Post,
-        "/v1/circles/{circle}/members/me",
-        User,
-        &[CircleJoin, Forwarded],
-        &[Key::Membership, Key::Circle, Key::CircleMembers],
-    ),
-    write(
-        "members.leave",
-        Delete,
-        "/v1/circles/{circle}/members/me",
-        Member,
-        &[Forwarded],
-        &[Key::Membership, Key::Circle, Key::CircleMembers],
-    ),
-    write(
-        "members.update",
-        Patch,
-        "/v1/circles/{circle}/members/{user}",
-        Moderator,
-        &[Forwarded],
-        &[Key::Membership, Key::Circle, Key::CircleMembers],
-    ),
-    write(
-        "members.remove",
-        Delete,
-        "/v1/circles/{circle}/members/{user}",
-        Moderator,
-        &[Forwarded],
-        &[Key::Membership, Key::Circle, Key::CircleMembers],
-    ),
+    write("members.join", Post, "/v1/circles/{circle}/members/me", User, &[CircleJoin, Forwarded], &[Key::Membership, Key::Circle, Key::CircleMembers]),
+    write("members.leave", Delete, "/v1/circles/{circle}/members/me", Member, &[Forwarded], &[Key::Membership, Key::Circle, Key::CircleMembers]),
+    write("members.update", Patch, "/v1/circles/{circle}/members/{user}", Moderator, &[Forwarded], &[Key::Membership, Key::Circle, Key::CircleMembers]),
+    write("members.remove", Delete, "/v1/circles/{circle}/members/{user}", Moderator, &[Forwarded], &[Key::Membership, Key::Circle, Key::CircleMembers]),
     write("invites.create", Post, "/v1/circles/{circle}/invites", Moderator, &[Invites, Forwarded], &[]),
     // Messages
-    write(
-        "messages.post",
-        Post,
-        "/v1/circles/{circle}/messages",
-        Member,
-        &[Messages, Forwarded],
-        &[Key::CircleMessages],
-    ),
+    write("messages.post", Post, "/v1/circles/{circle}/messages", Member, &[Messages, Forwarded], &[Key::CircleMessages]),
     cached("messages.list", "/v1/circles/{circle}/messages", CircleReader, Key::CircleMessages, &[]),
     cached("messages.get", "/v1/circles/{circle}/messages/{message}", CircleReader, Key::Message, &[]),
-    write(
-        "messages.edit",
-        Patch,
-        "/v1/circles/{circle}/messages/{message}",
-        Member,
-        &[Forwarded],
-        &[Key::CircleMessages, Key::Message],
-    ),
-    write(
-        "messages.delete",
-        Delete,
-        "/v1/circles/{circle}/messages/{message}",
-        Member,
-        &[Forwarded],
-        &[Key::CircleMessages, Key::Message],
-    ),
+    write("messages.edit", Patch, "/v1/circles/{circle}/messages/{message}", Member, &[Forwarded], &[Key::CircleMessages, Key::Message]),
+    write("messages.delete", Delete, "/v1/circles/{circle}/messages/{message}", Member, &[Forwarded], &[Key::CircleMessages, Key::Message]),
 ];
 
 /// What a path led to.

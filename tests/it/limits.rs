@@ -62,7 +62,9 @@ impl Bench {
                 arguments.extend(description.iter().map(Vec::as_slice));
             }
             let mut command = redis::Cmd::new();
-            script.command(false, &keys, &arguments).into_iter().for_each(|word| drop(command.arg(word)));
+            for word in script.command(false, &keys, &arguments) {
+                command.arg(word);
+            }
             pipeline.add_command(command);
         }
         let replies: Vec<redis::Value> = pipeline.query_async(&mut self.connection).await.unwrap();

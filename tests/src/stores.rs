@@ -191,10 +191,31 @@ impl Redis {
 
 /// A folder whose path is short enough for a socket, and open to another user.
 pub fn folder() -> TempDir {
-    use std::os::unix::fs::PermissionsExt as _;
-    let folder = tempfile::Builder::new().prefix("opt").tempdir_in("/tmp").expect("a folder");
-    std::fs::set_permissions(folder.path(), std::fs::Permissions::from_mode(0o755)).expect("its permissions");
+    let folder = tempfile::Builder::new().prefix("t").tempdir_in(&*FOLDERS).expect("a folder");
+    open_to_all(folder.path());
     folder
+}
+
+/// Where this process has its folders. What is kept for all tests has no end at which to remove it: the next process does.
+static FOLDERS: LazyLock<PathBuf> = LazyLock::new(|| {
+    const PREFIX: &str = "optimist-tests-";
+    for entry in std::fs::read_dir("/tmp").expect("/tmp").flatten() {
+        let name = entry.file_name().to_string_lossy().into_owned();
+        let process = name.strip_prefix(PREFIX).filter(|id| id.bytes().all(|byte| byte.is_ascii_digit()));
+        if process.is_some_and(|id| !Path::new("/proc").join(id).exists()) {
+            // Another process may be at it as well.
+            let _ = std::fs::remove_dir_all(entry.path());
+        }
+    }
+    let folders = Path::new("/tmp").join(format!("{PREFIX}{}", std::process::id()));
+    std::fs::create_dir_all(&folders).expect("a folder");
+    open_to_all(&folders);
+    folders
+});
+
+fn open_to_all(folder: &Path) {
+    use std::os::unix::fs::PermissionsExt as _;
+    std::fs::set_permissions(folder, std::fs::Permissions::from_mode(0o755)).expect("its permissions");
 }
 
 /// Postgres refuses to run as root: then another user does.

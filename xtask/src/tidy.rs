@@ -19,7 +19,8 @@ const POLICIES: &str = "docs/policies.md";
 /// Written in two halves, so that this file does not complain about itself.
 const LEFT_OPEN: [&str; 4] =
     [concat!("#[", "ignore"), concat!("todo", "!("), concat!("unimplemented", "!("), concat!("dbg", "!(")];
-const LUA: &str = concat!("redis", ".call(");
+/// As Lua calls Redis: a command's name is quoted there.
+const LUA: &str = concat!("redis", ".call('");
 /// Where people keep their checkouts: a path of somebody's machine has got into the project.
 const HOMES: [&str; 2] = [concat!("/ho", "me/"), concat!("/Us", "ers/")];
 
@@ -177,8 +178,8 @@ fn has_heading(text: &str, anchor: &str) -> bool {
 
 /// Compares the document with what the tables say now, or writes it.
 fn stale_policies(root: &Path, origin: &Path, bless: bool) -> Result<Option<String>> {
-    let output = Command::new(origin).args(["routes", "--markdown"]).stderr(Stdio::inherit()).output()?;
-    ensure!(output.status.success(), "optimist-origin routes --markdown failed");
+    let output = Command::new(origin).arg("routes").stderr(Stdio::inherit()).output()?;
+    ensure!(output.status.success(), "optimist-origin routes failed");
     let rendered = String::from_utf8(output.stdout)?;
     let file = root.join(POLICIES);
     if fs::read_to_string(&file).is_ok_and(|text| text == rendered) {

@@ -148,10 +148,10 @@ impl Pipeline {
         let (mut reader, mut writer) = tokio::io::split(socket);
         let mut buffer = BytesMut::with_capacity(16 * 1024);
         // Before anything else, and answered: Redis drops what comes in a burst with a wrong or missing greeting.
-        if let Some(greeting) = address.greeting() {
-            if let Err(why) = greet(&mut reader, &mut writer, &mut buffer, greeting).await {
-                return self.fail(&why);
-            }
+        if let Some(greeting) = address.greeting()
+            && let Err(why) = greet(&mut reader, &mut writer, &mut buffer, greeting).await
+        {
+            return self.fail(&why);
         }
         spawn_local(self.clone().write(writer, outgoing));
         self.read(reader, buffer).await;

@@ -148,10 +148,11 @@ impl Oracle {
     }
 
     fn charge(&mut self, now: u64, entry: &str) -> Outcome {
-        let mut found = vec![false; self.limits.len()];
+        let mut found = Vec::new();
         for index in 0..self.limits.len() {
             if let Some(known) = self.limits[index].iter_mut().find(|(_, known, _)| known == entry) {
-                (known.2, found[index]) = (true, true);
+                known.2 = true;
+                found.push(index);
                 continue;
             }
             for (number, (admitted, length)) in self.windows[index].iter().enumerate() {
@@ -165,12 +166,12 @@ impl Oracle {
                 }
             }
         }
-        for (index, limit) in self.limits.iter_mut().enumerate().filter(|(index, _)| !found[*index]) {
+        for (index, limit) in self.limits.iter_mut().enumerate().filter(|(index, _)| !found.contains(index)) {
             limit.push((now, entry.to_owned(), false));
             let longest = self.windows[index].iter().map(|(_, length)| *length).max().unwrap();
             limit.retain(|(time, ..)| *time + longest > now);
         }
-        let found = found.contains(&true);
+        let found = !found.is_empty();
         self.count(if found { "found" } else { "charged" });
         Outcome::Admitted { found, states: self.states(now) }
     }
