@@ -5,14 +5,19 @@ use std::time::{Duration, Instant};
 
 use optimist_shared::keys::Key;
 use optimist_tests::registers::Registers;
-use optimist_tests::{Load, Options, System};
+use optimist_tests::{Kind, Load, Options, System};
 
 /// How long wrong answers may last.
 const WRONG: Duration = Duration::from_secs(5);
 
 /// Plays a fault under load. `heal` comes so long after `harm`.
-async fn survives(harm: impl FnOnce(&mut System), heal_after: Duration, heal: impl FnOnce(&mut System)) {
-    let mut system = System::with(Options { redis_deadline_ms: 250, ..Options::default() }).await;
+async fn survives(
+    kind: Kind,
+    harm: impl FnOnce(&mut System),
+    heal_after: Duration,
+    heal: impl FnOnce(&mut System),
+) {
+    let mut system = System::with(Options { kind, redis_deadline_ms: 250, ..Options::default() }).await;
     let registers = [Arc::new(Registers::new(&system).await)];
     let messages = Load::start(Key::CircleMessages, &registers).await;
     let edits = Load::start(Key::Message, &registers).await;
@@ -51,7 +56,13 @@ async fn survives(harm: impl FnOnce(&mut System), heal_after: Duration, heal: im
 
 #[tokio::test(flavor = "multi_thread")]
 async fn killed_and_restarted_with_what_it_had_written() {
-    survives(|system| system.redis.kill(), Duration::from_secs(6), |system| system.redis.launch()).await;
+    survives(
+        Kind::Embedded,
+        |system| system.redis.kill(),
+        Duration::from_secs(6),
+        |system| system.redis.launch(),
+    )
+    .await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -69,13 +80,26 @@ async fn killed_and_restarted_empty() {
         system.redis.empty();
         system.redis.launch();
     };
-    survives(|system| system.redis.kill(), Duration::from_secs(6), heal).await;
+    survives(Kind::Embedded, |system| system.redis.kill(), Duration::from_secs(6), heal).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn stopped_and_continued() {
     let harm = |system: &mut System| system.redis.signal("STOP");
-    survives(harm, Duration::from_secs(10), |system| system.redis.signal("CONT")).await;
+    survives(Kind::Embedded, harm, Duration::from_secs(10), |system| system.redis.signal("CONT")).await;
+}
+
+/// The Worker's connection is another: a Durable Object's.
+#[tokio::test(flavor = "multi_thread")]
+async fn stopped_and_continued_behind_the_worker() {
+    let harm = |system: &mut System| system.redis.signal("STOP");
+    survives(Kind::Cloudflare, harm, Duration::from_secs(10), |system| system.redis.signal("CONT")).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn killed_and_restarted_behind_the_worker() {
+    let heal = |system: &mut System| system.redis.launch();
+    survives(Kind::Cloudflare, |system| system.redis.kill(), Duration::from_secs(6), heal).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -85,7 +109,7 @@ async fn cut_off_from_the_origin_while_the_edge_reaches_it() {
         let redis = format!("127.0.0.1:{}", system.redis.port);
         system.origin_to_redis.send_to(&redis);
     };
-    survives(harm, Duration::from_secs(10), heal).await;
+    survives(Kind::Embedded, harm, Duration::from_secs(10), heal).await;
 }
 
 /// A restart too quick for anybody to miss an answer: what was written in its last second may be forgotten.

@@ -13,7 +13,7 @@ use std::time::Duration;
 use bytes::BytesMut;
 use futures_channel::{mpsc, oneshot};
 use futures_util::StreamExt as _;
-use futures_util::future::{Either, select};
+use futures_util::future::{Either, join, select};
 use percent_encoding::percent_decode_str;
 use redis_protocol::resp2::decode::decode_range;
 use redis_protocol::resp2::types::RangeFrame;
@@ -40,6 +40,8 @@ struct Pipeline {
     outgoing: mpsc::UnboundedSender<Vec<u8>>,
     waiting: RefCell<VecDeque<Waiting>>,
     failure: RefCell<Option<String>>,
+    /// Dropped to end the connection's task, also one that hangs on a peer that has vanished.
+    end: RefCell<Option<oneshot::Sender<()>>>,
 }
 
 impl DurableObject for RedisConnection {
@@ -111,9 +113,18 @@ impl RedisConnection {
             .connect(address.host.clone(), address.port)
             .map_err(|error| error.to_string())?;
         let (outgoing, incoming) = mpsc::unbounded();
-        let pipeline =
-            Rc::new(Pipeline { outgoing, waiting: RefCell::default(), failure: RefCell::default() });
-        spawn_local(pipeline.clone().run(socket, address, incoming));
+        let (end, ended) = oneshot::channel();
+        let pipeline = Rc::new(Pipeline {
+            outgoing,
+            waiting: RefCell::default(),
+            failure: RefCell::default(),
+            end: RefCell::new(Some(end)),
+        });
+        let connection = pipeline.clone();
+        spawn_local(async move {
+            let work = pin!(connection.run(socket, address, incoming));
+            select(work, ended).await;
+        });
         *self.current.borrow_mut() = Some(pipeline.clone());
         Ok(pipeline)
     }
@@ -132,19 +143,15 @@ impl Pipeline {
         self.failure.borrow().clone().unwrap_or_else(|| "the connection ended".to_owned())
     }
 
-    /// Ends the connection: all that wait are told, and both tasks stop.
+    /// Ends the connection; all that wait are told.
     fn fail(&self, why: &str) {
         self.failure.borrow_mut().get_or_insert_with(|| why.to_owned());
         self.outgoing.close_channel();
         self.waiting.borrow_mut().clear();
+        drop(self.end.borrow_mut().take());
     }
 
-    async fn run(
-        self: Rc<Pipeline>,
-        socket: Socket,
-        address: Address,
-        outgoing: mpsc::UnboundedReceiver<Vec<u8>>,
-    ) {
+    async fn run(&self, socket: Socket, address: Address, outgoing: mpsc::UnboundedReceiver<Vec<u8>>) {
         let (mut reader, mut writer) = tokio::io::split(socket);
         let mut buffer = BytesMut::with_capacity(16 * 1024);
         // Before anything else, and answered: Redis drops what comes in a burst with a wrong or missing greeting.
@@ -153,15 +160,10 @@ impl Pipeline {
         {
             return self.fail(&why);
         }
-        spawn_local(self.clone().write(writer, outgoing));
-        self.read(reader, buffer).await;
+        join(self.read(reader, buffer), self.write(writer, outgoing)).await;
     }
 
-    async fn write(
-        self: Rc<Pipeline>,
-        mut writer: WriteHalf<Socket>,
-        mut outgoing: mpsc::UnboundedReceiver<Vec<u8>>,
-    ) {
+    async fn write(&self, mut writer: WriteHalf<Socket>, mut outgoing: mpsc::UnboundedReceiver<Vec<u8>>) {
         while let Some(mut bytes) = outgoing.next().await {
             // What has come meanwhile goes in the same write.
             while let Ok(more) = outgoing.try_recv() {
@@ -171,8 +173,6 @@ impl Pipeline {
                 return self.fail(&error.to_string());
             }
         }
-        // Dropped: the socket's other half ends with it.
-        let _ = writer.shutdown().await;
     }
 
     async fn read(&self, mut reader: ReadHalf<Socket>, mut buffer: BytesMut) {
@@ -197,9 +197,6 @@ impl Pipeline {
                     }
                     (replies, length) = (0, 0);
                 }
-            }
-            if self.failure.borrow().is_some() {
-                return;
             }
             match reader.read_buf(&mut buffer).await {
                 Ok(0) => return self.fail("Redis closed the connection"),
