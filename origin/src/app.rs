@@ -210,7 +210,7 @@ async fn ready(State(app): State<Ctx>) -> (axum::http::StatusCode, axum::Json<se
         if postgres { axum::http::StatusCode::OK } else { axum::http::StatusCode::SERVICE_UNAVAILABLE };
     let state = |up| if up { "up" } else { "down" };
     let body = serde_json::json!({
-        "postgres": state(postgres), "redis": state(redis), "region": format!("{:?}", app.region.mode()),
+        "postgres": state(postgres), "redis": state(redis), "region": app.region.mode().as_str(),
     });
     (status, axum::Json(body))
 }

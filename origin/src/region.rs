@@ -25,6 +25,16 @@ pub enum Mode {
     Unfenced,
 }
 
+impl Mode {
+    /// As the region's row has it: whether Redis is believed.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Mode::Fenced => "on",
+            Mode::Unfenced => "off",
+        }
+    }
+}
+
 pub struct Region {
     mode: AtomicU8,
     /// The epoch that this origin's relay last vouched for, and until when.

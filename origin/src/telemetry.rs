@@ -11,6 +11,7 @@ pub fn start_logs() {
         EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info,refinery_core=warn"));
     tracing_subscriber::fmt()
         .json()
+        .with_span_list(false)
         .flatten_event(true)
         .with_env_filter(filter)
         .with_writer(std::io::stderr)
