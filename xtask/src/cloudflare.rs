@@ -16,6 +16,11 @@ const CRATE: &str = "edge/cloudflare";
 /// What a Worker is made of.
 const MODULES: [&str; 2] = ["index.js", "index_bg.wasm"];
 
+/// As worker-build calls cargo, so that its call finds everything built.
+const CARGO_ARGUMENTS: [&str; 4] =
+    ["--lib", "--profile=wasm", "--target=wasm32-unknown-unknown", "--package=optimist-edge-cloudflare"];
+const CARGO_ENVIRONMENT: [(&str, &str); 1] = [("WASM_BINDGEN_USE_JS_SYS", "1")];
+
 /// Installs what building and running the Worker needs.
 pub fn provision(root: &Path) -> Result<()> {
     provision::rust_target("wasm32-unknown-unknown")?;
@@ -23,11 +28,18 @@ pub fn provision(root: &Path) -> Result<()> {
     provision::node_packages(root)
 }
 
-/// Builds the Worker; the folder with its modules.
+/// Builds the Worker, unless it is there and newer than what it is made from; the folder with its modules.
 pub fn build(root: &Path) -> Result<PathBuf> {
     provision(root)?;
     let tools = provision::worker_tools(root)?;
     say("building the Worker");
+    let built = root.join(CRATE).join("build");
+    let compiled = workspace::build_in(root, &CARGO_ARGUMENTS, &CARGO_ENVIRONMENT)?;
+    let modified = |file: &Path| fs::metadata(file).and_then(|data| data.modified()).ok();
+    let compiled = modified(&compiled.file("optimist-edge-cloudflare", "wasm")?);
+    if MODULES.iter().all(|module| modified(&built.join(module)) > compiled) {
+        return Ok(built);
+    }
     let binary = |name: &str| root.join("node_modules/.bin").join(name);
     let mut command = Command::new(&tools.worker_build);
     command
@@ -38,7 +50,6 @@ pub fn build(root: &Path) -> Result<PathBuf> {
         .env("ESBUILD_BIN", binary("esbuild"))
         .stdin(Stdio::null());
     run(command, "worker-build")?;
-    let built = root.join(CRATE).join("build");
     for module in MODULES {
         ensure!(built.join(module).exists(), "worker-build made no {module}");
     }
@@ -82,8 +93,6 @@ pub fn try_deployment(root: &Path) -> Result<()> {
             .current_dir(root)
             .arg("node_modules/wrangler/bin/wrangler.js")
             .args(["deploy", "--dry-run", "--env", &region])
-            // Its build is this program: already running, and done.
-            .env(BUILT, "1")
             .env("CI", "1")
             .env("WRANGLER_SEND_METRICS", "false")
             .env("CLOUDFLARE_CF_FETCH_ENABLED", "false")
@@ -93,16 +102,9 @@ pub fn try_deployment(root: &Path) -> Result<()> {
     Ok(())
 }
 
-/// Set where the Worker has just been built.
-const BUILT: &str = "OPTIMIST_WORKER_IS_BUILT";
-
 /// `cargo xtask worker`, which wrangler calls.
 pub fn build_command() -> Result<()> {
-    let root = workspace::root()?;
-    if std::env::var_os(BUILT).is_some() && root.join(CRATE).join("build/index.js").exists() {
-        return Ok(());
-    }
-    build(&root).map(drop)
+    build(&workspace::root()?).map(drop)
 }
 
 /// The environments of `wrangler.toml`.

@@ -67,7 +67,13 @@ impl Built {
 
 /// `cargo build` with these arguments; its progress and diagnostics go to the terminal.
 pub fn build(root: &Path, arguments: &[&str]) -> Result<Built> {
+    build_in(root, arguments, &[])
+}
+
+/// The same, with these variables in its environment.
+pub fn build_in(root: &Path, arguments: &[&str], environment: &[(&str, &str)]) -> Result<Built> {
     let mut command = cargo();
+    command.envs(environment.iter().copied());
     command.current_dir(root).arg("build").arg("--message-format=json-render-diagnostics").args(arguments);
     let mut child =
         command.stdout(Stdio::piped()).stdin(Stdio::null()).spawn().context("cannot run cargo")?;
