@@ -29,6 +29,8 @@ use crate::{auth, circles, jobs, me, members, messages, openapi, relay, request,
 pub struct App {
     pub config: Config,
     pub db: Postgres,
+    /// Where the relay reads the outbox, if not from the primary.
+    pub replica: Option<Postgres>,
     pub cache: Cache,
     pub region: Region,
     pub limits: Limits,
@@ -67,6 +69,7 @@ pub fn statements() -> Vec<&'static str> {
         crate::postgres::STATEMENTS,
         crate::region::STATEMENTS,
         relay::STATEMENTS,
+        relay::OUTBOX_STATEMENTS,
         jobs::STATEMENTS,
         session::STATEMENTS,
         crate::limits::STATEMENTS,
@@ -93,7 +96,7 @@ pub async fn load(app: &Ctx, key: Key, parameters: &Parameters) -> Result<Snapsh
         Key::CircleMembers => members::load_members(app, parameters).await,
         Key::CircleMessages => messages::load_list(app, parameters).await,
         Key::Message => messages::load_message(app, parameters).await,
-        Key::Vouch | Key::Epoch | Key::Touched | Key::Metrics => {
+        Key::Vouch | Key::Epoch | Key::Touched | Key::Metrics | Key::Events | Key::Cursor => {
             Err(Error::internal("cache", &"a key that is no copy has no loader"))
         }
     }
@@ -104,7 +107,8 @@ pub async fn serve(config: Config) -> std::result::Result<(), Box<dyn std::error
     let metrics = telemetry::start_metrics()?;
     let redis = Redis::new(&config)?;
     let app = Arc::new(App {
-        db: Postgres::new(&config)?,
+        db: Postgres::new("postgres", &config.database_url, config.database_pool)?,
+        replica: config.replica_url.as_deref().map(|url| Postgres::new("replica", url, 2)).transpose()?,
         cache: Cache::new(redis),
         region: Region::default(),
         limits: Limits::default(),

@@ -15,6 +15,7 @@ use serde::Deserialize;
 struct Settings {
     database_url: Option<String>,
     migrate_database_url: Option<String>,
+    replica_url: Option<String>,
     redis_url: Option<String>,
     region: Option<String>,
     signing_keys: Option<String>,
@@ -32,6 +33,8 @@ struct Settings {
 pub struct Config {
     pub database_url: String,
     pub migrate_database_url: Option<String>,
+    /// A read replica near the region, from which the relay may read the outbox.
+    pub replica_url: Option<String>,
     pub redis_url: String,
     pub region: String,
     /// Keys that verify the edge's signatures.
@@ -126,10 +129,13 @@ impl Config {
             });
         }
         let database_url = required("DATABASE_URL", settings.database_url)?;
-        database_url.parse::<tokio_postgres::Config>().map_err(|_| ConfigError {
-            variable: "DATABASE_URL",
-            reason: "is not a Postgres URL".to_owned(),
-        })?;
+        let is_postgres = |url: &String| url.parse::<tokio_postgres::Config>().is_ok();
+        if !is_postgres(&database_url) {
+            return Err(ConfigError { variable: "DATABASE_URL", reason: "is not a Postgres URL".to_owned() });
+        }
+        if settings.replica_url.as_ref().is_some_and(|url| !is_postgres(url)) {
+            return Err(ConfigError { variable: "REPLICA_URL", reason: "is not a Postgres URL".to_owned() });
+        }
         let redis_url = required("REDIS_URL", settings.redis_url)?;
         ::redis::Client::open(redis_url.as_str())
             .map_err(|_| ConfigError { variable: "REDIS_URL", reason: "is not a Redis URL".to_owned() })?;
@@ -143,6 +149,7 @@ impl Config {
         Ok(Config {
             database_url,
             migrate_database_url: settings.migrate_database_url,
+            replica_url: settings.replica_url,
             redis_url,
             region,
             signing_keys: Keys::parse("SIGNING_KEYS", &required("SIGNING_KEYS", settings.signing_keys)?)?,
@@ -158,9 +165,10 @@ impl Config {
 
 /// Other programs' variables with our prefix (the edge's, the tests') are none of the origin's settings.
 fn is_setting(name: &str) -> bool {
-    const NAMES: [&str; 11] = [
+    const NAMES: [&str; 12] = [
         "database_url",
         "migrate_database_url",
+        "replica_url",
         "redis_url",
         "region",
         "signing_keys",
@@ -183,6 +191,7 @@ mod tests {
         Settings {
             database_url: Some("postgres://serve@127.0.0.1:1/optimist".to_owned()),
             migrate_database_url: None,
+            replica_url: None,
             redis_url: Some("redis://127.0.0.1:1".to_owned()),
             region: Some("eu".to_owned()),
             signing_keys: Some(key.clone()),
@@ -208,6 +217,7 @@ mod tests {
         assert_eq!(refused(|s| s.region = None), "REGION");
         assert_eq!(refused(|s| s.region = Some("EU 1".to_owned())), "REGION");
         assert_eq!(refused(|s| s.database_url = Some("nonsense".to_owned())), "DATABASE_URL");
+        assert_eq!(refused(|s| s.replica_url = Some("nonsense".to_owned())), "REPLICA_URL");
         assert_eq!(refused(|s| s.redis_url = Some("nonsense".to_owned())), "REDIS_URL");
         assert_eq!(refused(|s| s.signing_keys = Some("k1:c2hvcnQ=".to_owned())), "SIGNING_KEYS");
         assert_eq!(refused(|s| s.token_keys = Some("nonsense".to_owned())), "TOKEN_KEYS");

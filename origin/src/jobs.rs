@@ -27,9 +27,16 @@ where sessions.id = used.id and revoked_at is null and idle_until > now()";
 const CLEAN: &[&str] = &[
     "-- jobs::clean_idempotency
 delete from idempotency where created_at < now() - interval '24 hours'",
+    // Once every region that lives is past them.
     "-- jobs::clean_outbox
-delete from outbox where created_at < now() - interval '24 hours'
-  and (xid, seq) <= (select cursor_xid, cursor_seq from regions order by cursor_xid, cursor_seq limit 1)",
+with gone as (
+    delete from outbox where created_at < now() - interval '24 hours'
+      and (xid, seq) <= (
+          select cursor_xid, cursor_seq from regions where seen_at > now() - interval '1 day'
+          order by cursor_xid, cursor_seq limit 1)
+    returning xid, seq)
+update outbox_floor set (xid, seq) = (select xid, seq from gone order by xid desc, seq desc limit 1)
+where exists (select from gone)",
     "-- jobs::clean_sessions
 delete from sessions where absolute_until < now() - interval '1 day'",
     "-- jobs::clean_login_attempts
@@ -44,8 +51,18 @@ const CLEAN_SESSIONS: &str = CLEAN[2];
 const CLEAN_LOGIN_ATTEMPTS: &str = CLEAN[3];
 const CLEAN_ORIGINS: &str = CLEAN[4];
 
-pub const STATEMENTS: &[&str] =
-    &[WRITE_BACK, CLEAN_IDEMPOTENCY, CLEAN_OUTBOX, CLEAN_SESSIONS, CLEAN_LOGIN_ATTEMPTS, CLEAN_ORIGINS];
+const SILENT_REGIONS: &str = "-- jobs::silent_regions
+select name from regions where seen_at < now() - interval '1 day'";
+
+pub const STATEMENTS: &[&str] = &[
+    WRITE_BACK,
+    SILENT_REGIONS,
+    CLEAN_IDEMPOTENCY,
+    CLEAN_OUTBOX,
+    CLEAN_SESSIONS,
+    CLEAN_LOGIN_ATTEMPTS,
+    CLEAN_ORIGINS,
+];
 
 /// Runs until the process ends.
 pub async fn run(app: Ctx) {
@@ -59,6 +76,7 @@ pub async fn run(app: Ctx) {
                 }
             }
             _ = clean.tick() => {
+                report_silent_regions(&app).await;
                 for statement in CLEAN {
                     if app.db.query(statement, &[]).await.is_err() {
                         tracing::warn!(statement = statement.lines().next(), "not cleaned; the next run does it");
@@ -66,6 +84,18 @@ pub async fn run(app: Ctx) {
                 }
             }
         }
+    }
+}
+
+/// A region that nobody hears of is not waited for; somebody should know.
+async fn report_silent_regions(app: &Ctx) {
+    let rows = app.db.query(SILENT_REGIONS, &[]).await.unwrap_or_default();
+    metrics::gauge!("optimist_silent_regions").set(rows.len() as f64);
+    for row in rows {
+        tracing::warn!(
+            region = row.get::<_, String>(0),
+            "no origin of this region was seen for a day: its events are not kept"
+        );
     }
 }
 

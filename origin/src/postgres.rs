@@ -30,9 +30,14 @@ pub struct Postgres {
 }
 
 impl Postgres {
-    pub fn new(config: &Config) -> std::result::Result<Postgres, Box<dyn std::error::Error>> {
+    /// A pool of so many connections to the server at `url`; `name` is the log's for it.
+    pub fn new(
+        name: &'static str,
+        url: &str,
+        connections: usize,
+    ) -> std::result::Result<Postgres, Box<dyn std::error::Error>> {
         let manager = Manager::from_config(
-            connection_config(&config.database_url)?,
+            connection_config(url)?,
             tls(),
             ManagerConfig { recycling_method: RecyclingMethod::Fast },
         );
@@ -42,11 +47,11 @@ impl Postgres {
             recycle: Some(Duration::from_secs(1)),
         };
         let pool = Pool::builder(manager)
-            .max_size(config.database_pool)
+            .max_size(connections)
             .timeouts(timeouts)
             .runtime(Runtime::Tokio1)
             .build()?;
-        Ok(Postgres { pool, breaker: Breaker::new("postgres") })
+        Ok(Postgres { pool, breaker: Breaker::new(name) })
     }
 
     /// A connection for reads outside transactions, or to begin one on.
@@ -112,7 +117,7 @@ pub struct WriteContext<'a> {
     pub request: &'a RequestContext,
     /// The acting user and session, once known.
     pub actor: Option<(Uuid, Option<Uuid>)>,
-    /// Circles and users whose events this transaction orders.
+    /// Circles and users whose events this transaction orders, and who learn of its event.
     pub order: &'a [Uuid],
 }
 
@@ -178,8 +183,8 @@ const LOCK: &str = "-- postgres::lock
 select pg_advisory_xact_lock(hashtextextended($1, 0))";
 
 const OUTBOX: &str = "-- outbox::insert
-insert into outbox (region, actor, session, request_id, traceparent, keys, kind, payload)
-values ($1, $2, $3, $4, $5, $6, $7, $8)";
+insert into outbox (region, actor, session, request_id, traceparent, keys, kind, payload, topics)
+values ($1, $2, $3, $4, $5, $6, $7, $8, $9)";
 
 pub const STATEMENTS: &[&str] = &[LOCK, OUTBOX];
 
@@ -380,6 +385,7 @@ async fn insert_outbox(tx: &Tx, app: &Ctx, context: WriteContext<'_>) -> Result<
             &keys,
             &kind,
             &payload,
+            &context.order,
         ],
     )
     .await?;

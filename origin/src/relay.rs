@@ -1,27 +1,25 @@
-//! The relay: vouches for the region's Redis each second, and applies the invalidations of every committed write.
+//! The relay: vouches for the region's Redis each second. What it makes of committed writes is [`outbox`]'s.
 //!
-//! Every origin runs one; several at once do no harm. It does not yet append events to streams.
+//! Every origin runs one; several at once do no harm.
 
-use std::collections::HashSet;
+mod outbox;
+
 use std::time::{Duration, Instant};
 
 use ::redis::aio::MultiplexedConnection;
 use ::redis::{AsyncConnectionConfig, Cmd, Pipeline, RedisResult, Value};
 use optimist_shared::ids::{Partition, Uuid};
-use optimist_shared::keys::{self, Key};
+use optimist_shared::keys::Key;
 
 use crate::app::Ctx;
 use crate::error::Result;
 use crate::hooks;
-use crate::redis::{Call, Items};
 use crate::region::{Mode, OFF_FOR_MS};
 
 const BEAT: Duration = Duration::from_secs(1);
 const VOUCH_MS: u64 = 3_000;
 /// How long one beat may wait for a store: the next one must not come late.
 const PATIENCE: Duration = Duration::from_millis(700);
-/// How often the outbox is looked at when nobody wakes the relay.
-const POLL: Duration = Duration::from_millis(50);
 
 const REGISTER: &str = "-- relay::register
 insert into regions (name) values ($1) on conflict do nothing";
@@ -29,6 +27,12 @@ insert into regions (name) values ($1) on conflict do nothing";
 const HEARTBEAT: &str = "-- relay::heartbeat
 insert into origins (id, region, seen_at, redis_ok) values ($1, $2, clock_timestamp(), $3)
 on conflict (id) do update set seen_at = excluded.seen_at, redis_ok = excluded.redis_ok";
+
+/// Once a minute. A region that comes back after a day of silence starts a new epoch: rows it has not seen may be gone.
+const SEEN: &str = "-- relay::seen
+update regions
+set epoch = epoch + case when seen_at < now() - interval '1 day' then 1 else 0 end, seen_at = now()
+where name = $1 and seen_at < now() - interval '1 minute'";
 
 const ROW: &str = "-- relay::row
 select state = 'on', epoch, run_id from regions where name = $1";
@@ -43,18 +47,9 @@ where name = $1 and state = 'off' and off_since < clock_timestamp() - $2::bigint
       select from origins
       where region = $1 and seen_at > clock_timestamp() - interval '5 seconds' and not redis_ok)";
 
-const PENDING: &str = "-- relay::pending
-select xid::text::bigint, seq, keys, xid < pg_snapshot_xmin(pg_current_snapshot())
-from outbox where (xid, seq) > ($1::text::xid8, $2) order by xid, seq limit 1000";
+pub use outbox::STATEMENTS as OUTBOX_STATEMENTS;
 
-const CURSOR: &str = "-- relay::cursor
-select cursor_xid::text, cursor_seq from regions where name = $1";
-
-const ADVANCE: &str = "-- relay::advance
-update regions set cursor_xid = $2::text::xid8, cursor_seq = $3
-where name = $1 and (cursor_xid, cursor_seq) < ($2::text::xid8, $3)";
-
-pub const STATEMENTS: &[&str] = &[REGISTER, HEARTBEAT, ROW, NEW_EPOCH, SWITCH_ON, PENDING, CURSOR, ADVANCE];
+pub const STATEMENTS: &[&str] = &[REGISTER, HEARTBEAT, SEEN, ROW, NEW_EPOCH, SWITCH_ON];
 
 /// Runs until the process ends.
 pub async fn run(app: Ctx) {
@@ -62,7 +57,7 @@ pub async fn run(app: Ctx) {
     let mut link = None;
     let mut last_epoch = None;
     let mut registered = false;
-    tokio::spawn(invalidate(app.clone()));
+    tokio::spawn(outbox::run(app.clone()));
     let mut beat = tokio::time::interval(BEAT);
     beat.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     loop {
@@ -163,6 +158,7 @@ async fn redis_time(connection: &mut MultiplexedConnection) -> RedisResult<u64> 
 async fn read_row(app: &Ctx, id: Uuid, redis_ok: bool, run_id: Option<&str>) -> Result<Row> {
     let region = &app.config.region;
     app.db.query(HEARTBEAT, &[&id, region, &redis_ok]).await?;
+    app.db.query(SEEN, &[region]).await?;
     let mut row = select_row(app).await?;
     if let Some(run_id) = run_id.filter(|run_id| row.run_id.as_deref() != Some(run_id)) {
         tracing::warn!(run_id, "another redis process: a new epoch");
@@ -201,86 +197,6 @@ async fn vouch_all(app: &Ctx, link: &mut Link, epoch: u64, mode: &str, time_ms: 
     }
     let values: Vec<Value> = pipeline.query_async(&mut link.connection).await?;
     Ok(values.iter().all(|value| matches!(value, Value::Int(1))))
-}
-
-/// Applies the invalidations of each outbox row as soon as it is seen; what the writer has released already is not there.
-async fn invalidate(app: Ctx) {
-    let mut cursor: Option<(String, i64)> = None;
-    // Applied rows that the cursor cannot pass yet: an older transaction may still commit.
-    let mut applied: HashSet<(i64, i64)> = HashSet::new();
-    loop {
-        let _ = tokio::time::timeout(POLL, app.relay_wake.notified()).await;
-        match pass(&app, &mut cursor, &mut applied).await {
-            Ok(()) => {}
-            // Logged where it happened; the breaker keeps this loop cheap.
-            Err(_) => tokio::time::sleep(POLL).await,
-        }
-    }
-}
-
-async fn pass(
-    app: &Ctx,
-    cursor: &mut Option<(String, i64)>,
-    applied: &mut HashSet<(i64, i64)>,
-) -> Result<()> {
-    let from = match cursor {
-        Some(from) => from.clone(),
-        None => {
-            let Some(row) = app.db.query_opt(CURSOR, &[&app.config.region]).await? else { return Ok(()) };
-            cursor.insert((row.get(0), row.get(1))).clone()
-        }
-    };
-    let rows = app.db.query(PENDING, &[&from.0, &from.1]).await?;
-    let mut settled = None;
-    let mut open = false;
-    for row in &rows {
-        let (xid, seq, touched, is_settled): (i64, i64, Vec<String>, bool) =
-            (row.get(0), row.get(1), row.get(2), row.get(3));
-        if !applied.contains(&(xid, seq)) {
-            if !drop_copies(app, xid.cast_unsigned(), &touched).await {
-                break;
-            }
-            applied.insert((xid, seq));
-        }
-        open |= !is_settled;
-        if !open {
-            settled = Some((xid, seq));
-        }
-    }
-    if let Some((xid, seq)) = settled {
-        applied.retain(|row| *row > (xid, seq));
-        let next = (xid.to_string(), seq);
-        app.db.query(ADVANCE, &[&app.config.region, &next.0, &next.1]).await?;
-        *cursor = Some(next);
-    }
-    Ok(())
-}
-
-/// Whether Redis took the invalidations.
-async fn drop_copies(app: &Ctx, xid: u64, names: &[String]) -> bool {
-    let xid = format!("{xid:016x}");
-    let companions: Vec<(String, String)> =
-        names.iter().map(|name| (keys::hidden(name), keys::lease(name))).collect();
-    let calls: Vec<Call<'_>> = names
-        .iter()
-        .zip(&companions)
-        .map(|(name, (hidden, lease))| Call {
-            script: &app.cache.redis.scripts.invalidate,
-            keys: vec![name, hidden, lease],
-            arguments: vec![xid.as_bytes()],
-        })
-        .collect();
-    if calls.is_empty() {
-        return true;
-    }
-    match app.cache.redis.call(&calls).await {
-        Ok(values) => {
-            let dropped: i64 = values.into_iter().map(|value| Items::new(value).int()).sum();
-            metrics::counter!("optimist_relay_dropped_total").increment(dropped.max(0).cast_unsigned());
-            true
-        }
-        Err(_) => false,
-    }
 }
 
 /// Refuses a Redis that would lose what must not be lost, and warns of one that may. One that is away is no reason not to

@@ -21,6 +21,8 @@ pub enum Key {
     Epoch,
     Touched,
     Metrics,
+    Events,
+    Cursor,
 }
 
 /// How old a value may be that is served from a vouched Redis.
@@ -105,6 +107,9 @@ pub const KEYS: &[KeyRow] = &[
     row(Key::Touched, "touched:{<p>}", "touched", seconds(HOUR, 0), Own),
     // Counters of hits and misses, read by the origin's metrics.
     row(Key::Metrics, "metrics:{<p>}", "metrics", seconds(7 * DAY, 0), Own),
+    // What happened, for subscribers, and how far the relay has appended: both are kept alive while a relay runs.
+    row(Key::Events, "events:{<p>}", "events", seconds(2 * DAY, 0), Own),
+    row(Key::Cursor, "cursor:{<p>}", "cursor", seconds(2 * DAY, 0), Own),
 ];
 
 /// Values for a template's parameters. What a template does not name is ignored.

@@ -25,32 +25,30 @@ static DATABASES: AtomicU32 = AtomicU32::new(0);
 impl Postgres {
     pub fn start() -> Postgres {
         let folder = folder();
-        let user = unprivileged();
-        let data = folder.path().join("data");
-        let initdb = binaries().join("initdb");
-        let data_text = data.display().to_string();
+        let data = folder.path().join("data").display().to_string();
         let options =
-            ["-D", &data_text, "-U", "owner", "--auth=trust", "--no-sync", "--encoding=UTF8", "--locale=C"];
-        let status = match user {
-            Some(user) => {
-                let owned = Command::new("chown").arg(user).arg(folder.path()).status().expect("chown");
-                assert!(owned.success(), "cannot give a folder to {user}");
-                let flags =
-                    [format!("--reuid={user}"), format!("--regid={user}"), "--clear-groups".to_owned()];
-                Command::new("setpriv")
-                    .args(flags)
-                    .arg(&initdb)
-                    .args(options)
-                    .stdout(std::process::Stdio::null())
-                    .status()
-            }
-            None => Command::new(&initdb).args(options).stdout(std::process::Stdio::null()).status(),
-        };
+            ["-D", &data, "-U", "owner", "--auth=trust", "--no-sync", "--encoding=UTF8", "--locale=C"];
+        let mut command = as_unprivileged(&folder, &binaries().join("initdb"));
+        let status = command.args(options).stdout(std::process::Stdio::null()).status();
         assert!(status.expect("initdb").success(), "initdb failed");
         let mut postgres = Postgres { folder, port: free_port(), process: None };
         postgres.launch();
         postgres.sql("postgres", "create role serve login");
         postgres
+    }
+
+    /// A streaming replica of this cluster.
+    pub fn replica(&self) -> Postgres {
+        let folder = folder();
+        let data = folder.path().join("data").display().to_string();
+        let program = binaries().join("pg_basebackup");
+        let mut command = as_unprivileged(&folder, &program);
+        command.args(["-D", &data, "-R", "--checkpoint=fast", "-h", "127.0.0.1", "-U", "owner"]);
+        let status = command.args(["-p", &self.port.to_string()]).status();
+        assert!(status.expect("pg_basebackup").success(), "pg_basebackup failed");
+        let mut replica = Postgres { folder, port: free_port(), process: None };
+        replica.launch();
+        replica
     }
 
     /// Starts the server on its data, and waits until it answers.
@@ -156,10 +154,18 @@ impl Redis {
             user: None,
         }));
         let deadline = Instant::now() + Duration::from_secs(20);
-        while std::net::TcpStream::connect(("127.0.0.1", self.port)).is_err() {
+        // It answers otherwise while it loads its data.
+        while !self.answers() {
             assert!(Instant::now() < deadline, "redis did not start");
             std::thread::sleep(Duration::from_millis(10));
         }
+    }
+
+    fn answers(&self) -> bool {
+        use std::io::{Read as _, Write as _};
+        let Ok(mut stream) = std::net::TcpStream::connect(("127.0.0.1", self.port)) else { return false };
+        let mut answer = [0; 5];
+        stream.write_all(b"PING\r\n").is_ok() && stream.read_exact(&mut answer).is_ok() && &answer == b"+PONG"
     }
 
     pub fn kill(&mut self) {
@@ -222,6 +228,18 @@ fn open_to_all(folder: &Path) {
 fn unprivileged() -> Option<&'static str> {
     let id = Command::new("id").arg("-u").output().expect("id");
     (id.stdout == b"0\n").then_some("postgres")
+}
+
+/// A program of Postgres's, as the user that may run it; the folder is given to that user.
+fn as_unprivileged(folder: &TempDir, program: &Path) -> Command {
+    let Some(user) = unprivileged() else { return Command::new(program) };
+    let owned = Command::new("chown").arg(user).arg(folder.path()).status().expect("chown");
+    assert!(owned.success(), "cannot give a folder to {user}");
+    let mut command = Command::new("setpriv");
+    command
+        .args([format!("--reuid={user}"), format!("--regid={user}"), "--clear-groups".to_owned()])
+        .arg(program);
+    command
 }
 
 fn binaries() -> PathBuf {

@@ -21,6 +21,8 @@ pub struct Options {
     pub origins: usize,
     /// A cluster of its own, that may be killed.
     pub own_postgres: bool,
+    /// A replica of the cluster, from which relays read.
+    pub replica: bool,
     /// Milliseconds; generous, since most tests are not about deadlines.
     pub redis_deadline_ms: u32,
     pub cors_origins: &'static str,
@@ -44,6 +46,7 @@ impl Default for Options {
             kind: Kind::Embedded,
             origins: 1,
             own_postgres: false,
+            replica: false,
             redis_deadline_ms: 5_000,
             cors_origins: "https://app.example.org",
         }
@@ -58,6 +61,7 @@ pub struct System {
     pub origin_to_redis: Proxy,
     pub redis: Redis,
     pub own_postgres: Option<Postgres>,
+    _replica: Option<Postgres>,
     pub database: String,
     pub options: Options,
     environment: Vec<(String, String)>,
@@ -75,13 +79,19 @@ impl System {
         let own_postgres = options.own_postgres.then(Postgres::start);
         let (owner, serve) = own_postgres.as_ref().unwrap_or(&SHARED).database();
         let origin_to_redis = Proxy::start(&format!("127.0.0.1:{}", redis.port)).await;
-        let environment = environment(
+        let mut environment = environment(
             &owner,
             &serve,
             &format!("redis://127.0.0.1:{}", origin_to_redis.port),
             options.redis_deadline_ms,
         );
         Origin::migrate(&environment);
+        let replica = options.replica.then(|| own_postgres.as_ref().unwrap_or(&SHARED).replica());
+        if let Some(replica) = &replica {
+            let database = serve.rsplit('/').next().unwrap_or_default();
+            let url = format!("postgres://serve@127.0.0.1:{}/{database}", replica.port);
+            environment.push(("OPTIMIST_REPLICA_URL".to_owned(), url));
+        }
         let origins: Vec<Origin> =
             (0..options.origins).map(|_| Origin::start(&environment, folder.path())).collect();
         let to_origin = Proxy::start(address(&origins[0].api)).await;
@@ -99,6 +109,7 @@ impl System {
             origin_to_redis,
             redis,
             own_postgres,
+            _replica: replica,
             database,
             options,
             environment,

@@ -77,6 +77,8 @@ scripts! {
     invalidate: ["invalidate.lua"],
     /// The relay's vouching.
     vouch: ["vouch.lua"],
+    /// The relay's events.
+    append: ["append.lua"],
 }
 
 impl Default for Scripts {

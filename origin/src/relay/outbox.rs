@@ -1,0 +1,338 @@
+//! The outbox, read: every row's invalidations at once, and its event once no older transaction can still commit.
+//!
+//! Events go to the streams of their topics' partitions, in the order `(xid, seq)`, each once: a stream and its cursor move
+//! in one script, which refuses whoever does not know where the cursor is. So any number of relays may run, and any may die.
+
+use std::collections::{BTreeMap, HashSet};
+use std::time::{Duration, Instant};
+
+use ::redis::{Cmd, Value};
+use optimist_shared::ids::{Partition, Uuid};
+use optimist_shared::keys::{self, Key};
+use tokio_postgres::Row;
+
+use crate::app::Ctx;
+use crate::error::Result;
+use crate::hooks;
+use crate::redis::{Call, Items};
+
+/// How often the outbox is looked at when nobody wakes the relay.
+const POLL: Duration = Duration::from_millis(50);
+/// How often the cursors of partitions without events are moved along: far more often than the keys' life.
+const IDLE: Duration = Duration::from_secs(30);
+/// Entries that a partition's stream keeps, about: hours of a busy region's events.
+const KEPT: &[u8] = b"2000";
+
+const PENDING: &str = "-- outbox::pending
+select xid::text::bigint, seq, keys, xid < pg_snapshot_xmin(pg_current_snapshot()), kind, version, payload::text, topics,
+    actor, (extract(epoch from created_at) * 1000)::bigint, (extract(epoch from clock_timestamp() - created_at))::float8
+from outbox where (xid, seq) > ($1::text::xid8, $2) order by xid, seq limit 1000";
+
+const CURSOR: &str = "-- outbox::cursor
+select cursor_xid::text::bigint, cursor_seq, outbox_floor.xid::text::bigint, outbox_floor.seq
+from regions, outbox_floor where name = $1";
+
+const ADVANCE: &str = "-- outbox::advance
+update regions set cursor_xid = $2::text::xid8, cursor_seq = $3
+where name = $1 and (cursor_xid, cursor_seq) < ($2::text::xid8, $3)";
+
+pub const STATEMENTS: &[&str] = &[PENDING, CURSOR, ADVANCE];
+
+/// A row's place: its transaction, and its number. Displayed as a stream's id.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+struct Position(i64, i64);
+
+impl std::fmt::Display for Position {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{}-{}", self.0, self.1)
+    }
+}
+
+impl Position {
+    fn parse(text: &str) -> Option<Position> {
+        let (xid, seq) = text.split_once('-')?;
+        Some(Position(xid.parse().ok()?, seq.parse().ok()?))
+    }
+}
+
+/// What a pass knows from those before it.
+struct Reader {
+    /// All that is settled up to here is invalidated, and appended.
+    at: Position,
+    /// Rows beyond that are invalidated already.
+    invalidated: HashSet<Position>,
+    /// Of each partition, where its stream's cursor is in Redis; `None` if there is none.
+    cursors: Vec<Option<Position>>,
+    idled: Instant,
+}
+
+/// Why a pass ended early.
+enum Stop {
+    /// Nothing is known any more: Redis was lost, or is not the one it was.
+    Reload,
+    /// Postgres could not be asked; logged where it happened.
+    Wait,
+}
+
+/// Runs until the process ends.
+pub async fn run(app: Ctx) {
+    let mut reader = None;
+    loop {
+        let _ = tokio::time::timeout(POLL, app.relay_wake.notified()).await;
+        let outcome = match reader.as_mut() {
+            Some(reader) => pass(&app, reader).await,
+            None => match load(&app).await {
+                Ok(loaded) => pass(&app, reader.insert(loaded)).await,
+                Err(stop) => Err(stop),
+            },
+        };
+        match outcome {
+            Ok(()) => {}
+            Err(Stop::Reload) => {
+                reader = None;
+                tokio::time::sleep(POLL).await;
+            }
+            Err(Stop::Wait) => tokio::time::sleep(POLL).await,
+        }
+    }
+}
+
+impl From<crate::error::Error> for Stop {
+    fn from(_: crate::error::Error) -> Stop {
+        Stop::Wait
+    }
+}
+
+impl From<crate::redis::RedisDown> for Stop {
+    fn from(_: crate::redis::RedisDown) -> Stop {
+        Stop::Reload
+    }
+}
+
+/// Where to begin: at the oldest of the cursors. One that is missing, or so old that rows after it are gone, starts where the
+/// region's row says, and its stream's history is not whole before that.
+async fn load(app: &Ctx) -> std::result::Result<Reader, Stop> {
+    let row = app.db.query_opt(CURSOR, &[&app.config.region]).await?.ok_or(Stop::Wait)?;
+    let (region, floor) = (Position(row.get(0), row.get(1)), Position(row.get(2), row.get(3)));
+    let commands: Vec<Cmd> = Partition::all()
+        .map(|partition| {
+            let mut command = Cmd::new();
+            command.arg("HGET").arg(Key::Cursor.of_partition(partition)).arg("at");
+            command
+        })
+        .collect();
+    let values = app.cache.redis.send(&commands).await?;
+    let mut cursors: Vec<Option<Position>> =
+        values.into_iter().map(|value| Position::parse(&Items::new(value).text())).collect();
+    let mut dropped = Vec::new();
+    for (partition, cursor) in Partition::all().zip(&mut cursors) {
+        if cursor.take_if(|at| *at < floor).is_some() {
+            tracing::warn!(%partition, "a stream's cursor is older than the outbox: its history is broken");
+            let mut command = Cmd::new();
+            command.arg("DEL").arg(Key::Cursor.of_partition(partition));
+            dropped.push(command);
+        }
+    }
+    if !dropped.is_empty() {
+        app.cache.redis.send(&dropped).await?;
+    }
+    let at = cursors.iter().flatten().copied().fold(region, Position::min);
+    // Missing ones are made at once, where the region is: nobody has read them.
+    let idled = Instant::now();
+    let mut reader = Reader { at, invalidated: HashSet::new(), cursors, idled };
+    reader.begin_missing(app, region).await?;
+    Ok(reader)
+}
+
+impl Reader {
+    async fn begin_missing(&mut self, app: &Ctx, region: Position) -> std::result::Result<(), Stop> {
+        let missing: Vec<Partition> =
+            Partition::all().filter(|partition| self.cursors[partition.index()].is_none()).collect();
+        let batches = missing.into_iter().map(|partition| (partition, Vec::new())).collect();
+        self.append(app, batches, region).await.map(drop)
+    }
+
+    /// Appends to streams and moves their cursors to `to`. Whether each is there, or beyond.
+    async fn append(
+        &mut self,
+        app: &Ctx,
+        batches: BTreeMap<Partition, Vec<&Event>>,
+        to: Position,
+    ) -> std::result::Result<bool, Stop> {
+        let lives = Key::Events.row().kept_seconds().unwrap_or_default() * 1000;
+        let (to_text, lives) = (to.to_string(), lives.to_string());
+        let prepared: Vec<Prepared> = batches
+            .iter()
+            .map(|(partition, events)| Prepared::new(*partition, self.cursors[partition.index()], events))
+            .collect();
+        let calls: Vec<Call<'_>> = prepared
+            .iter()
+            .map(|batch| {
+                let mut arguments = vec![batch.from.as_bytes(), to_text.as_bytes(), KEPT, lives.as_bytes()];
+                arguments.extend(batch.entries.iter().map(String::as_bytes));
+                Call {
+                    script: &app.cache.redis.scripts.append,
+                    keys: vec![&batch.stream, &batch.cursor],
+                    arguments,
+                }
+            })
+            .collect();
+        let values: Vec<Value> =
+            if calls.is_empty() { Vec::new() } else { app.cache.redis.call(&calls).await? };
+        let mut all = true;
+        for (batch, value) in prepared.iter().zip(values) {
+            let known = &mut self.cursors[batch.partition.index()];
+            let answer = Items::new(value).text();
+            if answer == "ok" {
+                *known = Some(to);
+                metrics::counter!("optimist_events_appended_total").increment(batch.count);
+                continue;
+            }
+            // Another relay was here; or Redis has lost its newest seconds, and with them entries.
+            let found = Position::parse(&answer);
+            if found < *known {
+                return Err(Stop::Reload);
+            }
+            *known = found;
+            all &= found >= Some(to);
+        }
+        Ok(all)
+    }
+
+    /// Moves the cursors of partitions without events along, so that they never become too old.
+    async fn move_idle(&mut self, app: &Ctx) -> std::result::Result<(), Stop> {
+        if self.idled.elapsed() < IDLE {
+            return Ok(());
+        }
+        self.idled = Instant::now();
+        let behind = Partition::all().filter(|partition| self.cursors[partition.index()] <= Some(self.at));
+        let batches = behind.map(|partition| (partition, Vec::new())).collect();
+        self.append(app, batches, self.at).await.map(drop)
+    }
+}
+
+/// One partition's part of a batch, as the script takes it.
+struct Prepared {
+    partition: Partition,
+    stream: String,
+    cursor: String,
+    from: String,
+    entries: Vec<String>,
+    count: u64,
+}
+
+impl Prepared {
+    fn new(partition: Partition, from: Option<Position>, events: &[&Event]) -> Prepared {
+        // What another relay has appended already is left out.
+        let events: Vec<&&Event> = events.iter().filter(|event| Some(event.at) > from).collect();
+        let mut entries = Vec::with_capacity(events.len() * 14);
+        for event in &events {
+            entries.extend([event.at.to_string(), (event.fields.len() * 2).to_string()]);
+            entries.extend(event.fields.iter().flat_map(|(name, value)| [(*name).to_owned(), value.clone()]));
+        }
+        Prepared {
+            partition,
+            stream: Key::Events.of_partition(partition),
+            cursor: Key::Cursor.of_partition(partition),
+            from: from.map_or_else(String::new, |at| at.to_string()),
+            count: events.len() as u64,
+            entries,
+        }
+    }
+}
+
+/// A row of the outbox, as a stream's entry.
+struct Event {
+    at: Position,
+    topics: Vec<Uuid>,
+    fields: [(&'static str, String); 6],
+}
+
+impl Event {
+    fn from_row(row: &Row) -> Event {
+        let topics: Vec<Uuid> = row.get(7);
+        let names: Vec<String> = topics.iter().map(Uuid::to_string).collect();
+        let actor = row.get::<_, Option<Uuid>>(8).map_or_else(String::new, |actor| actor.to_string());
+        let fields = [
+            ("kind", row.get(4)),
+            ("version", row.get::<_, i16>(5).to_string()),
+            ("topics", names.join(" ")),
+            ("actor", actor),
+            ("at", row.get::<_, i64>(9).to_string()),
+            ("payload", row.get(6)),
+        ];
+        Event { at: Position(row.get(0), row.get(1)), topics, fields }
+    }
+}
+
+async fn pass(app: &Ctx, reader: &mut Reader) -> std::result::Result<(), Stop> {
+    let from = reader.at;
+    // A replica shows the same order, later: what its snapshot takes for running, it does not show as settled.
+    let rows =
+        app.replica.as_ref().unwrap_or(&app.db).query(PENDING, &[&from.0.to_string(), &from.1]).await?;
+    let mut events = Vec::new();
+    let mut is_settled = true;
+    for row in &rows {
+        let (position, touched): (Position, Vec<String>) = (Position(row.get(0), row.get(1)), row.get(2));
+        if !reader.invalidated.contains(&position) {
+            drop_copies(app, position.0.cast_unsigned(), &touched).await?;
+            reader.invalidated.insert(position);
+        }
+        // In this order a settled row never follows one that is not.
+        is_settled &= row.get::<_, bool>(3);
+        if is_settled {
+            events.push(Event::from_row(row));
+            metrics::histogram!("optimist_relay_lag_seconds").record(row.get::<_, f64>(10));
+        }
+    }
+    if let Some(last) = events.last().map(|event| event.at) {
+        let mut batches: BTreeMap<Partition, Vec<&Event>> = BTreeMap::new();
+        for event in &events {
+            let partitions: std::collections::BTreeSet<Partition> =
+                event.topics.iter().map(|topic| Partition::of(*topic)).collect();
+            partitions.into_iter().for_each(|partition| batches.entry(partition).or_default().push(event));
+        }
+        batches.retain(|partition, _| reader.cursors[partition.index()] < Some(last));
+        hooks::step("relay.append").await;
+        if !reader.append(app, batches, last).await? {
+            // Another relay is in the middle of it: the next pass sees how far it came.
+            return Ok(());
+        }
+        hooks::step("relay.appended").await;
+        advance(app, last).await?;
+        reader.at = last;
+        reader.invalidated.retain(|position| *position > last);
+    }
+    reader.move_idle(app).await
+}
+
+async fn advance(app: &Ctx, to: Position) -> Result<()> {
+    app.db.query(ADVANCE, &[&app.config.region, &to.0.to_string(), &to.1]).await.map(drop)
+}
+
+/// Drops the copies that a transaction made stale; what the writer has released already is not there.
+async fn drop_copies(
+    app: &Ctx,
+    xid: u64,
+    names: &[String],
+) -> std::result::Result<(), crate::redis::RedisDown> {
+    let xid = format!("{xid:016x}");
+    let companions: Vec<(String, String)> =
+        names.iter().map(|name| (keys::hidden(name), keys::lease(name))).collect();
+    let calls: Vec<Call<'_>> = names
+        .iter()
+        .zip(&companions)
+        .map(|(name, (hidden, lease))| Call {
+            script: &app.cache.redis.scripts.invalidate,
+            keys: vec![name, hidden, lease],
+            arguments: vec![xid.as_bytes()],
+        })
+        .collect();
+    if calls.is_empty() {
+        return Ok(());
+    }
+    let values = app.cache.redis.call(&calls).await?;
+    let dropped: i64 = values.into_iter().map(|value| Items::new(value).int()).sum();
+    metrics::counter!("optimist_relay_dropped_total").increment(dropped.max(0).cast_unsigned());
+    Ok(())
+}

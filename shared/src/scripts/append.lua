@@ -1,0 +1,27 @@
+-- Appends events to a partition's stream and moves its cursor, if the cursor is where the caller read it.
+--
+-- The cursor is a hash: 'at', the newest outbox row that is dealt with; 'since', before which the stream's history is not
+-- whole. Positions are '<xid>-<seq>', which are the entries' ids.
+--
+-- KEYS: stream, cursor
+-- ARGV: where the cursor was ('' if there was none), where it goes, entries kept, ms that both live,
+--       then for each event: id, number of fields and values, fields and values
+-- Returns 'ok', or where the cursor is
+
+local at = redis.call('HGET', KEYS[2], 'at') or ''
+if at ~= ARGV[1] then return at end
+local next = 5
+while ARGV[next] do
+  local count = tonumber(ARGV[next + 1])
+  redis.call('XADD', KEYS[1], 'MAXLEN', '~', ARGV[3], ARGV[next], unpack(ARGV, next + 2, next + 1 + count))
+  next = next + 2 + count
+end
+redis.call('HSET', KEYS[2], 'at', ARGV[2])
+if at == '' then redis.call('HSET', KEYS[2], 'since', ARGV[2]) end
+if redis.call('XLEN', KEYS[1]) >= tonumber(ARGV[3]) then
+  local first = redis.call('XRANGE', KEYS[1], '-', '+', 'COUNT', 1)
+  redis.call('HSET', KEYS[2], 'since', first[1][1])
+end
+redis.call('PEXPIRE', KEYS[1], ARGV[4])
+redis.call('PEXPIRE', KEYS[2], ARGV[4])
+return 'ok'

@@ -1,0 +1,245 @@
+//! Events: every committed write's, in the streams of those whom it concerns, once, in order; whoever dies meanwhile.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use optimist_shared::ids::{Partition, Uuid};
+use optimist_shared::keys::Key;
+use optimist_tests::{Client, Options, System};
+use redis::streams::StreamRangeReply;
+use reqwest::Method;
+use serde_json::{Value, json};
+
+const CIRCLES: usize = 4;
+const WRITERS: usize = 16;
+const MESSAGES: usize = 15;
+
+/// A stream's entry, by partition and id.
+type Place = (u16, String);
+
+/// What the streams hold: of each entry its fields.
+async fn streams(system: &System) -> BTreeMap<Place, BTreeMap<String, String>> {
+    let mut redis = system.redis.connect().await;
+    let mut entries = BTreeMap::new();
+    for partition in Partition::all() {
+        let key = Key::Events.of_partition(partition);
+        let reply: StreamRangeReply =
+            redis::cmd("XRANGE").arg(key).arg("-").arg("+").query_async(&mut redis).await.unwrap();
+        for entry in reply.ids {
+            let fields = entry
+                .map
+                .iter()
+                .map(|(name, value)| (name.clone(), redis::from_redis_value_ref(value).unwrap()));
+            entries.insert((partition.index() as u16, entry.id.clone()), fields.collect());
+        }
+    }
+    entries
+}
+
+/// Where the outbox says that an entry belongs.
+fn expected(system: &System) -> BTreeSet<Place> {
+    let rows = system.sql("select xid::text || '-' || seq, array_to_string(topics, ' ') from outbox");
+    let mut places = BTreeSet::new();
+    for row in rows.lines() {
+        let (id, topics) = row.split_once('|').unwrap();
+        for topic in topics.split_whitespace() {
+            let partition = Partition::of(topic.parse::<Uuid>().unwrap());
+            places.insert((partition.index() as u16, id.to_owned()));
+        }
+    }
+    places
+}
+
+/// Waits until the streams hold just what the outbox says.
+async fn wait_for_all(system: &System) -> BTreeMap<Place, BTreeMap<String, String>> {
+    let deadline = Instant::now() + Duration::from_secs(30);
+    loop {
+        let (expected, found) = (expected(system), streams(system).await);
+        let places: BTreeSet<Place> = found.keys().cloned().collect();
+        if places == expected {
+            return found;
+        }
+        if Instant::now() > deadline {
+            let missing: Vec<&Place> = expected.difference(&places).collect();
+            let surplus: Vec<&Place> = places.difference(&expected).collect();
+            panic!("missing: {missing:?}, surplus: {surplus:?}; {}", system.origins[0].log());
+        }
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+}
+
+async fn write(system: Arc<tokio::sync::RwLock<System>>, client: Client, circle: String, writer: usize) {
+    for number in 0..MESSAGES {
+        let body = json!({"body": "Hello."}).to_string().into_bytes();
+        let key = format!("{writer}-{number}");
+        let path = format!("/v1/circles/{circle}/messages");
+        loop {
+            system.read().await.forget_limits_of(&client).await;
+            let answer =
+                client.try_send(Method::POST, &path, &[("idempotency-key", &key)], Some(body.clone())).await;
+            match answer {
+                Ok(answer) if answer.status == 201 => break,
+                Ok(answer) if answer.status < 500 && answer.status != 429 => panic!("{answer:#?}"),
+                _ => tokio::time::sleep(Duration::from_millis(30)).await,
+            }
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn no_event_is_lost_or_doubled_whoever_dies() {
+    let system = System::with(Options { origins: 2, ..Options::default() }).await;
+    let mut circles = Vec::new();
+    for _ in 0..CIRCLES {
+        let owner = system.register("Ada").await;
+        let circle = owner.create_circle("private").await;
+        circles.push((owner, circle));
+    }
+    let system = Arc::new(tokio::sync::RwLock::new(system));
+    let writers: Vec<_> = (0..WRITERS)
+        .map(|writer| {
+            let (owner, circle) = circles[writer % CIRCLES].clone();
+            tokio::spawn(write(system.clone(), owner, circle, writer))
+        })
+        .collect();
+    // Transactions that began before many others, and commit after them.
+    let late = {
+        let (system, circle) = (system.clone(), circles[0].1.clone());
+        tokio::spawn(async move {
+            for _ in 0..5 {
+                let sql = format!(
+                    "begin; insert into outbox (region, request_id, keys, kind, payload, topics)
+                     values ('test', 'late', '{{}}', 'late', '{{}}', array['{circle}']::uuid[]);
+                     select pg_sleep(0.7); commit"
+                );
+                let database = system.read().await.database.clone();
+                tokio::task::spawn_blocking(move || optimist_tests::stores::SHARED.sql(&database, &sql))
+                    .await
+                    .unwrap();
+            }
+        })
+    };
+    // Relays die before they append, after it, and before they have told Postgres.
+    for (turn, step) in
+        ["relay.append", "relay.appended", "relay.append", "relay.appended"].iter().enumerate()
+    {
+        tokio::time::sleep(Duration::from_millis(300)).await;
+        let mut system = system.write().await;
+        let index = turn % 2;
+        system.origins[index].arm(step, "abort", 0, 1).await;
+        // A row of its own, should the writers be done.
+        let circle = &circles[turn].1;
+        system.sql(&format!(
+            "insert into outbox (region, request_id, keys, kind, payload, topics)
+             values ('test', 'nudge', '{{}}', 'nudge', '{{}}', array['{circle}']::uuid[])"
+        ));
+        let deadline = Instant::now() + Duration::from_secs(20);
+        while system.origins[index].is_running() {
+            // The other relay may have been faster with every row there was.
+            assert!(Instant::now() < deadline, "the relay never came to {step}");
+            system.sql(
+                "insert into outbox (region, request_id, keys, kind, payload, topics)
+                        values ('test', 'nudge', '{}', 'nudge', '{}', array[gen_random_uuid()])",
+            );
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+        system.replace_origin(index);
+    }
+    for writer in writers {
+        writer.await.unwrap();
+    }
+    late.await.unwrap();
+    let system = system.read().await;
+    let entries = wait_for_all(&system).await;
+    for (_, circle) in &circles {
+        let partition = Partition::of(circle.parse().unwrap()).index() as u16;
+        // In the stream's order, which is the ids'.
+        let mut posted: Vec<(Vec<u64>, u64)> = entries
+            .iter()
+            .filter(|((of, _), fields)| *of == partition && fields["kind"] == "message.posted")
+            .map(|((_, id), fields)| {
+                let payload: Value = serde_json::from_str(&fields["payload"]).unwrap();
+                (id.split('-').map(|part| part.parse().unwrap()).collect(), payload)
+            })
+            .filter(|(_, payload)| payload["circle"] == circle.as_str())
+            .map(|(id, payload)| (id, payload["number"].as_u64().unwrap()))
+            .collect();
+        posted.sort();
+        let numbers: Vec<u64> = posted.into_iter().map(|(_, number)| number).collect();
+        let all: Vec<u64> = (1..=(WRITERS / CIRCLES * MESSAGES) as u64).collect();
+        assert_eq!(numbers, all, "in order, without a gap");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_relay_may_read_a_replica() {
+    let system = System::with(Options { own_postgres: true, replica: true, ..Options::default() }).await;
+    let ada = system.register("Ada").await;
+    let circle = ada.create_circle("private").await;
+    // One that begins before the messages, and commits after them.
+    let late = format!(
+        "begin; insert into outbox (region, request_id, keys, kind, payload, topics)
+         values ('test', 'late', '{{}}', 'late', '{{}}', array['{circle}']::uuid[]); select pg_sleep(1); commit"
+    );
+    let (database, postgres) = (system.database.clone(), system.own_postgres.as_ref().unwrap());
+    std::thread::scope(|scope| {
+        scope.spawn(|| postgres.sql(&database, &late));
+        scope.spawn(|| {
+            let runtime = tokio::runtime::Runtime::new().unwrap();
+            for _ in 0..10 {
+                runtime.block_on(ada.say(&circle, "Hello."));
+            }
+        });
+    });
+    wait_for_all(&system).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_redis_that_restarts_gets_what_it_lost() {
+    let mut system = System::start().await;
+    let ada = system.register("Ada").await;
+    let circle = ada.create_circle("private").await;
+    for _ in 0..3 {
+        ada.say(&circle, "Before.").await;
+    }
+    wait_for_all(&system).await;
+    // The newest second may not be on disk: the cursor goes back with the stream.
+    system.redis.kill();
+    system.redis.launch();
+    system.forget_limits_of(&ada).await;
+    ada.say(&circle, "After.").await;
+    wait_for_all(&system).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_redis_that_was_emptied_says_where_its_history_begins() {
+    let system = System::start().await;
+    let ada = system.register("Ada").await;
+    let circle = ada.create_circle("private").await;
+    ada.say(&circle, "Before.").await;
+    let before = wait_for_all(&system).await;
+    let mut redis = system.redis.connect().await;
+    let _: () = redis::cmd("FLUSHALL").query_async(&mut redis).await.unwrap();
+    ada.say(&circle, "After.").await;
+    let partition = Partition::of(circle.parse().unwrap());
+    let deadline = Instant::now() + Duration::from_secs(20);
+    let since = loop {
+        let since: Option<String> = redis::cmd("HGET")
+            .arg(Key::Cursor.of_partition(partition))
+            .arg("since")
+            .query_async(&mut redis)
+            .await
+            .unwrap();
+        let found = streams(&system).await;
+        let is_there = found.values().any(|fields| fields["kind"] == "message.posted");
+        if let Some(since) = since.filter(|_| is_there) {
+            break since;
+        }
+        assert!(Instant::now() < deadline, "the event after the flush did not come");
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    };
+    let number = |id: &str| -> Vec<u64> { id.split('-').map(|part| part.parse().unwrap()).collect() };
+    let newest = before.keys().map(|(_, id)| number(id)).max().unwrap();
+    assert!(number(&since) >= newest, "history is whole from {since} on");
+}
