@@ -23,7 +23,7 @@ use crate::postgres::Postgres;
 use crate::redis::Redis;
 use crate::region::Region;
 use crate::request::Nonces;
-use crate::{auth, circles, jobs, me, members, messages, openapi, relay, request, session, telemetry};
+use crate::{admin, auth, circles, jobs, me, members, messages, openapi, relay, request, session, telemetry};
 
 /// Everything that a request may need.
 pub struct App {
@@ -56,6 +56,8 @@ pub type Handlers = Vec<(&'static str, MethodRouter<Ctx>)>;
 fn handlers() -> Handlers {
     let mut handlers = auth::routes();
     handlers.extend(me::routes());
+    handlers.extend(jobs::routes());
+    handlers.extend(admin::routes());
     handlers.extend(circles::routes());
     handlers.extend(members::routes());
     handlers.extend(messages::routes());
@@ -71,6 +73,7 @@ pub fn statements() -> Vec<&'static str> {
         relay::STATEMENTS,
         relay::OUTBOX_STATEMENTS,
         jobs::STATEMENTS,
+        admin::STATEMENTS,
         session::STATEMENTS,
         crate::limits::STATEMENTS,
         crate::idempotency::STATEMENTS,
@@ -102,22 +105,29 @@ pub async fn load(app: &Ctx, key: Key, parameters: &Parameters) -> Result<Snapsh
     }
 }
 
+impl App {
+    /// Everything but the listeners. Connects to nothing yet.
+    pub fn build(config: Config) -> std::result::Result<Ctx, Box<dyn std::error::Error>> {
+        let metrics = telemetry::start_metrics()?;
+        let redis = Redis::new(&config)?;
+        Ok(Arc::new(App {
+            db: Postgres::new("postgres", &config.database_url, config.database_pool)?,
+            replica: config.replica_url.as_deref().map(|url| Postgres::new("replica", url, 2)).transpose()?,
+            cache: Cache::new(redis),
+            region: Region::default(),
+            limits: Limits::default(),
+            nonces: Nonces::default(),
+            passwords: auth::Passwords::new()?,
+            relay_wake: tokio::sync::Notify::new(),
+            metrics,
+            config,
+        }))
+    }
+}
+
 /// Serves until SIGTERM or SIGINT, then finishes what has begun.
 pub async fn serve(config: Config) -> std::result::Result<(), Box<dyn std::error::Error>> {
-    let metrics = telemetry::start_metrics()?;
-    let redis = Redis::new(&config)?;
-    let app = Arc::new(App {
-        db: Postgres::new("postgres", &config.database_url, config.database_pool)?,
-        replica: config.replica_url.as_deref().map(|url| Postgres::new("replica", url, 2)).transpose()?,
-        cache: Cache::new(redis),
-        region: Region::default(),
-        limits: Limits::default(),
-        nonces: Nonces::default(),
-        passwords: auth::Passwords::new()?,
-        relay_wake: tokio::sync::Notify::new(),
-        metrics,
-        config,
-    });
+    let app = App::build(config)?;
     relay::check_redis(&app).await?;
     let api = TcpListener::bind(app.config.listen).await?;
     let internal = TcpListener::bind(app.config.internal_listen).await?;

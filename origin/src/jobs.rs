@@ -1,34 +1,58 @@
-//! What is done now and then: sessions in use are written back, what has expired is removed, the edge's counters are read.
+//! What is done now and then, each a row of a table with a name and an interval; one origin of a region runs each.
 //!
-//! Several origins may run each job at once: all of them are idempotent.
+//! All of them may be run twice, and may be cut off at any point: what is left is done the next time.
 
-use std::fmt::Write as _;
 use std::time::Duration;
 
-use ::redis::{Cmd, Value};
-use optimist_shared::ids::{Partition, Uuid, parse_id};
-use optimist_shared::keys::Key;
+use axum::extract::State;
+use axum::http::Uri;
+use axum::response::Response;
+use chrono::{DateTime, Utc};
+use futures_util::future::BoxFuture;
+use serde::Serialize;
 
-use crate::app::Ctx;
+use crate::app::{Ctx, Handlers, on};
+use crate::body::{json_response, to_json};
+use crate::cursor::no_query;
 use crate::error::Result;
-use crate::redis::Items;
+use crate::request::Caller;
 
-/// Well within the five minutes between two notes of a session.
-const WRITE_BACK_EVERY: Duration = Duration::from_secs(30);
-const CLEAN_EVERY: Duration = Duration::from_secs(3600);
+mod edge_counters;
+mod sessions;
 
-const WRITE_BACK: &str = "-- jobs::write_back_sessions
-update sessions
-set idle_until = greatest(idle_until, least(to_timestamp(used.at / 1000.0) + interval '30 minutes', absolute_until)),
-    first_used_at = coalesce(first_used_at, now())
-from unnest($1::uuid[], $2::bigint[]) as used (id, at)
-where sessions.id = used.id and revoked_at is null and idle_until > now()";
+pub use edge_counters::edge_counters;
 
-const CLEAN: &[&str] = &[
-    "-- jobs::clean_idempotency
-delete from idempotency where created_at < now() - interval '24 hours'",
-    // Once every region that lives is past them.
-    "-- jobs::clean_outbox
+/// A job: what it does, and how often. Its function says how many rows it dealt with.
+pub struct Job {
+    pub name: &'static str,
+    pub what: &'static str,
+    pub every: Duration,
+    run: for<'a> fn(&'a Ctx) -> BoxFuture<'a, Result<u64>>,
+}
+
+const HOUR: Duration = Duration::from_secs(3600);
+
+/// The table.
+#[rustfmt::skip] // One line a row.
+pub const JOBS: &[Job] = &[
+    // Well within the five minutes between two notes of a session.
+    Job { name: "sessions.write-back", what: "tells Postgres of sessions in use", every: Duration::from_secs(30), run: |app| Box::pin(sessions::write_back(app)) },
+    Job { name: "sessions.clean", what: "removes sessions that ended a day ago", every: HOUR, run: |app| Box::pin(statement(app, CLEAN_SESSIONS)) },
+    Job { name: "idempotency.clean", what: "removes idempotency keys after a day", every: HOUR, run: |app| Box::pin(statement(app, CLEAN_IDEMPOTENCY)) },
+    Job { name: "outbox.clean", what: "removes outbox rows that every living region is past", every: HOUR, run: |app| Box::pin(statement(app, CLEAN_OUTBOX)) },
+    Job { name: "log-ins.clean", what: "removes counted log-in attempts after a day", every: HOUR, run: |app| Box::pin(statement(app, CLEAN_LOGIN_ATTEMPTS)) },
+    Job { name: "origins.clean", what: "removes origins that nobody has heard of for a day", every: HOUR, run: |app| Box::pin(statement(app, CLEAN_ORIGINS)) },
+    Job { name: "regions.report", what: "warns of regions that are silent for a day", every: HOUR, run: |app| Box::pin(report_silent_regions(app)) },
+];
+
+/// How often one looks for what is due.
+const LOOK_EVERY: Duration = Duration::from_secs(5);
+
+const CLEAN_IDEMPOTENCY: &str = "-- jobs::clean_idempotency
+delete from idempotency where created_at < now() - interval '24 hours'";
+
+/// Once every region that lives is past them.
+const CLEAN_OUTBOX: &str = "-- jobs::clean_outbox
 with gone as (
     delete from outbox where created_at < now() - interval '24 hours'
       and (xid, seq) <= (
@@ -36,138 +60,155 @@ with gone as (
           order by cursor_xid, cursor_seq limit 1)
     returning xid, seq)
 update outbox_floor set (xid, seq) = (select xid, seq from gone order by xid desc, seq desc limit 1)
-where exists (select from gone)",
-    "-- jobs::clean_sessions
-delete from sessions where absolute_until < now() - interval '1 day'",
-    "-- jobs::clean_login_attempts
-delete from login_attempts where attempted_at < now() - interval '1 day'",
-    "-- jobs::clean_origins
-delete from origins where seen_at < now() - interval '1 day'",
-];
+where exists (select from gone)";
 
-const CLEAN_IDEMPOTENCY: &str = CLEAN[0];
-const CLEAN_OUTBOX: &str = CLEAN[1];
-const CLEAN_SESSIONS: &str = CLEAN[2];
-const CLEAN_LOGIN_ATTEMPTS: &str = CLEAN[3];
-const CLEAN_ORIGINS: &str = CLEAN[4];
+const CLEAN_SESSIONS: &str = "-- jobs::clean_sessions
+delete from sessions where absolute_until < now() - interval '1 day'";
+
+const CLEAN_LOGIN_ATTEMPTS: &str = "-- jobs::clean_login_attempts
+delete from login_attempts where attempted_at < now() - interval '1 day'";
+
+const CLEAN_ORIGINS: &str = "-- jobs::clean_origins
+delete from origins where seen_at < now() - interval '1 day'";
 
 const SILENT_REGIONS: &str = "-- jobs::silent_regions
 select name from regions where seen_at < now() - interval '1 day'";
 
+const REGISTER: &str = "-- jobs::register
+insert into jobs (region, name, every_seconds) select $1, * from unnest($2::text[], $3::integer[])
+on conflict (region, name) do update set every_seconds = excluded.every_seconds
+where jobs.every_seconds <> excluded.every_seconds";
+
+/// Whoever comes second finds them started.
+const CLAIM: &str = "-- jobs::claim
+update jobs set started_at = clock_timestamp()
+where region = $1 and (started_at is null or started_at < clock_timestamp() - every_seconds * interval '1 second')
+returning name";
+
+const FINISH: &str = "-- jobs::finish
+update jobs set finished_at = clock_timestamp(), done = $3, error = $4 where region = $1 and name = $2";
+
+const LIST: &str = "-- jobs::list
+select name, every_seconds, started_at, finished_at, done, error from jobs where region = $1 order by name";
+
 pub const STATEMENTS: &[&str] = &[
-    WRITE_BACK,
-    SILENT_REGIONS,
+    CLEAN_SESSIONS,
     CLEAN_IDEMPOTENCY,
     CLEAN_OUTBOX,
-    CLEAN_SESSIONS,
     CLEAN_LOGIN_ATTEMPTS,
     CLEAN_ORIGINS,
+    SILENT_REGIONS,
+    REGISTER,
+    CLAIM,
+    FINISH,
+    LIST,
+    sessions::WRITE_BACK,
 ];
+
+pub fn routes() -> Handlers {
+    vec![on("admin.jobs", list)]
+}
 
 /// Runs until the process ends.
 pub async fn run(app: Ctx) {
-    let mut write_back = tokio::time::interval(WRITE_BACK_EVERY);
-    let mut clean = tokio::time::interval(CLEAN_EVERY);
+    let names: Vec<&str> = JOBS.iter().map(|job| job.name).collect();
+    let seconds: Vec<i32> =
+        JOBS.iter().map(|job| i32::try_from(job.every.as_secs()).unwrap_or(i32::MAX)).collect();
+    let mut is_registered = false;
+    let mut look = tokio::time::interval(LOOK_EVERY);
+    look.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     loop {
-        tokio::select! {
-            _ = write_back.tick() => {
-                if let Err(error) = write_back_sessions(&app).await {
-                    tracing::warn!(code = error.code.as_str(), "sessions were not written back; the next run does it");
-                }
-            }
-            _ = clean.tick() => {
-                report_silent_regions(&app).await;
-                for statement in CLEAN {
-                    if app.db.query(statement, &[]).await.is_err() {
-                        tracing::warn!(statement = statement.lines().next(), "not cleaned; the next run does it");
-                    }
-                }
+        look.tick().await;
+        let region = &app.config.region;
+        is_registered = is_registered || app.db.query(REGISTER, &[region, &names, &seconds]).await.is_ok();
+        // Without Postgres nothing is due.
+        for row in app.db.query(CLAIM, &[region]).await.unwrap_or_default() {
+            let name: String = row.get(0);
+            // A row of a job that is no more is nobody's.
+            if let Some(job) = JOBS.iter().find(|job| job.name == name) {
+                // Its failure is in the log and in the table; it is due again.
+                let _ = run_one(&app, job).await;
             }
         }
     }
+}
+
+/// Runs a job now, and notes how it went. How many rows it dealt with.
+pub async fn run_one(app: &Ctx, job: &Job) -> Result<u64> {
+    let outcome = (job.run)(app).await;
+    let label = if outcome.is_ok() { "done" } else { "failed" };
+    metrics::counter!("optimist_jobs_total", "job" => job.name, "outcome" => label).increment(1);
+    let (done, error) = match &outcome {
+        Ok(done) => (i64::try_from(*done).ok(), None),
+        Err(error) => {
+            tracing::warn!(
+                job = job.name,
+                code = error.code.as_str(),
+                "a job failed; it is tried again when it is due"
+            );
+            (None, Some(error.code.as_str()))
+        }
+    };
+    // Without Postgres there is nobody to tell.
+    let _ = app.db.query(FINISH, &[&app.config.region, &job.name, &done, &error]).await;
+    outcome
+}
+
+async fn statement(app: &Ctx, sql: &'static str) -> Result<u64> {
+    app.db.execute(sql).await
 }
 
 /// A region that nobody hears of is not waited for; somebody should know.
-async fn report_silent_regions(app: &Ctx) {
-    let rows = app.db.query(SILENT_REGIONS, &[]).await.unwrap_or_default();
+async fn report_silent_regions(app: &Ctx) -> Result<u64> {
+    let rows = app.db.query(SILENT_REGIONS, &[]).await?;
     metrics::gauge!("optimist_silent_regions").set(rows.len() as f64);
-    for row in rows {
-        tracing::warn!(
-            region = row.get::<_, String>(0),
-            "no origin of this region was seen for a day: its events are not kept"
-        );
+    for row in &rows {
+        let region: String = row.get(0);
+        tracing::warn!(region, "no origin of this region was seen for a day: its events are not kept");
     }
+    Ok(rows.len() as u64)
 }
 
-/// Tells Postgres of sessions that were used, so that they outlive a Redis that loses them.
-async fn write_back_sessions(app: &Ctx) -> Result<()> {
-    let read: Vec<Cmd> = Partition::all()
-        .map(|partition| {
-            let mut command = Cmd::new();
-            command.arg("ZRANGE").arg(Key::Touched.of_partition(partition)).arg(0).arg(-1).arg("WITHSCORES");
-            command
-        })
-        .collect();
-    let Ok(values) = app.cache.redis.send(&read).await else { return Ok(()) };
-    let (mut ids, mut times, mut done): (Vec<Uuid>, Vec<i64>, Vec<Cmd>) = Default::default();
-    for (partition, value) in Partition::all().zip(values) {
-        let Value::Array(pairs) = value else { continue };
-        let mut items = Items::new(Value::Array(pairs.clone()));
-        for _ in 0..pairs.len() / 2 {
-            let (member, at) = (items.text(), items.text());
-            let session = member.split_once(':').and_then(|(_, session)| parse_id(session));
-            if let (Some(session), Ok(at)) = (session, at.parse::<f64>()) {
-                ids.push(session);
-                times.push(at as i64);
-            }
-            let mut command = Cmd::new();
-            command.arg("ZREM").arg(Key::Touched.of_partition(partition)).arg(member);
-            done.push(command);
-        }
-    }
-    if ids.is_empty() {
-        return Ok(());
-    }
-    app.db.query(WRITE_BACK, &[&ids, &times]).await?;
-    // Left in place, they are written back once more.
-    let _ = app.cache.redis.send(&done).await;
-    Ok(())
+/// A job of this region, as administrators see it.
+#[derive(Serialize)]
+struct Run {
+    name: String,
+    what: &'static str,
+    every_seconds: i32,
+    started_at: Option<DateTime<Utc>>,
+    finished_at: Option<DateTime<Utc>>,
+    done: Option<i64>,
+    error: Option<String>,
 }
 
-/// Hits, misses and refusals as the edge's scripts counted them, in Prometheus's text format.
-pub async fn edge_counters(app: &Ctx) -> String {
-    let read: Vec<Cmd> = Partition::all()
-        .map(|partition| {
-            let mut command = Cmd::new();
-            command.arg("HGETALL").arg(Key::Metrics.of_partition(partition));
-            command
+async fn list(State(app): State<Ctx>, _: Caller, uri: Uri) -> Result<Response> {
+    no_query(uri.query())?;
+    let rows = app.db.query(LIST, &[&app.config.region]).await?;
+    let runs: Vec<Run> = rows
+        .iter()
+        .filter_map(|row| {
+            let name: String = row.get(0);
+            Some(Run {
+                what: JOBS.iter().find(|job| job.name == name)?.what,
+                name,
+                every_seconds: row.get(1),
+                started_at: row.get(2),
+                finished_at: row.get(3),
+                done: row.get(4),
+                error: row.get(5),
+            })
         })
         .collect();
-    let Ok(values) = app.cache.redis.send(&read).await else { return String::new() };
-    let mut counts = std::collections::BTreeMap::<(String, String), i64>::new();
-    for value in values {
-        let Value::Array(pairs) = value else { continue };
-        let count = pairs.len() / 2;
-        let mut items = Items::new(Value::Array(pairs));
-        for _ in 0..count {
-            let (field, number) = (items.text(), items.int());
-            if let Some((what, name)) = field.split_once(':') {
-                *counts.entry((what.to_owned(), name.to_owned())).or_default() += number;
-            }
-        }
+    Ok(json_response(200, None, to_json(&serde_json::json!({"items": runs, "next": null}))?))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_are_unique() {
+        let names: std::collections::HashSet<&str> = JOBS.iter().map(|job| job.name).collect();
+        assert_eq!(names.len(), JOBS.len());
     }
-    let mut page = String::new();
-    let families = [
-        ("hit", "optimist_edge_hits_total", "type"),
-        ("miss", "optimist_edge_misses_total", "type"),
-        ("limit", "optimist_edge_limited_total", "policy"),
-    ];
-    for (what, metric, label) in families {
-        // Writing to a String cannot fail.
-        let _ = writeln!(page, "# TYPE {metric} counter");
-        for ((_, name), count) in counts.iter().filter(|((kind, _), _)| kind == what) {
-            let _ = writeln!(page, "{metric}{{{label}=\"{name}\"}} {count}");
-        }
-    }
-    page
 }

@@ -27,6 +27,7 @@ mod me;
 mod circles;
 mod members;
 mod messages;
+mod admin;
 mod openapi;
 mod policies;
 
@@ -54,8 +55,34 @@ enum Command {
     Routes,
     /// Print the OpenAPI document.
     Openapi,
+    /// Run a job of this region now.
+    Jobs {
+        #[command(subcommand)]
+        command: JobsCommand,
+    },
+    /// Say who administers the service.
+    Admin {
+        #[command(subcommand)]
+        command: AdminCommand,
+    },
     /// Prepare every SQL statement against the migrated schema.
     CheckStatements,
+}
+
+#[derive(Subcommand)]
+enum JobsCommand {
+    /// Print the jobs' names, intervals and purposes.
+    List,
+    /// Run one, and say how many rows it dealt with.
+    Run { name: String },
+}
+
+#[derive(Subcommand)]
+enum AdminCommand {
+    /// Make the account of this e-mail an administrator.
+    Grant { email: String },
+    /// Make it an ordinary one again.
+    Revoke { email: String },
 }
 
 #[tokio::main]
@@ -72,7 +99,7 @@ async fn main() -> ExitCode {
 
 async fn run(arguments: &Arguments) -> Result<(), Box<dyn std::error::Error>> {
     let load = || config::Config::load(arguments.config.as_deref());
-    match arguments.command {
+    match &arguments.command {
         Command::Serve => {
             telemetry::start_logs();
             app::serve(load()?).await
@@ -88,6 +115,31 @@ async fn run(arguments: &Arguments) -> Result<(), Box<dyn std::error::Error>> {
         Command::Openapi => {
             println!("{}", openapi::document());
             Ok(())
+        }
+        Command::Jobs { command: JobsCommand::List } => {
+            for job in jobs::JOBS {
+                println!("{:<22} every {:>4} s  {}", job.name, job.every.as_secs(), job.what);
+            }
+            Ok(())
+        }
+        Command::Jobs { command: JobsCommand::Run { name } } => {
+            telemetry::start_logs();
+            let job = jobs::JOBS.iter().find(|job| job.name == name);
+            let job = job.ok_or_else(|| format!("there is no job {name}: see `jobs list`"))?;
+            let app = app::App::build(load()?)?;
+            let done =
+                jobs::run_one(&app, job).await.map_err(|error| format!("{name}: {}", error.code.as_str()))?;
+            println!("{done}");
+            Ok(())
+        }
+        Command::Admin { command } => {
+            let (email, is_admin) = match command {
+                AdminCommand::Grant { email } => (email, true),
+                AdminCommand::Revoke { email } => (email, false),
+            };
+            let db = postgres::Postgres::new("postgres", &load()?.database_url, 1)?;
+            let found = admin::set_role(&db, email, is_admin).await.map_err(|error| error.code.as_str())?;
+            if found { Ok(()) } else { Err(format!("there is no account of {email}").into()) }
         }
         Command::CheckStatements => postgres::check_statements(&load()?).await,
     }

@@ -1,10 +1,12 @@
-//! The policy tables as Markdown: `docs/policies.md` is this, so that a change of policy shows in review.
+//! The policy tables as Markdown: `docs/policies.md` is this, so that a change of policy shows in review. And as JSON, for
+//! administrators.
 
 use std::fmt::Write as _;
 
 use optimist_shared::keys::{Freshness, KEYS, Life};
 use optimist_shared::limits::{Counts, LIMITS, Precision};
 use optimist_shared::routes::{Caller, Pattern, ROUTES};
+use serde_json::{Value, json};
 
 pub fn render() -> String {
     let mut page = String::from(
@@ -58,6 +60,54 @@ pub fn render() -> String {
     page
 }
 
+/// The same as JSON: `routes`, `keys` and `limits`.
+pub fn json() -> Value {
+    let routes: Vec<Value> = ROUTES
+        .iter()
+        .map(|route| {
+            json!({
+                "name": route.name,
+                "method": route.method.as_str(),
+                "path": route.path,
+                "caller": caller(route.caller),
+                "pattern": pattern(route.pattern),
+                "key": route.key.map(|key| key.row().data_type),
+                "limits": route.limits.iter().map(|limit| limit.row().name).collect::<Vec<_>>(),
+                "body_bytes": route.body,
+                "fences": route.fences.iter().map(|key| key.row().data_type).collect::<Vec<_>>(),
+            })
+        })
+        .collect();
+    let keys: Vec<Value> = KEYS
+        .iter()
+        .map(|row| {
+            json!({
+                "data_type": row.data_type,
+                "template": row.template,
+                "fresh_seconds": row.fresh_seconds(),
+                "kept_seconds": row.kept_seconds(),
+                "is_fenced": row.freshness == Freshness::Fenced,
+            })
+        })
+        .collect();
+    let limits: Vec<Value> = LIMITS
+        .iter()
+        .map(|row| {
+            let windows = row.windows.iter();
+            let windows =
+                windows.map(|window| json!({"limit": window.admitted, "window_seconds": window.seconds}));
+            json!({
+                "name": row.name,
+                "key": row.key(&format!("<{}>", format!("{:?}", row.scope).to_lowercase())),
+                "counts_attempts": row.counts == Counts::Attempts,
+                "is_exact": row.precision == Precision::Exact,
+                "windows": windows.collect::<Vec<_>>(),
+            })
+        })
+        .collect();
+    json!({"routes": routes, "keys": keys, "limits": limits})
+}
+
 pub fn caller(caller: Caller) -> &'static str {
     match caller {
         Caller::Public => "anyone",
@@ -66,6 +116,7 @@ pub fn caller(caller: Caller) -> &'static str {
         Caller::Member => "member",
         Caller::Moderator => "moderator",
         Caller::Owner => "owner",
+        Caller::Admin => "administrator",
     }
 }
 

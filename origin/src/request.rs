@@ -21,6 +21,7 @@ use optimist_shared::signature::{
 };
 use tracing::Instrument as _;
 
+use crate::admin;
 use crate::app::{Ctx, now_ms};
 use crate::error::{Error, REQUEST_ID, Result};
 use crate::limits::Charged;
@@ -210,6 +211,9 @@ async fn identify(app: &Ctx, asked: &Asked) -> Result<(Option<Caller>, Option<Ch
             Some((token.user, token.session))
         }
     };
+    if let (routes::Caller::Admin, Some((user, _))) = (known.route.caller, identity) {
+        admin::require_admin(app, user).await?;
+    }
     let charged = if context.charged {
         None
     } else {

@@ -54,6 +54,8 @@ pub enum Caller {
     Member,
     Moderator,
     Owner,
+    /// An administrator of the service: the origin alone knows who is one.
+    Admin,
 }
 
 impl Caller {
@@ -220,6 +222,9 @@ pub const ROUTES: &[Route] = &[
     cached("messages.get", "/v1/circles/{circle}/messages/{message}", CircleReader, Key::Message, &[]),
     write("messages.edit", Patch, "/v1/circles/{circle}/messages/{message}", Member, &[Forwarded], &[Key::CircleMessages, Key::Message]),
     write("messages.delete", Delete, "/v1/circles/{circle}/messages/{message}", Member, &[Forwarded], &[Key::CircleMessages, Key::Message]),
+    // Administration
+    direct("admin.jobs", "/v1/admin/jobs", Admin),
+    direct("admin.policies", "/v1/admin/policies", Admin),
 ];
 
 /// What a path led to.

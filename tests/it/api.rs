@@ -3,6 +3,7 @@
 //! The tests share one system, and each brings its own people.
 
 mod accounts;
+mod admin;
 mod circles;
 mod conduct;
 mod input;

@@ -4,6 +4,7 @@
 
 mod api;
 mod events;
+mod jobs;
 mod keys;
 mod limits;
 mod misses;

@@ -8,7 +8,7 @@ use optimist_shared::signature::{
     CONTEXT_HEADER, Context, Identity, SIGNATURE_HEADER, SIGNATURE_INPUT_HEADER, Signed, sign,
 };
 use optimist_tests::system::{REGION, SIGNING_KEY};
-use optimist_tests::{Answer, Client, System};
+use optimist_tests::{Answer, Client, Origin, System};
 use reqwest::Method;
 
 /// Speaks to an origin as the edge does.
@@ -96,10 +96,6 @@ async fn the_unsigned_forged_expired_and_replayed_are_refused() {
 #[tokio::test(flavor = "multi_thread")]
 async fn every_statement_fits_the_migrated_schema() {
     let system = System::start().await;
-    let output = std::process::Command::new(optimist_tests::stores::origin_program())
-        .arg("check-statements")
-        .envs(system.environment())
-        .output()
-        .unwrap();
-    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stdout));
+    let (succeeded, output) = Origin::command(&system.environment(), &["check-statements"]);
+    assert!(succeeded, "{output}");
 }

@@ -34,12 +34,19 @@ impl Origin {
 
     /// Brings the schema up to date.
     pub fn migrate(environment: &[(String, String)]) {
+        let (succeeded, output) = Origin::command(environment, &["migrate"]);
+        assert!(succeeded, "migrate: {output}");
+    }
+
+    /// Runs a command of the program's to its end: whether it succeeded, and what it printed.
+    pub fn command(environment: &[(String, String)], arguments: &[&str]) -> (bool, String) {
         let output = std::process::Command::new(origin_program())
-            .arg("migrate")
+            .args(arguments)
             .envs(environment.iter().map(|(name, value)| (name, value)))
             .output()
             .expect("the origin runs");
-        assert!(output.status.success(), "migrate: {}", String::from_utf8_lossy(&output.stderr));
+        let text = [output.stdout, output.stderr].concat();
+        (output.status.success(), String::from_utf8_lossy(&text).into_owned())
     }
 
     /// Waits until its relay vouches for Redis.

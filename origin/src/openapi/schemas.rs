@@ -93,6 +93,8 @@ pub const DESCRIPTIONS: &[Described] = &[
     shows("messages.get", "Message", "One message."),
     shows("messages.edit", "Message", "Change one's own message.").body("WriteMessage"),
     ends("messages.delete", "Delete a message: one's own, or as a moderator anyone's."),
+    shows("admin.jobs", "Jobs", "The region's jobs, and how they went. For administrators."),
+    shows("admin.policies", "Policies", "The tables of routes, keys and limits. For administrators."),
 ];
 
 /// The domains, as the document groups operations.
@@ -107,6 +109,7 @@ pub fn tags() -> Value {
         ("members", "Who is in a circle, and as what."),
         ("invites", "Ways into a private circle."),
         ("messages", "What is said in a circle. Each message has a number there."),
+        ("admin", "How the service does, for its administrators."),
     ];
     tags.iter().map(|(name, description)| json!({"name": name, "description": description})).collect()
 }
@@ -259,5 +262,20 @@ pub fn components(codes: &[&str]) -> Value {
             "edited_at": optional(time()),
         }), &[]),
         "Messages": list("Message"),
+        "Job": answer(json!({
+            "name": string(),
+            "what": string(),
+            "every_seconds": count("Seconds from one start to the next."),
+            "started_at": optional(time()),
+            "finished_at": optional(time()),
+            "done": optional(count("Rows dealt with.")),
+            "error": optional(string()),
+        }), &[]),
+        "Jobs": list("Job"),
+        "Policies": answer(json!({
+            "routes": {"type": "array", "items": {"type": "object"}},
+            "keys": {"type": "array", "items": {"type": "object"}},
+            "limits": {"type": "array", "items": {"type": "object"}},
+        }), &[]),
     })
 }

@@ -1,7 +1,7 @@
 //! Bad input, on every route: generated from the API's own description, so that a new route or field is tested by being
 //! there.
 
-use optimist_tests::{Answer, Client, System};
+use optimist_tests::{Answer, Client, Origin, System};
 use reqwest::Method;
 use serde_json::{Map, Value, json};
 
@@ -26,6 +26,9 @@ struct Bench {
 impl Bench {
     async fn new(system: &'static System) -> Bench {
         let cast = Cast::new(system, "private").await;
+        let (granted, output) =
+            Origin::command(&system.environment(), &["admin", "grant", &cast.owner.email]);
+        assert!(granted, "{output}");
         let document = system.client().get("/v1/openapi.json").await.expect(200).body;
         let mut operations = Vec::new();
         for (template, methods) in document["paths"].as_object().unwrap() {
