@@ -23,7 +23,10 @@ use crate::postgres::Postgres;
 use crate::redis::Redis;
 use crate::region::Region;
 use crate::request::Nonces;
-use crate::{admin, auth, circles, jobs, me, members, messages, openapi, relay, request, session, telemetry};
+use crate::{
+    admin, auth, circles, jobs, me, members, messages, openapi, reactions, relay, request, session,
+    telemetry, write_behind,
+};
 
 /// Everything that a request may need.
 pub struct App {
@@ -61,6 +64,7 @@ fn handlers() -> Handlers {
     handlers.extend(circles::routes());
     handlers.extend(members::routes());
     handlers.extend(messages::routes());
+    handlers.extend(reactions::routes());
     handlers.extend(openapi::routes());
     handlers
 }
@@ -82,6 +86,11 @@ pub fn statements() -> Vec<&'static str> {
         circles::STATEMENTS,
         members::STATEMENTS,
         messages::STATEMENTS,
+        reactions::STATEMENTS,
+        reactions::live::STATEMENTS,
+        write_behind::STATEMENTS,
+        write_behind::ENTRY_STATEMENTS,
+        write_behind::FLUSH_STATEMENTS,
     ]
     .concat()
 }
@@ -99,9 +108,7 @@ pub async fn load(app: &Ctx, key: Key, parameters: &Parameters) -> Result<Snapsh
         Key::CircleMembers => members::load_members(app, parameters).await,
         Key::CircleMessages => messages::load_list(app, parameters).await,
         Key::Message => messages::load_message(app, parameters).await,
-        Key::Vouch | Key::Epoch | Key::Touched | Key::Metrics | Key::Events | Key::Cursor => {
-            Err(Error::internal("cache", &"a key that is no copy has no loader"))
-        }
+        _ => Err(Error::internal("cache", &"a key that is no copy has no loader")),
     }
 }
 
@@ -134,6 +141,7 @@ pub async fn serve(config: Config) -> std::result::Result<(), Box<dyn std::error
     println!("listening api=http://{} internal=http://{}", api.local_addr()?, internal.local_addr()?);
     tokio::spawn(relay::run(app.clone()));
     tokio::spawn(jobs::run(app.clone()));
+    tokio::spawn(write_behind::run(app.clone()));
     let internal = axum::serve(internal, internal_router(app.clone()));
     tokio::spawn(async move { internal.await });
     let server = axum::serve(api, api_router(app)).with_graceful_shutdown(stop_signal()).into_future();

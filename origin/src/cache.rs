@@ -8,8 +8,9 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use optimist_shared::envelope::{Body, Envelope, Item, Stamp};
-use optimist_shared::ids::Uuid;
-use optimist_shared::keys::{self, Key, Parameters};
+use optimist_shared::ids::{Uuid, parse_id};
+use optimist_shared::keys::{self, Freshness, Key, Parameters};
+use optimist_shared::reactions::Counts;
 use optimist_shared::session::CachedSession;
 use tokio::sync::watch;
 
@@ -40,14 +41,29 @@ pub enum Loaded {
     },
     Text(String),
     Session(CachedSession),
+    /// Reaction counts by message. They lie in Redis in a form of their own.
+    Counts(HashMap<Uuid, Counts>),
     /// There is no such thing: nothing is cached.
     Missing,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ListItem {
+    /// In a list whose items something is joined to.
+    pub id: Option<Uuid>,
     pub cursor: String,
     pub json: Vec<u8>,
+}
+
+impl ListItem {
+    /// As it is shown: its id is for scripts alone.
+    pub fn shown(&self) -> Item<'_> {
+        Item { id: "", cursor: &self.cursor, json: &self.json }
+    }
+
+    fn id_text(&self) -> String {
+        self.id.map_or_else(String::new, |id| id.to_string())
+    }
 }
 
 /// A loader's result, and the oldest transaction that its snapshot may not have seen.
@@ -142,6 +158,9 @@ impl Cache {
 
     /// Value, lease or neither; then the query, and the fill if the lease still stands.
     async fn fetch(&self, app: &Ctx, key: Key, parameters: Parameters, name: &str) -> Result<Loaded> {
+        if key.row().freshness == Freshness::Live {
+            return crate::messages::load_counts(app, parameters).await.map(Loaded::Counts);
+        }
         let lease = Uuid::now_v7().simple().to_string();
         for _ in 0..LEASED_POLLS {
             let granted = match self.lease(app, key, &parameters, name, &lease).await {
@@ -302,12 +321,17 @@ fn encode(snapshot: &Snapshot, epoch: u64, read_at_ms: u64, fresh_ms: u64) -> Op
     let mut stamp =
         Stamp { epoch, fresh_until_ms: read_at_ms + fresh_ms, read_at_ms, seen_xmin: snapshot.seen_xmin };
     let session;
+    let ids;
     let body = match &snapshot.loaded {
-        Loaded::Missing => return None,
+        Loaded::Missing | Loaded::Counts(_) => return None,
         Loaded::Object { version, json } => Body::Object { version, json },
         Loaded::List { version, items, more } => Body::List {
             version,
-            items: items.iter().map(|item| Item { cursor: &item.cursor, json: &item.json }).collect(),
+            items: {
+                ids = items.iter().map(ListItem::id_text).collect::<Vec<_>>();
+                let items = items.iter().zip(&ids);
+                items.map(|(item, id)| Item { id, cursor: &item.cursor, json: &item.json }).collect()
+            },
             more: *more,
         },
         Loaded::Text(text) => Body::Text(text),
@@ -328,7 +352,11 @@ fn decode(bytes: &[u8]) -> Option<Loaded> {
             version: version.to_owned(),
             items: items
                 .iter()
-                .map(|item| ListItem { cursor: item.cursor.to_owned(), json: item.json.to_vec() })
+                .map(|item| ListItem {
+                    id: parse_id(item.id),
+                    cursor: item.cursor.to_owned(),
+                    json: item.json.to_vec(),
+                })
                 .collect(),
             more,
         },

@@ -146,7 +146,7 @@ left join lateral (
 const LOAD_ACCESS: &str = "-- circles::load_access
 select seen, c.access from (select pg_snapshot_xmin(pg_current_snapshot())::text::bigint as seen) snapshot
 left join lateral (
-    select case when archived_at is null then visibility else 'private' end as access
+    select case when archived_at is null then visibility else 'archived' end as access
     from circles where id = $1) c on true";
 
 const DISCOVER: &str = "-- circles::discover
@@ -321,9 +321,8 @@ pub fn respond_list(loaded: &Loaded, headers: &HeaderMap, limit: usize) -> Resul
     let Loaded::List { version, items, more } = loaded else {
         return Err(Error::internal("list", &"not a list"));
     };
-    let items: Vec<Item<'_>> =
-        items.iter().map(|item| Item { cursor: &item.cursor, json: &item.json }).collect();
-    Ok(tagged(headers, version, "", render_list(&items, *more, limit)))
+    let items: Vec<Item<'_>> = items.iter().map(ListItem::shown).collect();
+    Ok(tagged(headers, version, "", render_list(&items, *more, limit, |_| None)))
 }
 
 /// A list from its items and one beyond the limit, if there is one. Its version is a digest of what it shows.
@@ -368,7 +367,7 @@ async fn load_page(app: &Ctx, after: Option<At<'c'>>, limit: usize) -> Result<Sn
         .map(|row| {
             let circle = Circle::from_row(row);
             let at = At::<'c'> { time: circle.created_at, id: circle.id };
-            Ok(ListItem { cursor: at.encode(), json: to_json(&circle)? })
+            Ok(ListItem { id: None, cursor: at.encode(), json: to_json(&circle)? })
         })
         .collect::<Result<Vec<_>>>()?;
     Ok(Snapshot { seen_xmin, loaded: list(items, limit) })

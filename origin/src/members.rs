@@ -428,7 +428,7 @@ async fn load_page(app: &Ctx, circle: Uuid, after: Option<At<'m'>>, limit: usize
         .map(|row| {
             let member = member(row);
             let at = At::<'m'> { time: member.joined_at, id: member.user.id };
-            Ok(ListItem { cursor: at.encode(), json: to_json(&member)? })
+            Ok(ListItem { id: None, cursor: at.encode(), json: to_json(&member)? })
         })
         .collect::<Result<Vec<_>>>()?;
     Ok(Snapshot { seen_xmin, loaded: list(items, limit) })

@@ -2,30 +2,32 @@
 //!
 //! Each has a number within its circle, counted under the circle's lock, which is its place in lists and cursors.
 
+use std::collections::HashMap;
 use std::ops::RangeInclusive;
 
 use axum::extract::State;
 use axum::http::{HeaderMap, Uri};
 use axum::response::{IntoResponse, Response};
 use chrono::{DateTime, Utc};
-use optimist_shared::envelope::LIST_LIMIT;
+use optimist_shared::envelope::{LIST_LIMIT, render_list, render_object};
 use optimist_shared::error::ErrorCode;
 use optimist_shared::etag::entity_tag;
 use optimist_shared::ids::Uuid;
 use optimist_shared::keys::{Key, Parameters};
+use optimist_shared::reactions::{Counts, counts_version};
 use serde::{Deserialize, Serialize};
 use tokio_postgres::Row;
 
 use crate::app::{Ctx, Handlers, on};
-use crate::body::{Body, check_match, json_response, text, to_json};
+use crate::body::{Body, check_match, json_response, tagged, text, to_json};
 use crate::cache::{ListItem, Loaded, Snapshot};
-use crate::circles::{Standing, circle_of, is_moderator, list as list_of, respond_list};
+use crate::circles::{Standing, circle_of, is_moderator, list as list_of};
 use crate::cursor::{Cursor, no_query, page};
 use crate::error::{Error, Result};
 use crate::idempotency::{Answer, Claim, Idempotency};
-use crate::me::object;
 use crate::members::Person;
 use crate::postgres::{Tx, WriteContext, transaction};
+use crate::reactions::live;
 use crate::request::Caller;
 use crate::session::reader_of_circle;
 
@@ -70,9 +72,17 @@ impl Message {
         }
     }
 
-    fn respond(&self, status: u16) -> Result<Response> {
-        Ok(json_response(status, Some(entity_tag(&self.version.to_string(), "")), to_json(self)?))
+    /// With its reaction counts joined.
+    async fn respond(&self, app: &Ctx, status: u16) -> Result<Response> {
+        let counts = live::counts(app, self.circle_id, &[self.id]).await?;
+        let counts = counts.get(&self.id).copied().unwrap_or_default();
+        let tag = entity_tag(&self.version.to_string(), &counts_version(&[Some(counts)]));
+        Ok(json_response(status, Some(tag), with_counts(&to_json(self)?, counts)))
     }
+}
+
+fn with_counts(json: &[u8], counts: Counts) -> Vec<u8> {
+    render_object(json, &[("reactions", counts.to_json())])
 }
 
 /// The body of a message, of a new one or of an edited one.
@@ -157,7 +167,7 @@ async fn post(
         tx.event("message.posted", payload);
         Ok(message)
     })?;
-    let mut response = message.respond(201)?;
+    let mut response = message.respond(&app, 201).await?;
     if let Ok(location) = format!("/v1/circles/{circle}/messages/{}", message.id).parse() {
         response.headers_mut().insert("location", location);
     }
@@ -173,23 +183,52 @@ async fn select(tx: &Tx, circle: Uuid, message: Uuid) -> Result<Message> {
 async fn list(State(app): State<Ctx>, caller: Caller, headers: HeaderMap, uri: Uri) -> Result<Response> {
     let page = page::<i64>(uri.query(), "before")?;
     let (circle, _) = reader_of_circle(&app, &caller).await?;
-    match page.after {
-        None => {
-            let parameters = Parameters { circle: Some(circle), ..Parameters::default() };
-            respond_list(&*app.cache.read(&app, Key::CircleMessages, parameters).await?, &headers, page.limit)
+    let parameters = Parameters { circle: Some(circle), ..Parameters::default() };
+    let loaded = match page.after {
+        None => app.cache.read(&app, Key::CircleMessages, parameters).await?,
+        Some(before) => load_page(&app, circle, before, page.limit).await?.loaded.into(),
+    };
+    let Loaded::List { version, items, more } = &*loaded else {
+        return Err(Error::internal("messages", &"not a list"));
+    };
+    let shown: Vec<Uuid> = items.iter().take(page.limit).filter_map(|item| item.id).collect();
+    let counts = match page.after {
+        None => live::shown(&app, Key::Counts, parameters, &shown).await?,
+        Some(_) => {
+            let counts = live::counts(&app, circle, &shown).await?;
+            shown.iter().map(|id| counts.get(id).copied().unwrap_or_default()).collect()
         }
-        Some(before) => {
-            respond_list(&load_page(&app, circle, before, page.limit).await?.loaded, &headers, page.limit)
-        }
+    };
+    let overlay = |index: usize| counts.get(index).map(|counts| ("reactions", counts.to_json()));
+    let items: Vec<_> = items.iter().map(ListItem::shown).collect();
+    let shown_version = counts_version(&counts.iter().copied().map(Some).collect::<Vec<_>>());
+    Ok(tagged(&headers, version, &shown_version, render_list(&items, *more, page.limit, overlay)))
+}
+
+/// Live counts of the message that the parameters name, or else of the circle's first page.
+pub async fn load_counts(app: &Ctx, parameters: Parameters) -> Result<HashMap<Uuid, Counts>> {
+    let circle = parameters.circle.unwrap_or_default();
+    if let Some(message) = parameters.message {
+        return live::counts(app, circle, &[message]).await;
     }
+    let loaded = Box::pin(app.cache.read(app, Key::CircleMessages, parameters)).await?;
+    let Loaded::List { items, .. } = &*loaded else {
+        return Err(Error::internal("messages", &"not a list"));
+    };
+    let ids: Vec<Uuid> = items.iter().filter_map(|item| item.id).collect();
+    live::counts(app, circle, &ids).await
 }
 
 async fn get(State(app): State<Ctx>, caller: Caller, headers: HeaderMap, uri: Uri) -> Result<Response> {
     no_query(uri.query())?;
     let (circle, _) = reader_of_circle(&app, &caller).await?;
-    let parameters =
-        Parameters { circle: Some(circle), message: caller.request.path.message, ..Parameters::default() };
-    object(&*app.cache.read(&app, Key::Message, parameters).await?, &headers)
+    let message = caller.request.path.message.unwrap_or_default();
+    let parameters = Parameters { circle: Some(circle), message: Some(message), ..Parameters::default() };
+    let loaded = app.cache.read(&app, Key::Message, parameters).await?;
+    let Loaded::Object { version, json } = &*loaded else { return Err(Error::new(ErrorCode::NotFound)) };
+    let counts = live::shown(&app, Key::Reactions, parameters, &[message]).await?;
+    let counts = counts.first().copied().unwrap_or_default();
+    Ok(tagged(&headers, version, &counts_version(&[Some(counts)]), with_counts(json, counts)))
 }
 
 /// What a change of a message makes stale.
@@ -232,7 +271,7 @@ async fn edit(
         tx.event("message.edited", serde_json::json!({"circle": circle, "message": id}));
         Ok(message)
     })?;
-    message.respond(200)
+    message.respond(&app, 200).await
 }
 
 async fn delete(State(app): State<Ctx>, caller: Caller) -> Result<Response> {
@@ -257,6 +296,7 @@ async fn delete(State(app): State<Ctx>, caller: Caller) -> Result<Response> {
             );
         }
         touch(tx, &standing, id);
+        tx.touch(Key::Reactions, Parameters { message: Some(id), ..standing.keys() });
         if deleted {
             tx.unchanged();
         } else {
@@ -293,7 +333,7 @@ async fn load_page(app: &Ctx, circle: Uuid, before: i64, limit: usize) -> Result
         .filter(|row| row.get::<_, Option<Uuid>>("id").is_some())
         .map(|row| {
             let message = Message::from_row(row);
-            Ok(ListItem { cursor: message.number.encode(), json: to_json(&message)? })
+            Ok(ListItem { id: Some(message.id), cursor: message.number.encode(), json: to_json(&message)? })
         })
         .collect::<Result<Vec<_>>>()?;
     Ok(Snapshot { seen_xmin, loaded: list_of(items, limit) })

@@ -285,8 +285,10 @@ fn cursor_name(route: &Route) -> Option<&'static str> {
 fn parameters(route: &Route) -> Vec<Value> {
     let ids = route.path.split('/').filter_map(|segment| segment.strip_prefix('{')?.strip_suffix('}'));
     let uuid = || json!({"type": "string", "format": "uuid"});
-    let mut parameters: Vec<Value> =
-        ids.map(|name| json!({"name": name, "in": "path", "required": true, "schema": uuid()})).collect();
+    let schema = |name: &str| if name == "kind" { schemas::reaction_kind() } else { uuid() };
+    let mut parameters: Vec<Value> = ids
+        .map(|name| json!({"name": name, "in": "path", "required": true, "schema": schema(name)}))
+        .collect();
     let mut add = |place: &str, name: &str, description: &str, schema: Value| {
         parameters.push(json!({"name": name, "in": place, "description": description, "schema": schema}));
     };

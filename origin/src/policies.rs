@@ -40,6 +40,7 @@ pub fn render() -> String {
         let freshness = match row.freshness {
             Freshness::Fenced => "fenced",
             Freshness::Ttl => "as old as its TTL",
+            Freshness::Live => "ahead of Postgres",
             Freshness::Own => "not a copy",
         };
         let _ = writeln!(page, "| {} | `{}` | {fresh} | {kept} | {freshness} |", row.data_type, row.template);
@@ -124,6 +125,7 @@ pub fn pattern(pattern: Pattern) -> &'static str {
     match pattern {
         Pattern::CacheAside => "cache-aside",
         Pattern::WriteThrough => "write-through",
+        Pattern::WriteBehind => "write-behind",
         Pattern::RedisOnly => "Redis only",
         Pattern::Direct => "Postgres only",
     }

@@ -183,7 +183,9 @@ fn read_head(request: &Request, context: Context) -> Result<Asked> {
     let (route, path) = match routes::find(request.method().as_str(), request.uri().path()) {
         Matched::Route(route, path) => (route, path),
         Matched::MethodNotAllowed(_) => return Err(Error::new(ErrorCode::MethodNotAllowed)),
-        Matched::BadId(name) => return Err(Error::new(ErrorCode::BadRequest).field(name, "is not an id")),
+        Matched::BadParameter(name, reason) => {
+            return Err(Error::new(ErrorCode::BadRequest).field(name, reason));
+        }
         Matched::NotFound => return Err(Error::new(ErrorCode::NotFound)),
     };
     let text = |name: &str| Some(header(request, name).to_owned()).filter(|text| !text.is_empty());

@@ -9,11 +9,12 @@
 //! | 17..31 | fresh until, Unix milliseconds, 14 decimal digits |
 //! | 31..45 | read from Postgres at, likewise |
 //! | 45..61 | oldest transaction that the read may not have seen (`pg_snapshot_xmin`), 16 hex digits |
-//! | 61 | kind: `o` one object, `l` list, `t` plain text, `s` session |
+//! | 61 | kind: `o` one object, `l` list, `i` list with an index, `t` plain text, `s` session |
 //!
 //! Then, all lengths big-endian: an object is `u16` + row version, and JSON; a list is `u16` + version, one byte whether
-//! there is more after the last item, and per item `u16` + cursor, `u32` + JSON; plain text is itself; a session is
-//! [`SESSION_BODY`] bytes, see [`crate::session`].
+//! there is more after the last item, and per item `u16` + cursor, `u32` + JSON; an index, before that, is one byte how many
+//! items there are, and their ids, 36 bytes each, for scripts to read; plain text is itself; a session is [`SESSION_BODY`]
+//! bytes, see [`crate::session`].
 
 use std::fmt::Write as _;
 
@@ -50,6 +51,8 @@ pub enum Body<'a> {
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Item<'a> {
+    /// In a list whose items something is joined to; else empty.
+    pub id: &'a str,
     /// Where a page that starts after this item continues.
     pub cursor: &'a str,
     pub json: &'a [u8],
@@ -66,6 +69,7 @@ impl Envelope<'_> {
         let mut header = String::with_capacity(HEADER);
         let kind = match self.body {
             Body::Object { .. } => 'o',
+            Body::List { ref items, .. } if is_indexed(items) => 'i',
             Body::List { .. } => 'l',
             Body::Text(_) => 't',
             Body::Session(_) => 's',
@@ -81,6 +85,10 @@ impl Envelope<'_> {
                 bytes.extend_from_slice(json);
             }
             Body::List { version, items, more } => {
+                if is_indexed(items) {
+                    bytes.push(items.len() as u8);
+                    items.iter().for_each(|item| bytes.extend_from_slice(item.id.as_bytes()));
+                }
                 put_short(&mut bytes, version);
                 bytes.push(u8::from(*more));
                 for item in items {
@@ -115,15 +123,22 @@ impl<'a> Envelope<'a> {
                 let version = take_short(&mut rest)?;
                 Body::Object { version, json: rest }
             }
-            b'l' => {
+            kind @ (b'l' | b'i') => {
+                let mut ids: &[u8] = &[];
+                if kind == b'i' {
+                    let (count, after) = rest.split_first()?;
+                    (ids, rest) = after.split_at_checked(usize::from(*count) * ID)?;
+                }
+                let mut ids = ids.chunks(ID);
                 let version = take_short(&mut rest)?;
                 let (more, mut rest) = rest.split_first()?;
                 let mut items = Vec::with_capacity(LIST_LIMIT);
                 while !rest.is_empty() {
+                    let id = std::str::from_utf8(ids.next().unwrap_or_default()).ok()?;
                     let cursor = take_short(&mut rest)?;
                     let (length, after) = rest.split_first_chunk::<4>()?;
                     let (json, after) = after.split_at_checked(u32::from_be_bytes(*length) as usize)?;
-                    items.push(Item { cursor, json });
+                    items.push(Item { id, cursor, json });
                     rest = after;
                 }
                 Body::List { version, items, more: *more == 1 }
@@ -134,6 +149,13 @@ impl<'a> Envelope<'a> {
         };
         Some(Envelope { stamp, body })
     }
+}
+
+/// Bytes of an id in text.
+const ID: usize = 36;
+
+fn is_indexed(items: &[Item<'_>]) -> bool {
+    !items.is_empty() && items.len() <= LIST_LIMIT && items.iter().all(|item| item.id.len() == ID)
 }
 
 fn put_short(bytes: &mut Vec<u8>, text: &str) {
@@ -151,7 +173,12 @@ fn take_short<'a>(rest: &mut &'a [u8]) -> Option<&'a str> {
 /// The JSON that a client gets for an object: the cached value with the overlays joined as last members.
 pub fn render_object(json: &[u8], overlays: &[(&str, serde_json::Value)]) -> Vec<u8> {
     let mut rendered = Vec::with_capacity(json.len() + 32 * overlays.len());
-    let Some((b'}', members)) = json.split_last() else { return json.to_vec() };
+    join_overlays(&mut rendered, json, overlays);
+    rendered
+}
+
+fn join_overlays(rendered: &mut Vec<u8>, json: &[u8], overlays: &[(&str, serde_json::Value)]) {
+    let Some((b'}', members)) = json.split_last() else { return rendered.extend_from_slice(json) };
     rendered.extend_from_slice(members);
     for (name, value) in overlays {
         if rendered.last() != Some(&b'{') {
@@ -160,11 +187,16 @@ pub fn render_object(json: &[u8], overlays: &[(&str, serde_json::Value)]) -> Vec
         rendered.extend_from_slice(format!("\"{name}\":{value}").as_bytes());
     }
     rendered.push(b'}');
-    rendered
 }
 
-/// The JSON that a client gets for a list's first page: `{"items": […], "next": <cursor>|null}`.
-pub fn render_list(items: &[Item<'_>], more: bool, limit: usize) -> Vec<u8> {
+/// The JSON that a client gets for a list's first page: `{"items": […], "next": <cursor>|null}`. `overlay` is what is
+/// joined to an item, by its place, if anything is.
+pub fn render_list(
+    items: &[Item<'_>],
+    more: bool,
+    limit: usize,
+    overlay: impl Fn(usize) -> Option<(&'static str, serde_json::Value)>,
+) -> Vec<u8> {
     let shown = &items[..items.len().min(limit)];
     let mut rendered = Vec::with_capacity(32 + shown.iter().map(|item| item.json.len() + 1).sum::<usize>());
     rendered.extend_from_slice(b"{\"items\":[");
@@ -172,7 +204,10 @@ pub fn render_list(items: &[Item<'_>], more: bool, limit: usize) -> Vec<u8> {
         if index > 0 {
             rendered.push(b',');
         }
-        rendered.extend_from_slice(item.json);
+        match overlay(index) {
+            Some(overlay) => join_overlays(&mut rendered, item.json, &[overlay]),
+            None => rendered.extend_from_slice(item.json),
+        }
     }
     rendered.extend_from_slice(b"],\"next\":");
     match shown.last() {
@@ -193,16 +228,27 @@ mod tests {
         Stamp { epoch: 7, fresh_until_ms: 1_800_000_000_000, read_at_ms: 1_799_999_000_000, seen_xmin: 4242 };
 
     fn list() -> Body<'static> {
-        let items =
-            vec![Item { cursor: "b", json: br#"{"n":2}"# }, Item { cursor: "a", json: br#"{"n":1}"# }];
+        let item = |cursor, json| Item { id: "", cursor, json };
+        let items = vec![item("b", br#"{"n":2}"#), item("a", br#"{"n":1}"#)];
         Body::List { version: "12", items, more: false }
+    }
+
+    const ID_TEXT: &str = "0190a0a0-0000-7000-8000-000000000001";
+
+    fn indexed() -> Body<'static> {
+        let items = vec![Item { id: ID_TEXT, cursor: "b", json: b"{}" }];
+        Body::List { version: "12", items, more: true }
     }
 
     #[test]
     fn what_is_encoded_decodes() {
-        for body in
-            [list(), Body::Object { version: "3", json: b"{}" }, Body::Text("member"), Body::Session("x")]
-        {
+        for body in [
+            list(),
+            indexed(),
+            Body::Object { version: "3", json: b"{}" },
+            Body::Text("member"),
+            Body::Session("x"),
+        ] {
             let envelope = Envelope { stamp: STAMP, body };
             assert_eq!(Envelope::decode(&envelope.encode()), Some(envelope));
         }
@@ -214,6 +260,8 @@ mod tests {
         assert_eq!(&bytes[1..17], b"0000000000000007");
         assert_eq!(&bytes[17..31], b"01800000000000");
         assert_eq!(&bytes[45..61], b"0000000000001092");
+        let bytes = Envelope { stamp: STAMP, body: indexed() }.encode();
+        assert_eq!((bytes[61], bytes[62], &bytes[63..99]), (b'i', 1, ID_TEXT.as_bytes()));
     }
 
     #[test]
@@ -230,10 +278,13 @@ mod tests {
     #[test]
     fn a_limit_slices_a_list_and_names_the_next_page() {
         let Body::List { items, .. } = list() else { unreachable!() };
-        assert_eq!(render_list(&items, false, 1), br#"{"items":[{"n":2}],"next":"b"}"#);
-        assert_eq!(render_list(&items, false, 2), br#"{"items":[{"n":2},{"n":1}],"next":null}"#);
-        assert_eq!(render_list(&items, true, 2), br#"{"items":[{"n":2},{"n":1}],"next":"a"}"#);
-        assert_eq!(render_list(&[], false, 2), br#"{"items":[],"next":null}"#);
+        let render = |items: &[Item<'_>], more, limit| render_list(items, more, limit, |_| None);
+        assert_eq!(render(&items, false, 1), br#"{"items":[{"n":2}],"next":"b"}"#);
+        assert_eq!(render(&items, false, 2), br#"{"items":[{"n":2},{"n":1}],"next":null}"#);
+        assert_eq!(render(&items, true, 2), br#"{"items":[{"n":2},{"n":1}],"next":"a"}"#);
+        assert_eq!(render(&[], false, 2), br#"{"items":[],"next":null}"#);
+        let numbered = render_list(&items, false, 1, |index| Some(("at", index.into())));
+        assert_eq!(numbered, br#"{"items":[{"n":2,"at":0}],"next":"b"}"#);
     }
 
     #[test]

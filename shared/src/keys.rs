@@ -16,6 +16,8 @@ pub enum Key {
     CircleMembers,
     CircleMessages,
     Message,
+    Reactions,
+    Counts,
     Discovery,
     Vouch,
     Epoch,
@@ -23,6 +25,8 @@ pub enum Key {
     Metrics,
     Events,
     Cursor,
+    Writes,
+    Ledger,
 }
 
 /// How old a value may be that is served from a vouched Redis.
@@ -32,6 +36,8 @@ pub enum Freshness {
     Fenced,
     /// As old as its TTL.
     Ttl,
+    /// Newer than Postgres: what is written behind is here first. Writers fence it too.
+    Live,
     /// Not a copy of anything in Postgres.
     Own,
 }
@@ -91,6 +97,9 @@ pub const KEYS: &[KeyRow] = &[
     row(Key::CircleMembers, "circle:{<p:circle>}:<circle>:members", "members", seconds(30 * MINUTE, GRACE), Fenced),
     row(Key::CircleMessages, "circle:{<p:circle>}:<circle>:messages", "messages", seconds(30 * MINUTE, GRACE), Fenced),
     row(Key::Message, "circle:{<p:circle>}:<circle>:message:<message>", "message", seconds(30 * MINUTE, GRACE), Fenced),
+    // Together again from Postgres and the unflushed writes whenever they are missing: a day bounds memory.
+    row(Key::Reactions, "circle:{<p:circle>}:<circle>:message:<message>:reactions", "reactions", seconds(DAY, 0), Live),
+    row(Key::Counts, "circle:{<p:circle>}:<circle>:counts", "counts", seconds(DAY, 0), Live),
     row(Key::Discovery, "discovery:{<p>}:circles", "discovery", seconds(15 * MINUTE, GRACE), Ttl),
     // Three missed beats of the relay, and Redis is not believed.
     row(Key::Vouch, "vouch:{<p>}", "vouch", seconds(3, 0), Own),
@@ -110,6 +119,9 @@ pub const KEYS: &[KeyRow] = &[
     // What happened, for subscribers, and how far the relay has appended: both are kept alive while a relay runs.
     row(Key::Events, "events:{<p>}", "events", seconds(2 * DAY, 0), Own),
     row(Key::Cursor, "cursor:{<p>}", "cursor", seconds(2 * DAY, 0), Own),
+    // What is acknowledged and not yet in Postgres, and how far it is.
+    row(Key::Writes, "writes:{<p>}", "writes", Life::Kept { because: "nothing acknowledged expires; its length is bounded" }, Own),
+    row(Key::Ledger, "ledger:{<p>}", "ledger", Life::Kept { because: "it must outlive the stream that it is about; one small key a partition" }, Own),
 ];
 
 /// Values for a template's parameters. What a template does not name is ignored.

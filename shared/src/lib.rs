@@ -10,5 +10,6 @@ pub mod envelope;
 pub mod error;
 pub mod etag;
 pub mod ids;
+pub mod reactions;
 pub mod session;
 pub mod signature;

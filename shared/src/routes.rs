@@ -4,6 +4,7 @@
 use crate::ids::{Uuid, parse_id};
 use crate::keys::{Key, Parameters};
 use crate::limits::Limit;
+use crate::reactions::Kind;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Method {
@@ -72,17 +73,21 @@ pub enum Pattern {
     CacheAside,
     /// Postgres, with the keys that it changes fenced until the answer.
     WriteThrough,
+    /// Redis, from where it goes to Postgres in batches.
+    WriteBehind,
     /// Redis alone, answered at the edge.
     RedisOnly,
     /// Postgres alone.
     Direct,
 }
 
-/// What is joined to a cached value at the edge, since it differs by caller.
+/// What is joined to a cached value at the edge, since it differs by caller or changes fast.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Overlay {
     /// `role`: the caller's role in the circle, or null.
     Role,
+    /// `reactions`: a message's reaction counts, live.
+    Reactions,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -90,7 +95,7 @@ pub struct Route {
     /// `<domain>.<operation>`, as logs, metrics and idempotency records name it.
     pub name: &'static str,
     pub method: Method,
-    /// With parameters in braces: `{circle}`, `{message}`, `{user}`, `{session}`.
+    /// With parameters in braces: `{circle}`, `{message}`, `{user}`, `{session}`; `{kind}` of a reaction.
     pub path: &'static str,
     pub caller: Caller,
     pub pattern: Pattern,
@@ -188,6 +193,28 @@ const fn write(
     }
 }
 
+/// A write that the edge makes in Redis, and the origin where the edge cannot.
+const fn behind(
+    name: &'static str,
+    method: Method,
+    path: &'static str,
+    caller: Caller,
+    limits: &'static [Limit],
+) -> Route {
+    Route {
+        name,
+        method,
+        path,
+        caller,
+        pattern: WriteBehind,
+        key: None,
+        limits,
+        body: NO_BODY,
+        overlays: &[],
+        fences: &[],
+    }
+}
+
 /// The table.
 #[rustfmt::skip] // One line a row.
 pub const ROUTES: &[Route] = &[
@@ -218,10 +245,13 @@ pub const ROUTES: &[Route] = &[
     write("invites.create", Post, "/v1/circles/{circle}/invites", Moderator, &[Invites, Forwarded], &[]),
     // Messages
     write("messages.post", Post, "/v1/circles/{circle}/messages", Member, &[Messages, Forwarded], &[Key::CircleMessages]),
-    cached("messages.list", "/v1/circles/{circle}/messages", CircleReader, Key::CircleMessages, &[]),
-    cached("messages.get", "/v1/circles/{circle}/messages/{message}", CircleReader, Key::Message, &[]),
+    cached("messages.list", "/v1/circles/{circle}/messages", CircleReader, Key::CircleMessages, &[Overlay::Reactions]),
+    cached("messages.get", "/v1/circles/{circle}/messages/{message}", CircleReader, Key::Message, &[Overlay::Reactions]),
     write("messages.edit", Patch, "/v1/circles/{circle}/messages/{message}", Member, &[Forwarded], &[Key::CircleMessages, Key::Message]),
-    write("messages.delete", Delete, "/v1/circles/{circle}/messages/{message}", Member, &[Forwarded], &[Key::CircleMessages, Key::Message]),
+    write("messages.delete", Delete, "/v1/circles/{circle}/messages/{message}", Member, &[Forwarded], &[Key::CircleMessages, Key::Message, Key::Reactions]),
+    behind("reactions.add", Put, "/v1/circles/{circle}/messages/{message}/reactions/{kind}", Member, &[Reactions]),
+    behind("reactions.remove", Delete, "/v1/circles/{circle}/messages/{message}/reactions/{kind}", Member, &[Reactions]),
+    direct("reactions.list", "/v1/circles/{circle}/messages/{message}/reactions", CircleReader),
     // Administration
     direct("admin.jobs", "/v1/admin/jobs", Admin),
     direct("admin.policies", "/v1/admin/policies", Admin),
@@ -233,29 +263,37 @@ pub enum Matched {
     Route(&'static Route, PathParameters),
     /// The path exists for these methods, in their order, and the request's is none of them.
     MethodNotAllowed(Vec<Method>),
-    /// A parameter of the path is not an id: its name.
-    BadId(&'static str),
+    /// A parameter of the path is not what it must be: its name, and why.
+    BadParameter(&'static str, &'static str),
     NotFound,
 }
 
-/// Ids from the path.
+/// What the path names.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct PathParameters {
     pub user: Option<Uuid>,
     pub session: Option<Uuid>,
     pub circle: Option<Uuid>,
     pub message: Option<Uuid>,
+    pub kind: Option<Kind>,
 }
 
 impl PathParameters {
-    fn set(&mut self, name: &str, id: Uuid) {
-        match name {
-            "user" => self.user = Some(id),
-            "session" => self.session = Some(id),
-            "circle" => self.circle = Some(id),
-            "message" => self.message = Some(id),
-            other => debug_assert!(false, "no path parameter is called {other}"),
+    /// Why the segment cannot be this parameter, if it cannot.
+    fn set(&mut self, name: &str, segment: &str) -> Option<&'static str> {
+        if name == "kind" {
+            self.kind = Kind::parse(segment);
+            return self.kind.is_none().then_some("is not a kind of reaction");
         }
+        let place = match name {
+            "user" => &mut self.user,
+            "session" => &mut self.session,
+            "circle" => &mut self.circle,
+            "message" => &mut self.message,
+            _ => return Some("is not a parameter of any path"),
+        };
+        *place = parse_id(segment);
+        place.is_none().then_some("is not an id")
     }
 
     /// A key's parameters: from the path where it names them, else from the session.
@@ -274,15 +312,15 @@ impl PathParameters {
 pub fn find(method: &str, path: &str) -> Matched {
     let wanted = Method::parse(method);
     let mut allowed = Vec::new();
-    let mut bad_id: Option<(&'static str, usize)> = None;
+    let mut bad: Option<(&'static str, &'static str, usize)> = None;
     let mut found: Option<(&'static Route, PathParameters, usize)> = None;
     for route in ROUTES {
         match match_path(route.path, path) {
             PathMatch::No => {}
-            PathMatch::BadId(name, literals) if bad_id.is_none_or(|(_, best)| literals > best) => {
-                bad_id = Some((name, literals));
+            PathMatch::Bad(name, reason, literals) if bad.is_none_or(|(.., best)| literals > best) => {
+                bad = Some((name, reason, literals));
             }
-            PathMatch::BadId(..) => {}
+            PathMatch::Bad(..) => {}
             PathMatch::Yes(parameters, literals) => {
                 allowed.push(route.method);
                 // `/members/me` is more literal than `/members/{user}`, and wins.
@@ -301,29 +339,26 @@ pub fn find(method: &str, path: &str) -> Matched {
         allowed.dedup();
         return Matched::MethodNotAllowed(allowed);
     }
-    bad_id.map_or(Matched::NotFound, |(name, _)| Matched::BadId(name))
+    bad.map_or(Matched::NotFound, |(name, reason, _)| Matched::BadParameter(name, reason))
 }
 
 enum PathMatch {
     No,
-    /// The parameter that is no id, and how many segments are literal.
-    BadId(&'static str, usize),
+    /// The parameter that is not what it must be, why, and how many segments are literal.
+    Bad(&'static str, &'static str, usize),
     Yes(PathParameters, usize),
 }
 
 fn match_path(template: &'static str, path: &str) -> PathMatch {
     let mut parameters = PathParameters::default();
     let mut literals = 0;
-    let mut bad_id = None;
+    let mut bad = None;
     let mut segments = path.split('/');
     for expected in template.split('/') {
         let Some(segment) = segments.next() else { return PathMatch::No };
         match expected.strip_prefix('{').and_then(|name| name.strip_suffix('}')) {
             Some(_) if segment.is_empty() => return PathMatch::No,
-            Some(name) => match parse_id(segment) {
-                Some(id) => parameters.set(name, id),
-                None => bad_id = bad_id.or(Some(name)),
-            },
+            Some(name) => bad = bad.or(parameters.set(name, segment).map(|reason| (name, reason))),
             None if expected == segment => literals += 1,
             None => return PathMatch::No,
         }
@@ -331,7 +366,10 @@ fn match_path(template: &'static str, path: &str) -> PathMatch {
     if segments.next().is_some() {
         return PathMatch::No;
     }
-    bad_id.map_or(PathMatch::Yes(parameters, literals), |name| PathMatch::BadId(name, literals))
+    match bad {
+        None => PathMatch::Yes(parameters, literals),
+        Some((name, reason)) => PathMatch::Bad(name, reason, literals),
+    }
 }
 
 /// The route of that name.
@@ -424,7 +462,10 @@ mod tests {
         for route in ROUTES {
             assert!(route.fences.is_empty() || route.pattern == Pattern::WriteThrough, "{}", route.name);
             assert!(
-                route.fences.iter().all(|key| key.row().freshness == Freshness::Fenced),
+                route
+                    .fences
+                    .iter()
+                    .all(|key| matches!(key.row().freshness, Freshness::Fenced | Freshness::Live)),
                 "{}",
                 route.name
             );
@@ -433,8 +474,8 @@ mod tests {
 
     #[test]
     fn every_limit_is_somebodys() {
-        // Reactions come with their routes; bad tokens are counted by the pipeline itself, whatever the route.
-        for row in LIMITS.iter().filter(|row| !matches!(row.limit, Limit::Reactions | Limit::BadTokens)) {
+        // Bad tokens are counted by the pipeline itself, whatever the route.
+        for row in LIMITS.iter().filter(|row| row.limit != Limit::BadTokens) {
             assert!(
                 ROUTES.iter().any(|route| route.limits.contains(&row.limit)),
                 "{} guards nothing",
@@ -448,7 +489,10 @@ mod tests {
         assert_eq!(route_of("DELETE", &format!("/v1/circles/{ID}/members/me")), Some("members.leave"));
         assert_eq!(route_of("DELETE", &format!("/v1/circles/{ID}/members/{ID}")), Some("members.remove"));
         assert_eq!(route_of("HEAD", "/v1/me"), Some("me.get"));
-        assert!(matches!(find("GET", "/v1/circles/7"), Matched::BadId("circle")));
+        assert!(matches!(find("GET", "/v1/circles/7"), Matched::BadParameter("circle", _)));
+        let reaction = |kind: &str| format!("/v1/circles/{ID}/messages/{ID}/reactions/{kind}");
+        assert_eq!(route_of("PUT", &reaction("heart")), Some("reactions.add"));
+        assert!(matches!(find("PUT", &reaction("frown")), Matched::BadParameter("kind", _)));
         assert!(matches!(find("GET", "/v1/nothing"), Matched::NotFound));
         assert!(matches!(find("GET", "/v1/me/"), Matched::NotFound));
         match find("PUT", "/v1/me") {

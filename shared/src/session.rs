@@ -158,6 +158,8 @@ pub enum Access {
     Public,
     /// Nobody: for them it does not exist.
     Private,
+    /// Nobody; and nothing in it changes any more.
+    Archived,
 }
 
 impl Access {
@@ -165,11 +167,12 @@ impl Access {
         match self {
             Access::Public => "public",
             Access::Private => "private",
+            Access::Archived => "archived",
         }
     }
 
     pub fn parse(text: &str) -> Option<Access> {
-        [Access::Public, Access::Private].into_iter().find(|access| access.as_str() == text)
+        [Access::Public, Access::Private, Access::Archived].into_iter().find(|access| access.as_str() == text)
     }
 }
 

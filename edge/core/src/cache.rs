@@ -2,6 +2,7 @@
 
 use optimist_shared::envelope::{Body, DEFAULT_LIMIT, Envelope, LIST_LIMIT, render_list, render_object};
 use optimist_shared::etag::{entity_tag, none_match_hits};
+use optimist_shared::reactions::{Counts, counts_version};
 use optimist_shared::routes::{Overlay, Route};
 use optimist_shared::session::{Access, Role};
 
@@ -60,26 +61,50 @@ pub enum Mark {
     Degraded,
 }
 
-/// The answer made from a cached value. `None` when it cannot be one: malformed, or of another kind than the route's.
+/// What is joined to a cached value, as far as Redis tells.
+pub struct Overlays {
+    pub role: Option<Role>,
+    /// Of each item that is shown, or of the one; `None` for those that are not known.
+    pub counts: Vec<Option<Counts>>,
+}
+
+/// The answer made from a cached value. `None` when it cannot be one: malformed, of another kind than the route's, or with
+/// something to be joined that is not known.
 pub fn answer(
     exchange: &Exchange,
     request: &impl Request,
     route: &Route,
     envelope: &Envelope<'_>,
-    role: Option<Role>,
+    overlays: &Overlays,
     mark: Mark,
 ) -> Option<Response> {
-    let role = role.filter(|role| role.is_member());
-    let overlaid = route.overlays.contains(&Overlay::Role);
+    let role = overlays.role.filter(|role| role.is_member());
+    let counts = |index: usize| overlays.counts.get(index).copied().flatten();
+    let reactions = |index| {
+        let counts = counts(index).map_or(serde_json::Value::Null, |counts| counts.to_json());
+        ("reactions", counts)
+    };
+    let counted = route.overlays.contains(&Overlay::Reactions);
+    // Without the origin, unknown counts are no reason to hide a message.
+    let known = |shown: usize| mark == Mark::Degraded || (0..shown).all(|index| counts(index).is_some());
+    let shown_version = |shown| counts_version(&(0..shown).map(counts).collect::<Vec<_>>());
     let (tag, json) = match &envelope.body {
-        Body::Object { version, json } if overlaid => {
+        Body::Object { version, json } if route.overlays.contains(&Overlay::Role) => {
             let value = role.map_or(serde_json::Value::Null, |role| role.as_str().into());
             (entity_tag(version, role.map_or("none", Role::as_str)), render_object(json, &[("role", value)]))
         }
+        Body::Object { version, json } if counted => known(1)
+            .then(|| (entity_tag(version, &shown_version(1)), render_object(json, &[reactions(0)])))?,
         Body::Object { version, json } => (entity_tag(version, ""), json.to_vec()),
         Body::List { version, items, more } => {
             let Wanted::First { limit } = wanted(request.target()) else { return None };
-            (entity_tag(version, ""), render_list(items, *more, limit))
+            let shown = items.len().min(limit);
+            if counted && !known(shown) {
+                return None;
+            }
+            let overlay_version = if counted { shown_version(shown) } else { String::new() };
+            let json = render_list(items, *more, limit, |index| counted.then(|| reactions(index)));
+            (entity_tag(version, &overlay_version), json)
         }
         Body::Text(_) | Body::Session(_) => return None,
     };
@@ -117,7 +142,7 @@ pub fn right_to_read(role: Option<Role>, access: Option<Access>) -> Right {
     match (role, access) {
         (Some(role), _) if role.is_member() => Right::Granted,
         (Some(Role::None), Some(Access::Public)) => Right::Granted,
-        (Some(Role::Banned), _) | (Some(_), Some(Access::Private)) => Right::Hidden,
+        (Some(Role::Banned), _) | (Some(_), Some(Access::Private | Access::Archived)) => Right::Hidden,
         _ => Right::Unknown,
     }
 }

@@ -88,9 +88,8 @@ impl Edge {
                 response.headers.push(("allow", allow));
                 Err(response)
             }
-            Matched::BadId(name) => {
-                let problem =
-                    Problem::new(ErrorCode::BadRequest, &exchange.request_id).field(name, "is not an id");
+            Matched::BadParameter(name, reason) => {
+                let problem = Problem::new(ErrorCode::BadRequest, &exchange.request_id).field(name, reason);
                 Err(exchange.problem(&problem))
             }
             Matched::NotFound => Err(exchange.error(ErrorCode::NotFound)),

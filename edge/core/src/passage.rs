@@ -8,12 +8,13 @@ use optimist_shared::error::ErrorCode;
 use optimist_shared::ids::{Partition, Uuid};
 use optimist_shared::keys::Key;
 use optimist_shared::limits::{LIMITS, Limit, LimitRow, LimitState, Scope, address_parameter};
-use optimist_shared::routes::{Caller, Method, PathParameters, Pattern, Route};
+use optimist_shared::reactions::{Counts, Promise, Reacted, Reaction};
+use optimist_shared::routes::{Caller, Method, Overlay, PathParameters, Pattern, Route};
 use optimist_shared::session::{Access, Role, SessionInfo, Token, attempt_entry, hex};
 use optimist_shared::signature::{Context, Identity};
 
 use crate::Edge;
-use crate::cache::{self, Mark, Right, Vouched, Wanted};
+use crate::cache::{self, Mark, Overlays, Right, Vouched, Wanted};
 use crate::host::{Command, Decision, Host, Request, Response};
 use crate::limit::{Charge, Refused, rows_of};
 use crate::origin::{self, Pending, Refund};
@@ -65,26 +66,36 @@ impl<H: Host, R: Request> Passage<'_, H, R> {
                 if session.write_back {
                     session::write_back(self.host, token.user, token.session, session.now_ms);
                 }
-                self.admitted(&admission, &session, &found)
+                self.admitted(&admission, &session, &found).await
             }
         }
     }
 
-    /// One trip: `admit`, and either `read` or the vouching alone; for `GET /v1/me/limits` the limits' states as well.
+    /// One trip: `admit`, and either `read` or what decides over a write; for `GET /v1/me/limits` the limits' states as well.
     async fn ask(&mut self, admission: &Admission) -> Option<(Admitted, Found)> {
         let token = admission.token;
         let parameters = self.path.with_session(Some(token.user), Some(token.session));
         let key = self.route.key.filter(|_| self.wanted() != Wanted::Other);
-        let partition =
-            key.and_then(|key| key.partition(&parameters)).unwrap_or_else(|| Partition::of(token.user));
+        let writes_behind = self.route.pattern == Pattern::WriteBehind;
+        let partition = match (key, parameters.circle) {
+            (Some(key), _) => key.partition(&parameters),
+            (None, Some(circle)) if writes_behind => Some(Partition::of(circle)),
+            (None, _) => None,
+        };
+        let partition = partition.unwrap_or_else(|| Partition::of(token.user));
         let vouch_key = Key::Vouch.of_partition(partition);
         let metrics_key = Key::Metrics.of_partition(partition);
         let metrics_ms =
             (u64::from(Key::Metrics.row().kept_seconds().unwrap_or_default()) * 1000).to_string();
         let value_key = key.and_then(|key| key.render(&parameters));
-        let access_key = match self.route.caller {
-            Caller::CircleReader => Key::CircleAccess.render(&parameters),
-            _ => None,
+        let wants_access = writes_behind || self.route.caller == Caller::CircleReader;
+        let access_key = wants_access.then(|| Key::CircleAccess.render(&parameters)).flatten();
+        let counted = self.route.overlays.contains(&Overlay::Reactions);
+        let counts_key = counted.then(|| Key::Counts.render(&parameters)).flatten();
+        let counts_of = match (self.wanted(), self.path.message) {
+            (_, Some(message)) => ("one", message.to_string()),
+            (Wanted::First { limit }, None) => ("list", limit.to_string()),
+            (Wanted::Other, None) => ("list", "0".to_owned()),
         };
         let now = format!("{:014}", self.exchange.started_ms);
         let scripts = &self.edge.scripts;
@@ -93,10 +104,20 @@ impl<H: Host, R: Request> Passage<'_, H, R> {
             (Some(value_key), Some(key)) => {
                 let mut keys = vec![vouch_key.as_str(), &metrics_key, value_key];
                 keys.extend(access_key.as_deref());
-                let arguments = vec![key.row().data_type.as_bytes(), now.as_bytes(), metrics_ms.as_bytes()];
+                keys.extend(counts_key.as_deref());
+                let mut arguments =
+                    vec![key.row().data_type.as_bytes(), now.as_bytes(), metrics_ms.as_bytes()];
+                match &counts_key {
+                    Some(_) => arguments.extend([counts_of.0.as_bytes(), counts_of.1.as_bytes()]),
+                    None => arguments.push(b""),
+                }
                 calls.push(Call::Script { script: &scripts.read, keys, arguments });
             }
-            _ => calls.push(Call::Plain(vec![b"GET", vouch_key.as_bytes()])),
+            _ => {
+                let mut words: Vec<&[u8]> = vec![b"MGET", vouch_key.as_bytes()];
+                words.extend(access_key.as_deref().map(str::as_bytes));
+                calls.push(Call::Plain(words));
+            }
         }
         let peeked = Charge::new(self.peeked(), &token.user.to_string(), String::new());
         if !peeked.rows.is_empty() {
@@ -116,13 +137,15 @@ impl<H: Host, R: Request> Passage<'_, H, R> {
         let admitted = admission.read(replies.next()?);
         let mut fields = Fields::new(replies.next()?);
         let vouched = Vouched::parse(&fields.bytes());
-        let (value, access) = (fields.bytes(), fields.bytes());
+        let value = if value_key.is_some() { fields.bytes() } else { Vec::new() };
+        let access = if access_key.is_some() { fields.bytes() } else { Vec::new() };
+        let counts = fields.bytes();
         let limits = replies.next().map(|reply| peeked.states(&mut Fields::new(reply))).unwrap_or_default();
-        Some((admitted, Found { vouched, value, access, limits }))
+        Some((admitted, Found { vouched, value, access, counts, limits }))
     }
 
     /// The session is in Redis, its secret is right, and no limit is used up.
-    fn admitted(self, admission: &Admission, session: &Session, found: &Found) -> Decision {
+    async fn admitted(mut self, admission: &Admission, session: &Session, found: &Found) -> Decision {
         let token = admission.token;
         let now_ms = self.exchange.started_ms;
         let refund = session.charged.then(|| Refund {
@@ -142,7 +165,7 @@ impl<H: Host, R: Request> Passage<'_, H, R> {
             ("auth.session", _) => return Decision::Respond(self.session_info(token, session)),
             ("me.limits", _) => {
                 let body = serde_json::json!({"items": found.limits, "next": null}).to_string();
-                return Decision::Respond(self.at_edge(body.into_bytes()));
+                return Decision::Respond(self.at_edge(200, body.into_bytes()));
             }
             _ => {}
         }
@@ -155,13 +178,22 @@ impl<H: Host, R: Request> Passage<'_, H, R> {
         if right == Right::Hidden && self.route.pattern == Pattern::CacheAside {
             return Decision::Respond(self.exchange.error(ErrorCode::NotFound));
         }
+        if self.route.pattern == Pattern::WriteBehind
+            && role.is_some_and(Role::is_member)
+            && matches!(access, Some(Access::Public | Access::Private))
+            && let Some(response) = self.write_behind(token.user).await
+        {
+            return Decision::Respond(response);
+        }
         let degraded = vouched.is_some_and(|vouched| vouched.degraded);
         let envelope = Envelope::decode(&found.value);
         let hit = envelope.as_ref().filter(|envelope| right == Right::Granted && believed(envelope));
         if let Some(envelope) = hit {
             let mark = if degraded { Mark::Degraded } else { Mark::Fresh };
+            let counts = found.counts(|epoch| vouched.is_some_and(|vouched| vouched.epoch == epoch));
+            let overlays = Overlays { role, counts };
             if let Some(response) =
-                cache::answer(&self.exchange, self.request, self.route, envelope, role, mark)
+                cache::answer(&self.exchange, self.request, self.route, envelope, &overlays, mark)
             {
                 return Decision::Respond(response);
             }
@@ -173,8 +205,9 @@ impl<H: Host, R: Request> Passage<'_, H, R> {
             {
                 "optimist; fwd=stale"
             }
+            (Pattern::CacheAside, _) if hit.is_some() => "optimist; fwd=partial",
             (Pattern::CacheAside, _) => "optimist; fwd=uri-miss",
-            (Pattern::WriteThrough, _) => "optimist; fwd=method",
+            (Pattern::WriteThrough | Pattern::WriteBehind, _) => "optimist; fwd=method",
             _ => "optimist; fwd=bypass",
         };
         let kept = (right == Right::Granted).then(|| self.kept(session, found)).flatten();
@@ -189,9 +222,28 @@ impl<H: Host, R: Request> Passage<'_, H, R> {
         let role = session.role(|_| true);
         let readable = self.route.caller != Caller::CircleReader
             || cache::right_to_read(role, found.access(|_| true)) == Right::Granted;
+        let overlays = Overlays { role, counts: found.counts(|_| true) };
         readable.then(|| {
-            cache::answer(&self.exchange, self.request, self.route, &envelope, role, Mark::Degraded)
+            cache::answer(&self.exchange, self.request, self.route, &envelope, &overlays, Mark::Degraded)
         })?
+    }
+
+    /// The second trip of an admitted write that Redis takes first. `None` when it does not, or may not have: the origin
+    /// does then, and doing it twice changes nothing.
+    async fn write_behind(&mut self, user: Uuid) -> Option<Response> {
+        let parameters = self.path.with_session(Some(user), None);
+        let reaction = Reaction::new(&parameters, self.path.kind?, self.route.method == Method::Put)?;
+        let script = &self.edge.scripts.react;
+        let call = Call::Script { script, keys: reaction.keys(), arguments: reaction.arguments() };
+        let asked_ms = self.host.now_ms();
+        let deadline_ms = self.edge.config.redis_deadline_ms;
+        let replies = trip(self.host, &self.edge.breaker, deadline_ms, &user.to_string(), &[call]).await;
+        self.exchange.redis_ms += self.host.now_ms().saturating_sub(asked_ms);
+        let mut fields = Fields::new(replies.ok()?.pop()?);
+        match Reacted::read(&fields.text(), &fields.text())? {
+            Reacted::Done(counts) => Some(self.at_edge(202, reaction.answer(&counts, Promise::Redis))),
+            Reacted::Closed | Reacted::Absent | Reacted::Full => None,
+        }
     }
 
     /// Redis does not know the session. The origin does, or the token is bad: which costs the address an attempt.
@@ -290,13 +342,13 @@ impl<H: Host, R: Request> Passage<'_, H, R> {
             expires_in: session.expires_in_ms / 1000,
         };
         // A struct of ids and a number always serialises.
-        self.at_edge(serde_json::to_vec(&info).unwrap_or_default())
+        self.at_edge(200, serde_json::to_vec(&info).unwrap_or_default())
     }
 
-    fn at_edge(&self, json: Vec<u8>) -> Response {
+    fn at_edge(&self, status: u16, json: Vec<u8>) -> Response {
         let timing = format!("redis;dur={}", self.exchange.redis_ms);
         let headers = vec![("content-type", "application/json".to_owned()), ("server-timing", timing)];
-        self.exchange.respond(200, headers, json)
+        self.exchange.respond(status, headers, json)
     }
 
     fn forward(
@@ -359,6 +411,8 @@ struct Found {
     vouched: Option<Vouched>,
     value: Vec<u8>,
     access: Vec<u8>,
+    /// Reaction counts, one a line.
+    counts: Vec<u8>,
     limits: Vec<LimitState>,
 }
 
@@ -369,5 +423,11 @@ impl Found {
             Body::Text(access) => Access::parse(access),
             _ => None,
         }
+    }
+
+    /// Those of an epoch that is believed.
+    fn counts(&self, believed: impl Fn(u64) -> bool) -> Vec<Option<Counts>> {
+        let fields = self.counts.split(|byte| *byte == b'\n').map(Counts::parse_live);
+        fields.map(|live| live.filter(|(epoch, _)| believed(*epoch)).map(|(_, counts)| counts)).collect()
     }
 }

@@ -4,6 +4,7 @@
 
 use std::ops::RangeInclusive;
 
+use optimist_shared::reactions::KINDS;
 use serde_json::{Value, json};
 
 use crate::{auth, circles, me, messages};
@@ -93,9 +94,15 @@ pub const DESCRIPTIONS: &[Described] = &[
     shows("messages.get", "Message", "One message."),
     shows("messages.edit", "Message", "Change one's own message.").body("WriteMessage"),
     ends("messages.delete", "Delete a message: one's own, or as a moderator anyone's."),
+    Described::new("reactions.add", 202, Some("Reacted"), "React to a message.").notes(REACTED),
+    Described::new("reactions.remove", 202, Some("Reacted"), "Take a reaction back.").notes(REACTED),
+    shows("reactions.list", "Reactions", "A message's reactions: counts, the caller's own, and the newest hundred."),
     shows("admin.jobs", "Jobs", "The region's jobs, and how they went. For administrators."),
     shows("admin.policies", "Policies", "The tables of routes, keys and limits. For administrators."),
 ];
+
+const REACTED: &str = "Safe to repeat. `promise` says where it is safe: in Redis as that is configured, on its way to \
+                       Postgres within a second or so, or in Postgres.";
 
 /// The domains, as the document groups operations.
 pub fn tags() -> Value {
@@ -109,6 +116,7 @@ pub fn tags() -> Value {
         ("members", "Who is in a circle, and as what."),
         ("invites", "Ways into a private circle."),
         ("messages", "What is said in a circle. Each message has a number there."),
+        ("reactions", "How people take a message. Counts are live."),
         ("admin", "How the service does, for its administrators."),
     ];
     tags.iter().map(|(name, description)| json!({"name": name, "description": description})).collect()
@@ -149,6 +157,20 @@ fn reference(name: &str) -> Value {
     json!({"$ref": format!("#/components/schemas/{name}")})
 }
 
+pub fn reaction_kind() -> Value {
+    json!({"type": "string", "enum": KINDS})
+}
+
+/// How many people reacted, by kind; null in an answer that is marked as degraded, when nobody knows.
+fn counts() -> Value {
+    json!({
+        "type": "object",
+        "description": "How many people reacted, by kind; kinds that nobody used are left out.",
+        "propertyNames": reaction_kind(),
+        "additionalProperties": {"type": "integer", "minimum": 1},
+    })
+}
+
 /// `codes` are all that a problem may have.
 pub fn components(codes: &[&str]) -> Value {
     let string = || json!({"type": "string"});
@@ -178,104 +200,223 @@ pub fn components(codes: &[&str]) -> Value {
         "field": {"type": "string", "description": "A field of the body, a parameter, or a header."},
         "reason": string(),
     });
-    json!({
-        "Problem": answer(json!({
-            "type": {"type": "string", "format": "uri", "description": "`urn:optimist:problem:` and the code."},
-            "title": string(),
-            "status": {"type": "integer"},
-            "code": {"type": "string", "enum": codes, "description": "Stable, for programs."},
-            "detail": string(),
-            "errors": {"type": "array", "items": answer(field_error, &[])},
-            "limit": {"type": "string", "description": "The policy that refused, as `RateLimit-Policy` names it."},
-            "request_id": string(),
-        }), &["detail", "errors", "limit"]),
-        "Document": {"type": "object"},
-        "Register": request(&["email", "password", "name"], json!({
-            "email": {"type": "string", "format": "email", "maxLength": 254},
-            "password": text(auth::SHORTEST_PASSWORD..=auth::LONGEST_PASSWORD),
-            "name": text(me::NAME),
-            "time_zone": optional(zone()),
-        })),
-        "Login": request(&["email", "password"], json!({
-            "email": {"type": "string", "format": "email", "maxLength": 254},
-            "password": text(1..=auth::LONGEST_PASSWORD),
-        })),
-        "Refresh": request(&["refresh_token"], json!({"refresh_token": string()})),
-        "Opened": answer(
-            json!({"user": reference("Me"), "session": session, "refresh_token": string()}), &[]),
-        "Refreshed": answer(json!({"session": session, "refresh_token": string()}), &[]),
-        "SessionInfo": answer(
-            json!({"user_id": id(), "session_id": id(), "expires_in": seconds_left()}), &[]),
-        "Me": answer(json!({
-            "id": id(), "email": string(), "name": text(me::NAME), "bio": text(me::BIO), "time_zone": zone(),
-            "email_verified": {"type": "boolean"}, "created_at": time(), "updated_at": time(),
-        }), &[]),
-        "UpdateMe": request(&[], json!({
-            "name": optional(text(me::NAME)), "bio": optional(text(me::BIO)), "time_zone": optional(zone()),
-        })),
-        "Profile": answer(
-            json!({"id": id(), "name": text(me::NAME), "bio": text(me::BIO), "created_at": time()}), &[]),
-        "LimitState": answer(json!({
-            "name": string(),
-            "policy": {"type": "string", "description": "As `RateLimit` and `RateLimit-Policy` name it."},
-            "limit": count("Admitted in any window."),
-            "window_seconds": count("The window's length."),
-            "remaining": count("Admitted at once."),
-            "resets_in": count("Seconds until at least one more is."),
-        }), &[]),
-        "Limits": list("LimitState"),
-        "Session": answer(json!({
-            "id": id(), "created_at": time(), "expires_at": time(), "user_agent": optional(string()),
-            "current": {"type": "boolean", "description": "The one that asks."},
-        }), &[]),
-        "Sessions": list("Session"),
-        "Circle": answer(circle, &[]),
-        "Circles": list("Circle"),
-        "CircleWithRole": answer(circle_with_role, &[]),
-        "CreateCircle": request(&["name", "visibility"], json!({
-            "name": text(circles::NAME),
-            "description": optional(text(circles::DESCRIPTION)),
-            "rules": optional(text(circles::RULES)),
-            "visibility": visibility(),
-        })),
-        "UpdateCircle": request(&[], json!({
-            "name": optional(text(circles::NAME)),
-            "description": optional(text(circles::DESCRIPTION)),
-            "rules": optional(text(circles::RULES)),
-            "visibility": optional(visibility()),
-        })),
-        "Person": answer(json!({"id": id(), "name": text(me::NAME)}), &[]),
-        "Member": answer(json!({"user": reference("Person"), "role": role(), "joined_at": time()}), &[]),
-        "Members": list("Member"),
-        "Join": request(&[], json!({"invite": optional(string())})),
-        "UpdateMember": request(&["role"], json!({"role": role()})),
-        "CreateInvite": request(&[], json!({})),
-        "Invite": answer(json!({"invite": string(), "expires_at": time()}), &[]),
-        "WriteMessage": request(&["body"], json!({"body": text(messages::BODY)})),
-        "Message": answer(json!({
-            "id": id(),
-            "circle_id": id(),
-            "number": {"type": "integer", "minimum": 1, "description": "Its place within the circle."},
-            "author": reference("Person"),
-            "body": text(messages::BODY),
-            "created_at": time(),
-            "edited_at": optional(time()),
-        }), &[]),
-        "Messages": list("Message"),
-        "Job": answer(json!({
-            "name": string(),
-            "what": string(),
-            "every_seconds": count("Seconds from one start to the next."),
-            "started_at": optional(time()),
-            "finished_at": optional(time()),
-            "done": optional(count("Rows dealt with.")),
-            "error": optional(string()),
-        }), &[]),
-        "Jobs": list("Job"),
-        "Policies": answer(json!({
-            "routes": {"type": "array", "items": {"type": "object"}},
-            "keys": {"type": "array", "items": {"type": "object"}},
-            "limits": {"type": "array", "items": {"type": "object"}},
-        }), &[]),
-    })
+    let schemas = [
+        (
+            "Problem",
+            answer(
+                json!({
+                    "type": {"type": "string", "format": "uri", "description": "`urn:optimist:problem:` and the code."},
+                    "title": string(),
+                    "status": {"type": "integer"},
+                    "code": {"type": "string", "enum": codes, "description": "Stable, for programs."},
+                    "detail": string(),
+                    "errors": {"type": "array", "items": answer(field_error, &[])},
+                    "limit": {"type": "string", "description": "The policy that refused, as `RateLimit-Policy` names it."},
+                    "request_id": string(),
+                }),
+                &["detail", "errors", "limit"],
+            ),
+        ),
+        ("Document", json!({"type": "object"})),
+        (
+            "Register",
+            request(
+                &["email", "password", "name"],
+                json!({
+                    "email": {"type": "string", "format": "email", "maxLength": 254},
+                    "password": text(auth::SHORTEST_PASSWORD..=auth::LONGEST_PASSWORD),
+                    "name": text(me::NAME),
+                    "time_zone": optional(zone()),
+                }),
+            ),
+        ),
+        (
+            "Login",
+            request(
+                &["email", "password"],
+                json!({
+                    "email": {"type": "string", "format": "email", "maxLength": 254},
+                    "password": text(1..=auth::LONGEST_PASSWORD),
+                }),
+            ),
+        ),
+        ("Refresh", request(&["refresh_token"], json!({"refresh_token": string()}))),
+        (
+            "Opened",
+            answer(json!({"user": reference("Me"), "session": session, "refresh_token": string()}), &[]),
+        ),
+        ("Refreshed", answer(json!({"session": session, "refresh_token": string()}), &[])),
+        (
+            "SessionInfo",
+            answer(json!({"user_id": id(), "session_id": id(), "expires_in": seconds_left()}), &[]),
+        ),
+        (
+            "Me",
+            answer(
+                json!({
+                    "id": id(), "email": string(), "name": text(me::NAME), "bio": text(me::BIO), "time_zone": zone(),
+                    "email_verified": {"type": "boolean"}, "created_at": time(), "updated_at": time(),
+                }),
+                &[],
+            ),
+        ),
+        (
+            "UpdateMe",
+            request(
+                &[],
+                json!({
+                    "name": optional(text(me::NAME)), "bio": optional(text(me::BIO)), "time_zone": optional(zone()),
+                }),
+            ),
+        ),
+        (
+            "Profile",
+            answer(
+                json!({"id": id(), "name": text(me::NAME), "bio": text(me::BIO), "created_at": time()}),
+                &[],
+            ),
+        ),
+        (
+            "LimitState",
+            answer(
+                json!({
+                    "name": string(),
+                    "policy": {"type": "string", "description": "As `RateLimit` and `RateLimit-Policy` name it."},
+                    "limit": count("Admitted in any window."),
+                    "window_seconds": count("The window's length."),
+                    "remaining": count("Admitted at once."),
+                    "resets_in": count("Seconds until at least one more is."),
+                }),
+                &[],
+            ),
+        ),
+        ("Limits", list("LimitState")),
+        (
+            "Session",
+            answer(
+                json!({
+                    "id": id(), "created_at": time(), "expires_at": time(), "user_agent": optional(string()),
+                    "current": {"type": "boolean", "description": "The one that asks."},
+                }),
+                &[],
+            ),
+        ),
+        ("Sessions", list("Session")),
+        ("Circle", answer(circle, &[])),
+        ("Circles", list("Circle")),
+        ("CircleWithRole", answer(circle_with_role, &[])),
+        (
+            "CreateCircle",
+            request(
+                &["name", "visibility"],
+                json!({
+                    "name": text(circles::NAME),
+                    "description": optional(text(circles::DESCRIPTION)),
+                    "rules": optional(text(circles::RULES)),
+                    "visibility": visibility(),
+                }),
+            ),
+        ),
+        (
+            "UpdateCircle",
+            request(
+                &[],
+                json!({
+                    "name": optional(text(circles::NAME)),
+                    "description": optional(text(circles::DESCRIPTION)),
+                    "rules": optional(text(circles::RULES)),
+                    "visibility": optional(visibility()),
+                }),
+            ),
+        ),
+        ("Person", answer(json!({"id": id(), "name": text(me::NAME)}), &[])),
+        ("Member", answer(json!({"user": reference("Person"), "role": role(), "joined_at": time()}), &[])),
+        ("Members", list("Member")),
+        ("Join", request(&[], json!({"invite": optional(string())}))),
+        ("UpdateMember", request(&["role"], json!({"role": role()}))),
+        ("CreateInvite", request(&[], json!({}))),
+        ("Invite", answer(json!({"invite": string(), "expires_at": time()}), &[])),
+        ("WriteMessage", request(&["body"], json!({"body": text(messages::BODY)}))),
+        (
+            "Message",
+            answer(
+                json!({
+                    "id": id(),
+                    "circle_id": id(),
+                    "number": {"type": "integer", "minimum": 1, "description": "Its place within the circle."},
+                    "author": reference("Person"),
+                    "body": text(messages::BODY),
+                    "created_at": time(),
+                    "edited_at": optional(time()),
+                    "reactions": optional(counts()),
+                }),
+                &[],
+            ),
+        ),
+        ("Messages", list("Message")),
+        (
+            "Reacted",
+            answer(
+                json!({
+                    "kind": reaction_kind(),
+                    "reacted": {"type": "boolean"},
+                    "counts": counts(),
+                    "promise": {"type": "string", "enum": ["redis", "postgres"]},
+                }),
+                &[],
+            ),
+        ),
+        (
+            "Reaction",
+            answer(
+                json!({
+                    "user": reference("Person"), "kind": reaction_kind(), "reacted_at": time(),
+                }),
+                &[],
+            ),
+        ),
+        (
+            "Reactions",
+            answer(
+                json!({
+                    "counts": counts(),
+                    "mine": {"type": "array", "items": reaction_kind()},
+                    "items": {"type": "array", "items": reference("Reaction")},
+                }),
+                &[],
+            ),
+        ),
+        (
+            "Job",
+            answer(
+                json!({
+                    "name": string(),
+                    "what": string(),
+                    "every_seconds": count("Seconds from one start to the next."),
+                    "started_at": optional(time()),
+                    "finished_at": optional(time()),
+                    "done": optional(count("Rows dealt with.")),
+                    "error": optional(string()),
+                }),
+                &[],
+            ),
+        ),
+        ("Jobs", list("Job")),
+        (
+            "Policies",
+            answer(
+                json!({
+                    "routes": {"type": "array", "items": {"type": "object"}},
+                    "keys": {"type": "array", "items": {"type": "object"}},
+                    "limits": {"type": "array", "items": {"type": "object"}},
+                }),
+                &[],
+            ),
+        ),
+    ];
+    schemas
+        .into_iter()
+        .map(|(name, schema)| (name.to_owned(), schema))
+        .collect::<serde_json::Map<_, _>>()
+        .into()
 }

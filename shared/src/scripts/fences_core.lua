@@ -19,3 +19,9 @@ local function fences_up(fence, now)
   end
   return up
 end
+
+-- Whether a lease still stands, and no transaction was told of since that a snapshot may not have seen.
+local function lease_stands(lease_key, token, seen)
+  local lease = redis.call('GET', lease_key)
+  return lease and string.sub(lease, 1, 32) == token and seen > string.sub(lease, 33)
+end

@@ -9,6 +9,8 @@ if lease and string.sub(lease, 33) < ARGV[1] then
   redis.call('SET', KEYS[3], string.sub(lease, 1, 32) .. ARGV[1], 'KEEPTTL')
 end
 local dropped = redis.call('DEL', KEYS[2])
+-- What lives in Redis first is put together again from Postgres and what is not flushed.
+if redis.call('TYPE', KEYS[1]).ok == 'hash' then return dropped + redis.call('DEL', KEYS[1]) end
 local value = redis.call('GETRANGE', KEYS[1], 45, 60)
 if value ~= '' and value <= ARGV[1] then dropped = dropped + redis.call('DEL', KEYS[1]) end
 return dropped

@@ -79,6 +79,14 @@ scripts! {
     vouch: ["vouch.lua"],
     /// The relay's events.
     append: ["append.lua"],
+    /// A reaction, made or taken back.
+    react: ["writes_core.lua", "react.lua"],
+    /// Messages' reactions, from Postgres.
+    install: ["fences_core.lua", "writes_core.lua", "install.lua"],
+    /// A partition, opened for what is written behind.
+    open: ["writes_core.lua", "open.lua"],
+    /// A partition's flushed entries, removed.
+    trim: ["writes_core.lua", "trim.lua"],
 }
 
 impl Default for Scripts {

@@ -1,0 +1,334 @@
+//! The one function that runs a write: transaction, outbox row, fence, commit, release.
+
+use std::time::{Duration, Instant};
+
+use deadpool_postgres::Client;
+use optimist_shared::ids::Uuid;
+use optimist_shared::keys::{Key, Parameters};
+use tokio_postgres::Row;
+use tokio_postgres::types::ToSql;
+
+use super::query;
+use crate::app::Ctx;
+use crate::cache::TouchedKey;
+use crate::error::{Error, Result};
+use crate::hooks;
+use crate::region::Mode;
+use crate::request::RequestContext;
+
+/// Who writes, and what for.
+#[derive(Clone, Copy)]
+pub struct WriteContext<'a> {
+    /// As the statements' names have it: `messages::post`.
+    pub name: &'static str,
+    pub request: &'a RequestContext,
+    /// The acting user and session, once known.
+    pub actor: Option<(Uuid, Option<Uuid>)>,
+    /// Circles and users whose events this transaction orders, and who learn of its event.
+    pub order: &'a [Uuid],
+}
+
+/// A running transaction, and what it will have to tell the cache and the outbox.
+pub struct Tx {
+    client: Client,
+    touched: Vec<TouchedKey>,
+    event: Option<(&'static str, serde_json::Value)>,
+    unchanged: bool,
+}
+
+impl Tx {
+    /// Opens a plain transaction, without locks: for what no request does. It is to be ended.
+    pub async fn begin(db: &super::Postgres) -> Result<Tx> {
+        let tx = Tx { client: db.client().await?, touched: Vec::new(), event: None, unchanged: false };
+        tx.client.batch_execute("begin").await?;
+        Ok(tx)
+    }
+
+    /// Ends a plain transaction, well or not; its outcome is unknown if the connection breaks.
+    pub async fn end<T>(self, result: Result<T>) -> Result<T> {
+        match result {
+            Ok(value) => match self.client.batch_execute("commit").await {
+                Ok(()) => Ok(value),
+                Err(error) => {
+                    discard(self);
+                    Err(error.into())
+                }
+            },
+            Err(error) => {
+                rollback(self).await;
+                Err(error)
+            }
+        }
+    }
+
+    pub async fn query(&self, sql: &'static str, parameters: &[&(dyn ToSql + Sync)]) -> Result<Vec<Row>> {
+        query(&self.client, sql, parameters).await
+    }
+
+    pub async fn query_opt(
+        &self,
+        sql: &'static str,
+        parameters: &[&(dyn ToSql + Sync)],
+    ) -> Result<Option<Row>> {
+        Ok(self.query(sql, parameters).await?.into_iter().next())
+    }
+
+    /// For statements that return exactly one row, whatever the data.
+    pub async fn query_one(&self, sql: &'static str, parameters: &[&(dyn ToSql + Sync)]) -> Result<Row> {
+        self.query_opt(sql, parameters)
+            .await?
+            .ok_or_else(|| Error::internal("postgres", &"a statement returned no row"))
+    }
+
+    /// How many rows a statement changed.
+    pub async fn execute(&self, sql: &'static str, parameters: &[&(dyn ToSql + Sync)]) -> Result<u64> {
+        hooks::statement(sql);
+        let statement = self.client.prepare_cached(sql).await?;
+        Ok(self.client.execute(&statement, parameters).await?)
+    }
+
+    /// Names a key that this write makes stale.
+    pub fn touch(&mut self, key: Key, parameters: Parameters) {
+        match TouchedKey::new(key, parameters) {
+            Some(touched) => self.touched.push(touched),
+            None => debug_assert!(false, "a parameter of {key:?} is missing"),
+        }
+    }
+
+    /// What happened, for the outbox: the audit trail, and later the streams.
+    pub fn event(&mut self, kind: &'static str, payload: serde_json::Value) {
+        self.event = Some((kind, payload));
+    }
+
+    /// Says that nothing was changed: the answer comes from a record, or things were so already. The keys are released
+    /// all the same, since whoever did change them may not have come to it.
+    pub fn unchanged(&mut self) {
+        self.unchanged = true;
+    }
+}
+
+/// Attempts at a transaction that fails to serialise, or finds the region in another mode than it thought.
+const ATTEMPTS: u32 = 4;
+
+const LOCK: &str = "-- postgres::lock
+select pg_advisory_xact_lock(hashtextextended($1, 0))";
+
+const OUTBOX: &str = "-- outbox::insert
+insert into outbox (region, actor, session, request_id, traceparent, keys, kind, payload, topics)
+values ($1, $2, $3, $4, $5, $6, $7, $8, $9)";
+
+pub const STATEMENTS: &[&str] = &[LOCK, OUTBOX];
+
+/// Runs a write: the block's statements, the outbox row, the fence, the commit, the release; only then it has a value.
+///
+/// `transaction!(app, context, |tx| { … })`, where `tx` is a `&mut Tx` and the block ends in a [`Result`]. Isolation is
+/// `read committed`; writers of the same circle or user are ordered by advisory locks, taken before the first statement
+/// that can be given a transaction id. What fails to serialise is tried again, so the block may run more than once. (A
+/// macro, since the future of an async closure cannot yet be promised to be `Send`.)
+macro_rules! transaction {
+    ($app:expr, $context:expr, |$tx:ident| $body:block) => {{
+        let mut write = $crate::postgres::write::Write::new($app, $context);
+        loop {
+            let result = match write.begin().await {
+                Ok(mut transaction) => {
+                    let result: $crate::error::Result<_> = {
+                        let $tx: &mut $crate::postgres::Tx = &mut transaction;
+                        async { $body }.await
+                    };
+                    write.end(transaction, result).await
+                }
+                Err(error) => Err(error),
+            };
+            match result {
+                Err(error) if write.again(&error).await => {}
+                result => break write.finish(result),
+            }
+        }
+    }};
+}
+pub(crate) use transaction;
+
+/// A write under way, over all its attempts: what [`transaction!`] is made of.
+pub struct Write<'a> {
+    app: &'a Ctx,
+    context: WriteContext<'a>,
+    started: Instant,
+    attempts: u32,
+    mode: Mode,
+}
+
+impl<'a> Write<'a> {
+    pub fn new(app: &'a Ctx, context: WriteContext<'a>) -> Write<'a> {
+        Write { app, context, started: Instant::now(), attempts: 0, mode: Mode::Fenced }
+    }
+
+    /// Opens the transaction and takes its locks.
+    pub async fn begin(&mut self) -> Result<Tx> {
+        let app = self.app;
+        self.attempts += 1;
+        self.mode = app.region.mode();
+        let tx = Tx::begin(&app.db).await?;
+        match self.prepare(&tx).await {
+            Ok(()) => Ok(tx),
+            Err(error) => {
+                rollback(tx).await;
+                Err(error)
+            }
+        }
+    }
+
+    async fn prepare(&self, tx: &Tx) -> Result<()> {
+        if self.mode == Mode::Unfenced {
+            self.app.region.hold_off(self.app, tx).await?;
+        }
+        let mut order = self.context.order.to_vec();
+        order.sort_unstable();
+        order.dedup();
+        for id in order {
+            tx.execute(LOCK, &[&id.to_string()]).await?;
+        }
+        hooks::step("tx.begun").await;
+        Ok(())
+    }
+
+    /// Ends the transaction: rolls back a failure, or fences, commits and releases.
+    pub async fn end<T>(&self, mut tx: Tx, result: Result<T>) -> Result<T> {
+        let result = match result {
+            Ok(value) => self.record(&tx).await.map(|()| value),
+            Err(error) => Err(error),
+        };
+        let value = match result {
+            Ok(value) => value,
+            Err(error) => {
+                rollback(tx).await;
+                return Err(error);
+            }
+        };
+        let token = Uuid::now_v7().simple().to_string();
+        let touched = std::mem::take(&mut tx.touched);
+        self.commit(tx, &touched, &token).await?;
+        hooks::step("tx.committed").await;
+        self.release(&touched, &token).await?;
+        hooks::step("tx.released").await;
+        self.app.relay_wake.notify_one();
+        Ok(value)
+    }
+
+    /// The outbox row, unless nothing was changed.
+    async fn record(&self, tx: &Tx) -> Result<()> {
+        hooks::step("tx.statements").await;
+        debug_assert!(
+            tx.touched.iter().all(|touched| self.context.request.route.fences.contains(&touched.key)),
+            "{} touches keys that its route does not name",
+            self.context.name
+        );
+        if !tx.unchanged {
+            insert_outbox(tx, self.app, self.context).await?;
+        }
+        hooks::step("tx.outbox").await;
+        Ok(())
+    }
+
+    async fn commit(&self, tx: Tx, touched: &[TouchedKey], token: &str) -> Result<()> {
+        let app = self.app;
+        let fence =
+            self.mode == Mode::Fenced && !touched.is_empty() && !tx.unchanged && !hooks::disabled("fence");
+        if fence && app.cache.fence(touched, token).await.is_err() {
+            // Some fences may stand: what they hide lapses by itself, and nothing was committed.
+            rollback(tx).await;
+            app.region.switch_off(app).await?;
+            return Err(retry_unfenced());
+        }
+        hooks::step("tx.fenced").await;
+        let Err(error) = tx.client.batch_execute("commit").await else { return Ok(()) };
+        let certain = error.as_db_error().is_some();
+        discard(tx);
+        if certain {
+            if fence {
+                app.cache.unhide(touched, token).await;
+            }
+            return Err(error.into());
+        }
+        // The commit may have happened: the fence lapses by itself, and the client has to look.
+        tracing::warn!(name = self.context.name, why = %error, "the outcome of a commit is unknown");
+        let detail = "The outcome is unknown: the connection was lost while committing.";
+        Err(Error::unavailable("The database").detail(detail))
+    }
+
+    async fn release(&self, touched: &[TouchedKey], token: &str) -> Result<()> {
+        let app = self.app;
+        if touched.is_empty() || self.mode == Mode::Unfenced {
+            return Ok(());
+        }
+        match app.cache.release(touched, token).await {
+            Ok(warm) => {
+                app.cache.refill_in_background(app, warm);
+                Ok(())
+            }
+            // Committed, and copies may be out there: not acknowledged until nobody believes them.
+            Err(_) => app.region.switch_off(app).await,
+        }
+    }
+
+    /// Whether to try once more, after the wait that the error asks for.
+    pub async fn again(&self, error: &Error) -> bool {
+        match error.retry_in_ms {
+            Some(wait) if self.attempts < ATTEMPTS => {
+                tokio::time::sleep(Duration::from_millis(wait)).await;
+                true
+            }
+            _ => false,
+        }
+    }
+
+    pub fn finish<T>(&self, result: Result<T>) -> Result<T> {
+        let outcome = if result.is_ok() { "committed" } else { "failed" };
+        metrics::histogram!("optimist_transaction_seconds", "name" => self.context.name, "outcome" => outcome)
+            .record(self.started.elapsed().as_secs_f64());
+        result
+    }
+}
+
+/// Another attempt, in the mode that the region is in now.
+fn retry_unfenced() -> Error {
+    let mut error = Error::unavailable("The cache");
+    error.retry_in_ms = Some(0);
+    error
+}
+
+async fn insert_outbox(tx: &Tx, app: &Ctx, context: WriteContext<'_>) -> Result<()> {
+    let keys: Vec<&str> = tx.touched.iter().map(|touched| touched.name.as_str()).collect();
+    let (actor, session) = context.actor.map_or((None, None), |(actor, session)| (Some(actor), session));
+    let (kind, payload) = match &tx.event {
+        Some((kind, payload)) => (*kind, payload.clone()),
+        None => (context.name, serde_json::Value::Null),
+    };
+    let request = context.request;
+    tx.execute(
+        OUTBOX,
+        &[
+            &app.config.region,
+            &actor,
+            &session,
+            &request.request_id,
+            &request.traceparent,
+            &keys,
+            &kind,
+            &payload,
+            &context.order,
+        ],
+    )
+    .await?;
+    Ok(())
+}
+
+/// Rolls back; a connection on which that fails is thrown away, which rolls back as well.
+async fn rollback(tx: Tx) {
+    if tx.client.batch_execute("rollback").await.is_err() {
+        discard(tx);
+    }
+}
+
+fn discard(tx: Tx) {
+    drop(deadpool_postgres::Object::take(tx.client));
+}

@@ -1,0 +1,318 @@
+//! Flushing: batches of entries from the partitions' streams into Postgres, each applied exactly once.
+//!
+//! The partition's position moves in the transaction that applies the entries, under a lock on its row, and only if the
+//! generation is the entries' own; the stream is trimmed after the commit. So any number of origins may flush, and die.
+
+use std::time::Duration;
+
+use ::redis::{Cmd, Value};
+use optimist_shared::error::ErrorCode;
+use optimist_shared::ids::Partition;
+use optimist_shared::keys::Key;
+
+use super::entries::{Entry, Placed, apply};
+use super::{Position, number, open};
+use crate::app::Ctx;
+use crate::error::Result;
+use crate::hooks;
+use crate::postgres::Tx;
+use crate::redis::{Call, Items, RedisDown};
+
+/// How often one looks for entries: how old they get while all is well, and in what batches they come.
+const EVERY: Duration = Duration::from_millis(500);
+/// Entries in one transaction at most: well within its timeouts.
+const BATCH: usize = 5_000;
+/// Entries of one partition in it at most.
+const OF_PARTITION: usize = 2_000;
+
+const LOCK: &str = "-- flush::lock
+select partition, generation, position_ms, position_seq from write_behind
+where region = $1 and partition = any($2) order by partition for update skip locked";
+
+const ADVANCE: &str = "-- flush::advance
+update write_behind as w set position_ms = moved.ms, position_seq = moved.seq
+from unnest($2::smallint[], $3::bigint[], $4::bigint[], $5::bigint[]) as moved (partition, generation, ms, seq)
+where w.region = $1 and w.partition = moved.partition and w.generation = moved.generation
+  and (w.position_ms, w.position_seq) < (moved.ms, moved.seq)";
+
+const SET_ASIDE: &str = "-- flush::set_aside
+insert into writes_set_aside (region, partition, generation, position_ms, position_seq, entry, reason)
+values ($1, $2, $3, $4, $5, $6, $7) on conflict do nothing";
+
+pub const STATEMENTS: &[&str] = &[LOCK, ADVANCE, SET_ASIDE];
+
+/// Runs until the process ends.
+pub async fn run(app: Ctx) {
+    let mut tick = tokio::time::interval(EVERY);
+    tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    loop {
+        tick.tick().await;
+        // Without a store there is nothing to be done; the breakers have said so.
+        let _ = flush_waiting(&app).await;
+    }
+}
+
+/// Flushes what waits in any partition. `Ok(None)` without Redis.
+async fn flush_waiting(app: &Ctx) -> Result<Option<()>> {
+    loop {
+        let Ok(waiting) = waiting(app).await else { return Ok(None) };
+        if waiting.is_empty() {
+            return Ok(Some(()));
+        }
+        let Ok(batches) = read(app, &waiting, OF_PARTITION).await else { return Ok(None) };
+        let outcome = flush(app, &batches).await?;
+        // Entries of a generation that is over: whoever opens the partition deals with them.
+        for partition in outcome.foreign {
+            open(app, partition).await?;
+        }
+        if !outcome.is_full {
+            return Ok(Some(()));
+        }
+    }
+}
+
+/// Flushes a partition until nothing waits. `false` if somebody else is at it, or Redis is away.
+pub async fn flush_all_of(app: &Ctx, partition: Partition) -> Result<bool> {
+    loop {
+        let Ok(batches) = read(app, &[partition], OF_PARTITION).await else { return Ok(false) };
+        if batches.iter().all(|batch| batch.entries.is_empty()) {
+            return Ok(true);
+        }
+        let outcome = flush(app, &batches).await?;
+        if outcome.applied == 0 {
+            return Ok(false);
+        }
+    }
+}
+
+/// The partitions that hold entries, and how many in all, for the metrics.
+async fn waiting(app: &Ctx) -> std::result::Result<Vec<Partition>, RedisDown> {
+    let commands: Vec<Cmd> = Partition::all()
+        .map(|partition| {
+            let mut command = Cmd::new();
+            command.arg("XLEN").arg(Key::Writes.of_partition(partition));
+            command
+        })
+        .collect();
+    let lengths = app.cache.redis.send(&commands).await?;
+    let lengths: Vec<i64> = lengths.into_iter().map(|value| Items::new(value).int()).collect();
+    metrics::gauge!("optimist_writes_waiting").set(lengths.iter().sum::<i64>() as f64);
+    Ok(Partition::all()
+        .zip(lengths)
+        .filter(|(_, length)| *length > 0)
+        .map(|(partition, _)| partition)
+        .collect())
+}
+
+/// A partition's oldest entries.
+struct Batch {
+    partition: Partition,
+    generation: i64,
+    entries: Vec<Raw>,
+}
+
+/// An entry as it lies in the stream.
+struct Raw {
+    at: Position,
+    field: String,
+    value: String,
+}
+
+async fn read(
+    app: &Ctx,
+    partitions: &[Partition],
+    most: usize,
+) -> std::result::Result<Vec<Batch>, RedisDown> {
+    let commands: Vec<Cmd> = partitions
+        .iter()
+        .flat_map(|partition| {
+            let (mut generation, mut entries) = (Cmd::new(), Cmd::new());
+            generation.arg("HGET").arg(Key::Ledger.of_partition(*partition)).arg("generation");
+            entries.arg("XRANGE").arg(Key::Writes.of_partition(*partition));
+            entries.arg("-").arg("+").arg("COUNT").arg(most);
+            [generation, entries]
+        })
+        .collect();
+    let mut values = app.cache.redis.send(&commands).await?.into_iter();
+    let mut batches = Vec::with_capacity(partitions.len());
+    for partition in partitions {
+        let generation = Items::new(values.next().unwrap_or(Value::Nil)).text().parse().unwrap_or(0);
+        let Some(Value::Array(entries)) = values.next() else { continue };
+        let entries = entries.into_iter().filter_map(raw).collect();
+        batches.push(Batch { partition: *partition, generation, entries });
+    }
+    Ok(batches)
+}
+
+/// From an id, and a list of a field and its value.
+fn raw(entry: Value) -> Option<Raw> {
+    let Value::Array(parts) = entry else { return None };
+    let mut parts = parts.into_iter();
+    let at = Position::parse(&Items::new(parts.next()?).text())?;
+    let mut fields = Items::new(parts.next().unwrap_or(Value::Nil));
+    Some(Raw { at, field: fields.text(), value: fields.text() })
+}
+
+#[derive(Default)]
+struct Outcome {
+    applied: usize,
+    /// There may be more to flush at once.
+    is_full: bool,
+    /// Partitions whose entries are of another generation than Postgres's.
+    foreign: Vec<Partition>,
+}
+
+/// Applies batches. When Postgres refuses what is in them, halves at a time until the one entry that it refuses is set
+/// aside.
+async fn flush(app: &Ctx, batches: &[Batch]) -> Result<Outcome> {
+    match attempt(app, batches, BATCH, false).await {
+        Err(error) if error.code == ErrorCode::Internal => {}
+        outcome => return outcome,
+    }
+    let mut outcome = Outcome { is_full: true, ..Outcome::default() };
+    for batch in batches {
+        let one = std::slice::from_ref(batch);
+        let mut limit = batch.entries.len();
+        loop {
+            match attempt(app, one, limit, false).await {
+                Err(error) if error.code == ErrorCode::Internal && limit > 1 => limit /= 2,
+                Err(error) if error.code == ErrorCode::Internal => {
+                    outcome.applied += attempt(app, one, 1, true).await?.applied;
+                    break;
+                }
+                Err(error) => return Err(error),
+                Ok(done) => {
+                    outcome.applied += done.applied;
+                    outcome.foreign.extend(done.foreign);
+                    break;
+                }
+            }
+        }
+    }
+    Ok(outcome)
+}
+
+/// A partition's part of one transaction.
+struct Part<'a> {
+    batch: &'a Batch,
+    entries: Vec<&'a Raw>,
+    to: Position,
+}
+
+/// One transaction over the first `limit` entries that are not applied yet. With `aside` they are set aside instead.
+async fn attempt(app: &Ctx, batches: &[Batch], limit: usize, aside: bool) -> Result<Outcome> {
+    hooks::step("flush.read").await;
+    let tx = Tx::begin(&app.db).await?;
+    let result = apply_in(app, &tx, batches, limit, aside).await;
+    hooks::step("flush.applied").await;
+    let (outcome, parts) = tx.end(result).await?;
+    hooks::step("flush.committed").await;
+    // What stays is found to be applied the next time.
+    let _ = trim(app, &parts).await;
+    if outcome.applied > 0 {
+        metrics::counter!("optimist_writes_flushed_total").increment(outcome.applied as u64);
+        metrics::histogram!("optimist_flush_entries").record(outcome.applied as f64);
+    }
+    Ok(outcome)
+}
+
+async fn apply_in<'a>(
+    app: &Ctx,
+    tx: &Tx,
+    batches: &'a [Batch],
+    limit: usize,
+    aside: bool,
+) -> Result<(Outcome, Vec<Part<'a>>)> {
+    let region = &app.config.region;
+    let wanted: Vec<i16> = batches.iter().map(|batch| number(batch.partition)).collect();
+    let mut outcome = Outcome::default();
+    let (mut parts, mut placed) = (Vec::new(), Vec::new());
+    for row in tx.query(LOCK, &[region, &wanted]).await? {
+        let (partition, generation): (i16, i64) = (row.get(0), row.get(1));
+        let position = Position(row.get(2), row.get(3));
+        let Some(batch) = batches.iter().find(|batch| number(batch.partition) == partition) else { continue };
+        if batch.generation != generation {
+            outcome.foreign.push(batch.partition);
+            continue;
+        }
+        let room = limit - outcome.applied.min(limit);
+        let entries: Vec<&Raw> = batch.entries.iter().filter(|raw| raw.at > position).take(room).collect();
+        // Entries that are applied already are trimmed all the same.
+        let to = entries.last().map_or(position, |raw| raw.at);
+        outcome.is_full |= batch.entries.last().is_some_and(|raw| raw.at > to);
+        outcome.is_full |= batch.entries.len() >= OF_PARTITION;
+        outcome.applied += entries.len();
+        for raw in &entries {
+            match Entry::parse(&raw.field, &raw.value).filter(|_| !aside) {
+                Some(entry) => placed.push(Placed { at: raw.at, generation, entry }),
+                None => set_aside(app, tx, batch, raw, aside).await?,
+            }
+        }
+        parts.push(Part { batch, entries, to });
+    }
+    // A partition that Postgres has never heard of, and one that somebody else is flushing, look the same here.
+    if parts.is_empty() && outcome.foreign.is_empty() {
+        outcome.foreign = batches.iter().map(|batch| batch.partition).collect();
+    }
+    if !placed.is_empty() {
+        apply(tx, &placed).await?;
+    }
+    let moved: Vec<&Part<'_>> = parts.iter().filter(|part| !part.entries.is_empty()).collect();
+    if !moved.is_empty() {
+        let partitions: Vec<i16> = moved.iter().map(|part| number(part.batch.partition)).collect();
+        let generations: Vec<i64> = moved.iter().map(|part| part.batch.generation).collect();
+        let (ms, seq): (Vec<i64>, Vec<i64>) = moved.iter().map(|part| (part.to.0, part.to.1)).unzip();
+        tx.execute(ADVANCE, &[region, &partitions, &generations, &ms, &seq]).await?;
+    }
+    Ok((outcome, parts))
+}
+
+/// Keeps an entry that cannot be applied for somebody to look at, and goes on without it.
+async fn set_aside(app: &Ctx, tx: &Tx, batch: &Batch, raw: &Raw, refused: bool) -> Result<()> {
+    let reason = if refused { "postgres refuses it" } else { "it is not understood" };
+    tracing::error!(partition = %batch.partition, at = %raw.at, reason, "a write was set aside");
+    metrics::counter!("optimist_writes_set_aside_total").increment(1);
+    let entry = format!("{} {}", raw.field, raw.value);
+    tx.execute(
+        SET_ASIDE,
+        &[
+            &app.config.region,
+            &number(batch.partition),
+            &batch.generation,
+            &raw.at.0,
+            &raw.at.1,
+            &entry,
+            &reason,
+        ],
+    )
+    .await
+    .map(drop)
+}
+
+async fn trim(app: &Ctx, parts: &[Part<'_>]) -> std::result::Result<(), RedisDown> {
+    let names: Vec<[String; 5]> = parts
+        .iter()
+        .map(|part| {
+            let partition = part.batch.partition;
+            [
+                Key::Ledger.of_partition(partition),
+                Key::Writes.of_partition(partition),
+                part.batch.generation.to_string(),
+                part.to.to_string(),
+                Position(part.to.0, part.to.1 + 1).to_string(),
+            ]
+        })
+        .collect();
+    let calls: Vec<Call<'_>> = names
+        .iter()
+        .map(|[ledger, stream, generation, position, next]| Call {
+            script: &app.cache.redis.scripts.trim,
+            keys: vec![ledger, stream],
+            arguments: vec![generation.as_bytes(), position.as_bytes(), next.as_bytes()],
+        })
+        .collect();
+    if calls.is_empty() {
+        return Ok(());
+    }
+    app.cache.redis.call(&calls).await.map(drop)
+}

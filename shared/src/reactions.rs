@@ -1,0 +1,205 @@
+//! Reactions: their kinds, and counts by kind as Redis holds them and as clients get them.
+
+use serde_json::{Map, Value, json};
+use sha2::{Digest, Sha256};
+
+use crate::ids::{Partition, Uuid};
+use crate::keys::{Key, Parameters};
+use crate::session::hex;
+
+/// The kinds there are. A kind's place is how Redis and the scripts know it: new ones are added at the end, and none is
+/// ever removed.
+pub const KINDS: [&str; 6] = ["heart", "hug", "strength", "celebrate", "laugh", "thanks"];
+
+/// One of [`KINDS`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Kind(u8);
+
+impl Kind {
+    pub fn parse(text: &str) -> Option<Kind> {
+        KINDS.iter().position(|kind| *kind == text).map(|index| Kind(index as u8))
+    }
+
+    /// By its place, counted from 1: as scripts have it.
+    pub fn from_place(place: usize) -> Option<Kind> {
+        (1..=KINDS.len()).contains(&place).then(|| Kind((place - 1) as u8))
+    }
+
+    pub fn place(self) -> usize {
+        usize::from(self.0) + 1
+    }
+
+    pub fn as_str(self) -> &'static str {
+        KINDS[usize::from(self.0)]
+    }
+}
+
+/// How many people reacted to a message, by kind.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Counts([u32; KINDS.len()]);
+
+impl Counts {
+    /// From numbers separated by commas, in the kinds' order; fewer than there are kinds were written by an older release.
+    pub fn parse(text: &str) -> Option<Counts> {
+        let mut counts = Counts::default();
+        for (index, number) in text.split(',').enumerate() {
+            *counts.0.get_mut(index)? = number.parse().ok()?;
+        }
+        Some(counts)
+    }
+
+    /// Parses a field of a circle's counts: the epoch that they are of, 16 hex digits, and the numbers.
+    pub fn parse_live(field: &[u8]) -> Option<(u64, Counts)> {
+        let (epoch, counts) = std::str::from_utf8(field).ok()?.split_at_checked(16)?;
+        Some((u64::from_str_radix(epoch, 16).ok()?, Counts::parse(counts)?))
+    }
+
+    /// What [`Counts::parse`] reads.
+    pub fn render(&self) -> String {
+        self.0.map(|count| count.to_string()).join(",")
+    }
+
+    pub fn get(&self, kind: Kind) -> u32 {
+        self.0[usize::from(kind.0)]
+    }
+
+    pub fn set(&mut self, kind: Kind, count: u32) {
+        self.0[usize::from(kind.0)] = count;
+    }
+
+    /// As clients get them: the kinds that anyone used.
+    pub fn to_json(&self) -> Value {
+        let used = KINDS.iter().zip(self.0).filter(|(_, count)| *count > 0);
+        used.map(|(kind, count)| ((*kind).to_owned(), count.into())).collect::<Map<_, _>>().into()
+    }
+}
+
+/// Entries that a partition's stream takes before its writers must wait for Postgres: some seconds of a very busy circle.
+const WRITES_BOUND: &str = "10000";
+
+/// A reaction to be made or taken back, as the script `react` takes it.
+#[derive(Clone, Debug)]
+pub struct Reaction {
+    pub kind: Kind,
+    /// Made, rather than taken back.
+    pub reacted: bool,
+    keys: [String; 5],
+    arguments: [String; 6],
+}
+
+impl Reaction {
+    /// `None` if the parameters name no user, circle or message.
+    pub fn new(parameters: &Parameters, kind: Kind, reacted: bool) -> Option<Reaction> {
+        let (user, circle, message) = (parameters.user?, parameters.circle?, parameters.message?);
+        let partition = Partition::of(circle);
+        let keys = [
+            Key::Vouch.of_partition(partition),
+            Key::Ledger.of_partition(partition),
+            Key::Writes.of_partition(partition),
+            Key::Reactions.render(parameters)?,
+            Key::Counts.render(parameters)?,
+        ];
+        let ids = [user, circle, message].map(|id: Uuid| id.to_string());
+        let [user, circle, message] = ids;
+        let (place, wanted) = (kind.place().to_string(), u8::from(reacted).to_string());
+        let arguments = [user, circle, message, place, wanted, WRITES_BOUND.to_owned()];
+        Some(Reaction { kind, reacted, keys, arguments })
+    }
+
+    pub fn keys(&self) -> Vec<&str> {
+        self.keys.iter().map(String::as_str).collect()
+    }
+
+    pub fn arguments(&self) -> Vec<&[u8]> {
+        self.arguments.iter().map(String::as_bytes).collect()
+    }
+
+    /// The answer to a client: 202.
+    pub fn answer(&self, counts: &Counts, promise: Promise) -> Vec<u8> {
+        let (kind, counts) = (self.kind.as_str(), counts.to_json());
+        let promise = promise.as_str();
+        json!({"kind": kind, "reacted": self.reacted, "counts": counts, "promise": promise})
+            .to_string()
+            .into()
+    }
+}
+
+/// Where an acknowledged write is safe.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Promise {
+    /// As safe as Redis is configured to be.
+    Redis,
+    Postgres,
+}
+
+impl Promise {
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Promise::Redis => "redis",
+            Promise::Postgres => "postgres",
+        }
+    }
+}
+
+/// What became of a reaction in Redis.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Reacted {
+    /// Done, or so already: the counts now.
+    Done(Counts),
+    /// The partition takes no writes of this epoch: it is to be opened.
+    Closed,
+    /// The message's state is not there: it is to be installed.
+    Absent,
+    /// As many entries as the stream takes wait for Postgres.
+    Full,
+}
+
+impl Reacted {
+    /// From the two fields that `react` returns. `None` if they are malformed.
+    pub fn read(outcome: &str, counts: &str) -> Option<Reacted> {
+        Some(match outcome {
+            "done" | "same" => Reacted::Done(Counts::parse(counts)?),
+            "closed" => Reacted::Closed,
+            "absent" => Reacted::Absent,
+            "full" => Reacted::Full,
+            _ => return None,
+        })
+    }
+}
+
+/// What the counts that an answer shows add to its entity tag. Unknown ones count as themselves.
+pub fn counts_version(shown: &[Option<Counts>]) -> String {
+    let mut hash = Sha256::new();
+    for counts in shown {
+        hash.update(counts.map_or_else(|| "-".to_owned(), |counts| counts.render()));
+        hash.update(b";");
+    }
+    hex(&hash.finalize()[..8])
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn counts_round_trip_and_tell_their_epoch() {
+        let mut counts = Counts::default();
+        counts.set(Kind::parse("hug").unwrap(), 12);
+        assert_eq!(counts.render(), "0,12,0,0,0,0");
+        assert_eq!(Counts::parse(&counts.render()), Some(counts));
+        assert_eq!(Counts::parse("0,12"), Some(counts), "an older release knew fewer kinds");
+        assert_eq!(Counts::parse("0,0,0,0,0,0,1"), None);
+        assert_eq!(Counts::parse_live(b"000000000000000a0,12"), Some((10, counts)));
+        assert_eq!(Counts::parse_live(b""), None);
+        assert_eq!(counts.to_json().to_string(), r#"{"hug":12}"#);
+    }
+
+    #[test]
+    fn kinds_have_places() {
+        for (index, name) in KINDS.iter().enumerate() {
+            let kind = Kind::parse(name).unwrap();
+            assert_eq!((kind.place(), Kind::from_place(index + 1)), (index + 1, Some(kind)));
+        }
+        assert_eq!((Kind::parse("frown"), Kind::from_place(0), Kind::from_place(7)), (None, None, None));
+    }
+}

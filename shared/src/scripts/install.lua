@@ -1,0 +1,61 @@
+-- Puts what Postgres knows of messages' reactions into Redis, with what is not flushed yet on top: their counts, and of one
+-- of them everyone who reacted, if that is wanted.
+--
+-- Everything was read in one snapshot, with the partition's generation and position. What the stream has lost since by a
+-- flush, the snapshot did not see: then nothing is installed.
+--
+-- KEYS: vouch, ledger, stream, counts, and if one message's reactions are wanted: reactions, fence, lease
+-- ARGV: epoch, generation, position, ms that it lives, message whose reactions are wanted or '', token of the lease,
+--       oldest transaction that the snapshot may not have seen (16 hex digits),
+--       how many messages, (message, numbers)..., how many reactions, (place of the kind, ':', user)...
+-- Returns 'closed': of another epoch or generation | 'late': flushed since, or changed: to be read anew
+--       | 'done', the counts of each message
+
+local epoch = vouched(KEYS[1])
+local ledger = redis.call('HMGET', KEYS[2], 'epoch', 'generation', 'trimmed')
+if epoch ~= ARGV[1] or ledger[1] ~= ARGV[1] or ledger[2] ~= ARGV[2] then return { 'closed' } end
+if ledger[3] > padded(ARGV[3]) then return { 'late' } end
+local wanted = ARGV[5] ~= '' and redis.call('HGET', KEYS[5], '@') ~= epoch and ARGV[5]
+if wanted and (not lease_stands(KEYS[7], ARGV[6], ARGV[7]) or fences_up(KEYS[6], now_ms()) > 0) then
+  return { 'late' }
+end
+
+local messages, counts, at = {}, {}, 9
+for index = 1, tonumber(ARGV[8]) do
+  messages[index] = ARGV[at]
+  counts[ARGV[at]] = parse_counts(ARGV[at + 1])
+  at = at + 2
+end
+local members = {}
+for index = at + 1, at + tonumber(ARGV[at]) do members[ARGV[index]] = true end
+
+for _, entry in ipairs(redis.call('XRANGE', KEYS[3], '(' .. ARGV[3], '+')) do
+  if entry[2][1] == 'reaction' then
+    local user, message, place, on = string.match(entry[2][2], '^(%S+) %S+ (%S+) (%d+) ([01])$')
+    local numbers = counts[message]
+    if numbers then
+      place = tonumber(place)
+      for index = #numbers + 1, place do numbers[index] = 0 end
+      numbers[place] = math.max(numbers[place] + (on == '1' and 1 or -1), 0)
+    end
+    if message == wanted then members[place .. ':' .. user] = on == '1' or nil end
+  end
+end
+
+local out = { 'done' }
+for index, message in ipairs(messages) do
+  local known = redis.call('HGET', KEYS[4], message)
+  if not known or string.sub(known, 1, 16) ~= epoch then
+    known = epoch .. table.concat(counts[message], ',')
+    redis.call('HSET', KEYS[4], message, known)
+  end
+  out[index + 1] = string.sub(known, 17)
+end
+redis.call('PEXPIRE', KEYS[4], ARGV[4], 'NX')
+if wanted then
+  redis.call('DEL', KEYS[5], KEYS[7])
+  redis.call('HSET', KEYS[5], '@', epoch)
+  for member in pairs(members) do redis.call('HSET', KEYS[5], member, '') end
+  redis.call('PEXPIRE', KEYS[5], ARGV[4])
+end
+return out
