@@ -41,8 +41,8 @@ pub enum Loaded {
     },
     Text(String),
     Session(CachedSession),
-    /// Reaction counts by message. They lie in Redis in a form of their own.
-    Counts(HashMap<Uuid, Counts>),
+    /// A message or a list of them, and live reaction counts by message; those lie in Redis in a form of their own.
+    Counted(Arc<Loaded>, HashMap<Uuid, Counts>),
     /// There is no such thing: nothing is cached.
     Missing,
 }
@@ -159,7 +159,7 @@ impl Cache {
     /// Value, lease or neither; then the query, and the fill if the lease still stands.
     async fn fetch(&self, app: &Ctx, key: Key, parameters: Parameters, name: &str) -> Result<Loaded> {
         if key.row().freshness == Freshness::Live {
-            return crate::messages::load_counts(app, parameters).await.map(Loaded::Counts);
+            return crate::messages::load_counted(app, parameters).await;
         }
         let lease = Uuid::now_v7().simple().to_string();
         for _ in 0..LEASED_POLLS {
@@ -295,11 +295,18 @@ impl Cache {
     /// Reads warm keys anew, by an ordinary lease, off the request's path.
     pub fn refill_in_background(&self, app: &Ctx, warm: Vec<TouchedKey>) {
         // A session is installed when it is used: its next request may never come.
-        for touched in warm.into_iter().filter(|touched| touched.key != Key::Session) {
+        let is_refilled = |key: Key| key != Key::Session && key.row().freshness == Freshness::Fenced;
+        for touched in warm.into_iter().filter(|touched| is_refilled(touched.key)) {
             let app = app.clone();
+            // With what is joined to it.
+            let key = match touched.key {
+                Key::CircleMessages => Key::Counts,
+                Key::Message => Key::Reactions,
+                key => key,
+            };
             tokio::spawn(async move {
                 // Nobody waits for it, and the error was logged where it happened.
-                let _ = app.cache.read(&app, touched.key, touched.parameters).await;
+                let _ = app.cache.read(&app, key, touched.parameters).await;
             });
         }
     }
@@ -323,7 +330,7 @@ fn encode(snapshot: &Snapshot, epoch: u64, read_at_ms: u64, fresh_ms: u64) -> Op
     let session;
     let ids;
     let body = match &snapshot.loaded {
-        Loaded::Missing | Loaded::Counts(_) => return None,
+        Loaded::Missing | Loaded::Counted(..) => return None,
         Loaded::Object { version, json } => Body::Object { version, json },
         Loaded::List { version, items, more } => Body::List {
             version,

@@ -2,8 +2,8 @@
 //!
 //! Each has a number within its circle, counted under the circle's lock, which is its place in lists and cursors.
 
-use std::collections::HashMap;
 use std::ops::RangeInclusive;
+use std::sync::Arc;
 
 use axum::extract::State;
 use axum::http::{HeaderMap, Uri};
@@ -184,39 +184,47 @@ async fn list(State(app): State<Ctx>, caller: Caller, headers: HeaderMap, uri: U
     let page = page::<i64>(uri.query(), "before")?;
     let (circle, _) = reader_of_circle(&app, &caller).await?;
     let parameters = Parameters { circle: Some(circle), ..Parameters::default() };
-    let loaded = match page.after {
-        None => app.cache.read(&app, Key::CircleMessages, parameters).await?,
-        Some(before) => load_page(&app, circle, before, page.limit).await?.loaded.into(),
-    };
-    let Loaded::List { version, items, more } = &*loaded else {
-        return Err(Error::internal("messages", &"not a list"));
-    };
-    let shown: Vec<Uuid> = items.iter().take(page.limit).filter_map(|item| item.id).collect();
-    let counts = match page.after {
-        None => live::shown(&app, Key::Counts, parameters, &shown).await?,
-        Some(_) => {
-            let counts = live::counts(&app, circle, &shown).await?;
-            shown.iter().map(|id| counts.get(id).copied().unwrap_or_default()).collect()
+    let counted = match page.after {
+        None => app.cache.read(&app, Key::Counts, parameters).await?,
+        Some(before) => {
+            let loaded = load_page(&app, circle, before, page.limit).await?.loaded;
+            counted(&app, circle, Arc::new(loaded)).await?.into()
         }
     };
-    let overlay = |index: usize| counts.get(index).map(|counts| ("reactions", counts.to_json()));
+    let Loaded::Counted(loaded, counts) = &*counted else { return Err(uncounted()) };
+    let Loaded::List { version, items, more } = &**loaded else { return Err(uncounted()) };
+    let shown: Vec<Option<Counts>> =
+        items.iter().take(page.limit).map(|item| counts.get(&item.id?).copied()).collect();
+    let overlay = |index: usize| Some(("reactions", shown.get(index)?.unwrap_or_default().to_json()));
     let items: Vec<_> = items.iter().map(ListItem::shown).collect();
-    let shown_version = counts_version(&counts.iter().copied().map(Some).collect::<Vec<_>>());
-    Ok(tagged(&headers, version, &shown_version, render_list(&items, *more, page.limit, overlay)))
+    let json = render_list(&items, *more, page.limit, overlay);
+    Ok(tagged(&headers, version, &counts_version(&shown), json))
 }
 
-/// Live counts of the message that the parameters name, or else of the circle's first page.
-pub async fn load_counts(app: &Ctx, parameters: Parameters) -> Result<HashMap<Uuid, Counts>> {
-    let circle = parameters.circle.unwrap_or_default();
-    if let Some(message) = parameters.message {
-        return live::counts(app, circle, &[message]).await;
+fn uncounted() -> Error {
+    Error::internal("messages", &"a list or a message with counts was expected")
+}
+
+/// The message that the parameters name, or else the circle's first page; and the live counts of all it shows.
+pub async fn load_counted(app: &Ctx, parameters: Parameters) -> Result<Loaded> {
+    let key = if parameters.message.is_some() { Key::Message } else { Key::CircleMessages };
+    let loaded = Box::pin(app.cache.read(app, key, parameters)).await?;
+    match (&*loaded, parameters.message) {
+        (Loaded::Object { .. }, Some(message)) => {
+            let counts = live::counts(app, parameters.circle.unwrap_or_default(), &[message]).await?;
+            Ok(Loaded::Counted(loaded, counts))
+        }
+        (Loaded::List { .. }, None) => counted(app, parameters.circle.unwrap_or_default(), loaded).await,
+        _ => Ok(Loaded::Missing),
     }
-    let loaded = Box::pin(app.cache.read(app, Key::CircleMessages, parameters)).await?;
-    let Loaded::List { items, .. } = &*loaded else {
-        return Err(Error::internal("messages", &"not a list"));
-    };
+}
+
+/// A list with the counts of its items.
+async fn counted(app: &Ctx, circle: Uuid, loaded: Arc<Loaded>) -> Result<Loaded> {
+    let Loaded::List { items, .. } = &*loaded else { return Err(uncounted()) };
     let ids: Vec<Uuid> = items.iter().filter_map(|item| item.id).collect();
-    live::counts(app, circle, &ids).await
+    let counts = live::counts(app, circle, &ids).await?;
+    Ok(Loaded::Counted(loaded, counts))
 }
 
 async fn get(State(app): State<Ctx>, caller: Caller, headers: HeaderMap, uri: Uri) -> Result<Response> {
@@ -224,10 +232,10 @@ async fn get(State(app): State<Ctx>, caller: Caller, headers: HeaderMap, uri: Ur
     let (circle, _) = reader_of_circle(&app, &caller).await?;
     let message = caller.request.path.message.unwrap_or_default();
     let parameters = Parameters { circle: Some(circle), message: Some(message), ..Parameters::default() };
-    let loaded = app.cache.read(&app, Key::Message, parameters).await?;
-    let Loaded::Object { version, json } = &*loaded else { return Err(Error::new(ErrorCode::NotFound)) };
-    let counts = live::shown(&app, Key::Reactions, parameters, &[message]).await?;
-    let counts = counts.first().copied().unwrap_or_default();
+    let counted = app.cache.read(&app, Key::Reactions, parameters).await?;
+    let Loaded::Counted(loaded, counts) = &*counted else { return Err(Error::new(ErrorCode::NotFound)) };
+    let Loaded::Object { version, json } = &**loaded else { return Err(uncounted()) };
+    let counts = counts.get(&message).copied().unwrap_or_default();
     Ok(tagged(&headers, version, &counts_version(&[Some(counts)]), with_counts(json, counts)))
 }
 

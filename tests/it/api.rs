@@ -8,6 +8,7 @@ mod circles;
 mod conduct;
 mod input;
 mod messages;
+mod reactions;
 mod sessions;
 
 use std::sync::LazyLock;

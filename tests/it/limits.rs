@@ -26,7 +26,7 @@ struct Bench {
 
 impl Bench {
     async fn new() -> Bench {
-        let server = Redis::start();
+        let server = Redis::start("everysec");
         let mut connection = server.connect().await;
         let scripts = Scripts::new();
         for script in scripts.all() {

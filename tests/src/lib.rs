@@ -10,6 +10,7 @@
 //! it, however it ends.
 
 pub mod client;
+pub mod crowd;
 pub mod edges;
 pub mod load;
 pub mod origin;
@@ -20,6 +21,7 @@ pub mod stores;
 pub mod system;
 
 pub use client::{Answer, Client};
+pub use crowd::Crowd;
 pub use edges::{Edge, Kind};
 pub use load::Load;
 pub use origin::Origin;

@@ -126,13 +126,15 @@ impl Drop for Postgres {
 /// A Redis server with an append-only file.
 pub struct Redis {
     folder: TempDir,
+    /// When what it has appended is safe on disk: `always`, or after `everysec`ond.
+    appendfsync: &'static str,
     pub port: u16,
     process: Option<Process>,
 }
 
 impl Redis {
-    pub fn start() -> Redis {
-        let mut redis = Redis { folder: folder(), port: free_port(), process: None };
+    pub fn start(appendfsync: &'static str) -> Redis {
+        let mut redis = Redis { folder: folder(), appendfsync, port: free_port(), process: None };
         redis.launch();
         redis
     }
@@ -142,9 +144,10 @@ impl Redis {
             .map_or_else(|| PathBuf::from("/usr/bin/redis-server"), PathBuf::from);
         assert!(server.exists(), "{} is missing", server.display());
         let arguments = format!(
-            "--port {} --bind 127.0.0.1 --dir {} --appendonly yes --save \"\" --maxmemory-policy noeviction",
+            "--port {} --bind 127.0.0.1 --dir {} --appendonly yes --appendfsync {} --save \"\" --maxmemory-policy noeviction",
             self.port,
-            self.folder.path().display()
+            self.folder.path().display(),
+            self.appendfsync
         );
         self.process = Some(Process::start(&Launch {
             program: &server,

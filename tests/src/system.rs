@@ -26,6 +26,8 @@ pub struct Options {
     /// Milliseconds; generous, since most tests are not about deadlines.
     pub redis_deadline_ms: u32,
     pub cors_origins: &'static str,
+    /// When Redis makes safe what it has appended.
+    pub appendfsync: &'static str,
 }
 
 impl Options {
@@ -49,6 +51,7 @@ impl Default for Options {
             replica: false,
             redis_deadline_ms: 5_000,
             cors_origins: "https://app.example.org",
+            appendfsync: "everysec",
         }
     }
 }
@@ -75,7 +78,7 @@ impl System {
 
     pub async fn with(options: Options) -> System {
         let folder = folder();
-        let redis = Redis::start();
+        let redis = Redis::start(options.appendfsync);
         let own_postgres = options.own_postgres.then(Postgres::start);
         let (owner, serve) = own_postgres.as_ref().unwrap_or(&SHARED).database();
         let origin_to_redis = Proxy::start(&format!("127.0.0.1:{}", redis.port)).await;

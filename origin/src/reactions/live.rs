@@ -13,7 +13,6 @@ use optimist_shared::reactions::{Counts, KINDS, Kind, Promise, Reacted, Reaction
 use tokio_postgres::Row;
 
 use crate::app::Ctx;
-use crate::cache::Loaded;
 use crate::error::{Error, Result};
 use crate::hooks;
 use crate::redis::{Call, Items, RedisDown};
@@ -41,29 +40,11 @@ select kind from reactions where circle_id = $1 and message_id = $2 and user_id 
 
 pub const STATEMENTS: &[&str] = &[SNAPSHOT, COUNTS, MINE];
 
-/// How often one tries again after somebody else was faster.
-const ATTEMPTS: u32 = 20;
+/// How often one tries again after somebody else was faster: longer than the right of one who died lasts.
+const ATTEMPTS: u32 = 160;
 const AGAIN: std::time::Duration = std::time::Duration::from_millis(20);
 /// Milliseconds that the right to install lasts: longer than the snapshot may take.
-const LEASE_MS: u64 = 5_000;
-
-/// Live counts of messages that are shown, in their order. `shared` says which key stands for all of them, so that callers
-/// at once share one query.
-pub async fn shown(app: &Ctx, shared: Key, parameters: Parameters, messages: &[Uuid]) -> Result<Vec<Counts>> {
-    let circle = parameters.circle.unwrap_or_default();
-    let known = known(app, circle, messages).await;
-    if known.iter().all(Option::is_some) {
-        return Ok(known.into_iter().flatten().collect());
-    }
-    let loaded = app.cache.read(app, shared, parameters).await?;
-    let Loaded::Counts(found) = &*loaded else {
-        return Err(Error::internal("reactions", &"these are not counts"));
-    };
-    let missing: Vec<Uuid> = messages.iter().filter(|id| !found.contains_key(id)).copied().collect();
-    let rest = if missing.is_empty() { HashMap::new() } else { counts(app, circle, &missing).await? };
-    let of = |id: &Uuid| found.get(id).or(rest.get(id)).copied().unwrap_or_default();
-    Ok(messages.iter().map(of).collect())
-}
+const LEASE_MS: u64 = 2_500;
 
 /// Live counts of messages, from Redis or installed there; from Postgres without Redis.
 pub async fn counts(app: &Ctx, circle: Uuid, messages: &[Uuid]) -> Result<HashMap<Uuid, Counts>> {
@@ -163,10 +144,11 @@ async fn install(app: &Ctx, circle: Uuid, messages: &[Uuid], whole: Option<Uuid>
             .await?;
         hooks::step("install.read").await;
         let snapshot = Snapshot::from_rows(&rows);
-        if whole.is_some() && snapshot.as_ref().is_some_and(|snapshot| !snapshot.exists) {
+        if let (Some(message), Some(Snapshot { exists: false, .. })) = (whole, &snapshot) {
+            give_back(app, circle, message, &token).await;
             return Ok(Installed::Missing);
         }
-        let outcome = match snapshot {
+        let outcome = match &snapshot {
             Some(snapshot) => snapshot.put(app, circle, epoch, messages, whole, &token).await,
             None => Ok(Put::Closed),
         };
@@ -202,7 +184,16 @@ async fn lease(app: &Ctx, circle: Uuid, message: Uuid, token: &str) -> std::resu
     let mut command = Cmd::new();
     command.arg("SET").arg(state_keys(circle, message).lease).arg(token).arg("NX").arg("PX").arg(LEASE_MS);
     let values = app.cache.redis.send(&[command]).await?;
-    Ok(values.into_iter().next().is_some_and(|value| Items::new(value).text() == "OK"))
+    Ok(matches!(values.first(), Some(Value::Okay)))
+}
+
+async fn give_back(app: &Ctx, circle: Uuid, message: Uuid, token: &str) {
+    let StateKeys { state, fence, lease } = state_keys(circle, message);
+    let script = &app.cache.redis.scripts.fill;
+    let call =
+        Call { script, keys: vec![&state, &fence, &lease], arguments: vec![token.as_bytes(), b"", b"1"] };
+    // It lapses by itself.
+    let _ = app.cache.redis.call(&[call]).await;
 }
 
 /// What Postgres knew at one moment.
@@ -303,10 +294,7 @@ pub async fn react(
     let (circle, message) = (parameters.circle.unwrap_or_default(), parameters.message.unwrap_or_default());
     let partition = Partition::of(circle);
     let mut promise = Promise::Redis;
-    for attempt in 0..ATTEMPTS {
-        if attempt > 0 {
-            hooks::step("react.again").await;
-        }
+    for _ in 0..ATTEMPTS {
         let script = &app.cache.redis.scripts.react;
         let call = Call { script, keys: reaction.keys(), arguments: reaction.arguments() };
         let Ok(values) = app.cache.redis.call(&[call]).await else { return Ok(None) };
@@ -350,7 +338,9 @@ pub struct Standing {
 
 /// From Redis, or without it from Postgres. 404 if there is no such message.
 pub async fn standing(app: &Ctx, circle: Uuid, message: Uuid, user: Uuid) -> Result<Standing> {
-    for _ in 0..ATTEMPTS {
+    /// Installed, and gone again before it was read: hardly twice.
+    const ROUNDS: u32 = 3;
+    for _ in 0..ROUNDS {
         let counts = known(app, circle, &[message]).await.into_iter().next().flatten();
         if let Some(counts) = counts
             && let Some(mine) = mine(app, circle, message, user).await

@@ -37,7 +37,8 @@ impl Bench {
                     .replace("{circle}", &cast.circle)
                     .replace("{message}", &cast.message)
                     .replace("{user}", &cast.member.user)
-                    .replace("{session}", &cast.stranger.session);
+                    .replace("{session}", &cast.stranger.session)
+                    .replace("{kind}", "heart");
                 let schema = &operation["requestBody"]["content"]["application/json"]["schema"]["$ref"];
                 let body = schema.as_str().map(|reference| {
                     let schema = document.pointer(reference.trim_start_matches('#')).unwrap();

@@ -1,0 +1,126 @@
+//! Reactions while everything dies in turn: nothing acknowledged is lost, nothing counts twice, and Redis says what Postgres
+//! says.
+
+use std::time::{Duration, Instant};
+
+use optimist_tests::{Crowd, Kind, Options, System};
+
+/// How many reactions and kills: more by `OPTIMIST_REACTIONS` and `OPTIMIST_KILLS`.
+fn scale(variable: &str, usual: u64) -> u64 {
+    std::env::var(variable).ok().map_or(usual, |text| text.parse().unwrap())
+}
+
+const PATIENCE: Duration = Duration::from_secs(90);
+
+#[tokio::test(flavor = "multi_thread")]
+async fn origins_redis_and_postgres_killed_in_turn_lose_and_double_nothing() {
+    let (reactions, kills) = (scale("OPTIMIST_REACTIONS", 12_000), scale("OPTIMIST_KILLS", 8));
+    let options = Options {
+        origins: 2,
+        own_postgres: true,
+        redis_deadline_ms: 1_000,
+        appendfsync: "always",
+        ..Options::default()
+    };
+    let mut system = System::with(options).await;
+    let crowd = Crowd::new(&system, 32, 8, 125).await;
+    let to_other =
+        optimist_tests::proxy::Proxy::start(optimist_tests::system::address(&system.origins[1].api)).await;
+    let other_edge = system.edge_before(Kind::Embedded, &format!("http://127.0.0.1:{}", to_other.port));
+    let edges = [system.edge.url.clone(), other_edge.url.clone()];
+    let crowd_at_work = {
+        let crowd = crowd.clone();
+        tokio::spawn(async move { crowd.react(&edges, reactions, false).await })
+    };
+    for kill in 0..kills {
+        // Evenly over the work, each after some of it is done again.
+        let due = reactions * (kill + 1) / (kills + 2);
+        let deadline = Instant::now() + PATIENCE;
+        while crowd.done() < due {
+            assert!(Instant::now() < deadline, "{kill} kills: stuck at {} of {reactions}", crowd.done());
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+        match kill % 4 {
+            0 => {
+                system.origins[0].kill();
+                system.replace_origin(0);
+            }
+            1 => {
+                system.redis.kill();
+                tokio::time::sleep(Duration::from_millis(300)).await;
+                system.redis.launch();
+            }
+            2 => {
+                system.origins[1].kill();
+                system.replace_origin(1);
+                // The system's own edge stays with the first.
+                system.to_origin.send_to(optimist_tests::system::address(&system.origins[0].api));
+                to_other.send_to(optimist_tests::system::address(&system.origins[1].api));
+            }
+            _ => {
+                let postgres = system.own_postgres.as_mut().unwrap();
+                postgres.kill();
+                tokio::time::sleep(Duration::from_millis(500)).await;
+                postgres.launch();
+            }
+        }
+    }
+    let oracle = crowd_at_work.await.unwrap();
+    crowd.wait_for_flush(&system).await;
+    let (stored, expected) = (Crowd::stored(&system), oracle.on());
+    let missing: Vec<_> =
+        expected.difference(&stored).take(5).map(|place| (place, oracle.acknowledged[place])).collect();
+    let surplus: Vec<_> =
+        stored.difference(&expected).take(5).map(|place| (place, oracle.acknowledged.get(place))).collect();
+    assert!(missing.is_empty() && surplus.is_empty(), "missing {missing:#?}, surplus {surplus:#?}");
+    crowd.check_counts(&system, &expected).await;
+    assert_eq!(system.sql("select count(*) from writes_set_aside"), "0");
+}
+
+/// With an append-only file that is synchronised each second, and with `FLUSHALL`, what was promised as `redis` and not
+/// flushed yet may be lost; nothing else.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_redis_that_loses_data_loses_unflushed_promises_alone() {
+    /// Acknowledged so long before a fault: flushed. Or so long after it: not touched by it.
+    const BEFORE: Duration = Duration::from_secs(3);
+    let reactions = scale("OPTIMIST_REACTIONS", 12_000) / 2;
+    let options = Options { own_postgres: true, redis_deadline_ms: 1_000, ..Options::default() };
+    let mut system = System::with(options).await;
+    let crowd = Crowd::new(&system, 16, 4, 100).await;
+    let edges = [system.edge.url.clone()];
+    let at_work = {
+        let crowd = crowd.clone();
+        tokio::spawn(async move { crowd.react(&edges, reactions, true).await })
+    };
+    let mut faults = Vec::new();
+    for fault in 0..3 {
+        let deadline = Instant::now() + PATIENCE;
+        while crowd.done() < reactions * (fault + 1) / 5 {
+            assert!(Instant::now() < deadline, "stuck at {}", crowd.done());
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+        let began = Instant::now();
+        if fault == 1 {
+            system.redis.kill();
+            system.redis.launch();
+        } else {
+            let mut redis = system.redis.connect().await;
+            let _: () = redis::cmd("FLUSHALL").query_async(&mut redis).await.unwrap();
+        }
+        faults.push((began, Instant::now()));
+        tokio::time::sleep(Duration::from_secs(2)).await;
+    }
+    let oracle = at_work.await.unwrap();
+    crowd.wait_for_flush(&system).await;
+    let stored = Crowd::stored(&system);
+    for (place, acknowledged) in &oracle.acknowledged {
+        let in_doubt = faults.iter().any(|(began, ended)| {
+            acknowledged.at + BEFORE > *began && acknowledged.at < *ended + Duration::from_secs(1)
+        });
+        if !in_doubt || acknowledged.in_postgres {
+            assert!(stored.contains(place), "{place:?} {acknowledged:?} is lost; {faults:?}");
+        }
+    }
+    assert!(stored.is_subset(&oracle.on()), "nothing that nobody did");
+    crowd.check_counts(&system, &stored).await;
+}

@@ -1,0 +1,191 @@
+//! Reactions: one's own at once, everyone's counts in every read, and nobody's who may not.
+
+use std::time::{Duration, Instant};
+
+use futures_util::future::join_all;
+use optimist_tests::{Answer, Client};
+use reqwest::Method;
+use serde_json::{Value, json};
+
+use super::{Cast, on_system, problem};
+
+async fn react(client: &Client, path: &str, kind: &str) -> Answer {
+    client.send(Method::PUT, &format!("{path}/reactions/{kind}"), &[], None).await
+}
+
+async fn take_back(client: &Client, path: &str, kind: &str) -> Answer {
+    client.delete(&format!("{path}/reactions/{kind}")).await
+}
+
+#[test]
+fn a_reaction_is_made_once_and_seen_at_once_everywhere() {
+    on_system(|system| async move {
+        let cast = Cast::new(system, "private").await;
+        let path = cast.path(&format!("/messages/{}", cast.message));
+        let nobody = cast.member.get(&path).await.expect(200);
+        assert_eq!(nobody.body["reactions"], json!({}));
+        for _ in 0..2 {
+            let answer = react(&cast.member, &path, "heart").await.expect(202);
+            assert_eq!(answer.body["kind"], "heart");
+            assert_eq!(answer.body["reacted"], true);
+            assert_eq!(answer.body["counts"], json!({"heart": 1}), "once, however often");
+            assert_eq!(answer.body["promise"], "redis");
+        }
+        react(&cast.owner, &path, "heart").await.expect(202);
+        react(&cast.member, &path, "laugh").await.expect(202);
+        let counts = json!({"heart": 2, "laugh": 1});
+        for client in [&cast.owner, &cast.moderator, &cast.member] {
+            for read in [path.clone(), cast.path("/messages"), cast.path("/messages?limit=1")] {
+                for _ in 0..3 {
+                    let answer = client.get(&read).await.expect(200);
+                    let item = answer.body.pointer("/items/0").unwrap_or(&answer.body);
+                    assert_eq!(item["reactions"], counts, "{read}: {answer:#?}");
+                }
+            }
+        }
+        let listed = cast.member.get(&format!("{path}/reactions")).await.expect(200);
+        assert_eq!(listed.body["counts"], counts);
+        assert_eq!(listed.body["mine"], json!(["heart", "laugh"]));
+        let own = |answer: &Answer| {
+            let items = answer.body["items"].as_array().unwrap().clone();
+            let mine = items.into_iter().filter(|item| item["user"]["id"] == cast.member.user.as_str());
+            let mut kinds: Vec<String> = mine.map(|item| item["kind"].as_str().unwrap().to_owned()).collect();
+            kinds.sort();
+            kinds
+        };
+        assert_eq!(own(&listed), ["heart", "laugh"], "one's own at once");
+        for _ in 0..2 {
+            let answer = take_back(&cast.member, &path, "heart").await.expect(202);
+            assert_eq!(answer.body["reacted"], false);
+            assert_eq!(answer.body["counts"], json!({"heart": 1, "laugh": 1}));
+        }
+        let listed = cast.member.get(&format!("{path}/reactions")).await.expect(200);
+        assert_eq!((own(&listed), &listed.body["mine"]), (vec!["laugh".to_owned()], &json!(["laugh"])));
+        // A message's tag differs with its counts, and a change compares its text alone.
+        let tag = cast.member.get(&path).await.expect(200).header("etag").to_owned();
+        react(&cast.owner, &path, "thanks").await.expect(202);
+        cast.member.send(Method::GET, &path, &[("if-none-match", &tag)], None).await.expect(200);
+        let body = json!({"body": "Good evening."}).to_string().into_bytes();
+        let edited = cast.member.send(Method::PATCH, &path, &[("if-match", &tag)], Some(body)).await;
+        assert_eq!(edited.expect(200).body["reactions"], json!({"heart": 1, "laugh": 1, "thanks": 1}));
+    });
+}
+
+#[test]
+fn a_warm_reaction_is_answered_at_the_edge() {
+    on_system(|system| async move {
+        let cast = Cast::new(system, "public").await;
+        let path = cast.path(&format!("/messages/{}", cast.message));
+        // Until its membership, the circle's access and the message's state are all in Redis.
+        for _ in 0..3 {
+            react(&cast.member, &path, "hug").await.expect(202);
+        }
+        let answer = react(&cast.member, &path, "strength").await.expect(202);
+        assert_eq!(answer.body["counts"], json!({"hug": 1, "strength": 1}));
+        assert!(!answer.header("server-timing").contains("origin"), "{answer:#?}");
+    });
+}
+
+#[test]
+fn members_alone_react_and_readers_alone_see() {
+    on_system(|system| async move {
+        for (visibility, refusals) in [("private", [404, 404, 404]), ("public", [403, 404, 403])] {
+            let cast = Cast::new(system, visibility).await;
+            let path = cast.path(&format!("/messages/{}", cast.message));
+            for client in [&cast.owner, &cast.moderator, &cast.member] {
+                react(client, &path, "heart").await.expect(202);
+                take_back(client, &path, "heart").await.expect(202);
+            }
+            react(&cast.owner, &path, "heart").await.expect(202);
+            for (client, refusal) in [&cast.former, &cast.banned, &cast.stranger].into_iter().zip(refusals) {
+                problem(react(client, &path, "heart").await, refusal);
+                problem(take_back(client, &path, "heart").await, refusal);
+                let may_read = refusal == 403;
+                let listed = client.get(&format!("{path}/reactions")).await;
+                listed.expect(if may_read { 200 } else { 404 });
+            }
+            problem(react(&system.client(), &path, "heart").await, 401);
+            let counts = cast.owner.get(&path).await.expect(200).body["reactions"].clone();
+            assert_eq!(counts, json!({"heart": 1}), "nobody else's counts");
+        }
+    });
+}
+
+#[test]
+fn what_is_gone_or_closed_takes_no_reactions() {
+    on_system(|system| async move {
+        let cast = Cast::new(system, "private").await;
+        let path = cast.path(&format!("/messages/{}", cast.message));
+        let refused = problem(react(&cast.member, &path, "frown").await, 400);
+        assert_eq!(refused["errors"][0]["field"], "kind");
+        let nothing = cast.path(&format!("/messages/{}", uuid::Uuid::new_v4()));
+        problem(react(&cast.member, &nothing, "heart").await, 404);
+        problem(cast.member.get(&format!("{nothing}/reactions")).await, 404);
+        // A message of another circle's is not here.
+        let other = cast.member.create_circle("private").await;
+        let elsewhere = format!("/v1/circles/{other}/messages/{}", cast.message);
+        problem(react(&cast.member, &elsewhere, "heart").await, 404);
+        react(&cast.member, &path, "heart").await.expect(202);
+        cast.member.delete(&path).await.expect(204);
+        problem(react(&cast.member, &path, "hug").await, 404);
+        problem(take_back(&cast.member, &path, "heart").await, 404);
+        problem(cast.member.get(&format!("{path}/reactions")).await, 404);
+        // Who was removed reacts no more, though the state is there.
+        let message = cast.owner.say(&cast.circle, "Another.").await;
+        let path = cast.path(&format!("/messages/{message}"));
+        react(&cast.member, &path, "heart").await.expect(202);
+        cast.owner.delete(&cast.path(&format!("/members/{}", cast.member.user))).await.expect(204);
+        problem(react(&cast.member, &path, "hug").await, 404);
+        // An archived circle is read, and that is all.
+        react(&cast.moderator, &path, "hug").await.expect(202);
+        cast.owner.delete(&cast.path("")).await.expect(204);
+        problem(react(&cast.moderator, &path, "laugh").await, 409);
+        let read = cast.moderator.get(&path).await.expect(200);
+        assert_eq!(read.body["reactions"], json!({"heart": 1, "hug": 1}));
+    });
+}
+
+#[test]
+fn fifty_a_minute_and_failures_cost_nothing() {
+    on_system(|system| async move {
+        let cast = Cast::new(system, "private").await;
+        let path = cast.path(&format!("/messages/{}", cast.message));
+        let nothing = cast.path(&format!("/messages/{}", uuid::Uuid::new_v4()));
+        for _ in 0..3 {
+            problem(react(&cast.member, &nothing, "heart").await, 404);
+        }
+        let answers = join_all((0..60).map(|_| react(&cast.member, &path, "heart"))).await;
+        let admitted = answers.iter().filter(|answer| answer.status == 202).count();
+        // None is refused while fewer are admitted or under way; a machine under load may fail some of those.
+        let failed = answers.iter().filter(|answer| answer.status >= 500).count();
+        assert!((50 - failed..=50).contains(&admitted), "{admitted} admitted, {failed} failed");
+        let refused = answers.into_iter().find(|answer| answer.status != 202).unwrap();
+        assert_eq!(problem(refused, 429)["limit"], "reactions-60s");
+    });
+}
+
+#[test]
+fn what_was_flushed_is_in_postgres() {
+    on_system(|system| async move {
+        let cast = Cast::new(system, "private").await;
+        let path = cast.path(&format!("/messages/{}", cast.message));
+        react(&cast.member, &path, "heart").await.expect(202);
+        react(&cast.owner, &path, "heart").await.expect(202);
+        take_back(&cast.owner, &path, "heart").await.expect(202);
+        let sql = format!(
+            "select (select count(*) from reactions where message_id = '{0}' and is_on) || ' ' ||
+                    (select count from reaction_counts where message_id = '{0}' and kind = 1)",
+            cast.message
+        );
+        let deadline = Instant::now() + Duration::from_secs(10);
+        while system.sql(&sql) != "1 1" {
+            assert!(Instant::now() < deadline, "not flushed: {}", system.sql(&sql));
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+        let listed = cast.owner.get(&format!("{path}/reactions")).await.expect(200);
+        let items = listed.body["items"].as_array().unwrap();
+        assert_eq!(items.len(), 1);
+        assert_eq!(items[0]["user"]["id"], cast.member.user.as_str());
+        assert_ne!(items[0]["reacted_at"], Value::Null);
+    });
+}

@@ -1,0 +1,256 @@
+//! A crowd that reacts to messages, and an oracle that knows what was acknowledged.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
+use optimist_shared::ids::Partition;
+use optimist_shared::keys::Key;
+use optimist_shared::limits::Limit;
+use optimist_shared::reactions::KINDS;
+use reqwest::Method;
+
+use crate::{Client, System};
+
+/// A person's reaction of one kind to one message.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Place {
+    pub message: String,
+    pub kind: usize,
+    pub user: String,
+}
+
+/// The newest acknowledged intent at a place.
+#[derive(Clone, Copy, Debug)]
+pub struct Acknowledged {
+    pub is_on: bool,
+    pub at: Instant,
+    pub in_postgres: bool,
+}
+
+/// People, and messages in circles that all of them are members of.
+pub struct Crowd {
+    people: Vec<Client>,
+    circles: Vec<String>,
+    /// Message, and its circle.
+    messages: Vec<(String, String)>,
+    redis: redis::Client,
+    done: AtomicU64,
+}
+
+impl Crowd {
+    pub async fn new(system: &System, people: usize, circles: usize, messages: usize) -> Arc<Crowd> {
+        let mut members = Vec::new();
+        for _ in 0..people {
+            members.push(system.register("Ada").await);
+        }
+        let owner = &members[0];
+        let ids: Vec<String> = (0..circles).map(|_| uuid::Uuid::new_v4().to_string()).collect();
+        for id in &ids {
+            let others: Vec<String> = members[1..]
+                .iter()
+                .map(|member| {
+                    format!(
+                        "insert into memberships (circle_id, user_id, role) values ('{id}', '{}', 'member');",
+                        member.user
+                    )
+                })
+                .collect();
+            system.sql(&format!(
+                "insert into circles (id, name, visibility, owner_id, member_count, last_number)
+                 values ('{id}', 'A crowd', 'private', '{0}', {people}, {messages});
+                 insert into memberships (circle_id, user_id, role) values ('{id}', '{0}', 'owner');
+                 {1}
+                 insert into messages (id, circle_id, number, author_id, body)
+                 select gen_random_uuid(), '{id}', n, '{0}', 'Hello.' from generate_series(1, {messages}) n",
+                owner.user,
+                others.concat()
+            ));
+        }
+        let listed = system.sql("select id || ' ' || circle_id from messages");
+        let messages = listed
+            .lines()
+            .map(|line| line.split_once(' ').expect("two ids"))
+            .map(|(message, circle)| (message.to_owned(), circle.to_owned()))
+            .collect();
+        let redis = redis::Client::open(system.redis.url()).expect("a URL");
+        Arc::new(Crowd { people: members, circles: ids, messages, redis, done: AtomicU64::new(0) })
+    }
+
+    /// How many reactions were acknowledged.
+    pub fn done(&self) -> u64 {
+        self.done.load(Ordering::Relaxed)
+    }
+
+    /// Everyone reacts, through one of these edges each, until so many reactions are acknowledged. With `once` nobody comes
+    /// to a place twice; else people change their minds.
+    pub async fn react(self: &Arc<Self>, edges: &[String], total: u64, once: bool) -> Oracle {
+        let until = self.done() + total;
+        let tasks: Vec<_> = self
+            .people
+            .iter()
+            .enumerate()
+            .map(|(index, person)| {
+                let client = person.at(&edges[index % edges.len()]);
+                tokio::spawn(self.clone().act(client, index as u64, until, once))
+            })
+            .collect();
+        let mut oracle = Oracle::default();
+        for task in tasks {
+            oracle.acknowledged.extend(task.await.expect("a person"));
+        }
+        oracle
+    }
+
+    async fn act(
+        self: Arc<Self>,
+        client: Client,
+        seed: u64,
+        until: u64,
+        once: bool,
+    ) -> HashMap<Place, Acknowledged> {
+        let mut known = HashMap::new();
+        let mut seed = seed + 1;
+        let mut redis = None;
+        let mut turn = 0;
+        while self.done.load(Ordering::Relaxed) < until {
+            let mut random = |below: usize| {
+                seed = seed.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+                (seed >> 33) as usize % below
+            };
+            let (message, kind) = if once {
+                turn += 1;
+                (turn / KINDS.len() % self.messages.len(), turn % KINDS.len())
+            } else {
+                (random(self.messages.len()), random(2))
+            };
+            let is_on = once || random(3) > 0;
+            let (message, circle) = &self.messages[message];
+            let path = format!("/v1/circles/{circle}/messages/{message}/reactions/{}", KINDS[kind]);
+            let method = if is_on { Method::PUT } else { Method::DELETE };
+            let in_postgres = loop {
+                self.forget_limit(&mut redis, &client).await;
+                match client.try_send(method.clone(), &path, &[], None).await {
+                    Ok(answer) if answer.status == 202 => break answer.body["promise"] == "postgres",
+                    // Without Redis, limits are counted where this cannot forget them.
+                    Ok(answer) if answer.status < 500 && answer.status != 429 => panic!("{answer:#?}"),
+                    _ => tokio::time::sleep(Duration::from_millis(50)).await,
+                }
+            };
+            let place = Place { message: message.clone(), kind: kind + 1, user: client.user.clone() };
+            known.insert(place, Acknowledged { is_on, at: Instant::now(), in_postgres });
+            self.done.fetch_add(1, Ordering::Relaxed);
+        }
+        known
+    }
+
+    /// This is not about limits.
+    async fn forget_limit(
+        &self,
+        connection: &mut Option<redis::aio::MultiplexedConnection>,
+        client: &Client,
+    ) {
+        if connection.is_none() {
+            *connection = self.redis.get_multiplexed_async_connection().await.ok();
+        }
+        let Some(open) = connection else { return };
+        let key = Limit::Reactions.row().key(&client.user);
+        if redis::cmd("DEL").arg(key).query_async::<i64>(open).await.is_err() {
+            *connection = None;
+        }
+    }
+
+    /// Waits until every write is in Postgres.
+    pub async fn wait_for_flush(&self, system: &System) {
+        let mut redis = system.redis.connect().await;
+        let deadline = Instant::now() + Duration::from_secs(60);
+        loop {
+            let mut waiting = 0;
+            for circle in &self.circles {
+                let partition = Partition::of(circle.parse().expect("an id"));
+                let key = Key::Writes.of_partition(partition);
+                waiting += redis::cmd("XLEN").arg(key).query_async::<u64>(&mut redis).await.expect("redis");
+            }
+            if waiting == 0 {
+                return;
+            }
+            assert!(Instant::now() < deadline, "{waiting} writes wait; {}", system.origins[0].log());
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+    }
+
+    /// What is on, in Postgres.
+    pub fn stored(system: &System) -> BTreeSet<Place> {
+        let rows =
+            system.sql("select message_id || ' ' || kind || ' ' || user_id from reactions where is_on");
+        rows.lines()
+            .map(|line| {
+                let parts: Vec<&str> = line.split(' ').collect();
+                let kind = parts[1].parse().expect("a number");
+                Place { message: parts[0].to_owned(), kind, user: parts[2].to_owned() }
+            })
+            .collect()
+    }
+
+    /// Checks that Postgres's counts, and those that clients see, are those of these reactions.
+    pub async fn check_counts(&self, system: &System, on: &BTreeSet<Place>) {
+        let mut expected: BTreeMap<(String, usize), u64> = BTreeMap::new();
+        for place in on {
+            *expected.entry((place.message.clone(), place.kind)).or_default() += 1;
+        }
+        let rows = system
+            .sql("select message_id || ' ' || kind || ' ' || count from reaction_counts where count <> 0");
+        let stored: BTreeMap<(String, usize), u64> = rows
+            .lines()
+            .map(|line| {
+                let parts: Vec<&str> = line.split(' ').collect();
+                let number = |text: &str| text.parse().expect("a number");
+                ((parts[0].to_owned(), number(parts[1]) as usize), number(parts[2]))
+            })
+            .collect();
+        assert!(stored == expected, "counts in Postgres: {:?}", differences(&stored, &expected));
+        let mut seen = BTreeMap::new();
+        let reader = self.people[0].at(&system.edge.url);
+        for (index, (message, circle)) in self.messages.iter().enumerate() {
+            if index % 500 == 0 {
+                system.forget_limits_of(&reader).await;
+            }
+            let answer = reader.get(&format!("/v1/circles/{circle}/messages/{message}")).await.expect(200);
+            for (kind, count) in answer.body["reactions"].as_object().expect("counts") {
+                let kind = KINDS.iter().position(|name| name == kind).expect("a kind") + 1;
+                seen.insert((message.clone(), kind), count.as_u64().expect("a number"));
+            }
+        }
+        assert!(seen == expected, "counts as clients see them: {:?}", differences(&seen, &expected));
+    }
+}
+
+type Counted = BTreeMap<(String, usize), u64>;
+
+/// Where two counts differ: the first few, with both.
+fn differences(found: &Counted, expected: &Counted) -> Vec<((String, usize), u64, u64)> {
+    let places: BTreeSet<_> = found.keys().chain(expected.keys()).cloned().collect();
+    let of = |counts: &Counted, place: &(String, usize)| counts.get(place).copied().unwrap_or(0);
+    places
+        .into_iter()
+        .map(|place| (of(found, &place), of(expected, &place), place))
+        .filter(|(found, expected, _)| found != expected)
+        .map(|(found, expected, place)| (place, found, expected))
+        .take(10)
+        .collect()
+}
+
+/// What was acknowledged.
+#[derive(Default)]
+pub struct Oracle {
+    pub acknowledged: HashMap<Place, Acknowledged>,
+}
+
+impl Oracle {
+    /// What must be on.
+    pub fn on(&self) -> BTreeSet<Place> {
+        let on = self.acknowledged.iter().filter(|(_, acknowledged)| acknowledged.is_on);
+        on.map(|(place, _)| place.clone()).collect()
+    }
+}
