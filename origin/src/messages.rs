@@ -72,10 +72,13 @@ impl Message {
         }
     }
 
-    /// With its reaction counts joined.
+    /// With its live reaction counts joined.
     async fn respond(&self, app: &Ctx, status: u16) -> Result<Response> {
         let counts = live::counts(app, self.circle_id, &[self.id]).await?;
-        let counts = counts.get(&self.id).copied().unwrap_or_default();
+        self.respond_with(counts.get(&self.id).copied().unwrap_or_default(), status)
+    }
+
+    fn respond_with(&self, counts: Counts, status: u16) -> Result<Response> {
         let tag = entity_tag(&self.version.to_string(), &counts_version(&[Some(counts)]));
         Ok(json_response(status, Some(tag), with_counts(&to_json(self)?, counts)))
     }
@@ -153,21 +156,25 @@ async fn post(
         actor: caller.actor(),
         order: &order,
     };
-    let message = transaction!(&app, context, |tx| {
+    let (message, is_new) = transaction!(&app, context, |tx| {
         let claim = idempotency.claim(tx, &caller, Answer { status: 201, resource: new }).await?;
         let standing = Standing::read(tx, circle, caller.user).await?;
         tx.touch(Key::CircleMessages, standing.keys());
         if let Claim::Repeated(before) = claim {
             standing.require_reader()?;
-            return select(tx, circle, before.resource).await;
+            return Ok((select(tx, circle, before.resource).await?, false));
         }
         standing.require_member()?;
         let message = Message::from_row(&tx.query_one(POST, &[&new, &circle, &caller.user, &body]).await?);
         let payload = serde_json::json!({"circle": circle, "message": new, "number": message.number});
         tx.event("message.posted", payload);
-        Ok(message)
+        Ok((message, true))
     })?;
-    let mut response = message.respond(&app, 201).await?;
+    // Nobody has reacted to what nobody has seen.
+    let mut response = match is_new {
+        true => message.respond_with(Counts::default(), 201)?,
+        false => message.respond(&app, 201).await?,
+    };
     if let Ok(location) = format!("/v1/circles/{circle}/messages/{}", message.id).parse() {
         response.headers_mut().insert("location", location);
     }

@@ -27,7 +27,7 @@ use crate::postgres::{WriteContext, transaction};
 use crate::region::Mode;
 use crate::request::Caller;
 use crate::session::reader_of_circle;
-use crate::write_behind::{ThroughReaction, write_through};
+use crate::write_behind::{ReactionEntry, Target, write_through};
 
 pub fn routes() -> Handlers {
     vec![on("reactions.add", set), on("reactions.remove", set), on("reactions.list", list)]
@@ -67,7 +67,8 @@ async fn set(State(app): State<Ctx>, caller: Caller) -> Result<Response> {
                 app.region.switch_off(&app).await?;
             }
         }
-        match through(&app, &caller, circle, message, kind, reaction.reacted).await {
+        let target = Target { circle, message, kind, user: caller.user };
+        match through(&app, &caller, ReactionEntry { target, reacted: reaction.reacted }).await {
             Ok(counts) => {
                 return Ok(json_response(202, None, reaction.answer(&counts, Promise::Postgres)));
             }
@@ -99,14 +100,8 @@ async fn require_member(app: &Ctx, caller: &Caller, circle: Uuid) -> Result<()> 
 }
 
 /// Writes to Postgres while the region is off, so that nobody writes to Redis, nor reads it.
-async fn through(
-    app: &Ctx,
-    caller: &Caller,
-    circle: Uuid,
-    message: Uuid,
-    kind: Kind,
-    reacted: bool,
-) -> Result<Counts> {
+async fn through(app: &Ctx, caller: &Caller, reaction: ReactionEntry) -> Result<Counts> {
+    let ReactionEntry { target: Target { circle, message, kind, .. }, reacted } = reaction;
     let order = [circle];
     let context = WriteContext {
         name: "reactions::set",
@@ -114,7 +109,6 @@ async fn through(
         actor: caller.actor(),
         order: &order,
     };
-    let reaction = ThroughReaction { user: caller.user, circle, message, kind, reacted };
     transaction!(app, context, |tx| {
         app.region.hold_off(app, tx).await?;
         let standing = Standing::read(tx, circle, caller.user).await?;

@@ -17,7 +17,7 @@ use crate::error::{Error, Result};
 use crate::hooks;
 use crate::redis::{Call, Items, RedisDown};
 
-pub use entries::{STATEMENTS as ENTRY_STATEMENTS, ThroughReaction, write_through};
+pub use entries::{ReactionEntry, STATEMENTS as ENTRY_STATEMENTS, Target, write_through};
 pub use flush::{STATEMENTS as FLUSH_STATEMENTS, flush_all_of, run};
 
 const FIND: &str = "-- write_behind::find

@@ -51,7 +51,8 @@ async fn survives(
     let log = system.origins[0].log();
     let told =
         log.lines().filter(|line| line.contains("the store is lost") && line.contains("redis")).count();
-    assert!((1..=3).contains(&told), "the cause is logged once, not with every request: {told} times");
+    // Once more for each deadline that a machine under load misses; requests there were hundreds.
+    assert!((1..=6).contains(&told), "the cause is logged once, not with every request: {told} times");
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -10,3 +10,4 @@ mod limits;
 mod misses;
 mod origin;
 mod staleness;
+mod write_behind;

@@ -91,6 +91,18 @@ async fn routing(teller: &mut Teller, anyone: &Client) {
     teller.ask(anyone, Method::GET, "/v1/me", &[("authorization", unknown)], Value::Null).await;
 }
 
+async fn reactions(teller: &mut Teller, bo: &Client, message: &str) {
+    teller.ask(bo, Method::PUT, &format!("{message}/reactions/frown"), &[], Value::Null).await;
+    // By the origin, which installs the message's state; then by the edge.
+    for kind in ["heart", "hug", "hug"] {
+        teller.ask(bo, Method::PUT, &format!("{message}/reactions/{kind}"), &[], Value::Null).await;
+    }
+    teller.ask(bo, Method::DELETE, &format!("{message}/reactions/heart"), &[], Value::Null).await;
+    teller.get(bo, &format!("{message}/reactions")).await;
+    teller.get(bo, message).await;
+    teller.get(bo, message).await;
+}
+
 async fn circles(teller: &mut Teller, ada: &Client, bo: &Client) {
     teller.post(ada, "/v1/circles", json!({"name": "", "visibility": "private"})).await;
     teller.post(ada, "/v1/circles", json!({"name": 7})).await;
@@ -120,6 +132,7 @@ async fn circles(teller: &mut Teller, ada: &Client, bo: &Client) {
         teller.get(bo, &format!("{messages}{rest}")).await;
     }
     let page = teller.get(bo, &format!("{messages}?limit=3")).await;
+    reactions(teller, bo, &format!("{messages}/{}", page.text("/items/1/id"))).await;
     let before = format!("{messages}?limit=3&before={}", page.text("/next"));
     let page = bo.get(&before).await;
     teller.transcript.note("GET the next page", &page);

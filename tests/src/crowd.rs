@@ -111,7 +111,8 @@ impl Crowd {
         once: bool,
     ) -> HashMap<Place, Acknowledged> {
         let mut known = HashMap::new();
-        let mut seed = seed + 1;
+        // Other choices each time.
+        let mut seed = (seed + 1) * 1_000_003 + self.done();
         let mut redis = None;
         let mut turn = 0;
         while self.done.load(Ordering::Relaxed) < until {

@@ -16,7 +16,7 @@ use crate::app::Ctx;
 use crate::error::{Error, Result};
 use crate::hooks;
 use crate::redis::{Call, Items, RedisDown};
-use crate::write_behind::{self, Position};
+use crate::write_behind::{self, Opened, Position};
 
 /// One snapshot: how far the partition is flushed, and what is so then. First the partition's row, then counts, then who
 /// reacted to the one message that is wanted whole.
@@ -42,6 +42,7 @@ pub const STATEMENTS: &[&str] = &[SNAPSHOT, COUNTS, MINE];
 
 /// How often one tries again after somebody else was faster: longer than the right of one who died lasts.
 const ATTEMPTS: u32 = 160;
+const COUNTS_ATTEMPTS: u32 = 5;
 const AGAIN: std::time::Duration = std::time::Duration::from_millis(20);
 /// Milliseconds that the right to install lasts: longer than the snapshot may take.
 const LEASE_MS: u64 = 2_500;
@@ -118,13 +119,16 @@ enum Installed {
     Counts(Vec<Counts>),
     /// The message that was wanted whole does not exist.
     Missing,
+    /// Redis cannot be asked, or not at the moment.
     NoRedis,
 }
 
-/// Puts messages' counts into Redis where they are missing, and one message's whole state.
+/// Puts messages' counts into Redis where they are missing, and one message's whole state. Who only wants counts is not kept
+/// waiting: what Postgres has is nearly as good.
 async fn install(app: &Ctx, circle: Uuid, messages: &[Uuid], whole: Option<Uuid>) -> Result<Installed> {
     let partition = Partition::of(circle);
-    for attempt in 0..ATTEMPTS {
+    let attempts = if whole.is_some() { ATTEMPTS } else { COUNTS_ATTEMPTS };
+    for attempt in 0..attempts {
         if attempt > 0 {
             tokio::time::sleep(AGAIN).await;
         }
@@ -156,14 +160,18 @@ async fn install(app: &Ctx, circle: Uuid, messages: &[Uuid], whole: Option<Uuid>
             Ok(Put::Done(counts)) => return Ok(Installed::Counts(counts)),
             Ok(Put::Late) => {}
             Ok(Put::Closed) => {
-                if !write_behind::open_patiently(app, partition).await? {
+                let is_open = match whole {
+                    Some(_) => write_behind::open_patiently(app, partition).await?,
+                    None => write_behind::open(app, partition).await? == Opened::Yes,
+                };
+                if !is_open {
                     return Ok(Installed::NoRedis);
                 }
             }
             Err(RedisDown) => return Ok(Installed::NoRedis),
         }
     }
-    Err(Error::unavailable("The cache"))
+    if whole.is_some() { Err(Error::unavailable("The cache")) } else { Ok(Installed::NoRedis) }
 }
 
 /// The keys of one message's state.

@@ -59,14 +59,20 @@ pub enum Entry {
     Reaction(ReactionEntry),
 }
 
+/// What a person may react to, and how.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Target {
+    pub circle: Uuid,
+    pub message: Uuid,
+    pub kind: Kind,
+    pub user: Uuid,
+}
+
 /// A person's intent to have reacted, or not.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ReactionEntry {
-    user: Uuid,
-    circle: Uuid,
-    message: Uuid,
-    kind: Kind,
-    reacted: bool,
+    pub target: Target,
+    pub reacted: bool,
 }
 
 impl Entry {
@@ -75,10 +81,12 @@ impl Entry {
         let parts: Vec<&str> = value.split(' ').collect();
         match (field, &parts[..]) {
             ("reaction", [user, circle, message, place, wanted]) => Some(Entry::Reaction(ReactionEntry {
-                user: parse_id(user)?,
-                circle: parse_id(circle)?,
-                message: parse_id(message)?,
-                kind: Kind::from_place(place.parse().ok()?)?,
+                target: Target {
+                    circle: parse_id(circle)?,
+                    message: parse_id(message)?,
+                    kind: Kind::from_place(place.parse().ok()?)?,
+                    user: parse_id(user)?,
+                },
                 reacted: match *wanted {
                     "1" => true,
                     "0" => false,
@@ -100,58 +108,47 @@ pub struct Placed {
 
 /// Applies entries, the newest intent of each person alone.
 pub async fn apply(tx: &Tx, placed: &[Placed]) -> Result<()> {
-    let mut newest: HashMap<(Uuid, Uuid, Kind, Uuid), (bool, Position, i64)> = HashMap::new();
-    for Placed { at, generation, entry: Entry::Reaction(entry) } in placed {
-        let key = (entry.circle, entry.message, entry.kind, entry.user);
-        let intent = (entry.reacted, *at, *generation);
-        newest.entry(key).and_modify(|known| *known = max_by_place(*known, intent)).or_insert(intent);
+    let mut newest: HashMap<Target, &Placed> = HashMap::new();
+    for placed in placed {
+        let Entry::Reaction(ReactionEntry { target, .. }) = placed.entry;
+        let known = newest.entry(target).or_insert(placed);
+        if (placed.generation, placed.at) > (known.generation, known.at) {
+            *known = placed;
+        }
     }
-    react(tx, newest.into_iter(), false).await
+    let newest: Vec<Placed> = newest.into_values().copied().collect();
+    react(tx, &newest, false).await
 }
 
-fn max_by_place(a: (bool, Position, i64), b: (bool, Position, i64)) -> (bool, Position, i64) {
-    if (b.2, b.1) > (a.2, a.1) { b } else { a }
-}
-
-type Intent = ((Uuid, Uuid, Kind, Uuid), (bool, Position, i64));
-
-async fn react(tx: &Tx, intents: impl Iterator<Item = Intent>, is_through: bool) -> Result<()> {
-    let (mut circles, mut messages, mut kinds, mut users): (Vec<Uuid>, Vec<Uuid>, Vec<i16>, Vec<Uuid>) =
-        Default::default();
-    let (mut reacted, mut ms, mut seq, mut generations): (Vec<bool>, Vec<i64>, Vec<i64>, Vec<i64>) =
-        Default::default();
-    for ((circle, message, kind, user), (is_on, at, generation)) in intents {
-        circles.push(circle);
-        messages.push(message);
-        kinds.push(kind.place() as i16);
-        users.push(user);
-        reacted.push(is_on);
-        ms.push(at.0);
-        seq.push(at.1);
-        generations.push(generation);
-    }
+async fn react(tx: &Tx, placed: &[Placed], is_through: bool) -> Result<()> {
+    let reactions: Vec<ReactionEntry> = placed
+        .iter()
+        .map(|placed| {
+            let Entry::Reaction(reaction) = placed.entry;
+            reaction
+        })
+        .collect();
+    let targets = || reactions.iter().map(|reaction| reaction.target);
+    let circles: Vec<Uuid> = targets().map(|target| target.circle).collect();
+    let messages: Vec<Uuid> = targets().map(|target| target.message).collect();
+    let kinds: Vec<i16> = targets().map(|target| target.kind.place() as i16).collect();
+    let users: Vec<Uuid> = targets().map(|target| target.user).collect();
+    let reacted: Vec<bool> = reactions.iter().map(|reaction| reaction.reacted).collect();
+    let (ms, seq): (Vec<i64>, Vec<i64>) = placed.iter().map(|placed| (placed.at.0, placed.at.1)).unzip();
+    let generations: Vec<i64> = placed.iter().map(|placed| placed.generation).collect();
     let parameters: [&(dyn ToSql + Sync); 9] =
         [&circles, &messages, &kinds, &users, &reacted, &ms, &seq, &generations, &is_through];
     tx.execute(REACT, &parameters).await.map(drop)
 }
 
-/// A reaction that Redis cannot take.
-#[derive(Clone, Copy, Debug)]
-pub struct ThroughReaction {
-    pub user: Uuid,
-    pub circle: Uuid,
-    pub message: Uuid,
-    pub kind: Kind,
-    pub reacted: bool,
-}
-
 /// Writes a reaction to Postgres directly, in a transaction that holds the region off. What is left of it in any stream is
 /// older, and will be found so.
-pub async fn write_through(app: &Ctx, tx: &Tx, reaction: ThroughReaction) -> Result<()> {
-    let ThroughReaction { user, circle, message, kind, reacted } = reaction;
-    let row = tx.query_one(STAMP, &[&app.config.region, &number(Partition::of(circle))]).await?;
-    let intent = (reacted, Position(row.get(0), 0), row.get(1));
-    react(tx, std::iter::once(((circle, message, kind, user), intent)), true).await
+pub async fn write_through(app: &Ctx, tx: &Tx, reaction: ReactionEntry) -> Result<()> {
+    let partition = number(Partition::of(reaction.target.circle));
+    let row = tx.query_one(STAMP, &[&app.config.region, &partition]).await?;
+    let placed =
+        Placed { at: Position(row.get(0), 0), generation: row.get(1), entry: Entry::Reaction(reaction) };
+    react(tx, &[placed], true).await
 }
 
 #[cfg(test)]

@@ -156,6 +156,8 @@ fn raw(entry: Value) -> Option<Raw> {
 #[derive(Default)]
 struct Outcome {
     applied: usize,
+    /// Where entries stood that were set aside, and why.
+    set_aside: Vec<(Partition, Position, &'static str)>,
     /// There may be more to flush at once.
     is_full: bool,
     /// Partitions whose entries are of another generation than Postgres's.
@@ -207,6 +209,10 @@ async fn attempt(app: &Ctx, batches: &[Batch], limit: usize, aside: bool) -> Res
     hooks::step("flush.applied").await;
     let (outcome, parts) = tx.end(result).await?;
     hooks::step("flush.committed").await;
+    for (partition, at, reason) in &outcome.set_aside {
+        tracing::error!(%partition, %at, reason, "a write was set aside");
+        metrics::counter!("optimist_writes_set_aside_total").increment(1);
+    }
     // What stays is found to be applied the next time.
     let _ = trim(app, &parts).await;
     if outcome.applied > 0 {
@@ -245,7 +251,11 @@ async fn apply_in<'a>(
         for raw in &entries {
             match Entry::parse(&raw.field, &raw.value).filter(|_| !aside) {
                 Some(entry) => placed.push(Placed { at: raw.at, generation, entry }),
-                None => set_aside(app, tx, batch, raw, aside).await?,
+                None => {
+                    let reason = if aside { "postgres refuses it" } else { "it is not understood" };
+                    set_aside(app, tx, batch, raw, reason).await?;
+                    outcome.set_aside.push((batch.partition, raw.at, reason));
+                }
             }
         }
         parts.push(Part { batch, entries, to });
@@ -268,10 +278,7 @@ async fn apply_in<'a>(
 }
 
 /// Keeps an entry that cannot be applied for somebody to look at, and goes on without it.
-async fn set_aside(app: &Ctx, tx: &Tx, batch: &Batch, raw: &Raw, refused: bool) -> Result<()> {
-    let reason = if refused { "postgres refuses it" } else { "it is not understood" };
-    tracing::error!(partition = %batch.partition, at = %raw.at, reason, "a write was set aside");
-    metrics::counter!("optimist_writes_set_aside_total").increment(1);
+async fn set_aside(app: &Ctx, tx: &Tx, batch: &Batch, raw: &Raw, reason: &str) -> Result<()> {
     let entry = format!("{} {}", raw.field, raw.value);
     tx.execute(
         SET_ASIDE,

@@ -1,0 +1,235 @@
+//! What Redis takes first comes to Postgres once: whoever dies at whichever step, whatever is in the stream.
+
+use std::time::{Duration, Instant};
+
+use optimist_shared::ids::Partition;
+use optimist_shared::keys::Key;
+use optimist_tests::crowd::Oracle;
+use optimist_tests::{Answer, Client, Crowd, Kind, Options, System};
+use reqwest::Method;
+use serde_json::json;
+
+/// Someone, and their message.
+struct Scene {
+    ada: Client,
+    circle: String,
+    path: String,
+}
+
+impl Scene {
+    async fn new(system: &System) -> Scene {
+        let ada = system.register("Ada").await;
+        let circle = ada.create_circle("private").await;
+        let message = ada.say(&circle, "Good morning.").await;
+        let path = format!("/v1/circles/{circle}/messages/{message}");
+        Scene { ada, circle, path }
+    }
+
+    async fn send(&self, method: Method, kind: &str) -> Answer {
+        self.ada.send(method, &format!("{}/reactions/{kind}", self.path), &[], None).await
+    }
+
+    fn partition(&self) -> Partition {
+        Partition::of(self.circle.parse().unwrap())
+    }
+
+    /// Appends to the partition's stream what no client sends.
+    async fn append(&self, system: &System, entries: &[String]) {
+        let mut redis = system.redis.connect().await;
+        let key = Key::Writes.of_partition(self.partition());
+        for chunk in entries.chunks(1_000) {
+            let mut pipeline = redis::pipe();
+            for entry in chunk {
+                pipeline.cmd("XADD").arg(&key).arg("*").arg("reaction").arg(entry).ignore();
+            }
+            pipeline.query_async::<()>(&mut redis).await.unwrap();
+        }
+    }
+}
+
+async fn until(what: &str, mut is_so: impl AsyncFnMut() -> bool) {
+    let deadline = Instant::now() + Duration::from_secs(20);
+    while !is_so().await {
+        assert!(Instant::now() < deadline, "{what}");
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_origin_killed_at_any_step_of_a_flush_applies_everything_once() {
+    let options = Options { origins: 2, appendfsync: "always", ..Options::default() };
+    let mut system = System::with(options).await;
+    let crowd = Crowd::new(&system, 6, 3, 20).await;
+    let other_edge = system.edge_before(Kind::Embedded, &system.origins[1].api);
+    let edges = [system.edge.url.clone(), other_edge.url.clone()];
+    // Whoever is asked opens a partition: then the first alone is.
+    let work = |is_opening: bool| {
+        let edges = if is_opening { edges[..1].to_vec() } else { edges.to_vec() };
+        let crowd = crowd.clone();
+        tokio::spawn(async move { crowd.react(&edges, 60, false).await })
+    };
+    let mut oracle = Oracle::default();
+    for step in ["flush.read", "flush.applied", "flush.committed", "open.flushed", "open.counted"] {
+        let is_opening = step.starts_with("open");
+        oracle.acknowledged.extend(work(false).await.unwrap().acknowledged);
+        system.origins[0].arm(step, "abort", 0, 1).await;
+        if is_opening {
+            // A new epoch, with entries that have survived.
+            system.redis.kill();
+            system.redis.launch();
+        }
+        let deadline = Instant::now() + Duration::from_secs(60);
+        let mut working = work(is_opening);
+        while system.origins[0].is_running() {
+            assert!(Instant::now() < deadline, "nobody came to {step}");
+            tokio::time::sleep(Duration::from_millis(20)).await;
+            if working.is_finished() {
+                oracle.acknowledged.extend(working.await.unwrap().acknowledged);
+                working = work(is_opening);
+            }
+        }
+        system.replace_origin(0);
+        oracle.acknowledged.extend(working.await.unwrap().acknowledged);
+    }
+    crowd.wait_for_flush(&system).await;
+    let (stored, expected) = (Crowd::stored(&system), oracle.on());
+    assert!(stored == expected, "{:?}", stored.symmetric_difference(&expected).collect::<Vec<_>>());
+    crowd.check_counts(&system, &expected).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_entry_that_cannot_be_applied_is_set_aside_and_the_rest_goes_on() {
+    let system = System::start().await;
+    let scene = Scene::new(&system).await;
+    scene.send(Method::PUT, "heart").await.expect(202);
+    // One that is not understood, and one that Postgres refuses.
+    system.sql("alter table reactions add constraint no_hugs check (kind <> 2)");
+    scene.append(&system, &["garbage".to_owned()]).await;
+    scene.send(Method::PUT, "hug").await.expect(202);
+    scene.send(Method::PUT, "thanks").await.expect(202);
+    let kinds = "select coalesce(string_agg(kind::text, ',' order by kind), '') from reactions where is_on";
+    until("the others are flushed", async || system.sql(kinds) == "1,6").await;
+    let aside = system.sql("select reason from writes_set_aside order by reason");
+    assert_eq!(aside.lines().collect::<Vec<_>>(), ["it is not understood", "postgres refuses it"]);
+    let metrics = reqwest::get(format!("{}/metrics", system.origins[0].internal)).await.unwrap();
+    assert!(metrics.text().await.unwrap().contains("optimist_writes_set_aside_total 2"));
+    assert!(system.origins[0].log().contains("a write was set aside"));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn beyond_the_streams_bound_a_reaction_waits_for_postgres() {
+    let system = System::start().await;
+    let scene = Scene::new(&system).await;
+    scene.send(Method::PUT, "heart").await.expect(202);
+    // The flusher that runs by itself is held; entries about nothing fill the stream.
+    system.origins[0].arm("flush.read", "pause", 60_000, 1).await;
+    let nothing = uuid::Uuid::new_v4();
+    scene.append(&system, &vec![format!("{nothing} {} {nothing} 1 1", scene.circle); 10_000]).await;
+    until("the flusher is held", async || system.origins[0].passes("flush.read").await >= 1).await;
+    let answer = scene.send(Method::PUT, "hug").await.expect(202);
+    assert_eq!(answer.body["promise"], "postgres");
+    assert_eq!(answer.body["counts"], json!({"heart": 1, "hug": 1}));
+    assert_eq!(system.sql("select count(*) from reactions where is_on"), "2");
+    system.origins[0].release().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_was_written_through_is_newer_than_what_a_stream_still_holds() {
+    let mut system = System::start().await;
+    let scene = Scene::new(&system).await;
+    scene.send(Method::PUT, "heart").await.expect(202);
+    until("it is flushed", async || system.sql("select count(*) from reactions where is_on") == "1").await;
+    // One more that is not flushed, and then Redis is gone for the origin.
+    system.origins[0].arm("flush.read", "pause", 60_000, 1).await;
+    scene.send(Method::PUT, "hug").await.expect(202);
+    until("the flusher is held", async || system.origins[0].passes("flush.read").await >= 2).await;
+    system.origin_to_redis.cut();
+    until("nobody vouches any more", async || {
+        system.forget_limits_of(&scene.ada).await;
+        let answer = scene.send(Method::PUT, "laugh").await;
+        answer.status == 202 && answer.body["promise"] == "postgres"
+    })
+    .await;
+    let answer = scene.send(Method::DELETE, "hug").await.expect(202);
+    assert_eq!(answer.body["promise"], "postgres");
+    system.origin_to_redis.send_to(&format!("127.0.0.1:{}", system.redis.port));
+    system.origins[0].release().await;
+    until("Redis takes reactions again", async || {
+        system.forget_limits_of(&scene.ada).await;
+        scene.send(Method::PUT, "thanks").await.body["promise"] == "redis"
+    })
+    .await;
+    let read = scene.ada.get(&scene.path).await.expect(200);
+    assert_eq!(read.body["reactions"], json!({"heart": 1, "laugh": 1, "thanks": 1}));
+    let kinds = "select string_agg(kind::text, ',' order by kind) from reactions where is_on";
+    until("all is flushed", async || system.sql(kinds) == "1,5,6").await;
+    // The origin's own end of a kill: what it holds in memory is nothing.
+    system.origins[0].kill();
+    system.replace_origin(0);
+    let read = scene.ada.get(&scene.path).await.expect(200);
+    assert_eq!(read.body["reactions"], json!({"heart": 1, "laugh": 1, "thanks": 1}));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn flushed_reactions_survive_an_emptied_redis() {
+    let system = System::start().await;
+    let scene = Scene::new(&system).await;
+    scene.send(Method::PUT, "heart").await.expect(202);
+    until("it is flushed", async || system.sql("select count(*) from reactions where is_on") == "1").await;
+    let mut redis = system.redis.connect().await;
+    let _: () = redis::cmd("FLUSHALL").query_async(&mut redis).await.unwrap();
+    until("it is seen again", async || {
+        let read = scene.ada.get(&scene.path).await;
+        read.status == 200 && read.body["reactions"] == json!({"heart": 1})
+    })
+    .await;
+    let answer = scene.send(Method::PUT, "hug").await.expect(202);
+    assert_eq!(answer.body["counts"], json!({"heart": 1, "hug": 1}));
+    until("both are in Postgres", async || system.sql("select sum(count) from reaction_counts") == "2").await;
+}
+
+/// Between the snapshot and its installation: entries are flushed and trimmed, or the message is deleted.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_late_installation_brings_nothing_old_back() {
+    let system = System::with(Options { origins: 2, ..Options::default() }).await;
+    let other_edge = system.edge_before(Kind::Embedded, &system.origins[1].api);
+    let scene = Scene::new(&system).await;
+    let bo = system.register("Bo").await;
+    bo.join(&scene.circle, &scene.ada).await;
+    let heart = format!("{}/reactions/heart", scene.path);
+    scene.send(Method::PUT, "heart").await.expect(202);
+    until("it is flushed", async || system.sql("select count(*) from reactions where is_on") == "1").await;
+    // The state is gone, as if its day were over; the first origin reads it and comes late.
+    let forget = async || {
+        let mut redis = system.redis.connect().await;
+        let keys: Vec<String> = redis::cmd("KEYS")
+            .arg(format!("circle:*:{}:*", scene.circle))
+            .query_async(&mut redis)
+            .await
+            .unwrap();
+        let _: i64 = redis::cmd("DEL").arg(keys).query_async(&mut redis).await.unwrap();
+    };
+    forget().await;
+    let passes = system.origins[0].passes("install.read").await;
+    system.origins[0].arm("install.read", "pause", 4_000, 1).await;
+    let late = tokio::spawn({
+        let (bo, heart) = (bo.clone(), heart.clone());
+        async move { bo.send(Method::PUT, &heart, &[], None).await }
+    });
+    system.origins[0].wait_for_passes("install.read", passes + 1).await;
+    // By the other origin, the lease of the first having lapsed: taken back, flushed, trimmed, forgotten.
+    let at_other = scene.ada.at(&other_edge.url);
+    at_other.delete(&heart).await.expect(202);
+    until("it is taken back", async || system.sql("select count(*) from reactions where is_on") == "0").await;
+    forget().await;
+    assert_eq!(late.await.unwrap().expect(202).body["counts"], json!({"heart": 1}), "Bo's alone");
+    until("it is flushed", async || system.sql("select sum(count) from reaction_counts") == "1").await;
+    // The same with the message deleted meanwhile.
+    forget().await;
+    let passes = system.origins[0].passes("install.read").await;
+    system.origins[0].arm("install.read", "pause", 1_500, 1).await;
+    let late = tokio::spawn(async move { bo.send(Method::PUT, &heart, &[], None).await });
+    system.origins[0].wait_for_passes("install.read", passes + 1).await;
+    at_other.delete(&scene.path).await.expect(204);
+    late.await.unwrap().expect(404);
+}
