@@ -15,6 +15,7 @@ use optimist_shared::keys::Key;
 use crate::app::Ctx;
 use crate::error::{Error, Result};
 use crate::hooks;
+use crate::postgres::Tx;
 use crate::redis::{Call, Items, RedisDown};
 
 pub use entries::{ReactionEntry, STATEMENTS as ENTRY_STATEMENTS, Target, write_through};
@@ -23,23 +24,24 @@ pub use flush::{STATEMENTS as FLUSH_STATEMENTS, flush_all_of, run};
 const FIND: &str = "-- write_behind::find
 select generation from write_behind where region = $1 and partition = $2";
 
-/// The next generation, unless somebody else was faster; ids go on from the newest stamp there is.
+const BEGIN: &str = "-- write_behind::begin
+insert into write_behind (region, partition, generation) values ($1, $2, 0) on conflict do nothing";
+
+/// The next generation; ids go on from the newest stamp there is. Holds off whoever else opens the partition.
 const NEXT: &str = "-- write_behind::next
-insert into write_behind as w (region, partition, generation) values ($1, $2, $3::bigint + 1)
-on conflict (region, partition) do update
-    set generation = w.generation + 1,
-        position_seq = case when w.floor_ms > w.position_ms then 0 else w.position_seq end,
-        position_ms = greatest(w.position_ms, w.floor_ms)
-    where w.generation = $3
+update write_behind
+set generation = generation + 1,
+    position_seq = case when floor_ms > position_ms then 0 else position_seq end,
+    position_ms = greatest(position_ms, floor_ms)
+where region = $1 and partition = $2 and generation = $3
 returning generation, position_ms, position_seq";
 
-/// A database that is older than its Redis: it was restored from a backup.
-const CATCH_UP: &str = "-- write_behind::catch_up
+/// A partition that was opened in Redis by somebody who then died, or whose Postgres was restored from a backup.
+const ADOPT: &str = "-- write_behind::adopt
 insert into write_behind as w (region, partition, generation) values ($1, $2, $3)
-on conflict (region, partition) do update set generation = $3, position_ms = 0, position_seq = 1
-where w.generation < $3";
+on conflict (region, partition) do update set generation = $3 where w.generation < $3";
 
-pub const STATEMENTS: &[&str] = &[FIND, NEXT, CATCH_UP];
+pub const STATEMENTS: &[&str] = &[FIND, BEGIN, NEXT, ADOPT];
 
 /// An entry's place in its stream: milliseconds, and a number among those of the same.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
@@ -74,6 +76,7 @@ pub enum Opened {
 }
 
 /// What a partition's ledger says.
+#[derive(Clone, Copy, PartialEq, Eq)]
 struct Ledger {
     vouched: Option<u64>,
     epoch: Option<u64>,
@@ -99,28 +102,60 @@ pub async fn open(app: &Ctx, partition: Partition) -> Result<Opened> {
     let Some(epoch) = ledger.vouched.filter(|epoch| app.region.vouched(partition) == Some(*epoch)) else {
         return Ok(Opened::NotYet);
     };
+    let known = adopt(app, partition, ledger.generation).await?;
     if ledger.epoch == Some(epoch) {
         return Ok(Opened::Yes);
     }
     // From here on nothing is appended: the ledger's epoch is over, and no epoch comes again.
-    let region = &app.config.region;
-    let known = app.db.query_opt(FIND, &[region, &number(partition)]).await?;
-    let known: i64 = known.map_or(0, |row| row.get(0));
-    if let Some(generation) = ledger.generation.filter(|generation| *generation >= known) {
-        if generation > known {
-            tracing::error!(%partition, "postgres is older than redis: entries are applied once more");
-            app.db.query(CATCH_UP, &[region, &number(partition), &generation]).await?;
-            return Ok(Opened::NotYet);
-        }
-        if !flush_all_of(app, partition).await? {
-            return Ok(Opened::NotYet);
-        }
+    if ledger.generation == Some(known) && !flush_all_of(app, partition).await? {
+        return Ok(Opened::NotYet);
     }
     hooks::step("open.flushed").await;
-    let Some(row) = app.db.query_opt(NEXT, &[region, &number(partition), &known]).await? else {
-        return Ok(Opened::NotYet);
-    };
+    let tx = Tx::begin(&app.db).await?;
+    let result = open_in(app, &tx, partition, ledger, known, epoch).await;
+    match tx.end(result).await {
+        Ok(()) => Ok(Opened::Yes),
+        Err(NotOpened::Now(opened)) => Ok(opened),
+        Err(NotOpened::Failed(error)) => Err(error),
+    }
+}
+
+/// Why a transaction opened nothing.
+enum NotOpened {
+    Now(Opened),
+    Failed(Error),
+}
+
+impl From<Error> for NotOpened {
+    fn from(error: Error) -> NotOpened {
+        NotOpened::Failed(error)
+    }
+}
+
+impl From<RedisDown> for NotOpened {
+    fn from(_: RedisDown) -> NotOpened {
+        NotOpened::Now(Opened::NoRedis)
+    }
+}
+
+/// Counts the generation up and opens the partition in Redis, under the lock of its row. Should the commit be lost, Redis is
+/// one ahead, and [`adopt`] follows.
+async fn open_in(
+    app: &Ctx,
+    tx: &Tx,
+    partition: Partition,
+    flushed: Ledger,
+    known: i64,
+    epoch: u64,
+) -> std::result::Result<(), NotOpened> {
+    let region = &app.config.region;
+    let row = tx.query_opt(NEXT, &[region, &number(partition), &known]).await?;
+    let row = row.ok_or(NotOpened::Now(Opened::NotYet))?;
     hooks::step("open.counted").await;
+    // Somebody may have opened it before this lock was given.
+    if ledger(app, partition).await? != flushed {
+        return Err(NotOpened::Now(Opened::NotYet));
+    }
     let generation = row.get::<_, i64>(0).to_string();
     let floor = Position(row.get(1), row.get(2)).to_string();
     let epoch = format!("{epoch:016x}");
@@ -134,9 +169,32 @@ pub async fn open(app: &Ctx, partition: Partition) -> Result<Opened> {
         keys: vec![&vouch, &ledger, &stream],
         arguments: vec![epoch.as_bytes(), generation.as_bytes(), floor.as_bytes()],
     };
-    let Ok(values) = app.cache.redis.call(&[call]).await else { return Ok(Opened::NoRedis) };
-    let answer = Items::new(values.into_iter().next().unwrap_or(::redis::Value::Nil)).text();
-    Ok(if answer == "open" { Opened::Yes } else { Opened::NotYet })
+    let values = app.cache.redis.call(&[call]).await?;
+    hooks::step("open.opened").await;
+    match Items::new(values.into_iter().next().unwrap_or(::redis::Value::Nil)).text().as_str() {
+        "open" => Ok(()),
+        _ => Err(NotOpened::Now(Opened::NotYet)),
+    }
+}
+
+/// The partition's generation in Postgres, which follows the ledger's if that is ahead.
+async fn adopt(app: &Ctx, partition: Partition, ledger: Option<i64>) -> Result<i64> {
+    let region = &app.config.region;
+    let known = match app.db.query_opt(FIND, &[region, &number(partition)]).await? {
+        Some(row) => row.get(0),
+        None => {
+            app.db.query(BEGIN, &[region, &number(partition)]).await?;
+            0
+        }
+    };
+    match ledger.filter(|generation| *generation > known) {
+        Some(ahead) => {
+            tracing::warn!(%partition, known, ahead, "a partition was opened, and postgres did not hear of it");
+            app.db.query(ADOPT, &[region, &number(partition), &ahead]).await?;
+            Ok(ahead)
+        }
+        None => Ok(known),
+    }
 }
 
 /// How often one tries to open a partition, and how long apart: longer than vouching can pause while all is well.

@@ -57,6 +57,8 @@ async fn until(what: &str, mut is_so: impl AsyncFnMut() -> bool) {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn an_origin_killed_at_any_step_of_a_flush_applies_everything_once() {
+    const STEPS: [&str; 6] =
+        ["flush.read", "flush.applied", "flush.committed", "open.flushed", "open.counted", "open.opened"];
     let options = Options { origins: 2, appendfsync: "always", ..Options::default() };
     let mut system = System::with(options).await;
     let crowd = Crowd::new(&system, 6, 3, 20).await;
@@ -69,7 +71,7 @@ async fn an_origin_killed_at_any_step_of_a_flush_applies_everything_once() {
         tokio::spawn(async move { crowd.react(&edges, 60, false).await })
     };
     let mut oracle = Oracle::default();
-    for step in ["flush.read", "flush.applied", "flush.committed", "open.flushed", "open.counted"] {
+    for step in STEPS {
         let is_opening = step.starts_with("open");
         oracle.acknowledged.extend(work(false).await.unwrap().acknowledged);
         system.origins[0].arm(step, "abort", 0, 1).await;

@@ -30,30 +30,35 @@ pub struct WriteContext<'a> {
 
 /// A running transaction, and what it will have to tell the cache and the outbox.
 pub struct Tx {
-    client: Client,
+    /// `None` once it has ended.
+    client: Option<Client>,
     touched: Vec<TouchedKey>,
     event: Option<(&'static str, serde_json::Value)>,
     unchanged: bool,
 }
 
 impl Tx {
-    /// Opens a plain transaction, without locks: for what no request does. It is to be ended.
+    /// Opens a plain transaction, without locks: for what no request does. Dropped, it is rolled back with its
+    /// connection.
     pub async fn begin(db: &super::Postgres) -> Result<Tx> {
-        let tx = Tx { client: db.client().await?, touched: Vec::new(), event: None, unchanged: false };
-        tx.client.batch_execute("begin").await?;
+        let client = db.client().await?;
+        // From here on it must not go back to the pool before it has ended.
+        let tx = Tx { client: Some(client), touched: Vec::new(), event: None, unchanged: false };
+        tx.client()?.batch_execute("begin").await?;
         Ok(tx)
     }
 
     /// Ends a plain transaction, well or not; its outcome is unknown if the connection breaks.
-    pub async fn end<T>(self, result: Result<T>) -> Result<T> {
+    pub async fn end<T, E: From<Error>>(
+        mut self,
+        result: std::result::Result<T, E>,
+    ) -> std::result::Result<T, E> {
         match result {
-            Ok(value) => match self.client.batch_execute("commit").await {
-                Ok(()) => Ok(value),
-                Err(error) => {
-                    discard(self);
-                    Err(error.into())
-                }
-            },
+            Ok(value) => {
+                self.client()?.batch_execute("commit").await.map_err(Error::from)?;
+                self.ended();
+                Ok(value)
+            }
             Err(error) => {
                 rollback(self).await;
                 Err(error)
@@ -61,8 +66,17 @@ impl Tx {
         }
     }
 
+    fn client(&self) -> Result<&Client> {
+        self.client.as_ref().ok_or_else(|| Error::internal("postgres", &"a transaction that has ended"))
+    }
+
+    /// Its connection may serve others again.
+    fn ended(&mut self) {
+        self.client = None;
+    }
+
     pub async fn query(&self, sql: &'static str, parameters: &[&(dyn ToSql + Sync)]) -> Result<Vec<Row>> {
-        query(&self.client, sql, parameters).await
+        query(self.client()?, sql, parameters).await
     }
 
     pub async fn query_opt(
@@ -83,8 +97,9 @@ impl Tx {
     /// How many rows a statement changed.
     pub async fn execute(&self, sql: &'static str, parameters: &[&(dyn ToSql + Sync)]) -> Result<u64> {
         hooks::statement(sql);
-        let statement = self.client.prepare_cached(sql).await?;
-        Ok(self.client.execute(&statement, parameters).await?)
+        let client = self.client()?;
+        let statement = client.prepare_cached(sql).await?;
+        Ok(client.execute(&statement, parameters).await?)
     }
 
     /// Names a key that this write makes stale.
@@ -229,7 +244,7 @@ impl<'a> Write<'a> {
         Ok(())
     }
 
-    async fn commit(&self, tx: Tx, touched: &[TouchedKey], token: &str) -> Result<()> {
+    async fn commit(&self, mut tx: Tx, touched: &[TouchedKey], token: &str) -> Result<()> {
         let app = self.app;
         let fence =
             self.mode == Mode::Fenced && !touched.is_empty() && !tx.unchanged && !hooks::disabled("fence");
@@ -240,9 +255,12 @@ impl<'a> Write<'a> {
             return Err(retry_unfenced());
         }
         hooks::step("tx.fenced").await;
-        let Err(error) = tx.client.batch_execute("commit").await else { return Ok(()) };
+        let Err(error) = tx.client()?.batch_execute("commit").await else {
+            tx.ended();
+            return Ok(());
+        };
         let certain = error.as_db_error().is_some();
-        discard(tx);
+        drop(tx);
         if certain {
             if fence {
                 app.cache.unhide(touched, token).await;
@@ -323,12 +341,20 @@ async fn insert_outbox(tx: &Tx, app: &Ctx, context: WriteContext<'_>) -> Result<
 }
 
 /// Rolls back; a connection on which that fails is thrown away, which rolls back as well.
-async fn rollback(tx: Tx) {
-    if tx.client.batch_execute("rollback").await.is_err() {
-        discard(tx);
+async fn rollback(mut tx: Tx) {
+    if let Ok(client) = tx.client()
+        && client.batch_execute("rollback").await.is_ok()
+    {
+        tx.ended();
     }
 }
 
-fn discard(tx: Tx) {
-    drop(deadpool_postgres::Object::take(tx.client));
+/// A transaction that nobody ended: its request went away, or its connection broke. Whoever took that connection from the
+/// pool would be in the middle of it.
+impl Drop for Tx {
+    fn drop(&mut self) {
+        if let Some(client) = self.client.take() {
+            drop(deadpool_postgres::Object::take(client));
+        }
+    }
 }

@@ -61,7 +61,7 @@ async fn flush_waiting(app: &Ctx) -> Result<Option<()>> {
         }
         let Ok(batches) = read(app, &waiting, OF_PARTITION).await else { return Ok(None) };
         let outcome = flush(app, &batches).await?;
-        // Entries of a generation that is over: whoever opens the partition deals with them.
+        // Entries of a generation that is over, or that Postgres has not heard of yet.
         for partition in outcome.foreign {
             open(app, partition).await?;
         }
