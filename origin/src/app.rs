@@ -18,6 +18,7 @@ use tokio::signal::unix::{SignalKind, signal};
 use crate::cache::{Cache, Snapshot};
 use crate::config::Config;
 use crate::error::{Error, Result};
+use crate::journal::{drafts, entries, moods, prompts, streaks};
 use crate::limits::Limits;
 use crate::postgres::Postgres;
 use crate::redis::Redis;
@@ -65,6 +66,11 @@ fn handlers() -> Handlers {
     handlers.extend(members::routes());
     handlers.extend(messages::routes());
     handlers.extend(reactions::routes());
+    handlers.extend(drafts::routes());
+    handlers.extend(entries::routes());
+    handlers.extend(moods::routes());
+    handlers.extend(prompts::routes());
+    handlers.extend(streaks::routes());
     handlers.extend(openapi::routes());
     handlers
 }
@@ -89,6 +95,13 @@ pub fn statements() -> Vec<&'static str> {
         reactions::STATEMENTS,
         reactions::live::STATEMENTS,
         write_behind::STATEMENTS,
+        crate::sealing::STATEMENTS,
+        drafts::STATEMENTS,
+        drafts::flush::STATEMENTS,
+        entries::STATEMENTS,
+        moods::STATEMENTS,
+        prompts::STATEMENTS,
+        streaks::STATEMENTS,
         write_behind::ENTRY_STATEMENTS,
         write_behind::FLUSH_STATEMENTS,
     ]
@@ -108,6 +121,9 @@ pub async fn load(app: &Ctx, key: Key, parameters: &Parameters) -> Result<Snapsh
         Key::CircleMembers => members::load_members(app, parameters).await,
         Key::CircleMessages => messages::load_list(app, parameters).await,
         Key::Message => messages::load_message(app, parameters).await,
+        Key::RecentTags => entries::load_recent_tags(app, parameters).await,
+        Key::Streak => streaks::load_streak(app, parameters).await,
+        Key::Prompts => prompts::load_prompts(app).await,
         _ => Err(Error::internal("cache", &"a key that is no copy has no loader")),
     }
 }
@@ -142,6 +158,7 @@ pub async fn serve(config: Config) -> std::result::Result<(), Box<dyn std::error
     tokio::spawn(relay::run(app.clone()));
     tokio::spawn(jobs::run(app.clone()));
     tokio::spawn(write_behind::run(app.clone()));
+    tokio::spawn(drafts::flush::run(app.clone()));
     let internal = axum::serve(internal, internal_router(app.clone()));
     tokio::spawn(async move { internal.await });
     let server = axum::serve(api, api_router(app)).with_graceful_shutdown(stop_signal()).into_future();

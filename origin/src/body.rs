@@ -95,7 +95,12 @@ fn describe(path: &str, error: &serde_json::Error) -> Error {
                 return Error::invalid(join(path, field), "is given twice");
             }
             let expected = reason.rsplit_once("expected ").map_or("something else", |(_, expected)| expected);
-            let expected = if expected.starts_with("struct ") { "an object" } else { expected };
+            let expected = match expected {
+                expected if expected.starts_with("struct ") => "an object",
+                "i16" | "i32" | "i64" | "u32" | "u64" => "a whole number",
+                "a sequence" => "a list",
+                expected => expected,
+            };
             Error::invalid(whole_or(path), format!("must be {expected}"))
         }
         Category::Syntax | Category::Eof | Category::Io => {

@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 use std::net::SocketAddr;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use base64::Engine as _;
 use figment::Figment;
@@ -20,6 +20,8 @@ struct Settings {
     region: Option<String>,
     signing_keys: Option<String>,
     token_keys: Option<String>,
+    journal_keys: Option<String>,
+    journal_keys_file: Option<PathBuf>,
     listen: Option<String>,
     internal_listen: Option<String>,
     database_pool: Option<usize>,
@@ -41,6 +43,8 @@ pub struct Config {
     pub signing_keys: Keys,
     /// Keys that refresh tokens are derived with; the first derives.
     pub token_keys: Keys,
+    /// Keys that users' data keys are wrapped with; the first wraps.
+    pub journal_keys: Keys,
     pub listen: SocketAddr,
     pub internal_listen: SocketAddr,
     /// Connections to Postgres.
@@ -153,6 +157,7 @@ impl Config {
             redis_url,
             region,
             signing_keys: Keys::parse("SIGNING_KEYS", &required("SIGNING_KEYS", settings.signing_keys)?)?,
+            journal_keys: journal_keys(settings.journal_keys, settings.journal_keys_file.as_deref())?,
             token_keys: Keys::parse("TOKEN_KEYS", &required("TOKEN_KEYS", settings.token_keys)?)?,
             listen: address("LISTEN", settings.listen)?,
             internal_listen: address("INTERNAL_LISTEN", settings.internal_listen)?,
@@ -163,9 +168,29 @@ impl Config {
     }
 }
 
+/// From the environment, or from a file that a secret store has put there.
+fn journal_keys(keys: Option<String>, file: Option<&Path>) -> Result<Keys, ConfigError> {
+    let error = |variable, reason: String| ConfigError { variable, reason };
+    let text = match (keys.filter(|text| !text.trim().is_empty()), file) {
+        (Some(_), Some(_)) => {
+            return Err(error(
+                "JOURNAL_KEYS",
+                "and OPTIMIST_JOURNAL_KEYS_FILE exclude each other".to_owned(),
+            ));
+        }
+        (Some(text), None) => text,
+        (None, Some(file)) => std::fs::read_to_string(file)
+            .map_err(|why| error("JOURNAL_KEYS_FILE", format!("cannot be read: {why}")))?,
+        (None, None) => {
+            return Err(error("JOURNAL_KEYS", "is required, or OPTIMIST_JOURNAL_KEYS_FILE".to_owned()));
+        }
+    };
+    Keys::parse("JOURNAL_KEYS", text.trim())
+}
+
 /// Other programs' variables with our prefix (the edge's, the tests') are none of the origin's settings.
 fn is_setting(name: &str) -> bool {
-    const NAMES: [&str; 12] = [
+    const NAMES: [&str; 14] = [
         "database_url",
         "migrate_database_url",
         "replica_url",
@@ -173,6 +198,8 @@ fn is_setting(name: &str) -> bool {
         "region",
         "signing_keys",
         "token_keys",
+        "journal_keys",
+        "journal_keys_file",
         "listen",
         "internal_listen",
         "database_pool",
@@ -195,7 +222,9 @@ mod tests {
             redis_url: Some("redis://127.0.0.1:1".to_owned()),
             region: Some("eu".to_owned()),
             signing_keys: Some(key.clone()),
-            token_keys: Some(key),
+            token_keys: Some(key.clone()),
+            journal_keys: Some(key),
+            journal_keys_file: None,
             listen: None,
             internal_listen: None,
             database_pool: None,
@@ -221,6 +250,15 @@ mod tests {
         assert_eq!(refused(|s| s.redis_url = Some("nonsense".to_owned())), "REDIS_URL");
         assert_eq!(refused(|s| s.signing_keys = Some("k1:c2hvcnQ=".to_owned())), "SIGNING_KEYS");
         assert_eq!(refused(|s| s.token_keys = Some("nonsense".to_owned())), "TOKEN_KEYS");
+        assert_eq!(refused(|s| s.journal_keys = None), "JOURNAL_KEYS");
+        assert_eq!(refused(|s| s.journal_keys_file = Some("/nonexistent".into())), "JOURNAL_KEYS");
+        assert_eq!(
+            refused(|s| {
+                s.journal_keys = None;
+                s.journal_keys_file = Some("/nonexistent".into());
+            }),
+            "JOURNAL_KEYS_FILE"
+        );
         assert_eq!(refused(|s| s.listen = Some("here".to_owned())), "LISTEN");
         assert_eq!(refused(|s| s.database_pool = Some(0)), "DATABASE_POOL");
     }

@@ -76,12 +76,7 @@ pub fn page<C: Cursor>(query: Option<&str>, cursor_name: &str) -> Result<Page<C>
         let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
         let refuse = |reason: String| Error::new(ErrorCode::BadRequest).field(name, reason);
         if name == "limit" {
-            let digits = !value.is_empty() && value.bytes().all(|byte| byte.is_ascii_digit());
-            page.limit = value
-                .parse()
-                .ok()
-                .filter(|limit| digits && (1..=LIST_LIMIT).contains(limit))
-                .ok_or_else(|| refuse(format!("must be a number from 1 to {LIST_LIMIT}")))?;
+            page.limit = limit(value)?;
         } else if name == cursor_name {
             page.after =
                 Some(C::decode(value).ok_or_else(|| refuse("is not a cursor of this list".to_owned()))?);
@@ -91,6 +86,27 @@ pub fn page<C: Cursor>(query: Option<&str>, cursor_name: &str) -> Result<Page<C>
         }
     }
     Ok(page)
+}
+
+/// A number of items, within a page's bounds.
+pub fn limit(value: &str) -> Result<usize> {
+    let digits = !value.is_empty() && value.bytes().all(|byte| byte.is_ascii_digit());
+    let limit = value.parse().ok().filter(|limit| digits && (1..=LIST_LIMIT).contains(limit));
+    let reason = format!("must be a number from 1 to {LIST_LIMIT}");
+    limit.ok_or_else(|| Error::new(ErrorCode::BadRequest).field("limit", reason))
+}
+
+/// A query's parameters, decoded; none may be given twice.
+pub fn parameters_of(query: Option<&str>) -> Result<Vec<(String, String)>> {
+    let mut parameters: Vec<(String, String)> = Vec::new();
+    for (name, value) in form_urlencoded::parse(query.unwrap_or_default().as_bytes()) {
+        let name: String = name.chars().take(64).collect();
+        if parameters.iter().any(|(known, _)| *known == name) {
+            return Err(Error::new(ErrorCode::BadRequest).field(name, "is given twice"));
+        }
+        parameters.push((name, value.into_owned()));
+    }
+    Ok(parameters)
 }
 
 /// Refuses any query: for endpoints without parameters the edge passes on what it does not know.

@@ -17,11 +17,17 @@ mod off {
     /// Notes that a statement was sent.
     #[inline(always)]
     pub fn statement(_sql: &'static str) {}
+
+    /// The time, for what depends on days.
+    pub fn now() -> chrono::DateTime<chrono::Utc> {
+        chrono::Utc::now()
+    }
 }
 
 #[cfg(feature = "test-hooks")]
 mod on {
     use std::collections::{BTreeMap, HashMap, HashSet};
+    use std::sync::atomic::{AtomicI64, Ordering};
     use std::sync::{LazyLock, Mutex, MutexGuard, PoisonError};
     use std::time::Duration;
 
@@ -92,6 +98,18 @@ mod on {
         *hooks().statements.entry(name.to_owned()).or_default() += 1;
     }
 
+    /// The time, as far ahead as a test has set it.
+    pub fn now() -> chrono::DateTime<chrono::Utc> {
+        chrono::Utc::now() + chrono::Duration::milliseconds(AHEAD_MS.load(Ordering::Relaxed))
+    }
+
+    static AHEAD_MS: AtomicI64 = AtomicI64::new(0);
+
+    #[derive(Deserialize)]
+    struct Clock {
+        ahead_ms: i64,
+    }
+
     #[derive(Deserialize)]
     struct Mechanism {
         mechanism: String,
@@ -116,6 +134,12 @@ mod on {
                     } else {
                         hooks.disabled.remove(&mechanism)
                     };
+                }),
+            )
+            .route(
+                "/test/clock",
+                post(|Query(Clock { ahead_ms }): Query<Clock>| async move {
+                    AHEAD_MS.store(ahead_ms, Ordering::Relaxed);
                 }),
             )
             .route("/test/release", post(|| async { RELEASE.notify_waiters() }))

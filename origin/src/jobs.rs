@@ -15,6 +15,7 @@ use crate::app::{Ctx, Handlers, on};
 use crate::body::{json_response, to_json};
 use crate::cursor::no_query;
 use crate::error::Result;
+use crate::journal::drafts;
 use crate::request::Caller;
 
 mod edge_counters;
@@ -39,6 +40,8 @@ pub const JOBS: &[Job] = &[
     Job { name: "sessions.write-back", what: "tells Postgres of sessions in use", every: Duration::from_secs(30), run: |app| Box::pin(sessions::write_back(app)) },
     Job { name: "sessions.clean", what: "removes sessions that ended a day ago", every: HOUR, run: |app| Box::pin(statement(app, CLEAN_SESSIONS)) },
     Job { name: "idempotency.clean", what: "removes idempotency keys after a day", every: HOUR, run: |app| Box::pin(statement(app, CLEAN_IDEMPOTENCY)) },
+    Job { name: "drafts.clean", what: "removes what is left of drafts a day after they were saved or discarded", every: HOUR, run: |app| Box::pin(statement(app, drafts::flush::CLEAN)) },
+    Job { name: "reactions.clean", what: "removes reactions a day after they were taken back", every: HOUR, run: |app| Box::pin(statement(app, CLEAN_REACTIONS)) },
     Job { name: "outbox.clean", what: "removes outbox rows that every living region is past", every: HOUR, run: |app| Box::pin(statement(app, CLEAN_OUTBOX)) },
     Job { name: "log-ins.clean", what: "removes counted log-in attempts after a day", every: HOUR, run: |app| Box::pin(statement(app, CLEAN_LOGIN_ATTEMPTS)) },
     Job { name: "origins.clean", what: "removes origins that nobody has heard of for a day", every: HOUR, run: |app| Box::pin(statement(app, CLEAN_ORIGINS)) },
@@ -61,6 +64,9 @@ with gone as (
     returning xid, seq)
 update outbox_floor set (xid, seq) = (select xid, seq from gone order by xid desc, seq desc limit 1)
 where exists (select from gone)";
+
+const CLEAN_REACTIONS: &str = "-- jobs::clean_reactions
+delete from reactions where not is_on and reacted_at < now() - interval '1 day'";
 
 const CLEAN_SESSIONS: &str = "-- jobs::clean_sessions
 delete from sessions where absolute_until < now() - interval '1 day'";
@@ -93,6 +99,7 @@ select name, every_seconds, started_at, finished_at, done, error from jobs where
 
 pub const STATEMENTS: &[&str] = &[
     CLEAN_SESSIONS,
+    CLEAN_REACTIONS,
     CLEAN_IDEMPOTENCY,
     CLEAN_OUTBOX,
     CLEAN_LOGIN_ATTEMPTS,

@@ -10,9 +10,9 @@ use optimist_shared::ids::Uuid;
 use optimist_shared::limits::{
     Counts, LIMITS, Limit, LimitRow, LimitState, Precision, Scope, policy_header, state_header,
 };
-use optimist_shared::routes::{Method, Route};
+use optimist_shared::routes::{Method, Pattern, Route};
 use optimist_shared::scripts::describe_limits;
-use optimist_shared::session::attempt_entry;
+use optimist_shared::session::{attempt_entry, autosave_entry};
 
 use crate::app::{Ctx, now_ms};
 use crate::error::{Error, Result};
@@ -55,11 +55,15 @@ impl Limits {
         user: Option<Uuid>,
         client: &str,
         idempotency_key: Option<&str>,
+        draft: Option<Uuid>,
     ) -> Result<Charged> {
         let scope = if user.is_some() { Scope::User } else { Scope::Address };
         let rows = route.limits.iter().map(|limit| limit.row()).filter(|row| row.scope == scope).collect();
         let parameter = user.map_or_else(|| client.to_owned(), |user| user.to_string());
         let entry = match (user, idempotency_key) {
+            (Some(user), _) if route.pattern == Pattern::AutoSave => {
+                autosave_entry(user, draft.unwrap_or_default(), now_ms())
+            }
             (Some(user), Some(key)) if route.method == Method::Post => attempt_entry(user, route.name, key),
             _ => Uuid::now_v7().simple().to_string(),
         };

@@ -20,6 +20,7 @@ mod jobs;
 mod session;
 mod limits;
 mod idempotency;
+mod sealing;
 
 mod body;
 mod cursor;
@@ -29,6 +30,7 @@ mod circles;
 mod members;
 mod messages;
 mod reactions;
+mod journal;
 mod admin;
 mod openapi;
 mod policies;
@@ -67,6 +69,11 @@ enum Command {
         #[command(subcommand)]
         command: AdminCommand,
     },
+    /// Look after the keys that journals are sealed with.
+    Keys {
+        #[command(subcommand)]
+        command: KeysCommand,
+    },
     /// Prepare every SQL statement against the migrated schema.
     CheckStatements,
 }
@@ -85,6 +92,12 @@ enum AdminCommand {
     Grant { email: String },
     /// Make it an ordinary one again.
     Revoke { email: String },
+}
+
+#[derive(Subcommand)]
+enum KeysCommand {
+    /// Wrap every user's data key with the first key encryption key of the configuration; then the others may go.
+    Rotate,
 }
 
 #[tokio::main]
@@ -142,6 +155,15 @@ async fn run(arguments: &Arguments) -> Result<(), Box<dyn std::error::Error>> {
             let db = postgres::Postgres::new("postgres", &load()?.database_url, 1)?;
             let found = admin::set_role(&db, email, is_admin).await.map_err(|error| error.code.as_str())?;
             if found { Ok(()) } else { Err(format!("there is no account of {email}").into()) }
+        }
+        Command::Keys { command: KeysCommand::Rotate } => {
+            telemetry::start_logs();
+            let config = load()?;
+            let db = postgres::Postgres::new("postgres", &config.database_url, 1)?;
+            let rotated =
+                sealing::rotate(&db, &config.journal_keys).await.map_err(|error| error.code.as_str())?;
+            println!("{rotated}");
+            Ok(())
         }
         Command::CheckStatements => postgres::check_statements(&load()?).await,
     }

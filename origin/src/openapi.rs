@@ -154,7 +154,7 @@ fn responses(route: &Route, described: &Described) -> Value {
     } else if route.method == Method::Get && is_tagged(route, described) {
         responses.insert("304".to_owned(), json!({"description": "As the client has it."}));
     }
-    if matches!(route.name, "circles.create" | "messages.post") {
+    if matches!(route.name, "circles.create" | "messages.post" | "journal.save") {
         headers.push("Location");
     }
     let mut answer = json!({"description": described.summary, "headers": reference_headers(&headers)});
@@ -166,6 +166,15 @@ fn responses(route: &Route, described: &Described) -> Value {
     if route.name == "members.join" {
         answer["description"] = json!("A member already.");
         responses.insert("200".to_owned(), answer);
+    }
+    if route.name == "drafts.save" {
+        let schema = json!({"$ref": "#/components/schemas/DraftConflict"});
+        let conflict = json!({
+            "description": "The draft has another version; both texts are kept.",
+            "headers": reference_headers(&["X-Request-Id"]),
+            "content": {"application/problem+json": {"schema": schema}},
+        });
+        responses.insert("409".to_owned(), conflict);
     }
     for (status, codes) in errors_by_status(route) {
         let texts: Vec<String> =
@@ -190,7 +199,7 @@ fn responses(route: &Route, described: &Described) -> Value {
 
 /// Whether the answer shows something that has a version.
 fn is_tagged(route: &Route, described: &Described) -> bool {
-    let versioned = matches!(described.answer, Some("Me" | "CircleWithRole" | "Message"));
+    let versioned = matches!(described.answer, Some("Me" | "CircleWithRole" | "Message" | "Entry"));
     route.pattern == Pattern::CacheAside || route.pattern == Pattern::Direct || versioned
 }
 
@@ -277,8 +286,26 @@ fn takes_if_match(route: &Route) -> bool {
 fn cursor_name(route: &Route) -> Option<&'static str> {
     match route.name {
         "messages.list" => Some("before"),
-        "circles.discover" | "members.list" => Some("cursor"),
+        "circles.discover" | "members.list" | "journal.list" | "journal.prompts" | "mood.list" => {
+            Some("cursor")
+        }
         _ => None,
+    }
+}
+
+/// What a list can be narrowed by.
+fn filters(route: &Route) -> Vec<(&'static str, &'static str, Value)> {
+    let text = || json!({"type": "string"});
+    let day = || json!({"type": "string", "format": "date"});
+    match route.name {
+        "journal.prompts" => vec![("category", "Of this category alone.", text())],
+        "journal.list" => vec![
+            ("tag", "With this tag.", text()),
+            ("mood", "With this mood.", json!({"type": "integer", "minimum": 1, "maximum": 5})),
+            ("from", "Of this day or later.", day()),
+            ("to", "Of this day or earlier.", day()),
+        ],
+        _ => Vec::new(),
     }
 }
 
@@ -298,6 +325,9 @@ fn parameters(route: &Route) -> Vec<Value> {
             json!({"type": "integer", "minimum": 1, "maximum": LIST_LIMIT, "default": DEFAULT_LIMIT});
         add("query", "limit", "Items in the page.", schema);
         add("query", cursor, "The `next` of the page before.", text());
+    }
+    for (name, description, schema) in filters(route) {
+        add("query", name, description, schema);
     }
     if route.name == "members.remove" {
         let description =

@@ -35,6 +35,7 @@ pub fn render() -> String {
     for row in KEYS {
         let (fresh, kept) = match row.life {
             Life::Seconds { fresh, grace } => (seconds(fresh), seconds(fresh + grace)),
+            Life::Unflushed { then } => (String::new(), format!("until flushed, then {}", seconds(then))),
             Life::Kept { because } => (String::new(), format!("for ever: {because}")),
         };
         let freshness = match row.freshness {
@@ -126,6 +127,7 @@ pub fn pattern(pattern: Pattern) -> &'static str {
         Pattern::CacheAside => "cache-aside",
         Pattern::WriteThrough => "write-through",
         Pattern::WriteBehind => "write-behind",
+        Pattern::AutoSave => "auto-save",
         Pattern::RedisOnly => "Redis only",
         Pattern::Direct => "Postgres only",
     }

@@ -222,7 +222,14 @@ async fn identify(app: &Ctx, asked: &Asked) -> Result<(Option<Caller>, Option<Ch
         let user = identity.map(|(user, _)| user);
         Some(
             app.limits
-                .charge_route(app, known.route, user, &known.client, idempotency_key.as_deref())
+                .charge_route(
+                    app,
+                    known.route,
+                    user,
+                    &known.client,
+                    idempotency_key.as_deref(),
+                    known.path.draft,
+                )
                 .await?,
         )
     };

@@ -18,6 +18,12 @@ pub enum Key {
     Message,
     Reactions,
     Counts,
+    Draft,
+    DirtyDrafts,
+    JournalKey,
+    RecentTags,
+    Streak,
+    Prompts,
     Discovery,
     Vouch,
     Epoch,
@@ -49,6 +55,8 @@ pub enum Life {
     Seconds { fresh: u32, grace: u32 },
     /// For ever, because of this.
     Kept { because: &'static str },
+    /// Until what it holds is in Postgres, and then so many seconds.
+    Unflushed { then: u32 },
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -100,6 +108,15 @@ pub const KEYS: &[KeyRow] = &[
     // Together again from Postgres and the unflushed writes whenever they are missing: a day bounds memory.
     row(Key::Reactions, "circle:{<p:circle>}:<circle>:message:<message>:reactions", "reactions", seconds(DAY, 0), Live),
     row(Key::Counts, "circle:{<p:circle>}:<circle>:counts", "counts", seconds(DAY, 0), Live),
+    // The guidelines' hour, from the flush; until then a draft is kept.
+    row(Key::Draft, "draft:{<p:user>}:<user>:<draft>", "draft", Life::Unflushed { then: HOUR }, Live),
+    row(Key::DirtyDrafts, "drafts:{<p>}", "drafts", Life::Kept { because: "it names what is not flushed; a flush empties it" }, Own),
+    // Wrapped, and never changing but for its wrapping: a day spares Postgres, and outlives an outage.
+    row(Key::JournalKey, "journal_key:{<user>}", "journal_key", seconds(DAY, 0), Own),
+    row(Key::RecentTags, "tags:{<user>}:recent", "tags", seconds(DAY, 0), Fenced),
+    row(Key::Streak, "streak:{<user>}", "streak", seconds(DAY, 0), Fenced),
+    // They change with a release.
+    row(Key::Prompts, "prompts:{<p>}", "prompts", seconds(HOUR, GRACE), Ttl),
     row(Key::Discovery, "discovery:{<p>}:circles", "discovery", seconds(15 * MINUTE, GRACE), Ttl),
     // Three missed beats of the relay, and Redis is not believed.
     row(Key::Vouch, "vouch:{<p>}", "vouch", seconds(3, 0), Own),
@@ -131,6 +148,7 @@ pub struct Parameters {
     pub session: Option<Uuid>,
     pub circle: Option<Uuid>,
     pub message: Option<Uuid>,
+    pub draft: Option<Uuid>,
     /// For keys of a partition rather than of an entity; [`Partition::COMMON`] when absent.
     pub partition: Option<Partition>,
 }
@@ -165,7 +183,9 @@ impl Key {
     pub fn partition(self, parameters: &Parameters) -> Option<Partition> {
         let template = self.row().template;
         match self {
-            Key::Session | Key::Membership => parameters.user.map(Partition::of),
+            Key::Session | Key::Membership | Key::RecentTags | Key::Streak => {
+                parameters.user.map(Partition::of)
+            }
             _ if template.contains("<p:circle>") => parameters.circle.map(Partition::of),
             _ if template.contains("<p:user>") => parameters.user.map(Partition::of),
             _ => Some(parameters.partition.unwrap_or(Partition::COMMON)),
@@ -185,6 +205,7 @@ impl Parameters {
             "session" => self.session,
             "circle" => self.circle,
             "message" => self.message,
+            "draft" => self.draft,
             _ => None,
         }
     }
@@ -194,7 +215,7 @@ impl KeyRow {
     /// Seconds until a copy stops being served while Postgres can be asked; `None` for keys without a life span.
     pub fn fresh_seconds(&self) -> Option<u32> {
         match self.life {
-            Life::Seconds { fresh, .. } => Some(fresh),
+            Life::Seconds { fresh, .. } | Life::Unflushed { then: fresh } => Some(fresh),
             Life::Kept { .. } => None,
         }
     }
@@ -203,6 +224,7 @@ impl KeyRow {
     pub fn kept_seconds(&self) -> Option<u32> {
         match self.life {
             Life::Seconds { fresh, grace } => Some(fresh + grace),
+            Life::Unflushed { then } => Some(then),
             Life::Kept { .. } => None,
         }
     }
@@ -239,7 +261,8 @@ mod tests {
 
     fn parameters() -> Parameters {
         let id = |n: u128| Some(Uuid::from_u128(n));
-        Parameters { user: id(1), session: id(2), circle: id(3), message: id(4), partition: None }
+        let partition = None;
+        Parameters { user: id(1), session: id(2), circle: id(3), message: id(4), draft: id(5), partition }
     }
 
     #[test]

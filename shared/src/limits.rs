@@ -10,6 +10,9 @@ pub enum Limit {
     Reactions,
     CircleJoin,
     CircleCreate,
+    JournalEntries,
+    JournalAutosaves,
+    Moods,
     Invites,
     Reads,
     Forwarded,
@@ -90,6 +93,10 @@ pub const LIMITS: &[LimitRow] = &[
     row(Limit::Reactions, "reactions", "rate_limit:reactions", "", User, Successes, Exact, &[window(50, MINUTE)]),
     row(Limit::CircleJoin, "circle-joins", "rate_limit:circles", ":join", User, Successes, Exact, &[window(5, HOUR)]),
     row(Limit::CircleCreate, "circle-creations", "rate_limit:circles", ":create", User, Successes, Exact, &[window(2, DAY)]),
+    row(Limit::JournalEntries, "journal-entries", "rate_limit:journal", ":entry", User, Successes, Exact, &[window(10, DAY)]),
+    // Of one draft, a save in every two minutes counts: see `autosave_entry`.
+    row(Limit::JournalAutosaves, "journal-autosaves", "rate_limit:journal", ":autosave", User, Successes, Exact, &[window(50, HOUR)]),
+    row(Limit::Moods, "moods", "rate_limit:journal", ":mood", User, Successes, Exact, &[window(20, DAY)]),
     // Twenty a day fill a circle of friends; attempts count, since each mints a credential.
     row(Limit::Invites, "invites", "rate_limit:circles", ":invite", User, Attempts, Exact, &[window(20, DAY)]),
     // Fifty reads a second for a minute is beyond any client that polls by hand, and below what one could hurt with.

@@ -75,6 +75,8 @@ pub enum Pattern {
     WriteThrough,
     /// Redis, from where it goes to Postgres in batches.
     WriteBehind,
+    /// Redis on every change, Postgres every few seconds, and the final save clears both.
+    AutoSave,
     /// Redis alone, answered at the edge.
     RedisOnly,
     /// Postgres alone.
@@ -95,7 +97,8 @@ pub struct Route {
     /// `<domain>.<operation>`, as logs, metrics and idempotency records name it.
     pub name: &'static str,
     pub method: Method,
-    /// With parameters in braces: `{circle}`, `{message}`, `{user}`, `{session}`; `{kind}` of a reaction.
+    /// With parameters in braces: `{circle}`, `{message}`, `{user}`, `{session}`, `{draft}`, `{entry}`; `{kind}` of a
+    /// reaction.
     pub path: &'static str,
     pub caller: Caller,
     pub pattern: Pattern,
@@ -113,6 +116,8 @@ pub struct Route {
 /// Enough for any body of the API: its longest text has 16 Ki characters.
 const BODY: usize = 64 * 1024;
 const NO_BODY: usize = 1024;
+/// A journal's text has 50,000 characters, of up to four bytes.
+const JOURNAL_BODY: usize = 256 * 1024;
 
 use {Caller::*, Limit::*, Method::*, Pattern::*};
 
@@ -252,6 +257,21 @@ pub const ROUTES: &[Route] = &[
     behind("reactions.add", Put, "/v1/circles/{circle}/messages/{message}/reactions/{kind}", Member, &[Reactions]),
     behind("reactions.remove", Delete, "/v1/circles/{circle}/messages/{message}/reactions/{kind}", Member, &[Reactions]),
     direct("reactions.list", "/v1/circles/{circle}/messages/{message}/reactions", CircleReader),
+    // Journaling and wellness
+    Route { pattern: AutoSave, body: JOURNAL_BODY, ..write("drafts.save", Put, "/v1/journal/drafts/{draft}", User, &[JournalAutosaves, Forwarded], &[]) },
+    direct("drafts.list", "/v1/journal/drafts", User),
+    direct("drafts.get", "/v1/journal/drafts/{draft}", User),
+    write("drafts.discard", Delete, "/v1/journal/drafts/{draft}", User, &[Forwarded], &[]),
+    Route { body: JOURNAL_BODY, ..write("journal.save", Post, "/v1/journal/entries", User, &[JournalEntries, Forwarded], &[Key::RecentTags, Key::Streak]) },
+    direct("journal.list", "/v1/journal/entries", User),
+    direct("journal.get", "/v1/journal/entries/{entry}", User),
+    Route { body: JOURNAL_BODY, ..write("journal.edit", Patch, "/v1/journal/entries/{entry}", User, &[Forwarded], &[Key::RecentTags, Key::Streak]) },
+    write("journal.delete", Delete, "/v1/journal/entries/{entry}", User, &[Forwarded], &[Key::RecentTags, Key::Streak]),
+    cached("journal.prompts", "/v1/journal/prompts", User, Key::Prompts, &[]),
+    direct("journal.streak", "/v1/journal/streak", User),
+    direct("journal.tags", "/v1/journal/tags/recent", User),
+    write("mood.log", Post, "/v1/mood", User, &[Moods, Forwarded], &[]),
+    direct("mood.list", "/v1/mood", User),
     // Administration
     direct("admin.jobs", "/v1/admin/jobs", Admin),
     direct("admin.policies", "/v1/admin/policies", Admin),
@@ -275,6 +295,8 @@ pub struct PathParameters {
     pub session: Option<Uuid>,
     pub circle: Option<Uuid>,
     pub message: Option<Uuid>,
+    pub draft: Option<Uuid>,
+    pub entry: Option<Uuid>,
     pub kind: Option<Kind>,
 }
 
@@ -290,6 +312,8 @@ impl PathParameters {
             "session" => &mut self.session,
             "circle" => &mut self.circle,
             "message" => &mut self.message,
+            "draft" => &mut self.draft,
+            "entry" => &mut self.entry,
             _ => return Some("is not a parameter of any path"),
         };
         *place = parse_id(segment);
@@ -303,6 +327,7 @@ impl PathParameters {
             session: self.session.or(session),
             circle: self.circle,
             message: self.message,
+            draft: self.draft,
             partition: None,
         }
     }

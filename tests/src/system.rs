@@ -189,6 +189,7 @@ fn environment(owner: &str, serve: &str, redis: &str, redis_deadline_ms: u32) ->
         ("REGION", REGION.to_owned()),
         ("SIGNING_KEYS", key(SIGNING_KEY.1)),
         ("TOKEN_KEYS", key("t1")),
+        ("JOURNAL_KEYS", key("j1")),
         ("REDIS_DEADLINE_MS", redis_deadline_ms.min(1_000).to_string()),
     ]
     .map(|(name, value)| (format!("OPTIMIST_{name}"), value))

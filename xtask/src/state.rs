@@ -26,6 +26,14 @@ pub struct State {
     pub signing_key: String,
     /// `id:base64`, what the origin derives refresh tokens with.
     pub token_key: String,
+    /// `id:base64`, what the origin wraps journals' keys with. Made anew for a state of before there were any.
+    #[serde(default = "key")]
+    pub journal_key: String,
+}
+
+/// Keeps nothing secret but a developer's own diary: an empty one is refused by the origin.
+fn key() -> String {
+    random::<32>().map(|key| format!("local-1:{}", STANDARD.encode(key))).unwrap_or_default()
 }
 
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -82,6 +90,7 @@ impl State {
             passwords: Passwords { superuser: password()?, migrate: password()?, serve: password()? },
             signing_key: format!("local-1:{}", STANDARD.encode(random::<32>()?)),
             token_key: format!("local-1:{}", STANDARD.encode(random::<32>()?)),
+            journal_key: format!("local-1:{}", STANDARD.encode(random::<32>()?)),
         })
     }
 }

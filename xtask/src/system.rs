@@ -183,13 +183,14 @@ impl System {
     }
 
     fn origin_launch(&self, name: &'static str) -> Launch {
-        let State { ports, signing_key, token_key, .. } = &self.state;
+        let State { ports, signing_key, token_key, journal_key, .. } = &self.state;
         Launch::new(name, &self.programs.origin, &self.logs)
             .environment("OPTIMIST_DATABASE_URL", self.postgres.serve_url())
             .environment("OPTIMIST_REDIS_URL", self.redis.url())
             .environment("OPTIMIST_REGION", REGION)
             .environment("OPTIMIST_SIGNING_KEYS", signing_key)
             .environment("OPTIMIST_TOKEN_KEYS", token_key)
+            .environment("OPTIMIST_JOURNAL_KEYS", journal_key)
             .environment("OPTIMIST_LISTEN", format!("127.0.0.1:{}", ports.origin))
             .environment("OPTIMIST_INTERNAL_LISTEN", format!("127.0.0.1:{}", ports.origin_internal))
     }

@@ -10,7 +10,7 @@ use optimist_shared::keys::Key;
 use optimist_shared::limits::{LIMITS, Limit, LimitRow, LimitState, Scope, address_parameter};
 use optimist_shared::reactions::{Counts, Promise, Reacted, Reaction};
 use optimist_shared::routes::{Caller, Method, Overlay, PathParameters, Pattern, Route};
-use optimist_shared::session::{Access, Role, SessionInfo, Token, attempt_entry, hex};
+use optimist_shared::session::{Access, Role, SessionInfo, Token, attempt_entry, autosave_entry, hex};
 use optimist_shared::signature::{Context, Identity};
 
 use crate::Edge;
@@ -207,7 +207,7 @@ impl<H: Host, R: Request> Passage<'_, H, R> {
             }
             (Pattern::CacheAside, _) if hit.is_some() => "optimist; fwd=partial",
             (Pattern::CacheAside, _) => "optimist; fwd=uri-miss",
-            (Pattern::WriteThrough | Pattern::WriteBehind, _) => "optimist; fwd=method",
+            (Pattern::WriteThrough | Pattern::WriteBehind | Pattern::AutoSave, _) => "optimist; fwd=method",
             _ => "optimist; fwd=bypass",
         };
         let kept = (right == Right::Granted).then(|| self.kept(session, found)).flatten();
@@ -385,8 +385,11 @@ impl<H: Host, R: Request> Passage<'_, H, R> {
         cache::wanted(self.request.target())
     }
 
-    /// How limits remember this attempt: a retry with the same idempotency key finds it.
+    /// How limits remember this attempt: a retry with the same idempotency key finds it, as does the next save of a draft.
     fn entry(&self, user: Uuid) -> String {
+        if let (Pattern::AutoSave, Some(draft)) = (self.route.pattern, self.path.draft) {
+            return autosave_entry(user, draft, self.exchange.started_ms);
+        }
         match self.request.header("idempotency-key") {
             Some(key) if self.route.method == Method::Post => attempt_entry(user, self.route.name, &key),
             _ => self.random_entry(),

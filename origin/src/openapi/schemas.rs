@@ -7,7 +7,7 @@ use std::ops::RangeInclusive;
 use optimist_shared::reactions::KINDS;
 use serde_json::{Value, json};
 
-use crate::{auth, circles, me, messages};
+use crate::{auth, circles, journal, me, messages};
 
 /// A route's summary, its success, and the schemas of its answer and its body.
 pub struct Described {
@@ -97,6 +97,24 @@ pub const DESCRIPTIONS: &[Described] = &[
     Described::new("reactions.add", 202, Some("Reacted"), "React to a message.").notes(REACTED),
     Described::new("reactions.remove", 202, Some("Reacted"), "Take a reaction back.").notes(REACTED),
     shows("reactions.list", "Reactions", "A message's reactions: counts, the caller's own, and the newest hundred."),
+    shows("drafts.save", "SavedDraft", "Save a draft.").body("SaveDraft").notes(
+        "`base_version` is the version that the text was based on, null for a new draft. If that is not the current one, the \
+         text is kept as a draft of its own, and 409 shows both. Of one draft a save in every two minutes counts against the \
+         limit; all are stored.",
+    ),
+    shows("drafts.list", "Drafts", "The caller's drafts, newest first."),
+    shows("drafts.get", "Draft", "A draft."),
+    ends("drafts.discard", "Discard a draft."),
+    makes("journal.save", "Entry", "Save a journal entry, and clear its draft.").body("SaveEntry"),
+    shows("journal.list", "Entries", "The caller's entries, by their days, newest first."),
+    shows("journal.get", "Entry", "An entry."),
+    shows("journal.edit", "Entry", "Change an entry. What it said before is kept.").body("EditEntry"),
+    ends("journal.delete", "Delete an entry, with what it said before."),
+    shows("journal.prompts", "Prompts", "What one might write about."),
+    shows("journal.streak", "Streak", "How many days in a row the caller has written, in their own time zone."),
+    shows("journal.tags", "Tags", "Tags of the caller's newest entries."),
+    makes("mood.log", "Mood", "Log a mood.").body("LogMood"),
+    shows("mood.list", "Moods", "The caller's moods, newest first."),
     shows("admin.jobs", "Jobs", "The region's jobs, and how they went. For administrators."),
     shows("admin.policies", "Policies", "The tables of routes, keys and limits. For administrators."),
 ];
@@ -117,6 +135,9 @@ pub fn tags() -> Value {
         ("invites", "Ways into a private circle."),
         ("messages", "What is said in a circle. Each message has a number there."),
         ("reactions", "How people take a message. Counts are live."),
+        ("drafts", "Journal entries while they are written. Sealed, as all of a journal is."),
+        ("journal", "Private entries, prompts, tags and streaks."),
+        ("mood", "How one feels."),
         ("admin", "How the service does, for its administrators."),
     ];
     tags.iter().map(|(name, description)| json!({"name": name, "description": description})).collect()
@@ -161,6 +182,12 @@ pub fn reaction_kind() -> Value {
     json!({"type": "string", "enum": KINDS})
 }
 
+/// Properties, and more of them.
+fn with(properties: &Value, more: Value) -> Value {
+    let all = [properties.clone(), more].into_iter();
+    all.flat_map(|part| part.as_object().cloned().unwrap_or_default()).collect()
+}
+
 /// How many people reacted, by kind; null in an answer that is marked as degraded, when nobody knows.
 fn counts() -> Value {
     json!({
@@ -181,6 +208,18 @@ pub fn components(codes: &[&str]) -> Value {
     let visibility = || json!({"type": "string", "enum": ["public", "private"]});
     let role = || json!({"type": "string", "enum": ["owner", "moderator", "member"]});
     let zone = || json!({"type": "string", "description": "The IANA name of a time zone: `Europe/Vienna`."});
+    let day = || json!({"type": "string", "format": "date"});
+    let mood = || json!({"type": "integer", "minimum": 1, "maximum": 5});
+    let tags = || {
+        let tag = text(journal::TAG);
+        json!({"type": "array", "maxItems": journal::TAGS, "items": tag})
+    };
+    let written =
+        json!({"title": optional(text(journal::TITLE)), "tags": optional(tags()), "mood": optional(mood())});
+    let shown = json!({
+        "title": text(journal::TITLE), "body": text(journal::BODY), "tags": tags(), "mood": optional(mood()),
+        "prompt_id": optional(id()),
+    });
     let session = answer(json!({"token": string(), "expires_in": seconds_left()}), &[]);
     let circle = json!({
         "id": id(),
@@ -386,6 +425,131 @@ pub fn components(codes: &[&str]) -> Value {
                 &[],
             ),
         ),
+        (
+            "SaveDraft",
+            request(
+                &["body", "base_version"],
+                with(
+                    &written,
+                    json!({
+                        "body": text(journal::BODY), "prompt_id": optional(id()), "base_version": optional(string()),
+                    }),
+                ),
+            ),
+        ),
+        (
+            "SavedDraft",
+            answer(
+                json!({
+                    "version": string(), "saved_at": time(), "promise": {"type": "string", "enum": ["redis", "postgres"]},
+                }),
+                &[],
+            ),
+        ),
+        (
+            "Draft",
+            answer(
+                with(
+                    &shown,
+                    json!({
+                        "id": id(), "version": string(), "sibling_of": optional(id()), "saved_at": time(),
+                    }),
+                ),
+                &[],
+            ),
+        ),
+        ("Drafts", list("Draft")),
+        (
+            "DraftConflict",
+            answer(
+                json!({
+                    "type": string(), "title": string(), "status": {"type": "integer"}, "code": string(), "detail": string(),
+                    "request_id": string(), "sibling": reference("Draft"),
+                    "current": {"oneOf": [reference("Draft"), {"type": "null"}]},
+                }),
+                &[],
+            ),
+        ),
+        (
+            "SaveEntry",
+            request(
+                &["body"],
+                with(
+                    &written,
+                    json!({
+                        "body": text(1..=*journal::BODY.end()), "prompt_id": optional(id()), "draft_id": optional(id()),
+                        "entry_date": optional(day()),
+                    }),
+                ),
+            ),
+        ),
+        (
+            "EditEntry",
+            request(
+                &[],
+                with(
+                    &written,
+                    json!({
+                        "body": optional(text(1..=*journal::BODY.end())), "entry_date": optional(day()),
+                    }),
+                ),
+            ),
+        ),
+        (
+            "Entry",
+            answer(
+                with(
+                    &shown,
+                    json!({
+                        "id": id(), "entry_date": day(), "created_at": time(), "updated_at": time(),
+                    }),
+                ),
+                &[],
+            ),
+        ),
+        ("Entries", list("Entry")),
+        ("Prompt", answer(json!({"id": id(), "category": string(), "body": string()}), &[])),
+        ("Prompts", list("Prompt")),
+        (
+            "Streak",
+            answer(
+                json!({
+                    "current": count("Days in a row up to today or yesterday."), "longest": count("The longest there was."),
+                    "last_entry_date": optional(day()), "today": day(), "time_zone": zone(),
+                }),
+                &[],
+            ),
+        ),
+        (
+            "Tags",
+            answer(
+                json!({
+                    "items": {"type": "array", "items": string()}, "next": {"type": "null"},
+                }),
+                &[],
+            ),
+        ),
+        (
+            "LogMood",
+            request(
+                &["score"],
+                json!({
+                    "score": {"type": "integer", "minimum": 1, "maximum": 5}, "emotions": optional(tags()),
+                    "note": optional(text(journal::NOTE)), "tags": optional(tags()), "logged_at": optional(time()),
+                }),
+            ),
+        ),
+        (
+            "Mood",
+            answer(
+                json!({
+                    "id": id(), "score": {"type": "integer", "minimum": 1, "maximum": 5}, "emotions": tags(), "tags": tags(),
+                    "note": text(journal::NOTE), "logged_at": time(),
+                }),
+                &[],
+            ),
+        ),
+        ("Moods", list("Mood")),
         (
             "Job",
             answer(

@@ -19,6 +19,7 @@ pub async fn migrate(config: &Config) -> std::result::Result<(), Box<dyn std::er
     for applied in report.applied_migrations() {
         tracing::info!(version = applied.version(), name = applied.name(), "migrated");
     }
+    crate::journal::prompts::seed(&client).await?;
     // The role that serves may use what the migrating role owns, and change none of it.
     if let Some(role) = serving_role(config).filter(|_| config.migrate_database_url.is_some()) {
         let role = format!("\"{}\"", role.replace('"', "\"\""));

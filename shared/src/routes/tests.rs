@@ -63,7 +63,11 @@ fn cached_routes_check_membership_or_hold_nothing_private() {
         assert_eq!(of_circle, route.caller.wants_membership(), "{}", route.name);
         assert_eq!(route.method, Method::Get);
         // What remains: one's own (`me`), and what every signed-in user may see.
-        assert!(of_circle || matches!(key, Key::Me | Key::Profile | Key::Discovery), "{}", route.name);
+        assert!(
+            of_circle || matches!(key, Key::Me | Key::Profile | Key::Discovery | Key::Prompts),
+            "{}",
+            route.name
+        );
     }
 }
 
@@ -71,8 +75,9 @@ fn cached_routes_check_membership_or_hold_nothing_private() {
 fn every_fenced_key_is_cached_and_fenced_somewhere() {
     for row in KEYS.iter().filter(|row| row.freshness == Freshness::Fenced) {
         let read = ROUTES.iter().any(|route| route.key == Some(row.key));
-        // Read by `admit` and as an overlay rather than as a route's own value.
-        let admitted = matches!(row.key, Key::Session | Key::Membership | Key::CircleAccess);
+        // Read by `admit`, as an overlay, or by the origin alone, rather than as a route's own value.
+        let admitted = matches!(row.key, Key::Session | Key::Membership | Key::CircleAccess)
+            || matches!(row.key, Key::RecentTags | Key::Streak);
         assert!(read || admitted, "{} is cached by nobody", row.template);
         assert!(
             ROUTES.iter().any(|route| route.fences.contains(&row.key)),

@@ -87,6 +87,12 @@ scripts! {
     open: ["writes_core.lua", "open.lua"],
     /// A partition's flushed entries, removed.
     trim: ["writes_core.lua", "trim.lua"],
+    /// A draft, saved.
+    autosave: ["writes_core.lua", "autosave.lua"],
+    /// A draft and its row, brought together.
+    restore: ["writes_core.lua", "restore.lua"],
+    /// A draft's version, known to be in Postgres.
+    flushed: ["flushed.lua"],
 }
 
 impl Default for Scripts {

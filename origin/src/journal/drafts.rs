@@ -1,0 +1,166 @@
+//! Drafts: each change goes to Redis, batches to Postgres, and no edit is lost to another.
+//!
+//! A version is opaque, new with each save, and grows. A save names the version that it is based on; if that is not the
+//! current one, its text is kept as a draft of its own, a sibling, which the refusal names.
+
+pub mod flush;
+mod store;
+
+use axum::extract::State;
+use axum::http::{HeaderMap, Uri};
+use axum::response::{IntoResponse, Response};
+use chrono::{DateTime, Utc};
+use optimist_shared::error::{ErrorCode, PROBLEM_JSON, Problem};
+use optimist_shared::ids::Uuid;
+use optimist_shared::reactions::Promise;
+use serde::{Deserialize, Serialize};
+
+use super::{BODY, Content};
+use crate::app::{Ctx, Handlers, on};
+use crate::body::{Body, digest, json_response, tagged, to_json};
+use crate::cursor::no_query;
+use crate::error::{Error, REQUEST_ID, Result};
+use crate::postgres::{WriteContext, transaction};
+use crate::request::Caller;
+use crate::sealing::{Sealer, What, sealer};
+
+pub use store::{STATEMENTS, bury, forget, newest_version};
+
+pub fn routes() -> Handlers {
+    vec![
+        on("drafts.save", save),
+        on("drafts.list", list),
+        on("drafts.get", get),
+        on("drafts.discard", discard),
+    ]
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Save {
+    title: Option<String>,
+    body: String,
+    tags: Option<Vec<String>>,
+    mood: Option<i16>,
+    prompt_id: Option<Uuid>,
+    #[serde(deserialize_with = "Option::deserialize")]
+    base_version: Option<String>,
+}
+
+/// A draft as it is stored: sealed.
+#[derive(Clone, Debug)]
+pub struct Stored {
+    pub version: String,
+    pub sealed: Vec<u8>,
+    pub sibling_of: Option<Uuid>,
+    pub saved_at: DateTime<Utc>,
+}
+
+#[derive(Serialize)]
+struct Draft {
+    id: Uuid,
+    version: String,
+    #[serde(flatten)]
+    content: Content,
+    sibling_of: Option<Uuid>,
+    saved_at: DateTime<Utc>,
+}
+
+impl Draft {
+    fn open(sealer: &Sealer, id: Uuid, stored: &Stored) -> Result<Draft> {
+        let opened = sealer.open(What::Draft, id, &stored.version, &stored.sealed)?;
+        Ok(Draft {
+            id,
+            version: stored.version.clone(),
+            content: Content::from_bytes(&opened)?,
+            sibling_of: stored.sibling_of,
+            saved_at: stored.saved_at,
+        })
+    }
+}
+
+fn draft_of(caller: &Caller) -> Result<Uuid> {
+    caller.request.path.draft.ok_or_else(|| Error::new(ErrorCode::NotFound))
+}
+
+async fn save(State(app): State<Ctx>, caller: Caller, body: Body<Save>) -> Result<Response> {
+    let id = draft_of(&caller)?;
+    let Save { title, body, tags, mood, prompt_id, base_version } = body.value;
+    let content = Content::checked(title.as_deref(), &body, BODY, tags.as_deref(), mood, prompt_id)?;
+    let base = base_version.as_deref().map(store::checked_version).transpose()?;
+    let sealer = sealer(&app, caller.user).await?;
+    let saver = store::Saver { app: &app, caller: &caller, sealer: &sealer };
+    match saver.save(id, base, &content, None).await? {
+        store::Outcome::Saved { version, saved_at, promise } => {
+            let body = serde_json::json!({
+                "version": version, "saved_at": saved_at, "promise": Promise::as_str(promise),
+            });
+            Ok(json_response(200, None, to_json(&body)?))
+        }
+        store::Outcome::Conflict => {
+            let sibling = saver.keep_as_sibling(id, &content).await?;
+            let current = store::read(&app, caller.user, id).await?;
+            let current = current.map(|stored| Draft::open(&sealer, id, &stored)).transpose()?;
+            conflict(current, sibling)
+        }
+    }
+}
+
+/// 409 with both texts: the draft as it is, and the one that was refused, kept.
+fn conflict(current: Option<Draft>, sibling: Draft) -> Result<Response> {
+    let request_id = REQUEST_ID.try_with(Clone::clone).unwrap_or_default();
+    let problem = Problem::new(ErrorCode::Conflict, &request_id)
+        .detail("The draft has another version. What you sent is kept as a draft of its own.");
+    let mut body = serde_json::to_value(&problem).map_err(|error| Error::internal("drafts", &error))?;
+    body["current"] = serde_json::to_value(current).unwrap_or_default();
+    body["sibling"] = serde_json::to_value(sibling).unwrap_or_default();
+    let mut response = json_response(409, None, to_json(&body)?);
+    let headers = response.headers_mut();
+    headers.insert("content-type", axum::http::HeaderValue::from_static(PROBLEM_JSON));
+    headers.insert("cache-control", axum::http::HeaderValue::from_static("no-store"));
+    Ok(response)
+}
+
+async fn get(State(app): State<Ctx>, caller: Caller, headers: HeaderMap, uri: Uri) -> Result<Response> {
+    no_query(uri.query())?;
+    let id = draft_of(&caller)?;
+    let stored = store::read(&app, caller.user, id).await?.ok_or_else(|| Error::new(ErrorCode::NotFound))?;
+    let draft = Draft::open(&sealer(&app, caller.user).await?, id, &stored)?;
+    let json = to_json(&draft)?;
+    Ok(tagged(&headers, &digest(&[draft.version.as_bytes()]), "", json))
+}
+
+/// What is not flushed yet is, first: then Postgres has them all.
+async fn list(State(app): State<Ctx>, caller: Caller, headers: HeaderMap, uri: Uri) -> Result<Response> {
+    no_query(uri.query())?;
+    flush::flush_of(&app, caller.user).await?;
+    let sealer = sealer(&app, caller.user).await?;
+    let drafts = store::list(&app, caller.user)
+        .await?
+        .iter()
+        .map(|(id, stored)| Draft::open(&sealer, *id, stored))
+        .collect::<Result<Vec<Draft>>>()?;
+    let json = to_json(&serde_json::json!({"items": drafts, "next": null}))?;
+    Ok(tagged(&headers, &digest(&[&json]), "", json))
+}
+
+async fn discard(State(app): State<Ctx>, caller: Caller) -> Result<Response> {
+    let id = draft_of(&caller)?;
+    let version = newest_version(&app, caller.user, id).await?;
+    let order = [caller.user];
+    let context = WriteContext {
+        name: "drafts::discard",
+        request: &caller.request,
+        actor: caller.actor(),
+        order: &order,
+    };
+    transaction!(&app, context, |tx| {
+        if !bury(tx, caller.user, id, &version).await? {
+            return Err(Error::new(ErrorCode::NotFound));
+        }
+        tx.event("draft.discarded", serde_json::json!({"draft": id}));
+        Ok(())
+    })?;
+    forget(&app, caller.user, id).await?;
+    Ok(axum::http::StatusCode::NO_CONTENT.into_response())
+}

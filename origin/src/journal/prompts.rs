@@ -1,0 +1,112 @@
+//! Prompts to write about, seeded from `prompts.json` by the migration, by category.
+
+use axum::extract::State;
+use axum::http::{HeaderMap, Uri};
+use axum::response::Response;
+use optimist_shared::envelope::LIST_LIMIT;
+use optimist_shared::ids::Uuid;
+use optimist_shared::keys::{Key, Parameters};
+use serde::{Deserialize, Serialize};
+
+use crate::app::{Ctx, Handlers, on};
+use crate::body::to_json;
+use crate::cache::{ListItem, Snapshot};
+use crate::circles::{list as list_of, respond_list};
+use crate::cursor::{Cursor, limit, parameters_of};
+use crate::error::{Error, Result};
+use crate::request::Caller;
+use optimist_shared::error::ErrorCode;
+
+pub fn routes() -> Handlers {
+    vec![on("journal.prompts", list)]
+}
+
+/// The prompts there are. Ids are for ever; texts and categories may change with a release.
+const SEED: &str = include_str!("prompts.json");
+
+#[derive(Deserialize, Serialize)]
+struct Prompt {
+    id: Uuid,
+    category: String,
+    body: String,
+}
+
+const LIST: &str = "-- prompts::list
+select seen, p.* from (select pg_snapshot_xmin(pg_current_snapshot())::text::bigint as seen) snapshot
+left join lateral (
+    select id, category, body, place from prompts
+    where place > $1 and ($2::text is null or category = $2) order by place limit $3) p on true
+order by place";
+
+pub const STATEMENTS: &[&str] = &[LIST];
+
+/// Puts the seed file's prompts in place. Run by the migration.
+pub async fn seed(client: &tokio_postgres::Client) -> std::result::Result<(), Box<dyn std::error::Error>> {
+    let prompts: Vec<Prompt> = serde_json::from_str(SEED)?;
+    for (place, prompt) in prompts.iter().enumerate() {
+        client
+            .execute(
+                "insert into prompts (id, category, body, place) values ($1, $2, $3, $4)
+                 on conflict (id) do update set category = $2, body = $3, place = $4",
+                &[&prompt.id, &prompt.category, &prompt.body, &(place as i32 + 1)],
+            )
+            .await?;
+    }
+    Ok(())
+}
+
+async fn list(State(app): State<Ctx>, _: Caller, headers: HeaderMap, uri: Uri) -> Result<Response> {
+    let (mut after, mut category, mut wanted) = (None, None, None);
+    for (name, value) in parameters_of(uri.query())? {
+        match name.as_str() {
+            "limit" => wanted = Some(limit(&value)?),
+            "category" => category = Some(value),
+            "cursor" => {
+                let refused =
+                    || Error::new(ErrorCode::BadRequest).field("cursor", "is not a cursor of this list");
+                after = Some(Place::decode(&value).ok_or_else(refused)?);
+            }
+            _ => return Err(Error::new(ErrorCode::BadRequest).field(name, "is not a parameter of this list")),
+        }
+    }
+    let wanted = wanted.unwrap_or(optimist_shared::envelope::DEFAULT_LIMIT);
+    if after.is_none() && category.is_none() {
+        let loaded = app.cache.read(&app, Key::Prompts, Parameters::default()).await?;
+        return respond_list(&loaded, &headers, wanted);
+    }
+    let after = after.map_or(0, |Place(place)| place);
+    respond_list(&load_page(&app, after, category.as_deref(), wanted).await?.loaded, &headers, wanted)
+}
+
+/// After the prompt at this place.
+struct Place(i32);
+
+impl Cursor for Place {
+    const KIND: char = 'p';
+
+    fn render(&self) -> String {
+        self.0.to_string()
+    }
+
+    fn parse(text: &str) -> Option<Place> {
+        text.parse().ok().filter(|place| *place >= 0).map(Place)
+    }
+}
+
+pub async fn load_prompts(app: &Ctx) -> Result<Snapshot> {
+    load_page(app, 0, None, LIST_LIMIT).await
+}
+
+async fn load_page(app: &Ctx, after: i32, category: Option<&str>, limit: usize) -> Result<Snapshot> {
+    let rows = app.db.query(LIST, &[&after, &category, &(limit as i64 + 1)]).await?;
+    let seen_xmin = rows.first().map_or(0, |row| row.get::<_, i64>("seen").cast_unsigned());
+    let items = rows
+        .iter()
+        .filter(|row| row.get::<_, Option<Uuid>>("id").is_some())
+        .map(|row| {
+            let prompt = Prompt { id: row.get("id"), category: row.get("category"), body: row.get("body") };
+            Ok(ListItem { id: None, cursor: Place(row.get("place")).encode(), json: to_json(&prompt)? })
+        })
+        .collect::<Result<Vec<_>>>()?;
+    Ok(Snapshot { seen_xmin, loaded: list_of(items, limit) })
+}
