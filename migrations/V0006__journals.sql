@@ -35,7 +35,7 @@ create table drafts (
     deleted_at timestamptz,
     primary key (user_id, id)
 );
-create index drafts_newest on drafts (user_id, saved_at desc) where deleted_at is null;
+create index drafts_newest on drafts (user_id, saved_at desc, id desc) where deleted_at is null;
 create index drafts_deleted on drafts (deleted_at) where deleted_at is not null;
 
 create table journal_entries (

@@ -127,14 +127,23 @@ fn parent<'a>(path: &'a str, field: &str) -> &'a str {
         .map_or(path, |rest| if rest.is_empty() { "." } else { rest.trim_end_matches('.') })
 }
 
-/// A text within bounds, without control characters but for line breaks and tabs where `multiline`.
+/// A text without the space around it, as [`verbatim`] has it.
 pub fn text(
     field: &'static str,
     value: &str,
     characters: std::ops::RangeInclusive<usize>,
     multiline: bool,
 ) -> Result<String> {
-    let value = value.trim();
+    verbatim(field, value.trim(), characters, multiline)
+}
+
+/// A text within bounds, without control characters but for line breaks and tabs where `multiline`.
+pub fn verbatim(
+    field: &'static str,
+    value: &str,
+    characters: std::ops::RangeInclusive<usize>,
+    multiline: bool,
+) -> Result<String> {
     let length = value.chars().count();
     let (least, most) = (*characters.start(), *characters.end());
     if length < least {

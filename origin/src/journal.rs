@@ -13,7 +13,7 @@ use std::ops::RangeInclusive;
 use optimist_shared::ids::Uuid;
 use serde::{Deserialize, Serialize};
 
-use crate::body::text;
+use crate::body::{text, verbatim};
 use crate::error::{Error, Result};
 
 /// Characters of a journal's texts, and how many tags there may be.
@@ -34,18 +34,32 @@ pub struct Content {
     pub prompt_id: Option<Uuid>,
 }
 
+/// What a text is to be.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Form {
+    /// Just as it stands in the editor: somebody is in the midst of it.
+    Draft,
+    /// Not empty, and without the space around it.
+    Entry,
+}
+
 impl Content {
     pub fn checked(
+        form: Form,
         title: Option<&str>,
         body: &str,
-        body_length: RangeInclusive<usize>,
         tags: Option<&[String]>,
         mood: Option<i16>,
         prompt_id: Option<Uuid>,
     ) -> Result<Content> {
+        let title = title.unwrap_or_default();
+        let (title, body) = match form {
+            Form::Draft => (verbatim("title", title, TITLE, false)?, verbatim("body", body, BODY, true)?),
+            Form::Entry => (text("title", title, TITLE, false)?, text("body", body, 1..=*BODY.end(), true)?),
+        };
         Ok(Content {
-            title: text("title", title.unwrap_or_default(), TITLE, false)?,
-            body: text("body", body, body_length, true)?,
+            title,
+            body,
             tags: checked_tags("tags", tags.unwrap_or_default())?,
             mood: mood.map(checked_mood).transpose()?,
             prompt_id,

@@ -19,9 +19,10 @@ use crate::body::{digest, tagged};
 use crate::error::Result;
 use crate::policies::{caller, pattern};
 
+mod descriptions;
 mod schemas;
 
-use schemas::{DESCRIPTIONS, Described};
+use descriptions::{DESCRIPTIONS, Described};
 
 static DOCUMENT: LazyLock<String> = LazyLock::new(|| build().to_string());
 /// The document as it is served, and its version.
@@ -57,7 +58,7 @@ fn build() -> Value {
             "license": {"name": "MIT OR Apache-2.0", "identifier": "MIT OR Apache-2.0"},
         },
         "servers": [{"url": "/", "description": "The edge that serves this document."}],
-        "tags": schemas::tags(),
+        "tags": descriptions::tags(),
         "paths": paths,
         "components": {
             "securitySchemes": {

@@ -7,6 +7,7 @@ mod admin;
 mod circles;
 mod conduct;
 mod input;
+mod journal;
 mod messages;
 mod reactions;
 mod sessions;

@@ -3,8 +3,10 @@
 mod oracle;
 
 use futures_util::future::join_all;
+use optimist_shared::ids::Uuid;
 use optimist_shared::limits::{LIMITS, Limit, LimitRow, Precision};
 use optimist_shared::scripts::{Script, Scripts, describe_limits};
+use optimist_shared::session::autosave_entry;
 use optimist_tests::stores::Redis;
 use optimist_tests::{Answer, Client, Options, System};
 use reqwest::Method;
@@ -124,6 +126,31 @@ async fn several_limits_are_charged_together_or_not_at_all() {
     let rows = [Limit::CircleJoin.row(), Limit::CircleCreate.row(), Limit::Invites.row()];
     let difference = play(&mut bench, &rows, &mut Oracle::new(&rows), 99, CALLS / 2).await;
     assert_eq!(difference, None);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn whoever_writes_for_ten_hours_is_never_stopped_and_the_51st_new_draft_is() {
+    const HOUR_MS: u64 = 3_600_000;
+    let mut bench = Bench::new().await;
+    let rows = [Limit::JournalAutosaves.row()];
+    let user = Uuid::from_u128(1);
+    let mut save = async |now_ms: u64, draft: Uuid| {
+        let call = Call::Charge { now_ms, entry: autosave_entry(user, draft, now_ms) };
+        bench.send(&rows, &[call]).await.remove(0)
+    };
+    let start = 1_800_000_000_000;
+    for second in (0..10 * 3_600).step_by(2) {
+        let outcome = save(start + second * 1_000, Uuid::from_u128(7)).await;
+        assert!(outcome.is_admitted(), "after {second} s: {outcome:?}");
+    }
+    // A day later, one new draft after the other.
+    let start = start + 24 * HOUR_MS;
+    for draft in 0..50 {
+        assert!(save(start + draft * 1_000, Uuid::from_u128(100 + u128::from(draft))).await.is_admitted());
+    }
+    let late = start + HOUR_MS - 1;
+    assert!(!save(late, Uuid::from_u128(200)).await.is_admitted());
+    assert!(save(late + 1, Uuid::from_u128(200)).await.is_admitted());
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -5,6 +5,7 @@
 mod api;
 mod events;
 mod jobs;
+mod journal;
 mod keys;
 mod limits;
 mod misses;

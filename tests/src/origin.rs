@@ -78,6 +78,12 @@ impl Origin {
         self.post(&format!("/test/disable?mechanism={mechanism}&off={off}")).await;
     }
 
+    /// Sets the clock by which days are told.
+    pub async fn set_clock(&self, now: chrono::DateTime<chrono::Utc>) {
+        let ahead_ms = (now - chrono::Utc::now()).num_milliseconds();
+        self.post(&format!("/test/clock?ahead_ms={ahead_ms}")).await;
+    }
+
     /// Ends the pauses that are under way.
     pub async fn release(&self) {
         self.post("/test/release").await;

@@ -1,7 +1,9 @@
 //! Every fenced key as a register: numbered writes to it through the API, and reads that say which of them they saw.
 
+use chrono::NaiveDate;
 use optimist_shared::ids::Uuid;
 use optimist_shared::keys::{Freshness, KEYS, Key};
+use optimist_shared::limits::{LIMITS, Scope};
 use optimist_shared::session::{Token, hash_secret};
 use reqwest::Method;
 use serde_json::{Value, json};
@@ -112,6 +114,18 @@ impl Registers {
                 let path = format!("{circle}/messages/{}", self.message);
                 (self.owner.clone(), Method::PATCH, path, json!({"body": text}))
             }
+            Key::RecentTags => {
+                (self.owner.clone(), Method::POST, ENTRIES.to_owned(), json!({"body": "x", "tags": [text]}))
+            }
+            Key::Streak => {
+                let day = FIRST_DAY + chrono::Days::new(number);
+                (
+                    self.member.clone(),
+                    Method::POST,
+                    ENTRIES.to_owned(),
+                    json!({"body": "x", "entry_date": day}),
+                )
+            }
             other => panic!("{other:?} is fenced, and nothing here writes it"),
         };
         self.forget_limits(&who).await;
@@ -146,6 +160,8 @@ impl Registers {
             }
             Key::CircleMessages => (&self.member, format!("{circle}/messages?limit=1")),
             Key::Message => (&self.member, format!("{circle}/messages/{}", self.message)),
+            Key::RecentTags => (&self.owner, "/v1/journal/tags/recent".to_owned()),
+            Key::Streak => (&self.member, "/v1/journal/streak".to_owned()),
             other => panic!("{other:?} is fenced, and nothing here reads it"),
         };
         self.forget_limits(who).await;
@@ -165,6 +181,14 @@ impl Registers {
             (Key::Circle, 200) => number("/description"),
             (Key::CircleMessages, 200) => number("/items/0/body"),
             (Key::Message, 200) => number("/body"),
+            (Key::RecentTags, 200) => {
+                let newest = answer.body["items"][0].as_str().map_or(0, |tag| tag.parse().expect("a number"));
+                Seen::Number(newest)
+            }
+            // One day more with each write, and one before the first.
+            (Key::Streak, 200) => {
+                Seen::Number(answer.body["longest"].as_u64().expect("a number").saturating_sub(1))
+            }
             (Key::Membership, 200) => Seen::Odd(answer.text("/role") == "moderator"),
             (Key::CircleMembers, 200) => {
                 let items = answer.body["items"].as_array().expect("a list");
@@ -205,8 +229,8 @@ impl Registers {
     /// Limits are another test's.
     async fn forget_limits(&self, who: &Client) {
         let mut forget = redis::cmd("DEL");
-        for limit in ["messages", "reads", "forwarded"] {
-            forget.arg(format!("rate_limit:{limit}:{{{}}}", who.user));
+        for limit in LIMITS.iter().filter(|row| row.scope == Scope::User) {
+            forget.arg(limit.key(&who.user));
         }
         // A Redis that is away counts nothing.
         let connected = self.connection.lock().await.clone();
@@ -219,6 +243,11 @@ impl Registers {
         *self.connection.lock().await = forgotten.is_ok().then_some(connection);
     }
 }
+
+const ENTRIES: &str = "/v1/journal/entries";
+
+/// The day that write 0 is about.
+const FIRST_DAY: NaiveDate = NaiveDate::from_ymd_opt(1950, 1, 1).expect("a day");
 
 /// `n:9223372036854775807`, in base64url: no message has that number.
 const LAST: &str = "bjo5MjIzMzcyMDM2ODU0Nzc1ODA3";

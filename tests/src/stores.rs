@@ -107,6 +107,23 @@ impl Postgres {
         output
     }
 
+    /// A database, as `pg_dump` writes it.
+    pub fn dump(&self, database: &str) -> Vec<u8> {
+        let port = self.port.to_string();
+        let output = Command::new(binaries().join("pg_dump"))
+            .args(["-h", "127.0.0.1", "-p", &port, "-U", "owner", database])
+            .output()
+            .expect("pg_dump");
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        output.stdout
+    }
+
+    /// What it has written to disk: tables, write-ahead log and its own log.
+    pub fn files(&self) -> Vec<u8> {
+        let log = std::fs::read(self.folder.path().with_extension("postgres.log")).unwrap_or_default();
+        [contents(self.folder.path(), &|_| true), log].concat()
+    }
+
     fn psql(&self, database: &str, sql: &str) -> (bool, String) {
         let output = Command::new(binaries().join("psql"))
             .args(["-h", "127.0.0.1", "-p", &self.port.to_string(), "-U", "owner", "-Atqc", sql, database])
@@ -184,6 +201,11 @@ impl Redis {
         std::fs::remove_dir_all(file).expect("its append-only file");
     }
 
+    /// What it has written to disk.
+    pub fn files(&self) -> Vec<u8> {
+        contents(self.folder.path(), &|_| true)
+    }
+
     pub fn signal(&self, name: &str) {
         self.process.as_ref().expect("it is running").signal(name);
     }
@@ -196,6 +218,21 @@ impl Redis {
         let client = redis::Client::open(self.url()).expect("a URL");
         client.get_multiplexed_async_connection().await.expect("redis answers")
     }
+}
+
+/// The bytes of all files in a folder, and in its folders, that are wanted.
+pub fn contents(folder: &Path, is_wanted: &dyn Fn(&Path) -> bool) -> Vec<u8> {
+    let mut bytes = Vec::new();
+    for entry in std::fs::read_dir(folder).into_iter().flatten().flatten() {
+        let path = entry.path();
+        let kind = entry.file_type().expect("a kind of file");
+        if kind.is_dir() {
+            bytes.extend(contents(&path, is_wanted));
+        } else if kind.is_file() && is_wanted(&path) {
+            bytes.extend(std::fs::read(&path).unwrap_or_default());
+        }
+    }
+    bytes
 }
 
 /// A folder whose path is short enough for a socket, and open to another user.

@@ -8,7 +8,7 @@ use crate::client::Client;
 use crate::edges::{Edge, Kind};
 use crate::origin::Origin;
 use crate::proxy::Proxy;
-use crate::stores::{Postgres, Redis, SHARED, folder};
+use crate::stores::{Postgres, Redis, SHARED, contents, folder};
 
 pub const REGION: &str = "test";
 /// The key that edge and origin share, and its id.
@@ -167,6 +167,11 @@ impl System {
         let limits = LIMITS.iter().filter(|row| row.scope == Scope::User);
         let keys: Vec<String> = limits.map(|row| row.key(&client.user)).collect();
         let _: () = redis::cmd("DEL").arg(keys).query_async(&mut redis).await.expect("redis answers");
+    }
+
+    /// What origins and edges have logged.
+    pub fn logs(&self) -> Vec<u8> {
+        contents(self.folder.path(), &|path| path.extension().is_some_and(|extension| extension == "log"))
     }
 
     /// Runs a statement in the system's database, as its owner.

@@ -15,10 +15,10 @@ use optimist_shared::ids::Uuid;
 use optimist_shared::reactions::Promise;
 use serde::{Deserialize, Serialize};
 
-use super::{BODY, Content};
+use super::{Content, Form};
 use crate::app::{Ctx, Handlers, on};
 use crate::body::{Body, digest, json_response, tagged, to_json};
-use crate::cursor::no_query;
+use crate::cursor::{At, Cursor as _, no_query, page};
 use crate::error::{Error, REQUEST_ID, Result};
 use crate::postgres::{WriteContext, transaction};
 use crate::request::Caller;
@@ -86,7 +86,7 @@ fn draft_of(caller: &Caller) -> Result<Uuid> {
 async fn save(State(app): State<Ctx>, caller: Caller, body: Body<Save>) -> Result<Response> {
     let id = draft_of(&caller)?;
     let Save { title, body, tags, mood, prompt_id, base_version } = body.value;
-    let content = Content::checked(title.as_deref(), &body, BODY, tags.as_deref(), mood, prompt_id)?;
+    let content = Content::checked(Form::Draft, title.as_deref(), &body, tags.as_deref(), mood, prompt_id)?;
     let base = base_version.as_deref().map(store::checked_version).transpose()?;
     let sealer = sealer(&app, caller.user).await?;
     let saver = store::Saver { app: &app, caller: &caller, sealer: &sealer };
@@ -132,15 +132,18 @@ async fn get(State(app): State<Ctx>, caller: Caller, headers: HeaderMap, uri: Ur
 
 /// What is not flushed yet is, first: then Postgres has them all.
 async fn list(State(app): State<Ctx>, caller: Caller, headers: HeaderMap, uri: Uri) -> Result<Response> {
-    no_query(uri.query())?;
+    let page = page::<At<'d'>>(uri.query(), "cursor")?;
     flush::flush_of(&app, caller.user).await?;
     let sealer = sealer(&app, caller.user).await?;
-    let drafts = store::list(&app, caller.user)
-        .await?
+    let stored = store::list(&app, caller.user, page.after, page.limit + 1).await?;
+    let drafts = stored
         .iter()
+        .take(page.limit)
         .map(|(id, stored)| Draft::open(&sealer, *id, stored))
         .collect::<Result<Vec<Draft>>>()?;
-    let json = to_json(&serde_json::json!({"items": drafts, "next": null}))?;
+    let last = drafts.last().filter(|_| stored.len() > page.limit);
+    let next = last.map(|draft| At::<'d'> { time: draft.saved_at, id: draft.id }.encode());
+    let json = to_json(&serde_json::json!({"items": drafts, "next": next}))?;
     Ok(tagged(&headers, &digest(&[&json]), "", json))
 }
 

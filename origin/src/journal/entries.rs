@@ -14,7 +14,7 @@ use tokio_postgres::Row;
 
 use super::drafts;
 use super::streaks::{self, today_of};
-use super::{BODY, Content, MOOD};
+use super::{Content, Form, MOOD};
 use crate::app::{Ctx, Handlers, on};
 use crate::body::{Body, check_match, digest, json_response, require_change, tagged, to_json};
 use crate::cache::{Loaded, Snapshot};
@@ -178,8 +178,7 @@ async fn save(
 ) -> Result<Response> {
     let idempotency = Idempotency::from_request(&headers, &caller.request.path, &body.bytes)?;
     let Save { draft_id, title, body, tags, mood, prompt_id, entry_date } = body.value;
-    let length = 1..=*BODY.end();
-    let content = Content::checked(title.as_deref(), &body, length, tags.as_deref(), mood, prompt_id)?;
+    let content = Content::checked(Form::Entry, title.as_deref(), &body, tags.as_deref(), mood, prompt_id)?;
     let now = crate::hooks::now();
     let sealer = sealer(&app, caller.user).await?;
     let id = Uuid::now_v7();
@@ -342,9 +341,9 @@ async fn edit(
     let entry_date = entry_date.map(|date| check_date(date, now)).transpose()?;
     // What is given is checked before anything is read.
     let given = Content::checked(
+        Form::Entry,
         title.as_deref(),
         body.as_deref().unwrap_or("unchanged"),
-        1..=*BODY.end(),
         tags.as_deref(),
         mood,
         None,

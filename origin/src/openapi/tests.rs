@@ -82,7 +82,7 @@ fn every_required_property_is_one() {
 
 #[test]
 fn every_tag_is_described() {
-    let tags = schemas::tags();
+    let tags = descriptions::tags();
     let named: BTreeSet<_> =
         tags.as_array().unwrap().iter().map(|tag| tag["name"].as_str().unwrap().to_owned()).collect();
     let used: BTreeSet<_> = ROUTES.iter().map(|route| tag(route).to_owned()).collect();

@@ -13,6 +13,7 @@ use optimist_shared::reactions::Promise;
 use super::{Content, Draft, Stored};
 use crate::app::Ctx;
 use crate::auth::tag;
+use crate::cursor::At;
 use crate::error::{Error, Result};
 use crate::hooks;
 use crate::postgres::{Tx, WriteContext, transaction};
@@ -26,7 +27,8 @@ select version, overtook, sealed, sibling_of, saved_at, deleted_at is not null f
 
 const LIST: &str = "-- drafts::list
 select id, version, sealed, sibling_of, saved_at from drafts
-where user_id = $1 and deleted_at is null order by saved_at desc limit 100";
+where user_id = $1 and deleted_at is null and ($2::timestamptz is null or (saved_at, id) < ($2, $3::uuid))
+order by saved_at desc, id desc limit $4";
 
 /// Refused only by a row of the same id, which is the same text.
 const SIBLING: &str = "-- drafts::sibling
@@ -252,8 +254,15 @@ pub fn stored(fields: &mut Items) -> Option<Stored> {
     })
 }
 
-pub async fn list(app: &Ctx, user: Uuid) -> Result<Vec<(Uuid, Stored)>> {
-    let rows = app.db.query(LIST, &[&user]).await?;
+/// The newest in Postgres first, or those after this one.
+pub async fn list(
+    app: &Ctx,
+    user: Uuid,
+    after: Option<At<'d'>>,
+    limit: usize,
+) -> Result<Vec<(Uuid, Stored)>> {
+    let (time, id) = (after.map(|at| at.time), after.map(|at| at.id));
+    let rows = app.db.query(LIST, &[&user, &time, &id, &(limit as i64)]).await?;
     Ok(rows
         .iter()
         .map(|row| {

@@ -1,0 +1,121 @@
+//! Shapes of circles, their members, messages and reactions.
+
+use serde_json::{Value, json};
+
+use super::{answer, count, id, list, optional, reaction_kind, reference, request, string, text, time};
+use crate::{circles, me, messages};
+
+pub fn schemas() -> Vec<(&'static str, Value)> {
+    let visibility = || json!({"type": "string", "enum": ["public", "private"]});
+    let role = || json!({"type": "string", "enum": ["owner", "moderator", "member"]});
+    let circle = json!({
+        "id": id(),
+        "name": text(circles::NAME),
+        "description": text(circles::DESCRIPTION),
+        "rules": text(circles::RULES),
+        "visibility": visibility(),
+        "owner_id": id(),
+        "member_count": count("Owner and moderators are members too."),
+        "archived_at": optional(time()),
+        "created_at": time(),
+        "updated_at": time(),
+    });
+    let mut circle_with_role = circle.clone();
+    circle_with_role["role"] = optional(role());
+    vec![
+        ("Circle", answer(circle, &[])),
+        ("Circles", list("Circle")),
+        ("CircleWithRole", answer(circle_with_role, &[])),
+        (
+            "CreateCircle",
+            request(
+                &["name", "visibility"],
+                json!({
+                    "name": text(circles::NAME),
+                    "description": optional(text(circles::DESCRIPTION)),
+                    "rules": optional(text(circles::RULES)),
+                    "visibility": visibility(),
+                }),
+            ),
+        ),
+        (
+            "UpdateCircle",
+            request(
+                &[],
+                json!({
+                    "name": optional(text(circles::NAME)),
+                    "description": optional(text(circles::DESCRIPTION)),
+                    "rules": optional(text(circles::RULES)),
+                    "visibility": optional(visibility()),
+                }),
+            ),
+        ),
+        ("Person", answer(json!({"id": id(), "name": text(me::NAME)}), &[])),
+        ("Member", answer(json!({"user": reference("Person"), "role": role(), "joined_at": time()}), &[])),
+        ("Members", list("Member")),
+        ("Join", request(&[], json!({"invite": optional(string())}))),
+        ("UpdateMember", request(&["role"], json!({"role": role()}))),
+        ("CreateInvite", request(&[], json!({}))),
+        ("Invite", answer(json!({"invite": string(), "expires_at": time()}), &[])),
+        ("WriteMessage", request(&["body"], json!({"body": text(messages::BODY)}))),
+        (
+            "Message",
+            answer(
+                json!({
+                    "id": id(),
+                    "circle_id": id(),
+                    "number": {"type": "integer", "minimum": 1, "description": "Its place within the circle."},
+                    "author": reference("Person"),
+                    "body": text(messages::BODY),
+                    "created_at": time(),
+                    "edited_at": optional(time()),
+                    "reactions": optional(counts()),
+                }),
+                &[],
+            ),
+        ),
+        ("Messages", list("Message")),
+        (
+            "Reacted",
+            answer(
+                json!({
+                    "kind": reaction_kind(),
+                    "reacted": {"type": "boolean"},
+                    "counts": counts(),
+                    "promise": {"type": "string", "enum": ["redis", "postgres"]},
+                }),
+                &[],
+            ),
+        ),
+        (
+            "Reaction",
+            answer(
+                json!({
+                    "user": reference("Person"), "kind": reaction_kind(), "reacted_at": time(),
+                }),
+                &[],
+            ),
+        ),
+        (
+            "Reactions",
+            answer(
+                json!({
+                    "counts": counts(),
+                    "mine": {"type": "array", "items": reaction_kind()},
+                    "items": {"type": "array", "items": reference("Reaction")},
+                }),
+                &[],
+            ),
+        ),
+    ]
+}
+
+/// How many people reacted, by kind; null in an answer that is marked as degraded, when nobody knows.
+fn counts() -> Value {
+    json!({
+        "type": "object",
+        "description": "How many people reacted, by kind; kinds that nobody used are left out.",
+        "propertyNames": reaction_kind(),
+        "additionalProperties": {"type": "integer", "minimum": 1},
+    })
+}

@@ -1,0 +1,154 @@
+//! Shapes of drafts, entries, moods, prompts and streaks.
+
+use serde_json::{Value, json};
+
+use super::{answer, count, id, list, optional, reference, request, string, text, time, zone};
+use crate::journal;
+
+pub fn schemas() -> Vec<(&'static str, Value)> {
+    let day = || json!({"type": "string", "format": "date"});
+    let mood = || json!({"type": "integer", "minimum": 1, "maximum": 5});
+    let tags = || {
+        let tag = text(journal::TAG);
+        json!({"type": "array", "maxItems": journal::TAGS, "items": tag})
+    };
+    let written =
+        json!({"title": optional(text(journal::TITLE)), "tags": optional(tags()), "mood": optional(mood())});
+    let shown = json!({
+        "title": text(journal::TITLE), "body": text(journal::BODY), "tags": tags(), "mood": optional(mood()),
+        "prompt_id": optional(id()),
+    });
+    vec![
+        (
+            "SaveDraft",
+            request(
+                &["body", "base_version"],
+                with(
+                    &written,
+                    json!({
+                        "body": text(journal::BODY), "prompt_id": optional(id()), "base_version": optional(string()),
+                    }),
+                ),
+            ),
+        ),
+        (
+            "SavedDraft",
+            answer(
+                json!({
+                    "version": string(), "saved_at": time(), "promise": {"type": "string", "enum": ["redis", "postgres"]},
+                }),
+                &[],
+            ),
+        ),
+        (
+            "Draft",
+            answer(
+                with(
+                    &shown,
+                    json!({
+                        "id": id(), "version": string(), "sibling_of": optional(id()), "saved_at": time(),
+                    }),
+                ),
+                &[],
+            ),
+        ),
+        ("Drafts", list("Draft")),
+        (
+            "DraftConflict",
+            answer(
+                json!({
+                    "type": string(), "title": string(), "status": {"type": "integer"}, "code": string(), "detail": string(),
+                    "request_id": string(), "sibling": reference("Draft"),
+                    "current": {"oneOf": [reference("Draft"), {"type": "null"}]},
+                }),
+                &[],
+            ),
+        ),
+        (
+            "SaveEntry",
+            request(
+                &["body"],
+                with(
+                    &written,
+                    json!({
+                        "body": text(1..=*journal::BODY.end()), "prompt_id": optional(id()), "draft_id": optional(id()),
+                        "entry_date": optional(day()),
+                    }),
+                ),
+            ),
+        ),
+        (
+            "EditEntry",
+            request(
+                &[],
+                with(
+                    &written,
+                    json!({
+                        "body": optional(text(1..=*journal::BODY.end())), "entry_date": optional(day()),
+                    }),
+                ),
+            ),
+        ),
+        (
+            "Entry",
+            answer(
+                with(
+                    &shown,
+                    json!({
+                        "id": id(), "entry_date": day(), "created_at": time(), "updated_at": time(),
+                    }),
+                ),
+                &[],
+            ),
+        ),
+        ("Entries", list("Entry")),
+        ("Prompt", answer(json!({"id": id(), "category": string(), "body": string()}), &[])),
+        ("Prompts", list("Prompt")),
+        (
+            "Streak",
+            answer(
+                json!({
+                    "current": count("Days in a row up to today or yesterday."), "longest": count("The longest there was."),
+                    "last_entry_date": optional(day()), "today": day(), "time_zone": zone(),
+                }),
+                &[],
+            ),
+        ),
+        (
+            "Tags",
+            answer(
+                json!({
+                    "items": {"type": "array", "items": string()}, "next": {"type": "null"},
+                }),
+                &[],
+            ),
+        ),
+        (
+            "LogMood",
+            request(
+                &["score"],
+                json!({
+                    "score": {"type": "integer", "minimum": 1, "maximum": 5}, "emotions": optional(tags()),
+                    "note": optional(text(journal::NOTE)), "tags": optional(tags()), "logged_at": optional(time()),
+                }),
+            ),
+        ),
+        (
+            "Mood",
+            answer(
+                json!({
+                    "id": id(), "score": {"type": "integer", "minimum": 1, "maximum": 5}, "emotions": tags(), "tags": tags(),
+                    "note": text(journal::NOTE), "logged_at": time(),
+                }),
+                &[],
+            ),
+        ),
+        ("Moods", list("Mood")),
+    ]
+}
+
+/// Properties, and more of them.
+fn with(properties: &Value, more: Value) -> Value {
+    let all = [properties.clone(), more].into_iter();
+    all.flat_map(|part| part.as_object().cloned().unwrap_or_default()).collect()
+}

@@ -1,0 +1,322 @@
+//! Journals: drafts that save themselves, entries, moods, prompts, tags and streaks; each seen by its writer alone.
+
+use optimist_tests::{Answer, Client};
+use reqwest::Method;
+use serde_json::{Value, json};
+
+use super::{on_system, problem};
+
+const ENTRIES: &str = "/v1/journal/entries";
+
+fn new_draft() -> String {
+    format!("/v1/journal/drafts/{}", uuid::Uuid::now_v7())
+}
+
+async fn put(client: &Client, path: &str, body: Value) -> Answer {
+    client.send(Method::PUT, path, &[], Some(body.to_string().into_bytes())).await
+}
+
+/// Saves a text over this version; the next one.
+async fn save(client: &Client, path: &str, body: &str, base: Value) -> Value {
+    let answer = put(client, path, json!({"body": body, "base_version": base})).await.expect(200);
+    assert_eq!(answer.body["promise"], "redis");
+    assert!(answer.body["saved_at"].is_string());
+    answer.body["version"].clone()
+}
+
+fn texts<'a>(answer: &'a Answer, field: &str) -> Vec<&'a str> {
+    answer.body["items"].as_array().unwrap().iter().map(|item| item[field].as_str().unwrap()).collect()
+}
+
+#[test]
+fn a_draft_is_read_as_it_was_saved_last() {
+    on_system(|system| async move {
+        let ada = system.register("Ada").await;
+        let path = new_draft();
+        problem(ada.get(&path).await, 404);
+        let first = save(&ada, &path, "Dear", Value::Null).await;
+        let content = json!({
+            "title": "Monday ", "body": "Dear diary,\n ", "tags": ["Sleep", "sleep", "rain"], "mood": 4,
+            "base_version": first,
+        });
+        let second = put(&ada, &path, content).await.expect(200).body["version"].clone();
+        assert_ne!(first, second);
+        let draft = ada.get(&path).await.expect(200);
+        assert_eq!(draft.header("cache-control"), "private, no-cache");
+        assert_eq!(draft.body["version"], second);
+        assert_eq!(draft.body["title"], "Monday ", "in the midst of it");
+        assert_eq!(draft.body["body"], "Dear diary,\n ");
+        assert_eq!(draft.body["tags"], json!(["sleep", "rain"]));
+        assert_eq!(draft.body["mood"], 4);
+        let other = new_draft();
+        save(&ada, &other, "Another", Value::Null).await;
+        let listed = ada.get("/v1/journal/drafts").await.expect(200);
+        assert_eq!(texts(&listed, "body"), ["Another", "Dear diary,\n "], "the newest first");
+        ada.delete(&path).await.expect(204);
+        problem(ada.get(&path).await, 404);
+        problem(ada.delete(&path).await, 404);
+        assert_eq!(texts(&ada.get("/v1/journal/drafts").await.expect(200), "body"), ["Another"]);
+        // What was discarded stays so; a text that comes late is kept elsewhere.
+        let late = put(&ada, &path, json!({"body": "Late", "base_version": second})).await.expect(409);
+        assert_eq!((&late.body["current"], &late.body["sibling"]["body"]), (&Value::Null, &json!("Late")));
+    });
+}
+
+#[test]
+fn two_tabs_lose_no_edit() {
+    on_system(|system| async move {
+        let ada = system.register("Ada").await;
+        let path = new_draft();
+        let base = save(&ada, &path, "Both saw this.", Value::Null).await;
+        let here = save(&ada, &path, "One went on here.", base.clone()).await;
+        let body = json!({"body": "The other went on there.", "tags": ["kept"], "base_version": base});
+        let refused = put(&ada, &path, body).await.expect(409);
+        assert_eq!(refused.header("content-type"), "application/problem+json");
+        assert_eq!(refused.body["code"], "conflict");
+        assert_eq!(refused.body["current"]["version"], here);
+        assert_eq!(refused.body["current"]["body"], "One went on here.");
+        let sibling = &refused.body["sibling"];
+        assert_eq!(sibling["body"], "The other went on there.");
+        let id = path.rsplit('/').next().unwrap();
+        assert_eq!(sibling["sibling_of"], id);
+        // It is a draft like any other.
+        let sibling_path = format!("/v1/journal/drafts/{}", sibling["id"].as_str().unwrap());
+        assert_eq!(ada.get(&sibling_path).await.expect(200).body["tags"], json!(["kept"]));
+        save(&ada, &sibling_path, "And further.", sibling["version"].clone()).await;
+        assert_eq!(ada.get(&path).await.expect(200).body["body"], "One went on here.");
+        // Creating what is there is a conflict too.
+        let created = put(&ada, &path, json!({"body": "New?", "base_version": null})).await.expect(409);
+        assert_eq!(created.body["current"]["body"], "One went on here.");
+        let listed = ada.get("/v1/journal/drafts").await.expect(200);
+        assert_eq!(texts(&listed, "body"), ["New?", "And further.", "One went on here."]);
+    });
+}
+
+#[test]
+fn an_entry_clears_its_draft_and_keeps_former_versions() {
+    on_system(|system| async move {
+        let ada = system.register("Ada").await;
+        let path = new_draft();
+        save(&ada, &path, "Dear diary", Value::Null).await;
+        let prompts = ada.get("/v1/journal/prompts").await.expect(200);
+        let prompt = prompts.body["items"][0]["id"].clone();
+        let body = json!({
+            "draft_id": path.rsplit('/').next().unwrap(), "title": "Monday", "body": "Dear diary.",
+            "tags": ["Sleep"], "mood": 4, "prompt_id": prompt,
+        });
+        let key = [("idempotency-key", "entry")];
+        let send = || ada.send(Method::POST, ENTRIES, &key, Some(body.to_string().into_bytes()));
+        let saved = send().await.expect(201);
+        assert_eq!(saved.body["prompt_id"], prompt);
+        let entry = saved.header("location").to_owned();
+        assert_eq!(send().await.expect(201).body, saved.body, "a repetition changes nothing");
+        problem(ada.get(&path).await, 404);
+        assert_eq!(ada.get("/v1/journal/drafts").await.expect(200).body["items"], json!([]));
+
+        let read = ada.get(&entry).await.expect(200);
+        assert_eq!(read.body, saved.body);
+        let tag = read.header("etag").to_owned();
+        ada.send(Method::GET, &entry, &[("if-none-match", &tag)], None).await.expect(304);
+        let change = json!({"body": "Dear all.", "tags": []}).to_string().into_bytes();
+        let matching = [("if-match", tag.as_str())];
+        let edit = |change: Vec<u8>| ada.send(Method::PATCH, &entry, &matching, Some(change));
+        let edited = edit(change.clone()).await.expect(200);
+        assert_eq!(edited.body["title"], "Monday", "what is not named stays");
+        assert_eq!((&edited.body["body"], &edited.body["tags"]), (&json!("Dear all."), &json!([])));
+        problem(edit(change).await, 412);
+        let kept = format!(
+            "select count(*), max(version) from journal_entry_versions where entry_id = '{}'",
+            read.body["id"].as_str().unwrap()
+        );
+        assert_eq!(system.sql(&kept), "1|1");
+        ada.delete(&entry).await.expect(204);
+        problem(ada.get(&entry).await, 404);
+        problem(ada.delete(&entry).await, 404);
+    });
+}
+
+#[test]
+fn entries_are_found_by_tag_mood_and_day_page_after_page() {
+    on_system(|system| async move {
+        let ada = system.register("Ada").await;
+        for day in 1..=8 {
+            let tags = if day % 2 == 0 { json!(["even", "all"]) } else { json!(["All"]) };
+            let body = json!({
+                "body": format!("Day {day}"), "tags": tags, "mood": 1 + day % 3, "entry_date": format!("2026-03-0{day}"),
+            });
+            ada.post(ENTRIES, body).await.expect(201);
+        }
+        let found = async |query: &str| {
+            let answer = ada.get(&format!("{ENTRIES}?{query}")).await.expect(200);
+            let mut bodies = texts(&answer, "body").join(",");
+            bodies.retain(|c| c.is_ascii_digit() || c == ',');
+            (bodies, answer.body["next"].clone())
+        };
+        assert_eq!(found("").await.0, "8,7,6,5,4,3,2,1");
+        assert_eq!(found("tag=even").await.0, "8,6,4,2");
+        assert_eq!(found("tag=EVEN&mood=1").await.0, "6");
+        assert_eq!(found("tag=nothing").await.0, "");
+        assert_eq!(found("from=2026-03-03&to=2026-03-05").await.0, "5,4,3");
+        let (first, next) = found("tag=all&limit=3").await;
+        let (second, _) = found(&format!("tag=all&limit=3&cursor={}", next.as_str().unwrap())).await;
+        assert_eq!((first.as_str(), second.as_str()), ("8,7,6", "5,4,3"));
+        for query in ["mood=6", "from=yesterday", "cursor=x", "colour=red"] {
+            problem(ada.get(&format!("{ENTRIES}?{query}")).await, 400);
+        }
+        let recent = ada.get("/v1/journal/tags/recent").await.expect(200);
+        assert_eq!(recent.body["items"], json!(["even", "all"]));
+        let streak = ada.get("/v1/journal/streak").await.expect(200);
+        assert_eq!((&streak.body["current"], &streak.body["longest"]), (&json!(0), &json!(8)));
+        // A day that is deleted breaks the run; one that is written later mends it.
+        let listed = ada.get(&format!("{ENTRIES}?from=2026-03-04&to=2026-03-04")).await.expect(200);
+        let fourth = listed.text("/items/0/id");
+        ada.delete(&format!("{ENTRIES}/{fourth}")).await.expect(204);
+        let longest = async || ada.get("/v1/journal/streak").await.expect(200).body["longest"].clone();
+        assert_eq!(longest().await, 4);
+        ada.post(ENTRIES, json!({"body": "Day 4", "entry_date": "2026-03-04"})).await.expect(201);
+        assert_eq!(longest().await, 8);
+    });
+}
+
+#[test]
+fn moods_are_logged_and_listed() {
+    on_system(|system| async move {
+        let ada = system.register("Ada").await;
+        let now = chrono::Utc::now();
+        for (score, hours) in [(2, 3), (4, 1), (3, 2)] {
+            let at = (now - chrono::Duration::hours(hours)).to_rfc3339();
+            let body = json!({
+                "score": score, "emotions": ["calm"], "note": "Slept well.", "tags": ["sleep"], "logged_at": at,
+            });
+            let mood = ada.post("/v1/mood", body).await.expect(201);
+            assert_eq!(mood.body["emotions"], json!(["calm"]));
+        }
+        let scores = |answer: &Answer| {
+            let items = answer.body["items"].as_array().unwrap().clone();
+            items.iter().map(|item| item["score"].as_i64().unwrap()).collect::<Vec<_>>()
+        };
+        let first = ada.get("/v1/mood?limit=2").await.expect(200);
+        assert_eq!(scores(&first), [4, 3], "by the time that they are of");
+        assert_eq!(first.body["items"][0]["note"], "Slept well.");
+        let next = first.text("/next");
+        let second = ada.get(&format!("/v1/mood?limit=2&cursor={next}")).await.expect(200);
+        assert_eq!((scores(&second), &second.body["next"]), (vec![2], &Value::Null));
+        for (body, field) in [
+            (json!({"score": 0}), "score"),
+            (json!({"score": 6}), "score"),
+            (json!({"score": 3, "logged_at": (now + chrono::Duration::hours(1)).to_rfc3339()}), "logged_at"),
+            (json!({"score": 3, "note": "x".repeat(2_001)}), "note"),
+        ] {
+            let refused = problem(ada.post("/v1/mood", body).await, 422);
+            assert_eq!(refused["errors"][0]["field"], field, "{refused}");
+        }
+    });
+}
+
+#[test]
+fn prompts_come_by_category() {
+    on_system(|system| async move {
+        let ada = system.register("Ada").await;
+        let all = ada.get("/v1/journal/prompts?limit=100").await.expect(200);
+        let count = all.body["items"].as_array().unwrap().len();
+        assert!(count >= 12, "{count}");
+        assert!(ada.get("/v1/journal/prompts?limit=100").await.expect(200).is_hit());
+        let category = all.text("/items/0/category");
+        let some = ada.get(&format!("/v1/journal/prompts?category={category}")).await.expect(200);
+        assert!(texts(&some, "category").iter().all(|found| *found == category));
+        assert!((1..count).contains(&some.body["items"].as_array().unwrap().len()));
+        let first = ada.get("/v1/journal/prompts?limit=5").await.expect(200);
+        let next = first.text("/next");
+        let second = ada.get(&format!("/v1/journal/prompts?limit=5&cursor={next}")).await.expect(200);
+        assert_eq!([texts(&first, "id"), texts(&second, "id")].concat(), texts(&all, "id")[..10]);
+    });
+}
+
+#[test]
+fn what_one_writes_is_nobody_elses() {
+    on_system(|system| async move {
+        let (ada, bo) = (system.register("Ada").await, system.register("Bo").await);
+        let path = new_draft();
+        save(&ada, &path, "Ada's", Value::Null).await;
+        let entry = ada.post(ENTRIES, json!({"body": "Ada's", "tags": ["ada"]})).await.expect(201);
+        let entry = entry.header("location").to_owned();
+        ada.post("/v1/mood", json!({"score": 1})).await.expect(201);
+        for other in [&path, &entry] {
+            problem(bo.get(other).await, 404);
+            problem(bo.delete(other).await, 404);
+        }
+        problem(bo.patch(&entry, json!({"body": "Bo's"})).await, 404);
+        for list in ["/v1/journal/drafts", ENTRIES, "/v1/journal/tags/recent", "/v1/mood"] {
+            assert_eq!(bo.get(list).await.expect(200).body["items"], json!([]), "{list}");
+        }
+        // The same id is another draft with another person.
+        save(&bo, &path, "Bo's", Value::Null).await;
+        let id = path.rsplit('/').next().unwrap();
+        bo.post(ENTRIES, json!({"draft_id": id, "body": "Bo's"})).await.expect(201);
+        assert_eq!(ada.get(&path).await.expect(200).body["body"], "Ada's");
+        assert_eq!(ada.get(&entry).await.expect(200).body["body"], "Ada's");
+        let nobody = system.client();
+        for read in [&path, &entry, "/v1/journal/drafts", ENTRIES, "/v1/mood", "/v1/journal/streak"] {
+            problem(nobody.get(read).await, 401);
+        }
+        problem(put(&nobody, &path, json!({"body": "x", "base_version": null})).await, 401);
+        problem(nobody.post(ENTRIES, json!({"body": "x"})).await, 401);
+    });
+}
+
+#[test]
+fn what_is_not_a_draft_or_an_entry_is_refused_by_field() {
+    on_system(|system| async move {
+        let ada = system.register("Ada").await;
+        let path = new_draft();
+        for (body, field) in [
+            (json!({"body": "x".repeat(50_001), "base_version": null}), "body"),
+            (json!({"body": "x", "title": "x".repeat(201), "base_version": null}), "title"),
+            (json!({"body": "x", "mood": 6, "base_version": null}), "mood"),
+            (json!({"body": "x", "tags": vec!["t"; 21], "base_version": null}), "tags"),
+            (json!({"body": "x", "base_version": "newest"}), "base_version"),
+        ] {
+            let refused = problem(put(&ada, &path, body).await, 422);
+            assert_eq!(refused["errors"][0]["field"], field, "{refused}");
+        }
+        problem(put(&ada, &path, json!({"body": "x"})).await, 422);
+        // A draft may be empty, and has the whole length.
+        let long = "\u{1f331}".repeat(50_000);
+        let version = save(&ada, &path, &long, Value::Null).await;
+        save(&ada, &path, "", version).await;
+        let tomorrow = (chrono::Utc::now() + chrono::Duration::days(2)).date_naive();
+        for (body, field) in [
+            (json!({"body": ""}), "body"),
+            (json!({"body": "x", "entry_date": tomorrow}), "entry_date"),
+            (json!({"body": "x", "prompt_id": uuid::Uuid::nil()}), "prompt_id"),
+        ] {
+            let refused = problem(ada.post(ENTRIES, body).await, 422);
+            assert_eq!(refused["errors"][0]["field"], field, "{refused}");
+        }
+    });
+}
+
+#[test]
+fn saves_of_one_draft_are_charged_less_often_than_they_come() {
+    on_system(|system| async move {
+        let ada = system.register("Ada").await;
+        let path = new_draft();
+        let mut version = Value::Null;
+        for number in 0..60 {
+            version = save(&ada, &path, &format!("{number}"), version).await;
+        }
+        let mut drafts = 1;
+        // Two minutes may have ended meanwhile, so that the one draft was charged twice.
+        let refused = loop {
+            let answer = put(&ada, &new_draft(), json!({"body": "x", "base_version": null})).await;
+            if answer.status != 200 {
+                break answer;
+            }
+            drafts += 1;
+        };
+        assert!((49..=50).contains(&drafts), "{drafts}");
+        assert!(refused.header("retry-after").parse::<u32>().unwrap() > 3_400, "{refused:#?}");
+        let problem = problem(refused, 429);
+        assert_eq!(problem["limit"], "journal-autosaves-3600s", "{problem}");
+    });
+}
