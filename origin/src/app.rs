@@ -25,8 +25,8 @@ use crate::redis::Redis;
 use crate::region::Region;
 use crate::request::Nonces;
 use crate::{
-    admin, auth, circles, jobs, me, members, messages, openapi, reactions, relay, request, session,
-    telemetry, write_behind,
+    activity, admin, auth, circles, jobs, me, members, messages, notifications, openapi, projections,
+    reactions, relay, request, session, telemetry, write_behind,
 };
 
 /// Everything that a request may need.
@@ -71,6 +71,8 @@ fn handlers() -> Handlers {
     handlers.extend(moods::routes());
     handlers.extend(prompts::routes());
     handlers.extend(streaks::routes());
+    handlers.extend(activity::routes());
+    handlers.extend(notifications::routes());
     handlers.extend(openapi::routes());
     handlers
 }
@@ -102,6 +104,10 @@ pub fn statements() -> Vec<&'static str> {
         moods::STATEMENTS,
         prompts::STATEMENTS,
         streaks::STATEMENTS,
+        projections::STATEMENTS,
+        notifications::STATEMENTS,
+        notifications::folding::STATEMENTS,
+        activity::STATEMENTS,
         write_behind::ENTRY_STATEMENTS,
         write_behind::FLUSH_STATEMENTS,
     ]
@@ -158,6 +164,7 @@ pub async fn serve(config: Config) -> std::result::Result<(), Box<dyn std::error
     tokio::spawn(relay::run(app.clone()));
     tokio::spawn(jobs::run(app.clone()));
     tokio::spawn(write_behind::run(app.clone()));
+    tokio::spawn(projections::run(app.clone()));
     tokio::spawn(drafts::flush::run(app.clone()));
     let internal = axum::serve(internal, internal_router(app.clone()));
     tokio::spawn(async move { internal.await });

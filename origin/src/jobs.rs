@@ -16,6 +16,7 @@ use crate::body::{json_response, to_json};
 use crate::cursor::no_query;
 use crate::error::Result;
 use crate::journal::drafts;
+use crate::notifications;
 use crate::request::Caller;
 
 mod edge_counters;
@@ -42,6 +43,7 @@ pub const JOBS: &[Job] = &[
     Job { name: "idempotency.clean", what: "removes idempotency keys after a day", every: HOUR, run: |app| Box::pin(statement(app, CLEAN_IDEMPOTENCY)) },
     Job { name: "drafts.clean", what: "removes what is left of drafts a day after they were saved or discarded", every: HOUR, run: |app| Box::pin(statement(app, drafts::flush::CLEAN)) },
     Job { name: "reactions.clean", what: "removes reactions a day after they were taken back", every: HOUR, run: |app| Box::pin(statement(app, CLEAN_REACTIONS)) },
+    Job { name: "notifications.clean", what: "removes notifications of ninety days ago", every: HOUR, run: |app| Box::pin(statement(app, notifications::CLEAN)) },
     Job { name: "outbox.clean", what: "removes outbox rows that every living region is past", every: HOUR, run: |app| Box::pin(statement(app, CLEAN_OUTBOX)) },
     Job { name: "log-ins.clean", what: "removes counted log-in attempts after a day", every: HOUR, run: |app| Box::pin(statement(app, CLEAN_LOGIN_ATTEMPTS)) },
     Job { name: "origins.clean", what: "removes origins that nobody has heard of for a day", every: HOUR, run: |app| Box::pin(statement(app, CLEAN_ORIGINS)) },
@@ -54,13 +56,14 @@ const LOOK_EVERY: Duration = Duration::from_secs(5);
 const CLEAN_IDEMPOTENCY: &str = "-- jobs::clean_idempotency
 delete from idempotency where created_at < now() - interval '24 hours'";
 
-/// Once every region that lives is past them.
+/// Once every region that lives is past them, and what follows from them is written.
 const CLEAN_OUTBOX: &str = "-- jobs::clean_outbox
 with gone as (
     delete from outbox where created_at < now() - interval '24 hours'
       and (xid, seq) <= (
           select cursor_xid, cursor_seq from regions where seen_at > now() - interval '1 day'
           order by cursor_xid, cursor_seq limit 1)
+      and (xid, seq) <= (select xid, seq from projections order by xid, seq limit 1)
     returning xid, seq)
 update outbox_floor set (xid, seq) = (select xid, seq from gone order by xid desc, seq desc limit 1)
 where exists (select from gone)";

@@ -75,10 +75,12 @@ impl TryFrom<String> for NewRole {
     }
 }
 
-/// An invitation takes no options yet: an empty object, or no body.
+/// For whoever has it, or for one person alone, who is told.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
-struct NewInvite {}
+struct NewInvite {
+    user: Option<Uuid>,
+}
 
 const LIST: &str = "-- members::list
 select seen, m.* from (select pg_snapshot_xmin(pg_current_snapshot())::text::bigint as seen) snapshot
@@ -116,15 +118,20 @@ select users.id, users.name, memberships.role, joined_at
 from memberships join users on users.id = user_id where circle_id = $1 and user_id = $2";
 
 const INSERT_INVITE: &str = "-- members::insert_invite
-insert into invites (id, circle_id, token_hash, token_key, created_by, expires_at)
-values ($1, $2, $3, $4, $5, now() + interval '7 days')";
+insert into invites (id, circle_id, token_hash, token_key, created_by, for_user, expires_at)
+values ($1, $2, $3, $4, $5, $6, now() + interval '7 days')";
+
+/// Someone's role in the circle, if any.
+const INVITEE: &str = "-- members::invitee
+select m.role from users left join memberships m on m.circle_id = $1 and m.user_id = users.id where users.id = $2";
 
 const SELECT_INVITE: &str = "-- members::select_invite
 select token_key, expires_at from invites where id = $1";
 
 const USE_INVITE: &str = "-- members::use_invite
 update invites set used_by = $3, used_at = now()
-where token_hash = $1 and circle_id = $2 and used_at is null and expires_at > now() returning id";
+where token_hash = $1 and circle_id = $2 and used_at is null and expires_at > now()
+  and coalesce(for_user, $3) = $3 returning id";
 
 pub const STATEMENTS: &[&str] = &[
     LIST,
@@ -136,6 +143,7 @@ pub const STATEMENTS: &[&str] = &[
     SET_OWNER,
     SELECT,
     INSERT_INVITE,
+    INVITEE,
     SELECT_INVITE,
     USE_INVITE,
 ];
@@ -365,7 +373,7 @@ async fn invite(
     body: Body<NewInvite>,
 ) -> Result<Response> {
     let circle = circle_of(&caller)?;
-    let NewInvite {} = body.value;
+    let NewInvite { user } = body.value;
     let idempotency = Idempotency::from_request(&headers, &caller.request.path, &body.bytes)?;
     let new = Uuid::now_v7();
     let order = [circle];
@@ -383,10 +391,15 @@ async fn invite(
             Claim::Repeated(before) => before.resource,
             Claim::First => {
                 standing.require_active()?;
+                if let Some(user) = user {
+                    check_invitee(tx, circle, user).await?;
+                }
                 let key = &app.config.token_keys.first;
                 let token = invite_token(&app, key, new)?;
-                tx.execute(INSERT_INVITE, &[&new, &circle, &hash_secret(&token), key, &caller.user]).await?;
-                tx.event("invite.created", serde_json::json!({"circle": circle, "invite": new}));
+                tx.execute(INSERT_INVITE, &[&new, &circle, &hash_secret(&token), key, &caller.user, &user])
+                    .await?;
+                let payload = serde_json::json!({"circle": circle, "invite": new, "user": user});
+                tx.event("invite.created", payload);
                 new
             }
         };
@@ -398,8 +411,18 @@ async fn invite(
     Ok(json_response(201, None, to_json(&body)?))
 }
 
+async fn check_invitee(tx: &Tx, circle: Uuid, user: Uuid) -> Result<()> {
+    let row = tx.query_opt(INVITEE, &[&circle, &user]).await?;
+    let row = row.ok_or_else(|| Error::invalid("user", "does not exist"))?;
+    match row.get::<_, Option<String>>(0).as_deref().and_then(Role::parse) {
+        None => Ok(()),
+        Some(Role::Banned) => Err(Error::invalid("user", "is banned from this circle")),
+        Some(_) => Err(Error::invalid("user", "is a member already")),
+    }
+}
+
 /// Derived, so that a repetition renders the same one though only its hash is stored.
-fn invite_token(app: &Ctx, key_id: &str, invite: Uuid) -> Result<[u8; 32]> {
+pub fn invite_token(app: &Ctx, key_id: &str, invite: Uuid) -> Result<[u8; 32]> {
     let key = app.config.token_keys.get(key_id);
     let key = key
         .ok_or_else(|| Error::internal("token keys", &"a key that invitations were derived with is gone"))?;

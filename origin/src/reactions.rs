@@ -10,15 +10,12 @@ use axum::response::Response;
 use chrono::{DateTime, Utc};
 use optimist_shared::error::ErrorCode;
 use optimist_shared::ids::Uuid;
-use optimist_shared::keys::{Key, Parameters};
 use optimist_shared::reactions::{Counts, Kind, Promise, Reaction};
 use optimist_shared::routes::Method;
-use optimist_shared::session::Access;
 use serde::Serialize;
 
 use crate::app::{Ctx, Handlers, on};
 use crate::body::{digest, json_response, tagged, to_json};
-use crate::cache::Loaded;
 use crate::circles::Standing;
 use crate::cursor::no_query;
 use crate::error::{Error, Result};
@@ -26,7 +23,7 @@ use crate::members::Person;
 use crate::postgres::{WriteContext, transaction};
 use crate::region::Mode;
 use crate::request::Caller;
-use crate::session::reader_of_circle;
+use crate::session::{reader_of_circle, require_member};
 use crate::write_behind::{ReactionEntry, Target, write_through};
 
 pub fn routes() -> Handlers {
@@ -82,21 +79,6 @@ async fn set(State(app): State<Ctx>, caller: Caller) -> Result<Response> {
 fn message_of(caller: &Caller) -> Result<(Uuid, Uuid)> {
     let path = &caller.request.path;
     path.circle.zip(path.message).ok_or_else(|| Error::new(ErrorCode::NotFound))
-}
-
-/// As [`Standing::require_member`] decides, from the copies of the same facts.
-async fn require_member(app: &Ctx, caller: &Caller, circle: Uuid) -> Result<()> {
-    let (_, role) = reader_of_circle(app, caller).await?;
-    if !role.is_member() {
-        return Err(Error::new(ErrorCode::Forbidden));
-    }
-    let parameters = Parameters { circle: Some(circle), ..Parameters::default() };
-    match &*app.cache.read(app, Key::CircleAccess, parameters).await? {
-        Loaded::Text(text) if Access::parse(text) == Some(Access::Archived) => {
-            Err(Error::new(ErrorCode::Conflict).detail("The circle is archived."))
-        }
-        _ => Ok(()),
-    }
 }
 
 /// Writes to Postgres while the region is off, so that nobody writes to Redis, nor reads it.

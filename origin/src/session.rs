@@ -99,3 +99,18 @@ pub async fn reader_of_circle(app: &Ctx, caller: &Caller) -> Result<(Uuid, Role)
         _ => Err(Error::new(ErrorCode::NotFound)),
     }
 }
+
+/// As [`crate::circles::Standing::require_member`] decides, from the copies of the same facts.
+pub async fn require_member(app: &Ctx, caller: &Caller, circle: Uuid) -> Result<()> {
+    let (_, role) = reader_of_circle(app, caller).await?;
+    if !role.is_member() {
+        return Err(Error::new(ErrorCode::Forbidden));
+    }
+    let parameters = Parameters { circle: Some(circle), ..Parameters::default() };
+    match &*app.cache.read(app, Key::CircleAccess, parameters).await? {
+        Loaded::Text(text) if Access::parse(text) == Some(Access::Archived) => {
+            Err(Error::new(ErrorCode::Conflict).detail("The circle is archived."))
+        }
+        _ => Ok(()),
+    }
+}

@@ -13,3 +13,4 @@ pub mod ids;
 pub mod reactions;
 pub mod session;
 pub mod signature;
+pub mod visits;

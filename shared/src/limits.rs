@@ -8,6 +8,7 @@
 pub enum Limit {
     Messages,
     Reactions,
+    Visits,
     CircleJoin,
     CircleCreate,
     JournalEntries,
@@ -91,6 +92,8 @@ pub const LIMITS: &[LimitRow] = &[
     // The guidelines' numbers.
     row(Limit::Messages, "messages", "rate_limit:messages", "", User, Successes, Exact, &[window(10, MINUTE), window(100, HOUR), window(500, DAY)]),
     row(Limit::Reactions, "reactions", "rate_limit:reactions", "", User, Successes, Exact, &[window(50, MINUTE)]),
+    // A client tells of one in five minutes; it may forget that it did.
+    row(Limit::Visits, "visits", "rate_limit:visits", "", User, Attempts, Counter, &[window(60, MINUTE)]),
     row(Limit::CircleJoin, "circle-joins", "rate_limit:circles", ":join", User, Successes, Exact, &[window(5, HOUR)]),
     row(Limit::CircleCreate, "circle-creations", "rate_limit:circles", ":create", User, Successes, Exact, &[window(2, DAY)]),
     row(Limit::JournalEntries, "journal-entries", "rate_limit:journal", ":entry", User, Successes, Exact, &[window(10, DAY)]),

@@ -75,7 +75,7 @@ impl Counts {
 }
 
 /// Entries that a partition's stream takes before its writers must wait for Postgres: some seconds of a very busy circle.
-const WRITES_BOUND: &str = "10000";
+pub const WRITES_BOUND: &str = "10000";
 
 /// A reaction to be made or taken back, as the script `react` takes it.
 #[derive(Clone, Debug)]

@@ -97,8 +97,8 @@ pub struct Route {
     /// `<domain>.<operation>`, as logs, metrics and idempotency records name it.
     pub name: &'static str,
     pub method: Method,
-    /// With parameters in braces: `{circle}`, `{message}`, `{user}`, `{session}`, `{draft}`, `{entry}`; `{kind}` of a
-    /// reaction.
+    /// With parameters in braces: `{circle}`, `{message}`, `{user}`, `{session}`, `{draft}`, `{entry}`,
+    /// `{notification}`; `{kind}` of a reaction.
     pub path: &'static str,
     pub caller: Caller,
     pub pattern: Pattern,
@@ -257,6 +257,15 @@ pub const ROUTES: &[Route] = &[
     behind("reactions.add", Put, "/v1/circles/{circle}/messages/{message}/reactions/{kind}", Member, &[Reactions]),
     behind("reactions.remove", Delete, "/v1/circles/{circle}/messages/{message}/reactions/{kind}", Member, &[Reactions]),
     direct("reactions.list", "/v1/circles/{circle}/messages/{message}/reactions", CircleReader),
+    // Activity
+    behind("visits.record", Post, "/v1/circles/{circle}/visits", Member, &[Visits]),
+    direct("activity.live", "/v1/circles/{circle}/activity/live", Moderator),
+    direct("activity.history", "/v1/circles/{circle}/activity/history", Moderator),
+    // Notifications
+    direct("notifications.list", "/v1/notifications", User),
+    direct("notifications.unread", "/v1/notifications/unread-count", User),
+    write("notifications.read", Post, "/v1/notifications/{notification}/read", User, &[Forwarded], &[]),
+    write("notifications.read-all", Post, "/v1/notifications/read", User, &[Forwarded], &[]),
     // Journaling and wellness
     Route { pattern: AutoSave, body: JOURNAL_BODY, ..write("drafts.save", Put, "/v1/journal/drafts/{draft}", User, &[JournalAutosaves, Forwarded], &[]) },
     direct("drafts.list", "/v1/journal/drafts", User),
@@ -297,6 +306,7 @@ pub struct PathParameters {
     pub message: Option<Uuid>,
     pub draft: Option<Uuid>,
     pub entry: Option<Uuid>,
+    pub notification: Option<Uuid>,
     pub kind: Option<Kind>,
 }
 
@@ -314,6 +324,7 @@ impl PathParameters {
             "message" => &mut self.message,
             "draft" => &mut self.draft,
             "entry" => &mut self.entry,
+            "notification" => &mut self.notification,
             _ => return Some("is not a parameter of any path"),
         };
         *place = parse_id(segment);

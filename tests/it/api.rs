@@ -9,6 +9,7 @@ mod conduct;
 mod input;
 mod journal;
 mod messages;
+mod notifications;
 mod reactions;
 mod sessions;
 

@@ -10,5 +10,6 @@ mod keys;
 mod limits;
 mod misses;
 mod origin;
+mod projections;
 mod staleness;
 mod write_behind;

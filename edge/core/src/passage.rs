@@ -12,6 +12,7 @@ use optimist_shared::reactions::{Counts, Promise, Reacted, Reaction};
 use optimist_shared::routes::{Caller, Method, Overlay, PathParameters, Pattern, Route};
 use optimist_shared::session::{Access, Role, SessionInfo, Token, attempt_entry, autosave_entry, hex};
 use optimist_shared::signature::{Context, Identity};
+use optimist_shared::visits::Visit;
 
 use crate::Edge;
 use crate::cache::{self, Mark, Overlays, Right, Vouched, Wanted};
@@ -232,18 +233,30 @@ impl<H: Host, R: Request> Passage<'_, H, R> {
     /// does then, and doing it twice changes nothing.
     async fn write_behind(&mut self, user: Uuid) -> Option<Response> {
         let parameters = self.path.with_session(Some(user), None);
-        let reaction = Reaction::new(&parameters, self.path.kind?, self.route.method == Method::Put)?;
-        let script = &self.edge.scripts.react;
+        let scripts = &self.edge.scripts;
+        let Some(kind) = self.path.kind else {
+            let visit = Visit::new(&parameters)?;
+            let script = &scripts.visit;
+            let call = Call::Script { script, keys: visit.keys(), arguments: visit.arguments() };
+            let is_done = self.second_trip(user, call).await?.text() == "done";
+            return is_done.then(|| self.at_edge(202, Visit::answer(Promise::Redis)));
+        };
+        let reaction = Reaction::new(&parameters, kind, self.route.method == Method::Put)?;
+        let script = &scripts.react;
         let call = Call::Script { script, keys: reaction.keys(), arguments: reaction.arguments() };
-        let asked_ms = self.host.now_ms();
-        let deadline_ms = self.edge.config.redis_deadline_ms;
-        let replies = trip(self.host, &self.edge.breaker, deadline_ms, &user.to_string(), &[call]).await;
-        self.exchange.redis_ms += self.host.now_ms().saturating_sub(asked_ms);
-        let mut fields = Fields::new(replies.ok()?.pop()?);
+        let mut fields = self.second_trip(user, call).await?;
         match Reacted::read(&fields.text(), &fields.text())? {
             Reacted::Done(counts) => Some(self.at_edge(202, reaction.answer(&counts, Promise::Redis))),
             Reacted::Closed | Reacted::Absent | Reacted::Full => None,
         }
+    }
+
+    async fn second_trip(&mut self, user: Uuid, call: Call<'_>) -> Option<Fields> {
+        let asked_ms = self.host.now_ms();
+        let deadline_ms = self.edge.config.redis_deadline_ms;
+        let replies = trip(self.host, &self.edge.breaker, deadline_ms, &user.to_string(), &[call]).await;
+        self.exchange.redis_ms += self.host.now_ms().saturating_sub(asked_ms);
+        Some(Fields::new(replies.ok()?.pop()?))
     }
 
     /// Redis does not know the session. The origin does, or the token is bad: which costs the address an attempt.

@@ -81,7 +81,9 @@ pub const DESCRIPTIONS: &[Described] = &[
     ),
     ends("members.remove", "Remove a member, or ban someone.")
         .notes("Moderators act on members, the owner on everyone else."),
-    makes("invites.create", "Invite", "Invite one person, within seven days.").body("CreateInvite"),
+    makes("invites.create", "Invite", "Invite one person, within seven days.")
+        .body("CreateInvite")
+        .notes("With `user` nobody else may use it, and they are told."),
     makes("messages.post", "Message", "Post a message.").body("WriteMessage"),
     shows("messages.list", "Messages", "A circle's messages, newest first."),
     shows("messages.get", "Message", "One message."),
@@ -90,6 +92,18 @@ pub const DESCRIPTIONS: &[Described] = &[
     Described::new("reactions.add", 202, Some("Reacted"), "React to a message.").notes(REACTED),
     Described::new("reactions.remove", 202, Some("Reacted"), "Take a reaction back.").notes(REACTED),
     shows("reactions.list", "Reactions", "A message's reactions: counts, the caller's own, and the newest hundred."),
+    Described::new("visits.record", 202, Some("Promised"), "Tell that one is in a circle.")
+        .notes("Two within the same five minutes are one."),
+    shows("activity.live", "LiveActivity", "What happened in a circle today. For its moderators.")
+        .notes("Days are UTC's."),
+    shows("activity.history", "Activity", "Who did how much in a circle, by day, newest first. For its moderators."),
+    shows("notifications.list", "Notifications", "What the caller is told of, newest first.").notes(
+        "Reactions to a message are one notification until it is read, which moves up with each. `invite` is there while it \
+         can be used. Who leaves a circle keeps none of its notifications.",
+    ),
+    shows("notifications.unread", "Unread", "How many of the caller's notifications are unread."),
+    shows("notifications.read", "Unread", "Mark a notification as read."),
+    shows("notifications.read-all", "Unread", "Mark all notifications as read."),
     shows("drafts.save", "SavedDraft", "Save a draft.").body("SaveDraft").notes(
         "`base_version` is the version that the text was based on, null for a new draft. If that is not the current one, the \
          text is kept as a draft of its own, and 409 shows both. Of one draft a save in every two minutes counts against the \
@@ -128,6 +142,9 @@ pub fn tags() -> Value {
         ("invites", "Ways into a private circle."),
         ("messages", "What is said in a circle. Each message has a number there."),
         ("reactions", "How people take a message. Counts are live."),
+        ("visits", "Being there."),
+        ("activity", "What goes on in a circle, for its moderators."),
+        ("notifications", "What one is told of."),
         ("drafts", "Journal entries while they are written. Sealed, as all of a journal is."),
         ("journal", "Private entries, prompts, tags and streaks."),
         ("mood", "How one feels."),

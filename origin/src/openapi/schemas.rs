@@ -70,6 +70,22 @@ fn zone() -> Value {
     json!({"type": "string", "description": "The IANA name of a time zone: `Europe/Vienna`."})
 }
 
+/// Properties, and more of them.
+fn with(properties: &Value, more: Value) -> Value {
+    let all = [properties.clone(), more].into_iter();
+    all.flat_map(|part| part.as_object().cloned().unwrap_or_default()).collect()
+}
+
+/// The same, or null.
+fn optional_reference(name: &str) -> Value {
+    json!({"oneOf": [reference(name), {"type": "null"}]})
+}
+
+/// Where a write is safe.
+fn promise() -> Value {
+    json!({"type": "string", "enum": ["redis", "postgres"]})
+}
+
 /// `codes` are all that a problem may have.
 pub fn components(codes: &[&str]) -> Value {
     let own = of_the_service(codes).into_iter();

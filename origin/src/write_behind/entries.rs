@@ -7,8 +7,10 @@ use optimist_shared::reactions::Kind;
 use tokio_postgres::types::ToSql;
 
 use super::{Position, number};
+use crate::activity::{self, VisitEntry};
 use crate::app::Ctx;
 use crate::error::Result;
+use crate::notifications::folding::{self, Change};
 use crate::postgres::Tx;
 
 /// Rows take only a newer intent than they have, and counts change by what the rows did. Entries about what is not there
@@ -35,14 +37,17 @@ changed as (
         where excluded.is_through
            or ((excluded.stamp_ms, excluded.stamp_seq) > (r.stamp_ms, r.stamp_seq)
                and not (r.is_through and excluded.generation <= r.generation))
-    returning circle_id, message_id, kind, user_id, is_on),
+    returning circle_id, message_id, kind, user_id, is_on, reacted_at),
 delta as (
     select circle_id, message_id, kind, sum(changed.is_on::int - coalesce(before.is_on, false)::int) as by
     from changed left join before using (circle_id, message_id, kind, user_id)
-    group by circle_id, message_id, kind)
-insert into reaction_counts as counts (circle_id, message_id, kind, count)
-select circle_id, message_id, kind, by from delta where by <> 0
-on conflict (circle_id, message_id, kind) do update set count = counts.count + excluded.count";
+    group by circle_id, message_id, kind),
+counted as (
+    insert into reaction_counts as counts (circle_id, message_id, kind, count)
+    select circle_id, message_id, kind, by from delta where by <> 0
+    on conflict (circle_id, message_id, kind) do update set count = counts.count + excluded.count)
+select circle_id, message_id, user_id, reacted_at, coalesce(before.is_on, false), changed.is_on
+from changed left join before using (circle_id, message_id, kind, user_id)";
 
 /// Also holds off whoever flushes the partition, until the transaction ends.
 const STAMP: &str = "-- write_behind::stamp
@@ -57,6 +62,7 @@ pub const STATEMENTS: &[&str] = &[REACT, STAMP];
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Entry {
     Reaction(ReactionEntry),
+    Visit(VisitEntry),
 }
 
 /// What a person may react to, and how.
@@ -76,8 +82,8 @@ pub struct ReactionEntry {
 }
 
 impl Entry {
-    /// From an entry's field and value, as the scripts write them. `None` for what no script writes.
-    pub fn parse(field: &str, value: &str) -> Option<Entry> {
+    /// From an entry's place, field and value, as the scripts write them. `None` for what no script writes.
+    pub fn parse(at: Position, field: &str, value: &str) -> Option<Entry> {
         let parts: Vec<&str> = value.split(' ').collect();
         match (field, &parts[..]) {
             ("reaction", [user, circle, message, place, wanted]) => Some(Entry::Reaction(ReactionEntry {
@@ -93,6 +99,7 @@ impl Entry {
                     _ => return None,
                 },
             })),
+            ("visit", _) => VisitEntry::parse(value, at.0).map(Entry::Visit),
             _ => None,
         }
     }
@@ -100,45 +107,61 @@ impl Entry {
 
 /// An entry, where it stood, and in which generation.
 #[derive(Clone, Copy, Debug)]
-pub struct Placed {
+pub struct Placed<T = Entry> {
     pub at: Position,
     pub generation: i64,
-    pub entry: Entry,
+    pub entry: T,
 }
 
-/// Applies entries, the newest intent of each person alone.
+/// Applies entries: of reactions, the newest intent of each person alone.
 pub async fn apply(tx: &Tx, placed: &[Placed]) -> Result<()> {
-    let mut newest: HashMap<Target, &Placed> = HashMap::new();
-    for placed in placed {
-        let Entry::Reaction(ReactionEntry { target, .. }) = placed.entry;
-        let known = newest.entry(target).or_insert(placed);
-        if (placed.generation, placed.at) > (known.generation, known.at) {
-            *known = placed;
+    let mut newest: HashMap<Target, Placed<ReactionEntry>> = HashMap::new();
+    let mut visits = Vec::new();
+    for Placed { at, generation, entry } in placed.iter().copied() {
+        match entry {
+            Entry::Visit(visit) => visits.push(visit),
+            Entry::Reaction(entry) => {
+                let placed = Placed { at, generation, entry };
+                let known = newest.entry(entry.target).or_insert(placed);
+                if (generation, at) > (known.generation, known.at) {
+                    *known = placed;
+                }
+            }
         }
     }
-    let newest: Vec<Placed> = newest.into_values().copied().collect();
-    react(tx, &newest, false).await
+    let newest: Vec<Placed<ReactionEntry>> = newest.into_values().collect();
+    if !newest.is_empty() {
+        react(tx, &newest, false).await?;
+    }
+    activity::visited(tx, &visits).await
 }
 
-async fn react(tx: &Tx, placed: &[Placed], is_through: bool) -> Result<()> {
-    let reactions: Vec<ReactionEntry> = placed
-        .iter()
-        .map(|placed| {
-            let Entry::Reaction(reaction) = placed.entry;
-            reaction
-        })
-        .collect();
-    let targets = || reactions.iter().map(|reaction| reaction.target);
+/// Changes rows and counts, and what follows from that.
+async fn react(tx: &Tx, placed: &[Placed<ReactionEntry>], is_through: bool) -> Result<()> {
+    let targets = || placed.iter().map(|placed| placed.entry.target);
     let circles: Vec<Uuid> = targets().map(|target| target.circle).collect();
     let messages: Vec<Uuid> = targets().map(|target| target.message).collect();
     let kinds: Vec<i16> = targets().map(|target| target.kind.place() as i16).collect();
     let users: Vec<Uuid> = targets().map(|target| target.user).collect();
-    let reacted: Vec<bool> = reactions.iter().map(|reaction| reaction.reacted).collect();
+    let reacted: Vec<bool> = placed.iter().map(|placed| placed.entry.reacted).collect();
     let (ms, seq): (Vec<i64>, Vec<i64>) = placed.iter().map(|placed| (placed.at.0, placed.at.1)).unzip();
     let generations: Vec<i64> = placed.iter().map(|placed| placed.generation).collect();
     let parameters: [&(dyn ToSql + Sync); 9] =
         [&circles, &messages, &kinds, &users, &reacted, &ms, &seq, &generations, &is_through];
-    tx.execute(REACT, &parameters).await.map(drop)
+    let rows = tx.query(REACT, &parameters).await?;
+    let changes: Vec<Change> = rows
+        .iter()
+        .map(|row| Change {
+            circle: row.get(0),
+            message: row.get(1),
+            user: row.get(2),
+            at: row.get(3),
+            was_on: row.get(4),
+            is_on: row.get(5),
+        })
+        .collect();
+    folding::fold(tx, &changes).await?;
+    activity::reacted(tx, &changes).await
 }
 
 /// Writes a reaction to Postgres directly, in a transaction that holds the region off. What is left of it in any stream is
@@ -146,8 +169,7 @@ async fn react(tx: &Tx, placed: &[Placed], is_through: bool) -> Result<()> {
 pub async fn write_through(app: &Ctx, tx: &Tx, reaction: ReactionEntry) -> Result<()> {
     let partition = number(Partition::of(reaction.target.circle));
     let row = tx.query_one(STAMP, &[&app.config.region, &partition]).await?;
-    let placed =
-        Placed { at: Position(row.get(0), 0), generation: row.get(1), entry: Entry::Reaction(reaction) };
+    let placed = Placed { at: Position(row.get(0), 0), generation: row.get(1), entry: reaction };
     react(tx, &[placed], true).await
 }
 
@@ -157,20 +179,23 @@ mod tests {
 
     #[test]
     fn only_what_scripts_write_is_understood() {
-        let id = Uuid::from_u128(7);
+        let (at, id) = (Position(5, 0), Uuid::from_u128(7));
         let value = |kind: &str, wanted: &str| format!("{id} {id} {id} {kind} {wanted}");
         assert!(
-            matches!(Entry::parse("reaction", &value("1", "1")), Some(Entry::Reaction(entry)) if entry.reacted)
+            matches!(Entry::parse(at, "reaction", &value("1", "1")), Some(Entry::Reaction(entry)) if entry.reacted)
         );
+        let visit = VisitEntry { user: id, circle: id, at_ms: 5 };
+        assert_eq!(Entry::parse(at, "visit", &format!("{id} {id}")), Some(Entry::Visit(visit)));
         for (field, value) in [
             ("reaction", value("0", "1")),
             ("reaction", value("7", "1")),
             ("reaction", value("1", "2")),
             ("reaction", format!("{id} {id} 1 1")),
             ("garbage", value("1", "1")),
+            ("visit", id.to_string()),
             ("reaction", String::new()),
         ] {
-            assert_eq!(Entry::parse(field, &value), None, "{field} {value}");
+            assert_eq!(Entry::parse(at, field, &value), None, "{field} {value}");
         }
     }
 }

@@ -249,7 +249,7 @@ async fn apply_in<'a>(
         outcome.is_full |= batch.entries.len() >= OF_PARTITION;
         outcome.applied += entries.len();
         for raw in &entries {
-            match Entry::parse(&raw.field, &raw.value).filter(|_| !aside) {
+            match Entry::parse(raw.at, &raw.field, &raw.value).filter(|_| !aside) {
                 Some(entry) => placed.push(Placed { at: raw.at, generation, entry }),
                 None => {
                     let reason = if aside { "postgres refuses it" } else { "it is not understood" };

@@ -81,6 +81,8 @@ scripts! {
     append: ["append.lua"],
     /// A reaction, made or taken back.
     react: ["writes_core.lua", "react.lua"],
+    /// A visit, noted.
+    visit: ["writes_core.lua", "visit.lua"],
     /// Messages' reactions, from Postgres.
     install: ["fences_core.lua", "writes_core.lua", "install.lua"],
     /// A partition, opened for what is written behind.

@@ -2,7 +2,10 @@
 
 use serde_json::{Value, json};
 
-use super::{answer, count, id, list, optional, reaction_kind, reference, request, string, text, time};
+use super::{
+    answer, count, id, list, optional, optional_reference, promise, reaction_kind, reference, request,
+    string, text, time, with,
+};
 use crate::{circles, me, messages};
 
 pub fn schemas() -> Vec<(&'static str, Value)> {
@@ -19,6 +22,13 @@ pub fn schemas() -> Vec<(&'static str, Value)> {
         "archived_at": optional(time()),
         "created_at": time(),
         "updated_at": time(),
+    });
+    let deeds = json!({
+        "day": {"type": "string", "format": "date"},
+        "posts": count("Messages posted."),
+        "reactions": count("Reactions made."),
+        "visits": count("Visits, one in five minutes at most."),
+        "last_seen_at": optional(time()),
     });
     let mut circle_with_role = circle.clone();
     circle_with_role["role"] = optional(role());
@@ -55,7 +65,7 @@ pub fn schemas() -> Vec<(&'static str, Value)> {
         ("Members", list("Member")),
         ("Join", request(&[], json!({"invite": optional(string())}))),
         ("UpdateMember", request(&["role"], json!({"role": role()}))),
-        ("CreateInvite", request(&[], json!({}))),
+        ("CreateInvite", request(&[], json!({"user": optional(id())}))),
         ("Invite", answer(json!({"invite": string(), "expires_at": time()}), &[])),
         ("WriteMessage", request(&["body"], json!({"body": text(messages::BODY)}))),
         (
@@ -82,7 +92,7 @@ pub fn schemas() -> Vec<(&'static str, Value)> {
                     "kind": reaction_kind(),
                     "reacted": {"type": "boolean"},
                     "counts": counts(),
-                    "promise": {"type": "string", "enum": ["redis", "postgres"]},
+                    "promise": promise(),
                 }),
                 &[],
             ),
@@ -107,6 +117,35 @@ pub fn schemas() -> Vec<(&'static str, Value)> {
                 &[],
             ),
         ),
+        ("Promised", answer(json!({"promise": promise()}), &[])),
+        ("LiveActivity", answer(with(&deeds, json!({"people": count("Who did any of it.")})), &[])),
+        (
+            "ActivityDay",
+            answer(with(&deeds, json!({"user": reference("Person"), "last_seen_at": time()})), &[]),
+        ),
+        ("Activity", list("ActivityDay")),
+        (
+            "Notification",
+            answer(
+                json!({
+                    "id": id(),
+                    "kind": {"type": "string", "enum": ["message", "reaction", "role", "invite"]},
+                    "circle": optional_reference("NamedCircle"),
+                    "message_id": optional(id()),
+                    "actor": optional_reference("Person"),
+                    "others": count("How many more did it."),
+                    "role": optional(role()),
+                    "invite": optional(string()),
+                    "created_at": time(),
+                    "updated_at": time(),
+                    "read": {"type": "boolean"},
+                }),
+                &[],
+            ),
+        ),
+        ("NamedCircle", answer(json!({"id": id(), "name": text(circles::NAME)}), &[])),
+        ("Notifications", list("Notification")),
+        ("Unread", answer(json!({"unread": count("Unread notifications.")}), &[])),
     ]
 }
 

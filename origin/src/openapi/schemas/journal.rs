@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use super::{answer, count, id, list, optional, reference, request, string, text, time, zone};
+use super::{answer, count, id, list, optional, promise, reference, request, string, text, time, with, zone};
 use crate::journal;
 
 pub fn schemas() -> Vec<(&'static str, Value)> {
@@ -35,7 +35,7 @@ pub fn schemas() -> Vec<(&'static str, Value)> {
             "SavedDraft",
             answer(
                 json!({
-                    "version": string(), "saved_at": time(), "promise": {"type": "string", "enum": ["redis", "postgres"]},
+                    "version": string(), "saved_at": time(), "promise": promise(),
                 }),
                 &[],
             ),
@@ -145,10 +145,4 @@ pub fn schemas() -> Vec<(&'static str, Value)> {
         ),
         ("Moods", list("Mood")),
     ]
-}
-
-/// Properties, and more of them.
-fn with(properties: &Value, more: Value) -> Value {
-    let all = [properties.clone(), more].into_iter();
-    all.flat_map(|part| part.as_object().cloned().unwrap_or_default()).collect()
 }

@@ -1,0 +1,267 @@
+//! Notifications: what someone is told of, newest first, and how many of them are unread.
+//!
+//! Written where their cause is: from the outbox, in order, and with reactions as those come to Postgres. Whoever leaves a
+//! circle keeps none of it. Delivery is not here: this is the record.
+
+pub mod folding;
+
+use axum::extract::State;
+use axum::http::{HeaderMap, Uri};
+use axum::response::Response;
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use chrono::{DateTime, Utc};
+use optimist_shared::error::ErrorCode;
+use optimist_shared::ids::Uuid;
+use serde::Serialize;
+use tokio_postgres::Row;
+
+use crate::app::{Ctx, Handlers, on};
+use crate::body::{digest, json_response, tagged, to_json};
+use crate::cursor::{At, Cursor as _, no_query, page};
+use crate::error::{Error, Result};
+use crate::members::{Person, invite_token};
+use crate::postgres::{Tx, WriteContext, transaction};
+use crate::projections::{Done, Event};
+use crate::request::Caller;
+
+pub fn routes() -> Handlers {
+    vec![
+        on("notifications.list", list),
+        on("notifications.unread", unread),
+        on("notifications.read", read),
+        on("notifications.read-all", read_all),
+    ]
+}
+
+/// People who are told of a message in one statement.
+const AT_ONCE: i64 = 2_000;
+
+/// A circle's members after `$2` are told of a message, unless they wrote it, or it is gone.
+const MESSAGE: &str = "-- notifications::message
+with member as (
+    select user_id from memberships where circle_id = $1 and role <> 'banned' and user_id > $2
+    order by user_id limit $6),
+noted as (
+    insert into notifications (user_id, id, kind, circle_id, message_id, actor_id, created_at, updated_at)
+    select user_id, $3, 'message', $1, $3, $4, $5, $5 from member
+    where user_id <> $4 and exists (
+        select from messages where circle_id = $1 and id = $3 and deleted_at is null)
+    order by user_id
+    on conflict do nothing returning user_id),
+counted as (
+    insert into notification_counts as c (user_id, unread) select user_id, 1 from noted order by user_id
+    on conflict (user_id) do update set unread = c.unread + 1)
+select count(*), (select user_id from member order by user_id desc limit 1) from member";
+
+const ROLE: &str = "-- notifications::role
+with noted as (
+    insert into notifications (user_id, id, kind, circle_id, actor_id, role, created_at, updated_at)
+    select user_id, $2, 'role', $3, $4, $5, $6, $6 from memberships
+    where circle_id = $3 and user_id = $1 and role <> 'banned' and user_id <> $4
+    on conflict do nothing returning user_id)
+insert into notification_counts as c (user_id, unread) select user_id, 1 from noted
+on conflict (user_id) do update set unread = c.unread + 1";
+
+const INVITE: &str = "-- notifications::invite
+with noted as (
+    insert into notifications (user_id, id, kind, circle_id, actor_id, invite_id, created_at, updated_at)
+    select id, $2, 'invite', $3, $4, $2, $5, $5 from users where id = $1
+    on conflict do nothing returning user_id)
+insert into notification_counts as c (user_id, unread) select user_id, 1 from noted
+on conflict (user_id) do update set unread = c.unread + 1";
+
+const FORGET: &str = "-- notifications::forget
+with gone as (
+    delete from notifications where user_id = $1 and circle_id = $2 and kind <> 'invite' returning read_at)
+update notification_counts set unread = unread - (select count(*) from gone where read_at is null)
+where user_id = $1 and exists (select from gone where read_at is null)";
+
+/// An invitation's key, while it can be used.
+const LIST: &str = "-- notifications::list
+select n.id, n.kind, n.circle_id, c.name as circle_name, n.message_id, n.actor_id, u.name as actor_name, n.actors, n.role,
+    i.id as invite_id, i.token_key, n.created_at, n.updated_at, n.read_at is not null as is_read
+from notifications n
+left join circles c on c.id = n.circle_id
+left join users u on u.id = n.actor_id
+left join invites i on i.id = n.invite_id and i.used_at is null and i.expires_at > now()
+where n.user_id = $1 and ($2::timestamptz is null or (n.updated_at, n.id) < ($2, $3::uuid))
+order by n.updated_at desc, n.id desc limit $4";
+
+const UNREAD: &str = "-- notifications::unread
+select unread from notification_counts where user_id = $1";
+
+const EXISTS: &str = "-- notifications::exists
+select from notifications where user_id = $1 and id = $2";
+
+const READ: &str = "-- notifications::read
+with read as (
+    update notifications set read_at = now() where user_id = $1 and id = $2 and read_at is null returning id)
+update notification_counts set unread = unread - 1 where user_id = $1 and exists (select from read)";
+
+const READ_ALL: &str = "-- notifications::read_all
+with unread as (
+    select id from notifications where user_id = $1 and read_at is null order by id for update),
+read as (
+    update notifications n set read_at = now() from unread where n.user_id = $1 and n.id = unread.id returning n.id)
+update notification_counts set unread = unread - (select count(*) from read)
+where user_id = $1 and exists (select from read)";
+
+/// Old ones, whether read or not.
+pub const CLEAN: &str = "-- notifications::clean
+with gone as (
+    delete from notifications where updated_at < now() - interval '90 days' returning user_id, read_at)
+update notification_counts c set unread = c.unread - old.unread
+from (select user_id, count(*) as unread from gone where read_at is null group by user_id) old
+where c.user_id = old.user_id";
+
+pub const STATEMENTS: &[&str] = &[MESSAGE, ROLE, INVITE, FORGET, LIST, UNREAD, EXISTS, READ, READ_ALL, CLEAN];
+
+/// Whom an event is told, and what: a projection of the outbox.
+pub async fn follow(tx: &Tx, event: &Event, after: Option<Uuid>) -> Result<Done> {
+    let Some(circle) = event.id("circle") else { return Ok(Done::All(0)) };
+    let actor = event.actor.unwrap_or_default();
+    match event.kind.as_str() {
+        "message.posted" => {
+            let Some(message) = event.id("message") else { return Ok(Done::All(0)) };
+            let after = after.unwrap_or_default();
+            let row =
+                tx.query_one(MESSAGE, &[&circle, &after, &message, &actor, &event.at, &AT_ONCE]).await?;
+            let (count, last): (i64, Option<Uuid>) = (row.get(0), row.get(1));
+            return Ok(match last {
+                Some(last) if count == AT_ONCE => Done::UpTo(last),
+                _ => Done::All(count.max(0).cast_unsigned()),
+            });
+        }
+        "member.role" => {
+            if let (Some(user), Some(role)) = (event.id("user"), event.text("role")) {
+                tx.execute(ROLE, &[&user, &Uuid::now_v7(), &circle, &actor, &role, &event.at]).await?;
+            }
+        }
+        "invite.created" => {
+            if let (Some(user), Some(invite)) = (event.id("user"), event.id("invite")) {
+                tx.execute(INVITE, &[&user, &invite, &circle, &actor, &event.at]).await?;
+            }
+        }
+        // Told of what came before; of what comes after a return, anew.
+        "member.left" | "member.removed" => {
+            if let Some(user) = event.id("user") {
+                tx.execute(FORGET, &[&user, &circle]).await?;
+            }
+        }
+        _ => return Ok(Done::All(0)),
+    }
+    Ok(Done::All(1))
+}
+
+#[derive(Serialize)]
+struct Circle {
+    id: Uuid,
+    name: String,
+}
+
+/// A notification as its reader sees it.
+#[derive(Serialize)]
+struct Notification {
+    id: Uuid,
+    kind: String,
+    circle: Option<Circle>,
+    message_id: Option<Uuid>,
+    actor: Option<Person>,
+    /// How many more did it.
+    others: i32,
+    role: Option<String>,
+    invite: Option<String>,
+    created_at: DateTime<Utc>,
+    updated_at: DateTime<Utc>,
+    read: bool,
+}
+
+impl Notification {
+    fn from_row(app: &Ctx, row: &Row) -> Result<Notification> {
+        let named = |id: &str, name: &str| {
+            Some((row.get::<_, Option<Uuid>>(id)?, row.get::<_, Option<String>>(name)?))
+        };
+        let invite =
+            match (row.get::<_, Option<Uuid>>("invite_id"), row.get::<_, Option<String>>("token_key")) {
+                (Some(invite), Some(key)) => Some(URL_SAFE_NO_PAD.encode(invite_token(app, &key, invite)?)),
+                _ => None,
+            };
+        Ok(Notification {
+            id: row.get("id"),
+            kind: row.get("kind"),
+            circle: named("circle_id", "circle_name").map(|(id, name)| Circle { id, name }),
+            message_id: row.get("message_id"),
+            actor: named("actor_id", "actor_name").map(|(id, name)| Person { id, name }),
+            others: (row.get::<_, i32>("actors") - 1).max(0),
+            role: row.get("role"),
+            invite,
+            created_at: row.get("created_at"),
+            updated_at: row.get("updated_at"),
+            read: row.get("is_read"),
+        })
+    }
+}
+
+async fn list(State(app): State<Ctx>, caller: Caller, headers: HeaderMap, uri: Uri) -> Result<Response> {
+    let page = page::<At<'t'>>(uri.query(), "before")?;
+    let (time, id) = (page.after.map(|at| at.time), page.after.map(|at| at.id));
+    let rows = app.db.query(LIST, &[&caller.user, &time, &id, &(page.limit as i64 + 1)]).await?;
+    let items = rows
+        .iter()
+        .take(page.limit)
+        .map(|row| Notification::from_row(&app, row))
+        .collect::<Result<Vec<Notification>>>()?;
+    let last = items.last().filter(|_| rows.len() > page.limit);
+    let next = last.map(|last| At::<'t'> { time: last.updated_at, id: last.id }.encode());
+    let json = to_json(&serde_json::json!({"items": items, "next": next}))?;
+    Ok(tagged(&headers, &digest(&[&json]), "", json))
+}
+
+async fn unread(State(app): State<Ctx>, caller: Caller, headers: HeaderMap, uri: Uri) -> Result<Response> {
+    no_query(uri.query())?;
+    let row = app.db.query_opt(UNREAD, &[&caller.user]).await?;
+    let json = unread_json(row.as_ref())?;
+    Ok(tagged(&headers, &digest(&[&json]), "", json))
+}
+
+/// Who was never told of anything has no row.
+fn unread_json(row: Option<&Row>) -> Result<Vec<u8>> {
+    to_json(&serde_json::json!({"unread": row.map_or(0, |row| row.get::<_, i32>(0))}))
+}
+
+async fn read(State(app): State<Ctx>, caller: Caller) -> Result<Response> {
+    let id = caller.request.path.notification.ok_or_else(|| Error::new(ErrorCode::NotFound))?;
+    mark(&app, &caller, Some(id)).await
+}
+
+async fn read_all(State(app): State<Ctx>, caller: Caller) -> Result<Response> {
+    mark(&app, &caller, None).await
+}
+
+/// Marks one as read, or all.
+async fn mark(app: &Ctx, caller: &Caller, id: Option<Uuid>) -> Result<Response> {
+    let order = [caller.user];
+    let context = WriteContext {
+        name: "notifications::read",
+        request: &caller.request,
+        actor: caller.actor(),
+        order: &order,
+    };
+    let json = transaction!(app, context, |tx| {
+        let changed = match id {
+            Some(id) => {
+                let known = tx.query_opt(EXISTS, &[&caller.user, &id]).await?;
+                known.ok_or_else(|| Error::new(ErrorCode::NotFound))?;
+                tx.execute(READ, &[&caller.user, &id]).await?
+            }
+            None => tx.execute(READ_ALL, &[&caller.user]).await?,
+        };
+        if changed == 0 {
+            tx.unchanged();
+        }
+        tx.event("notification.read", serde_json::json!({"notification": id}));
+        unread_json(tx.query_opt(UNREAD, &[&caller.user]).await?.as_ref())
+    })?;
+    Ok(json_response(200, None, json))
+}

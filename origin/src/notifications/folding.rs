@@ -1,0 +1,158 @@
+//! Reactions to one's message, folded: until it is read, one notification for all who reacted, each counted once.
+//!
+//! Who takes all their reactions back is taken out of it; when nobody is left, so is the notification.
+
+use std::collections::BTreeMap;
+
+use chrono::{DateTime, Utc};
+use optimist_shared::ids::Uuid;
+use optimist_shared::reactions::KINDS;
+
+use crate::error::Result;
+use crate::postgres::Tx;
+
+/// The author of each message is told, if still in the circle. Who is in the notification already changes nothing.
+const ADD: &str = "-- folding::add
+with reacted as (
+    select * from unnest($1::uuid[], $2::uuid[], $3::uuid[], $4::uuid[]) as r (circle_id, message_id, actor_id, new_id)),
+told as (
+    select m.author_id as user_id, r.* from reacted r
+    join messages m on m.circle_id = r.circle_id and m.id = r.message_id and m.author_id <> r.actor_id
+    join memberships s on s.circle_id = r.circle_id and s.user_id = m.author_id and s.role <> 'banned'),
+noted as (
+    insert into notifications as n (user_id, id, kind, circle_id, message_id, actors, created_at, updated_at)
+    select distinct on (user_id, circle_id, message_id)
+        user_id, new_id, 'reaction', circle_id, message_id, 0, now(), now()
+    from told order by user_id, circle_id, message_id
+    on conflict (user_id, circle_id, message_id) where kind = 'reaction' and read_at is null
+        do update set updated_at = n.updated_at
+    returning user_id, id, circle_id, message_id)
+insert into notification_actors (user_id, notification_id, actor_id, acted_at)
+select user_id, noted.id, actor_id, now() from told join noted using (user_id, circle_id, message_id)
+on conflict do nothing
+returning user_id, notification_id";
+
+/// Who has none of their reactions left.
+const REMOVE: &str = "-- folding::remove
+delete from notification_actors a
+using unnest($1::uuid[], $2::uuid[], $3::uuid[]) as r (circle_id, message_id, actor_id), messages m, notifications n
+where m.circle_id = r.circle_id and m.id = r.message_id
+  and n.user_id = m.author_id and n.circle_id = r.circle_id and n.message_id = r.message_id
+  and n.kind = 'reaction' and n.read_at is null
+  and a.user_id = n.user_id and a.notification_id = n.id and a.actor_id = r.actor_id
+  and not exists (
+      select from unnest($4::smallint[]) as known (kind)
+      join reactions other on other.circle_id = r.circle_id and other.message_id = r.message_id
+          and other.kind = known.kind and other.user_id = r.actor_id and other.is_on)
+returning a.user_id, a.notification_id";
+
+const SETTLE: &str = "-- folding::settle
+update notifications n
+set actors = n.actors + d.by,
+    updated_at = case when d.by > 0 then now() else n.updated_at end,
+    actor_id = coalesce(
+        (select a.actor_id from notification_actors a where a.user_id = n.user_id and a.notification_id = n.id
+         order by a.acted_at desc, a.actor_id limit 1), n.actor_id)
+from unnest($1::uuid[], $2::uuid[], $3::integer[]) as d (user_id, id, by)
+where n.user_id = d.user_id and n.id = d.id
+returning n.user_id, n.id, n.actors, n.actors - d.by, n.read_at is null";
+
+const DROP: &str = "-- folding::drop
+delete from notifications n using unnest($1::uuid[], $2::uuid[]) as d (user_id, id)
+where n.user_id = d.user_id and n.id = d.id";
+
+const COUNT: &str = "-- folding::count
+insert into notification_counts as c (user_id, unread)
+select * from unnest($1::uuid[], $2::integer[]) as d (user_id, by) order by user_id
+on conflict (user_id) do update set unread = c.unread + excluded.unread";
+
+const UNCOUNT: &str = "-- folding::uncount
+update notification_counts c set unread = c.unread - d.by
+from unnest($1::uuid[], $2::integer[]) as d (user_id, by) where c.user_id = d.user_id";
+
+pub const STATEMENTS: &[&str] = &[ADD, REMOVE, SETTLE, DROP, COUNT, UNCOUNT];
+
+/// What became of one reaction.
+#[derive(Clone, Copy, Debug)]
+pub struct Change {
+    pub circle: Uuid,
+    pub message: Uuid,
+    pub user: Uuid,
+    pub at: DateTime<Utc>,
+    pub was_on: bool,
+    pub is_on: bool,
+}
+
+/// Tells the messages' authors, in the transaction that changed the reactions.
+pub async fn fold(tx: &Tx, changes: &[Change]) -> Result<()> {
+    // By whose notification, and which: how many people more.
+    let mut by: BTreeMap<(Uuid, Uuid), i32> = BTreeMap::new();
+    for row in remove(tx, changes).await? {
+        *by.entry(row).or_default() -= 1;
+    }
+    for row in add(tx, changes).await? {
+        *by.entry(row).or_default() += 1;
+    }
+    if by.is_empty() {
+        return Ok(());
+    }
+    let (users, ids): (Vec<Uuid>, Vec<Uuid>) = by.keys().copied().unzip();
+    let deltas: Vec<i32> = by.values().copied().collect();
+    let (mut unread, mut gone) = (BTreeMap::<Uuid, i32>::new(), (Vec::new(), Vec::new()));
+    for row in tx.query(SETTLE, &[&users, &ids, &deltas]).await? {
+        let (user, id): (Uuid, Uuid) = (row.get(0), row.get(1));
+        let (actors, before, is_unread): (i32, i32, bool) = (row.get(2), row.get(3), row.get(4));
+        if actors <= 0 {
+            gone.0.push(user);
+            gone.1.push(id);
+        }
+        if is_unread {
+            *unread.entry(user).or_default() += i32::from(actors > 0) - i32::from(before > 0);
+        }
+    }
+    if !gone.0.is_empty() {
+        tx.execute(DROP, &[&gone.0, &gone.1]).await?;
+    }
+    for (sql, sign) in [(COUNT, 1), (UNCOUNT, -1)] {
+        let changed = unread.iter().filter(|(_, by)| **by * sign > 0);
+        let (users, counts): (Vec<Uuid>, Vec<i32>) = changed.map(|(user, by)| (*user, by * sign)).unzip();
+        if !users.is_empty() {
+            tx.execute(sql, &[&users, &counts]).await?;
+        }
+    }
+    Ok(())
+}
+
+/// Whose notifications have one person more, once for each.
+async fn add(tx: &Tx, changes: &[Change]) -> Result<Vec<(Uuid, Uuid)>> {
+    let on: Vec<&Change> = changes.iter().filter(|change| change.is_on && !change.was_on).collect();
+    if on.is_empty() {
+        return Ok(Vec::new());
+    }
+    let mut new_ids: BTreeMap<(Uuid, Uuid), Uuid> = BTreeMap::new();
+    let ids: Vec<Uuid> = on
+        .iter()
+        .map(|change| *new_ids.entry((change.circle, change.message)).or_insert_with(Uuid::now_v7))
+        .collect();
+    let [circles, messages, actors] = columns(&on);
+    let rows = tx.query(ADD, &[&circles, &messages, &actors, &ids]).await?;
+    Ok(rows.iter().map(|row| (row.get(0), row.get(1))).collect())
+}
+
+/// Whose notifications have one person less, once for each.
+async fn remove(tx: &Tx, changes: &[Change]) -> Result<Vec<(Uuid, Uuid)>> {
+    let off: Vec<&Change> = changes.iter().filter(|change| change.was_on && !change.is_on).collect();
+    if off.is_empty() {
+        return Ok(Vec::new());
+    }
+    let kinds: Vec<i16> = (1..).take(KINDS.len()).collect();
+    let [circles, messages, actors] = columns(&off);
+    let rows = tx.query(REMOVE, &[&circles, &messages, &actors, &kinds]).await?;
+    Ok(rows.iter().map(|row| (row.get(0), row.get(1))).collect())
+}
+
+/// Circles, messages and people.
+fn columns(changes: &[&Change]) -> [Vec<Uuid>; 3] {
+    let column = |of: fn(&Change) -> Uuid| changes.iter().map(|change| of(change)).collect();
+    [column(|change| change.circle), column(|change| change.message), column(|change| change.user)]
+}

@@ -1,0 +1,101 @@
+//! What follows from writes is written once: whoever dies in the midst of it, however many are told, whatever cannot be told.
+
+use std::time::{Duration, Instant};
+
+use optimist_tests::{Options, System};
+use serde_json::Value;
+
+async fn until(what: &str, mut is_so: impl AsyncFnMut() -> bool) {
+    let deadline = Instant::now() + Duration::from_secs(30);
+    while !is_so().await {
+        assert!(Instant::now() < deadline, "{what}");
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+}
+
+/// Whether the counts are what the rows say, for everyone.
+const COUNTS_ARE_RIGHT: &str =
+    "select count(*) from users left join notification_counts c on c.user_id = users.id
+    where coalesce(c.unread, 0)
+        <> (select count(*) from notifications n where n.user_id = users.id and n.read_at is null)";
+
+#[tokio::test(flavor = "multi_thread")]
+async fn origins_that_die_over_it_tell_everyone_once() {
+    const MESSAGES: usize = 40;
+    let mut system = System::with(Options { origins: 2, ..Options::default() }).await;
+    let (ada, bo) = (system.register("Ada").await, system.register("Bo").await);
+    let circle = ada.create_circle("private").await;
+    bo.join(&circle, &ada).await;
+    for number in 0..MESSAGES {
+        if number % 10 == 0 {
+            system.forget_limits_of(&ada).await;
+            system.origins[1].arm("projections.done", "abort", 0, 1).await;
+        }
+        ada.say(&circle, &format!("{number}")).await;
+        if number % 10 == 9 {
+            let deadline = Instant::now() + Duration::from_secs(30);
+            // Either may be at it: it comes to the second in time.
+            while system.origins[1].is_running() {
+                assert!(Instant::now() < deadline, "the second origin is never at it");
+                system.forget_limits_of(&ada).await;
+                ada.patch("/v1/me", serde_json::json!({"bio": "Again."})).await.expect(200);
+            }
+            system.replace_origin(1);
+            system.to_origin.send_to(optimist_tests::system::address(&system.origins[0].api));
+        }
+    }
+    let told =
+        format!("select count(*) from notifications where user_id = '{}' and kind = 'message'", bo.user);
+    until("everything is told", async || system.sql(&told) == MESSAGES.to_string()).await;
+    tokio::time::sleep(Duration::from_millis(500)).await;
+    assert_eq!(system.sql(&told), MESSAGES.to_string(), "once");
+    let unread = bo.get("/v1/notifications/unread-count").await.expect(200);
+    assert_eq!(unread.body["unread"], MESSAGES);
+    assert_eq!(system.sql(COUNTS_ARE_RIGHT), "0");
+    assert_eq!(system.sql("select sum(posts) from activity"), MESSAGES.to_string());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_circle_of_thousands_is_told_part_by_part() {
+    let system = System::start().await;
+    let ada = system.register("Ada").await;
+    let circle = ada.create_circle("public").await;
+    system.sql(&format!(
+        "insert into users (id, email, password_hash, name, home_region)
+         select gen_random_uuid(), 'm' || n || '@example.org', '', 'M', 'test' from generate_series(1, 4500) n;
+         insert into memberships (circle_id, user_id, role)
+         select '{circle}', id, 'member' from users where name = 'M'"
+    ));
+    ada.say(&circle, "Hello, all of you.").await;
+    ada.say(&circle, "And again.").await;
+    until("everyone is told", async || system.sql("select count(*) from notifications") == "9000").await;
+    assert_eq!(system.sql("select distinct unread from notification_counts"), "2");
+    assert_eq!(system.sql("select posts from activity"), "2");
+    assert_eq!(system.sql(COUNTS_ARE_RIGHT), "0");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_event_that_postgres_refuses_to_follow_is_reported_and_the_rest_goes_on() {
+    let system = System::start().await;
+    let (ada, bo) = (system.register("Ada").await, system.register("Bo").await);
+    let circle = ada.create_circle("private").await;
+    bo.join(&circle, &ada).await;
+    system.sql("alter table activity add constraint refused check (posts <> 2)");
+    for text in ["One", "Two", "Three"] {
+        ada.say(&circle, text).await;
+    }
+    bo.say(&circle, "Mine").await;
+    until("what can be told is told", async || {
+        let unread = ada.get("/v1/notifications/unread-count").await.expect(200);
+        unread.body["unread"] == 1
+    })
+    .await;
+    assert!(system.origins[0].log().contains("nothing follows from an event"));
+    let list = bo.get("/v1/notifications").await.expect(200);
+    assert_eq!(
+        list.body["items"].as_array().map(Vec::len),
+        Some(1),
+        "the first, before those that are refused"
+    );
+    assert_eq!(list.body["items"][0]["read"], Value::Bool(false));
+}
