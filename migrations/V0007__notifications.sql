@@ -31,6 +31,7 @@ create table notifications (
     primary key (user_id, id)
 );
 create index notifications_newest on notifications (user_id, updated_at desc, id desc);
+create index notifications_unread on notifications (user_id) where read_at is null;
 create index notifications_of_circle on notifications (user_id, circle_id);
 create index notifications_by_age on notifications (updated_at);
 -- Reactions to one message are one notification, until it is read.

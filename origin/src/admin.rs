@@ -2,17 +2,20 @@
 //!
 //! The role is given on the command line alone: `optimist-origin admin grant <email>`.
 
+use axum::extract::{Path, State};
 use axum::http::{HeaderMap, Uri};
 use axum::response::Response;
 use optimist_shared::error::ErrorCode;
 use optimist_shared::ids::Uuid;
+use optimist_shared::keys::{Freshness, Key};
 
 use crate::app::{Ctx, Handlers, on};
-use crate::body::{digest, tagged};
+use crate::body::{digest, json_response, tagged, to_json};
+use crate::cache::drop_copies;
 use crate::cursor::no_query;
 use crate::error::{Error, Result};
 use crate::policies;
-use crate::postgres::Postgres;
+use crate::postgres::{Postgres, WriteContext, transaction};
 use crate::request::Caller;
 
 const IS_ADMIN: &str = "-- admin::is_admin
@@ -24,7 +27,7 @@ update users set role = $2 where lower(email) = lower($1) returning id";
 pub const STATEMENTS: &[&str] = &[IS_ADMIN, SET_ROLE];
 
 pub fn routes() -> Handlers {
-    vec![on("admin.policies", show_policies)]
+    vec![on("admin.policies", show_policies), on("admin.drop-copy", drop_copy)]
 }
 
 /// 403 unless the user is an administrator at this moment.
@@ -36,6 +39,33 @@ pub async fn require_admin(app: &Ctx, user: Uuid) -> Result<()> {
 pub async fn set_role(db: &Postgres, email: &str, is_admin: bool) -> Result<bool> {
     let role = if is_admin { "admin" } else { "user" };
     Ok(db.query_opt(SET_ROLE, &[&email, &role]).await?.is_some())
+}
+
+/// Drops a copy by its name in Redis, whatever there is of it: the next reader gets what Postgres has. What is no copy, and
+/// what Postgres does not have yet, is refused.
+async fn drop_copy(State(app): State<Ctx>, caller: Caller, Path(name): Path<String>) -> Result<Response> {
+    let is_copy = |key: Key| match key.row().freshness {
+        Freshness::Fenced | Freshness::Ttl => true,
+        Freshness::Live => matches!(key, Key::Reactions | Key::Counts),
+        Freshness::Own => false,
+    };
+    if !Key::parse(&name).is_some_and(|(key, _)| is_copy(key)) {
+        return Err(Error::invalid("key", "is not the name of a copy in Redis"));
+    }
+    let context = WriteContext {
+        name: "admin::drop_copy",
+        request: &caller.request,
+        actor: caller.actor(),
+        order: &[],
+    };
+    // Who did it, for the record; first, since it harms nobody if it is not done.
+    transaction!(&app, context, |tx| {
+        tx.event("admin.copy-dropped", serde_json::json!({"key": name}));
+        Ok(())
+    })?;
+    let dropped = drop_copies(&app, u64::MAX, std::slice::from_ref(&name)).await;
+    let dropped = dropped.map_err(|_| Error::unavailable("The cache"))?;
+    Ok(json_response(200, None, to_json(&serde_json::json!({"key": name, "dropped": dropped}))?))
 }
 
 async fn show_policies(_: Caller, headers: HeaderMap, uri: Uri) -> Result<Response> {

@@ -25,7 +25,7 @@ use crate::redis::Redis;
 use crate::region::Region;
 use crate::request::Nonces;
 use crate::{
-    activity, admin, auth, circles, jobs, me, members, messages, notifications, openapi, projections,
+    activity, admin, audit, auth, circles, jobs, me, members, messages, notifications, openapi, projections,
     reactions, relay, request, session, telemetry, write_behind,
 };
 
@@ -72,6 +72,7 @@ fn handlers() -> Handlers {
     handlers.extend(prompts::routes());
     handlers.extend(streaks::routes());
     handlers.extend(activity::routes());
+    handlers.extend(audit::routes());
     handlers.extend(notifications::routes());
     handlers.extend(openapi::routes());
     handlers
@@ -108,6 +109,8 @@ pub fn statements() -> Vec<&'static str> {
         notifications::STATEMENTS,
         notifications::folding::STATEMENTS,
         activity::STATEMENTS,
+        audit::STATEMENTS,
+        audit::DERIVED_STATEMENTS,
         write_behind::ENTRY_STATEMENTS,
         write_behind::FLUSH_STATEMENTS,
     ]

@@ -352,7 +352,30 @@ fn encode(snapshot: &Snapshot, epoch: u64, read_at_ms: u64, fresh_ms: u64) -> Op
     Some(Envelope { stamp, body }.encode())
 }
 
-fn decode(bytes: &[u8]) -> Option<Loaded> {
+/// Drops copies that a transaction made stale, whatever lease there is; of the newest transaction of all, any copy. How many
+/// there were.
+pub async fn drop_copies(app: &App, xid: u64, names: &[String]) -> Result<u64, RedisDown> {
+    let xid = format!("{xid:016x}");
+    let companions: Vec<(String, String)> =
+        names.iter().map(|name| (keys::hidden(name), keys::lease(name))).collect();
+    let calls: Vec<Call<'_>> = names
+        .iter()
+        .zip(&companions)
+        .map(|(name, (hidden, lease))| Call {
+            script: &app.cache.redis.scripts.invalidate,
+            keys: vec![name, hidden, lease],
+            arguments: vec![xid.as_bytes()],
+        })
+        .collect();
+    if calls.is_empty() {
+        return Ok(0);
+    }
+    let values = app.cache.redis.call(&calls).await?;
+    Ok(values.into_iter().map(|value| Items::new(value).int()).sum::<i64>().max(0).cast_unsigned())
+}
+
+/// What an envelope holds. `None` for what is none.
+pub fn decode(bytes: &[u8]) -> Option<Loaded> {
     Some(match Envelope::decode(bytes)?.body {
         Body::Object { version, json } => Loaded::Object { version: version.to_owned(), json: json.to_vec() },
         Body::List { version, items, more } => Loaded::List {

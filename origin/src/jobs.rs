@@ -12,6 +12,7 @@ use futures_util::future::BoxFuture;
 use serde::Serialize;
 
 use crate::app::{Ctx, Handlers, on};
+use crate::audit;
 use crate::body::{json_response, to_json};
 use crate::cursor::no_query;
 use crate::error::Result;
@@ -20,6 +21,7 @@ use crate::notifications;
 use crate::request::Caller;
 
 mod edge_counters;
+mod refresh;
 mod sessions;
 
 pub use edge_counters::edge_counters;
@@ -39,6 +41,9 @@ const HOUR: Duration = Duration::from_secs(3600);
 pub const JOBS: &[Job] = &[
     // Well within the five minutes between two notes of a session.
     Job { name: "sessions.write-back", what: "tells Postgres of sessions in use", every: Duration::from_secs(30), run: |app| Box::pin(sessions::write_back(app)) },
+    // A round of a small region's keys in half a minute, and of a large one's in hours: what differs should not differ at all.
+    Job { name: "audit", what: "compares Redis with Postgres, and repairs it", every: Duration::from_secs(10), run: |app| Box::pin(audit::run(app)) },
+    Job { name: "cache.refresh", what: "reads anew what most readers read first", every: HOUR, run: |app| Box::pin(refresh::critical_keys(app)) },
     Job { name: "sessions.clean", what: "removes sessions that ended a day ago", every: HOUR, run: |app| Box::pin(statement(app, CLEAN_SESSIONS)) },
     Job { name: "idempotency.clean", what: "removes idempotency keys after a day", every: HOUR, run: |app| Box::pin(statement(app, CLEAN_IDEMPOTENCY)) },
     Job { name: "drafts.clean", what: "removes what is left of drafts a day after they were saved or discarded", every: HOUR, run: |app| Box::pin(statement(app, drafts::flush::CLEAN)) },
@@ -113,6 +118,7 @@ pub const STATEMENTS: &[&str] = &[
     FINISH,
     LIST,
     sessions::WRITE_BACK,
+    refresh::BUSIEST,
 ];
 
 pub fn routes() -> Handlers {

@@ -35,6 +35,7 @@ mod projections;
 mod notifications;
 mod journal;
 mod admin;
+mod audit;
 mod openapi;
 mod policies;
 
@@ -76,6 +77,14 @@ enum Command {
     Keys {
         #[command(subcommand)]
         command: KeysCommand,
+    },
+    /// Compare all of Redis, and Postgres's own sums, with Postgres, and fail if anything differs.
+    Check {
+        /// One data type alone.
+        data_type: Option<String>,
+        /// Repair what differs; it counts as a difference all the same.
+        #[arg(long)]
+        repair: bool,
     },
     /// Prepare every SQL statement against the migrated schema.
     CheckStatements,
@@ -168,6 +177,31 @@ async fn run(arguments: &Arguments) -> Result<(), Box<dyn std::error::Error>> {
             println!("{rotated}");
             Ok(())
         }
+        Command::Check { data_type, repair } => {
+            telemetry::start_logs();
+            check(load()?, data_type.as_deref(), *repair).await
+        }
         Command::CheckStatements => postgres::check_statements(&load()?).await,
     }
+}
+
+/// Prints what was compared, by data type.
+async fn check(
+    config: config::Config,
+    data_type: Option<&str>,
+    repair: bool,
+) -> Result<(), Box<dyn std::error::Error>> {
+    let known = audit::data_types();
+    if let Some(unknown) = data_type.filter(|name| !known.contains(name)) {
+        return Err(format!("there is no data type {unknown}; there are {}", known.join(", ")).into());
+    }
+    let app = app::App::build(config)?;
+    let audit = audit::Audit { app: &app, repair, only: data_type };
+    let findings = audit::check(audit).await.map_err(|error| error.code.as_str())?;
+    println!("{:<16} {:>8} {:>8} {:>8}", "data type", "checked", "differ", "stale");
+    for (name, tally) in &findings {
+        println!("{name:<16} {:>8} {:>8} {:>8}", tally.checked, tally.conflicts, tally.stale);
+    }
+    let conflicts: i64 = findings.values().map(|tally| tally.conflicts).sum();
+    if conflicts > 0 { Err(format!("{conflicts} differ from Postgres").into()) } else { Ok(()) }
 }

@@ -313,7 +313,11 @@ fn filters(route: &Route) -> Vec<(&'static str, &'static str, Value)> {
 fn parameters(route: &Route) -> Vec<Value> {
     let ids = route.path.split('/').filter_map(|segment| segment.strip_prefix('{')?.strip_suffix('}'));
     let uuid = || json!({"type": "string", "format": "uuid"});
-    let schema = |name: &str| if name == "kind" { schemas::reaction_kind() } else { uuid() };
+    let schema = |name: &str| match name {
+        "kind" => schemas::reaction_kind(),
+        "key" => json!({"type": "string", "description": "As `GET /v1/admin/policies` describes keys."}),
+        _ => uuid(),
+    };
     let mut parameters: Vec<Value> = ids
         .map(|name| json!({"name": name, "in": "path", "required": true, "schema": schema(name)}))
         .collect();

@@ -141,8 +141,13 @@ pub async fn sealer(app: &Ctx, user: Uuid) -> Result<Sealer> {
     Ok(Sealer::new(user, &data_key))
 }
 
-/// What Redis keeps: the id of the key encryption key, and the wrapped key.
-async fn kept(app: &Ctx, name: &str) -> Option<(String, Vec<u8>)> {
+/// What Postgres keeps: the id of the key encryption key, and the wrapped key.
+pub async fn stored(app: &Ctx, user: Uuid) -> Result<Option<(String, Vec<u8>)>> {
+    Ok(app.db.query_opt(FIND, &[&user]).await?.map(|row| (row.get(0), row.get(1))))
+}
+
+/// The same as Redis keeps it.
+pub async fn kept(app: &Ctx, name: &str) -> Option<(String, Vec<u8>)> {
     let mut get = ::redis::Cmd::new();
     get.arg("GET").arg(name);
     let value = app.cache.redis.send(&[get]).await.ok()?.pop()?;

@@ -36,7 +36,13 @@ left join lateral (
     from circles left join memberships on circle_id = circles.id and user_id = $2
     where circles.id = $1) m on true";
 
-pub const STATEMENTS: &[&str] = &[LOAD, USE, ROLE];
+/// However long it has idled: that is Redis's to know.
+const STANDING: &str = "-- session::standing
+select sessions.secret_hash, (extract(epoch from sessions.absolute_until) * 1000)::bigint
+from sessions join users on users.id = sessions.user_id
+where sessions.id = $1 and user_id = $2 and revoked_at is null and users.status = 'active' and absolute_until > now()";
+
+pub const STATEMENTS: &[&str] = &[LOAD, USE, ROLE, STANDING];
 
 /// Checks a token that the edge could not check, and puts the session into Redis for the next time.
 pub async fn check(app: &Ctx, token: &Token) -> Result<()> {
@@ -66,6 +72,13 @@ pub async fn load_session(app: &Ctx, parameters: &Parameters) -> Result<Snapshot
         })
     });
     Ok(Snapshot { seen_xmin: row.get::<_, i64>(0).cast_unsigned(), loaded })
+}
+
+/// A session's secret, hashed, and when it is over at the latest; `None` if it is.
+pub async fn standing(app: &Ctx, parameters: &Parameters) -> Result<Option<(String, u64)>> {
+    let (session, user) = (parameters.session.unwrap_or_default(), parameters.user.unwrap_or_default());
+    let row = app.db.query_opt(STANDING, &[&session, &user]).await?;
+    Ok(row.map(|row| (row.get(0), row.get::<_, i64>(1).cast_unsigned())))
 }
 
 pub async fn load_membership(app: &Ctx, parameters: &Parameters) -> Result<Snapshot> {

@@ -28,6 +28,12 @@ impl Partition {
         (0..=u8::MAX).map(Partition)
     }
 
+    /// From its displayed form.
+    pub fn parse(text: &str) -> Option<Partition> {
+        let number = text.strip_prefix('p').filter(|digits| digits.len() == 3)?;
+        number.bytes().all(|byte| byte.is_ascii_digit()).then(|| number.parse().ok().map(Partition)).flatten()
+    }
+
     pub fn index(self) -> usize {
         usize::from(self.0)
     }

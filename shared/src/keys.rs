@@ -3,7 +3,7 @@
 //! Templates are literal but for parameters in angle brackets; braces are Redis Cluster hash tags. `<p:circle>` is the
 //! partition of the circle. Any cached key `K` has companions in its slot: `hidden:K`, `fence:K` and `lease:K`.
 
-use crate::ids::{Partition, Uuid};
+use crate::ids::{Partition, Uuid, parse_id};
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Key {
@@ -179,6 +179,38 @@ impl Key {
         Some(rendered)
     }
 
+    /// The row and the parameters of a Redis key. `None` for what no row describes.
+    pub fn parse(name: &str) -> Option<(Key, Parameters)> {
+        let found = KEYS.iter().find_map(|row| Some((row.key, row.key.parameters_in(name)?)));
+        // A partition must be its entity's own.
+        found.filter(|(key, parameters)| key.render(parameters).as_deref() == Some(name))
+    }
+
+    fn parameters_in(self, name: &str) -> Option<Parameters> {
+        const ID: usize = 36;
+        const PARTITION: usize = 4;
+        let mut parameters = Parameters::default();
+        let (mut template, mut rest) = (self.row().template, name);
+        while let Some((literal, after)) = template.split_once('<') {
+            let (parameter, after) = after.split_once('>')?;
+            rest = rest.strip_prefix(literal)?;
+            template = after;
+            let length = if parameter.starts_with('p') { PARTITION } else { ID };
+            let (value, after) = rest.split_at_checked(length)?;
+            rest = after;
+            match parameter {
+                "p" => parameters.partition = Some(Partition::parse(value)?),
+                "user" => parameters.user = Some(parse_id(value)?),
+                "session" => parameters.session = Some(parse_id(value)?),
+                "circle" => parameters.circle = Some(parse_id(value)?),
+                "message" => parameters.message = Some(parse_id(value)?),
+                "draft" => parameters.draft = Some(parse_id(value)?),
+                _ => {}
+            }
+        }
+        (rest == template).then_some(parameters)
+    }
+
     /// The partition whose relay vouches for this key: that of its entity, or of its user.
     pub fn partition(self, parameters: &Parameters) -> Option<Partition> {
         let template = self.row().template;
@@ -272,6 +304,8 @@ mod tests {
             let rendered = row.key.render(&parameters()).expect(row.template);
             assert!(!rendered.contains(['<', '>']), "{rendered}");
             assert_eq!(rendered.matches('{').count(), 1, "{rendered} has one hash tag");
+            let (key, parsed) = Key::parse(&rendered).expect(&rendered);
+            assert_eq!((key, key.render(&parsed)), (row.key, Some(rendered)));
         }
     }
 
@@ -286,6 +320,23 @@ mod tests {
             Key::Membership.render(&parameters()).unwrap(),
             format!("membership:{{{user}}}:{}", Uuid::from_u128(3))
         );
+    }
+
+    #[test]
+    fn only_what_a_row_describes_is_parsed() {
+        let circle = Key::Circle.render(&parameters()).unwrap();
+        let elsewhere = circle.replacen(&Partition::of(Uuid::from_u128(3)).to_string(), "p000", 1);
+        let bad = [
+            &elsewhere,
+            &circle[1..],
+            &circle[..circle.len() - 1],
+            &format!("{circle}:x"),
+            "",
+            "vouch:{p256}",
+        ];
+        for name in bad {
+            assert_eq!(Key::parse(name), None, "{name}");
+        }
     }
 
     #[test]

@@ -98,7 +98,7 @@ pub struct Route {
     pub name: &'static str,
     pub method: Method,
     /// With parameters in braces: `{circle}`, `{message}`, `{user}`, `{session}`, `{draft}`, `{entry}`,
-    /// `{notification}`; `{kind}` of a reaction.
+    /// `{notification}`; `{kind}` of a reaction; `{key}`, the name of a copy, which the origin alone reads.
     pub path: &'static str,
     pub caller: Caller,
     pub pattern: Pattern,
@@ -284,6 +284,8 @@ pub const ROUTES: &[Route] = &[
     // Administration
     direct("admin.jobs", "/v1/admin/jobs", Admin),
     direct("admin.policies", "/v1/admin/policies", Admin),
+    direct("admin.consistency", "/v1/admin/consistency", Admin),
+    Route { pattern: Direct, ..write("admin.drop-copy", Delete, "/v1/admin/cache/{key}", Admin, &[Forwarded], &[]) },
 ];
 
 /// What a path led to.
@@ -313,6 +315,9 @@ pub struct PathParameters {
 impl PathParameters {
     /// Why the segment cannot be this parameter, if it cannot.
     fn set(&mut self, name: &str, segment: &str) -> Option<&'static str> {
+        if name == "key" {
+            return None;
+        }
         if name == "kind" {
             self.kind = Kind::parse(segment);
             return self.kind.is_none().then_some("is not a kind of reaction");

@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used)] // A test that cannot go on panics.
 
 mod api;
+mod audit;
 mod events;
 mod jobs;
 mod journal;

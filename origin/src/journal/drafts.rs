@@ -24,7 +24,7 @@ use crate::postgres::{WriteContext, transaction};
 use crate::request::Caller;
 use crate::sealing::{Sealer, What, sealer};
 
-pub use store::{STATEMENTS, bury, forget, newest_version};
+pub use store::{STATEMENTS, bury, forget, in_postgres, newest_version};
 
 pub fn routes() -> Handlers {
     vec![

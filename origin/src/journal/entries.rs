@@ -423,6 +423,14 @@ pub async fn load_recent_tags(app: &Ctx, parameters: &Parameters) -> Result<Snap
     Ok(Snapshot { seen_xmin, loaded: Loaded::Text(streaks::to_text(&sealed)) })
 }
 
+/// Whether two cached lists of recent tags, each sealed anew, say the same.
+pub async fn same_tags(app: &Ctx, user: Uuid, one: &str, other: &str) -> Result<bool> {
+    let sealer = sealer(app, user).await?;
+    let open = |text: &str| sealer.open(What::Tags, user, "", &streaks::from_text(text)?);
+    // One that does not open is none.
+    Ok(matches!((open(one), open(other)), (Ok(one), Ok(other)) if one == other))
+}
+
 async fn recent_tags(
     State(app): State<Ctx>,
     caller: Caller,

@@ -124,6 +124,12 @@ pub const DESCRIPTIONS: &[Described] = &[
     shows("mood.list", "Moods", "The caller's moods, newest first."),
     shows("admin.jobs", "Jobs", "The region's jobs, and how they went. For administrators."),
     shows("admin.policies", "Policies", "The tables of routes, keys and limits. For administrators."),
+    shows("admin.consistency", "Consistency", "What the region's auditor has compared and found. For administrators.").notes(
+        "`conflicts` differed from Postgres where they must not have, and were repaired; `stale` were as old as they may be. \
+         What waits for Postgres is null while Redis is away.",
+    ),
+    shows("admin.drop-copy", "DroppedCopy", "Drop a copy from Redis, by its name there. For administrators.")
+        .notes("The next reader gets what Postgres has. What is no copy of anything in Postgres is refused."),
 ];
 
 const REACTED: &str = "Safe to repeat. `promise` says where it is safe: in Redis as that is configured, on its way to \

@@ -147,5 +147,39 @@ fn of_the_service(codes: &[&str]) -> Vec<(&'static str, Value)> {
                 &[],
             ),
         ),
+        (
+            "Compared",
+            answer(
+                json!({
+                    "data_type": string(),
+                    "checked": count("Compared so far."),
+                    "conflicts": count("Differed where they must not have."),
+                    "stale": count("Were older, as they may be."),
+                    "checked_at": time(),
+                    "conflict_at": optional(time()),
+                }),
+                &[],
+            ),
+        ),
+        (
+            "Consistency",
+            answer(
+                with(
+                    &json!({"items": {"type": "array", "items": reference("Compared")}, "next": {"type": "null"}}),
+                    json!({
+                        "region": string(),
+                        "mode": string(),
+                        "writes_waiting": optional(count("Writes that are not in Postgres yet.")),
+                        "drafts_waiting": optional(count("Drafts that are not in Postgres yet.")),
+                        "writes_set_aside": count("Writes that could not be applied, for somebody to look at."),
+                    }),
+                ),
+                &[],
+            ),
+        ),
+        (
+            "DroppedCopy",
+            answer(json!({"key": string(), "dropped": count("How many copies there were.")}), &[]),
+        ),
     ]
 }

@@ -141,13 +141,8 @@ async fn install(app: &Ctx, circle: Uuid, messages: &[Uuid], whole: Option<Uuid>
                 Err(RedisDown) => return Ok(Installed::NoRedis),
             }
         }
-        let region = &app.config.region;
-        let rows = app
-            .db
-            .query(SNAPSHOT, &[region, &write_behind::number(partition), &circle, &messages, &whole])
-            .await?;
+        let snapshot = Snapshot::read(app, circle, messages, whole).await?;
         hooks::step("install.read").await;
-        let snapshot = Snapshot::from_rows(&rows);
         if let (Some(message), Some(Snapshot { exists: false, .. })) = (whole, &snapshot) {
             give_back(app, circle, message, &token).await;
             return Ok(Installed::Missing);
@@ -205,9 +200,9 @@ async fn give_back(app: &Ctx, circle: Uuid, message: Uuid, token: &str) {
 }
 
 /// What Postgres knew at one moment.
-struct Snapshot {
-    generation: i64,
-    position: Position,
+pub struct Snapshot {
+    pub generation: i64,
+    pub position: Position,
     seen_xmin: i64,
     exists: bool,
     counts: HashMap<Uuid, Counts>,
@@ -224,6 +219,17 @@ enum Put {
 }
 
 impl Snapshot {
+    pub async fn read(
+        app: &Ctx,
+        circle: Uuid,
+        messages: &[Uuid],
+        whole: Option<Uuid>,
+    ) -> Result<Option<Snapshot>> {
+        let (region, partition) = (&app.config.region, write_behind::number(Partition::of(circle)));
+        let rows = app.db.query(SNAPSHOT, &[region, &partition, &circle, &messages, &whole]).await?;
+        Ok(Snapshot::from_rows(&rows))
+    }
+
     /// `None` if the partition was never opened.
     fn from_rows(rows: &[Row]) -> Option<Snapshot> {
         let first = rows.iter().find(|row| row.get::<_, Option<i64>>("generation").is_some())?;
@@ -240,6 +246,17 @@ impl Snapshot {
             counts: stored(counted),
             members: members.collect(),
         })
+    }
+
+    /// As the scripts take it.
+    pub fn describe(&self, messages: &[Uuid], words: &mut Vec<String>) {
+        words.push(messages.len().to_string());
+        for message in messages {
+            let counts = self.counts.get(message).copied().unwrap_or_default();
+            words.extend([message.to_string(), counts.render()]);
+        }
+        words.push(self.members.len().to_string());
+        words.extend(self.members.iter().cloned());
     }
 
     async fn put(
@@ -271,14 +288,8 @@ impl Snapshot {
             whole.map_or_else(String::new, |message| message.to_string()),
             token.to_owned(),
             format!("{:016x}", self.seen_xmin),
-            messages.len().to_string(),
         ];
-        for message in messages {
-            let counts = self.counts.get(message).copied().unwrap_or_default();
-            words.extend([message.to_string(), counts.render()]);
-        }
-        words.push(self.members.len().to_string());
-        words.extend(self.members.iter().cloned());
+        self.describe(messages, &mut words);
         let arguments = words.iter().map(String::as_bytes).collect();
         let call = Call { script: &app.cache.redis.scripts.install, keys, arguments };
         let values = app.cache.redis.call(&[call]).await?;

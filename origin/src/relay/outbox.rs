@@ -8,10 +8,11 @@ use std::time::{Duration, Instant};
 
 use ::redis::{Cmd, Value};
 use optimist_shared::ids::{Partition, Uuid};
-use optimist_shared::keys::{self, Key};
+use optimist_shared::keys::Key;
 use tokio_postgres::Row;
 
 use crate::app::Ctx;
+use crate::cache::drop_copies;
 use crate::error::Result;
 use crate::hooks;
 use crate::redis::{Call, Items};
@@ -275,7 +276,8 @@ async fn pass(app: &Ctx, reader: &mut Reader) -> std::result::Result<(), Stop> {
     for row in &rows {
         let (position, touched): (Position, Vec<String>) = (Position(row.get(0), row.get(1)), row.get(2));
         if !reader.invalidated.contains(&position) {
-            drop_copies(app, position.0.cast_unsigned(), &touched).await?;
+            let dropped = drop_copies(app, position.0.cast_unsigned(), &touched).await?;
+            metrics::counter!("optimist_relay_dropped_total").increment(dropped);
             reader.invalidated.insert(position);
         }
         // In this order a settled row never follows one that is not.
@@ -308,31 +310,4 @@ async fn pass(app: &Ctx, reader: &mut Reader) -> std::result::Result<(), Stop> {
 
 async fn advance(app: &Ctx, to: Position) -> Result<()> {
     app.db.query(ADVANCE, &[&app.config.region, &to.0.to_string(), &to.1]).await.map(drop)
-}
-
-/// Drops the copies that a transaction made stale; what the writer has released already is not there.
-async fn drop_copies(
-    app: &Ctx,
-    xid: u64,
-    names: &[String],
-) -> std::result::Result<(), crate::redis::RedisDown> {
-    let xid = format!("{xid:016x}");
-    let companions: Vec<(String, String)> =
-        names.iter().map(|name| (keys::hidden(name), keys::lease(name))).collect();
-    let calls: Vec<Call<'_>> = names
-        .iter()
-        .zip(&companions)
-        .map(|(name, (hidden, lease))| Call {
-            script: &app.cache.redis.scripts.invalidate,
-            keys: vec![name, hidden, lease],
-            arguments: vec![xid.as_bytes()],
-        })
-        .collect();
-    if calls.is_empty() {
-        return Ok(());
-    }
-    let values = app.cache.redis.call(&calls).await?;
-    let dropped: i64 = values.into_iter().map(|value| Items::new(value).int()).sum();
-    metrics::counter!("optimist_relay_dropped_total").increment(dropped.max(0).cast_unsigned());
-    Ok(())
 }

@@ -6,8 +6,7 @@
 --
 -- KEYS: vouch, ledger, stream, counts, and if one message's reactions are wanted: reactions, fence, lease
 -- ARGV: epoch, generation, position, ms that it lives, message whose reactions are wanted or '', token of the lease,
---       oldest transaction that the snapshot may not have seen (16 hex digits),
---       how many messages, (message, numbers)..., how many reactions, (place of the kind, ':', user)...
+--       oldest transaction that the snapshot may not have seen (16 hex digits), what Postgres knew (see writes_core)
 -- Returns 'closed': of another epoch or generation | 'late': flushed since, or changed: to be read anew
 --       | 'done', the counts of each message
 
@@ -20,27 +19,8 @@ if wanted and (not lease_stands(KEYS[7], ARGV[6], ARGV[7]) or fences_up(KEYS[6],
   return { 'late' }
 end
 
-local messages, counts, at = {}, {}, 9
-for index = 1, tonumber(ARGV[8]) do
-  messages[index] = ARGV[at]
-  counts[ARGV[at]] = parse_counts(ARGV[at + 1])
-  at = at + 2
-end
-local members = {}
-for index = at + 1, at + tonumber(ARGV[at]) do members[ARGV[index]] = true end
-
-for _, entry in ipairs(redis.call('XRANGE', KEYS[3], '(' .. ARGV[3], '+')) do
-  if entry[2][1] == 'reaction' then
-    local user, message, place, on = string.match(entry[2][2], '^(%S+) %S+ (%S+) (%d+) ([01])$')
-    local numbers = counts[message]
-    if numbers then
-      place = tonumber(place)
-      for index = #numbers + 1, place do numbers[index] = 0 end
-      numbers[place] = math.max(numbers[place] + (on == '1' and 1 or -1), 0)
-    end
-    if message == wanted then members[place .. ':' .. user] = on == '1' or nil end
-  end
-end
+local messages, counts, members = parse_snapshot(8)
+add_unflushed(KEYS[3], ARGV[3], counts, wanted, members)
 
 local out = { 'done' }
 for index, message in ipairs(messages) do

@@ -85,6 +85,8 @@ scripts! {
     visit: ["writes_core.lua", "visit.lua"],
     /// Messages' reactions, from Postgres.
     install: ["fences_core.lua", "writes_core.lua", "install.lua"],
+    /// Messages' reactions, compared with Postgres.
+    audit: ["writes_core.lua", "audit.lua"],
     /// A partition, opened for what is written behind.
     open: ["writes_core.lua", "open.lua"],
     /// A partition's flushed entries, removed.

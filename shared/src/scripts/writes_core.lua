@@ -23,3 +23,32 @@ local function padded(id)
   local ms, seq = string.match(id, '^(%d+)-(%d+)$')
   return string.format('%015d-%010d', ms, seq)
 end
+
+-- What Postgres knew, from the arguments: how many messages, (message, numbers)..., how many reactions of the one that is
+-- wanted whole, (place of the kind, ':', user)...
+local function parse_snapshot(at)
+  local messages, counts, members = {}, {}, {}
+  for index = 1, tonumber(ARGV[at]) do
+    messages[index] = ARGV[at + index * 2 - 1]
+    counts[messages[index]] = parse_counts(ARGV[at + index * 2])
+  end
+  at = at + #messages * 2 + 1
+  for index = at + 1, at + tonumber(ARGV[at]) do members[ARGV[index]] = true end
+  return messages, counts, members
+end
+
+-- Adds the entries of a stream after a position to counts and to the members of the one message that is wanted.
+local function add_unflushed(stream, position, counts, wanted, members)
+  for _, entry in ipairs(redis.call('XRANGE', stream, '(' .. position, '+')) do
+    if entry[2][1] == 'reaction' then
+      local user, message, place, on = string.match(entry[2][2], '^(%S+) %S+ (%S+) (%d+) ([01])$')
+      local numbers = counts[message]
+      if numbers then
+        place = tonumber(place)
+        for index = #numbers + 1, place do numbers[index] = 0 end
+        numbers[place] = math.max(numbers[place] + (on == '1' and 1 or -1), 0)
+      end
+      if message == wanted then members[place .. ':' .. user] = on == '1' or nil end
+    end
+  end
+end

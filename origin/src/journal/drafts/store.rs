@@ -277,6 +277,14 @@ pub async fn list(
         .collect())
 }
 
+/// What Postgres has of a draft: its version, and the sealed text as Redis has it.
+pub async fn in_postgres(app: &Ctx, user: Uuid, draft: Uuid) -> Result<Option<(String, String)>> {
+    Ok(match row(app, user, draft).await? {
+        Row::There { stored, .. } => Some((stored.version, STANDARD.encode(stored.sealed))),
+        Row::None | Row::Gone { .. } => None,
+    })
+}
+
 /// The newest version that is anywhere, believed or not; empty if there is none.
 pub async fn newest_version(app: &Ctx, user: Uuid, draft: Uuid) -> Result<String> {
     let mut get = Cmd::new();

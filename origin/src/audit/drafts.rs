@@ -1,0 +1,62 @@
+//! Drafts: one that is flushed is what Postgres has, and one that is not is among those that wait for it.
+
+use ::redis::Cmd;
+use optimist_shared::ids::Partition;
+use optimist_shared::keys::{Key, Parameters};
+
+use super::{Audit, Tally};
+use crate::error::Result;
+use crate::journal::drafts;
+use crate::redis::Items;
+
+/// What Redis has of a draft.
+#[derive(PartialEq, Eq)]
+struct Live {
+    version: String,
+    sealed: String,
+    is_flushed: bool,
+    waits: bool,
+}
+
+async fn live(audit: &Audit<'_>, parameters: &Parameters, name: &str) -> Option<Live> {
+    let (user, draft) = (parameters.user?, parameters.draft?);
+    let partition = Partition::of(user);
+    let (mut vouch, mut fields, mut waits) = (Cmd::new(), Cmd::new(), Cmd::new());
+    vouch.arg("GET").arg(Key::Vouch.of_partition(partition));
+    fields.arg("HMGET").arg(name).arg(&["epoch", "version", "sealed", "flushed"]);
+    waits.arg("ZSCORE").arg(Key::DirtyDrafts.of_partition(partition)).arg(format!("{user}:{draft}"));
+    let mut values =
+        audit.app.cache.redis.send(&[vouch, fields, waits]).await.ok()?.into_iter().map(Items::new);
+    let vouch = values.next()?.text();
+    let mut fields = values.next()?;
+    let is_believed = fields.text() == vouch.get(..16)?;
+    let (version, sealed, is_flushed) = (fields.text(), fields.text(), fields.text() == "1");
+    let waits = !values.next()?.text().is_empty();
+    (is_believed && !version.is_empty()).then_some(Live { version, sealed, is_flushed, waits })
+}
+
+pub async fn compare(audit: &Audit<'_>, parameters: Parameters, name: &str) -> Result<Tally> {
+    let (user, draft) = (parameters.user.unwrap_or_default(), parameters.draft.unwrap_or_default());
+    let Some(before) = live(audit, &parameters, name).await else { return Ok(Tally::PASSED_OVER) };
+    let mut repair = Cmd::new();
+    let is_same = if before.is_flushed {
+        repair.arg("DEL").arg(name);
+        let stored = drafts::in_postgres(audit.app, user, draft).await?;
+        stored.is_some_and(|(version, sealed)| version == before.version && sealed == before.sealed)
+    } else {
+        let dirty = Key::DirtyDrafts.of_partition(Partition::of(user));
+        repair.arg("ZADD").arg(dirty).arg(0).arg(format!("{user}:{draft}"));
+        before.waits
+    };
+    if is_same {
+        return Ok(Tally::SAME);
+    }
+    if live(audit, &parameters, name).await.as_ref() != Some(&before) {
+        return Ok(Tally::PASSED_OVER);
+    }
+    if audit.repair {
+        // Without Redis it is found again.
+        let _ = audit.app.cache.redis.send(&[repair]).await;
+    }
+    Ok(Tally::CONFLICT)
+}

@@ -1,0 +1,45 @@
+-- Compares what Redis has of messages' reactions with what Postgres knew at one moment and the entries since. With '1',
+-- what differs is dropped: it is installed anew when it is wanted.
+--
+-- KEYS: vouch, ledger, stream, counts, and if one message's reactions are compared: reactions, fence
+-- ARGV: generation, position, '1' to drop what differs, message whose reactions are compared or '',
+--       what Postgres knew (see writes_core)
+-- Returns 'closed' | 'late': not comparable now | 'checked', how many were compared, how many differed
+
+local epoch = vouched(KEYS[1])
+local ledger = redis.call('HMGET', KEYS[2], 'epoch', 'generation', 'trimmed')
+if not epoch or ledger[1] ~= epoch or ledger[2] ~= ARGV[1] then return { 'closed', 0, 0 } end
+if ledger[3] > padded(ARGV[2]) then return { 'late', 0, 0 } end
+local messages, counts, members = parse_snapshot(5)
+add_unflushed(KEYS[3], ARGV[2], counts, ARGV[4], members)
+
+local checked, differ = 0, 0
+local function compared(same, drop)
+  checked = checked + 1
+  if same then return end
+  differ = differ + 1
+  if ARGV[3] == '1' then drop() end
+end
+
+for _, message in ipairs(messages) do
+  local known = redis.call('HGET', KEYS[4], message)
+  if known and string.sub(known, 1, 16) == epoch then
+    local numbers, same = parse_counts(string.sub(known, 17)), true
+    for place = 1, math.max(#numbers, #counts[message]) do
+      same = same and (numbers[place] or 0) == (counts[message][place] or 0)
+    end
+    compared(same, function() redis.call('HDEL', KEYS[4], message) end)
+  end
+end
+if ARGV[4] ~= '' and redis.call('HGET', KEYS[5], '@') == epoch and redis.call('EXISTS', KEYS[6]) == 0 then
+  local same, found, expected = true, 0, 0
+  for _, member in ipairs(redis.call('HKEYS', KEYS[5])) do
+    if member ~= '@' then
+      found = found + 1
+      same = same and members[member] == true
+    end
+  end
+  for _ in pairs(members) do expected = expected + 1 end
+  compared(same and found == expected, function() redis.call('DEL', KEYS[5]) end)
+end
+return { 'checked', checked, differ }

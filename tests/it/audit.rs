@@ -1,0 +1,289 @@
+//! The auditor: finds and repairs what differs, of every data type, and nothing else.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use optimist_shared::keys::{Freshness, KEYS, Key, Parameters};
+use optimist_tests::registers::{Registers, fenced_keys};
+use optimist_tests::{Client, Crowd, Kind, Load, Options, Origin, System};
+use reqwest::Method;
+use serde_json::json;
+
+/// What is compared, by the tables: copies, what lives in Redis first, and journals' keys; then sums within Postgres.
+fn data_types() -> BTreeSet<&'static str> {
+    let compared = KEYS.iter().filter(|row| row.freshness != Freshness::Own || row.key == Key::JournalKey);
+    let sums = ["member_count", "reaction_counts", "unread"];
+    compared.filter(|row| row.key != Key::DirtyDrafts).map(|row| row.data_type).chain(sums).collect()
+}
+
+/// `optimist-origin check`: whether nothing differs, and of each type how many were compared, and how many differ.
+fn check(system: &System) -> (bool, Vec<(String, u64, u64, u64)>) {
+    let (is_good, output) = Origin::command(&system.environment(), &["check"]);
+    let rows = output.lines().filter_map(|line| {
+        let words: Vec<&str> = line.split_whitespace().collect();
+        let [name, checked, differ, stale] = words[..] else { return None };
+        Some((name.to_owned(), checked.parse().ok()?, differ.parse().ok()?, stale.parse().ok()?))
+    });
+    let rows: Vec<(String, u64, u64, u64)> = rows.collect();
+    assert!(!rows.is_empty(), "{output}");
+    (is_good, rows)
+}
+
+/// People and things of every data type, in both stores.
+async fn populate(system: &System) -> (Client, String) {
+    let (ada, bo) = (system.register("Ada").await, system.register("Bo").await);
+    let circle = ada.create_circle("public").await;
+    bo.join(&circle, &ada).await;
+    let message = ada.say(&circle, "Good morning.").await;
+    let path = format!("/v1/circles/{circle}");
+    let message = format!("{path}/messages/{message}");
+    bo.send(Method::PUT, &format!("{message}/reactions/heart"), &[], None).await.expect(202);
+    ada.post("/v1/journal/entries", json!({"body": "Dear diary.", "tags": ["rain"]})).await.expect(201);
+    let draft = format!("/v1/journal/drafts/{}", uuid::Uuid::now_v7());
+    let body = json!({"body": "Dear", "base_version": null}).to_string().into_bytes();
+    ada.send(Method::PUT, &draft, &[], Some(body)).await.expect(200);
+    until("drafts and reactions are flushed", async || {
+        system.sql("select (select count(*) from drafts) || ' ' || (select count(*) from notifications)")
+            == "1 2"
+    })
+    .await;
+    // Refreshed when nobody had a circle yet.
+    let discovery = Key::Discovery.render(&Parameters::default());
+    let _: () =
+        redis::cmd("DEL").arg(discovery).query_async(&mut system.redis.connect().await).await.unwrap();
+    for client in [&ada, &bo] {
+        for read in [
+            "/v1/me".to_owned(),
+            format!("/v1/users/{}", bo.user),
+            "/v1/circles".to_owned(),
+            path.clone(),
+            format!("{path}/members"),
+            format!("{path}/messages"),
+            message.clone(),
+            "/v1/journal/prompts".to_owned(),
+            "/v1/journal/tags/recent".to_owned(),
+            "/v1/journal/streak".to_owned(),
+            draft.clone(),
+        ] {
+            for _ in 0..2 {
+                client.send(Method::GET, &read, &[], None).await;
+            }
+        }
+    }
+    (ada, path)
+}
+
+async fn until(what: &str, mut is_so: impl AsyncFnMut() -> bool) {
+    let deadline = Instant::now() + Duration::from_secs(60);
+    while !is_so().await {
+        assert!(Instant::now() < deadline, "{what}");
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+}
+
+fn replaced(bytes: &[u8], old: &str, new: &str) -> Vec<u8> {
+    assert_eq!(old.len(), new.len());
+    let at = bytes.windows(old.len()).position(|part| part == old.as_bytes());
+    let at = at.unwrap_or_else(|| panic!("no {old} in {}", String::from_utf8_lossy(bytes)));
+    [&bytes[..at], new.as_bytes(), &bytes[at + old.len()..]].concat()
+}
+
+/// Changes what Redis has under a key, as no protocol of ours would.
+async fn plant(redis: &mut redis::aio::MultiplexedConnection, name: &str, key: Key) {
+    /// The header of a cached value: version, epoch, two times, transaction, kind.
+    const HEADER: usize = 62;
+    let mut hash = redis::cmd("HSET");
+    match key {
+        Key::Reactions => {
+            hash.arg(name).arg("1:00000000-0000-7000-8000-000000000001").arg("");
+        }
+        Key::Counts => {
+            let fields: Vec<(String, String)> =
+                redis::cmd("HGETALL").arg(name).query_async(redis).await.unwrap();
+            let (message, counts) = &fields[0];
+            hash.arg(name).arg(message).arg(format!("{}9,9", &counts[..16]));
+        }
+        Key::Draft => {
+            hash.arg(name).arg("sealed").arg("AAAA");
+        }
+        _ => {
+            let value: Vec<u8> = redis::cmd("GET").arg(name).query_async(redis).await.unwrap();
+            let planted = match key {
+                Key::JournalKey => b"j1 AAAA".to_vec(),
+                Key::Prompts => replaced(&value, "category", "kategory"),
+                Key::Session => {
+                    let other = if value[HEADER] == b'0' { b'1' } else { b'0' };
+                    [&value[..HEADER], &[other], &value[HEADER + 1..]].concat()
+                }
+                Key::Membership | Key::CircleAccess | Key::RecentTags | Key::Streak => {
+                    [&value[..HEADER], b"other"].concat()
+                }
+                Key::CircleMembers => replaced(&value, "joined_at", "Joined_at"),
+                _ => replaced(&value, "created_at", "Created_at"),
+            };
+            let _: () =
+                redis::cmd("SET").arg(name).arg(planted).arg("KEEPTTL").query_async(redis).await.unwrap();
+            return;
+        }
+    }
+    let _: i64 = hash.query_async(redis).await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn planted_differences_of_every_type_are_found_and_repaired() {
+    let system = System::start().await;
+    let (ada, path) = populate(&system).await;
+    let (is_good, rows) = check(&system);
+    assert!(is_good, "{rows:?}");
+    let compared: BTreeSet<&str> =
+        rows.iter().filter(|(_, checked, ..)| *checked > 0).map(|(name, ..)| name.as_str()).collect();
+    assert_eq!(compared, data_types());
+
+    let before = ada.get(&path).await.expect(200).body;
+    let mut redis = system.redis.connect().await;
+    let names: Vec<String> = redis::cmd("KEYS").arg("*").query_async(&mut redis).await.unwrap();
+    for name in names {
+        if let Some((key, _)) =
+            Key::parse(&name).filter(|(key, _)| data_types().contains(key.row().data_type))
+        {
+            plant(&mut redis, &name, key).await;
+        }
+    }
+    system.sql(
+        "update circles set member_count = member_count + 5;
+         update reaction_counts set count = count + 3;
+         update notification_counts set unread = unread + 2",
+    );
+    let planted = Instant::now();
+    let (is_good, rows) = check(&system);
+    assert!(!is_good);
+    for name in data_types() {
+        let row = rows.iter().find(|(found, ..)| found == name).unwrap_or_else(|| panic!("{name}: {rows:?}"));
+        // The auditor is at it already, but has not been round.
+        assert!(row.2 + row.3 > 0, "{name} was not found: {rows:?}");
+    }
+    until("everything is repaired", async || check(&system).0).await;
+    assert!(planted.elapsed() < Duration::from_secs(60));
+    let after = ada.get(&path).await.expect(200).body;
+    assert_eq!(after["member_count"], before["member_count"]);
+    let counts = system.sql("select string_agg(distinct count::text, ',') from reaction_counts");
+    assert_eq!(counts, "1");
+
+    // As administrators see it.
+    assert!(Origin::command(&system.environment(), &["admin", "grant", &ada.email]).0);
+    let deadline = Instant::now() + Duration::from_secs(30);
+    loop {
+        let report = ada.get("/v1/admin/consistency").await.expect(200).body;
+        let found = |name: &str| {
+            let item = report["items"].as_array()?.iter().find(|item| item["data_type"] == name)?.clone();
+            Some(item["conflicts"].as_i64()? + item["stale"].as_i64()? > 0)
+        };
+        // Counts are mended with their message's state, and a key by whoever needs it: then nothing is left to be found.
+        let missing: Vec<&str> = data_types()
+            .into_iter()
+            .filter(|name| !["counts", "journal_key"].contains(name) && found(name) != Some(true))
+            .collect();
+        if missing.is_empty() {
+            assert_eq!((&report["region"], &report["mode"]), (&json!("test"), &json!("on")));
+            assert_eq!(report["writes_set_aside"], 0);
+            break;
+        }
+        assert!(Instant::now() < deadline, "{missing:?}: {report:#}");
+        tokio::time::sleep(Duration::from_millis(200)).await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn nothing_differs_under_load() {
+    let system = System::with(Options { origins: 2, ..Options::default() }).await;
+    let other_edge = system.edge_before(Kind::Embedded, &system.origins[1].api);
+    let crowd = Crowd::new(&system, 4, 2, 20).await;
+    let registers = Arc::new(Registers::new(&system).await);
+    let edges = [registers.clone(), Arc::new(registers.at(&other_edge.url))];
+    let mut loads = Vec::new();
+    for key in fenced_keys() {
+        loads.push(Load::start(key, &edges).await);
+    }
+    let urls = [system.edge.url.clone(), other_edge.url.clone()];
+    let reacting = tokio::spawn({
+        let crowd = crowd.clone();
+        async move { crowd.react(&urls, 2_000, false).await }
+    });
+    let mut compared = 0;
+    for _ in 0..6 {
+        let (is_good, rows) = check(&system);
+        assert!(is_good, "{rows:?}");
+        compared += rows.iter().map(|(_, checked, ..)| checked).sum::<u64>();
+        tokio::time::sleep(Duration::from_millis(300)).await;
+    }
+    for load in loads {
+        let violations = load.stop().await;
+        assert!(violations.is_empty(), "{violations:#?}");
+    }
+    reacting.await.unwrap();
+    assert!(compared > 300, "only {compared} were comparable");
+    assert_eq!(system.sql("select coalesce(sum(conflicts), 0) from consistency"), "0");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_administrator_may_drop_a_copy_and_nothing_else() {
+    let system = System::start().await;
+    let (ada, path) = populate(&system).await;
+    let circle = path.rsplit('/').next().unwrap();
+    let mut redis = system.redis.connect().await;
+    let names: Vec<String> = redis::cmd("KEYS").arg("*").query_async(&mut redis).await.unwrap();
+    let named = |wanted: Key| {
+        let is = |name: &&String| Key::parse(name).is_some_and(|(key, _)| key == wanted);
+        names.iter().find(is).unwrap_or_else(|| panic!("no {wanted:?}")).clone()
+    };
+    let drop_path = |name: &str| format!("/v1/admin/cache/{}", name.replace('{', "%7B").replace('}', "%7D"));
+    let copy = named(Key::Circle);
+    assert!(copy.contains(circle));
+    ada.delete(&drop_path(&copy)).await.expect(403);
+    assert!(Origin::command(&system.environment(), &["admin", "grant", &ada.email]).0);
+    assert!(ada.get(&path).await.expect(200).is_hit());
+    let answer = ada.delete(&drop_path(&copy)).await.expect(200);
+    assert_eq!(answer.body, json!({"key": copy, "dropped": 1}));
+    let exists: i64 = redis::cmd("EXISTS").arg(&copy).query_async(&mut redis).await.unwrap();
+    assert_eq!(exists, 0);
+    assert_eq!(ada.get(&path).await.expect(200).body["id"], circle);
+    for refused in [named(Key::Draft), named(Key::Ledger), named(Key::Vouch), "nonsense".to_owned()] {
+        let answer = ada.delete(&drop_path(&refused)).await.expect(422);
+        assert_eq!(answer.body["errors"][0]["field"], "key", "{refused}");
+    }
+    let record = "select payload ->> 'key' from outbox where kind = 'admin.copy-dropped'";
+    assert_eq!(system.sql(record), copy);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn critical_keys_are_read_anew_before_they_are_missed() {
+    let system = System::start().await;
+    let (_, path) = populate(&system).await;
+    let circle = path.rsplit('/').next().unwrap().to_owned();
+    until("activity is counted", async || system.sql("select count(*) > 0 from activity") == "t").await;
+    let mut redis = system.redis.connect().await;
+    let _: () = redis::cmd("FLUSHALL").query_async(&mut redis).await.unwrap();
+    until("they are back", async || {
+        system.sql("update jobs set started_at = null where name = 'cache.refresh'");
+        let names: Vec<String> = redis::cmd("KEYS").arg("*").query_async(&mut redis).await.unwrap();
+        let keys: Vec<Key> = names
+            .iter()
+            .filter_map(|name| Key::parse(name))
+            .filter(|(_, parameters)| parameters.circle.is_none_or(|id| id.to_string() == circle))
+            .map(|(key, _)| key)
+            .collect();
+        let critical = [
+            Key::Discovery,
+            Key::Prompts,
+            Key::Circle,
+            Key::CircleAccess,
+            Key::CircleMembers,
+            Key::CircleMessages,
+            Key::Counts,
+        ];
+        critical.iter().all(|key| keys.contains(key))
+    })
+    .await;
+    assert_eq!(system.sql("select error is null from jobs where name = 'cache.refresh'"), "t");
+}
