@@ -100,6 +100,7 @@ pub fn statements() -> Vec<&'static str> {
         write_behind::STATEMENTS,
         crate::sealing::STATEMENTS,
         drafts::STATEMENTS,
+        drafts::saving::STATEMENTS,
         drafts::flush::STATEMENTS,
         entries::STATEMENTS,
         moods::STATEMENTS,

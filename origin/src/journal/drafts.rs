@@ -4,6 +4,7 @@
 //! current one, its text is kept as a draft of its own, a sibling, which the refusal names.
 
 pub mod flush;
+pub mod saving;
 mod store;
 
 use axum::extract::State;
@@ -87,17 +88,17 @@ async fn save(State(app): State<Ctx>, caller: Caller, body: Body<Save>) -> Resul
     let id = draft_of(&caller)?;
     let Save { title, body, tags, mood, prompt_id, base_version } = body.value;
     let content = Content::checked(Form::Draft, title.as_deref(), &body, tags.as_deref(), mood, prompt_id)?;
-    let base = base_version.as_deref().map(store::checked_version).transpose()?;
+    let base = base_version.as_deref().map(saving::checked_version).transpose()?;
     let sealer = sealer(&app, caller.user).await?;
-    let saver = store::Saver { app: &app, caller: &caller, sealer: &sealer };
+    let saver = saving::Saver { app: &app, caller: &caller, sealer: &sealer };
     match saver.save(id, base, &content, None).await? {
-        store::Outcome::Saved { version, saved_at, promise } => {
+        saving::Outcome::Saved { version, saved_at, promise } => {
             let body = serde_json::json!({
                 "version": version, "saved_at": saved_at, "promise": Promise::as_str(promise),
             });
             Ok(json_response(200, None, to_json(&body)?))
         }
-        store::Outcome::Conflict => {
+        saving::Outcome::Conflict => {
             let sibling = saver.keep_as_sibling(id, &content).await?;
             let current = store::read(&app, caller.user, id).await?;
             let current = current.map(|stored| Draft::open(&sealer, id, &stored)).transpose()?;

@@ -5,22 +5,20 @@ use std::time::Duration;
 use ::redis::{Cmd, Value};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
-use chrono::{DateTime, Utc};
+use chrono::DateTime;
 use optimist_shared::ids::{Partition, Uuid};
 use optimist_shared::keys::{Key, Parameters};
-use optimist_shared::reactions::Promise;
 
-use super::{Content, Draft, Stored};
+use super::Stored;
 use crate::app::Ctx;
 use crate::auth::tag;
 use crate::cursor::At;
-use crate::error::{Error, Result};
+use crate::error::Result;
 use crate::hooks;
-use crate::postgres::{Tx, WriteContext, transaction};
+use crate::postgres::Tx;
 use crate::redis::{Call, Items, RedisDown};
 use crate::region::Mode;
-use crate::request::Caller;
-use crate::sealing::{Sealer, What, sealer};
+use crate::sealing::{What, sealer};
 
 const SELECT: &str = "-- drafts::select
 select version, overtook, sealed, sibling_of, saved_at, deleted_at is not null from drafts where user_id = $1 and id = $2";
@@ -35,14 +33,6 @@ const SIBLING: &str = "-- drafts::sibling
 insert into drafts (user_id, id, version, sealed, sibling_of, saved_at) values ($1, $2, $3, $4, $5, $6)
 on conflict do nothing";
 
-const LOCK: &str = "-- drafts::lock
-select version, deleted_at is not null from drafts where user_id = $1 and id = $2 for update";
-
-const THROUGH: &str = "-- drafts::through
-insert into drafts (user_id, id, version, overtook, sealed, sibling_of, saved_at) values ($1, $2, $3, $4, $5, $6, $7)
-on conflict (user_id, id) do update set version = excluded.version, overtook = greatest(drafts.overtook, excluded.overtook),
-    sealed = excluded.sealed, saved_at = excluded.saved_at";
-
 /// Nothing is left of the text; what it was the newest version of stays, so that no flush brings it back.
 const BURY: &str = "-- drafts::bury
 update drafts set deleted_at = now(), sealed = '', version = greatest(version, $3::text collate \"C\")
@@ -52,26 +42,11 @@ const BURY_UNFLUSHED: &str = "-- drafts::bury_unflushed
 insert into drafts (user_id, id, version, sealed, saved_at, deleted_at) values ($1, $2, $3, '', now(), now())
 on conflict do nothing";
 
-pub const STATEMENTS: &[&str] = &[SELECT, LIST, SIBLING, LOCK, THROUGH, BURY, BURY_UNFLUSHED];
+pub const STATEMENTS: &[&str] = &[SELECT, LIST, SIBLING, BURY, BURY_UNFLUSHED];
 
 /// How often one tries again, and how long apart, while nobody vouches for Redis.
-const ATTEMPTS: u32 = 60;
-const AGAIN: Duration = Duration::from_millis(50);
-
-/// A version that a client names: the form that all of ours have.
-pub fn checked_version(text: &str) -> Result<&str> {
-    let is_version = text.len() == 32 && text.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'));
-    if is_version { Ok(text) } else { Err(Error::invalid("base_version", "is not a version of a draft")) }
-}
-
-/// A version above the one that it follows, whatever the clock says: milliseconds, then chance.
-fn next_version(base: Option<&str>, now: DateTime<Utc>) -> Result<String> {
-    let of_base = base.and_then(|base| u64::from_str_radix(base.get(..12)?, 16).ok()).unwrap_or(0);
-    let ms = now.timestamp_millis().max(0).cast_unsigned().max(of_base + 1);
-    let mut chance = [0; 10];
-    getrandom::fill(&mut chance).map_err(|error| Error::internal("drafts", &error))?;
-    Ok(format!("{ms:012x}{}", optimist_shared::session::hex(&chance)))
-}
+pub const ATTEMPTS: u32 = 60;
+pub const AGAIN: Duration = Duration::from_millis(50);
 
 /// The names of a draft in Redis.
 pub struct Names {
@@ -93,7 +68,7 @@ impl Names {
         }
     }
 
-    fn keys(&self) -> Vec<&str> {
+    pub fn keys(&self) -> Vec<&str> {
         vec![&self.vouch, &self.draft, &self.dirty]
     }
 }
@@ -122,7 +97,7 @@ async fn row(app: &Ctx, user: Uuid, draft: Uuid) -> Result<Row> {
 
 /// What Redis and Postgres have together.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Together {
+pub enum Together {
     /// It is in Redis, and to be believed.
     There,
     None,
@@ -132,7 +107,7 @@ enum Together {
 }
 
 /// Brings the draft in Redis and its row together. A text that neither contains the other of is kept as a sibling.
-async fn bring_together(app: &Ctx, user: Uuid, draft: Uuid) -> Result<Together> {
+pub async fn bring_together(app: &Ctx, user: Uuid, draft: Uuid) -> Result<Together> {
     let names = Names::of(user, draft);
     let lives = flushed_ms();
     let mut drop_version = String::new();
@@ -321,188 +296,5 @@ pub async fn forget(app: &Ctx, user: Uuid, draft: Uuid) -> Result<()> {
     match bring_together(app, user, draft).await? {
         Together::NoRedis if app.region.mode() == Mode::Fenced => app.region.switch_off(app).await,
         _ => Ok(()),
-    }
-}
-
-/// What became of a save.
-pub enum Outcome {
-    Saved {
-        version: String,
-        saved_at: DateTime<Utc>,
-        promise: Promise,
-    },
-    /// The version that it is based on is not the current one.
-    Conflict,
-}
-
-/// Someone's saving of drafts.
-pub struct Saver<'a> {
-    pub app: &'a Ctx,
-    pub caller: &'a Caller,
-    pub sealer: &'a Sealer,
-}
-
-impl Saver<'_> {
-    /// Saves a draft in Redis, or without it in Postgres.
-    pub async fn save(
-        &self,
-        draft: Uuid,
-        base: Option<&str>,
-        content: &Content,
-        sibling_of: Option<Uuid>,
-    ) -> Result<Outcome> {
-        let app = self.app;
-        let now = hooks::now();
-        let version = next_version(base, now)?;
-        let sealed = self.sealer.seal(What::Draft, draft, &version, &content.to_bytes()?)?;
-        let stored = Stored { version, sealed, sibling_of, saved_at: now };
-        // One that is new here may be in Postgres, or deleted there.
-        if base.is_none() && sibling_of.is_none() && app.region.mode() == Mode::Fenced {
-            match bring_together(app, self.caller.user, draft).await {
-                Ok(Together::There | Together::Gone) => return Ok(Outcome::Conflict),
-                Ok(Together::None | Together::NoRedis) => {}
-                // Without Postgres it is taken as new: should it not be, the flush keeps both.
-                Err(error) => tracing::debug!(code = error.code.as_str(), "a new draft was not looked for"),
-            }
-        }
-        for _ in 0..ATTEMPTS {
-            if app.region.mode() == Mode::Fenced {
-                match self.save_live(draft, base, &stored).await {
-                    Ok(Live::Saved) => return Ok(saved(stored, Promise::Redis)),
-                    Ok(Live::Conflict) => return Ok(Outcome::Conflict),
-                    Ok(Live::Absent) => match bring_together(app, self.caller.user, draft).await? {
-                        Together::There => {}
-                        Together::None | Together::Gone => return Ok(Outcome::Conflict),
-                        Together::NoRedis => tokio::time::sleep(AGAIN).await,
-                    },
-                    Ok(Live::Closed) => tokio::time::sleep(AGAIN).await,
-                    Err(RedisDown) if app.region.mode() == Mode::Fenced => app.region.switch_off(app).await?,
-                    Err(RedisDown) => {}
-                }
-                continue;
-            }
-            match self.save_through(draft, base, &stored).await {
-                Ok(true) => return Ok(saved(stored, Promise::Postgres)),
-                Ok(false) => return Ok(Outcome::Conflict),
-                Err(error) if error.retry_in_ms.is_some() => {}
-                Err(error) => return Err(error),
-            }
-        }
-        Err(Error::unavailable("The cache"))
-    }
-
-    async fn save_live(&self, draft: Uuid, base: Option<&str>, stored: &Stored) -> Result<Live, RedisDown> {
-        let names = Names::of(self.caller.user, draft);
-        let (sealed, saved_at) =
-            (STANDARD.encode(&stored.sealed), stored.saved_at.timestamp_millis().to_string());
-        let sibling_of = stored.sibling_of.map_or_else(String::new, |id| id.to_string());
-        let arguments =
-            [base.unwrap_or_default(), &stored.version, &sealed, &saved_at, &sibling_of, &names.member];
-        let call = Call {
-            script: &self.app.cache.redis.scripts.autosave,
-            keys: names.keys(),
-            arguments: arguments.iter().map(|text| text.as_bytes()).collect(),
-        };
-        let values = self.app.cache.redis.call(&[call]).await?;
-        let mut items = Items::new(values.into_iter().next().unwrap_or(Value::Nil));
-        Ok(match items.text().as_str() {
-            "saved" => Live::Saved,
-            // An answer was lost, and this is the second attempt.
-            "conflict" if items.text() == stored.version => Live::Saved,
-            "conflict" => Live::Conflict,
-            "absent" => Live::Absent,
-            _ => Live::Closed,
-        })
-    }
-
-    /// While the region is off. `false` if the base is not the current version. One that Postgres has not seen is in a Redis
-    /// that nobody reaches, and older than this: its own text went on.
-    async fn save_through(&self, draft: Uuid, base: Option<&str>, stored: &Stored) -> Result<bool> {
-        let (app, caller) = (self.app, self.caller);
-        let order = [caller.user];
-        let context = WriteContext {
-            name: "drafts::save",
-            request: &caller.request,
-            actor: caller.actor(),
-            order: &order,
-        };
-        transaction!(app, context, |tx| {
-            app.region.hold_off(app, tx).await?;
-            let row = tx.query_opt(LOCK, &[&caller.user, &draft]).await?;
-            let current: Option<(String, bool)> = row.map(|row| (row.get(0), row.get(1)));
-            let fits = match (&current, base) {
-                (Some((_, true)), _) => false,
-                (Some((version, false)), base) => {
-                    base.is_some_and(|base| base >= version.as_str()) || *version == stored.version
-                }
-                (None, _) => true,
-            };
-            if !fits {
-                tx.unchanged();
-                return Ok(false);
-            }
-            let unseen = match (&current, base) {
-                (Some((version, _)), Some(base)) if base == version => "",
-                (_, base) => base.unwrap_or_default(),
-            };
-            tx.execute(
-                THROUGH,
-                &[
-                    &caller.user,
-                    &draft,
-                    &stored.version,
-                    &unseen,
-                    &stored.sealed,
-                    &stored.sibling_of,
-                    &stored.saved_at,
-                ],
-            )
-            .await?;
-            tx.event("draft.saved", serde_json::json!({"draft": draft}));
-            Ok(true)
-        })
-    }
-
-    /// Keeps a text that lost a conflict.
-    pub(super) async fn keep_as_sibling(&self, draft: Uuid, content: &Content) -> Result<Draft> {
-        let id = Uuid::now_v7();
-        match self.save(id, None, content, Some(draft)).await? {
-            Outcome::Saved { version, saved_at, .. } => {
-                Ok(Draft { id, version, content: content.clone(), sibling_of: Some(draft), saved_at })
-            }
-            Outcome::Conflict => Err(Error::internal("drafts", &"a new id was taken")),
-        }
-    }
-}
-
-fn saved(stored: Stored, promise: Promise) -> Outcome {
-    Outcome::Saved { version: stored.version, saved_at: stored.saved_at, promise }
-}
-
-/// What Redis says to a save.
-enum Live {
-    Saved,
-    Conflict,
-    /// Not there, or not to be believed.
-    Absent,
-    /// Nobody vouches.
-    Closed,
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn versions_grow_whatever_the_clock_says() {
-        let at = |ms| DateTime::from_timestamp_millis(ms).unwrap();
-        let first = next_version(None, at(5_000)).unwrap();
-        assert!(checked_version(&first).is_ok(), "{first}");
-        let second = next_version(Some(&first), at(4_000)).unwrap();
-        assert!(second > first, "{first} {second}");
-        assert!(next_version(Some(&second), at(9_000)).unwrap() > second);
-        for bad in ["", "x", &first[1..], &first.to_uppercase(), &format!("{first}0")] {
-            assert!(bad == first.to_uppercase() && bad == first || checked_version(bad).is_err(), "{bad}");
-        }
     }
 }
