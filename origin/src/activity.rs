@@ -4,6 +4,7 @@
 //! UTC's: one circle has people in many zones.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
 
 use axum::extract::State;
 use axum::http::{HeaderMap, Uri};
@@ -223,6 +224,21 @@ async fn moderated(app: &Ctx, caller: &Caller) -> Result<Uuid> {
     if is_moderator(role) { Ok(circle) } else { Err(Error::new(ErrorCode::Forbidden)) }
 }
 
+/// Brings what waits to Postgres; somebody else may be at it.
+async fn flush(app: &Ctx, circle: Uuid) -> Result<()> {
+    const ROUNDS: u32 = 20;
+    const AGAIN: Duration = Duration::from_millis(25);
+    for _ in 0..ROUNDS {
+        // Without Redis nothing waits that could be reached.
+        if app.region.mode() != Mode::Fenced || write_behind::flush_all_of(app, Partition::of(circle)).await?
+        {
+            break;
+        }
+        tokio::time::sleep(AGAIN).await;
+    }
+    Ok(())
+}
+
 #[derive(Serialize)]
 struct Live {
     day: NaiveDate,
@@ -237,8 +253,7 @@ struct Live {
 async fn live(State(app): State<Ctx>, caller: Caller, headers: HeaderMap, uri: Uri) -> Result<Response> {
     no_query(uri.query())?;
     let circle = moderated(&app, &caller).await?;
-    // If somebody else is at it, it is there in a moment; without Redis nothing waits.
-    write_behind::flush_all_of(&app, Partition::of(circle)).await?;
+    flush(&app, circle).await?;
     let day = Utc::now().date_naive();
     let row = app.db.query_opt(LIVE, &[&circle, &day]).await?;
     let row = row.ok_or_else(|| Error::internal("activity", &"a sum without a row"))?;

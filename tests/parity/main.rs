@@ -83,6 +83,7 @@ impl Transcript {
             ("token" | "refresh_token" | "invite" | "next", Value::String(_)) => format!("<{name}>").into(),
             ("expires_in" | "resets_in", Value::Number(_)) => "<seconds>".into(),
             (name, Value::String(_)) if name.ends_with("_at") => "<time>".into(),
+            ("today" | "day", Value::String(_)) => "<day>".into(),
             ("detail", Value::String(text)) => {
                 // "… try again in 60 seconds."
                 let end = text.find("again in ").map_or(text.len(), |at| at + "again in ".len());

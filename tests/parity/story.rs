@@ -1,7 +1,11 @@
 //! The story: every kind of answer that an edge gives or passes on.
 
+use std::collections::BTreeSet;
+use std::time::{Duration, Instant};
+
+use optimist_shared::routes::{Matched, ROUTES, find};
 use optimist_tests::client::PASSWORD;
-use optimist_tests::{Answer, Client, Kind, Options, System};
+use optimist_tests::{Answer, Client, Kind, Options, Origin, System};
 use reqwest::Method;
 use serde_json::{Value, json};
 
@@ -9,6 +13,8 @@ use crate::Transcript;
 
 struct Teller {
     transcript: Transcript,
+    /// The routes that were asked.
+    routes: BTreeSet<&'static str>,
 }
 
 impl Teller {
@@ -20,6 +26,9 @@ impl Teller {
         headers: &[(&str, &str)],
         body: Value,
     ) -> Answer {
+        if let Matched::Route(route, _) = find(method.as_str(), path.split('?').next().unwrap_or_default()) {
+            self.routes.insert(route.name);
+        }
         let sent = (!body.is_null()).then(|| body.to_string().into_bytes());
         let answer = client.send(method.clone(), path, headers, sent).await;
         let mut question = format!("{method} {path}");
@@ -34,6 +43,15 @@ impl Teller {
         self.ask(client, Method::GET, path, &[], Value::Null).await
     }
 
+    /// Asks for what has a text of its own, or another each time: its head alone is told.
+    async fn head_of(&mut self, client: &Client, path: &str) {
+        let answer = client.get(path).await;
+        if let Matched::Route(route, _) = find("GET", path) {
+            self.routes.insert(route.name);
+        }
+        self.transcript.note(&format!("GET {path}"), &Answer { body: Value::Null, ..answer });
+    }
+
     async fn post(&mut self, client: &Client, path: &str, body: Value) -> Answer {
         self.ask(client, Method::POST, path, &[], body).await
     }
@@ -41,7 +59,7 @@ impl Teller {
 
 pub async fn tell(kind: Kind) -> Transcript {
     let mut system = System::with(Options { kind, ..Options::default() }).await;
-    let mut teller = Teller { transcript: Transcript::default() };
+    let mut teller = Teller { transcript: Transcript::default(), routes: BTreeSet::new() };
     let anyone = system.client();
     routing(&mut teller, &anyone).await;
 
@@ -63,6 +81,11 @@ pub async fn tell(kind: Kind) -> Transcript {
 
     let bo = system.register("Bo").await;
     circles(&mut teller, &ada, &bo).await;
+    journal(&mut teller, &ada).await;
+    consequences(&mut teller, &system, &ada).await;
+    administration(&mut teller, &system, &ada).await;
+    let all: BTreeSet<&str> = ROUTES.iter().map(|route| route.name).collect();
+    assert_eq!(teller.routes, all, "the story leaves routes out");
 
     system.redis.kill();
     teller.get(&ada, "/v1/me").await;
@@ -103,6 +126,106 @@ async fn reactions(teller: &mut Teller, bo: &Client, message: &str) {
     teller.get(bo, message).await;
 }
 
+async fn journal(teller: &mut Teller, ada: &Client) {
+    let id = "0190a0a0-0000-7000-8000-00000000d4af";
+    let draft = format!("/v1/journal/drafts/{id}");
+    let put = |body: &str, base: Value| json!({"body": body, "title": "Monday", "tags": ["Rain"], "base_version": base});
+    teller.ask(ada, Method::PUT, &draft, &[], json!({"body": "x", "base_version": "newest"})).await;
+    let saved = teller.ask(ada, Method::PUT, &draft, &[], put("Dear", Value::Null)).await;
+    let base = saved.body["version"].clone();
+    teller.ask(ada, Method::PUT, &draft, &[], put("Dear diary", base.clone())).await;
+    let refused = teller.ask(ada, Method::PUT, &draft, &[], put("Dear me", base)).await;
+    teller.get(ada, &draft).await;
+    let sibling = format!("/v1/journal/drafts/{}", refused.text("/sibling/id"));
+    teller.ask(ada, Method::DELETE, &sibling, &[], Value::Null).await;
+    teller.get(ada, &sibling).await;
+    teller.get(ada, "/v1/journal/drafts").await;
+    let entry = json!({
+        "draft_id": id, "body": "Dear diary.", "tags": ["Rain"], "mood": 4, "entry_date": "2026-03-01",
+    });
+    let key = [("idempotency-key", "an-entry")];
+    let saved = teller.ask(ada, Method::POST, "/v1/journal/entries", &key, entry.clone()).await;
+    teller.ask(ada, Method::POST, "/v1/journal/entries", &key, entry).await;
+    teller.get(ada, &draft).await;
+    let entry = format!("/v1/journal/entries/{}", saved.text("/id"));
+    let tag = saved.header("etag").to_owned();
+    teller.get(ada, &entry).await;
+    teller.ask(ada, Method::GET, &entry, &[("if-none-match", &tag)], Value::Null).await;
+    teller.ask(ada, Method::PATCH, &entry, &[("if-match", &tag)], json!({"mood": 5})).await;
+    teller.ask(ada, Method::PATCH, &entry, &[("if-match", &tag)], json!({"mood": 3})).await;
+    for path in ["entries?tag=rain&limit=1", "entries?colour=red", "streak", "tags/recent", "prompts?limit=1"]
+    {
+        teller.get(ada, &format!("/v1/journal/{path}")).await;
+    }
+    teller.get(ada, "/v1/journal/prompts?limit=1").await;
+    teller.ask(ada, Method::DELETE, &entry, &[], Value::Null).await;
+    teller.get(ada, &entry).await;
+    teller.post(ada, "/v1/mood", json!({"score": 9})).await;
+    let mood =
+        json!({"score": 4, "emotions": ["calm"], "note": "Slept.", "logged_at": "2026-03-01T08:00:00Z"});
+    teller.post(ada, "/v1/mood", mood).await;
+    teller.get(ada, "/v1/mood").await;
+}
+
+/// What others learn of what one does.
+async fn consequences(teller: &mut Teller, system: &System, ada: &Client) {
+    let cy = system.register("Cy").await;
+    let circle =
+        teller.post(ada, "/v1/circles", json!({"name": "Walks", "visibility": "public"})).await.text("/id");
+    let circle = format!("/v1/circles/{circle}");
+    let invite =
+        teller.post(ada, &format!("{circle}/invites"), json!({"user": cy.user})).await.text("/invite");
+    wait_for_unread(&cy, 1).await;
+    teller.get(&cy, "/v1/notifications").await;
+    teller.post(&cy, &format!("{circle}/members/me"), json!({"invite": invite})).await;
+    let member = format!("{circle}/members/{}", cy.user);
+    teller.ask(ada, Method::PATCH, &member, &[], json!({"role": "moderator"})).await;
+    wait_for_unread(&cy, 2).await;
+    // By the origin, which opens the partition; then by the edge.
+    for _ in 0..3 {
+        teller.post(&cy, &format!("{circle}/visits"), Value::Null).await;
+    }
+    let live = format!("{circle}/activity/live");
+    teller.get(&cy, &live).await;
+    teller.get(&cy, &format!("{circle}/activity/history")).await;
+    let list = cy.get("/v1/notifications").await;
+    let first = format!("/v1/notifications/{}/read", list.text("/items/0/id"));
+    for _ in 0..2 {
+        teller.post(&cy, &first, Value::Null).await;
+    }
+    teller.get(&cy, "/v1/notifications/unread-count").await;
+    teller.post(&cy, "/v1/notifications/read", Value::Null).await;
+    teller.post(ada, &first, Value::Null).await;
+    teller.get(&cy, "/v1/circles").await;
+    teller.ask(ada, Method::DELETE, &member, &[], Value::Null).await;
+    teller.get(&cy, &live).await;
+    teller.ask(ada, Method::DELETE, &circle, &[], Value::Null).await;
+    teller.get(ada, &format!("/v1/users/{}", cy.user)).await;
+    let session = format!("/v1/me/sessions/{}", cy.session);
+    teller.ask(&cy, Method::DELETE, &session, &[], Value::Null).await;
+    teller.get(&cy, "/v1/me").await;
+}
+
+async fn wait_for_unread(client: &Client, unread: u64) {
+    let deadline = Instant::now() + Duration::from_secs(20);
+    while client.get("/v1/notifications/unread-count").await.body["unread"] != unread {
+        assert!(Instant::now() < deadline, "{unread} are not unread");
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+}
+
+async fn administration(teller: &mut Teller, system: &System, ada: &Client) {
+    teller.head_of(ada, "/v1/openapi.json").await;
+    teller.get(ada, "/v1/admin/jobs").await;
+    assert!(Origin::command(&system.environment(), &["admin", "grant", &ada.email]).0);
+    for path in ["jobs", "policies", "consistency"] {
+        teller.head_of(ada, &format!("/v1/admin/{path}")).await;
+    }
+    teller.ask(ada, Method::DELETE, "/v1/admin/cache/nonsense", &[], Value::Null).await;
+    let copy = "/v1/admin/cache/discovery:%7Bp000%7D:circles";
+    teller.ask(ada, Method::DELETE, copy, &[], Value::Null).await;
+}
+
 async fn circles(teller: &mut Teller, ada: &Client, bo: &Client) {
     teller.post(ada, "/v1/circles", json!({"name": "", "visibility": "private"})).await;
     teller.post(ada, "/v1/circles", json!({"name": 7})).await;
@@ -136,7 +259,12 @@ async fn circles(teller: &mut Teller, ada: &Client, bo: &Client) {
     let before = format!("{messages}?limit=3&before={}", page.text("/next"));
     let page = bo.get(&before).await;
     teller.transcript.note("GET the next page", &page);
+    let newest = format!("{messages}/{}", page.text("/items/0/id"));
+    teller.ask(ada, Method::PATCH, &newest, &[], json!({"body": "Number 10, mended."})).await;
+    teller.ask(ada, Method::DELETE, &newest, &[], Value::Null).await;
+    teller.get(bo, &newest).await;
     teller.get(bo, &format!("{circle}/members")).await;
+    teller.ask(ada, Method::PATCH, &circle, &[], json!({"rules": "Be kind."})).await;
     teller.ask(bo, Method::PATCH, &circle, &[], json!({"name": "Mine"})).await;
     teller.ask(bo, Method::DELETE, &format!("{circle}/members/me"), &[], Value::Null).await;
     // What was warm is refilled behind the answer: then the edge itself knows.

@@ -56,8 +56,12 @@ pub fn send(method: Method, url: &str, token: Option<&str>, body: Option<&Value>
     Ok(Answer {
         status: response.status().as_u16(),
         headers: response.headers().clone(),
-        // Not every answer is JSON (204, for one).
-        body: serde_json::from_slice(&bytes).unwrap_or(Value::Null),
+        // Not every answer is JSON (metrics, for one), and some are empty.
+        body: match serde_json::from_slice(&bytes) {
+            Ok(body) => body,
+            Err(_) if bytes.is_empty() => Value::Null,
+            Err(_) => String::from_utf8_lossy(&bytes).into(),
+        },
     })
 }
 

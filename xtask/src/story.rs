@@ -77,11 +77,22 @@ pub fn play(system: &mut System) -> Result<()> {
     show_headers(&refused, &["RateLimit", "Retry-After"]);
     stage.all_there(&ben, &messages, &written)?;
 
-    stage.step("Redis is killed: the read still answers, from Postgres");
+    stage.step("A burst of reactions: Redis acknowledges, Postgres gets batches");
+    let counts = stage.burst(&ben, &messages, &written, &system.origin_internal_url())?;
+
+    stage.step("Ada's journal saves itself as she writes; two tabs lose nothing");
+    let draft = stage.draft(&ada)?;
+
+    stage.step("Redis is killed: reads still answer, from Postgres");
     system.kill(Part::Redis)?;
     let read = stage.expect(200, &ben, Method::GET, &messages, None)?;
     show_headers(&read, &["Cache-Status", "Server-Timing"]);
     ensure!(ids(&read) == newest_first(&written), "an acknowledged message is missing");
+    ensure!(reactions(&read) == counts, "a reaction is missing, or counted twice");
+    stage.holds(format_args!("all {counts} reactions are there"));
+    let kept = stage.expect(200, &ada, Method::GET, &draft, None)?;
+    ensure!(kept.body["body"] == DRAFT[1], "the draft is not what was saved: {}", kept.body);
+    stage.holds(format_args!("so is the draft: “{}”", DRAFT[1]));
     written.push(stage.post(&ben, &messages, "Still here.")?);
     line(paint(
         Colour::Dim,
@@ -119,6 +130,9 @@ pub fn play(system: &mut System) -> Result<()> {
     Ok(())
 }
 
+/// What Ada writes, and goes on to write.
+const DRAFT: [&str; 2] = ["Slept well.", "Slept well. It rains, and I don't mind."];
+
 struct Person {
     name: &'static str,
     token: String,
@@ -150,6 +164,66 @@ impl Stage {
         let nobody = Person { name, token: String::new() };
         let answer = self.expect(201, &nobody, Method::POST, path, Some(body))?;
         Ok(Person { name, token: answer.text("/session/token")? })
+    }
+
+    /// Reacts to every message in several ways, and waits until Postgres has it all; how many reactions there are.
+    fn burst(&self, person: &Person, messages: &str, written: &[String], internal: &str) -> Result<u64> {
+        const KINDS: [&str; 4] = ["heart", "hug", "laugh", "thanks"];
+        let flushed = || metric(internal, "optimist_writes_flushed_total");
+        let batches = || metric(internal, "optimist_flush_entries_count");
+        let before = (flushed()?, batches()?);
+        let began = Instant::now();
+        let (mut done, mut at_edge) = (0, 0);
+        for message in written {
+            for kind in KINDS {
+                let path = format!("{messages}/{message}/reactions/{kind}");
+                let answer = self.quietly(person, Method::PUT, &path, None)?;
+                ensure!(answer.status == 202, "a reaction was refused: {} {}", answer.status, answer.body);
+                done += 1;
+                at_edge += u64::from(!answer.header("server-timing").contains("origin;"));
+            }
+        }
+        let took = began.elapsed().as_millis();
+        self.holds(format_args!(
+            "{done} acknowledged in {took} ms, {at_edge} of them without leaving the edge"
+        ));
+        let since = Instant::now();
+        let batches = interrupt::poll(NOTICE, || {
+            let is_flushed = flushed()? >= before.0 + done;
+            if is_flushed { Ok(Some(batches()? - before.1)) } else { Ok(None) }
+        })?;
+        let batches = batches.with_context(|| format!("not in Postgres after {} s", NOTICE.as_secs()))?;
+        let after = since.elapsed().as_secs_f32();
+        self.holds(format_args!("all in Postgres {after:.1} s later, in {batches} transactions"));
+        let read = self.expect(200, person, Method::GET, messages, None)?;
+        ensure!(reactions(&read) == done, "the counts are not what was acknowledged");
+        Ok(done)
+    }
+
+    /// Saves a draft twice, and once more over the wrong version; its path, once Postgres has it.
+    fn draft(&self, person: &Person) -> Result<String> {
+        let path = "/v1/journal/drafts/0190a0a0-0000-7000-8000-00000000d4af";
+        let put = |status, body: &str, base: &Value| {
+            let body = json!({ "body": body, "base_version": base });
+            self.expect(status, person, Method::PUT, path, Some(body))
+        };
+        let first = put(200, DRAFT[0], &Value::Null)?;
+        ensure!(first.body["promise"] == "redis", "the draft was not taken by Redis: {}", first.body);
+        let base = &first.body["version"];
+        put(200, DRAFT[1], base)?;
+        let refused = put(409, "From the other tab.", base)?;
+        ensure!(
+            refused.body["current"]["body"] == DRAFT[1],
+            "the current text is not shown: {}",
+            refused.body
+        );
+        let sibling = format!("/v1/journal/drafts/{}", refused.text("/sibling/id")?);
+        let kept = self.expect(200, person, Method::GET, &sibling, None)?;
+        ensure!(kept.body["body"] == "From the other tab.", "the other tab's text is lost: {}", kept.body);
+        // The list asks Postgres, when that has everything.
+        let listed = self.expect(200, person, Method::GET, "/v1/journal/drafts", None)?;
+        ensure!(ids(&listed).len() == 2, "there are not two drafts: {}", listed.body);
+        Ok(path.to_owned())
     }
 
     /// Posts a message and returns its id.
@@ -251,6 +325,21 @@ fn show_headers(answer: &Answer, names: &[&str]) {
 /// By RFC 9211.
 fn is_hit(answer: &Answer) -> bool {
     answer.header("cache-status").split(';').any(|part| part.trim() == "hit")
+}
+
+/// How many reactions a list of messages shows.
+fn reactions(answer: &Answer) -> u64 {
+    let items = answer.body["items"].as_array().into_iter().flatten();
+    let counts = items.filter_map(|item| item["reactions"].as_object()).flat_map(|counts| counts.values());
+    counts.filter_map(Value::as_u64).sum()
+}
+
+/// A counter of the origin's metrics, all labels together; 0 until it has counted.
+fn metric(internal: &str, name: &str) -> Result<u64> {
+    let page = http::get(&format!("{internal}/metrics"))?;
+    let text = page.body.as_str().unwrap_or_default();
+    let lines = text.lines().filter(|line| line.split(['{', ' ']).next() == Some(name));
+    Ok(lines.filter_map(|line| line.rsplit(' ').next()?.parse::<f64>().ok()).sum::<f64>() as u64)
 }
 
 fn ids(answer: &Answer) -> Vec<&str> {

@@ -236,7 +236,8 @@ impl System {
         format!("http://127.0.0.1:{}", self.state.ports.origin)
     }
 
-    fn origin_internal_url(&self) -> String {
+    /// Where the origin tells of itself.
+    pub fn origin_internal_url(&self) -> String {
         format!("http://127.0.0.1:{}", self.state.ports.origin_internal)
     }
 
