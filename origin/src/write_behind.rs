@@ -36,10 +36,14 @@ set generation = generation + 1,
 where region = $1 and partition = $2 and generation = $3
 returning generation, position_ms, position_seq";
 
-/// A partition that was opened in Redis by somebody who then died, or whose Postgres was restored from a backup.
+/// A partition that was opened in Redis by somebody who then died, or whose Postgres was restored from a backup. What was
+/// trimmed there is here, or lost; and its ids began where it was opened.
 const ADOPT: &str = "-- write_behind::adopt
-insert into write_behind as w (region, partition, generation) values ($1, $2, $3)
-on conflict (region, partition) do update set generation = $3 where w.generation < $3";
+update write_behind
+set generation = $3,
+    position_seq = case when (position_ms, position_seq) < ($4, $5) then $5 else position_seq end,
+    position_ms = greatest(position_ms, $4)
+where region = $1 and partition = $2 and generation < $3";
 
 pub const STATEMENTS: &[&str] = &[FIND, BEGIN, NEXT, ADOPT];
 
@@ -81,19 +85,21 @@ struct Ledger {
     vouched: Option<u64>,
     epoch: Option<u64>,
     generation: Option<i64>,
+    trimmed: Position,
 }
 
 async fn ledger(app: &Ctx, partition: Partition) -> std::result::Result<Ledger, RedisDown> {
     let mut vouch = ::redis::Cmd::new();
     vouch.arg("GET").arg(Key::Vouch.of_partition(partition));
     let mut fields = ::redis::Cmd::new();
-    fields.arg("HMGET").arg(Key::Ledger.of_partition(partition)).arg("epoch").arg("generation");
+    fields.arg("HMGET").arg(Key::Ledger.of_partition(partition)).arg(&["epoch", "generation", "trimmed"]);
     let mut values = app.cache.redis.send(&[vouch, fields]).await?.into_iter();
     let mut next = || Items::new(values.next().unwrap_or(::redis::Value::Nil));
     let hex = |text: String| u64::from_str_radix(text.get(..16)?, 16).ok();
     let vouched = hex(next().text());
     let mut fields = next();
-    Ok(Ledger { vouched, epoch: hex(fields.text()), generation: fields.text().parse().ok() })
+    let (epoch, generation) = (hex(fields.text()), fields.text().parse().ok());
+    Ok(Ledger { vouched, epoch, generation, trimmed: Position::parse(&fields.text()).unwrap_or_default() })
 }
 
 /// Opens a partition for writes of the vouched epoch, once everything of before is in Postgres. Any number may try at once.
@@ -102,7 +108,7 @@ pub async fn open(app: &Ctx, partition: Partition) -> Result<Opened> {
     let Some(epoch) = ledger.vouched.filter(|epoch| app.region.vouched(partition) == Some(*epoch)) else {
         return Ok(Opened::NotYet);
     };
-    let known = adopt(app, partition, ledger.generation).await?;
+    let known = adopt(app, partition, ledger).await?;
     if ledger.epoch == Some(epoch) {
         return Ok(Opened::Yes);
     }
@@ -178,7 +184,7 @@ async fn open_in(
 }
 
 /// The partition's generation in Postgres, which follows the ledger's if that is ahead.
-async fn adopt(app: &Ctx, partition: Partition, ledger: Option<i64>) -> Result<i64> {
+async fn adopt(app: &Ctx, partition: Partition, ledger: Ledger) -> Result<i64> {
     let region = &app.config.region;
     let known = match app.db.query_opt(FIND, &[region, &number(partition)]).await? {
         Some(row) => row.get(0),
@@ -187,10 +193,11 @@ async fn adopt(app: &Ctx, partition: Partition, ledger: Option<i64>) -> Result<i
             0
         }
     };
-    match ledger.filter(|generation| *generation > known) {
+    match ledger.generation.filter(|generation| *generation > known) {
         Some(ahead) => {
             tracing::warn!(%partition, known, ahead, "a partition was opened, and postgres did not hear of it");
-            app.db.query(ADOPT, &[region, &number(partition), &ahead]).await?;
+            let Position(ms, seq) = ledger.trimmed;
+            app.db.query(ADOPT, &[region, &number(partition), &ahead, &ms, &seq]).await?;
             Ok(ahead)
         }
         None => Ok(known),
