@@ -70,6 +70,12 @@ impl Limits {
         self.charge(app, rows, &parameter, entry).await
     }
 
+    /// Charges a draft that the user did not ask for: one that keeps a refused text.
+    pub async fn charge_draft(&self, app: &Ctx, user: Uuid, draft: Uuid) -> Result<()> {
+        let entry = autosave_entry(user, draft, now_ms());
+        self.charge(app, vec![Limit::JournalAutosaves.row()], &user.to_string(), entry).await.map(drop)
+    }
+
     /// Counts an attempt to log in to an account: `account` is a digest of its e-mail.
     pub async fn charge_login(&self, app: &Ctx, account: &str) -> Result<()> {
         let row = Limit::LoginAccount.row();

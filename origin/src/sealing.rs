@@ -72,7 +72,12 @@ impl Sealer {
 
     /// What a tag is found by: the same for the same tag of the same user, and nothing to anyone else.
     pub fn index(&self, text: &str) -> Vec<u8> {
-        tag(&self.index, &[text.as_bytes()])[..16].to_vec()
+        self.index_bytes(text.as_bytes())
+    }
+
+    /// The same for any text.
+    pub fn index_bytes(&self, text: &[u8]) -> Vec<u8> {
+        tag(&self.index, &[text])[..16].to_vec()
     }
 }
 

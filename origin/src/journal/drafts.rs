@@ -99,7 +99,7 @@ async fn save(State(app): State<Ctx>, caller: Caller, body: Body<Save>) -> Resul
             Ok(json_response(200, None, to_json(&body)?))
         }
         saving::Outcome::Conflict => {
-            let sibling = saver.keep_as_sibling(id, &content).await?;
+            let sibling = saver.keep_as_sibling(id, base, &content).await?;
             let current = store::read(&app, caller.user, id).await?;
             let current = current.map(|stored| Draft::open(&sealer, id, &stored)).transpose()?;
             conflict(current, sibling)

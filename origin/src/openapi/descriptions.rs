@@ -107,7 +107,7 @@ pub const DESCRIPTIONS: &[Described] = &[
     shows("drafts.save", "SavedDraft", "Save a draft.").body("SaveDraft").notes(
         "`base_version` is the version that the text was based on, null for a new draft. If that is not the current one, the \
          text is kept as a draft of its own, and 409 shows both. Of one draft a save in every two minutes counts against the \
-         limit; all are stored.",
+         limit; all are stored. A text that is kept beside another counts as the new draft that it is.",
     ),
     shows("drafts.list", "Drafts", "The caller's drafts, newest first."),
     shows("drafts.get", "Draft", "A draft."),

@@ -75,6 +75,10 @@ fn two_tabs_lose_no_edit() {
         assert_eq!(refused.body["code"], "conflict");
         assert_eq!(refused.body["current"]["version"], here);
         assert_eq!(refused.body["current"]["body"], "One went on here.");
+        // Sent again, it is the same.
+        let body = json!({"body": "The other went on there.", "tags": ["kept"], "base_version": base});
+        let again = put(&ada, &path, body).await.expect(409);
+        assert_eq!(again.body["sibling"], refused.body["sibling"]);
         let sibling = &refused.body["sibling"];
         assert_eq!(sibling["body"], "The other went on there.");
         let id = path.rsplit('/').next().unwrap();
@@ -318,5 +322,17 @@ fn saves_of_one_draft_are_charged_less_often_than_they_come() {
         assert!(refused.header("retry-after").parse::<u32>().unwrap() > 3_400, "{refused:#?}");
         let problem = problem(refused, 429);
         assert_eq!(problem["limit"], "journal-autosaves-3600s", "{problem}");
+        // Nor are refused saves a way around it: another text each time is another draft.
+        system.forget_limits_of(&ada).await;
+        let mut kept = 0;
+        loop {
+            let answer = put(&ada, &path, json!({"body": format!("{kept}"), "base_version": null})).await;
+            if answer.status != 409 {
+                answer.expect(429);
+                break;
+            }
+            kept += 1;
+        }
+        assert!((49..=50).contains(&kept), "{kept}");
     });
 }

@@ -4,10 +4,11 @@ use ::redis::Value;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use chrono::{DateTime, Utc};
+use optimist_shared::error::ErrorCode;
 use optimist_shared::ids::Uuid;
 use optimist_shared::reactions::Promise;
 
-use super::store::{AGAIN, ATTEMPTS, Names, Together, bring_together};
+use super::store::{AGAIN, ATTEMPTS, Names, Together, bring_together, read, sibling_id};
 use super::{Content, Draft, Stored};
 use crate::app::Ctx;
 use crate::error::{Error, Result};
@@ -71,7 +72,9 @@ impl Saver<'_> {
         sibling_of: Option<Uuid>,
     ) -> Result<Outcome> {
         let app = self.app;
+        // As exact as Redis keeps it.
         let now = hooks::now();
+        let now = DateTime::from_timestamp_millis(now.timestamp_millis()).unwrap_or(now);
         let version = next_version(base, now)?;
         let sealed = self.sealer.seal(What::Draft, draft, &version, &content.to_bytes()?)?;
         let stored = Stored { version, sealed, sibling_of, saved_at: now };
@@ -182,14 +185,30 @@ impl Saver<'_> {
         })
     }
 
-    /// Keeps a text that lost a conflict.
-    pub(super) async fn keep_as_sibling(&self, draft: Uuid, content: &Content) -> Result<Draft> {
-        let id = Uuid::now_v7();
+    /// Keeps a text that lost a conflict, the same text over the same version once; it is charged as the new draft that it
+    /// is.
+    pub(super) async fn keep_as_sibling(
+        &self,
+        draft: Uuid,
+        base: Option<&str>,
+        content: &Content,
+    ) -> Result<Draft> {
+        let (app, user) = (self.app, self.caller.user);
+        let text = self.sealer.index_bytes(&content.to_bytes()?);
+        let id = sibling_id(draft, &[base.unwrap_or_default().as_bytes(), &text]);
+        if let Some(known) = read(app, user, id).await? {
+            return Draft::open(self.sealer, id, &known);
+        }
+        app.limits.charge_draft(app, user, id).await?;
         match self.save(id, None, content, Some(draft)).await? {
             Outcome::Saved { version, saved_at, .. } => {
                 Ok(Draft { id, version, content: content.clone(), sibling_of: Some(draft), saved_at })
             }
-            Outcome::Conflict => Err(Error::internal("drafts", &"a new id was taken")),
+            // Sent twice at once, or discarded since.
+            Outcome::Conflict => {
+                let known = read(app, user, id).await?.ok_or_else(|| Error::new(ErrorCode::Conflict))?;
+                Draft::open(self.sealer, id, &known)
+            }
         }
     }
 }

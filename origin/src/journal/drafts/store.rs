@@ -171,14 +171,19 @@ pub async fn bring_together(app: &Ctx, user: Uuid, draft: Uuid) -> Result<Togeth
     Ok(Together::NoRedis)
 }
 
+/// The id of the draft that keeps a text beside another: the same for the same text.
+pub fn sibling_id(draft: Uuid, text: &[&[u8]]) -> Uuid {
+    let digest = tag(draft.as_bytes(), &[&[b"sibling" as &[u8]], text].concat());
+    let mut bytes = [0; 16];
+    bytes.copy_from_slice(&digest[..16]);
+    uuid::Builder::from_custom_bytes(bytes).into_uuid()
+}
+
 /// Keeps a text as a draft of its own. Done twice, it is there once.
 pub async fn fork(app: &Ctx, user: Uuid, draft: Uuid, stored: &Stored) -> Result<()> {
     let sealer = sealer(app, user).await?;
     let opened = sealer.open(What::Draft, draft, &stored.version, &stored.sealed)?;
-    let digest = tag(draft.as_bytes(), &[b"sibling", stored.version.as_bytes()]);
-    let mut bytes = [0; 16];
-    bytes.copy_from_slice(&digest[..16]);
-    let id = uuid::Builder::from_custom_bytes(bytes).into_uuid();
+    let id = sibling_id(draft, &[stored.version.as_bytes()]);
     let sealed = sealer.seal(What::Draft, id, &stored.version, &opened)?;
     app.db.query(SIBLING, &[&user, &id, &stored.version, &sealed, &draft, &stored.saved_at]).await?;
     metrics::counter!("optimist_drafts_forked_total").increment(1);
