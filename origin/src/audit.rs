@@ -128,8 +128,14 @@ pub async fn run(app: &Ctx) -> Result<u64> {
     Ok(findings.values().map(|tally| tally.checked.cast_unsigned()).sum())
 }
 
-/// Compares everything, once.
+/// Compares everything, once. Fails if nobody vouches for Redis: then nothing there is comparable.
 pub async fn check(audit: Audit<'_>) -> Result<Findings> {
+    let mut vouch = Cmd::new();
+    vouch.arg("EXISTS").arg(Key::Vouch.of_partition(Partition::COMMON));
+    let vouched = audit.app.cache.redis.send(&[vouch]).await.map_err(|_| Error::unavailable("The cache"))?;
+    if vouched.into_iter().map(|value| Items::new(value).int()).sum::<i64>() == 0 {
+        return Err(Error::unavailable("A relay that vouches for the cache"));
+    }
     let mut walk = Walk::default();
     let mut all = Findings::new();
     loop {

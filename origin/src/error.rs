@@ -11,7 +11,7 @@ pub type Result<T, E = Error> = std::result::Result<T, E>;
 #[derive(Clone, Debug)]
 pub struct Error {
     pub code: ErrorCode,
-    detail: Option<String>,
+    pub detail: Option<String>,
     fields: Vec<FieldError>,
     limit: Option<String>,
     retry_after: Option<u64>,

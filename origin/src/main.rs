@@ -197,7 +197,9 @@ async fn check(
     }
     let app = app::App::build(config)?;
     let audit = audit::Audit { app: &app, repair, only: data_type };
-    let findings = audit::check(audit).await.map_err(|error| error.code.as_str())?;
+    let findings = audit::check(audit).await;
+    let findings =
+        findings.map_err(|error| format!("{}: {}", error.code.as_str(), error.detail.unwrap_or_default()))?;
     println!("{:<16} {:>8} {:>8} {:>8}", "data type", "checked", "differ", "stale");
     for (name, tally) in &findings {
         println!("{name:<16} {:>8} {:>8} {:>8}", tally.checked, tally.conflicts, tally.stale);

@@ -125,6 +125,8 @@ async fn project(tx: &Tx, limit: i64, skip: bool) -> Result<bool> {
                 }
             }
         }
+        let age = (Utc::now() - event.at).to_std().unwrap_or_default();
+        metrics::histogram!("optimist_projections_lag_seconds").record(age.as_secs_f64());
         part = None;
         to = (row.get(0), row.get(1));
         if written >= WRITTEN {

@@ -287,3 +287,15 @@ async fn critical_keys_are_read_anew_before_they_are_missed() {
     .await;
     assert_eq!(system.sql("select error is null from jobs where name = 'cache.refresh'"), "t");
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_nobody_vouches_for_is_not_called_the_same() {
+    let mut system = System::start().await;
+    assert!(check(&system).0);
+    system.origins[0].kill();
+    until("the vouching is over", async || {
+        let (is_good, output) = Origin::command(&system.environment(), &["check"]);
+        !is_good && output.contains("vouches")
+    })
+    .await;
+}

@@ -224,6 +224,35 @@ impl Crowd {
             }
         }
         assert!(seen == expected, "counts as clients see them: {:?}", differences(&seen, &expected));
+        self.check_notifications(system, on);
+    }
+
+    /// Compares what the messages' author is told with what is on: one notification a message, for each who reacted. Nobody
+    /// has read any.
+    fn check_notifications(&self, system: &System, on: &BTreeSet<Place>) {
+        let author = &self.people[0].user;
+        let mut expected: BTreeMap<String, BTreeSet<&str>> = BTreeMap::new();
+        for place in on.iter().filter(|place| place.user != *author) {
+            expected.entry(place.message.clone()).or_default().insert(&place.user);
+        }
+        // Of all kinds together.
+        let of = |message: &str, people: u64| ((message.to_owned(), 0), people);
+        let expected: Counted =
+            expected.iter().map(|(message, people)| of(message, people.len() as u64)).collect();
+        let rows =
+            system.sql("select message_id || ' ' || actors from notifications where kind = 'reaction'");
+        let told: Counted = rows
+            .lines()
+            .filter_map(|line| line.split_once(' '))
+            .map(|(message, actors)| of(message, actors.parse().expect("a number")))
+            .collect();
+        assert_eq!(rows.lines().count(), told.len(), "one notification a message");
+        assert!(told == expected, "notifications: {:?}", differences(&told, &expected));
+        let unread = system.sql(&format!(
+            "select (select unread from notification_counts where user_id = '{author}')
+                = (select count(*) from notifications where user_id = '{author}' and read_at is null)"
+        ));
+        assert!(unread == "t" || told.is_empty(), "the unread count is not the unread notifications'");
     }
 }
 

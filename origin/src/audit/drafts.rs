@@ -7,7 +7,7 @@ use optimist_shared::keys::{Key, Parameters};
 use super::{Audit, Tally};
 use crate::error::Result;
 use crate::journal::drafts;
-use crate::redis::Items;
+use crate::redis::{Call, Items};
 
 /// What Redis has of a draft.
 #[derive(PartialEq, Eq)]
@@ -38,14 +38,13 @@ async fn live(audit: &Audit<'_>, parameters: &Parameters, name: &str) -> Option<
 pub async fn compare(audit: &Audit<'_>, parameters: Parameters, name: &str) -> Result<Tally> {
     let (user, draft) = (parameters.user.unwrap_or_default(), parameters.draft.unwrap_or_default());
     let Some(before) = live(audit, &parameters, name).await else { return Ok(Tally::PASSED_OVER) };
-    let mut repair = Cmd::new();
+    // Between its burial and its removal from here there is a moment.
+    let mut is_buried = false;
     let is_same = if before.is_flushed {
-        repair.arg("DEL").arg(name);
         let stored = drafts::in_postgres(audit.app, user, draft).await?;
+        is_buried = stored.as_ref().is_some_and(|(_, sealed)| sealed.is_empty());
         stored.is_some_and(|(version, sealed)| version == before.version && sealed == before.sealed)
     } else {
-        let dirty = Key::DirtyDrafts.of_partition(Partition::of(user));
-        repair.arg("ZADD").arg(dirty).arg(0).arg(format!("{user}:{draft}"));
         before.waits
     };
     if is_same {
@@ -54,9 +53,20 @@ pub async fn compare(audit: &Audit<'_>, parameters: Parameters, name: &str) -> R
     if live(audit, &parameters, name).await.as_ref() != Some(&before) {
         return Ok(Tally::PASSED_OVER);
     }
-    if audit.repair {
-        // Without Redis it is found again.
-        let _ = audit.app.cache.redis.send(&[repair]).await;
-    }
-    Ok(Tally::CONFLICT)
+    // Without Redis it is found again.
+    let _ = match (audit.repair, before.is_flushed) {
+        (false, _) => Ok(Vec::new()),
+        (true, true) => {
+            let script = &audit.app.cache.redis.scripts.drop_flushed;
+            let call = Call { script, keys: vec![name], arguments: vec![before.version.as_bytes()] };
+            audit.app.cache.redis.call(&[call]).await
+        }
+        (true, false) => {
+            let mut wait = Cmd::new();
+            let dirty = Key::DirtyDrafts.of_partition(Partition::of(user));
+            wait.arg("ZADD").arg(dirty).arg(0).arg(format!("{user}:{draft}"));
+            audit.app.cache.redis.send(&[wait]).await
+        }
+    };
+    Ok(if is_buried { Tally::STALE } else { Tally::CONFLICT })
 }

@@ -97,6 +97,8 @@ scripts! {
     restore: ["writes_core.lua", "restore.lua"],
     /// A draft's version, known to be in Postgres.
     flushed: ["flushed.lua"],
+    /// A draft that is in Postgres, dropped.
+    drop_flushed: ["drop_flushed.lua"],
 }
 
 impl Default for Scripts {

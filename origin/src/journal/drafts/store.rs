@@ -257,11 +257,12 @@ pub async fn list(
         .collect())
 }
 
-/// What Postgres has of a draft: its version, and the sealed text as Redis has it.
+/// What Postgres has of a draft: its version, and the sealed text as Redis has it; none of one that was buried.
 pub async fn in_postgres(app: &Ctx, user: Uuid, draft: Uuid) -> Result<Option<(String, String)>> {
     Ok(match row(app, user, draft).await? {
         Row::There { stored, .. } => Some((stored.version, STANDARD.encode(stored.sealed))),
-        Row::None | Row::Gone { .. } => None,
+        Row::Gone { version } => Some((version, String::new())),
+        Row::None => None,
     })
 }
 
