@@ -17,12 +17,13 @@ use crate::terminal::{self, Colour, heading, paint};
 use crate::tidy;
 use crate::workspace::{self, Built};
 
-/// The packages for this machine; the other two are for Wasm alone. Always the same selection, since another one would
-/// give some dependencies other features, and build them again.
-const NATIVE: [&str; 4] = [
+/// The packages for this machine; two more are for Wasm alone, and the model shares nothing with them. Always the same
+/// selection, since another one would give some dependencies other features, and build them again.
+const NATIVE: [&str; 5] = [
     "--workspace",
     "--exclude=optimist-edge-spin",
     "--exclude=optimist-edge-cloudflare",
+    "--exclude=optimist-model",
     "--features=optimist-origin/test-hooks",
 ];
 
@@ -133,6 +134,7 @@ fn check_tidy(run: &mut Run) -> Result<()> {
 fn lint(run: &mut Run) -> Result<()> {
     let denied = ["--", "--deny=warnings"];
     run.cargo(&[&["clippy"], &NATIVE[..], &["--all-targets"], &denied].concat())?;
+    run.cargo(&[&["clippy", "--package=optimist-model", "--all-targets"], &denied[..]].concat())?;
     // As it is deployed: without its hooks for tests.
     run.cargo(&[&["clippy", "--package=optimist-origin"], &denied[..]].concat())?;
     for (package, target) in
@@ -149,7 +151,9 @@ fn lint(run: &mut Run) -> Result<()> {
 
 fn unit(run: &mut Run) -> Result<()> {
     let command = run.command();
-    run.tests(command, &["--lib", "--bins", "--test=children"], &[])
+    run.tests(command, &NATIVE, &["--lib", "--bins", "--test=children"], &[])?;
+    let command = run.command();
+    run.tests(command, &["--package=optimist-model"], &["--lib"], &[])
 }
 
 fn integration(run: &mut Run) -> Result<()> {
@@ -230,12 +234,18 @@ impl Run {
             .env("OPTIMIST_WORKER_DIR", &programs.worker)
             .env("OPTIMIST_WORKERD_BIN", cloudflare::workerd(&self.root))
             .env("OPTIMIST_EDGE", edge.argument());
-        self.tests(command, &[target], filters)
+        self.tests(command, &NATIVE, &[target], filters)
     }
 
-    /// `cargo test` of these targets, all tests or those that a filter names; its results counted.
-    fn tests(&mut self, mut command: Command, targets: &[&str], filters: &[&str]) -> Result<()> {
-        command.arg("test").args(NATIVE).arg("--no-fail-fast").args(targets).arg("--").args(filters);
+    /// `cargo test` of these packages' targets, all tests or those that a filter names; its results counted.
+    fn tests(
+        &mut self,
+        mut command: Command,
+        packages: &[&str],
+        targets: &[&str],
+        filters: &[&str],
+    ) -> Result<()> {
+        command.arg("test").args(packages).arg("--no-fail-fast").args(targets).arg("--").args(filters);
         if terminal::coloured() {
             command.arg("--color=always");
         }
