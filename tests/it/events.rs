@@ -172,19 +172,16 @@ async fn no_event_is_lost_or_doubled_whoever_dies() {
     }
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn a_relay_may_read_a_replica() {
-    let system = System::with(Options { own_postgres: true, replica: true, ..Options::default() }).await;
+/// A transaction that begins before ten messages, and commits after them.
+async fn overtaken(system: &System) {
     let ada = system.register("Ada").await;
     let circle = ada.create_circle("private").await;
-    // One that begins before the messages, and commits after them.
     let late = format!(
         "begin; insert into outbox (region, request_id, keys, kind, payload, topics)
          values ('test', 'late', '{{}}', 'late', '{{}}', array['{circle}']::uuid[]); select pg_sleep(1); commit"
     );
-    let (database, postgres) = (system.database.clone(), system.own_postgres.as_ref().unwrap());
     std::thread::scope(|scope| {
-        scope.spawn(|| postgres.sql(&database, &late));
+        scope.spawn(|| system.sql(&late));
         scope.spawn(|| {
             let runtime = tokio::runtime::Runtime::new().unwrap();
             for _ in 0..10 {
@@ -192,6 +189,19 @@ async fn a_relay_may_read_a_replica() {
             }
         });
     });
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_event_that_others_overtake_is_not_left_out() {
+    let system = System::start().await;
+    overtaken(&system).await;
+    wait_for_all(&system).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_relay_may_read_a_replica() {
+    let system = System::with(Options { own_postgres: true, replica: true, ..Options::default() }).await;
+    overtaken(&system).await;
     wait_for_all(&system).await;
 }
 

@@ -26,3 +26,8 @@ pub use edges::{Edge, Kind};
 pub use load::Load;
 pub use origin::Origin;
 pub use system::{Options, System};
+
+/// A number that a variable may raise: tests are short, full counts are not.
+pub fn scale(variable: &str, usual: u64) -> u64 {
+    std::env::var(variable).map_or(usual, |text| text.parse().expect("a number"))
+}
