@@ -9,7 +9,7 @@ use std::time::Instant;
 
 use anyhow::{Context, Result, bail, ensure};
 
-use crate::edges::{self, Edge};
+use crate::edges::Edge;
 use crate::suite::{Results, Suite};
 use crate::terminal::{Colour, heading, paint};
 use crate::workspace;
@@ -144,9 +144,8 @@ pub fn run(names: &[String]) -> Result<()> {
         .iter()
         .filter(|mutant| names.is_empty() || names.iter().any(|name| name == mutant.name))
         .collect();
-    let mut suite = Suite::new(false)?;
+    let mut suite = Suite::with_hooks()?;
     suite.build()?;
-    let component = edges::component_with_hooks(&suite.root)?;
     let logs = workspace::target_folder(&suite.root)?.join("mutants");
     std::fs::create_dir_all(&logs)?;
 
@@ -163,7 +162,7 @@ pub fn run(names: &[String]) -> Result<()> {
         }
         let tests: Vec<&str> = tests.into_iter().collect();
         let log = logs.join(format!("everything-on-{target}.log"));
-        let outcome = play(&mut suite, &component, None, target, &tests, &log)?;
+        let outcome = play(&mut suite, None, target, &tests, &log)?;
         println!("  {target}: {} passed, {} failed, {} s", outcome.passed, outcome.failed, outcome.seconds);
         ensure!(
             outcome.failed == 0 && outcome.passed == tests.len() as u64,
@@ -178,11 +177,10 @@ pub fn run(names: &[String]) -> Result<()> {
     let mut survivors = Vec::new();
     for mutant in chosen {
         let log = logs.join(format!("{}.log", mutant.name));
-        let outcome = play(&mut suite, &component, Some(mutant), mutant.target, mutant.tests, &log)?;
-        let failed = match outcome.failures.is_empty() {
-            true => paint(Colour::Red, "none"),
-            false if outcome.failures.len() == mutant.tests.len() => "all".to_owned(),
-            false => code(&outcome.failures),
+        let outcome = play(&mut suite, Some(mutant), mutant.target, mutant.tests, &log)?;
+        let failed = match outcome.failed {
+            0 => paint(Colour::Red, "none"),
+            failed => format!("{failed} of {}", mutant.tests.len()),
         };
         println!(
             "| {} | {} | {} | {failed} | {} |",
@@ -191,7 +189,7 @@ pub fn run(names: &[String]) -> Result<()> {
             code(mutant.tests),
             outcome.seconds
         );
-        if outcome.failures.is_empty() {
+        if outcome.failed == 0 {
             survivors.push(mutant.name);
         }
     }
@@ -217,14 +215,13 @@ struct Outcome {
 /// Runs these tests, one after the other, with a mutant or none; what they print goes to a file.
 fn play(
     suite: &mut Suite,
-    component: &Path,
     mutant: Option<&Mutant>,
     target: &str,
     tests: &[&str],
     log: &Path,
 ) -> Result<Outcome> {
     let mut command = suite.system_command(Edge::Embedded)?;
-    command.env("OPTIMIST_COMPONENT", component).stderr(std::fs::File::create(log.with_extension("stderr"))?);
+    command.stderr(std::fs::File::create(log.with_extension("stderr"))?);
     match mutant {
         Some(Mutant { name, at: At::Origin, .. }) => drop(command.env("OPTIMIST_TEST_DISABLED", name)),
         Some(Mutant { name, at: At::Edge, .. }) => drop(command.env("SPIN_VARIABLE_DISABLED", name)),

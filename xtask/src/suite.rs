@@ -26,6 +26,8 @@ pub struct Suite {
     pub root: PathBuf,
     /// As it is deployed, and slow to build; else as it is developed.
     is_release: bool,
+    /// Builds the edge's component.
+    component: fn(&Path) -> Result<PathBuf>,
     built: Option<Programs>,
 }
 
@@ -49,7 +51,12 @@ pub struct Results {
 
 impl Suite {
     pub fn new(is_release: bool) -> Result<Suite> {
-        Ok(Suite { root: workspace::root()?, is_release, built: None })
+        Ok(Suite { root: workspace::root()?, is_release, component: edges::component, built: None })
+    }
+
+    /// With an edge whose mechanisms can be switched off, too.
+    pub fn with_hooks() -> Result<Suite> {
+        Ok(Suite { component: edges::component_with_hooks, ..Suite::new(false)? })
     }
 
     /// The packages for this machine, the origin with its hooks for tests.
@@ -74,7 +81,7 @@ impl Suite {
                 redis,
                 origin: native.executable("optimist-origin")?,
                 host: native.executable("optimist-edge-host")?,
-                component: edges::component(&self.root)?,
+                component: (self.component)(&self.root)?,
             });
         }
         self.built.as_ref().context("just built")
