@@ -4,52 +4,16 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use optimist_shared::ids::{Partition, Uuid};
+use optimist_shared::ids::Partition;
 use optimist_shared::keys::Key;
+use optimist_tests::events::{Place, expected, streams};
 use optimist_tests::{Client, Options, System};
-use redis::streams::StreamRangeReply;
 use reqwest::Method;
 use serde_json::{Value, json};
 
 const CIRCLES: usize = 4;
 const WRITERS: usize = 16;
 const MESSAGES: usize = 15;
-
-/// A stream's entry, by partition and id.
-type Place = (u16, String);
-
-/// What the streams hold: of each entry its fields.
-async fn streams(system: &System) -> BTreeMap<Place, BTreeMap<String, String>> {
-    let mut redis = system.redis.connect().await;
-    let mut entries = BTreeMap::new();
-    for partition in Partition::all() {
-        let key = Key::Events.of_partition(partition);
-        let reply: StreamRangeReply =
-            redis::cmd("XRANGE").arg(key).arg("-").arg("+").query_async(&mut redis).await.unwrap();
-        for entry in reply.ids {
-            let fields = entry
-                .map
-                .iter()
-                .map(|(name, value)| (name.clone(), redis::from_redis_value_ref(value).unwrap()));
-            entries.insert((partition.index() as u16, entry.id.clone()), fields.collect());
-        }
-    }
-    entries
-}
-
-/// Where the outbox says that an entry belongs.
-fn expected(system: &System) -> BTreeSet<Place> {
-    let rows = system.sql("select xid::text || '-' || seq, array_to_string(topics, ' ') from outbox");
-    let mut places = BTreeSet::new();
-    for row in rows.lines() {
-        let (id, topics) = row.split_once('|').unwrap();
-        for topic in topics.split_whitespace() {
-            let partition = Partition::of(topic.parse::<Uuid>().unwrap());
-            places.insert((partition.index() as u16, id.to_owned()));
-        }
-    }
-    places
-}
 
 /// Waits until the streams hold just what the outbox says.
 async fn wait_for_all(system: &System) -> BTreeMap<Place, BTreeMap<String, String>> {

@@ -3,11 +3,11 @@
 use chrono::NaiveDate;
 use optimist_shared::ids::Uuid;
 use optimist_shared::keys::{Freshness, KEYS, Key};
-use optimist_shared::limits::{LIMITS, Scope};
 use optimist_shared::session::{Token, hash_secret};
 use reqwest::Method;
 use serde_json::{Value, json};
 
+use crate::unlimited::Unlimited;
 use crate::{Answer, Client, System};
 
 /// The keys that writers fence, from the table.
@@ -25,9 +25,8 @@ pub struct Registers {
     stranger: Client,
     circle: String,
     message: String,
-    redis: redis::Client,
-    /// Made anew after an error: Redis may be killed.
-    connection: tokio::sync::Mutex<Option<redis::aio::MultiplexedConnection>>,
+    /// Limits are another test's.
+    unlimited: Unlimited,
 }
 
 /// What a read tells of the writes before it.
@@ -39,6 +38,8 @@ pub enum Seen {
     Odd(bool),
     /// Whether the session that this write revokes was still accepted.
     Session { revoked_by: u64, accepted: bool },
+    /// A copy, marked as one that may be old: all promises are off.
+    Marked,
     /// Nothing: a store or a server was away.
     Unknown,
 }
@@ -51,7 +52,7 @@ impl Seen {
             Seen::Odd(odd) => high > low || (low % 2 == 1) == odd,
             Seen::Session { revoked_by, accepted: true } => low < revoked_by,
             Seen::Session { revoked_by, accepted: false } => revoked_by <= high,
-            Seen::Unknown => true,
+            Seen::Marked | Seen::Unknown => true,
         }
     }
 }
@@ -64,16 +65,8 @@ impl Registers {
         member.join(&circle, &owner).await;
         let message = owner.say(&circle, "0").await;
         insert_sessions(system, &member);
-        let redis = redis::Client::open(system.redis.url()).expect("a URL");
-        Registers {
-            owner,
-            member,
-            stranger,
-            circle,
-            message,
-            redis,
-            connection: tokio::sync::Mutex::default(),
-        }
+        let unlimited = Unlimited::new(system);
+        Registers { owner, member, stranger, circle, message, unlimited }
     }
 
     /// The same through another edge.
@@ -84,8 +77,7 @@ impl Registers {
             stranger: self.stranger.at(url),
             circle: self.circle.clone(),
             message: self.message.clone(),
-            redis: self.redis.clone(),
-            connection: tokio::sync::Mutex::default(),
+            unlimited: self.unlimited.clone(),
         }
     }
 
@@ -128,7 +120,7 @@ impl Registers {
             }
             other => panic!("{other:?} is fenced, and nothing here writes it"),
         };
-        self.forget_limits(&who).await;
+        self.unlimited.forget(&who).await;
         let headers = [("idempotency-key", text.as_str())];
         let headers = if method == Method::POST { &headers[..] } else { &[] };
         let body = (!body.is_null()).then(|| body.to_string().into_bytes());
@@ -164,8 +156,9 @@ impl Registers {
             Key::Streak => (&self.member, "/v1/journal/streak".to_owned()),
             other => panic!("{other:?} is fenced, and nothing here reads it"),
         };
-        self.forget_limits(who).await;
+        self.unlimited.forget(who).await;
         match who.try_send(Method::GET, &path, &[], None).await {
+            Ok(answer) if !answer.header("warning").is_empty() => Seen::Marked,
             Ok(answer) if answer.status < 500 && answer.status != 429 => self.seen(key, near, &answer),
             _ => Seen::Unknown,
         }
@@ -201,7 +194,7 @@ impl Registers {
 
     /// Whether the list of messages is read from Redis.
     pub async fn is_hit(&self) -> bool {
-        self.forget_limits(&self.member).await;
+        self.unlimited.forget(&self.member).await;
         let answer = self
             .member
             .try_send(Method::GET, &format!("/v1/circles/{}/messages", self.circle), &[], None)
@@ -224,23 +217,6 @@ impl Registers {
             secret: session_secret(number),
         };
         self.member.with_token(token.render())
-    }
-
-    /// Limits are another test's.
-    async fn forget_limits(&self, who: &Client) {
-        let mut forget = redis::cmd("DEL");
-        for limit in LIMITS.iter().filter(|row| row.scope == Scope::User) {
-            forget.arg(limit.key(&who.user));
-        }
-        // A Redis that is away counts nothing.
-        let connected = self.connection.lock().await.clone();
-        let connected = match connected {
-            Some(connection) => Some(connection),
-            None => self.redis.get_multiplexed_async_connection().await.ok(),
-        };
-        let Some(mut connection) = connected else { return };
-        let forgotten: redis::RedisResult<()> = forget.query_async(&mut connection).await;
-        *self.connection.lock().await = forgotten.is_ok().then_some(connection);
     }
 }
 
