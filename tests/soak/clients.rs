@@ -75,7 +75,7 @@ async fn write_register(world: Arc<World>, key: Key, known: Arc<AtomicU64>, mut 
             tokio::time::sleep(AGAIN).await;
         }
         known.store(number, Ordering::SeqCst);
-        pause(&mut random, 20, 200).await;
+        pause(&mut random, 10, 120).await;
     }
 }
 
@@ -89,7 +89,7 @@ async fn read_register(world: Arc<World>, key: Key, known: Arc<AtomicU64>, mut r
         let outcome = Outcome::Seen(seen.unwrap_or(Seen::Unknown));
         let intent = Intent::Read { key };
         record.note(Call { client: "reader", begun, ended, intent, outcome, counted: None });
-        pause(&mut random, 20, 120).await;
+        pause(&mut random, 5, 60).await;
     }
 }
 

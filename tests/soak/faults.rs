@@ -24,6 +24,9 @@ impl Target {
             Fault::Kill(Part::Postgres) => postgres(system).kill(),
             Fault::Stop(part) => signal(system, part, "STOP"),
             Fault::DieAt(index, step) => system.origins[index].arm(step, "abort", 0, 1).await,
+            Fault::Dawdle(index, step, by) => {
+                system.origins[index].arm(step, "pause", by.as_millis() as u64, u64::MAX).await;
+            }
             Fault::Network(way, mode) => proxy(system, way).set(mode),
             Fault::FullDisk => {
                 postgres(system).disk.as_ref().expect("a small disk").fill();
@@ -52,6 +55,10 @@ impl Target {
             }
             Fault::Kill(Part::Postgres) => postgres(system).launch(),
             Fault::Stop(part) => signal(system, part, "CONT"),
+            Fault::Dawdle(index, step, _) => {
+                system.origins[index].arm(step, "pause", 0, 0).await;
+                system.origins[index].release().await;
+            }
             Fault::Network(way, _) => proxy(system, way).set(Mode::Open),
             Fault::FullDisk => {
                 postgres(system).disk.as_ref().expect("a small disk").relieve();

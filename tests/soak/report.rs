@@ -110,6 +110,7 @@ fn kind(fault: Fault) -> &'static str {
     match fault {
         Fault::Kill(_) => "kills",
         Fault::DieAt(..) => "deaths at a step",
+        Fault::Dawdle(..) => "pauses at a step",
         Fault::Stop(_) => "stops",
         Fault::Network(..) => "network faults",
         Fault::FullDisk => "full disks",

@@ -36,6 +36,8 @@ pub enum Fault {
     Stop(Part),
     /// The origin dies when it next comes to this step; mended by a start.
     DieAt(usize, &'static str),
+    /// The origin pauses for so long whenever it comes to this step: what others do meanwhile falls in between.
+    Dawdle(usize, &'static str, Duration),
     /// Connections of this way misbehave.
     Network(Way, Mode),
     /// No byte is free on Postgres's disk, and it needs a new segment of its log.
@@ -56,7 +58,7 @@ impl Fault {
             Fault::Network(way, mode) => way != Way::EdgeToOrigins && !is_mere_slowness(mode),
             // Postgres does not survive that it cannot write its log.
             Fault::FullDisk | Fault::Emptied => true,
-            Fault::DieAt(..) | Fault::FullMemory | Fault::Clock(..) => false,
+            Fault::DieAt(..) | Fault::Dawdle(..) | Fault::FullMemory | Fault::Clock(..) => false,
         }
     }
 
@@ -74,7 +76,7 @@ impl Fault {
                 Part::Redis => (2, 0),
                 Part::Postgres => (3, 0),
             },
-            Fault::DieAt(index, _) => (1, index),
+            Fault::DieAt(index, _) | Fault::Dawdle(index, ..) => (1, index),
             Fault::Clock(index, _) => (4, index),
             Fault::FullMemory | Fault::Emptied => (2, 0),
             Fault::FullDisk => (3, 0),
@@ -193,7 +195,11 @@ fn draw(theme: Theme, random: &mut Rng) -> Fault {
     let origin = random.usize(..ORIGINS);
     match (theme, random.u8(0..20)) {
         (_, 0..3) => Fault::Kill(Part::Origin(origin)),
-        (_, 3..8) => Fault::DieAt(origin, STEPS[random.usize(..STEPS.len())]),
+        (_, 3..6) => Fault::DieAt(origin, STEPS[random.usize(..STEPS.len())]),
+        (_, 6 | 7) => {
+            let step = STEPS[random.usize(..STEPS.len())];
+            Fault::Dawdle(origin, step, Duration::from_millis(random.u64(20..1_000)))
+        }
         (_, 8) => Fault::Stop(Part::Origin(origin)),
         (_, 9) => Fault::Clock(origin, random.i64(-72..=72)),
         (_, 10) => Fault::Kill(Part::Edge),
@@ -241,6 +247,7 @@ fn duration_ms(fault: Fault, random: &mut Rng) -> u64 {
         Fault::DieAt(..) => random.u64(300..1_500),
         Fault::Kill(_) | Fault::Emptied => random.u64(0..2_500),
         Fault::Network(_, mode) if is_mere_slowness(mode) => random.u64(1_000..4_000),
+        Fault::Dawdle(..) => random.u64(2_000..5_000),
         _ => random.u64(300..6_000),
     }
 }
@@ -262,6 +269,7 @@ impl fmt::Display for Fault {
             Fault::Kill(part) => write!(out, "kill {part:?}"),
             Fault::Stop(part) => write!(out, "stop {part:?}"),
             Fault::DieAt(index, step) => write!(out, "origin {index} dies at {step}"),
+            Fault::Dawdle(index, step, by) => write!(out, "origin {index} takes {by:?} at {step}"),
             Fault::Network(way, mode) => write!(out, "{way:?} {mode:?}"),
             Fault::FullDisk => write!(out, "Postgres's disk full"),
             Fault::FullMemory => write!(out, "Redis out of memory"),
@@ -297,6 +305,7 @@ mod tests {
         }
         for step in STEPS {
             assert!(tried(&|fault| matches!(fault, Fault::DieAt(_, at) if at == *step)), "{step}");
+            assert!(tried(&|fault| matches!(fault, Fault::Dawdle(_, at, _) if at == *step)), "{step}");
         }
         for way in [Way::EdgeToOrigins, Way::EdgeToRedis, Way::OriginToRedis(1), Way::OriginToPostgres(0)] {
             for kind in 0..5 {
