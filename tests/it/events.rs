@@ -117,23 +117,55 @@ async fn no_event_is_lost_or_doubled_whoever_dies() {
     let system = system.read().await;
     let entries = wait_for_all(&system).await;
     for (_, circle) in &circles {
-        let partition = Partition::of(circle.parse().unwrap()).index() as u16;
-        // In the stream's order, which is the ids'.
-        let mut posted: Vec<(Vec<u64>, u64)> = entries
-            .iter()
-            .filter(|((of, _), fields)| *of == partition && fields["kind"] == "message.posted")
-            .map(|((_, id), fields)| {
-                let payload: Value = serde_json::from_str(&fields["payload"]).unwrap();
-                (id.split('-').map(|part| part.parse().unwrap()).collect(), payload)
-            })
-            .filter(|(_, payload)| payload["circle"] == circle.as_str())
-            .map(|(id, payload)| (id, payload["number"].as_u64().unwrap()))
-            .collect();
-        posted.sort();
-        let numbers: Vec<u64> = posted.into_iter().map(|(_, number)| number).collect();
+        let numbers = numbers_told(&entries, circle);
         let all: Vec<u64> = (1..=(WRITERS / CIRCLES * MESSAGES) as u64).collect();
         assert_eq!(numbers, all, "in order, without a gap");
     }
+}
+
+/// The numbers of a circle's messages, in the order in which its stream tells of them.
+fn numbers_told(entries: &BTreeMap<Place, BTreeMap<String, String>>, circle: &str) -> Vec<u64> {
+    let partition = Partition::of(circle.parse().unwrap()).index() as u16;
+    // In the stream's order, which is the ids'.
+    let mut posted: Vec<(Vec<u64>, u64)> = entries
+        .iter()
+        .filter(|((of, _), fields)| *of == partition && fields["kind"] == "message.posted")
+        .map(|((_, id), fields)| {
+            let payload: Value = serde_json::from_str(&fields["payload"]).unwrap();
+            (id.split('-').map(|part| part.parse().unwrap()).collect(), payload)
+        })
+        .filter(|(_, payload)| payload["circle"] == circle)
+        .map(|(id, payload)| (id, payload["number"].as_u64().unwrap()))
+        .collect();
+    posted.sort();
+    posted.into_iter().map(|(_, number)| number).collect()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_order_holds_for_writes_without_redis() {
+    let system = System::start().await;
+    let owner = system.register("Ada").await;
+    let circle = owner.create_circle("private").await;
+    let mut writers = vec![owner.clone()];
+    for _ in 1..8 {
+        let member = system.register("Bo").await;
+        system.forget_limits_of(&owner).await;
+        member.join(&circle, &owner).await;
+        writers.push(member);
+    }
+    system.origin_to_redis.cut();
+    // The first waits until nobody believes Redis any more; then all at once, over and over.
+    owner.say(&circle, "Alone.").await;
+    let path = format!("/v1/circles/{circle}/messages");
+    let at_work = writers.iter().map(|writer| async {
+        for _ in 0..5 {
+            writer.post(&path, json!({"body": "Together."})).await.expect(201);
+        }
+    });
+    futures_util::future::join_all(at_work).await;
+    system.origin_to_redis.send_to(&format!("127.0.0.1:{}", system.redis.port));
+    let entries = wait_for_all(&system).await;
+    assert_eq!(numbers_told(&entries, &circle), (1..=41).collect::<Vec<u64>>());
 }
 
 #[tokio::test(flavor = "multi_thread")]
