@@ -1,9 +1,10 @@
-//! The project's commands: `cargo xtask demo`, `dev`, `test` and `tidy`. This file only reads the command line.
+//! The project's commands: `cargo xtask demo`, `dev`, `test`, `soak` and `tidy`. This file only reads the command line.
 //!
 //! What runs in production is in `origin` and `edge`; nothing here is deployed.
 
 mod demo;
 mod dev;
+mod soak;
 mod test;
 mod tidy;
 
@@ -61,6 +62,8 @@ enum Command {
         /// Only these stages
         stages: Vec<String>,
     },
+    /// Play seeded schedules of faults under load, judge what clients saw, and fail if a promise was broken
+    Soak(soak::Soak),
     /// Check what compilers do not: module headers, file sizes, links, generated documents
     Tidy {
         /// Write the generated documents anew instead of comparing them
@@ -82,6 +85,7 @@ fn main() -> ExitCode {
         Command::Demo { edge, keep, stay } => demo::run(edge, keep, stay),
         Command::Dev { edges, fresh } => dev::run(&edges, fresh),
         Command::Test { stages } => test::run(&stages),
+        Command::Soak(soak) => soak::run(&soak),
         Command::Tidy { bless } => tidy::run(bless),
         Command::Worker => cloudflare::build_command(),
         Command::WithParent { words } => processes::become_server(&words),

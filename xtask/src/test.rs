@@ -13,6 +13,7 @@ use crate::cloudflare;
 use crate::edges::{self, Edge};
 use crate::processes::{WITH_PARENT, with_parent};
 use crate::provision;
+use crate::soak::{self, Soak};
 use crate::terminal::{self, Colour, heading, paint};
 use crate::tidy;
 use crate::workspace::{self, Built};
@@ -39,13 +40,13 @@ struct Stage {
 #[rustfmt::skip] // One line a row.
 const STAGES: [Stage; 8] = [
     Stage { name: "format", what: "rustfmt", from_nothing: 10, when_built: 5, run: format },
-    Stage { name: "build", what: "the origin, the Wasm, its hosts", from_nothing: 900, when_built: 30, run: build },
+    Stage { name: "build", what: "the origin, the Wasm, its hosts", from_nothing: 900, when_built: 25, run: build },
     Stage { name: "tidy", what: "headers, sizes, links, documents", from_nothing: 10, when_built: 5, run: check_tidy },
     Stage { name: "lint", what: "clippy, native and Wasm", from_nothing: 340, when_built: 25, run: lint },
-    Stage { name: "unit", what: "tests beside the code", from_nothing: 260, when_built: 30, run: unit },
-    Stage { name: "integration", what: "the API on real stores", from_nothing: 400, when_built: 245, run: integration },
-    Stage { name: "parity", what: "the API on every edge", from_nothing: 120, when_built: 55, run: parity },
-    Stage { name: "faults", what: "stores and origins killed", from_nothing: 200, when_built: 85, run: faults },
+    Stage { name: "unit", what: "tests beside the code", from_nothing: 260, when_built: 25, run: unit },
+    Stage { name: "integration", what: "the API on real stores", from_nothing: 400, when_built: 220, run: integration },
+    Stage { name: "parity", what: "the API on every edge", from_nothing: 120, when_built: 50, run: parity },
+    Stage { name: "faults", what: "all that can fail, failing", from_nothing: 245, when_built: 125, run: faults },
 ];
 
 pub fn run(names: &[String]) -> Result<()> {
@@ -55,7 +56,7 @@ pub fn run(names: &[String]) -> Result<()> {
     }
     let root = workspace::root()?;
     let was_built = workspace::target_folder(&root)?.join("debug/optimist-origin").exists();
-    let mut run = Run { root, built: None, passed: 0, failed: 0 };
+    let mut run = Run::at(root);
     let mut outcomes = Vec::new();
     for stage in STAGES.iter().filter(|stage| names.is_empty() || names.iter().any(|name| name == stage.name))
     {
@@ -100,7 +101,7 @@ fn report(outcomes: &[Outcome], was_built: bool) {
     line("total", total, outcomes.iter().map(|outcome| of(outcome.stage)).sum(), String::new());
 }
 
-struct Run {
+pub struct Run {
     root: PathBuf,
     built: Option<Programs>,
     passed: u64,
@@ -113,8 +114,24 @@ struct Programs {
     redis: PathBuf,
     origin: PathBuf,
     host: PathBuf,
+    soak: PathBuf,
     component: PathBuf,
     worker: PathBuf,
+}
+
+impl Programs {
+    /// Tells a program that starts systems where everything is.
+    fn tell(&self, command: &mut Command, root: &Path, edge: Edge) {
+        command
+            .env("OPTIMIST_POSTGRES_BIN_DIR", &self.postgres)
+            .env("OPTIMIST_REDIS_SERVER", &self.redis)
+            .env("OPTIMIST_ORIGIN_BIN", &self.origin)
+            .env("OPTIMIST_HOST_BIN", &self.host)
+            .env("OPTIMIST_COMPONENT", &self.component)
+            .env("OPTIMIST_WORKER_DIR", &self.worker)
+            .env("OPTIMIST_WORKERD_BIN", cloudflare::workerd(root))
+            .env("OPTIMIST_EDGE", edge.argument());
+    }
 }
 
 fn format(run: &mut Run) -> Result<()> {
@@ -169,10 +186,28 @@ fn parity(run: &mut Run) -> Result<()> {
 }
 
 fn faults(run: &mut Run) -> Result<()> {
-    run.system_tests(Edge::Embedded, "--test=faults", &[])
+    run.system_tests(Edge::Embedded, "--test=faults", &[])?;
+    run.soak(&soak::SHORT)
 }
 
 impl Run {
+    pub fn new() -> Result<Run> {
+        Ok(Run::at(workspace::root()?))
+    }
+
+    fn at(root: PathBuf) -> Run {
+        Run { root, built: None, passed: 0, failed: 0 }
+    }
+
+    pub fn soak(&mut self, soak: &Soak) -> Result<()> {
+        let root = self.root.clone();
+        let programs = self.programs()?;
+        soak::play(&programs.soak, soak, |command| {
+            command.current_dir(&root).stdin(Stdio::null());
+            programs.tell(command, &root, Edge::Embedded);
+        })
+    }
+
     /// Builds the packages for this machine, the origin with its hooks for tests. Only the first call compiles.
     fn native(&self) -> Result<Built> {
         workspace::build(&self.root, &NATIVE)
@@ -190,6 +225,7 @@ impl Run {
                 redis,
                 origin: native.executable("optimist-origin")?,
                 host: native.executable("optimist-edge-host")?,
+                soak: native.executable("optimist-soak")?,
                 component: edges::component(&self.root)?,
                 worker,
             });
@@ -220,16 +256,8 @@ impl Run {
     /// Tests that start stores, origins and edges: told where the programs are, so that they never build or search.
     fn system_tests(&mut self, edge: Edge, target: &str, filters: &[&str]) -> Result<()> {
         let mut command = self.command();
-        let programs = self.programs()?;
-        command
-            .env("OPTIMIST_POSTGRES_BIN_DIR", &programs.postgres)
-            .env("OPTIMIST_REDIS_SERVER", &programs.redis)
-            .env("OPTIMIST_ORIGIN_BIN", &programs.origin)
-            .env("OPTIMIST_HOST_BIN", &programs.host)
-            .env("OPTIMIST_COMPONENT", &programs.component)
-            .env("OPTIMIST_WORKER_DIR", &programs.worker)
-            .env("OPTIMIST_WORKERD_BIN", cloudflare::workerd(&self.root))
-            .env("OPTIMIST_EDGE", edge.argument());
+        let root = self.root.clone();
+        self.programs()?.tell(&mut command, &root, edge);
         self.tests(command, &[target], filters)
     }
 
