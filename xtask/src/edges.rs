@@ -104,6 +104,14 @@ pub fn component(root: &Path) -> Result<PathBuf> {
         .file("optimist-edge-spin", "wasm")
 }
 
+/// The same with mechanisms that tests can switch off, in a folder of its own, so that it is never taken for the other.
+pub fn component_with_hooks(root: &Path) -> Result<PathBuf> {
+    let folder = format!("--target-dir={}", workspace::target_folder(root)?.join("hooks").display());
+    let selection = ["--profile=wasm", "--target=wasm32-wasip2", "--package=optimist-edge-spin"];
+    let arguments = [&selection[..], &["--features=test-hooks", &folder]].concat();
+    workspace::build(root, &arguments)?.file("optimist-edge-spin", "wasm")
+}
+
 impl Program {
     /// How to run this edge on `port` of the loopback interface.
     pub fn launch(&self, root: &Path, logs: &Path, port: u16, origin: &Origin) -> Result<Launch> {

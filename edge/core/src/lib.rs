@@ -36,7 +36,8 @@ pub struct Edge {
 
 impl Edge {
     pub fn new(config: Config) -> Edge {
-        Edge { config, scripts: Scripts::new(), breaker: Breaker::default() }
+        let breaker = Breaker::new(config.is_disabled("edge-breaker"));
+        Edge { config, scripts: Scripts::new(), breaker }
     }
 
     pub fn config(&self) -> &Config {

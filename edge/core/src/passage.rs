@@ -137,7 +137,10 @@ impl<H: Host, R: Request> Passage<'_, H, R> {
         let mut replies = replies?.into_iter();
         let admitted = admission.read(replies.next()?);
         let mut fields = Fields::new(replies.next()?);
-        let vouched = Vouched::parse(&fields.bytes());
+        let mut vouched = Vouched::parse(&fields.bytes());
+        if let (true, Admitted::Yes(session)) = (self.edge.config.is_disabled("edge-vouching"), &admitted) {
+            vouched = Some(Vouched { epoch: session.epoch, degraded: false });
+        }
         let value = if value_key.is_some() { fields.bytes() } else { Vec::new() };
         let access = if access_key.is_some() { fields.bytes() } else { Vec::new() };
         let counts = fields.bytes();
