@@ -19,7 +19,7 @@ use serde::Serialize;
 use crate::app::{Ctx, Handlers, on};
 use crate::body::{digest, json_response, tagged, to_json};
 use crate::circles::{Standing, is_moderator};
-use crate::cursor::{Cursor, no_query, page};
+use crate::cursor::{self, Cursor, no_query, page};
 use crate::error::{Error, Result};
 use crate::members::Person;
 use crate::notifications::folding::Change;
@@ -292,7 +292,7 @@ impl Cursor for OnDay {
 
     fn parse(text: &str) -> Option<OnDay> {
         let (day, user) = text.split_once(':')?;
-        Some(OnDay(day.parse().ok()?, parse_id(user)?))
+        Some(OnDay(cursor::day(day)?, parse_id(user)?))
     }
 }
 

@@ -225,8 +225,11 @@ pub fn check_match(headers: &HeaderMap, version: i64) -> Result<()> {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
+    use proptest::collection::{btree_map, vec};
+    use proptest::prelude::*;
     use serde::Deserialize;
+
+    use super::*;
 
     #[derive(Debug, Deserialize)]
     #[serde(deny_unknown_fields)]
@@ -235,6 +238,64 @@ mod tests {
         name: String,
         #[allow(dead_code)]
         bio: Option<String>,
+    }
+
+    /// JSON of any shape, some of it with the sample's fields.
+    fn json() -> impl Strategy<Value = serde_json::Value> {
+        let leaf = prop_oneof![
+            Just(serde_json::Value::Null),
+            any::<bool>().prop_map(Into::into),
+            any::<i64>().prop_map(Into::into),
+            any::<f64>().prop_map(Into::into),
+            "\\PC{0,80}".prop_map(Into::into),
+        ];
+        leaf.prop_recursive(4, 24, 4, |inner| {
+            let names = "name|bio|[a-z]{1,80}|\\PC{0,80}";
+            let object = |map: std::collections::BTreeMap<_, _>| serde_json::Map::from_iter(map).into();
+            prop_oneof![
+                vec(inner.clone(), 0..4).prop_map(Into::into),
+                btree_map(names, inner, 0..4).prop_map(object)
+            ]
+        })
+    }
+
+    /// A body is what was asked for, or a problem: of the client's making, named, and short whatever was sent.
+    fn is_read_or_refused(body: &[u8]) -> std::result::Result<(), TestCaseError> {
+        let Err(error) = parse::<Sample>(body) else { return Ok(()) };
+        prop_assert!(matches!(error.code, ErrorCode::BadRequest | ErrorCode::Invalid), "{error:?}");
+        let shown = format!("{error:?}");
+        prop_assert!(shown.chars().count() < 700 && !shown.chars().any(char::is_control), "{shown}");
+        Ok(())
+    }
+
+    proptest! {
+        #[test]
+        fn any_bytes_are_read_or_refused(bytes in vec(any::<u8>(), 0..200), text in "[\\[{]{0,4}\"?(name|bio)?\"?[:,]{0,2}\\PC*") {
+            is_read_or_refused(&bytes)?;
+            is_read_or_refused(text.as_bytes())?;
+        }
+
+        #[test]
+        fn any_json_is_read_or_refused(json in json(), at: usize, byte: u8) {
+            let mut body = json.to_string().into_bytes();
+            is_read_or_refused(&body)?;
+            let is_sample = json["name"].is_string()
+                && (json["bio"].is_null() || json["bio"].is_string())
+                && json.as_object().is_some_and(|fields| fields.keys().all(|name| name == "name" || name == "bio"));
+            prop_assert_eq!(parse::<Sample>(&body).is_ok(), is_sample);
+            let at = at % body.len();
+            body[at] = byte;
+            is_read_or_refused(&body)?;
+        }
+
+        #[test]
+        fn a_text_that_was_taken_is_taken_again(sent in "[ \t\r\n]?\\PC{0,12}[\u{0}-\u{a0}\u{202a}\u{2066}]{0,2}\\PC{0,4}", multiline: bool) {
+            if let Ok(taken) = text("text", &sent, 1..=16, multiline) {
+                prop_assert!((1..=16).contains(&taken.chars().count()));
+                prop_assert!(!taken.contains('\0'));
+                prop_assert_eq!(text("text", &taken, 1..=16, multiline).unwrap(), taken);
+            }
+        }
     }
 
     async fn refused(body: &str) -> serde_json::Value {

@@ -2,8 +2,8 @@
 
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
-use chrono::{DateTime, Utc};
-use optimist_shared::envelope::{DEFAULT_LIMIT, LIST_LIMIT};
+use chrono::{DateTime, NaiveDate, Utc};
+use optimist_shared::envelope::{DEFAULT_LIMIT, LIST_LIMIT, parse_limit};
 use optimist_shared::error::ErrorCode;
 use optimist_shared::ids::{Uuid, parse_id};
 
@@ -27,9 +27,11 @@ pub trait Cursor: Sized {
         URL_SAFE_NO_PAD.encode(format!("{}:{}", Self::KIND, self.render()))
     }
 
+    /// What was encoded, in the one spelling that it is given out in.
     fn decode(text: &str) -> Option<Self> {
         let bytes = URL_SAFE_NO_PAD.decode(text).ok()?;
-        Self::parse(std::str::from_utf8(&bytes).ok()?.strip_prefix(Self::KIND)?.strip_prefix(':')?)
+        let rendered = std::str::from_utf8(&bytes).ok()?.strip_prefix(Self::KIND)?.strip_prefix(':')?;
+        Self::parse(rendered).filter(|cursor| cursor.render() == rendered)
     }
 }
 
@@ -69,40 +71,51 @@ impl<const KIND: char> Cursor for At<KIND> {
     }
 }
 
+/// A day, as `2026-11-23`: of the years that four digits can write, all of which Postgres knows.
+pub fn day(text: &str) -> Option<NaiveDate> {
+    text.parse().ok().filter(|day: &NaiveDate| text.len() == 10 && day.to_string() == text)
+}
+
 /// Reads a list's query: `limit` and the cursor under its name; anything else is refused by name.
 pub fn page<C: Cursor>(query: Option<&str>, cursor_name: &str) -> Result<Page<C>> {
-    let mut page = Page { after: None, limit: DEFAULT_LIMIT };
+    let (mut after, mut wanted) = (None, None);
     for pair in query.unwrap_or_default().split('&').filter(|pair| !pair.is_empty()) {
         let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
-        let refuse = |reason: String| Error::new(ErrorCode::BadRequest).field(name, reason);
-        if name == "limit" {
-            page.limit = limit(value)?;
-        } else if name == cursor_name {
-            page.after =
-                Some(C::decode(value).ok_or_else(|| refuse("is not a cursor of this list".to_owned()))?);
-        } else {
+        let refuse = |reason: &str| {
             let name: String = name.chars().take(64).collect();
-            return Err(Error::new(ErrorCode::BadRequest).field(name, "is not a parameter of this list"));
+            Error::new(ErrorCode::BadRequest).field(name, reason)
+        };
+        let is_again = if name == "limit" {
+            wanted.replace(limit(value)?).is_some()
+        } else if name == cursor_name {
+            let cursor = C::decode(value).ok_or_else(|| refuse("is not a cursor of this list"))?;
+            after.replace(cursor).is_some()
+        } else {
+            return Err(refuse("is not a parameter of this list"));
+        };
+        if is_again {
+            return Err(refuse("is given twice"));
         }
     }
-    Ok(page)
+    Ok(Page { after, limit: wanted.unwrap_or(DEFAULT_LIMIT) })
 }
 
 /// A number of items, within a page's bounds.
 pub fn limit(value: &str) -> Result<usize> {
-    let digits = !value.is_empty() && value.bytes().all(|byte| byte.is_ascii_digit());
-    let limit = value.parse().ok().filter(|limit| digits && (1..=LIST_LIMIT).contains(limit));
-    let reason = format!("must be a number from 1 to {LIST_LIMIT}");
-    limit.ok_or_else(|| Error::new(ErrorCode::BadRequest).field("limit", reason))
+    let reason = || format!("must be a number from 1 to {LIST_LIMIT}");
+    parse_limit(value).ok_or_else(|| Error::new(ErrorCode::BadRequest).field("limit", reason()))
 }
 
-/// A query's parameters, decoded; none may be given twice.
+/// A query's parameters, decoded; none may be given twice, or hold what no text of ours can (Postgres knows no U+0000).
 pub fn parameters_of(query: Option<&str>) -> Result<Vec<(String, String)>> {
     let mut parameters: Vec<(String, String)> = Vec::new();
     for (name, value) in form_urlencoded::parse(query.unwrap_or_default().as_bytes()) {
         let name: String = name.chars().take(64).collect();
         if parameters.iter().any(|(known, _)| *known == name) {
             return Err(Error::new(ErrorCode::BadRequest).field(name, "is given twice"));
+        }
+        if value.chars().any(char::is_control) {
+            return Err(Error::new(ErrorCode::BadRequest).field(name, "must not contain control characters"));
         }
         parameters.push((name, value.into_owned()));
     }
@@ -122,7 +135,57 @@ pub fn no_query(query: Option<&str>) -> Result<()> {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
+
+    /// A cursor of that kind that decodes is spelled as it would be given out.
+    fn has_one_spelling<C: Cursor>(text: &str) -> std::result::Result<(), TestCaseError> {
+        if let Some(cursor) = C::decode(text) {
+            prop_assert_eq!(cursor.encode(), text);
+        }
+        Ok(())
+    }
+
+    proptest! {
+        #[test]
+        fn a_cursor_round_trips_and_has_one_spelling(
+            number in 0..i64::MAX,
+            micros in 0..253_402_300_799_999_999i64,
+            id: u128,
+            inside in "[ncm]:[+-]?0{0,2}[0-9]{1,19}(:[0-9a-fA-F]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12})?",
+            noise in "[A-Za-z0-9_=-]{0,60}|\\PC*",
+        ) {
+            let at = At::<'c'> { time: DateTime::from_timestamp_micros(micros).unwrap(), id: Uuid::from_u128(id) };
+            prop_assert_eq!(At::<'c'>::decode(&at.encode()), Some(at));
+            prop_assert_eq!(At::<'m'>::decode(&at.encode()), None);
+            prop_assert_eq!(i64::decode(&number.encode()), Some(number));
+            for text in [&noise, &URL_SAFE_NO_PAD.encode(&inside)] {
+                has_one_spelling::<At<'c'>>(text)?;
+                has_one_spelling::<i64>(text)?;
+            }
+        }
+
+        #[test]
+        fn a_day_is_one_that_postgres_knows(text in "[+-]?[0-9 ]{1,6}-[0-9 ]{1,2}-[0-9 ]{1,2}|\\PC*", days in 0..3_652_059i32) {
+            let known = NaiveDate::from_num_days_from_ce_opt(days).unwrap().to_string();
+            prop_assert_eq!(day(&known).unwrap().to_string(), known);
+            prop_assert!(day(&text).is_none_or(|day| text.len() == 10 && day.to_string() == text));
+        }
+
+        /// Whatever a query is, it is understood or refused by name.
+        #[test]
+        fn a_query_is_a_page_or_refused(query in "((limit|before|x)?=?[+]?[0-9a-zA-Z%]{0,8}&?){0,4}|\\PC*") {
+            match page::<i64>(Some(&query), "before") {
+                Ok(page) => prop_assert!((1..=LIST_LIMIT).contains(&page.limit)),
+                Err(error) => prop_assert_eq!(error.code, ErrorCode::BadRequest),
+            }
+            if let Ok(parameters) = parameters_of(Some(&query)) {
+                prop_assert!(parameters.iter().all(|(_, value)| !value.contains('\0')));
+                prop_assert!(parameters.len() <= query.len());
+            }
+        }
+    }
 
     #[test]
     fn cursors_round_trip_and_belong_to_their_list() {
@@ -150,6 +213,8 @@ mod tests {
             "limit=x",
             "limit=",
             "limit=99999999999999999999",
+            "limit=05",
+            "limit=5&limit=6",
             "before=x",
             "other=1",
         ] {

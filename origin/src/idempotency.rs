@@ -91,7 +91,22 @@ impl Idempotency {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
+
+    proptest! {
+        #[test]
+        fn a_key_is_kept_as_it_came_or_refused(key in "[!-~]{0,300}|[ -~\u{80}-\u{ff}]{0,20}", body: Vec<u8>) {
+            match read(key.as_bytes(), 1, &body) {
+                Ok(read) => prop_assert_eq!(read.key, Some(key)),
+                Err(error) => {
+                    prop_assert_eq!(error.code, ErrorCode::BadRequest);
+                    prop_assert!(!(1..=255).contains(&key.len()) || key.bytes().any(|byte| !byte.is_ascii_graphic()));
+                }
+            }
+        }
+    }
 
     fn read(key: &[u8], circle: u128, body: &[u8]) -> Result<Idempotency> {
         let value = axum::http::HeaderValue::from_bytes(key).unwrap();

@@ -192,7 +192,30 @@ async fn rotate_some(tx: &Tx, keys: &Keys) -> Result<u64> {
 
 #[cfg(test)]
 mod tests {
+    use proptest::collection::vec;
+    use proptest::prelude::*;
+
     use super::*;
+
+    proptest! {
+        #[test]
+        fn no_bit_of_a_sealed_text_may_change(plain in vec(any::<u8>(), 0..80), at: usize, bit in 0..8u8, length: usize) {
+            let sealer = Sealer::new(Uuid::from_u128(1), &[7; 32]);
+            let mut sealed = sealer.seal(What::Draft, Uuid::from_u128(2), "1", &plain).unwrap();
+            let opened = |sealed: &[u8]| open(&sealer.key, &sealer.bound_to(What::Draft, Uuid::from_u128(2), "1"), sealed);
+            prop_assert_eq!(opened(&sealed), Some(plain));
+            prop_assert_eq!(opened(&sealed[..length % sealed.len()]), None);
+            let at = at % sealed.len();
+            sealed[at] ^= 1 << bit;
+            prop_assert_eq!(opened(&sealed), None);
+        }
+
+        #[test]
+        fn whatever_comes_as_a_sealed_text_does_not_open(bytes in vec(any::<u8>(), 0..120), form: bool) {
+            let bytes = if form { [&[FORM][..], &bytes].concat() } else { bytes };
+            prop_assert_eq!(open(&[7; 32], b"", &bytes), None);
+        }
+    }
 
     #[test]
     fn a_sealed_text_opens_in_its_own_place_alone() {

@@ -65,6 +65,12 @@ pub const LIST_LIMIT: usize = 100;
 /// Items in an answer that does not say `limit`.
 pub const DEFAULT_LIMIT: usize = 20;
 
+/// A number of items, as a query's `limit` says it: from 1 to [`LIST_LIMIT`], in digits, the first of which is no zero.
+pub fn parse_limit(text: &str) -> Option<usize> {
+    let is_number = text.bytes().all(|byte| byte.is_ascii_digit()) && !text.starts_with('0');
+    text.parse().ok().filter(|limit| is_number && (1..=LIST_LIMIT).contains(limit))
+}
+
 impl Envelope<'_> {
     pub fn encode(&self) -> Vec<u8> {
         let Stamp { epoch, fresh_until_ms, read_at_ms, seen_xmin } = self.stamp;

@@ -14,9 +14,9 @@ use bytes::BytesMut;
 use futures_channel::{mpsc, oneshot};
 use futures_util::StreamExt as _;
 use futures_util::future::{Either, join, select};
+use optimist_edge_core::host::Command;
+use optimist_edge_resp::{Batch, First, encode, first};
 use percent_encoding::percent_decode_str;
-use redis_protocol::resp2::decode::decode_range;
-use redis_protocol::resp2::types::RangeFrame;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _, ReadHalf, WriteHalf};
 use worker::wasm_bindgen_futures::spawn_local;
 use worker::{
@@ -176,26 +176,21 @@ impl Pipeline {
     }
 
     async fn read(&self, mut reader: ReadHalf<Socket>, mut buffer: BytesMut) {
-        let mut replies = 0;
-        let mut length = 0;
+        let mut batch = Batch::default();
         loop {
-            // Whole replies in the buffer, from `length` on.
-            loop {
-                let frame = match decode_range(&buffer[length..]) {
-                    Ok(Some((_, frame))) => frame,
-                    Ok(None) => break,
-                    Err(error) => return self.fail(&error.to_string()),
-                };
-                (replies, length) = (replies + 1, length + frame);
-                let mut waiting = self.waiting.borrow_mut();
-                let Some(first) = waiting.front() else { return drop_waiting(self, waiting) };
-                if first.replies == replies {
-                    let bytes = buffer.split_to(length).to_vec();
-                    if let Some(first) = waiting.pop_front() {
-                        // Nobody is left to hear it when its request was given up.
-                        let _ = first.answer.send(bytes);
+            while !buffer.is_empty() {
+                let wanted = self.waiting.borrow().front().map(|first| first.replies);
+                let Some(wanted) = wanted else { return self.fail("Redis answered what was not asked") };
+                match batch.whole(&buffer, wanted) {
+                    Ok(Some(length)) => {
+                        let bytes = buffer.split_to(length).to_vec();
+                        if let Some(first) = self.waiting.borrow_mut().pop_front() {
+                            // Nobody is left to hear it when its request was given up.
+                            let _ = first.answer.send(bytes);
+                        }
                     }
-                    (replies, length) = (0, 0);
+                    Ok(None) => break,
+                    Err(why) => return self.fail(&why),
                 }
             }
             match reader.read_buf(&mut buffer).await {
@@ -207,11 +202,6 @@ impl Pipeline {
     }
 }
 
-fn drop_waiting(pipeline: &Pipeline, waiting: std::cell::RefMut<'_, VecDeque<Waiting>>) {
-    drop(waiting);
-    pipeline.fail("Redis answered what was not asked");
-}
-
 async fn greet(
     reader: &mut ReadHalf<Socket>,
     writer: &mut WriteHalf<Socket>,
@@ -221,11 +211,9 @@ async fn greet(
     writer.write_all(&bytes).await.map_err(|error| error.to_string())?;
     for _ in 0..replies {
         loop {
-            match decode_range(buffer).map_err(|error| error.to_string())? {
-                Some((RangeFrame::Error((start, end)), _)) => {
-                    return Err(String::from_utf8_lossy(&buffer[start..end]).into_owned());
-                }
-                Some((_, length)) => {
+            match first(buffer)? {
+                Some(First { error: Some(why), .. }) => return Err(why),
+                Some(First { length, .. }) => {
                     drop(buffer.split_to(length));
                     break;
                 }
@@ -277,26 +265,19 @@ impl Address {
 
     /// The commands to begin with, and how many replies they have.
     fn greeting(&self) -> Option<(Vec<u8>, usize)> {
-        let mut commands: Vec<Vec<&str>> = Vec::new();
+        let mut commands = Vec::new();
         let database = self.database.to_string();
+        let mut push = |words: &[&str]| {
+            commands.push(Command(words.iter().map(|word| word.as_bytes().to_vec()).collect()));
+        };
         match (self.user.as_str(), self.password.as_str()) {
             ("", "") => {}
-            ("", password) => commands.push(vec!["AUTH", password]),
-            (user, password) => commands.push(vec!["AUTH", user, password]),
+            ("", password) => push(&["AUTH", password]),
+            (user, password) => push(&["AUTH", user, password]),
         }
         if self.database != 0 {
-            commands.push(vec!["SELECT", &database]);
+            push(&["SELECT", &database]);
         }
-        if commands.is_empty() {
-            return None;
-        }
-        let mut bytes = String::new();
-        for words in &commands {
-            bytes.push_str(&format!("*{}\r\n", words.len()));
-            for word in words {
-                bytes.push_str(&format!("${}\r\n{word}\r\n", word.len()));
-            }
-        }
-        Some((bytes.into_bytes(), commands.len()))
+        (!commands.is_empty()).then(|| (encode(&commands), commands.len()))
     }
 }

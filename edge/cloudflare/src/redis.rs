@@ -9,9 +9,8 @@ use std::time::Duration;
 use bytes::Bytes;
 use futures_util::future::{Either, select};
 use optimist_edge_core::Config;
-use optimist_edge_core::host::{Command, RedisUnavailable, Reply, Value};
-use redis_protocol::resp2::decode::decode_bytes;
-use redis_protocol::resp2::types::BytesFrame;
+use optimist_edge_core::host::{Command, RedisUnavailable, Reply};
+use optimist_edge_resp::{decode, encode};
 use wasm_bindgen::JsCast as _;
 use worker::js_sys::Uint8Array;
 use worker::web_sys::{Request, RequestInit};
@@ -53,53 +52,6 @@ async fn ask(env: &Env, name: &str, commands: &[Command], deadline_ms: u32) -> w
         return Err(worker::Error::RustError(response.text().await?));
     }
     response.bytes().await
-}
-
-/// Commands as Redis reads them: arrays of bulk strings.
-fn encode(commands: &[Command]) -> Vec<u8> {
-    let words = commands.iter().flat_map(|command| &command.0);
-    let mut bytes = Vec::with_capacity(words.map(|word| word.len() + 16).sum());
-    for Command(words) in commands {
-        bytes.extend_from_slice(format!("*{}\r\n", words.len()).as_bytes());
-        for word in words {
-            bytes.extend_from_slice(format!("${}\r\n", word.len()).as_bytes());
-            bytes.extend_from_slice(word);
-            bytes.extend_from_slice(b"\r\n");
-        }
-    }
-    bytes
-}
-
-fn decode(mut bytes: Bytes, expected: usize) -> Option<Vec<Reply>> {
-    let mut replies = Vec::with_capacity(expected);
-    while replies.len() < expected {
-        let (frame, length) = decode_bytes(&bytes).ok()??;
-        replies.push(reply(frame));
-        bytes = bytes.slice(length..);
-    }
-    Some(replies)
-}
-
-fn reply(frame: BytesFrame) -> Reply {
-    if let BytesFrame::Error(text) = &frame {
-        return Err(text.to_string());
-    }
-    let mut values = Vec::new();
-    flatten(frame, &mut values);
-    Ok(values)
-}
-
-/// As Spin's interface does: nested arrays become part of the outer one, and empty ones vanish.
-fn flatten(frame: BytesFrame, values: &mut Vec<Value>) {
-    match frame {
-        BytesFrame::Null => values.push(Value::Nil),
-        BytesFrame::Integer(number) => values.push(Value::Int(number)),
-        BytesFrame::SimpleString(bytes) | BytesFrame::BulkString(bytes) => {
-            values.push(Value::Bytes(bytes.to_vec()));
-        }
-        BytesFrame::Error(text) => values.push(Value::Bytes(text.as_bytes().to_vec())),
-        BytesFrame::Array(frames) => frames.into_iter().for_each(|frame| flatten(frame, values)),
-    }
 }
 
 /// FNV-1a.

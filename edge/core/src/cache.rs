@@ -1,7 +1,8 @@
 //! Cached reads: whether to believe what Redis holds, and the answer made from it.
 
-use optimist_shared::envelope::{Body, DEFAULT_LIMIT, Envelope, LIST_LIMIT, render_list, render_object};
+use optimist_shared::envelope::{Body, DEFAULT_LIMIT, Envelope, parse_limit, render_list, render_object};
 use optimist_shared::etag::{entity_tag, none_match_hits};
+use optimist_shared::ids::parse_hex;
 use optimist_shared::reactions::{Counts, counts_version};
 use optimist_shared::routes::{Overlay, Route};
 use optimist_shared::session::{Access, Role};
@@ -22,7 +23,12 @@ impl Vouched {
     pub fn parse(value: &[u8]) -> Option<Vouched> {
         let text = std::str::from_utf8(value).ok()?;
         let (epoch, mode) = text.split_at_checked(16)?;
-        Some(Vouched { epoch: u64::from_str_radix(epoch, 16).ok()?, degraded: mode == "d" })
+        let degraded = match mode {
+            "" => false,
+            "d" => true,
+            _ => return None,
+        };
+        Some(Vouched { epoch: parse_hex(epoch)?, degraded })
     }
 
     /// Whether a copy counts: of this epoch, and fresh unless nothing fresher can be had.
@@ -45,12 +51,8 @@ pub fn wanted(target: &str) -> Wanted {
     let Some((_, query)) = target.split_once('?').filter(|(_, query)| !query.is_empty()) else {
         return Wanted::First { limit: DEFAULT_LIMIT };
     };
-    match query.strip_prefix("limit=").and_then(|text| text.parse::<usize>().ok()) {
-        Some(limit) if (1..=LIST_LIMIT).contains(&limit) && !query.starts_with("limit=+") => {
-            Wanted::First { limit }
-        }
-        _ => Wanted::Other,
-    }
+    let limit = query.strip_prefix("limit=").and_then(parse_limit);
+    limit.map_or(Wanted::Other, |limit| Wanted::First { limit })
 }
 
 /// How an answer from the cache is marked.
@@ -149,7 +151,25 @@ pub fn right_to_read(role: Option<Role>, access: Option<Access>) -> Right {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
+
+    proptest! {
+        #[test]
+        fn a_limit_and_a_vouching_have_one_spelling(
+            query in "[?]?(limit=)?[+]?[0-9]{0,4}(&limit=[0-9])?|\\PC*",
+            vouching in "[0-9a-fA-F+]{15,17}[dx]?|\\PC*",
+        ) {
+            if let Wanted::First { limit } = wanted(&format!("/v1/circles?{query}")) {
+                let spelling = format!("limit={limit}");
+                prop_assert!(query.is_empty() || query == spelling);
+            }
+            if let Some(Vouched { epoch, degraded }) = Vouched::parse(vouching.as_bytes()) {
+                prop_assert_eq!(format!("{epoch:016x}{}", if degraded { "d" } else { "" }), vouching);
+            }
+        }
+    }
 
     #[test]
     fn only_a_limit_within_bounds_is_answered_here() {

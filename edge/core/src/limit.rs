@@ -61,7 +61,7 @@ impl Refused {
     /// From the script's one-based limit and window, and milliseconds to wait.
     pub fn read(rows: &[&LimitRow], fields: &mut Fields) -> Refused {
         let (limit, window, wait) = (fields.int(), fields.int(), fields.int());
-        let index = |number: i64| usize::try_from(number - 1).unwrap_or(0);
+        let index = |number: i64| usize::try_from(number.saturating_sub(1)).unwrap_or(0);
         let row = rows.get(index(limit)).or(rows.first());
         let window = row.and_then(|row| row.windows.get(index(window)).or(row.windows.first()));
         Refused {

@@ -165,7 +165,27 @@ fn new_traceparent<H: Host>(host: &H) -> String {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
+
+    proptest! {
+        #[test]
+        fn a_traceparent_has_one_spelling(
+            trace in "[0-9a-f]{31}[1-9a-f]",
+            parent in "[1-9a-f][0-9a-f]{15}",
+            flags in "[0-9a-f]{2}",
+            at in 0..55usize,
+            to in "[g-zA-Z_+ .]",
+            noise in "00-[0-9a-f]{30,34}-[0-9a-f]{14,18}-[0-9a-f]{0,3}(-x)?|\\PC*",
+        ) {
+            let mut value = format!("00-{trace}-{parent}-{flags}");
+            prop_assert!(is_traceparent(&value));
+            value.replace_range(at..=at, &to);
+            prop_assert!(!is_traceparent(&value), "{value}");
+            prop_assert!(!is_traceparent(&noise) || noise.len() == 55);
+        }
+    }
 
     #[test]
     fn only_a_wellformed_traceparent_passes() {

@@ -2,7 +2,7 @@
 //! the session alive; and what its answer means.
 
 use optimist_shared::envelope::{Body, Envelope};
-use optimist_shared::ids::{Partition, Uuid};
+use optimist_shared::ids::{Partition, Uuid, parse_hex};
 use optimist_shared::keys::{Key, Parameters};
 use optimist_shared::limits::LimitState;
 use optimist_shared::routes::{PathParameters, Route};
@@ -67,7 +67,7 @@ impl Admission {
         let mut fields = Fields::new(reply);
         match fields.text().as_str() {
             "ok" => {
-                let epoch = u64::from_str_radix(&fields.text(), 16).unwrap_or(0);
+                let epoch = parse_hex(&fields.text()).unwrap_or(0);
                 let expires_in_ms = u64::try_from(fields.int()).unwrap_or(0);
                 let write_back = fields.text() == "1";
                 let membership = fields.bytes();
@@ -146,4 +146,56 @@ pub fn write_back<H: Host>(host: &H, user: Uuid, session: Uuid, now_ms: u64) {
             Command(vec![b"EXPIRE".to_vec(), key, seconds]),
         ],
     );
+}
+
+#[cfg(test)]
+mod tests {
+    use optimist_shared::routes::by_name;
+    use proptest::collection::vec;
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn values() -> impl Strategy<Value = Value> {
+        let numbers = prop_oneof![any::<i64>(), Just(i64::MIN), Just(i64::MAX), -1..3i64];
+        prop_oneof![
+            Just(Value::Nil),
+            numbers.prop_map(Value::Int),
+            "[0-9a-f]{16}|1|charged|-?[0-9]{0,20}".prop_map(|text| Value::Bytes(text.into_bytes())),
+            vec(any::<u8>(), 0..80).prop_map(Value::Bytes),
+        ]
+    }
+
+    proptest! {
+        /// A script of another release, or not a script of ours at all.
+        #[test]
+        fn whatever_admission_is_answered_it_is_understood_or_nobody_is_admitted(
+            outcome in "ok|refused|secret|unknown|[a-z]{0,4}",
+            rest in vec(values(), 0..16),
+        ) {
+            let route = by_name("messages.post").unwrap();
+            let (user, session) = (Uuid::from_u128(1), Uuid::from_u128(2));
+            let path = PathParameters { circle: Some(Uuid::from_u128(3)), ..PathParameters::default() };
+            let token = Token { user, session, secret: [7; 32] };
+            let admission = Admission::new(route, &path, token, "entry".to_owned());
+            let windows: usize = admission.charge.rows.iter().map(|row| row.windows.len()).sum();
+            let reply = [vec![Value::Bytes(outcome.clone().into_bytes())], rest].concat();
+            match admission.read(reply) {
+                Admitted::Yes(session) => {
+                    prop_assert_eq!(&outcome, "ok");
+                    prop_assert_eq!(session.limits.len(), windows);
+                    // What is no membership is unknown: it neither admits nor refuses.
+                    let envelope = Envelope::decode(&session.membership);
+                    prop_assert!(envelope.is_some() || session.role(|_| true).is_none());
+                }
+                Admitted::Limited(refused, states) => {
+                    prop_assert_eq!(&outcome, "refused");
+                    prop_assert!(refused.retry_after >= 1 && refused.limit > 0);
+                    prop_assert_eq!(states.len(), windows);
+                }
+                Admitted::WrongSecret => prop_assert_eq!(&outcome, "secret"),
+                Admitted::Unknown => prop_assert!(!matches!(&outcome[..], "ok" | "refused" | "secret")),
+            }
+        }
+    }
 }

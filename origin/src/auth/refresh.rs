@@ -175,7 +175,32 @@ pub fn tag(key: &[u8], parts: &[&[u8]]) -> [u8; 32] {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
+
+    proptest! {
+        #[test]
+        fn a_refresh_token_has_one_spelling(session: u128, secret: [u8; 32], at: usize, bit in 0..8u8) {
+            let text = RefreshToken { session: Uuid::from_u128(session), secret }.render();
+            let hash = hash_secret(&secret);
+            prop_assert!(RefreshToken::parse(&text).is_some_and(|token| token.matches(&hash)));
+            let mut bytes = text.into_bytes();
+            let at = at % bytes.len();
+            bytes[at] ^= 1 << bit;
+            if let Some(token) = std::str::from_utf8(&bytes).ok().and_then(RefreshToken::parse) {
+                prop_assert!(token.session != Uuid::from_u128(session) || !token.matches(&hash));
+                prop_assert_eq!(token.render().into_bytes(), bytes);
+            }
+        }
+
+        #[test]
+        fn whatever_comes_as_a_refresh_token_is_told_from_one(text in "[0-9a-fA-F-]{36}[.][A-Za-z0-9_=-]{40,46}|\\PC*") {
+            if let Some(token) = RefreshToken::parse(&text) {
+                prop_assert_eq!(token.render(), text);
+            }
+        }
+    }
 
     #[test]
     fn a_retry_derives_the_same_successor_and_nothing_else_does() {

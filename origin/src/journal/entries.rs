@@ -18,7 +18,7 @@ use super::{Content, Form, MOOD};
 use crate::app::{Ctx, Handlers, on};
 use crate::body::{Body, check_match, digest, json_response, require_change, tagged, to_json};
 use crate::cache::{Loaded, Snapshot};
-use crate::cursor::{Cursor, no_query, parameters_of};
+use crate::cursor::{Cursor, day, no_query, parameters_of};
 use crate::error::{Error, Result};
 use crate::idempotency::{Answer, Claim, Idempotency};
 use crate::postgres::{Tx, WriteContext, transaction};
@@ -264,7 +264,7 @@ impl Cursor for AtDay {
 
     fn parse(text: &str) -> Option<AtDay> {
         let (date, id) = text.split_once(':')?;
-        Some(AtDay { date: date.parse().ok()?, id: optimist_shared::ids::parse_id(id)? })
+        Some(AtDay { date: day(date)?, id: optimist_shared::ids::parse_id(id)? })
     }
 }
 
@@ -291,7 +291,7 @@ impl Filter {
                     filter.mood = Some(mood.ok_or_else(|| refused("must be a number from 1 to 5"))?);
                 }
                 "from" | "to" => {
-                    let date = value.parse().map_err(|_| refused("must be a day, as 2026-11-23"))?;
+                    let date = day(&value).ok_or_else(|| refused("must be a day, as 2026-11-23"))?;
                     *(if name == "from" { &mut filter.from } else { &mut filter.to }) = Some(date);
                 }
                 "cursor" => {
@@ -447,4 +447,28 @@ async fn recent_tags(
         serde_json::from_slice(&opened).map_err(|_| Error::internal("journal", &"tags of another form"))?;
     let json = to_json(&serde_json::json!({"items": tags, "next": null}))?;
     Ok(tagged(&headers, &digest(&[&json]), "", json))
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    proptest! {
+        #[test]
+        fn a_query_selects_entries_or_is_refused(
+            query in "((tag|mood|from|to|cursor|limit)=(%00|[0-9]{4}-[0-9]{2}-[0-9]{2}|-?[0-9]{1,6}-1-1|[a-z0-9+%]{0,6})&?){0,4}|\\PC*",
+        ) {
+            match Filter::parse(Some(&query)) {
+                Ok(filter) => {
+                    let days = [filter.from, filter.to, filter.after.map(|after| after.date)];
+                    prop_assert!(days.iter().flatten().all(|day| day.to_string().len() == 10));
+                    prop_assert!(filter.tag.is_none_or(|tag| !tag.contains('\0')));
+                    prop_assert!(filter.mood.is_none_or(|mood| MOOD.contains(&mood)));
+                }
+                Err(error) => prop_assert_eq!(error.code, ErrorCode::BadRequest),
+            }
+        }
+    }
 }

@@ -175,7 +175,32 @@ pub async fn write_through(app: &Ctx, tx: &Tx, reaction: ReactionEntry) -> Resul
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
+
+    proptest! {
+        #[test]
+        fn whatever_stands_in_a_stream_is_an_entry_or_passed_over(
+            field in "reaction|visit|\\PC{0,8}",
+            value in "([0-9a-fA-F]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12} ?){0,4}( [0-9]{1,20}){0,3}|\\PC*",
+            at: (i64, i64),
+        ) {
+            match Entry::parse(Position(at.0, at.1), &field, &value) {
+                Some(Entry::Reaction(entry)) => {
+                    let Target { circle, message, kind, user } = entry.target;
+                    let start = format!("{user} {circle} {message} ");
+                    prop_assert!(value.starts_with(&start) && field == "reaction");
+                    prop_assert!(Kind::from_place(kind.place()) == Some(kind));
+                }
+                Some(Entry::Visit(visit)) => {
+                    prop_assert_eq!(format!("{} {}", visit.user, visit.circle), value);
+                    prop_assert_eq!((visit.at_ms, &field[..]), (at.0, "visit"));
+                }
+                None => {}
+            }
+        }
+    }
 
     #[test]
     fn only_what_scripts_write_is_understood() {
