@@ -6,6 +6,8 @@ use std::time::{Duration, Instant};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use chrono::{DateTime, TimeZone as _, Utc};
+use optimist_shared::ids::Partition;
+use optimist_shared::keys::{Key, Parameters};
 use optimist_shared::limits::Limit;
 use optimist_tests::stores::folder;
 use optimist_tests::{Answer, Client, Kind, Options, Origin, System};
@@ -260,6 +262,89 @@ async fn an_origin_killed_between_burying_and_forgetting_leaves_no_draft() {
     assert_eq!(system.sql("select count(*) from journal_entries"), "1");
 }
 
+/// Every step of a final save: its transaction's, and those between the two stores.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_origin_killed_at_any_step_of_a_final_save_saves_once_and_leaves_no_draft() {
+    const STEPS: [&str; 7] = [
+        "tx.begun",
+        "tx.statements",
+        "tx.outbox",
+        "tx.fenced",
+        "tx.committed",
+        "tx.released",
+        "drafts.buried",
+    ];
+    let mut system = System::start().await;
+    let ada = system.register("Ada").await;
+    for (number, step) in STEPS.into_iter().enumerate() {
+        system.forget_limits_of(&ada).await;
+        let path = new_draft();
+        let version = save(&ada, &path, "Draft", &Value::Null).await;
+        // Flushed before, and not.
+        if number % 2 == 0 {
+            flushed(&system, &version).await;
+        }
+        let id = path.rsplit('/').next().unwrap();
+        system.origins[0].arm(step, "abort", 0, 1).await;
+        let body = json!({"draft_id": id, "body": "For good"}).to_string().into_bytes();
+        let key = [("idempotency-key", step)];
+        let answer = ada.send(Method::POST, ENTRIES, &key, Some(body.clone())).await;
+        assert!(answer.status >= 500, "{step}: {answer:#?}");
+        until(step, async || !system.origins[0].is_running()).await;
+        system.replace_origin(0);
+        until("the repetition is answered", async || {
+            ada.send(Method::POST, ENTRIES, &key, Some(body.clone())).await.status == 201
+        })
+        .await;
+        ada.get(&path).await.expect(404);
+        assert_eq!(texts(&ada).await, [""; 0], "{step}");
+        assert_eq!(system.sql("select count(*) from journal_entries"), (number + 1).to_string(), "{step}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_draft_that_can_be_kept_nowhere_hinders_no_other() {
+    let system = System::start().await;
+    let ada = system.register("Ada").await;
+    let path = new_draft();
+    let first = save(&ada, &path, "One", &Value::Null).await;
+    let second = save(&ada, &path, "One, two", &first).await;
+    flushed(&system, &second).await;
+    // It says that it waits, went another way than its row, and does not open.
+    let user = ada.user.parse().unwrap();
+    let id = path.rsplit('/').next().unwrap();
+    let parameters = Parameters { user: Some(user), draft: id.parse().ok(), ..Parameters::default() };
+    let (draft, dirty) =
+        (Key::Draft.render(&parameters).unwrap(), Key::DirtyDrafts.of_partition(Partition::of(user)));
+    let mut redis = system.redis.connect().await;
+    let mut planted = redis::pipe();
+    planted.cmd("HSET").arg(&draft).arg(&[
+        "version",
+        first.as_str().unwrap(),
+        "sealed",
+        "AAAA",
+        "flushed",
+        "0",
+    ]);
+    planted.cmd("ZADD").arg(&dirty).arg(0).arg(format!("{user}:{id}"));
+    // And before it there are many of which nothing is left, and what names no draft.
+    for _ in 0..300 {
+        planted.cmd("ZADD").arg(&dirty).arg(0).arg(format!("{user}:{}", uuid::Uuid::new_v4()));
+    }
+    planted.cmd("ZADD").arg(&dirty).arg(0).arg("nonsense");
+    planted.exec_async(&mut redis).await.unwrap();
+    let other = save(&ada, &new_draft(), "Another", &Value::Null).await;
+    flushed(&system, &other).await;
+    assert_eq!(texts(&ada).await, ["Another", "One, two"]);
+    until("what is not there waits no more", async || {
+        let waiting: Vec<String> =
+            redis::cmd("ZRANGE").arg(&dirty).arg(0).arg(-1).query_async(&mut redis).await.unwrap();
+        waiting.len() <= 2 && waiting.contains(&format!("{user}:{id}"))
+    })
+    .await;
+    assert!(system.origins[0].log().contains("a draft can be kept nowhere"));
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn without_postgres_drafts_go_on() {
     let mut system = System::with(Options { own_postgres: true, ..Options::default() }).await;
@@ -333,6 +418,16 @@ async fn nothing_written_is_readable_in_any_store_or_log() {
     ada.get("/v1/journal/tags/recent").await.expect(200);
     flushed(&system, &last).await;
     put(&ada, &drafts[0], CANARY, &Value::Null).await.expect(409);
+    // Nor does what tells repetitions apart: no digest of a text that one could guess.
+    let guessed = json!({"score": 2, "note": "Fine."}).to_string();
+    for _ in 0..2 {
+        let (key, body) = ([("idempotency-key", "mood")], guessed.clone().into_bytes());
+        ada.send(Method::POST, "/v1/mood", &key, Some(body)).await.expect(201);
+    }
+    let digest =
+        format!("encode(sha256(decode(repeat('00', 64), 'hex') || convert_to('{guessed}', 'UTF8')), 'hex')");
+    let kept = format!("select count(*), count(*) filter (where request_hash = {digest}) from idempotency");
+    assert_eq!(system.sql(&kept), "1|0");
     // Failures that a log tells of.
     ada.post(ENTRIES, json!({"body": CANARY, "tags": [CANARY.repeat(9)]})).await.expect(422);
     ada.get(&messages).await.expect(200);
@@ -377,11 +472,27 @@ async fn keys_rotate_and_the_old_one_may_go() {
     // Before the rotation an origin without the old key cannot read, and says so plainly.
     let (succeeded, output) = Origin::command(&with(&new), &["keys", "rotate"]);
     assert!(!succeeded && output.contains("j1"), "{output}");
+    // Somebody has the row locked meanwhile: left out, it would be lost with the old key.
+    let database = system.database.clone();
+    let locked = tokio::task::spawn_blocking(move || {
+        let sql = "begin; select from journal_keys for update; select pg_sleep(1); commit";
+        optimist_tests::stores::SHARED.sql(&database, sql)
+    });
+    let waiting = "select count(*) from pg_stat_activity where query like '%pg_sleep(1)%' and datname = current_database()
+                   and state = 'active' and pid <> pg_backend_pid() and wait_event = 'PgSleep'";
+    until("the row is locked", async || system.sql(waiting) == "1").await;
     let (succeeded, output) = Origin::command(&with(&format!("{new},OLD")), &["keys", "rotate"]);
-    assert!(succeeded && output.contains('1'), "{output}");
+    assert!(succeeded && output.lines().any(|line| line == "1"), "{output}");
+    locked.await.unwrap();
     assert_eq!(system.sql("select distinct kek_id from journal_keys"), "j2");
+    // The list may come from a file as well.
     let folder = folder();
-    let origin = Origin::start(&with(&new), folder.path());
+    let file = folder.path().join("keys");
+    std::fs::write(&file, format!("{new}\n")).unwrap();
+    let mut environment = with(&new);
+    environment.retain(|(name, _)| name != "OPTIMIST_JOURNAL_KEYS");
+    environment.push(("OPTIMIST_JOURNAL_KEYS_FILE".to_owned(), file.display().to_string()));
+    let origin = Origin::start(&environment, folder.path());
     origin.wait_until_vouching(&system.redis).await;
     let edge = system.edge_before(Kind::Embedded, &origin.api);
     assert_eq!(ada.at(&edge.url).get(&entry).await.expect(200).body["body"], "Kept.");
