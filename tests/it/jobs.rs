@@ -107,6 +107,18 @@ async fn the_outbox_is_kept_until_every_living_region_is_past_it() {
     let ada = system.register("Ada").await;
     ada.create_circle("private").await;
     let rows = || system.sql("select count(*) from outbox");
+    // Everyone is past them, and they are an hour short of a day old.
+    system.sql("update outbox set created_at = now() - interval '23 hours'");
+    let is_past =
+        "select (cursor_xid, cursor_seq) >= (select xid, seq from outbox order by xid desc, seq desc limit 1)
+                   from regions";
+    let deadline = Instant::now() + Duration::from_secs(10);
+    while system.sql(is_past) != "t" {
+        assert!(Instant::now() < deadline, "the relay does not come to its end");
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    assert!(Origin::command(&system.environment(), &["jobs", "run", "outbox.clean"]).0);
+    assert_eq!(rows(), "2", "they are kept for a day");
     system.sql("insert into regions (name, cursor_xid) values ('elsewhere', '1')");
     system.sql("update outbox set created_at = now() - interval '25 hours'");
     let clean = || Origin::command(&system.environment(), &["jobs", "run", "outbox.clean"]);

@@ -72,6 +72,8 @@ fn reading_counts_down_and_is_ones_own_affair() {
         for _ in 0..2 {
             let answer = cast.member.post(&path, Value::Null).await.expect(200);
             assert_eq!(answer.body, json!({"unread": 2}), "once, however often");
+            let count = cast.member.get("/v1/notifications/unread-count").await.expect(200);
+            assert_eq!(count.body, answer.body, "one's own change is seen at once");
         }
         let read: Vec<bool> =
             told(&cast.member, 2).await.iter().map(|item| item["read"].as_bool().unwrap()).collect();
