@@ -45,9 +45,11 @@ async fn origins_redis_and_postgres_killed_in_turn_lose_and_double_nothing() {
         let crowd = crowd.clone();
         tokio::spawn(async move { crowd.react(&edges, reactions, false).await })
     };
+    let began = Instant::now();
     for kill in 0..kills {
         // Evenly over the work, each after some of it is done again.
         wait_until_done(&crowd, reactions * (kill + 1) / (kills + 2)).await;
+        println!("kill {} after {} reactions, {} s", kill + 1, crowd.done(), began.elapsed().as_secs());
         match kill % 4 {
             0 => {
                 system.origins[0].kill();
@@ -74,6 +76,7 @@ async fn origins_redis_and_postgres_killed_in_turn_lose_and_double_nothing() {
         }
     }
     let oracle = crowd_at_work.await.unwrap();
+    println!("{} reactions in {} s", crowd.done(), began.elapsed().as_secs());
     crowd.wait_for_flush(&system).await;
     let (stored, expected) = (Crowd::stored(&system), oracle.on());
     let missing: Vec<_> =
