@@ -10,10 +10,11 @@ use tempfile::TempDir;
 
 use crate::processes::{Launch, Process, free_port, program};
 
-/// A Postgres cluster. It is not asked to survive the machine, only its own death.
+/// A Postgres cluster. It is not asked to survive the machine, only its own death, unless it is `durable`.
 pub struct Postgres {
     folder: TempDir,
     pub port: u16,
+    durable: bool,
     process: Option<Process>,
 }
 
@@ -24,6 +25,15 @@ static DATABASES: AtomicU32 = AtomicU32::new(0);
 
 impl Postgres {
     pub fn start() -> Postgres {
+        Postgres::cluster(false)
+    }
+
+    /// As it is in production: what is committed is on disk, and pages have room in memory. For measurements.
+    pub fn durable() -> Postgres {
+        Postgres::cluster(true)
+    }
+
+    fn cluster(durable: bool) -> Postgres {
         let folder = folder();
         let data = folder.path().join("data").display().to_string();
         let options =
@@ -31,7 +41,7 @@ impl Postgres {
         let mut command = as_unprivileged(&folder, &binaries().join("initdb"));
         let status = command.args(options).stdout(std::process::Stdio::null()).status();
         assert!(status.expect("initdb").success(), "initdb failed");
-        let mut postgres = Postgres { folder, port: free_port(), process: None };
+        let mut postgres = Postgres { folder, port: free_port(), durable, process: None };
         postgres.launch();
         postgres.sql("postgres", "create role serve login");
         postgres
@@ -46,7 +56,7 @@ impl Postgres {
         command.args(["-D", &data, "-R", "--checkpoint=fast", "-h", "127.0.0.1", "-U", "owner"]);
         let status = command.args(["-p", &self.port.to_string()]).status();
         assert!(status.expect("pg_basebackup").success(), "pg_basebackup failed");
-        let mut replica = Postgres { folder, port: free_port(), process: None };
+        let mut replica = Postgres { folder, port: free_port(), durable: self.durable, process: None };
         replica.launch();
         replica
     }
@@ -55,15 +65,16 @@ impl Postgres {
     pub fn launch(&mut self) {
         let text = |path: &Path| path.display().to_string();
         let folder = self.folder.path();
+        // A killed server must lose nothing; a killed machine is nobody's test.
+        let (fsync, buffers) = if self.durable { ("on", "512MB") } else { ("off", "64MB") };
         let arguments = [
             ("-D", text(&folder.join("data"))),
             ("-p", self.port.to_string()),
             ("-k", text(folder)),
             ("-h", "127.0.0.1".to_owned()),
             ("-c", "max_connections=300".to_owned()),
-            // A killed server must lose nothing; a killed machine is nobody's test.
-            ("-c", "fsync=off".to_owned()),
-            ("-c", "shared_buffers=64MB".to_owned()),
+            ("-c", format!("fsync={fsync}")),
+            ("-c", format!("shared_buffers={buffers}")),
         ];
         self.process = Some(Process::start(&Launch {
             program: &binaries().join("postgres"),
