@@ -1,7 +1,8 @@
-//! The project's commands: `cargo xtask demo`, `dev`, `test` and `tidy`. This file only reads the command line.
+//! The project's commands: `cargo xtask demo`, `dev`, `test`, `bench` and `tidy`. This file only reads the command line.
 //!
 //! What runs in production is in `origin` and `edge`; nothing here is deployed.
 
+mod bench;
 mod demo;
 mod dev;
 mod test;
@@ -61,6 +62,12 @@ enum Command {
         /// Only these stages
         stages: Vec<String>,
     },
+    /// Measure how fast it is, beside what people would use instead
+    Bench {
+        /// Parts to measure, and options of the bench's own (`--list`, `--help`)
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        arguments: Vec<OsString>,
+    },
     /// Check what compilers do not: module headers, file sizes, links, generated documents
     Tidy {
         /// Write the generated documents anew instead of comparing them
@@ -82,6 +89,7 @@ fn main() -> ExitCode {
         Command::Demo { edge, keep, stay } => demo::run(edge, keep, stay),
         Command::Dev { edges, fresh } => dev::run(&edges, fresh),
         Command::Test { stages } => test::run(&stages),
+        Command::Bench { arguments } => bench::run(&arguments),
         Command::Tidy { bless } => tidy::run(bless),
         Command::Worker => cloudflare::build_command(),
         Command::WithParent { words } => processes::become_server(&words),
