@@ -19,6 +19,8 @@ pub struct Subject {
     pub name: String,
     /// `http://host:port`.
     pub url: String,
+    /// The server's process, whose processor time is told as well.
+    pub process: Option<u32>,
     /// Sent by turns.
     pub requests: Vec<Request>,
     /// Whether an answer is what is to be measured.
@@ -34,6 +36,9 @@ pub struct Run {
     refused: u64,
     /// Percentile, and milliseconds.
     pub latency_ms: Vec<(f64, f64)>,
+    /// Processor time of the server, in microseconds a request.
+    #[serde(default)]
+    pub processor: f64,
 }
 
 impl Run {
@@ -66,19 +71,27 @@ impl Subject {
     pub async fn run(&self, seconds: u64) -> Run {
         self.check();
         let expects_errors = self.status() >= 400;
-        let run = self.wrk(seconds).await;
+        let before = self.processor();
+        let mut run = self.wrk(seconds).await;
+        run.processor = (self.processor() - before) / run.requests * 1e6;
         assert_eq!(run.failed, 0, "{}: requests without an answer", self.name);
         let right = if expects_errors { run.requests as u64 } else { 0 };
         assert_eq!(run.refused, right, "{}: answers of 400 and above", self.name);
         self.check();
         println!(
-            "  {:<44} {:>9.0} req/s   p50 {:>7.2} ms   p99 {:>7.2} ms",
+            "  {:<44} {:>9.0} req/s   p50 {:>7.2} ms   p99 {:>7.2} ms   {:>6.1} µs of processor",
             self.name,
             run.requests_per_second(),
             run.percentile(50.0),
-            run.percentile(99.0)
+            run.percentile(99.0),
+            run.processor
         );
         run
+    }
+
+    /// Seconds that the server's process has worked; NaN if it is not known.
+    fn processor(&self) -> f64 {
+        self.process.map_or(f64::NAN, worked)
     }
 
     fn status(&self) -> u16 {
@@ -115,6 +128,13 @@ impl Subject {
     }
 }
 
+/// Seconds that all threads of a process have worked (`proc(5)`: fields 14 and 15 of `stat`, in hundredths).
+pub fn worked(process: u32) -> f64 {
+    let stat = std::fs::read_to_string(format!("/proc/{process}/stat")).expect("a process that runs");
+    let fields = stat.rsplit(')').next().unwrap_or_default().split_whitespace().skip(11).take(2);
+    fields.map(|ticks| ticks.parse::<f64>().expect("a number")).sum::<f64>() / 100.0
+}
+
 /// Both by turns, the first one first: what each one's turns measured.
 pub async fn by_turns(one: &Subject, other: &Subject, turns: usize, seconds: u64) -> (Vec<Run>, Vec<Run>) {
     let (mut ones, mut others) = (Vec::new(), Vec::new());
@@ -134,6 +154,10 @@ pub fn rates(runs: &[Run]) -> Vec<f64> {
 
 pub fn percentiles(runs: &[Run], percentile: f64) -> Vec<f64> {
     runs.iter().map(|run| run.percentile(percentile)).collect()
+}
+
+pub fn processor(runs: &[Run]) -> Vec<f64> {
+    runs.iter().map(|run| run.processor).collect()
 }
 
 /// The distribution of latency: each percentile's median over the runs.

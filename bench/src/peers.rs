@@ -8,7 +8,7 @@ use optimist_tests::processes::{Launch, Process, free_port, program, workspace};
 use crate::region::Region;
 
 pub struct Peer {
-    _process: Process,
+    pub process: Process,
     pub url: String,
 }
 
@@ -26,7 +26,7 @@ pub fn fastify(region: &Region) -> Peer {
         user: None,
     });
     let url = process.wait_for_line("listening").replace("listening ", "");
-    Peer { _process: process, url }
+    Peer { process, url }
 }
 
 /// The same warm reads in a Worker in JavaScript. With a certificate it speaks TLS to Redis, and trusts that one.
@@ -61,5 +61,5 @@ pub fn worker(redis_port: u16, certificate: Option<&str>, folder: &Path) -> Peer
         assert!(!log.contains("rror"), "the peer's workerd did not start: {log}");
         std::thread::sleep(std::time::Duration::from_millis(20));
     }
-    Peer { _process: process, url: format!("http://127.0.0.1:{port}") }
+    Peer { process, url: format!("http://127.0.0.1:{port}") }
 }

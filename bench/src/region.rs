@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use optimist_shared::ids::Uuid;
 use optimist_shared::session::{Token, hash_secret};
+use optimist_tests::processes::Process;
 use optimist_tests::stores::{Postgres, Redis, folder};
 use optimist_tests::system::{edge_settings, environment};
 use optimist_tests::{Client, Edge, Kind, Options, Origin};
@@ -59,49 +60,70 @@ impl Region {
         format!("postgres://serve@127.0.0.1:{}/{}", self.postgres.port, self.database)
     }
 
-    /// A private circle of so many members with 20 messages, each of which some have reacted to. Members come from SQL:
-    /// hashing so many passwords would take longer than the measurement. The first one owns it.
+    /// A private circle of so many members with 20 messages, each of which some have reacted to; Redis knows all of it.
     pub async fn circle(&self, edge_url: &str, members: usize) -> Circle {
-        let circle = Uuid::now_v7();
-        let members: Vec<Member> = (0..members).map(|_| Member::random()).collect();
-        let values =
-            |row: &dyn Fn(&Member) -> String| members.iter().map(row).collect::<Vec<_>>().join(",\n");
-        let users =
-            values(&|member| format!("('{0}', '{0}@example.org', 'none', 'Ada', 'bench')", member.user));
-        let sessions = values(&|member| {
-            format!(
-                "('{0}', '{1}', '{0}', '{2}', 'none', 't1', now() + interval '30 minutes', now() + interval '30 days')",
-                member.token.session,
-                member.user,
-                hash_secret(&member.token.secret)
-            )
-        });
-        let owner = members[0].user;
-        let memberships = values(&|member| {
-            let role = if member.user == owner { "owner" } else { "member" };
-            format!("('{circle}', '{}', '{role}')", member.user)
-        });
-        self.sql(&format!(
-            "insert into users (id, email, password_hash, name, home_region) values {users};
-             insert into sessions (id, user_id, family, secret_hash, refresh_hash, token_key, idle_until, absolute_until)
-             values {sessions};
-             insert into circles (id, name, visibility, owner_id, member_count, last_number)
-             values ('{circle}', 'A circle', 'private', '{owner}', {}, {MESSAGES});
-             insert into memberships (circle_id, user_id, role) values {memberships};
-             insert into messages (id, circle_id, number, author_id, body)
-             select gen_random_uuid(), '{circle}', n, '{owner}', '{}' from generate_series(1, {MESSAGES}) n",
-            members.len(),
-            "A morning page of about a hundred and forty characters, which is what people write to each other when they \
-             mean to be read before noon."
-        ));
-        let circle = Circle { id: circle.to_string(), members };
+        let members = self.people(members);
+        let circle = Circle { id: self.circle_of(&members), members };
         circle.warm(edge_url).await;
         circle.react(edge_url).await;
         circle
     }
+
+    /// So many people with a session each. By SQL: hashing so many passwords would take longer than the measurement.
+    pub fn people(&self, count: usize) -> Vec<Member> {
+        let people: Vec<Member> = (0..count).map(|_| Member::random()).collect();
+        for some in people.chunks(AT_A_TIME) {
+            let users = rows(some, |member| {
+                format!("('{0}', '{0}@example.org', 'none', 'Ada', 'bench')", member.user)
+            });
+            let sessions = rows(some, |member| {
+                let Token { user, session, secret } = &member.token;
+                format!(
+                    "('{session}', '{user}', '{session}', '{}', 'none', 't1', {LIFE})",
+                    hash_secret(secret)
+                )
+            });
+            self.sql(&format!(
+                "insert into users (id, email, password_hash, name, home_region) values {users};
+                 insert into sessions
+                 (id, user_id, family, secret_hash, refresh_hash, token_key, idle_until, absolute_until)
+                 values {sessions}"
+            ));
+        }
+        people
+    }
+
+    /// A private circle of these members, the first of whom owns it, with 20 messages. In Postgres alone.
+    pub fn circle_of(&self, members: &[Member]) -> String {
+        let (circle, owner) = (Uuid::now_v7(), members[0].user);
+        self.sql(&format!(
+            "insert into circles (id, name, visibility, owner_id, member_count, last_number)
+             values ('{circle}', 'A circle', 'private', '{owner}', {}, {MESSAGES});
+             insert into messages (id, circle_id, number, author_id, body, created_at)
+             select gen_random_uuid(), '{circle}', n, '{owner}', '{BODY}', '2026-11-01 08:00:00.123456Z'
+             from generate_series(1, {MESSAGES}) n",
+            members.len()
+        ));
+        let role = |member: &Member| if member.user == owner { "owner" } else { "member" };
+        for some in members.chunks(AT_A_TIME) {
+            let rows = rows(some, |member| format!("('{circle}', '{}', '{}')", member.user, role(member)));
+            self.sql(&format!("insert into memberships (circle_id, user_id, role) values {rows}"));
+        }
+        circle.to_string()
+    }
 }
 
 const MESSAGES: usize = 20;
+const BODY: &str = "A morning page of about a hundred and forty characters, which is what people write to each other when they \
+                    mean to be read before noon.";
+/// `idle_until` and `absolute_until` of a session that begins now.
+const LIFE: &str = "now() + interval '30 minutes', now() + interval '30 days'";
+/// Rows of a statement: a command line is not endless.
+const AT_A_TIME: usize = 200;
+
+fn rows(members: &[Member], row: impl Fn(&Member) -> String) -> String {
+    members.iter().map(row).collect::<Vec<_>>().join(",")
+}
 
 pub struct Circle {
     pub id: String,
@@ -162,7 +184,7 @@ impl Circle {
     }
 
     /// Reads of the messages by all members in turn, at a server that answers as the API does.
-    pub fn reads(&self, name: &str, url: &str) -> Subject {
+    pub fn reads(&self, name: &str, url: &str, process: &Process) -> Subject {
         let request = |member: &Member| {
             let authorization = format!("Bearer {}", member.token.render());
             Request::new("GET", authority(url), &self.path(), &[("authorization", &authorization)], b"")
@@ -170,6 +192,7 @@ impl Circle {
         Subject {
             name: name.to_owned(),
             url: url.to_owned(),
+            process: Some(process.id()),
             requests: self.members.iter().map(request).collect(),
             is_right: |answer| answer.status == 200 && answer.header("cache-status").contains("hit"),
         }

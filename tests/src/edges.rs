@@ -28,7 +28,7 @@ impl Kind {
 }
 
 pub struct Edge {
-    _process: Process,
+    pub process: Process,
     pub url: String,
 }
 
@@ -57,7 +57,7 @@ impl Edge {
             user: None,
         });
         let line = process.wait_for_line("listening");
-        Edge { url: line.replace("listening ", ""), _process: process }
+        Edge { url: line.replace("listening ", ""), process }
     }
 
     /// The Worker in workerd, which trusts this certificate (PEM) on top of what it is configured to.
@@ -93,7 +93,7 @@ impl Edge {
             user: None,
         });
         wait_for_port(port, &process);
-        Edge { url: format!("http://127.0.0.1:{port}"), _process: process }
+        Edge { url: format!("http://127.0.0.1:{port}"), process }
     }
 
     fn spin(settings: &[(String, String)], folder: &Path) -> Edge {
@@ -118,7 +118,7 @@ impl Edge {
             user: None,
         });
         wait_for_port(port, &process);
-        Edge { url: format!("http://127.0.0.1:{port}"), _process: process }
+        Edge { url: format!("http://127.0.0.1:{port}"), process }
     }
 }
 

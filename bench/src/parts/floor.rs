@@ -22,10 +22,11 @@ pub async fn run(settings: Arc<Settings>) -> Outcome {
     {
         let edge = region.edge(kind);
         let circle = region.circle(&edge.url, MEMBERS).await;
-        let reads = circle.reads(&format!("warm read, {host}"), &edge.url);
+        let reads = circle.reads(&format!("warm read, {host}"), &edge.url, &edge.process);
         let without = Subject {
             name: format!("401 without Redis, {host}"),
             url: edge.url.clone(),
+            process: Some(edge.process.id()),
             requests: vec![Request::new("GET", authority(&edge.url), &circle.path(), &[], b"")],
             is_right: |answer| answer.status == 401,
         };

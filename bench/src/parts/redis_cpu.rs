@@ -23,7 +23,7 @@ pub async fn run(settings: Arc<Settings>) -> Outcome {
     let idle_connections = clients(&region).await;
     let edge = region.edge(Kind::Embedded);
     let circle = region.circle(&edge.url, MEMBERS).await;
-    let reads = circle.reads("warm read, embedded host", &edge.url);
+    let reads = circle.reads("warm read, embedded host", &edge.url, &edge.process);
     let circle_id = parse_id(&circle.id);
     let parameters = Parameters { circle: circle_id, ..Parameters::default() };
     let key = Key::CircleMessages.render(&parameters).expect("a key");

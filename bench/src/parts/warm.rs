@@ -24,8 +24,8 @@ pub async fn embedded(settings: Arc<Settings>) -> Outcome {
     let circle = region.circle(&edge.url, MEMBERS).await;
     let peer = peers::fastify(&region);
     circle.warm(&peer.url).await;
-    let ours = circle.reads("Optimist, embedded host", &edge.url);
-    let theirs = circle.reads("Fastify, ioredis, rate-limiter-flexible", &peer.url);
+    let ours = circle.reads("Optimist, embedded host", &edge.url, &edge.process);
+    let theirs = circle.reads("Fastify, ioredis, rate-limiter-flexible", &peer.url, &peer.process);
     answer_alike(&ours, &theirs);
     let compared = compare(&settings, &ours, &theirs, "warm-embedded", "warm read, embedded host").await;
     let rates = compared.rates(1.5);
@@ -66,8 +66,8 @@ pub async fn workerd(settings: Arc<Settings>) -> Outcome {
     drop(fastify);
     let folder = region.folder.path();
     let peer = peers::worker(region.redis.port, None, folder);
-    let ours = circle.reads("Optimist, workerd", &edge.url);
-    let theirs = circle.reads("JavaScript Worker, a socket a request", &peer.url);
+    let ours = circle.reads("Optimist, workerd", &edge.url, &edge.process);
+    let theirs = circle.reads("JavaScript Worker, a socket a request", &peer.url, &peer.process);
     answer_alike(&ours, &theirs);
     let plain = compare(&settings, &ours, &theirs, "warm-workerd", "warm read, workerd").await;
     drop((edge, peer));
@@ -78,8 +78,8 @@ pub async fn workerd(settings: Arc<Settings>) -> Outcome {
     let edge_settings = region.edge_settings(&format!("rediss://localhost:{port}"));
     let edge = Edge::cloudflare_trusting(&edge_settings, &with_tls, &certificate);
     let peer = peers::worker(port, Some(&certificate), folder);
-    let ours = circle.reads("Optimist, workerd, TLS to Redis", &edge.url);
-    let theirs = circle.reads("JavaScript Worker, a TLS socket a request", &peer.url);
+    let ours = circle.reads("Optimist, workerd, TLS to Redis", &edge.url, &edge.process);
+    let theirs = circle.reads("JavaScript Worker, a TLS socket a request", &peer.url, &peer.process);
     answer_alike(&ours, &theirs);
     let what = "warm read, workerd, TLS to Redis";
     let encrypted = compare(&settings, &ours, &theirs, "warm-workerd-tls", what).await;
