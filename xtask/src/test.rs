@@ -165,6 +165,7 @@ fn parity(run: &mut Run) -> Result<()> {
         run.system_tests(edge, "--test=it", &["api::", "misses::five_hundred"])?;
     }
     run.system_tests(Edge::Embedded, "--test=parity", &[])?;
+    edges::check_component_size(&run.programs()?.component)?;
     cloudflare::try_deployment(&run.root)
 }
 
