@@ -86,6 +86,16 @@ pub fn spin() -> Result<PathBuf> {
         .context("Please install Spin 4.1 or newer (https://spinframework.dev) and put `spin` on the PATH.")
 }
 
+/// `wrk`, which makes the load of measurements, and `openssl`, which makes their certificates.
+pub fn load_tools() -> Result<()> {
+    for (program, what) in [("wrk", "wrk"), ("openssl", "OpenSSL")] {
+        if find_program(program).is_none() {
+            apt_install(what, &[program])?;
+        }
+    }
+    Ok(())
+}
+
 /// Makes sure that this toolchain compiles for `target`.
 pub fn rust_target(target: &str) -> Result<()> {
     let sysroot = output_of(Command::new("rustc").args(["--print", "sysroot"]))?;
@@ -100,9 +110,9 @@ pub fn rust_target(target: &str) -> Result<()> {
     run(Command::new("rustup").args(["target", "add", target]))
 }
 
-/// Installs what `package-lock.json` pins, unless that is there already.
-pub fn node_packages(root: &Path) -> Result<()> {
-    let modified = |path: &str| fs::metadata(root.join(path)).and_then(|data| data.modified()).ok();
+/// Installs what the folder's `package-lock.json` pins, unless that is there already.
+pub fn node_packages(folder: &Path) -> Result<()> {
+    let modified = |path: &str| fs::metadata(folder.join(path)).and_then(|data| data.modified()).ok();
     // npm writes the first of these at the end of each installation.
     if modified("node_modules/.package-lock.json") >= modified("package-lock.json") {
         return Ok(());
@@ -112,7 +122,7 @@ pub fn node_packages(root: &Path) -> Result<()> {
     }
     ensure!(find_program("npm").is_some(), "Please install Node.js with npm.");
     say("installing the pinned node packages (npm ci)");
-    run(Command::new("npm").current_dir(root).args(["ci", "--no-audit", "--no-fund"]))
+    run(Command::new("npm").current_dir(folder).args(["ci", "--no-audit", "--no-fund"]))
 }
 
 /// What builds the Worker, at the versions that Cargo.lock asks for.

@@ -87,6 +87,11 @@ impl Suite {
         self.built.as_ref().context("just built")
     }
 
+    /// The edge's component.
+    pub fn component(&mut self) -> Result<&Path> {
+        Ok(&self.programs()?.component)
+    }
+
     /// Builds what [`Suite::system_command`] needs.
     pub fn build(&mut self) -> Result<()> {
         self.programs().map(drop)

@@ -8,7 +8,7 @@ use std::time::Instant;
 use anyhow::{Context, Result, bail, ensure};
 
 use crate::cloudflare;
-use crate::edges::Edge;
+use crate::edges::{self, Edge};
 use crate::provision;
 use crate::soak;
 use crate::suite::{NATIVE, Suite};
@@ -146,6 +146,7 @@ fn parity(run: &mut Run) -> Result<()> {
         run.system_tests(edge, "--test=it", &["api::", "misses::five_hundred"])?;
     }
     run.system_tests(Edge::Embedded, "--test=parity", &[])?;
+    edges::check_component_size(run.suite.component()?)?;
     cloudflare::try_deployment(&run.suite.root)
 }
 
