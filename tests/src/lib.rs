@@ -20,9 +20,10 @@ pub mod registers;
 pub mod stores;
 pub mod system;
 
-pub use client::{Answer, Client};
+pub use client::{Answer, Client, PASSWORD};
 pub use crowd::Crowd;
 pub use edges::{Edge, Kind};
 pub use load::Load;
 pub use origin::Origin;
+pub use processes::{program, workspace};
 pub use system::{Options, System};
