@@ -17,7 +17,7 @@ use tokio_postgres::Row;
 use tokio_postgres::types::ToSql;
 
 use crate::app::{Ctx, Handlers, on};
-use crate::body::{Body, check_match, digest, json_response, require_change, tagged, text, to_json};
+use crate::body::{Body, check_match, digest, given, json_response, require_change, tagged, text, to_json};
 use crate::cache::{ListItem, Loaded, Snapshot};
 use crate::cursor::{At, Cursor, no_query, page};
 use crate::error::{Error, Result};
@@ -119,9 +119,13 @@ impl TryFrom<String> for Visibility {
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Update {
+    #[serde(default, deserialize_with = "given")]
     name: Option<String>,
+    #[serde(default, deserialize_with = "given")]
     description: Option<String>,
+    #[serde(default, deserialize_with = "given")]
     rules: Option<String>,
+    #[serde(default, deserialize_with = "given")]
     visibility: Option<Visibility>,
 }
 

@@ -88,7 +88,10 @@ pub fn answer(
     // Without the origin, unknown counts are no reason to hide a message.
     let known = |shown: usize| mark == Mark::Degraded || (0..shown).all(|index| counts(index).is_some());
     let shown_version = |shown| counts_version(&(0..shown).map(counts).collect::<Vec<_>>());
+    let has_query = request.target().split_once('?').is_some_and(|(_, query)| !query.is_empty());
     let (tag, json) = match &envelope.body {
+        // What is no list has no `limit`, which is the origin's to refuse.
+        Body::Object { .. } if has_query => return None,
         Body::Object { version, json } if route.overlays.contains(&Overlay::Role) => {
             let value = Role::overlay(role);
             (entity_tag(version, role.map_or("none", Role::as_str)), render_object(json, &[("role", value)]))
