@@ -9,6 +9,7 @@ use optimist_shared::error::ErrorCode;
 use optimist_shared::etag::{entity_tag, match_allows, none_match_hits};
 use optimist_shared::session::hex;
 use serde::de::DeserializeOwned;
+use serde::{Deserialize, Deserializer};
 use sha2::{Digest, Sha256};
 
 use crate::app::Ctx;
@@ -98,6 +99,7 @@ fn describe(path: &str, error: &serde_json::Error) -> Error {
             let expected = match expected {
                 expected if expected.starts_with("struct ") => "an object",
                 "i16" | "i32" | "i64" | "u32" | "u64" => "a whole number",
+                "f64" => "a number",
                 "a sequence" => "a list",
                 expected => expected,
             };
@@ -127,14 +129,17 @@ fn parent<'a>(path: &'a str, field: &str) -> &'a str {
         .map_or(path, |rest| if rest.is_empty() { "." } else { rest.trim_end_matches('.') })
 }
 
-/// A text without the space around it, as [`verbatim`] has it.
+/// A text without the space around it, as [`verbatim`] has it. Without that space it must not be empty, if there is a
+/// least number of characters; the most counts it, so that the API's description can say what is accepted.
 pub fn text(
     field: &'static str,
     value: &str,
     characters: std::ops::RangeInclusive<usize>,
     multiline: bool,
 ) -> Result<String> {
-    verbatim(field, value.trim(), characters, multiline)
+    let least = *characters.start();
+    let text = verbatim(field, value, 0..=*characters.end(), multiline)?.trim().to_owned();
+    if text.chars().count() < least { Err(Error::invalid(field, "must not be empty")) } else { Ok(text) }
 }
 
 /// A text within bounds, without control characters but for line breaks and tabs where `multiline`.
@@ -162,6 +167,13 @@ pub fn verbatim(
         return Err(Error::invalid(field, "must not contain control characters"));
     }
     Ok(value.to_owned())
+}
+
+/// Of a change's field that may be left out: null is not the same as leaving it out.
+pub fn given<'de, D: Deserializer<'de>, T: Deserialize<'de>>(
+    deserializer: D,
+) -> std::result::Result<Option<T>, D::Error> {
+    T::deserialize(deserializer).map(Some)
 }
 
 /// Refuses a change that changes nothing.
@@ -226,7 +238,6 @@ pub fn check_match(headers: &HeaderMap, version: i64) -> Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use serde::Deserialize;
 
     #[derive(Debug, Deserialize)]
     #[serde(deny_unknown_fields)]
@@ -264,8 +275,10 @@ mod tests {
 
     #[test]
     fn texts_are_trimmed_and_bounded() {
-        assert_eq!(text("name", "  Ada ", 1..=3, false).unwrap(), "Ada");
+        assert_eq!(text("name", " A  ", 1..=4, false).unwrap(), "A");
+        assert!(text("name", "  Ada ", 1..=3, false).is_err());
         assert!(text("name", "   ", 1..=3, false).is_err());
+        assert!(text("name", "A\n", 1..=3, false).is_err());
         assert!(text("name", "Adas", 1..=3, false).is_err());
         assert!(text("name", "A\nB", 1..=3, false).is_err());
         assert!(text("name", "A\u{202e}B", 1..=3, false).is_err());

@@ -17,7 +17,7 @@ use optimist_shared::ids::Uuid;
 use optimist_shared::reactions::Promise;
 use serde::{Deserialize, Serialize};
 
-use super::{Content, Form};
+use super::{Content, Form, Rating};
 use crate::app::{Ctx, Handlers, on};
 use crate::body::{Body, digest, json_response, tagged, to_json};
 use crate::cursor::{At, Cursor as _, no_query, page};
@@ -44,7 +44,7 @@ struct Save {
     title: Option<String>,
     body: String,
     tags: Option<Vec<String>>,
-    mood: Option<i16>,
+    mood: Option<Rating>,
     prompt_id: Option<Uuid>,
     #[serde(deserialize_with = "Option::deserialize")]
     base_version: Option<String>,

@@ -14,9 +14,9 @@ use tokio_postgres::Row;
 
 use super::drafts;
 use super::streaks::{self, today_of};
-use super::{Content, Form, MOOD};
+use super::{Content, Form, MOOD, Rating};
 use crate::app::{Ctx, Handlers, on};
-use crate::body::{Body, check_match, digest, json_response, require_change, tagged, to_json};
+use crate::body::{Body, check_match, digest, given, json_response, require_change, tagged, to_json};
 use crate::cache::{Loaded, Snapshot};
 use crate::cursor::{Cursor, no_query, parameters_of};
 use crate::error::{Error, Result};
@@ -84,19 +84,24 @@ struct Save {
     title: Option<String>,
     body: String,
     tags: Option<Vec<String>>,
-    mood: Option<i16>,
+    mood: Option<Rating>,
     prompt_id: Option<Uuid>,
     entry_date: Option<NaiveDate>,
 }
 
-/// What is named is changed; tags all at once.
+/// What is named is changed; tags all at once. Null takes the mood away.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Edit {
+    #[serde(default, deserialize_with = "given")]
     title: Option<String>,
+    #[serde(default, deserialize_with = "given")]
     body: Option<String>,
+    #[serde(default, deserialize_with = "given")]
     tags: Option<Vec<String>>,
-    mood: Option<i16>,
+    #[serde(default, deserialize_with = "given")]
+    mood: Option<Option<Rating>>,
+    #[serde(default, deserialize_with = "given")]
     entry_date: Option<NaiveDate>,
 }
 
@@ -346,7 +351,7 @@ async fn edit(
         title.as_deref(),
         body.as_deref().unwrap_or("unchanged"),
         tags.as_deref(),
-        mood,
+        mood.flatten(),
         None,
     )?;
     let sealer = sealer(&app, caller.user).await?;
@@ -365,7 +370,7 @@ async fn edit(
             title: if title.is_some() { given.title.clone() } else { before.title },
             body: if body.is_some() { given.body.clone() } else { before.body },
             tags: if tags.is_some() { given.tags.clone() } else { before.tags },
-            mood: mood.or(before.mood),
+            mood: if mood.is_some() { given.mood } else { before.mood },
             prompt_id: before.prompt_id,
         };
         let version = (before.version + 1).to_string();

@@ -9,7 +9,7 @@ use optimist_shared::ids::Uuid;
 use serde::{Deserialize, Serialize};
 use tokio_postgres::Row;
 
-use super::{MOOD, NOTE, checked_tags};
+use super::{MOOD, NOTE, Rating, checked_tags};
 use crate::app::{Ctx, Handlers, on};
 use crate::body::{Body, digest, json_response, tagged, text, to_json};
 use crate::cursor::{At, Cursor, page};
@@ -53,7 +53,7 @@ impl Mood {
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Log {
-    score: i16,
+    score: Rating,
     emotions: Option<Vec<String>>,
     note: Option<String>,
     tags: Option<Vec<String>>,
@@ -81,7 +81,7 @@ async fn log(
     body: Body<Log>,
 ) -> Result<Response> {
     let idempotency = Idempotency::from_request(&headers, &caller.request.path, &body.bytes)?;
-    let Log { score, emotions, note, tags, logged_at } = body.value;
+    let Log { score: Rating(score), emotions, note, tags, logged_at } = body.value;
     if !MOOD.contains(&score) {
         return Err(Error::invalid("score", "must be a number from 1 to 5"));
     }
