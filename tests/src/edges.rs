@@ -28,11 +28,19 @@ impl Kind {
 }
 
 pub struct Edge {
-    _process: Process,
+    process: Process,
     pub url: String,
 }
 
 impl Edge {
+    pub fn kill(&mut self) {
+        self.process.kill();
+    }
+
+    pub fn signal(&self, name: &str) {
+        self.process.signal(name);
+    }
+
     /// `settings` by the names of the edge's configuration.
     pub fn start(kind: Kind, settings: &[(String, String)], folder: &Path) -> Edge {
         match kind {
@@ -57,7 +65,7 @@ impl Edge {
             user: None,
         });
         let line = process.wait_for_line("listening");
-        Edge { url: line.replace("listening ", ""), _process: process }
+        Edge { url: line.replace("listening ", ""), process }
     }
 
     fn cloudflare(settings: &[(String, String)], folder: &Path) -> Edge {
@@ -88,7 +96,7 @@ impl Edge {
             user: None,
         });
         wait_for_port(port, &process);
-        Edge { url: format!("http://127.0.0.1:{port}"), _process: process }
+        Edge { url: format!("http://127.0.0.1:{port}"), process }
     }
 
     fn spin(settings: &[(String, String)], folder: &Path) -> Edge {
@@ -113,7 +121,7 @@ impl Edge {
             user: None,
         });
         wait_for_port(port, &process);
-        Edge { url: format!("http://127.0.0.1:{port}"), _process: process }
+        Edge { url: format!("http://127.0.0.1:{port}"), process }
     }
 }
 

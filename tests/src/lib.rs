@@ -11,7 +11,9 @@
 
 pub mod client;
 pub mod crowd;
+pub mod disk;
 pub mod edges;
+pub mod events;
 pub mod load;
 pub mod origin;
 pub mod processes;
@@ -19,6 +21,7 @@ pub mod proxy;
 pub mod registers;
 pub mod stores;
 pub mod system;
+pub mod unlimited;
 
 pub use client::{Answer, Client};
 pub use crowd::Crowd;

@@ -5,11 +5,11 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use chrono::NaiveDate;
 use optimist_shared::ids::Uuid;
 use optimist_shared::keys::{Freshness, KEYS, Key};
-use optimist_shared::limits::{LIMITS, Scope};
 use optimist_shared::session::Token;
 use reqwest::Method;
 use serde_json::{Value, json};
 
+use crate::unlimited::Unlimited;
 use crate::{Answer, Client, System};
 
 /// The keys that writers fence, from the table.
@@ -31,9 +31,8 @@ pub struct Registers {
     stranger: Client,
     circle: String,
     message: String,
-    redis: redis::Client,
-    /// Made anew after an error: Redis may be killed.
-    connection: tokio::sync::Mutex<Option<redis::aio::MultiplexedConnection>>,
+    /// Limits are another test's.
+    unlimited: Unlimited,
     reads: AtomicU64,
 }
 
@@ -46,6 +45,8 @@ pub enum Seen {
     Odd(bool),
     /// Whether the session that this write revokes was still accepted.
     Session { revoked_by: u64, accepted: bool },
+    /// A copy, marked as one that may be old: all promises are off.
+    Marked,
     /// Nothing: a store or a server was away.
     Unknown,
 }
@@ -58,7 +59,7 @@ impl Seen {
             Seen::Odd(odd) => high > low || (low % 2 == 1) == odd,
             Seen::Session { revoked_by, accepted: true } => low < revoked_by,
             Seen::Session { revoked_by, accepted: false } => revoked_by <= high,
-            Seen::Unknown => true,
+            Seen::Marked | Seen::Unknown => true,
         }
     }
 }
@@ -71,17 +72,8 @@ impl Registers {
         member.join(&circle, &owner).await;
         let message = owner.say(&circle, "0").await;
         insert_sessions(system, &member);
-        let redis = redis::Client::open(system.redis.url()).expect("a URL");
-        Registers {
-            owner,
-            member,
-            stranger,
-            circle,
-            message,
-            redis,
-            connection: tokio::sync::Mutex::default(),
-            reads: AtomicU64::new(0),
-        }
+        let unlimited = Unlimited::new(system);
+        Registers { owner, member, stranger, circle, message, unlimited, reads: AtomicU64::new(0) }
     }
 
     /// The same through another edge.
@@ -92,8 +84,7 @@ impl Registers {
             stranger: self.stranger.at(url),
             circle: self.circle.clone(),
             message: self.message.clone(),
-            redis: self.redis.clone(),
-            connection: tokio::sync::Mutex::default(),
+            unlimited: self.unlimited.clone(),
             reads: AtomicU64::new(0),
         }
     }
@@ -137,7 +128,7 @@ impl Registers {
             }
             other => panic!("{other:?} is fenced, and nothing here writes it"),
         };
-        self.forget_limits(&who).await;
+        self.unlimited.forget(&who).await;
         let headers = [("idempotency-key", text.as_str())];
         let headers = if method == Method::POST { &headers[..] } else { &[] };
         let body = (!body.is_null()).then(|| body.to_string().into_bytes());
@@ -174,9 +165,10 @@ impl Registers {
             other => panic!("{other:?} is fenced, and nothing here reads it"),
         };
         if self.reads.fetch_add(1, Ordering::Relaxed).is_multiple_of(READS_UNCOUNTED) {
-            self.forget_limits(who).await;
+            self.unlimited.forget(who).await;
         }
         match who.try_send(Method::GET, &path, &[], None).await {
+            Ok(answer) if !answer.header("warning").is_empty() => Seen::Marked,
             Ok(answer) if answer.status < 500 && answer.status != 429 => self.seen(key, near, &answer),
             _ => Seen::Unknown,
         }
@@ -212,7 +204,7 @@ impl Registers {
 
     /// Whether the list of messages is read from Redis.
     pub async fn is_hit(&self) -> bool {
-        self.forget_limits(&self.member).await;
+        self.unlimited.forget(&self.member).await;
         let answer = self
             .member
             .try_send(Method::GET, &format!("/v1/circles/{}/messages", self.circle), &[], None)
@@ -232,27 +224,6 @@ impl Registers {
         let user = self.member.user.parse().expect("an id");
         let token = Token { user, session: session_id(user, number), secret: session_secret(number) };
         self.member.with_token(token.render())
-    }
-
-    /// Limits are another test's.
-    async fn forget_limits(&self, who: &Client) {
-        let mut forget = redis::cmd("DEL");
-        for limit in LIMITS {
-            match limit.scope {
-                Scope::User => drop(forget.arg(limit.key(&who.user))),
-                Scope::Address => drop(forget.arg(limit.key("127.0.0.1"))),
-                Scope::Account => {}
-            }
-        }
-        // A Redis that is away counts nothing.
-        let connected = self.connection.lock().await.clone();
-        let connected = match connected {
-            Some(connection) => Some(connection),
-            None => self.redis.get_multiplexed_async_connection().await.ok(),
-        };
-        let Some(mut connection) = connected else { return };
-        let forgotten: redis::RedisResult<()> = forget.query_async(&mut connection).await;
-        *self.connection.lock().await = forgotten.is_ok().then_some(connection);
     }
 }
 

@@ -6,6 +6,7 @@ mod counts;
 mod demo;
 mod dev;
 mod mutants;
+mod soak;
 mod test;
 mod tidy;
 
@@ -81,6 +82,8 @@ enum Command {
         #[arg(long)]
         debug: bool,
     },
+    /// Play seeded schedules of faults under load, judge what clients saw, and fail if a promise was broken
+    Soak(soak::Soak),
     /// Check what compilers do not: module headers, file sizes, links, generated documents
     Tidy {
         /// Write the generated documents anew instead of comparing them
@@ -104,6 +107,7 @@ fn main() -> ExitCode {
         Command::Test { stages } => test::run(&stages),
         Command::Mutants { mechanisms } => mutants::run(&mechanisms),
         Command::Counts { counts, scale, debug } => counts::run(&counts, scale, debug),
+        Command::Soak(soak) => soak::run(&soak),
         Command::Tidy { bless } => tidy::run(bless),
         Command::Worker => cloudflare::build_command(),
         Command::WithParent { words } => processes::become_server(&words),

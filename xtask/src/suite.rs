@@ -109,6 +109,12 @@ impl Suite {
     /// For tests that start stores, origins and edges: told where the programs are, so that they never build or search.
     pub fn system_command(&mut self, edge: Edge) -> Result<Command> {
         let mut command = self.command();
+        self.tell(&mut command, edge)?;
+        Ok(command)
+    }
+
+    /// Tells a program that starts systems where everything is.
+    pub fn tell(&mut self, command: &mut Command, edge: Edge) -> Result<()> {
         let programs = self.programs()?;
         command
             .env("OPTIMIST_POSTGRES_BIN_DIR", &programs.postgres)
@@ -117,7 +123,7 @@ impl Suite {
             .env("OPTIMIST_HOST_BIN", &programs.host)
             .env("OPTIMIST_COMPONENT", &programs.component)
             .env("OPTIMIST_EDGE", edge.argument());
-        Ok(command)
+        Ok(())
     }
 
     /// `cargo test` of these targets, with these arguments for the tests' own programs; each line goes to `tell`.

@@ -10,6 +10,7 @@ use anyhow::{Context, Result, bail, ensure};
 use crate::cloudflare;
 use crate::edges::Edge;
 use crate::provision;
+use crate::soak;
 use crate::suite::{NATIVE, Suite};
 use crate::terminal::{self, Colour, heading, paint};
 use crate::tidy;
@@ -28,13 +29,13 @@ struct Stage {
 #[rustfmt::skip] // One line a row.
 const STAGES: [Stage; 8] = [
     Stage { name: "format", what: "rustfmt", from_nothing: 10, when_built: 5, run: format },
-    Stage { name: "build", what: "the origin, the Wasm, its hosts", from_nothing: 900, when_built: 30, run: build },
+    Stage { name: "build", what: "the origin, the Wasm, its hosts", from_nothing: 900, when_built: 25, run: build },
     Stage { name: "tidy", what: "headers, sizes, links, documents", from_nothing: 10, when_built: 5, run: check_tidy },
     Stage { name: "lint", what: "clippy, native and Wasm", from_nothing: 340, when_built: 25, run: lint },
-    Stage { name: "unit", what: "tests beside the code", from_nothing: 260, when_built: 30, run: unit },
-    Stage { name: "integration", what: "the API on real stores", from_nothing: 400, when_built: 245, run: integration },
-    Stage { name: "parity", what: "the API on every edge", from_nothing: 120, when_built: 55, run: parity },
-    Stage { name: "faults", what: "stores and origins killed", from_nothing: 200, when_built: 85, run: faults },
+    Stage { name: "unit", what: "tests beside the code", from_nothing: 260, when_built: 25, run: unit },
+    Stage { name: "integration", what: "the API on real stores", from_nothing: 400, when_built: 220, run: integration },
+    Stage { name: "parity", what: "the API on every edge", from_nothing: 120, when_built: 50, run: parity },
+    Stage { name: "faults", what: "all that can fail, failing", from_nothing: 245, when_built: 125, run: faults },
 ];
 
 pub fn run(names: &[String]) -> Result<()> {
@@ -149,7 +150,8 @@ fn parity(run: &mut Run) -> Result<()> {
 }
 
 fn faults(run: &mut Run) -> Result<()> {
-    run.system_tests(Edge::Embedded, "--test=faults", &[])
+    run.system_tests(Edge::Embedded, "--test=faults", &[])?;
+    soak::play(&mut run.suite, &soak::SHORT)
 }
 
 impl Run {
