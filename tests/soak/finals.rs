@@ -41,7 +41,7 @@ async fn until(deadline: Instant, what: &str, mut is_so: impl AsyncFnMut() -> bo
         if Instant::now() > deadline {
             return Err(format!("never came to rest: it is not so that {what}"));
         }
-        tokio::time::sleep(Duration::from_millis(50)).await;
+        tokio::time::sleep(Duration::from_millis(100)).await;
     }
     Ok(())
 }
