@@ -27,6 +27,9 @@ const LEASE_MS: &[u8] = b"5000";
 const LEASED_POLLS: u32 = 5;
 const LEASED_POLL_MS: u64 = 20;
 
+/// A lease that nobody holds, for when a test has switched off what writers or the relay do to leases.
+const NO_LEASE: &str = "lease:none";
+
 /// What a loader read.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Loaded {
@@ -92,7 +95,9 @@ impl TouchedKey {
     }
 
     fn writer_keys(&self) -> Vec<&str> {
-        vec![&self.name, &self.hidden, &self.fence, &self.lease]
+        // Switched off: nobody's lease is voided.
+        let lease = if hooks::disabled("lease") { NO_LEASE } else { &self.lease };
+        vec![&self.name, &self.hidden, &self.fence, lease]
     }
 }
 
@@ -229,12 +234,13 @@ impl Cache {
             }
             _ => Vec::new(),
         };
-        let filled = if hooks::disabled("lease") {
-            let mut set = ::redis::Cmd::new();
+        let (fence, lease) = (keys::fence(name), keys::lease(name));
+        let filled = if hooks::disabled("fill") {
+            let (mut set, mut give_back) = (::redis::Cmd::new(), ::redis::Cmd::new());
             set.arg("SET").arg(name).arg(&value).arg("PX").arg(kept_ms);
-            self.redis.send(&[set]).await.is_ok()
+            give_back.arg("DEL").arg(&lease);
+            self.redis.send(&[set, give_back]).await.is_ok()
         } else {
-            let (fence, lease) = (keys::fence(name), keys::lease(name));
             let kept = kept_ms.to_string();
             let arguments = vec![token.as_bytes(), &value, kept.as_bytes()];
             let call = Call { script: &self.redis.scripts.fill, keys: vec![name, &fence, &lease], arguments };
@@ -357,7 +363,7 @@ fn encode(snapshot: &Snapshot, epoch: u64, read_at_ms: u64, fresh_ms: u64) -> Op
 pub async fn drop_copies(app: &App, xid: u64, names: &[String]) -> Result<u64, RedisDown> {
     let xid = format!("{xid:016x}");
     let companions: Vec<(String, String)> =
-        names.iter().map(|name| (keys::hidden(name), keys::lease(name))).collect();
+        names.iter().map(|name| (keys::hidden(name), noted_lease(name))).collect();
     let calls: Vec<Call<'_>> = names
         .iter()
         .zip(&companions)
@@ -372,6 +378,11 @@ pub async fn drop_copies(app: &App, xid: u64, names: &[String]) -> Result<u64, R
     }
     let values = app.cache.redis.call(&calls).await?;
     Ok(values.into_iter().map(|value| Items::new(value).int()).sum::<i64>().max(0).cast_unsigned())
+}
+
+/// The lease that is told of a transaction.
+fn noted_lease(name: &str) -> String {
+    if hooks::disabled("floor") { NO_LEASE.to_owned() } else { keys::lease(name) }
 }
 
 /// What an envelope holds. `None` for what is none.

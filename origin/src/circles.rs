@@ -83,12 +83,12 @@ impl Circle {
     /// The answer to whoever has this role in it.
     pub fn respond(&self, status: u16, role: Role) -> Result<Response> {
         let tag = entity_tag(&self.version.to_string(), role_version(role));
-        Ok(json_response(status, Some(tag), render_object(&to_json(self)?, &[("role", role_value(role))])))
+        Ok(json_response(
+            status,
+            Some(tag),
+            render_object(&to_json(self)?, &[("role", Role::overlay(Some(role)))]),
+        ))
     }
-}
-
-fn role_value(role: Role) -> serde_json::Value {
-    if role.is_member() { role.as_str().into() } else { serde_json::Value::Null }
 }
 
 fn role_version(role: Role) -> &'static str {
@@ -243,7 +243,7 @@ async fn get(State(app): State<Ctx>, caller: Caller, headers: HeaderMap, uri: Ur
     let parameters = Parameters { circle: Some(circle), ..Parameters::default() };
     match &*app.cache.read(&app, Key::Circle, parameters).await? {
         Loaded::Object { version, json } => {
-            let json = render_object(json, &[("role", role_value(role))]);
+            let json = render_object(json, &[("role", Role::overlay(Some(role)))]);
             Ok(tagged(&headers, version, role_version(role), json))
         }
         _ => Err(Error::new(ErrorCode::NotFound)),

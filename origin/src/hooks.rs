@@ -62,7 +62,16 @@ mod on {
         1
     }
 
-    static HOOKS: LazyLock<Mutex<Hooks>> = LazyLock::new(Mutex::default);
+    static HOOKS: LazyLock<Mutex<Hooks>> = LazyLock::new(|| Mutex::new(Hooks::from_environment()));
+
+    impl Hooks {
+        /// `OPTIMIST_TEST_DISABLED` switches mechanisms off from the start: comma-separated.
+        fn from_environment() -> Hooks {
+            let listed = std::env::var("OPTIMIST_TEST_DISABLED").unwrap_or_default();
+            let disabled = listed.split(',').filter(|name| !name.is_empty()).map(str::to_owned).collect();
+            Hooks { disabled, ..Hooks::default() }
+        }
+    }
 
     static RELEASE: Notify = Notify::const_new();
 

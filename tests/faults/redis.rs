@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use optimist_shared::keys::Key;
 use optimist_tests::registers::Registers;
-use optimist_tests::{Kind, Load, Options, System};
+use optimist_tests::{Kind, Load, Options, Origin, System};
 
 /// How long wrong answers may last.
 const WRONG: Duration = Duration::from_secs(5);
@@ -131,6 +131,74 @@ async fn survives_unnoticed(restart: impl FnOnce(&mut System)) {
     let late: Vec<_> = violations.iter().filter(|violation| violation.at > fault + WRONG).collect();
     assert!(late.is_empty(), "{late:#?}");
     assert_eq!(registers[0].messages_posted().await, messages.written() + 2);
+}
+
+/// One origin of two. The other's relay could go on vouching, and the edge would go on believing.
+#[tokio::test(flavor = "multi_thread")]
+async fn cut_off_from_one_origin_of_two() {
+    let system = System::with(Options { redis_deadline_ms: 250, ..Options::default() }).await;
+    let folder = optimist_tests::stores::folder();
+    let mut environment = system.environment();
+    for (name, value) in &mut environment {
+        if name == "OPTIMIST_REDIS_URL" {
+            *value = system.redis.url();
+        }
+    }
+    let _other = Origin::start(&environment, folder.path());
+    let ada = system.register("Ada").await;
+    let circle = ada.create_circle("private").await;
+    let path = format!("/v1/circles/{circle}/messages");
+    ada.say(&circle, "0").await;
+    while !ada.get(&path).await.expect(200).is_hit() {}
+
+    system.origin_to_redis.cut();
+    let number = async |number: u64| {
+        ada.say(&circle, &number.to_string()).await;
+        for _ in 0..5 {
+            let newest = ada.get(&path).await.expect(200).text("/items/0/body");
+            assert_eq!(newest, number.to_string(), "the newest message that was acknowledged");
+        }
+    };
+    // The first waits until nobody believes Redis; beats of both relays come and go.
+    let began = Instant::now();
+    let mut sent = 0;
+    while sent < 8 || began.elapsed() < WRONG {
+        sent += 1;
+        number(sent).await;
+        tokio::time::sleep(Duration::from_millis(200)).await;
+        system.forget_limits_of(&ada).await;
+    }
+
+    system.origin_to_redis.send_to(&format!("127.0.0.1:{}", system.redis.port));
+    let deadline = Instant::now() + Duration::from_secs(20);
+    while !ada.get(&path).await.expect(200).is_hit() {
+        assert!(Instant::now() < deadline, "Redis is not believed again");
+        system.forget_limits_of(&ada).await;
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    number(sent + 1).await;
+}
+
+/// It takes no answers and refuses none: whoever asks waits for the deadline.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_redis_that_hangs_costs_a_deadline_now_and_then_and_not_with_every_request() {
+    const DEADLINE: Duration = Duration::from_secs(1);
+    let system = System::with(Options { redis_deadline_ms: 1_000, ..Options::default() }).await;
+    let ada = system.register("Ada").await;
+    ada.get("/v1/me").await.expect(200);
+    system.redis.signal("STOP");
+    let (mut quick, mut slow) = (0, 0);
+    while quick < 40 {
+        let asked = Instant::now();
+        ada.get("/v1/me").await.expect(200);
+        if asked.elapsed() < DEADLINE {
+            quick += 1
+        } else {
+            slow += 1
+        }
+        assert!(slow <= 10, "{slow} requests waited for Redis, {quick} did not");
+    }
+    system.redis.signal("CONT");
 }
 
 #[tokio::test(flavor = "multi_thread")]

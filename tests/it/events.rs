@@ -4,52 +4,16 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use optimist_shared::ids::{Partition, Uuid};
+use optimist_shared::ids::Partition;
 use optimist_shared::keys::Key;
+use optimist_tests::events::{Place, expected, streams};
 use optimist_tests::{Client, Options, System};
-use redis::streams::StreamRangeReply;
 use reqwest::Method;
 use serde_json::{Value, json};
 
 const CIRCLES: usize = 4;
 const WRITERS: usize = 16;
 const MESSAGES: usize = 15;
-
-/// A stream's entry, by partition and id.
-type Place = (u16, String);
-
-/// What the streams hold: of each entry its fields.
-async fn streams(system: &System) -> BTreeMap<Place, BTreeMap<String, String>> {
-    let mut redis = system.redis.connect().await;
-    let mut entries = BTreeMap::new();
-    for partition in Partition::all() {
-        let key = Key::Events.of_partition(partition);
-        let reply: StreamRangeReply =
-            redis::cmd("XRANGE").arg(key).arg("-").arg("+").query_async(&mut redis).await.unwrap();
-        for entry in reply.ids {
-            let fields = entry
-                .map
-                .iter()
-                .map(|(name, value)| (name.clone(), redis::from_redis_value_ref(value).unwrap()));
-            entries.insert((partition.index() as u16, entry.id.clone()), fields.collect());
-        }
-    }
-    entries
-}
-
-/// Where the outbox says that an entry belongs.
-fn expected(system: &System) -> BTreeSet<Place> {
-    let rows = system.sql("select xid::text || '-' || seq, array_to_string(topics, ' ') from outbox");
-    let mut places = BTreeSet::new();
-    for row in rows.lines() {
-        let (id, topics) = row.split_once('|').unwrap();
-        for topic in topics.split_whitespace() {
-            let partition = Partition::of(topic.parse::<Uuid>().unwrap());
-            places.insert((partition.index() as u16, id.to_owned()));
-        }
-    }
-    places
-}
 
 /// Waits until the streams hold just what the outbox says.
 async fn wait_for_all(system: &System) -> BTreeMap<Place, BTreeMap<String, String>> {
@@ -153,38 +117,67 @@ async fn no_event_is_lost_or_doubled_whoever_dies() {
     let system = system.read().await;
     let entries = wait_for_all(&system).await;
     for (_, circle) in &circles {
-        let partition = Partition::of(circle.parse().unwrap()).index() as u16;
-        // In the stream's order, which is the ids'.
-        let mut posted: Vec<(Vec<u64>, u64)> = entries
-            .iter()
-            .filter(|((of, _), fields)| *of == partition && fields["kind"] == "message.posted")
-            .map(|((_, id), fields)| {
-                let payload: Value = serde_json::from_str(&fields["payload"]).unwrap();
-                (id.split('-').map(|part| part.parse().unwrap()).collect(), payload)
-            })
-            .filter(|(_, payload)| payload["circle"] == circle.as_str())
-            .map(|(id, payload)| (id, payload["number"].as_u64().unwrap()))
-            .collect();
-        posted.sort();
-        let numbers: Vec<u64> = posted.into_iter().map(|(_, number)| number).collect();
+        let numbers = numbers_told(&entries, circle);
         let all: Vec<u64> = (1..=(WRITERS / CIRCLES * MESSAGES) as u64).collect();
         assert_eq!(numbers, all, "in order, without a gap");
     }
 }
 
+/// The numbers of a circle's messages, in the order in which its stream tells of them.
+fn numbers_told(entries: &BTreeMap<Place, BTreeMap<String, String>>, circle: &str) -> Vec<u64> {
+    let partition = Partition::of(circle.parse().unwrap()).index() as u16;
+    // In the stream's order, which is the ids'.
+    let mut posted: Vec<(Vec<u64>, u64)> = entries
+        .iter()
+        .filter(|((of, _), fields)| *of == partition && fields["kind"] == "message.posted")
+        .map(|((_, id), fields)| {
+            let payload: Value = serde_json::from_str(&fields["payload"]).unwrap();
+            (id.split('-').map(|part| part.parse().unwrap()).collect(), payload)
+        })
+        .filter(|(_, payload)| payload["circle"] == circle)
+        .map(|(id, payload)| (id, payload["number"].as_u64().unwrap()))
+        .collect();
+    posted.sort();
+    posted.into_iter().map(|(_, number)| number).collect()
+}
+
 #[tokio::test(flavor = "multi_thread")]
-async fn a_relay_may_read_a_replica() {
-    let system = System::with(Options { own_postgres: true, replica: true, ..Options::default() }).await;
+async fn the_order_holds_for_writes_without_redis() {
+    let system = System::start().await;
+    let owner = system.register("Ada").await;
+    let circle = owner.create_circle("private").await;
+    let mut writers = vec![owner.clone()];
+    for _ in 1..8 {
+        let member = system.register("Bo").await;
+        system.forget_limits_of(&owner).await;
+        member.join(&circle, &owner).await;
+        writers.push(member);
+    }
+    system.origin_to_redis.cut();
+    // The first waits until nobody believes Redis any more; then all at once, over and over.
+    owner.say(&circle, "Alone.").await;
+    let path = format!("/v1/circles/{circle}/messages");
+    let at_work = writers.iter().map(|writer| async {
+        for _ in 0..5 {
+            writer.post(&path, json!({"body": "Together."})).await.expect(201);
+        }
+    });
+    futures_util::future::join_all(at_work).await;
+    system.origin_to_redis.send_to(&format!("127.0.0.1:{}", system.redis.port));
+    let entries = wait_for_all(&system).await;
+    assert_eq!(numbers_told(&entries, &circle), (1..=41).collect::<Vec<u64>>());
+}
+
+/// A transaction that begins before ten messages, and commits after them.
+async fn overtaken(system: &System) {
     let ada = system.register("Ada").await;
     let circle = ada.create_circle("private").await;
-    // One that begins before the messages, and commits after them.
     let late = format!(
         "begin; insert into outbox (region, request_id, keys, kind, payload, topics)
          values ('test', 'late', '{{}}', 'late', '{{}}', array['{circle}']::uuid[]); select pg_sleep(1); commit"
     );
-    let (database, postgres) = (system.database.clone(), system.own_postgres.as_ref().unwrap());
     std::thread::scope(|scope| {
-        scope.spawn(|| postgres.sql(&database, &late));
+        scope.spawn(|| system.sql(&late));
         scope.spawn(|| {
             let runtime = tokio::runtime::Runtime::new().unwrap();
             for _ in 0..10 {
@@ -192,6 +185,19 @@ async fn a_relay_may_read_a_replica() {
             }
         });
     });
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_event_that_others_overtake_is_not_left_out() {
+    let system = System::start().await;
+    overtaken(&system).await;
+    wait_for_all(&system).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_relay_may_read_a_replica() {
+    let system = System::with(Options { own_postgres: true, replica: true, ..Options::default() }).await;
+    overtaken(&system).await;
     wait_for_all(&system).await;
 }
 

@@ -8,14 +8,17 @@ use optimist_shared::limits::{LIMITS, Limit, LimitRow, Precision};
 use optimist_shared::scripts::{Script, Scripts, describe_limits};
 use optimist_shared::session::autosave_entry;
 use optimist_tests::stores::Redis;
-use optimist_tests::{Answer, Client, Options, System};
+use optimist_tests::{Answer, Client, Options, System, scale};
 use reqwest::Method;
 use serde_json::{Value, json};
 
 use oracle::{Call, Oracle, Outcome, Random};
 
-/// Calls of each limit.
-const CALLS: usize = 100_000;
+/// Calls of each limit: more by `OPTIMIST_CALLS`.
+fn calls() -> usize {
+    usize::try_from(scale("OPTIMIST_CALLS", 100_000)).unwrap()
+}
+
 /// Sent at a time.
 const BATCH: usize = 500;
 
@@ -114,9 +117,10 @@ async fn sliding_limits_agree_with_the_oracle_over_simulated_days() {
     let mut bench = Bench::new().await;
     for (seed, row) in LIMITS.iter().enumerate().filter(|(_, row)| row.precision == Precision::Exact) {
         let mut oracle = Oracle::new(&[row]);
-        let difference = play(&mut bench, &[row], &mut oracle, seed as u64, CALLS).await;
+        let difference = play(&mut bench, &[row], &mut oracle, seed as u64, calls()).await;
         assert_eq!(difference, None);
         assert!(oracle.was_thorough(), "{}: {oracle:?}", row.name);
+        println!("counted: {} random calls of {}, each as the oracle says", calls(), row.name);
     }
 }
 
@@ -124,7 +128,7 @@ async fn sliding_limits_agree_with_the_oracle_over_simulated_days() {
 async fn several_limits_are_charged_together_or_not_at_all() {
     let mut bench = Bench::new().await;
     let rows = [Limit::CircleJoin.row(), Limit::CircleCreate.row(), Limit::Invites.row()];
-    let difference = play(&mut bench, &rows, &mut Oracle::new(&rows), 99, CALLS / 2).await;
+    let difference = play(&mut bench, &rows, &mut Oracle::new(&rows), 99, calls() / 2).await;
     assert_eq!(difference, None);
 }
 
@@ -159,7 +163,7 @@ async fn an_oracle_that_admits_one_more_is_found_out() {
     for row in LIMITS.iter().filter(|row| row.precision == Precision::Exact) {
         let mut oracle = Oracle::new(&[row]);
         oracle.admit_one_more();
-        let difference = play(&mut bench, &[row], &mut oracle, 7, CALLS / 10).await;
+        let difference = play(&mut bench, &[row], &mut oracle, 7, 10_000).await;
         assert!(difference.is_some(), "{}: the comparison is blind", row.name);
         let _: () =
             redis::cmd("DEL").arg(row.key("subject")).query_async(&mut bench.connection).await.unwrap();
@@ -174,7 +178,7 @@ async fn counters_admit_their_number_and_start_anew() {
         let (key, window) = (row.key("subject"), row.windows[0]);
         let (mut used, mut sent) = (0u32, 0);
         let mut random = Random::new(5, &[row]);
-        while sent < CALLS {
+        while sent < calls() {
             let calls: Vec<Call> = (0..BATCH).map(|_| random.next_charge()).collect();
             sent += calls.len();
             for outcome in bench.send(&[row], &calls).await {
@@ -200,6 +204,7 @@ async fn counters_admit_their_number_and_start_anew() {
                 used = 0;
             }
         }
+        println!("counted: {sent} random calls of {}, each as its counter says", row.name);
     }
 }
 

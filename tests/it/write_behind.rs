@@ -33,6 +33,14 @@ impl Scene {
         Partition::of(self.circle.parse().unwrap())
     }
 
+    /// Redis forgets what it knows of the circle, as if its day were over; not what is to be flushed.
+    async fn forget(&self, system: &System) {
+        let mut redis = system.redis.connect().await;
+        let pattern = format!("circle:*:{}:*", self.circle);
+        let keys: Vec<String> = redis::cmd("KEYS").arg(pattern).query_async(&mut redis).await.unwrap();
+        let _: i64 = redis::cmd("DEL").arg(keys).query_async(&mut redis).await.unwrap();
+    }
+
     /// Appends to the partition's stream what no client sends.
     async fn append(&self, system: &System, entries: &[String]) {
         let mut redis = system.redis.connect().await;
@@ -97,6 +105,20 @@ async fn an_origin_killed_at_any_step_of_a_flush_applies_everything_once() {
     let (stored, expected) = (Crowd::stored(&system), oracle.on());
     assert!(stored == expected, "{:?}", stored.symmetric_difference(&expected).collect::<Vec<_>>());
     crowd.check_counts(&system, &expected).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_applied_and_still_in_the_stream_counts_once() {
+    let system = System::start().await;
+    let scene = Scene::new(&system).await;
+    system.origins[0].arm("flush.committed", "pause", 20_000, 1).await;
+    scene.send(Method::PUT, "heart").await.expect(202);
+    until("it is in Postgres", async || system.sql("select count(*) from reactions where is_on") == "1")
+        .await;
+    scene.forget(&system).await;
+    let read = scene.ada.get(&scene.path).await.expect(200);
+    assert_eq!(read.body["reactions"], json!({"heart": 1}));
+    system.origins[0].release().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -201,17 +223,8 @@ async fn a_late_installation_brings_nothing_old_back() {
     let heart = format!("{}/reactions/heart", scene.path);
     scene.send(Method::PUT, "heart").await.expect(202);
     until("it is flushed", async || system.sql("select count(*) from reactions where is_on") == "1").await;
-    // The state is gone, as if its day were over; the first origin reads it and comes late.
-    let forget = async || {
-        let mut redis = system.redis.connect().await;
-        let keys: Vec<String> = redis::cmd("KEYS")
-            .arg(format!("circle:*:{}:*", scene.circle))
-            .query_async(&mut redis)
-            .await
-            .unwrap();
-        let _: i64 = redis::cmd("DEL").arg(keys).query_async(&mut redis).await.unwrap();
-    };
-    forget().await;
+    // The first origin reads the state anew, and comes late.
+    scene.forget(&system).await;
     let passes = system.origins[0].passes("install.read").await;
     system.origins[0].arm("install.read", "pause", 4_000, 1).await;
     let late = tokio::spawn({
@@ -223,11 +236,11 @@ async fn a_late_installation_brings_nothing_old_back() {
     let at_other = scene.ada.at(&other_edge.url);
     at_other.delete(&heart).await.expect(202);
     until("it is taken back", async || system.sql("select count(*) from reactions where is_on") == "0").await;
-    forget().await;
+    scene.forget(&system).await;
     assert_eq!(late.await.unwrap().expect(202).body["counts"], json!({"heart": 1}), "Bo's alone");
     until("it is flushed", async || system.sql("select sum(count) from reaction_counts") == "1").await;
     // The same with the message deleted meanwhile.
-    forget().await;
+    scene.forget(&system).await;
     let passes = system.origins[0].passes("install.read").await;
     system.origins[0].arm("install.read", "pause", 1_500, 1).await;
     let late = tokio::spawn(async move { bo.send(Method::PUT, &heart, &[], None).await });

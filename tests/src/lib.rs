@@ -11,7 +11,9 @@
 
 pub mod client;
 pub mod crowd;
+pub mod disk;
 pub mod edges;
+pub mod events;
 pub mod load;
 pub mod origin;
 pub mod processes;
@@ -19,6 +21,7 @@ pub mod proxy;
 pub mod registers;
 pub mod stores;
 pub mod system;
+pub mod unlimited;
 
 pub use client::{Answer, Client, PASSWORD};
 pub use crowd::Crowd;
@@ -27,3 +30,8 @@ pub use load::Load;
 pub use origin::Origin;
 pub use processes::{program, workspace};
 pub use system::{Options, System};
+
+/// A number that a variable may raise: tests are short, full counts are not.
+pub fn scale(variable: &str, usual: u64) -> u64 {
+    std::env::var(variable).map_or(usual, |text| text.parse().expect("a number"))
+}

@@ -102,9 +102,18 @@ impl Load {
 
     /// Waits until so many operations more are done.
     pub async fn run(&self, operations: u64) {
-        let target = self.operations.load(Ordering::SeqCst) + operations;
+        self.wait_for(&self.operations, operations).await;
+    }
+
+    /// Waits until so many reads more are answered.
+    pub async fn run_reads(&self, reads: u64) {
+        self.wait_for(&self.answered, reads).await;
+    }
+
+    async fn wait_for(&self, done: &AtomicU64, more: u64) {
+        let target = done.load(Ordering::SeqCst) + more;
         let deadline = Instant::now() + Duration::from_secs(120);
-        while self.operations.load(Ordering::SeqCst) < target {
+        while done.load(Ordering::SeqCst) < target {
             assert!(Instant::now() < deadline, "{:?}: it hangs", self.key);
             tokio::time::sleep(Duration::from_millis(5)).await;
         }

@@ -8,12 +8,16 @@ use std::time::{Duration, Instant};
 
 use tempfile::TempDir;
 
+use crate::disk::Disk;
 use crate::processes::{Launch, Process, free_port, program};
 
-/// A Postgres cluster. It is not asked to survive the machine, only its own death.
+/// A Postgres cluster. It is not asked to survive the machine, only its own death, unless it is `durable`.
 pub struct Postgres {
+    /// Dropped before the folder that it lies over.
+    pub disk: Option<Disk>,
     folder: TempDir,
     pub port: u16,
+    durable: bool,
     process: Option<Process>,
 }
 
@@ -24,14 +28,29 @@ static DATABASES: AtomicU32 = AtomicU32::new(0);
 
 impl Postgres {
     pub fn start() -> Postgres {
+        Postgres::create(false, false)
+    }
+
+    /// A cluster on a disk of its own, that can be filled.
+    pub fn on_small_disk() -> Postgres {
+        Postgres::create(true, false)
+    }
+
+    /// As it is in production: what is committed is on disk, and pages have room in memory. For measurements.
+    pub fn durable() -> Postgres {
+        Postgres::create(false, true)
+    }
+
+    fn create(small_disk: bool, durable: bool) -> Postgres {
         let folder = folder();
+        let disk = small_disk.then(|| Disk::mount(folder.path()));
         let data = folder.path().join("data").display().to_string();
         let options =
             ["-D", &data, "-U", "owner", "--auth=trust", "--no-sync", "--encoding=UTF8", "--locale=C"];
         let mut command = as_unprivileged(&folder, &binaries().join("initdb"));
         let status = command.args(options).stdout(std::process::Stdio::null()).status();
         assert!(status.expect("initdb").success(), "initdb failed");
-        let mut postgres = Postgres { folder, port: free_port(), process: None };
+        let mut postgres = Postgres { disk, folder, port: free_port(), durable, process: None };
         postgres.launch();
         postgres.sql("postgres", "create role serve login");
         postgres
@@ -46,7 +65,8 @@ impl Postgres {
         command.args(["-D", &data, "-R", "--checkpoint=fast", "-h", "127.0.0.1", "-U", "owner"]);
         let status = command.args(["-p", &self.port.to_string()]).status();
         assert!(status.expect("pg_basebackup").success(), "pg_basebackup failed");
-        let mut replica = Postgres { folder, port: free_port(), process: None };
+        let mut replica =
+            Postgres { disk: None, folder, port: free_port(), durable: self.durable, process: None };
         replica.launch();
         replica
     }
@@ -55,15 +75,17 @@ impl Postgres {
     pub fn launch(&mut self) {
         let text = |path: &Path| path.display().to_string();
         let folder = self.folder.path();
+        // A killed server must lose nothing; a killed machine is nobody's test.
+        let (fsync, buffers) = if self.durable { ("on", "512MB") } else { ("off", "64MB") };
         let arguments = [
             ("-D", text(&folder.join("data"))),
             ("-p", self.port.to_string()),
             ("-k", text(folder)),
             ("-h", "127.0.0.1".to_owned()),
             ("-c", "max_connections=300".to_owned()),
-            // A killed server must lose nothing; a killed machine is nobody's test.
-            ("-c", "fsync=off".to_owned()),
-            ("-c", "shared_buffers=64MB".to_owned()),
+            ("-c", format!("fsync={fsync}")),
+            ("-c", format!("shared_buffers={buffers}")),
+            ("-c", if self.disk.is_some() { "max_wal_size=64MB" } else { "max_wal_size=1GB" }.to_owned()),
         ];
         self.process = Some(Process::start(&Launch {
             program: &binaries().join("postgres"),
@@ -82,14 +104,23 @@ impl Postgres {
     /// `kill -9` of the server and all its processes.
     pub fn kill(&mut self) {
         if let Some(mut process) = self.process.take() {
-            let children =
-                Command::new("pgrep").args(["-P", &process.id().to_string()]).output().expect("pgrep");
+            let children = children(&process);
             process.kill();
             // Without their parent they end by themselves; not to wait for that is the point.
-            for child in String::from_utf8_lossy(&children.stdout).split_whitespace() {
-                let _ = Command::new("kill").args(["-9", child]).stderr(std::process::Stdio::null()).status();
-            }
+            signal_each(&children, "KILL");
         }
+    }
+
+    /// Sends a signal by name to the server and all its processes.
+    pub fn signal(&self, name: &str) {
+        let process = self.process.as_ref().expect("it is running");
+        process.signal(name);
+        signal_each(&children(process), name);
+    }
+
+    /// Whether the server runs; it ends by itself where it cannot recover.
+    pub fn is_running(&mut self) -> bool {
+        self.process.as_mut().is_some_and(Process::is_running)
     }
 
     /// Creates a database and its schema; the URLs of the owner and of the serving role.
@@ -124,7 +155,8 @@ impl Postgres {
         [contents(self.folder.path(), &|_| true), log].concat()
     }
 
-    fn psql(&self, database: &str, sql: &str) -> (bool, String) {
+    /// Runs a statement as the owner: whether it succeeded, and what it returned or was refused with.
+    pub fn psql(&self, database: &str, sql: &str) -> (bool, String) {
         let output = Command::new(binaries().join("psql"))
             .args(["-h", "127.0.0.1", "-p", &self.port.to_string(), "-U", "owner", "-Atqc", sql, database])
             .output()
@@ -137,6 +169,20 @@ impl Postgres {
 impl Drop for Postgres {
     fn drop(&mut self) {
         self.kill();
+    }
+}
+
+fn children(process: &Process) -> Vec<String> {
+    let output = Command::new("pgrep").args(["-P", &process.id().to_string()]).output().expect("pgrep");
+    String::from_utf8_lossy(&output.stdout).split_whitespace().map(str::to_owned).collect()
+}
+
+/// Some may be gone already.
+fn signal_each(processes: &[String], name: &str) {
+    let mut kill = Command::new("kill");
+    kill.args(["-s", name]).args(processes).stderr(std::process::Stdio::null());
+    if !processes.is_empty() {
+        let _ = kill.status();
     }
 }
 
@@ -208,6 +254,13 @@ impl Redis {
 
     pub fn signal(&self, name: &str) {
         self.process.as_ref().expect("it is running").signal(name);
+    }
+
+    /// Has it refuse all that needs memory, or nothing any more.
+    pub async fn refuse_writes(&self, refuse: bool) {
+        let mut set = redis::cmd("CONFIG");
+        set.arg("SET").arg("maxmemory").arg(u8::from(refuse));
+        let _: () = set.query_async(&mut self.connect().await).await.expect("redis answers");
     }
 
     pub fn url(&self) -> String {

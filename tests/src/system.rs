@@ -26,8 +26,14 @@ pub struct Options {
     /// Milliseconds; generous, since most tests are not about deadlines.
     pub redis_deadline_ms: u32,
     pub cors_origins: &'static str,
+    /// Milliseconds that the edge waits for the origin.
+    pub origin_deadline_ms: u32,
     /// When Redis makes safe what it has appended.
     pub appendfsync: &'static str,
+    /// Every way between two parts leads through a proxy of its own, and the edge spreads its requests over the origins.
+    pub paths: bool,
+    /// The cluster of its own lies on a disk that can be filled.
+    pub small_disk: bool,
 }
 
 impl Options {
@@ -51,7 +57,10 @@ impl Default for Options {
             replica: false,
             redis_deadline_ms: 5_000,
             cors_origins: "https://app.example.org",
+            origin_deadline_ms: 20_000,
             appendfsync: "everysec",
+            paths: false,
+            small_disk: false,
         }
     }
 }
@@ -62,6 +71,7 @@ pub struct System {
     pub origins: Vec<Origin>,
     pub to_origin: Proxy,
     pub origin_to_redis: Proxy,
+    pub paths: Option<Paths>,
     pub redis: Redis,
     pub own_postgres: Option<Postgres>,
     _replica: Option<Postgres>,
@@ -69,6 +79,27 @@ pub struct System {
     pub options: Options,
     environment: Vec<(String, String)>,
     folder: TempDir,
+}
+
+/// Proxies on the ways that have none otherwise; origins have one each, by their number.
+pub struct Paths {
+    pub to_edge: Proxy,
+    pub edge_to_redis: Proxy,
+    pub origin_to_redis: Vec<Proxy>,
+    pub origin_to_postgres: Vec<Proxy>,
+}
+
+impl Paths {
+    async fn new(origins: usize, redis: u16, postgres: u16) -> Paths {
+        let to = |port: u16| async move { Proxy::start(&format!("127.0.0.1:{port}")).await };
+        let (mut origin_to_redis, mut origin_to_postgres) = (Vec::new(), Vec::new());
+        for _ in 0..origins {
+            origin_to_redis.push(to(redis).await);
+            origin_to_postgres.push(to(postgres).await);
+        }
+        // Clients are sent to the edge when it is there.
+        Paths { to_edge: to(0).await, edge_to_redis: to(redis).await, origin_to_redis, origin_to_postgres }
+    }
 }
 
 impl System {
@@ -79,7 +110,8 @@ impl System {
     pub async fn with(options: Options) -> System {
         let folder = folder();
         let redis = Redis::start(options.appendfsync);
-        let own_postgres = options.own_postgres.then(Postgres::start);
+        let start = if options.small_disk { Postgres::on_small_disk } else { Postgres::start };
+        let own_postgres = options.own_postgres.then(start);
         let (owner, serve) = own_postgres.as_ref().unwrap_or(&SHARED).database();
         let origin_to_redis = Proxy::start(&format!("127.0.0.1:{}", redis.port)).await;
         let mut environment = environment(
@@ -95,12 +127,29 @@ impl System {
             let url = format!("postgres://serve@127.0.0.1:{}/{database}", replica.port);
             environment.push(("OPTIMIST_REPLICA_URL".to_owned(), url));
         }
-        let origins: Vec<Origin> =
-            (0..options.origins).map(|_| Origin::start(&environment, folder.path())).collect();
+        let paths = match options.paths {
+            true => {
+                let postgres = own_postgres.as_ref().unwrap_or(&SHARED).port;
+                Some(Paths::new(options.origins, redis.port, postgres).await)
+            }
+            false => None,
+        };
+        let origins: Vec<Origin> = (0..options.origins)
+            .map(|index| Origin::start(&through(&environment, paths.as_ref(), index), folder.path()))
+            .collect();
         let to_origin = Proxy::start(address(&origins[0].api)).await;
-        let origin_url = format!("http://127.0.0.1:{}", to_origin.port);
-        let edge =
-            Edge::start(options.kind, &edge_settings(&origin_url, &redis.url(), &options), folder.path());
+        if options.paths {
+            to_origin.send_to_any(addresses(&origins));
+        }
+        let origin_url = format!("http://{}", to_origin.address());
+        let edge = Edge::start(
+            options.kind,
+            &edge_settings(&origin_url, &redis_of_edge(&redis, paths.as_ref()), &options),
+            folder.path(),
+        );
+        if let Some(paths) = &paths {
+            paths.to_edge.send_to(address(&edge.url));
+        }
         for origin in &origins {
             origin.wait_until_vouching(&redis).await;
         }
@@ -110,6 +159,7 @@ impl System {
             origins,
             to_origin,
             origin_to_redis,
+            paths,
             redis,
             own_postgres,
             _replica: replica,
@@ -129,7 +179,27 @@ impl System {
     pub fn edge_before(&self, kind: Kind, origin_url: &str) -> Edge {
         let folder = self.folder.path().join(format!("{kind:?}"));
         std::fs::create_dir_all(&folder).expect("a folder");
-        Edge::start(kind, &edge_settings(origin_url, &self.redis.url(), &self.options), &folder)
+        Edge::start(kind, &self.edge_settings(origin_url), &folder)
+    }
+
+    fn edge_settings(&self, origin_url: &str) -> Vec<(String, String)> {
+        edge_settings(origin_url, &redis_of_edge(&self.redis, self.paths.as_ref()), &self.options)
+    }
+
+    /// Where clients find the edge.
+    pub fn url(&self) -> String {
+        self.paths
+            .as_ref()
+            .map_or_else(|| self.edge.url.clone(), |paths| format!("http://{}", paths.to_edge.address()))
+    }
+
+    /// Puts an edge in place of one that is gone.
+    pub fn replace_edge(&mut self) {
+        let origin_url = format!("http://{}", self.to_origin.address());
+        self.edge = Edge::start(self.options.kind, &self.edge_settings(&origin_url), self.folder.path());
+        if let Some(paths) = &self.paths {
+            paths.to_edge.send_to_any(vec![address(&self.edge.url).to_owned()]);
+        }
     }
 
     /// The origins' settings.
@@ -139,18 +209,23 @@ impl System {
 
     /// Puts an origin in place of one that is gone, and sends the edge there.
     pub fn replace_origin(&mut self, index: usize) {
-        self.origins[index] = Origin::start(&self.environment, self.folder.path());
-        self.to_origin.send_to(address(&self.origins[index].api));
+        let environment = through(&self.environment, self.paths.as_ref(), index);
+        self.origins[index] = Origin::start(&environment, self.folder.path());
+        if self.paths.is_some() {
+            self.to_origin.send_to_any(addresses(&self.origins));
+        } else {
+            self.to_origin.send_to(address(&self.origins[index].api));
+        }
     }
 
     /// Registers a person, and signs in as them.
     pub async fn register(&self, name: &str) -> Client {
         self.forget_address_limits().await;
-        Client::register(&self.edge.url, name).await
+        Client::register(&self.url(), name).await
     }
 
     pub fn client(&self) -> Client {
-        Client::new(&self.edge.url)
+        Client::new(&self.url())
     }
 
     /// Every test comes from the same address.
@@ -180,12 +255,38 @@ impl System {
     }
 }
 
+/// The settings of the origin of that number: its own ways to the stores, where it has them.
+fn through(environment: &[(String, String)], paths: Option<&Paths>, index: usize) -> Vec<(String, String)> {
+    let mut environment = environment.to_vec();
+    let Some(paths) = paths else { return environment };
+    for (name, value) in &mut environment {
+        match name.as_str() {
+            "OPTIMIST_REDIS_URL" => *value = format!("redis://{}", paths.origin_to_redis[index].address()),
+            "OPTIMIST_DATABASE_URL" => {
+                let database = value.rsplit('/').next().unwrap_or_default();
+                *value = format!("postgres://serve@{}/{database}", paths.origin_to_postgres[index].address());
+            }
+            _ => {}
+        }
+    }
+    environment
+}
+
+fn addresses(origins: &[Origin]) -> Vec<String> {
+    origins.iter().map(|origin| address(&origin.api).to_owned()).collect()
+}
+
+fn redis_of_edge(redis: &Redis, paths: Option<&Paths>) -> String {
+    paths.map_or_else(|| redis.url(), |paths| format!("redis://{}", paths.edge_to_redis.address()))
+}
+
 /// `host:port` of a URL.
 pub fn address(url: &str) -> &str {
     url.trim_start_matches("http://")
 }
 
-fn environment(owner: &str, serve: &str, redis: &str, redis_deadline_ms: u32) -> Vec<(String, String)> {
+/// An origin's settings: the database as its owner and as the role that serves, and Redis, by their URLs.
+pub fn environment(owner: &str, serve: &str, redis: &str, redis_deadline_ms: u32) -> Vec<(String, String)> {
     let key = |id: &str| format!("{id}:{}", base64::engine::general_purpose::STANDARD.encode(SIGNING_KEY.0));
     [
         ("DATABASE_URL", serve.to_owned()),
@@ -201,7 +302,8 @@ fn environment(owner: &str, serve: &str, redis: &str, redis_deadline_ms: u32) ->
     .to_vec()
 }
 
-fn edge_settings(origin_url: &str, redis_url: &str, options: &Options) -> Vec<(String, String)> {
+/// An edge's settings, by the names that its configuration has for them.
+pub fn edge_settings(origin_url: &str, redis_url: &str, options: &Options) -> Vec<(String, String)> {
     let key =
         format!("{}:{}", SIGNING_KEY.1, base64::engine::general_purpose::STANDARD.encode(SIGNING_KEY.0));
     [
@@ -211,7 +313,7 @@ fn edge_settings(origin_url: &str, redis_url: &str, options: &Options) -> Vec<(S
         ("signing_keys", key),
         ("cors_origins", options.cors_origins.to_owned()),
         ("redis_deadline_ms", options.redis_deadline_ms.to_string()),
-        ("origin_deadline_ms", "20000".to_owned()),
+        ("origin_deadline_ms", options.origin_deadline_ms.to_string()),
     ]
     .map(|(name, value)| (name.to_owned(), value))
     .to_vec()

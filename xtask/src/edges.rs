@@ -3,7 +3,7 @@
 
 use std::path::{Path, PathBuf};
 
-use anyhow::Result;
+use anyhow::{Result, ensure};
 use clap::ValueEnum;
 use nix::sys::signal::Signal;
 
@@ -102,6 +102,23 @@ impl Edge {
 pub fn component(root: &Path) -> Result<PathBuf> {
     workspace::build(root, &["--profile=wasm", "--target=wasm32-wasip2", "--package=optimist-edge-spin"])?
         .file("optimist-edge-spin", "wasm")
+}
+
+/// The same with mechanisms that tests can switch off, in a folder of its own, so that it is never taken for the other.
+pub fn component_with_hooks(root: &Path) -> Result<PathBuf> {
+    let folder = format!("--target-dir={}", workspace::target_folder(root)?.join("hooks").display());
+    let selection = ["--profile=wasm", "--target=wasm32-wasip2", "--package=optimist-edge-spin"];
+    let arguments = [&selection[..], &["--features=test-hooks", &folder]].concat();
+    workspace::build(root, &arguments)?.file("optimist-edge-spin", "wasm")
+}
+
+/// Fails if the component has grown too large.
+pub fn check_component_size(component: &Path) -> Result<()> {
+    /// KiB: what a host fetches and compiles before its first request.
+    const SIZE_KIB: u64 = 500;
+    let size = component.metadata()?.len().div_ceil(1024);
+    ensure!(size <= SIZE_KIB, "the Spin component has {size} KiB: {SIZE_KIB} are enough");
+    Ok(())
 }
 
 impl Program {

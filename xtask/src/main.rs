@@ -1,13 +1,18 @@
-//! The project's commands: `cargo xtask demo`, `dev`, `test` and `tidy`. This file only reads the command line.
+//! The project's commands: `cargo xtask demo`, `dev`, `test`, `tidy` and so on. This file only reads the command line.
 //!
 //! What runs in production is in `origin` and `edge`; nothing here is deployed.
 
+mod bench;
+mod counts;
 mod demo;
 mod dev;
+mod mutants;
+mod soak;
 mod test;
 mod tidy;
 
 mod story;
+mod suite;
 mod system;
 
 mod cloudflare;
@@ -61,6 +66,31 @@ enum Command {
         /// Only these stages
         stages: Vec<String>,
     },
+    /// Switch mechanisms off, one at a time, and see that the suite fails
+    Mutants {
+        /// Only these, by the names in the table
+        mechanisms: Vec<String>,
+    },
+    /// Run the suite's longest loads at full count, on release builds: hours
+    Counts {
+        /// Only these
+        #[arg(value_enum)]
+        counts: Vec<counts::Count>,
+        /// Part of the full count
+        #[arg(long, default_value_t = 1.0)]
+        scale: f64,
+        /// On the builds that `cargo xtask test` makes: quick to build, slow to run
+        #[arg(long)]
+        debug: bool,
+    },
+    /// Play seeded schedules of faults under load, judge what clients saw, and fail if a promise was broken
+    Soak(soak::Soak),
+    /// Measure how fast it is, beside what people would use instead
+    Bench {
+        /// Parts to measure, and options of the bench's own (`--list`, `--help`)
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        arguments: Vec<OsString>,
+    },
     /// Check what compilers do not: module headers, file sizes, links, generated documents
     Tidy {
         /// Write the generated documents anew instead of comparing them
@@ -82,6 +112,10 @@ fn main() -> ExitCode {
         Command::Demo { edge, keep, stay } => demo::run(edge, keep, stay),
         Command::Dev { edges, fresh } => dev::run(&edges, fresh),
         Command::Test { stages } => test::run(&stages),
+        Command::Mutants { mechanisms } => mutants::run(&mechanisms),
+        Command::Counts { counts, scale, debug } => counts::run(&counts, scale, debug),
+        Command::Soak(soak) => soak::run(&soak),
+        Command::Bench { arguments } => bench::run(&arguments),
         Command::Tidy { bless } => tidy::run(bless),
         Command::Worker => cloudflare::build_command(),
         Command::WithParent { words } => processes::become_server(&words),

@@ -89,6 +89,16 @@ pub fn spin() -> Result<PathBuf> {
         .context("Please install Spin 4.1 or newer (https://spinframework.dev) and put `spin` on the PATH.")
 }
 
+/// `wrk`, which makes the load of measurements, and `openssl`, which makes their certificates.
+pub fn load_tools() -> Result<()> {
+    for (program, what) in [("wrk", "wrk"), ("openssl", "OpenSSL")] {
+        if find_program(program).is_none() {
+            apt_install(what, &[program])?;
+        }
+    }
+    Ok(())
+}
+
 /// Makes sure that this toolchain compiles for `target`.
 pub fn rust_target(target: &str) -> Result<()> {
     let sysroot = output_of(Command::new("rustc").args(["--print", "sysroot"]))?;
@@ -103,7 +113,7 @@ pub fn rust_target(target: &str) -> Result<()> {
     run(Command::new("rustup").args(["target", "add", target]))
 }
 
-/// Installs what the `package-lock.json` of a folder pins, unless that is there already.
+/// Installs what the folder's `package-lock.json` pins, unless that is there already.
 pub fn node_packages(folder: &Path) -> Result<()> {
     let modified = |path: &str| fs::metadata(folder.join(path)).and_then(|data| data.modified()).ok();
     // npm writes the first of these at the end of each installation.

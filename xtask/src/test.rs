@@ -1,30 +1,20 @@
 //! `cargo xtask test`: everything CI runs, stage after stage, each against a budget of seconds. A stage that fails does
 //! not hide the next ones; a stage that cannot run has failed. What is tested is in the packages and in `tests`.
 
-use std::io::{BufRead, BufReader};
-use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::path::PathBuf;
+use std::process::Command;
 use std::time::Instant;
 
 use anyhow::{Context, Result, bail, ensure};
-use nix::sys::signal::Signal;
 
 use crate::cloudflare;
 use crate::edges::{self, Edge};
-use crate::processes::{WITH_PARENT, with_parent};
 use crate::provision;
+use crate::soak;
+use crate::suite::{NATIVE, Suite};
 use crate::terminal::{self, Colour, heading, paint};
 use crate::tidy;
-use crate::workspace::{self, Built};
-
-/// The packages for this machine; the other two are for Wasm alone. Always the same selection, since another one would
-/// give some dependencies other features, and build them again.
-const NATIVE: [&str; 4] = [
-    "--workspace",
-    "--exclude=optimist-edge-spin",
-    "--exclude=optimist-edge-cloudflare",
-    "--features=optimist-origin/test-hooks",
-];
+use crate::workspace;
 
 struct Stage {
     name: &'static str,
@@ -39,14 +29,14 @@ struct Stage {
 #[rustfmt::skip] // One line a row.
 const STAGES: [Stage; 9] = [
     Stage { name: "format", what: "rustfmt", from_nothing: 10, when_built: 5, run: format },
-    Stage { name: "build", what: "the origin, the Wasm, its hosts", from_nothing: 900, when_built: 30, run: build },
+    Stage { name: "build", what: "the origin, the Wasm, its hosts", from_nothing: 900, when_built: 25, run: build },
     Stage { name: "tidy", what: "headers, sizes, links, documents", from_nothing: 10, when_built: 5, run: check_tidy },
     Stage { name: "lint", what: "clippy, native and Wasm", from_nothing: 340, when_built: 25, run: lint },
-    Stage { name: "unit", what: "tests beside the code", from_nothing: 260, when_built: 30, run: unit },
-    Stage { name: "integration", what: "the API on real stores", from_nothing: 400, when_built: 245, run: integration },
-    Stage { name: "parity", what: "the API on every edge", from_nothing: 120, when_built: 55, run: parity },
+    Stage { name: "unit", what: "tests beside the code", from_nothing: 260, when_built: 25, run: unit },
+    Stage { name: "integration", what: "the API on real stores", from_nothing: 400, when_built: 220, run: integration },
+    Stage { name: "parity", what: "the API on every edge", from_nothing: 120, when_built: 50, run: parity },
     Stage { name: "contract", what: "the API by its description", from_nothing: 200, when_built: 170, run: contract },
-    Stage { name: "faults", what: "stores and origins killed", from_nothing: 200, when_built: 85, run: faults },
+    Stage { name: "faults", what: "all that can fail, failing", from_nothing: 245, when_built: 125, run: faults },
 ];
 
 pub fn run(names: &[String]) -> Result<()> {
@@ -56,7 +46,7 @@ pub fn run(names: &[String]) -> Result<()> {
     }
     let root = workspace::root()?;
     let was_built = workspace::target_folder(&root)?.join("debug/optimist-origin").exists();
-    let mut run = Run { root, built: None, passed: 0, failed: 0 };
+    let mut run = Run { suite: Suite::new(false)?, worker: None, passed: 0, failed: 0 };
     let mut outcomes = Vec::new();
     for stage in STAGES.iter().filter(|stage| names.is_empty() || names.iter().any(|name| name == stage.name))
     {
@@ -102,20 +92,10 @@ fn report(outcomes: &[Outcome], was_built: bool) {
 }
 
 struct Run {
-    root: PathBuf,
-    built: Option<Programs>,
+    suite: Suite,
+    worker: Option<PathBuf>,
     passed: u64,
     failed: u64,
-}
-
-/// What the integration tests run.
-struct Programs {
-    postgres: PathBuf,
-    redis: PathBuf,
-    origin: PathBuf,
-    host: PathBuf,
-    component: PathBuf,
-    worker: PathBuf,
 }
 
 fn format(run: &mut Run) -> Result<()> {
@@ -123,12 +103,13 @@ fn format(run: &mut Run) -> Result<()> {
 }
 
 fn build(run: &mut Run) -> Result<()> {
-    run.programs().map(drop)
+    run.suite.build()?;
+    run.worker().map(drop)
 }
 
 fn check_tidy(run: &mut Run) -> Result<()> {
-    let origin = run.native()?.executable("optimist-origin")?;
-    tidy::check(&run.root, &origin, false)
+    let origin = run.suite.native()?.executable("optimist-origin")?;
+    tidy::check(&run.suite.root, &origin, false)
 }
 
 fn lint(run: &mut Run) -> Result<()> {
@@ -149,7 +130,7 @@ fn lint(run: &mut Run) -> Result<()> {
 }
 
 fn unit(run: &mut Run) -> Result<()> {
-    let command = run.command();
+    let command = run.suite.command();
     run.tests(command, &["--lib", "--bins", "--test=children"], &[])
 }
 
@@ -166,69 +147,41 @@ fn parity(run: &mut Run) -> Result<()> {
         run.system_tests(edge, "--test=it", &["api::", "misses::five_hundred"])?;
     }
     run.system_tests(Edge::Embedded, "--test=parity", &[])?;
-    cloudflare::try_deployment(&run.root)
+    edges::check_component_size(run.suite.component()?)?;
+    cloudflare::try_deployment(&run.suite.root)
 }
 
 /// What a stranger has of the API: its description, and clients that are made from it.
 fn contract(run: &mut Run) -> Result<()> {
-    let python = provision::python_packages(&run.root, "tests/contract/requirements.txt")?;
-    provision::node_packages(&run.root)?;
-    provision::node_packages(&run.root.join("examples/typescript"))?;
-    let node = run.root.join("node_modules/node/bin/node");
+    let python = provision::python_packages(&run.suite.root, "tests/contract/requirements.txt")?;
+    provision::node_packages(&run.suite.root)?;
+    provision::node_packages(&run.suite.root.join("examples/typescript"))?;
+    let node = run.suite.root.join("node_modules/node/bin/node");
     let tools = [("OPTIMIST_PYTHON_TOOLS", python), ("OPTIMIST_NODE", node)];
     run.system_tests_with(Edge::Embedded, "--test=contract", &[], &tools)
 }
 
 fn faults(run: &mut Run) -> Result<()> {
-    run.system_tests(Edge::Embedded, "--test=faults", &[])
+    run.system_tests(Edge::Embedded, "--test=faults", &[])?;
+    soak::play(&mut run.suite, &soak::SHORT)
 }
 
 impl Run {
-    /// Builds the packages for this machine, the origin with its hooks for tests. Only the first call compiles.
-    fn native(&self) -> Result<Built> {
-        workspace::build(&self.root, &NATIVE)
-    }
-
-    /// Builds and finds everything, once.
-    fn programs(&mut self) -> Result<&Programs> {
-        if self.built.is_none() {
-            let (postgres, redis) = (provision::postgres()?, provision::redis()?);
-            provision::rust_target("wasm32-wasip2")?;
-            let native = self.native()?;
-            let worker = cloudflare::build(&self.root)?;
-            self.built = Some(Programs {
-                postgres,
-                redis,
-                origin: native.executable("optimist-origin")?,
-                host: native.executable("optimist-edge-host")?,
-                component: edges::component(&self.root)?,
-                worker,
-            });
-        }
-        self.built.as_ref().context("just built")
-    }
-
-    /// A cargo that dies with us.
-    fn command(&self) -> Command {
-        let cargo = workspace::cargo();
-        let mut command = with_parent(Path::new(cargo.get_program()), Signal::SIGKILL, None);
-        for (name, value) in cargo.get_envs() {
-            match value {
-                Some(value) => command.env(name, value),
-                None => command.env_remove(name),
-            };
-        }
-        command.current_dir(&self.root).stdin(Stdio::null());
-        command
-    }
-
     fn cargo(&self, arguments: &[&str]) -> Result<()> {
-        let status = self.command().args(arguments).status()?;
+        let status = self.suite.command().args(arguments).status()?;
         ensure!(status.success(), "cargo {} failed", arguments[0]);
         Ok(())
     }
 
-    /// Tests that start stores, origins and edges: told where the programs are, so that they never build or search.
+    /// Builds the Worker, once.
+    fn worker(&mut self) -> Result<PathBuf> {
+        if self.worker.is_none() {
+            self.worker = Some(cloudflare::build(&self.suite.root)?);
+        }
+        self.worker.clone().context("just built")
+    }
+
+    /// Tests that start stores, origins and edges, of any kind.
     fn system_tests(&mut self, edge: Edge, target: &str, filters: &[&str]) -> Result<()> {
         self.system_tests_with(edge, target, filters, &[])
     }
@@ -241,82 +194,30 @@ impl Run {
         filters: &[&str],
         more: &[(&str, PathBuf)],
     ) -> Result<()> {
-        let mut command = self.command();
-        let programs = self.programs()?;
+        let worker = self.worker()?;
+        let mut command = self.suite.system_command(edge)?;
         command
-            .env("OPTIMIST_POSTGRES_BIN_DIR", &programs.postgres)
-            .env("OPTIMIST_REDIS_SERVER", &programs.redis)
-            .env("OPTIMIST_ORIGIN_BIN", &programs.origin)
-            .env("OPTIMIST_HOST_BIN", &programs.host)
-            .env("OPTIMIST_COMPONENT", &programs.component)
-            .env("OPTIMIST_WORKER_DIR", &programs.worker)
-            .env("OPTIMIST_WORKERD_BIN", cloudflare::workerd(&self.root))
-            .env("OPTIMIST_EDGE", edge.argument())
+            .env("OPTIMIST_WORKER_DIR", worker)
+            .env("OPTIMIST_WORKERD_BIN", cloudflare::workerd(&self.suite.root))
             .envs(more.iter().map(|(name, path)| (name, path)));
         self.tests(command, &[target], filters)
     }
 
     /// `cargo test` of these targets, all tests or those that a filter names; its results counted.
-    fn tests(&mut self, mut command: Command, targets: &[&str], filters: &[&str]) -> Result<()> {
-        command.arg("test").args(NATIVE).arg("--no-fail-fast").args(targets).arg("--").args(filters);
-        if terminal::coloured() {
-            command.arg("--color=always");
-        }
-        // The tests die with cargo, which dies with us. Our file may have been replaced by the build; this name stays.
-        command.env(
-            format!("CARGO_TARGET_{}_RUNNER", host_triple()?.to_uppercase().replace('-', "_")),
-            format!("/proc/{}/exe {WITH_PARENT} - SIGKILL -", std::process::id()),
-        );
-
-        let mut child = command.stdout(Stdio::piped()).spawn()?;
-        let (mut passed, mut failed) = (0, 0);
-        for line in BufReader::new(child.stdout.take().context("its output is not piped")?).lines() {
-            let line = line?;
-            if let Some((good, bad)) = results(&line) {
-                passed += good;
-                failed += bad;
-            }
-            println!("{line}");
-        }
-        let status = child.wait()?;
-        self.passed += passed;
-        self.failed += failed;
-        ensure!(status.success(), "{failed} tests failed");
-        ensure!(passed > 0, "there was no test");
+    fn tests(&mut self, command: Command, targets: &[&str], filters: &[&str]) -> Result<()> {
+        let colour = terminal::coloured().then_some("--color=always");
+        let arguments: Vec<&str> = filters.iter().copied().chain(colour).collect();
+        let results = self.suite.tests(command, targets, &arguments, |line| println!("{line}"))?;
+        self.passed += results.passed;
+        self.failed += results.failed;
+        ensure!(results.failed == 0, "{} tests failed", results.failed);
         Ok(())
     }
-}
-
-/// Passed and failed of a summary line: `test result: ok. 3 passed; 0 failed; …`.
-fn results(line: &str) -> Option<(u64, u64)> {
-    let (_, counts) = line.split_once("test result: ")?;
-    let count = |what: &str| {
-        let (before, _) = counts.split_once(what)?;
-        before.rsplit(' ').next()?.parse().ok()
-    };
-    Some((count(" passed;")?, count(" failed;")?))
-}
-
-/// This machine's target, as cargo names it.
-fn host_triple() -> Result<String> {
-    let output = Command::new("rustc").arg("-vV").output().context("cannot run rustc")?;
-    let text = String::from_utf8(output.stdout)?;
-    let host = text.lines().find_map(|line| line.strip_prefix("host: "));
-    host.map(str::to_owned).context("rustc does not name its host")
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn summaries_are_counted_with_and_without_colour() {
-        let line =
-            "test result: ok. 12 passed; 3 failed; 0 ignored; 0 measured; 1 filtered out; finished in 0.01s";
-        assert_eq!(results(line), Some((12, 3)));
-        assert_eq!(results(&line.replace("ok", "\u{1b}[32mok\u{1b}[m")), Some((12, 3)));
-        assert_eq!(results("test routes::are_whole ... ok"), None);
-    }
 
     #[test]
     fn the_budgets_keep_to_the_whole() {

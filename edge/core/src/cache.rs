@@ -81,7 +81,7 @@ pub fn answer(
     let role = overlays.role.filter(|role| role.is_member());
     let counts = |index: usize| overlays.counts.get(index).copied().flatten();
     let reactions = |index| {
-        let counts = counts(index).map_or(serde_json::Value::Null, |counts| counts.to_json());
+        let counts = counts(index).map_or_else(|| "null".to_owned(), |counts| counts.to_json());
         ("reactions", counts)
     };
     let counted = route.overlays.contains(&Overlay::Reactions);
@@ -93,7 +93,7 @@ pub fn answer(
         // What is no list has no `limit`, which is the origin's to refuse.
         Body::Object { .. } if has_query => return None,
         Body::Object { version, json } if route.overlays.contains(&Overlay::Role) => {
-            let value = role.map_or(serde_json::Value::Null, |role| role.as_str().into());
+            let value = Role::overlay(role);
             (entity_tag(version, role.map_or("none", Role::as_str)), render_object(json, &[("role", value)]))
         }
         Body::Object { version, json } if counted => known(1)

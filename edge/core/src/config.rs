@@ -21,6 +21,9 @@ pub struct Config {
     pub origin_deadline_ms: u32,
     /// Connections to Redis per region, on hosts that spread over several (Durable Objects).
     pub redis_objects: u32,
+    /// Mechanisms that a test has switched off, comma-separated.
+    #[cfg(feature = "test-hooks")]
+    pub disabled: String,
 }
 
 /// A variable is missing or malformed.
@@ -68,7 +71,20 @@ impl Config {
             redis_deadline_ms: number("redis_deadline_ms", 100)?,
             origin_deadline_ms: number("origin_deadline_ms", 10_000)?,
             redis_objects: number("redis_objects", 16)?,
+            #[cfg(feature = "test-hooks")]
+            disabled: get("disabled").unwrap_or_default(),
         })
+    }
+
+    /// Whether a test has switched a mechanism off: never without the feature `test-hooks`.
+    #[cfg(feature = "test-hooks")]
+    pub fn is_disabled(&self, mechanism: &str) -> bool {
+        self.disabled.split(',').any(|name| name == mechanism)
+    }
+
+    #[cfg(not(feature = "test-hooks"))]
+    pub const fn is_disabled(&self, _mechanism: &str) -> bool {
+        false
     }
 }
 

@@ -20,7 +20,7 @@ pub use origin::Pending;
 
 use optimist_shared::error::{ErrorCode, Problem};
 use optimist_shared::routes::{self, Caller, Matched, Method, PathParameters, Route};
-use optimist_shared::scripts::Scripts;
+use optimist_shared::scripts::EdgeScripts;
 
 use host::{Decision, Host, Request, Response};
 use passage::Passage;
@@ -30,13 +30,14 @@ use respond::Exchange;
 /// The pipeline of one instance: its configuration, and what it remembers between requests.
 pub struct Edge {
     config: Config,
-    scripts: Scripts,
+    scripts: EdgeScripts,
     breaker: Breaker,
 }
 
 impl Edge {
     pub fn new(config: Config) -> Edge {
-        Edge { config, scripts: Scripts::new(), breaker: Breaker::default() }
+        let breaker = Breaker::new(config.is_disabled("edge-breaker"));
+        Edge { config, scripts: EdgeScripts::new(), breaker }
     }
 
     pub fn config(&self) -> &Config {

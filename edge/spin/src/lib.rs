@@ -17,7 +17,7 @@ use spin_sdk::http_service;
 use host::{Incoming, SpinHost};
 
 /// What the component reads from its variables: those of [`Config::from_lookup`] that the manifest declares.
-const VARIABLES: [&str; 7] = [
+const VARIABLES: &[&str] = &[
     "region",
     "origin_url",
     "redis_url",
@@ -25,6 +25,8 @@ const VARIABLES: [&str; 7] = [
     "cors_origins",
     "redis_deadline_ms",
     "origin_deadline_ms",
+    #[cfg(feature = "test-hooks")]
+    "disabled",
 ];
 
 thread_local! {
@@ -56,7 +58,7 @@ async fn edge() -> anyhow::Result<Rc<Edge>> {
         return Ok(edge);
     }
     let mut values = Vec::with_capacity(VARIABLES.len());
-    for name in VARIABLES {
+    for name in VARIABLES.iter().copied() {
         // An undefined variable is an absent one; which of them are required, the configuration knows.
         values.push((name, spin_sdk::variables::get(name).await.ok()));
     }

@@ -21,6 +21,7 @@ use super::{LOCK_USER, NewSession, Opened, Secrets, opened, revoke_family};
 use crate::app::Ctx;
 use crate::body::{Body, json_response, to_json};
 use crate::error::{Error, Result};
+use crate::hooks;
 use crate::postgres::{Tx, WriteContext, transaction};
 use crate::request::RequestContext;
 
@@ -99,7 +100,7 @@ impl Parent {
             return self.open_successor(tx, app, request).await.map(Some);
         };
         let (successor, token_key, in_time): (Uuid, String, bool) = (row.get(0), row.get(1), row.get(2));
-        if !in_time {
+        if !in_time && !hooks::disabled("reuse") || hooks::disabled("grace") {
             revoke_family(tx, self.user, self.family).await?;
             tx.event("session.reused", serde_json::json!({"user": self.user, "session": session}));
             return Ok(None);

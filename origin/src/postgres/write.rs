@@ -193,14 +193,15 @@ impl<'a> Write<'a> {
     }
 
     async fn prepare(&self, tx: &Tx) -> Result<()> {
-        if self.mode == Mode::Unfenced {
-            self.app.region.hold_off(self.app, tx).await?;
-        }
         let mut order = self.context.order.to_vec();
         order.sort_unstable();
         order.dedup();
         for id in order {
             tx.execute(LOCK, &[&id.to_string()]).await?;
+        }
+        // Only now: a row's lock is given a transaction id.
+        if self.mode == Mode::Unfenced {
+            self.app.region.hold_off(self.app, tx).await?;
         }
         hooks::step("tx.begun").await;
         Ok(())

@@ -268,7 +268,7 @@ async fn apply_in<'a>(
         apply(tx, &placed).await?;
     }
     let moved: Vec<&Part<'_>> = parts.iter().filter(|part| !part.entries.is_empty()).collect();
-    if !moved.is_empty() {
+    if !moved.is_empty() && !hooks::disabled("position") {
         let partitions: Vec<i16> = moved.iter().map(|part| number(part.batch.partition)).collect();
         let generations: Vec<i64> = moved.iter().map(|part| part.batch.generation).collect();
         let (ms, seq): (Vec<i64>, Vec<i64>) = moved.iter().map(|part| (part.to.0, part.to.1)).unzip();

@@ -1,0 +1,71 @@
+//! The judges: pure functions over a history. Each is shown a violation by its tests.
+
+mod counts;
+mod events;
+mod limits;
+mod places;
+mod sessions;
+mod stale;
+mod writes;
+
+use crate::history::{History, Violation};
+
+pub use writes::draft_text;
+
+/// The judges by name.
+pub const ALL: &[(&str, fn(&History) -> Vec<String>)] = &[
+    ("stale reads", stale::check),
+    ("revoked sessions", sessions::check),
+    ("lost or doubled writes", writes::check),
+    ("limits", limits::check),
+    ("events", events::check),
+    ("counts", counts::check),
+];
+
+/// What no history may show.
+pub fn all(history: &History) -> Vec<Violation> {
+    let named = |(check, judge): &(&'static str, fn(&History) -> Vec<String>)| {
+        judge(history).into_iter().map(|what| Violation { check, what }).collect::<Vec<_>>()
+    };
+    ALL.iter().flat_map(named).collect()
+}
+
+#[cfg(test)]
+mod testing {
+    //! Histories by hand.
+
+    use super::*;
+    use crate::history::{At, Call, Inflicted, Intent, Outcome};
+
+    pub fn at(ms: u64) -> At {
+        At::from_millis(ms)
+    }
+
+    pub fn call(begun: u64, ended: u64, intent: Intent, outcome: Outcome) -> Call {
+        Call { client: "test", begun: at(begun), ended: at(ended), intent, outcome, counted: None }
+    }
+
+    pub fn history(calls: Vec<Call>) -> History {
+        History { calls, ..History::default() }
+    }
+
+    pub fn done() -> Outcome {
+        Outcome::Acknowledged { in_postgres: true }
+    }
+
+    pub fn unknown() -> Outcome {
+        Outcome::Unknown("lost".to_owned())
+    }
+
+    /// Redis killed, and back after a second.
+    pub fn redis_killed(ms: u64) -> Inflicted {
+        Inflicted {
+            what: "kill Redis".to_owned(),
+            begun: at(ms),
+            ended: at(ms + 1_000),
+            is_of_a_store: true,
+            ends_in_a_restart: true,
+            loses_redis: false,
+        }
+    }
+}

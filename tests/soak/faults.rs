@@ -1,0 +1,122 @@
+//! Faults inflicted on a running system, and mended.
+
+use std::time::{Duration, Instant};
+
+use optimist_tests::System;
+use optimist_tests::proxy::{Mode, Proxy};
+
+use crate::schedule::{Fault, Part, Way};
+
+/// A system, and what is switched off in its origins.
+pub struct Target {
+    pub system: System,
+    /// Names of mechanisms, to show that their absence is noticed.
+    pub without: Vec<String>,
+}
+
+impl Target {
+    pub async fn inflict(&mut self, fault: Fault) {
+        let system = &mut self.system;
+        match fault {
+            Fault::Kill(Part::Edge) => system.edge.kill(),
+            Fault::Kill(Part::Origin(index)) => system.origins[index].kill(),
+            Fault::Kill(Part::Redis) | Fault::Emptied => system.redis.kill(),
+            Fault::Kill(Part::Postgres) => postgres(system).kill(),
+            Fault::Stop(part) => signal(system, part, "STOP"),
+            Fault::DieAt(index, step) => system.origins[index].arm(step, "abort", 0, 1).await,
+            Fault::Dawdle(index, step, by) => {
+                system.origins[index].arm(step, "pause", by.as_millis() as u64, u64::MAX).await;
+            }
+            Fault::Network(way, mode) => proxy(system, way).set(mode),
+            Fault::FullDisk => {
+                postgres(system).disk.as_ref().expect("a small disk").fill();
+                // Whether it survives that is Postgres's to say.
+                let _ = postgres(system).psql("postgres", "select pg_switch_wal()");
+            }
+            Fault::FullMemory => system.redis.refuse_writes(true).await,
+            Fault::Clock(index, hours) => set_clock(system, index, hours).await,
+        }
+    }
+
+    pub async fn mend(&mut self, fault: Fault) {
+        let system = &mut self.system;
+        match fault {
+            Fault::Kill(Part::Edge) => system.replace_edge(),
+            Fault::Kill(Part::Origin(index)) | Fault::DieAt(index, _) => {
+                // It may not have come to the step.
+                system.origins[index].kill();
+                system.replace_origin(index);
+                self.switch_off(index).await;
+            }
+            Fault::Kill(Part::Redis) => system.redis.launch(),
+            Fault::Emptied => {
+                system.redis.empty();
+                system.redis.launch();
+            }
+            Fault::Kill(Part::Postgres) => postgres(system).launch(),
+            Fault::Stop(part) => signal(system, part, "CONT"),
+            Fault::Dawdle(index, step, _) => {
+                system.origins[index].arm(step, "pause", 0, 0).await;
+                system.origins[index].release().await;
+            }
+            Fault::Network(way, _) => proxy(system, way).set(Mode::Open),
+            Fault::FullDisk => {
+                postgres(system).disk.as_ref().expect("a small disk").relieve();
+                recover(system);
+            }
+            Fault::FullMemory => system.redis.refuse_writes(false).await,
+            Fault::Clock(index, _) => set_clock(system, index, 0).await,
+        }
+    }
+
+    /// Switches off what is to be missing.
+    pub async fn switch_off(&self, index: usize) {
+        for mechanism in &self.without {
+            self.system.origins[index].disable(mechanism, true).await;
+        }
+    }
+}
+
+fn postgres(system: &mut System) -> &mut optimist_tests::stores::Postgres {
+    system.own_postgres.as_mut().expect("a cluster of its own")
+}
+
+/// Postgres recovers by itself, or has ended.
+fn recover(system: &mut System) {
+    let postgres = postgres(system);
+    let deadline = Instant::now() + Duration::from_secs(10);
+    while !postgres.psql("postgres", "select 1").0 {
+        if !postgres.is_running() || Instant::now() > deadline {
+            postgres.kill();
+            postgres.launch();
+            return;
+        }
+        std::thread::sleep(Duration::from_millis(50));
+    }
+}
+
+fn signal(system: &mut System, part: Part, name: &str) {
+    match part {
+        Part::Edge => system.edge.signal(name),
+        Part::Origin(index) => system.origins[index].signal(name),
+        Part::Redis => system.redis.signal(name),
+        Part::Postgres => postgres(system).signal(name),
+    }
+}
+
+fn proxy(system: &System, way: Way) -> &Proxy {
+    let paths = system.paths.as_ref().expect("paths");
+    match way {
+        Way::EdgeToOrigins => &system.to_origin,
+        Way::EdgeToRedis => &paths.edge_to_redis,
+        Way::OriginToRedis(index) => &paths.origin_to_redis[index],
+        Way::OriginToPostgres(index) => &paths.origin_to_postgres[index],
+    }
+}
+
+/// An origin that is dead or stopped has no clock to set.
+async fn set_clock(system: &System, index: usize, hours: i64) {
+    let url = format!("{}/test/clock?ahead_ms={}", system.origins[index].internal, hours * 3_600_000);
+    let sent = reqwest::Client::new().post(url).timeout(Duration::from_secs(1)).send().await;
+    drop(sent);
+}

@@ -1,0 +1,165 @@
+//! One schedule from beginning to end: a fresh system, clients at work, faults, rest, judgement.
+
+use std::any::Any;
+use std::panic::AssertUnwindSafe;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use fastrand::Rng;
+use futures_util::FutureExt as _;
+use optimist_tests::disk::Disk;
+use optimist_tests::{Options, System};
+
+use crate::faults::Target;
+use crate::history::{History, Inflicted, Violation};
+use crate::schedule::{Fault, ORIGINS, Schedule};
+use crate::world::World;
+use crate::{checks, clients, finals};
+
+/// What became of a schedule.
+pub struct Outcome {
+    pub schedule: Schedule,
+    pub history: History,
+    pub violations: Vec<Violation>,
+    /// Faults that this machine cannot inflict.
+    pub left_out: Vec<Fault>,
+    pub took: Duration,
+}
+
+/// Plays a schedule. Whatever cannot go on, in a client or in the harness, is a violation too.
+pub async fn play(schedule: Schedule, without: &[String], folder: &Path) -> Outcome {
+    let began = Instant::now();
+    let mut outcome = Outcome {
+        schedule,
+        history: History::default(),
+        violations: Vec::new(),
+        left_out: Vec::new(),
+        took: Duration::ZERO,
+    };
+    let went = AssertUnwindSafe(attempt(&mut outcome, without, folder)).catch_unwind().await;
+    if let Err(panic) = went {
+        outcome.violations.push(Violation { check: "the course of it", what: told(&panic) });
+    }
+    outcome.took = began.elapsed();
+    outcome
+}
+
+async fn attempt(outcome: &mut Outcome, without: &[String], folder: &Path) {
+    let has_disk = Disk::is_possible();
+    let system = System::with(Options {
+        origins: ORIGINS,
+        own_postgres: true,
+        redis_deadline_ms: 250,
+        origin_deadline_ms: 4_000,
+        appendfsync: "always",
+        paths: true,
+        small_disk: has_disk,
+        ..Options::default()
+    })
+    .await;
+    // Apart from the schedule's, so that the one can change without the other.
+    let mut random = Rng::with_seed(outcome.schedule.seed ^ 0x0051_DE55);
+    let mut target = Target { system, without: without.to_vec() };
+    for index in 0..ORIGINS {
+        target.switch_off(index).await;
+    }
+    let world = Arc::new(World::new(&target.system, &mut random).await);
+    let mut tasks = clients::start(&world, &mut random);
+    let went = AssertUnwindSafe(play_faults(outcome, &mut target, &world, has_disk)).catch_unwind().await;
+    world.record.stop();
+    while let Some(ended) = tasks.join_next().await {
+        if let Err(error) = ended
+            && let Ok(panic) = error.try_into_panic()
+        {
+            outcome.violations.push(Violation { check: "an answer that cannot be", what: told(&panic) });
+        }
+    }
+    outcome.history.calls = world.record.calls();
+    let system = &target.system;
+    let went = match went {
+        Ok(()) => AssertUnwindSafe(judge(outcome, system, &world)).catch_unwind().await,
+        Err(panic) => Err(panic),
+    };
+    if let Err(panic) = went {
+        outcome.violations.push(Violation { check: "the course of it", what: told(&panic) });
+    }
+    if !outcome.violations.is_empty() {
+        keep(outcome, system, folder);
+    }
+}
+
+async fn judge(outcome: &mut Outcome, system: &System, world: &World) {
+    let mut violation = |check, what| outcome.violations.push(Violation { check, what });
+    if let Err(what) = finals::rest(system, world).await {
+        violation("coming to rest", what);
+        return;
+    }
+    if let Err(what) = finals::audit(system) {
+        violation("the auditor", what);
+    }
+    outcome.history.finals = finals::gather(system, world).await;
+    outcome.violations.extend(checks::all(&outcome.history));
+}
+
+/// Inflicts and mends as planned, and waits until the clients have been at work long enough.
+async fn play_faults(outcome: &mut Outcome, target: &mut Target, world: &World, has_disk: bool) {
+    let faults = outcome.schedule.faults.clone();
+    // What begins or ends, in the order of time.
+    let mut steps: Vec<(Duration, usize, bool)> = Vec::new();
+    for (index, planned) in faults.iter().enumerate() {
+        if planned.fault == Fault::FullDisk && !has_disk {
+            outcome.left_out.push(planned.fault);
+            continue;
+        }
+        steps.extend([(planned.at, index, true), (planned.at + planned.lasts, index, false)]);
+    }
+    steps.sort_by_key(|(at, ..)| *at);
+    let mut begun = vec![Duration::ZERO; faults.len()];
+    for (at, index, begins) in steps {
+        tokio::time::sleep(at.saturating_sub(world.record.now())).await;
+        let fault = faults[index].fault;
+        if begins {
+            begun[index] = world.record.now();
+            target.inflict(fault).await;
+        } else {
+            target.mend(fault).await;
+            outcome.history.faults.push(Inflicted {
+                what: fault.to_string(),
+                begun: begun[index],
+                ended: world.record.now(),
+                is_of_a_store: fault.is_of_a_store(),
+                ends_in_a_restart: fault.ends_in_a_restart(),
+                loses_redis: fault == Fault::Emptied,
+            });
+        }
+    }
+    // As long after the last fault as was planned, however long it took to mend it.
+    let planned_end = faults.iter().map(|planned| planned.at + planned.lasts).max().unwrap_or_default();
+    tokio::time::sleep(outcome.schedule.length.saturating_sub(planned_end)).await;
+}
+
+/// A panic's message.
+fn told(panic: &Box<dyn Any + Send>) -> String {
+    let text = panic.downcast_ref::<String>().map(String::as_str);
+    text.or_else(|| panic.downcast_ref::<&str>().copied()).unwrap_or("a panic").to_owned()
+}
+
+/// Keeps what can be looked into.
+fn keep(outcome: &Outcome, system: &System, folder: &Path) {
+    use std::fmt::Write as _;
+    let folder = folder.join(format!("seed-{}", outcome.schedule.seed));
+    std::fs::create_dir_all(&folder).expect("a folder");
+    let mut text = format!("seed {} {}\n", outcome.schedule.seed, outcome.schedule);
+    for fault in &outcome.history.faults {
+        let _ = writeln!(text, "{:?}..{:?} {}", fault.begun, fault.ended, fault.what);
+    }
+    for violation in &outcome.violations {
+        let _ = writeln!(text, "{}: {}", violation.check, violation.what);
+    }
+    for call in &outcome.history.calls {
+        let _ = writeln!(text, "{call:?}");
+    }
+    std::fs::write(folder.join("history.txt"), text).expect("the history");
+    std::fs::write(folder.join("servers.log"), system.logs()).expect("the logs");
+}

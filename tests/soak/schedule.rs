@@ -1,0 +1,338 @@
+//! What is done to a system, and when: a function of the seed alone.
+
+use std::fmt;
+use std::time::Duration;
+
+use fastrand::Rng;
+use optimist_tests::proxy::Mode;
+
+/// Origins of the system.
+pub const ORIGINS: usize = 2;
+
+/// A process that can be killed or stopped.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Part {
+    Edge,
+    Origin(usize),
+    Redis,
+    Postgres,
+}
+
+/// A way between two parts, with its proxy.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Way {
+    EdgeToOrigins,
+    EdgeToRedis,
+    OriginToRedis(usize),
+    OriginToPostgres(usize),
+}
+
+/// One thing that goes wrong, until it is mended.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Fault {
+    /// `kill -9`; mended by a start on what it had written.
+    Kill(Part),
+    /// `SIGSTOP`; mended by `SIGCONT`.
+    Stop(Part),
+    /// The origin dies when it next comes to this step; mended by a start.
+    DieAt(usize, &'static str),
+    /// The origin pauses for so long whenever it comes to this step: what others do meanwhile falls in between.
+    Dawdle(usize, &'static str, Duration),
+    /// Connections of this way misbehave.
+    Network(Way, Mode),
+    /// No byte is free on Postgres's disk, and it needs a new segment of its log.
+    FullDisk,
+    /// Redis is out of memory: it refuses whatever needs more.
+    FullMemory,
+    /// Redis is killed, and starts with nothing.
+    Emptied,
+    /// The clock by which the origin tells days jumps by so many hours.
+    Clock(usize, i64),
+}
+
+impl Fault {
+    /// Whether a store restarts or is cut off from some of us: wrong answers may last five seconds.
+    pub fn is_of_a_store(self) -> bool {
+        match self {
+            Fault::Kill(part) | Fault::Stop(part) => matches!(part, Part::Redis | Part::Postgres),
+            Fault::Network(way, mode) => way != Way::EdgeToOrigins && !is_mere_slowness(mode),
+            // Postgres does not survive that it cannot write its log.
+            Fault::FullDisk | Fault::Emptied => true,
+            Fault::DieAt(..) | Fault::Dawdle(..) | Fault::FullMemory | Fault::Clock(..) => false,
+        }
+    }
+
+    /// Whether a store restarts when it is mended, which counts as another fault.
+    pub fn ends_in_a_restart(self) -> bool {
+        matches!(self, Fault::Kill(Part::Redis | Part::Postgres) | Fault::FullDisk | Fault::Emptied)
+    }
+
+    /// What is harmed: two faults of one thing do not overlap.
+    fn victim(self) -> (u8, usize) {
+        match self {
+            Fault::Kill(part) | Fault::Stop(part) => match part {
+                Part::Edge => (0, 0),
+                Part::Origin(index) => (1, index),
+                Part::Redis => (2, 0),
+                Part::Postgres => (3, 0),
+            },
+            Fault::DieAt(index, _) | Fault::Dawdle(index, ..) => (1, index),
+            Fault::Clock(index, _) => (4, index),
+            Fault::FullMemory | Fault::Emptied => (2, 0),
+            Fault::FullDisk => (3, 0),
+            Fault::Network(way, _) => match way {
+                Way::EdgeToOrigins => (5, 0),
+                Way::EdgeToRedis => (6, 0),
+                Way::OriginToRedis(index) => (7, index),
+                Way::OriginToPostgres(index) => (8, index),
+            },
+        }
+    }
+}
+
+/// Slower than usual, and still within every deadline.
+fn is_mere_slowness(mode: Mode) -> bool {
+    matches!(mode, Mode::Delayed(by) if by <= SLOW)
+}
+
+/// A tenth of the deadlines for Redis.
+const SLOW: Duration = Duration::from_millis(25);
+
+/// What the faults of a schedule have in common.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Theme {
+    /// Origins and edges die, and ways get slow: no wrong answer, ever.
+    Servers,
+    /// Anything, but what Redis has written stays.
+    Anything,
+    /// Anything, and Redis loses all.
+    Loss,
+}
+
+#[derive(Clone, Copy, Debug)]
+pub struct Planned {
+    /// From the schedule's beginning.
+    pub at: Duration,
+    pub lasts: Duration,
+    pub fault: Fault,
+}
+
+#[derive(Clone, Debug)]
+pub struct Schedule {
+    pub seed: u64,
+    pub theme: Theme,
+    pub faults: Vec<Planned>,
+    /// How long clients are at work.
+    pub length: Duration,
+}
+
+/// Steps at which an origin can die: in a write, a fill, the relay, a batch, a partition's opening, a draft's flush.
+const STEPS: &[&str] = &[
+    "tx.begun",
+    "tx.statements",
+    "tx.outbox",
+    "tx.fenced",
+    "tx.committed",
+    "tx.released",
+    "fill.leased",
+    "fill.loaded",
+    "relay.row",
+    "relay.append",
+    "relay.appended",
+    "flush.read",
+    "flush.applied",
+    "flush.committed",
+    "install.read",
+    "open.counted",
+    "open.flushed",
+    "open.opened",
+    "drafts.read",
+    "drafts.flush",
+    "drafts.flushed",
+    "projections.done",
+];
+
+impl Schedule {
+    pub fn of(seed: u64) -> Schedule {
+        let mut random = Rng::with_seed(seed);
+        let theme = match random.u8(0..10) {
+            0..4 => Theme::Servers,
+            4..9 => Theme::Anything,
+            _ => Theme::Loss,
+        };
+        let mut faults: Vec<Planned> = Vec::new();
+        let mut at = 1_500;
+        let count = random.usize(2..=4);
+        let lossy = (theme == Theme::Loss).then(|| random.usize(..count));
+        while faults.len() < count {
+            let fault = if lossy == Some(faults.len()) { Fault::Emptied } else { draw(theme, &mut random) };
+            let planned = Planned {
+                at: Duration::from_millis(at),
+                lasts: Duration::from_millis(duration_ms(fault, &mut random)),
+                fault,
+            };
+            let overlaps = |other: &Planned| {
+                other.fault.victim() == fault.victim() && other.at + other.lasts + PAUSE > planned.at
+            };
+            if faults.iter().any(overlaps) {
+                at += 500;
+                continue;
+            }
+            faults.push(planned);
+            at += random.u64(300..3_500);
+        }
+        // Until every wrong answer must have ended, and a while of right ones.
+        let last = faults.iter().map(|planned| planned.at + planned.lasts).max().unwrap_or_default();
+        let rest = if faults.iter().any(|planned| planned.fault.is_of_a_store()) { 7 } else { 2 };
+        Schedule { seed, theme, faults, length: last + Duration::from_secs(rest) }
+    }
+}
+
+/// Between two faults of one victim: the time that a start may take.
+const PAUSE: Duration = Duration::from_millis(1_500);
+
+fn draw(theme: Theme, random: &mut Rng) -> Fault {
+    let origin = random.usize(..ORIGINS);
+    match (theme, random.u8(0..20)) {
+        (_, 0..3) => Fault::Kill(Part::Origin(origin)),
+        (_, 3..6) => Fault::DieAt(origin, STEPS[random.usize(..STEPS.len())]),
+        (_, 6 | 7) => {
+            let step = STEPS[random.usize(..STEPS.len())];
+            Fault::Dawdle(origin, step, Duration::from_millis(random.u64(20..1_000)))
+        }
+        (_, 8) => Fault::Stop(Part::Origin(origin)),
+        (_, 9) => Fault::Clock(origin, random.i64(-72..=72)),
+        (_, 10) => Fault::Kill(Part::Edge),
+        (Theme::Servers, 11) => Fault::Stop(Part::Edge),
+        (Theme::Servers, 12..15) => Fault::Network(Way::EdgeToOrigins, mode(random)),
+        (Theme::Servers, _) => Fault::Network(way(random), Mode::Delayed(SLOW)),
+        (_, 11 | 12) => Fault::Kill(Part::Redis),
+        (_, 13) => Fault::Stop(Part::Redis),
+        (_, 14) => Fault::FullMemory,
+        (_, 15) => Fault::Kill(Part::Postgres),
+        (_, 16) => {
+            if random.bool() {
+                Fault::Stop(Part::Postgres)
+            } else {
+                Fault::FullDisk
+            }
+        }
+        (_, _) => Fault::Network(way(random), mode(random)),
+    }
+}
+
+fn way(random: &mut Rng) -> Way {
+    let origin = random.usize(..ORIGINS);
+    match random.u8(0..4) {
+        0 => Way::EdgeToOrigins,
+        1 => Way::EdgeToRedis,
+        2 => Way::OriginToRedis(origin),
+        _ => Way::OriginToPostgres(origin),
+    }
+}
+
+fn mode(random: &mut Rng) -> Mode {
+    match random.u8(0..5) {
+        0 => Mode::Delayed(Duration::from_millis(random.u64(50..1_500))),
+        1 => Mode::Throttled(random.u32(500..20_000)),
+        2 => Mode::Cut,
+        3 => Mode::HalfOpen,
+        _ => Mode::Reset,
+    }
+}
+
+fn duration_ms(fault: Fault, random: &mut Rng) -> u64 {
+    match fault {
+        // It dies at the step, if it comes there in this time.
+        Fault::DieAt(..) => random.u64(300..1_500),
+        Fault::Kill(_) | Fault::Emptied => random.u64(0..2_500),
+        Fault::Network(_, mode) if is_mere_slowness(mode) => random.u64(1_000..4_000),
+        Fault::Dawdle(..) => random.u64(2_000..5_000),
+        _ => random.u64(300..6_000),
+    }
+}
+
+impl fmt::Display for Schedule {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let seconds = |duration: Duration| format!("{:.1}", duration.as_secs_f64());
+        write!(out, "{:?}:", self.theme)?;
+        for Planned { at, lasts, fault } in &self.faults {
+            write!(out, " {}+{}s {fault};", seconds(*at), seconds(*lasts))?;
+        }
+        write!(out, " load {}s", seconds(self.length))
+    }
+}
+
+impl fmt::Display for Fault {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Fault::Kill(part) => write!(out, "kill {part:?}"),
+            Fault::Stop(part) => write!(out, "stop {part:?}"),
+            Fault::DieAt(index, step) => write!(out, "origin {index} dies at {step}"),
+            Fault::Dawdle(index, step, by) => write!(out, "origin {index} takes {by:?} at {step}"),
+            Fault::Network(way, mode) => write!(out, "{way:?} {mode:?}"),
+            Fault::FullDisk => write!(out, "Postgres's disk full"),
+            Fault::FullMemory => write!(out, "Redis out of memory"),
+            Fault::Emptied => write!(out, "Redis killed and emptied"),
+            Fault::Clock(index, hours) => write!(out, "origin {index}'s clock by {hours} h"),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_seed_is_a_schedule() {
+        for seed in 0..500 {
+            assert_eq!(Schedule::of(seed).to_string(), Schedule::of(seed).to_string());
+        }
+        let different: std::collections::BTreeSet<String> =
+            (0..500).map(|seed| Schedule::of(seed).to_string()).collect();
+        assert!(different.len() > 490);
+    }
+
+    #[test]
+    fn three_hundred_seeds_try_every_kind_of_fault() {
+        let schedules: Vec<Schedule> = (1..=300).map(Schedule::of).collect();
+        let faults: Vec<Fault> =
+            schedules.iter().flat_map(|schedule| &schedule.faults).map(|planned| planned.fault).collect();
+        let tried = |wanted: &dyn Fn(Fault) -> bool| faults.iter().any(|fault| wanted(*fault));
+        for part in [Part::Edge, Part::Origin(0), Part::Origin(1), Part::Redis, Part::Postgres] {
+            assert!(tried(&|fault| fault == Fault::Kill(part)), "kill {part:?}");
+            assert!(tried(&|fault| fault == Fault::Stop(part)), "stop {part:?}");
+        }
+        for step in STEPS {
+            assert!(tried(&|fault| matches!(fault, Fault::DieAt(_, at) if at == *step)), "{step}");
+            assert!(tried(&|fault| matches!(fault, Fault::Dawdle(_, at, _) if at == *step)), "{step}");
+        }
+        for way in [Way::EdgeToOrigins, Way::EdgeToRedis, Way::OriginToRedis(1), Way::OriginToPostgres(0)] {
+            for kind in 0..5 {
+                let of_kind = |mode: Mode| match mode {
+                    Mode::Delayed(_) => 0,
+                    Mode::Throttled(_) => 1,
+                    Mode::Cut => 2,
+                    Mode::HalfOpen => 3,
+                    Mode::Reset => 4,
+                    Mode::Open => 5,
+                };
+                assert!(
+                    tried(
+                        &|fault| matches!(fault, Fault::Network(of, mode) if of == way && of_kind(mode) == kind)
+                    ),
+                    "{way:?}, kind {kind}"
+                );
+            }
+        }
+        assert!(tried(&|fault| fault == Fault::FullDisk) && tried(&|fault| fault == Fault::FullMemory));
+        assert!(tried(&|fault| fault == Fault::Emptied) && tried(&|fault| matches!(fault, Fault::Clock(..))));
+    }
+
+    #[test]
+    fn servers_alone_give_no_grace() {
+        for schedule in (0..500).map(Schedule::of).filter(|schedule| schedule.theme == Theme::Servers) {
+            assert!(!schedule.faults.iter().any(|planned| planned.fault.is_of_a_store()), "{schedule}");
+        }
+    }
+}

@@ -1,0 +1,46 @@
+//! Callers whose limits are forgotten before each request, for tests that are about something else.
+
+use optimist_shared::limits::{LIMITS, Scope};
+
+use crate::{Client, System};
+
+pub struct Unlimited {
+    redis: redis::Client,
+    /// Made anew after an error: Redis may be killed.
+    connection: tokio::sync::Mutex<Option<redis::aio::MultiplexedConnection>>,
+}
+
+impl Unlimited {
+    pub fn new(system: &System) -> Unlimited {
+        let redis = redis::Client::open(system.redis.url()).expect("a URL");
+        Unlimited { redis, connection: tokio::sync::Mutex::default() }
+    }
+
+    /// Forgets what a user, and everyone's address, was charged. A Redis that is away counts nothing.
+    pub async fn forget(&self, who: &Client) {
+        let mut forget = redis::cmd("DEL");
+        for limit in LIMITS {
+            match limit.scope {
+                Scope::User => drop(forget.arg(limit.key(&who.user))),
+                // Everyone comes from there.
+                Scope::Address => drop(forget.arg(limit.key("127.0.0.1"))),
+                Scope::Account => {}
+            }
+        }
+        let connected = self.connection.lock().await.clone();
+        let connected = match connected {
+            Some(connection) => Some(connection),
+            None => self.redis.get_multiplexed_async_connection().await.ok(),
+        };
+        let Some(mut connection) = connected else { return };
+        let forgotten: redis::RedisResult<()> = forget.query_async(&mut connection).await;
+        *self.connection.lock().await = forgotten.is_ok().then_some(connection);
+    }
+}
+
+impl Clone for Unlimited {
+    /// With a connection of its own.
+    fn clone(&self) -> Unlimited {
+        Unlimited { redis: self.redis.clone(), connection: tokio::sync::Mutex::default() }
+    }
+}

@@ -1,0 +1,76 @@
+//! `cargo xtask counts`: tests whose load `cargo xtask test` keeps short, at full count. What they check is theirs.
+
+use std::time::Instant;
+
+use anyhow::{Result, ensure};
+use clap::ValueEnum;
+
+use crate::edges::Edge;
+use crate::suite::Suite;
+use crate::terminal::heading;
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Count {
+    /// A million reactions while origins, Redis and Postgres are killed two hundred times
+    Reactions,
+    /// Ten million reads of versioned values while they are written
+    Reads,
+    /// A million random calls of each limit, against its oracle
+    Limits,
+}
+
+/// The tests, and the variables by which they are told how much.
+struct Load {
+    target: &'static str,
+    tests: &'static [&'static str],
+    variables: &'static [(&'static str, u32)],
+}
+
+impl Count {
+    fn load(self) -> Load {
+        match self {
+            Count::Reactions => Load {
+                target: "--test=faults",
+                tests: &["reactions::origins_redis_and_postgres_killed_in_turn_lose_and_double_nothing"],
+                variables: &[("OPTIMIST_REACTIONS", 1_000_000), ("OPTIMIST_KILLS", 200)],
+            },
+            Count::Reads => Load {
+                target: "--test=it",
+                tests: &["staleness::ten_thousand_reads_see_nothing_stale"],
+                variables: &[("OPTIMIST_READS", 10_000_000)],
+            },
+            Count::Limits => Load {
+                target: "--test=it",
+                tests: &[
+                    "limits::sliding_limits_agree_with_the_oracle_over_simulated_days",
+                    "limits::counters_admit_their_number_and_start_anew",
+                ],
+                variables: &[("OPTIMIST_CALLS", 1_000_000)],
+            },
+        }
+    }
+}
+
+pub fn run(counts: &[Count], scale: f64, is_debug: bool) -> Result<()> {
+    ensure!(scale > 0.0 && scale <= 1.0, "--scale is a part of the full count: above 0, at most 1");
+    let counts = if counts.is_empty() { Count::value_variants() } else { counts };
+    let mut suite = Suite::new(!is_debug)?;
+    suite.build()?;
+    let mut failed = 0;
+    for count in counts {
+        let Load { target, tests, variables } = count.load();
+        let mut command = suite.system_command(Edge::Embedded)?;
+        for (name, full) in variables {
+            command.env(name, format!("{:.0}", (f64::from(*full) * scale).max(1.0)));
+        }
+        heading(format_args!("{count:?}, {scale} of the full count"));
+        let arguments = [&["--exact", "--nocapture", "--test-threads=1"], tests].concat();
+        let began = Instant::now();
+        let results = suite.tests(command, &[target], &arguments, |line| println!("  {line}"))?;
+        println!("  {} passed, {} failed, {} s", results.passed, results.failed, began.elapsed().as_secs());
+        ensure!(results.passed + results.failed == tests.len() as u64, "a test of {count:?} is missing");
+        failed += results.failed;
+    }
+    ensure!(failed == 0, "{failed} tests failed");
+    Ok(())
+}

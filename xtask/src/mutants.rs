@@ -1,0 +1,253 @@
+//! `cargo xtask mutants`: each mechanism is switched off in turn, by a flag of the test build, and the tests that stand for
+//! it must fail; with everything on they must pass. How a mechanism is switched off is in `hooks::disabled` of the origin and
+//! `Config::is_disabled` of the edge.
+
+use std::collections::BTreeSet;
+use std::fmt::Write as _;
+use std::path::Path;
+use std::time::Instant;
+
+use anyhow::{Context, Result, bail, ensure};
+
+use crate::edges::Edge;
+use crate::suite::{Results, Suite};
+use crate::terminal::{Colour, heading, paint};
+use crate::workspace;
+
+/// Where a mechanism is.
+#[derive(Clone, Copy)]
+enum At {
+    Origin,
+    Edge,
+}
+
+struct Mutant {
+    /// Its flag.
+    name: &'static str,
+    at: At,
+    mechanism: &'static str,
+    switched_off: &'static str,
+    target: &'static str,
+    tests: &'static [&'static str],
+}
+
+const SLOW_STEPS: &str = "staleness::however_long_a_commit_a_fill_or_the_relay_takes_nothing_stale_is_read";
+const OTHER_REGION: &str = "staleness::a_write_of_another_region_is_seen_although_a_fill_began_before_it";
+const ONE_OF_TWO: &str = "redis::cut_off_from_one_origin_of_two";
+const HANGS: &str = "redis::a_redis_that_hangs_costs_a_deadline_now_and_then_and_not_with_every_request";
+
+const MUTANTS: [Mutant; 12] = [
+    Mutant {
+        name: "fence",
+        at: At::Origin,
+        mechanism: "the fence",
+        switched_off: "a write commits without having fenced its keys",
+        target: "it",
+        tests: &[SLOW_STEPS],
+    },
+    Mutant {
+        name: "lease",
+        at: At::Origin,
+        mechanism: "the lease",
+        switched_off: "a write's fence and release void no lease",
+        target: "it",
+        tests: &[SLOW_STEPS],
+    },
+    Mutant {
+        name: "fill",
+        at: At::Origin,
+        mechanism: "the fill check",
+        switched_off: "a fill is stored whatever became of its lease",
+        target: "it",
+        tests: &[SLOW_STEPS],
+    },
+    Mutant {
+        name: "floor",
+        at: At::Origin,
+        mechanism: "the floor",
+        switched_off: "the relay notes in no lease what its fill must have seen (fills read the primary: decisions 1 and 5)",
+        target: "it",
+        tests: &[OTHER_REGION],
+    },
+    Mutant {
+        name: "vouching",
+        at: At::Origin,
+        mechanism: "vouching",
+        switched_off: "a relay vouches although the region is off",
+        target: "faults",
+        tests: &[ONE_OF_TWO],
+    },
+    Mutant {
+        name: "edge-vouching",
+        at: At::Edge,
+        mechanism: "vouching, at the edge",
+        switched_off: "the edge believes copies that nobody vouches for",
+        target: "faults",
+        tests: &[ONE_OF_TWO],
+    },
+    Mutant {
+        name: "position",
+        at: At::Origin,
+        mechanism: "the write-behind position",
+        switched_off: "a flush does not move the partition's position",
+        target: "it",
+        tests: &["write_behind::what_is_applied_and_still_in_the_stream_counts_once"],
+    },
+    Mutant {
+        name: "order",
+        at: At::Origin,
+        mechanism: "the relay's order rule",
+        switched_off: "a relay appends rows although older transactions may still commit",
+        target: "it",
+        tests: &["events::an_event_that_others_overtake_is_not_left_out"],
+    },
+    Mutant {
+        name: "grace",
+        at: At::Origin,
+        mechanism: "the refresh grace",
+        switched_off: "a refresh token that is repeated revokes its family at once",
+        target: "it",
+        tests: &["api::sessions::refreshing_again_and_at_once_never_logs_out"],
+    },
+    Mutant {
+        name: "reuse",
+        at: At::Origin,
+        mechanism: "the refresh grace's end",
+        switched_off: "a refresh token may be repeated for ever",
+        target: "it",
+        tests: &["api::sessions::a_late_replay_revokes_the_family"],
+    },
+    Mutant {
+        name: "breaker",
+        at: At::Origin,
+        mechanism: "the breaker",
+        switched_off: "the origin asks a lost store again with every request",
+        target: "faults",
+        tests: &[HANGS],
+    },
+    Mutant {
+        name: "edge-breaker",
+        at: At::Edge,
+        mechanism: "the breaker, at the edge",
+        switched_off: "the edge asks a lost Redis again with every request",
+        target: "faults",
+        tests: &[HANGS],
+    },
+];
+
+pub fn run(names: &[String]) -> Result<()> {
+    if let Some(unknown) = names.iter().find(|name| !MUTANTS.iter().any(|mutant| mutant.name == **name)) {
+        let known: Vec<&str> = MUTANTS.iter().map(|mutant| mutant.name).collect();
+        bail!("there is no mutant {unknown}; the mutants are {}", known.join(", "));
+    }
+    let chosen: Vec<&Mutant> = MUTANTS
+        .iter()
+        .filter(|mutant| names.is_empty() || names.iter().any(|name| name == mutant.name))
+        .collect();
+    let mut suite = Suite::with_hooks()?;
+    suite.build()?;
+    let logs = workspace::target_folder(&suite.root)?.join("mutants");
+    std::fs::create_dir_all(&logs)?;
+
+    heading("Everything on");
+    for target in ["it", "faults"] {
+        let tests: BTreeSet<&str> = chosen
+            .iter()
+            .filter(|mutant| mutant.target == target)
+            .flat_map(|mutant| mutant.tests)
+            .copied()
+            .collect();
+        if tests.is_empty() {
+            continue;
+        }
+        let tests: Vec<&str> = tests.into_iter().collect();
+        let log = logs.join(format!("everything-on-{target}.log"));
+        let outcome = play(&mut suite, None, target, &tests, &log)?;
+        println!("  {target}: {} passed, {} failed, {} s", outcome.passed, outcome.failed, outcome.seconds);
+        ensure!(
+            outcome.failed == 0 && outcome.passed == tests.len() as u64,
+            "with everything on the same tests must pass: {} did not; see {}",
+            outcome.failures.join(", "),
+            log.display()
+        );
+    }
+
+    heading("Switched off, one at a time");
+    println!("| mechanism | switched off | tests that ran | failed | seconds |\n|-|-|-|-|-|");
+    let mut survivors = Vec::new();
+    for mutant in chosen {
+        let log = logs.join(format!("{}.log", mutant.name));
+        let outcome = play(&mut suite, Some(mutant), mutant.target, mutant.tests, &log)?;
+        let failed = match outcome.failed {
+            0 => paint(Colour::Red, "none"),
+            failed => format!("{failed} of {}", mutant.tests.len()),
+        };
+        println!(
+            "| {} | {} | {} | {failed} | {} |",
+            mutant.mechanism,
+            mutant.switched_off,
+            code(mutant.tests),
+            outcome.seconds
+        );
+        if outcome.failed == 0 {
+            survivors.push(mutant.name);
+        }
+    }
+    ensure!(survivors.is_empty(), "nothing fails without {}; see {}", survivors.join(", "), logs.display());
+    Ok(())
+}
+
+fn code<T: AsRef<str>>(names: &[T]) -> String {
+    let mut text = String::new();
+    for (index, name) in names.iter().enumerate() {
+        let _ = write!(text, "{}`{}`", if index > 0 { ", " } else { "" }, name.as_ref());
+    }
+    text
+}
+
+struct Outcome {
+    passed: u64,
+    failed: u64,
+    failures: Vec<String>,
+    seconds: u64,
+}
+
+/// Runs these tests, one after the other, with a mutant or none; what they print goes to a file.
+fn play(
+    suite: &mut Suite,
+    mutant: Option<&Mutant>,
+    target: &str,
+    tests: &[&str],
+    log: &Path,
+) -> Result<Outcome> {
+    let mut command = suite.system_command(Edge::Embedded)?;
+    command.stderr(std::fs::File::create(log.with_extension("stderr"))?);
+    match mutant {
+        Some(Mutant { name, at: At::Origin, .. }) => drop(command.env("OPTIMIST_TEST_DISABLED", name)),
+        Some(Mutant { name, at: At::Edge, .. }) => drop(command.env("SPIN_VARIABLE_DISABLED", name)),
+        None => {}
+    }
+    let arguments = [&["--exact", "--test-threads=1"], tests].concat();
+    let mut printed = String::new();
+    let began = Instant::now();
+    let results = suite.tests(command, &[&format!("--test={target}")], &arguments, |line| {
+        printed.push_str(line);
+        printed.push('\n');
+    });
+    std::fs::write(log, printed)?;
+    let Results { passed, failed, failures } =
+        results.with_context(|| format!("see {} and its .stderr", log.display()))?;
+    Ok(Outcome { passed, failed, failures, seconds: began.elapsed().as_secs() })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_has_a_name_of_its_own_and_a_test() {
+        let names: BTreeSet<&str> = MUTANTS.iter().map(|mutant| mutant.name).collect();
+        assert_eq!(names.len(), MUTANTS.len());
+        assert!(MUTANTS.iter().all(|mutant| !mutant.tests.is_empty()));
+    }
+}
