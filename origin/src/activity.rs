@@ -17,9 +17,10 @@ use optimist_shared::visits::Visit;
 use serde::Serialize;
 
 use crate::app::{Ctx, Handlers, on};
+use crate::body::sent::parse_day;
 use crate::body::{digest, json_response, tagged, to_json};
 use crate::circles::{Standing, is_moderator};
-use crate::cursor::{self, Cursor, no_query, page};
+use crate::cursor::{Cursor, no_query, page};
 use crate::error::{Error, Result};
 use crate::members::Person;
 use crate::notifications::folding::Change;
@@ -292,7 +293,7 @@ impl Cursor for OnDay {
 
     fn parse(text: &str) -> Option<OnDay> {
         let (day, user) = text.split_once(':')?;
-        Some(OnDay(cursor::day(day)?, parse_id(user)?))
+        Some(OnDay(parse_day(day)?, parse_id(user)?))
     }
 }
 

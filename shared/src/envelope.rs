@@ -182,14 +182,15 @@ fn take_short<'a>(rest: &mut &'a [u8]) -> Option<&'a str> {
     std::str::from_utf8(text).ok()
 }
 
-/// The JSON that a client gets for an object: the cached value with the overlays joined as last members.
-pub fn render_object(json: &[u8], overlays: &[(&str, serde_json::Value)]) -> Vec<u8> {
+/// The JSON that a client gets for an object: the cached value with the overlays joined as last members. Those are JSON
+/// too: a value each, as text.
+pub fn render_object(json: &[u8], overlays: &[(&str, String)]) -> Vec<u8> {
     let mut rendered = Vec::with_capacity(json.len() + 32 * overlays.len());
     join_overlays(&mut rendered, json, overlays);
     rendered
 }
 
-fn join_overlays(rendered: &mut Vec<u8>, json: &[u8], overlays: &[(&str, serde_json::Value)]) {
+fn join_overlays(rendered: &mut Vec<u8>, json: &[u8], overlays: &[(&str, String)]) {
     let Some((b'}', members)) = json.split_last() else { return rendered.extend_from_slice(json) };
     rendered.extend_from_slice(members);
     for (name, value) in overlays {
@@ -207,7 +208,7 @@ pub fn render_list(
     items: &[Item<'_>],
     more: bool,
     limit: usize,
-    overlay: impl Fn(usize) -> Option<(&'static str, serde_json::Value)>,
+    overlay: impl Fn(usize) -> Option<(&'static str, String)>,
 ) -> Vec<u8> {
     let shown = &items[..items.len().min(limit)];
     let mut rendered = Vec::with_capacity(32 + shown.iter().map(|item| item.json.len() + 1).sum::<usize>());
@@ -298,13 +299,14 @@ mod tests {
         assert_eq!(render(&items, false, 2), br#"{"items":[{"n":2},{"n":1}],"next":null}"#);
         assert_eq!(render(&items, true, 2), br#"{"items":[{"n":2},{"n":1}],"next":"a"}"#);
         assert_eq!(render(&[], false, 2), br#"{"items":[],"next":null}"#);
-        let numbered = render_list(&items, false, 1, |index| Some(("at", index.into())));
+        let numbered = render_list(&items, false, 1, |index| Some(("at", index.to_string())));
         assert_eq!(numbered, br#"{"items":[{"n":2,"at":0}],"next":"b"}"#);
     }
 
     #[test]
     fn overlays_are_joined_as_last_members() {
-        assert_eq!(render_object(br#"{"id":1}"#, &[("role", "owner".into())]), br#"{"id":1,"role":"owner"}"#);
-        assert_eq!(render_object(b"{}", &[("role", serde_json::Value::Null)]), br#"{"role":null}"#);
+        let role = |json: &str| [("role", json.to_owned())];
+        assert_eq!(render_object(br#"{"id":1}"#, &role(r#""owner""#)), br#"{"id":1,"role":"owner"}"#);
+        assert_eq!(render_object(b"{}", &role("null")), br#"{"role":null}"#);
     }
 }

@@ -156,6 +156,13 @@ impl Role {
             .find(|role| role.as_str() == text)
     }
 
+    /// What an answer's `role` is, as JSON: the name of a member's role, or null.
+    pub fn overlay(role: Option<Role>) -> String {
+        // The names are plain words.
+        let member = role.filter(|role| role.is_member());
+        member.map_or_else(|| "null".to_owned(), |role| format!("\"{}\"", role.as_str()))
+    }
+
     pub fn is_member(self) -> bool {
         matches!(self, Role::Owner | Role::Moderator | Role::Member)
     }

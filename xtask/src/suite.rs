@@ -63,15 +63,24 @@ impl Suite {
         Ok(Suite { component: edges::component_with_hooks, ..Suite::new(false)? })
     }
 
-    /// The packages for this machine, the origin with its hooks for tests.
-    fn selection(&self) -> Vec<&'static str> {
-        let profile = self.is_release.then_some("--release");
-        NATIVE.into_iter().chain(profile).collect()
+    /// Builds the packages for this machine, the origin with its hooks for tests. Only the first call compiles.
+    pub fn native(&self) -> Result<Built> {
+        workspace::build(&self.root, &NATIVE)
     }
 
-    /// Builds them. Only the first call compiles.
-    pub fn native(&self) -> Result<Built> {
-        workspace::build(&self.root, &self.selection())
+    /// Builds the origin, with its hooks for tests, and the host.
+    fn servers(&self) -> Result<(PathBuf, PathBuf)> {
+        let (origin, host) = ("optimist-origin", "optimist-edge-host");
+        if !self.is_release {
+            let native = self.native()?;
+            return Ok((native.executable(origin)?, native.executable(host)?));
+        }
+        // Each by itself, with the features that it is deployed with.
+        let build = |package, features| {
+            workspace::build(&self.root, &["--release", "--package", package, "--features", features])?
+                .executable(package)
+        };
+        Ok((build(origin, "test-hooks")?, build(host, "")?))
     }
 
     /// Builds and finds everything, once.
@@ -79,16 +88,16 @@ impl Suite {
         if self.built.is_none() {
             let (postgres, redis) = (provision::postgres()?, provision::redis()?);
             provision::rust_target("wasm32-wasip2")?;
-            let native = self.native()?;
-            self.built = Some(Programs {
-                postgres,
-                redis,
-                origin: native.executable("optimist-origin")?,
-                host: native.executable("optimist-edge-host")?,
-                component: (self.component)(&self.root)?,
-            });
+            let (origin, host) = self.servers()?;
+            let component = (self.component)(&self.root)?;
+            self.built = Some(Programs { postgres, redis, origin, host, component });
         }
         self.built.as_ref().context("just built")
+    }
+
+    /// The edge's component.
+    pub fn component(&mut self) -> Result<&Path> {
+        Ok(&self.programs()?.component)
     }
 
     /// Builds what [`Suite::system_command`] needs.
@@ -138,7 +147,9 @@ impl Suite {
         arguments: &[&str],
         tell: impl FnMut(&str),
     ) -> Result<Results> {
-        tests(command, &[&self.selection(), targets].concat(), arguments, tell)
+        let selection =
+            if self.is_release { &["--release", "--package=optimist-tests"][..] } else { &NATIVE[..] };
+        tests(command, &[selection, targets].concat(), arguments, tell)
     }
 
     /// The model's own tests.
