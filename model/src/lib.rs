@@ -18,15 +18,16 @@
 //! | nobody vouches for a Redis but by its own epoch | the relay's connection is to one process (`run_id`) |
 //! | a fill that comes later than `LEASE_MS` finds its lease gone | Redis's expiry; a lease may lapse at any time here |
 //!
-//! What only takes possibilities away is no step of its own: a vouching that lapses early, a reader who gives up, a refill
-//! that nobody starts. Whoever may do something here may also never do it.
+//! What only takes possibilities away is no step of its own: a vouching that lapses early, a refill that nobody starts, a
+//! fence or a release that Redis executes long after its caller has given up. Whoever may do something here may also never
+//! do it.
 //!
 //! Within the five seconds that a restart may cost (until what was vouched before has lapsed, and transactions whose fences
 //! it swept away have ended) answers may be wrong, and are not judged.
 //!
 //! Left out: answers marked as degraded, which promise nothing; several keys of one write, each of which is fenced for
 //! itself; values' expiry by their age, which is a copy gone at any time; two Redis processes alive at once, each with origins
-//! that reach only it. A Redis that two origins take for different processes is not within what the protocol promises.
+//! that reach only it: as long as that lasts the protocol promises nothing, since a fence in one is none in the other.
 
 pub mod mechanisms;
 pub mod state;

@@ -97,7 +97,7 @@ proptest! {
     fn lists_and_overlays_are_json(numbers in vec(any::<i32>(), 0..6), more: bool, limit in 1..8usize) {
         let json: Vec<Vec<u8>> = numbers.iter().map(|n| format!("{{\"n\":{n}}}").into_bytes()).collect();
         let items: Vec<Item<'_>> = json.iter().map(|json| Item { id: "", cursor: "c", json }).collect();
-        let rendered = render_list(&items, more, limit, |place| Some(("place", place.into())));
+        let rendered = render_list(&items, more, limit, |place| Some(("place", place.to_string())));
         let parsed: serde_json::Value = serde_json::from_slice(&rendered).unwrap();
         let shown = parsed["items"].as_array().unwrap();
         prop_assert_eq!(shown.len(), numbers.len().min(limit));
