@@ -15,6 +15,8 @@ use crate::app::Ctx;
 use crate::error::{Error, Result};
 use crate::request::RequestContext;
 
+pub mod sent;
+
 /// Deserialised, not yet validated. `bytes` is what was sent.
 pub struct Body<T> {
     pub value: T,
@@ -54,6 +56,10 @@ async fn read(request: Request) -> Result<Bytes> {
         .and_then(|value| value.to_str().ok())
         .unwrap_or_default()
         .to_owned();
+    let encoding = request.headers().get("content-encoding");
+    if encoding.is_some_and(|encoding| !encoding.as_bytes().eq_ignore_ascii_case(b"identity")) {
+        return Err(Error::new(ErrorCode::UnsupportedMediaType).field("Content-Encoding", "must be left out"));
+    }
     let bytes = match Limited::new(request.into_body(), limit).collect().await {
         Ok(collected) => collected.to_bytes(),
         Err(error) if error.is::<http_body_util::LengthLimitError>() => {
@@ -98,6 +104,7 @@ fn describe(path: &str, error: &serde_json::Error) -> Error {
             let expected = match expected {
                 expected if expected.starts_with("struct ") => "an object",
                 "i16" | "i32" | "i64" | "u32" | "u64" => "a whole number",
+                "f64" => "a number",
                 "a sequence" => "a list",
                 expected => expected,
             };
@@ -127,14 +134,17 @@ fn parent<'a>(path: &'a str, field: &str) -> &'a str {
         .map_or(path, |rest| if rest.is_empty() { "." } else { rest.trim_end_matches('.') })
 }
 
-/// A text without the space around it, as [`verbatim`] has it.
+/// A text without the space around it, as [`verbatim`] has it. Without that space it must not be empty, if there is a
+/// least number of characters; the most counts it, so that the API's description can say what is accepted.
 pub fn text(
     field: &'static str,
     value: &str,
     characters: std::ops::RangeInclusive<usize>,
     multiline: bool,
 ) -> Result<String> {
-    verbatim(field, value.trim(), characters, multiline)
+    let least = *characters.start();
+    let text = verbatim(field, value, 0..=*characters.end(), multiline)?.trim().to_owned();
+    if text.chars().count() < least { Err(Error::invalid(field, "must not be empty")) } else { Ok(text) }
 }
 
 /// A text within bounds, without control characters but for line breaks and tabs where `multiline`.
@@ -264,8 +274,10 @@ mod tests {
 
     #[test]
     fn texts_are_trimmed_and_bounded() {
-        assert_eq!(text("name", "  Ada ", 1..=3, false).unwrap(), "Ada");
+        assert_eq!(text("name", " A  ", 1..=4, false).unwrap(), "A");
+        assert!(text("name", "  Ada ", 1..=3, false).is_err());
         assert!(text("name", "   ", 1..=3, false).is_err());
+        assert!(text("name", "A\n", 1..=3, false).is_err());
         assert!(text("name", "Adas", 1..=3, false).is_err());
         assert!(text("name", "A\nB", 1..=3, false).is_err());
         assert!(text("name", "A\u{202e}B", 1..=3, false).is_err());

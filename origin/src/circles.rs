@@ -17,6 +17,7 @@ use tokio_postgres::Row;
 use tokio_postgres::types::ToSql;
 
 use crate::app::{Ctx, Handlers, on};
+use crate::body::sent::given;
 use crate::body::{Body, check_match, digest, json_response, require_change, tagged, text, to_json};
 use crate::cache::{ListItem, Loaded, Snapshot};
 use crate::cursor::{At, Cursor, no_query, page};
@@ -82,12 +83,12 @@ impl Circle {
     /// The answer to whoever has this role in it.
     pub fn respond(&self, status: u16, role: Role) -> Result<Response> {
         let tag = entity_tag(&self.version.to_string(), role_version(role));
-        Ok(json_response(status, Some(tag), render_object(&to_json(self)?, &[("role", role_value(role))])))
+        Ok(json_response(
+            status,
+            Some(tag),
+            render_object(&to_json(self)?, &[("role", Role::overlay(Some(role)))]),
+        ))
     }
-}
-
-fn role_value(role: Role) -> serde_json::Value {
-    if role.is_member() { role.as_str().into() } else { serde_json::Value::Null }
 }
 
 fn role_version(role: Role) -> &'static str {
@@ -119,9 +120,13 @@ impl TryFrom<String> for Visibility {
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Update {
+    #[serde(default, deserialize_with = "given")]
     name: Option<String>,
+    #[serde(default, deserialize_with = "given")]
     description: Option<String>,
+    #[serde(default, deserialize_with = "given")]
     rules: Option<String>,
+    #[serde(default, deserialize_with = "given")]
     visibility: Option<Visibility>,
 }
 
@@ -238,7 +243,7 @@ async fn get(State(app): State<Ctx>, caller: Caller, headers: HeaderMap, uri: Ur
     let parameters = Parameters { circle: Some(circle), ..Parameters::default() };
     match &*app.cache.read(&app, Key::Circle, parameters).await? {
         Loaded::Object { version, json } => {
-            let json = render_object(json, &[("role", role_value(role))]);
+            let json = render_object(json, &[("role", Role::overlay(Some(role)))]);
             Ok(tagged(&headers, version, role_version(role), json))
         }
         _ => Err(Error::new(ErrorCode::NotFound)),

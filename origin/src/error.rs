@@ -81,7 +81,7 @@ impl IntoResponse for Error {
         if let Some(seconds) = self.retry_after {
             response = response.header("retry-after", seconds);
         }
-        if self.code == ErrorCode::Unauthenticated {
+        if self.code.status() == 401 {
             response = response.header("www-authenticate", "Bearer");
         }
         response

@@ -13,6 +13,7 @@ use std::ops::RangeInclusive;
 use optimist_shared::ids::Uuid;
 use serde::{Deserialize, Serialize};
 
+use crate::body::sent::{Id, Whole};
 use crate::body::{text, verbatim};
 use crate::error::{Error, Result};
 
@@ -49,8 +50,8 @@ impl Content {
         title: Option<&str>,
         body: &str,
         tags: Option<&[String]>,
-        mood: Option<i16>,
-        prompt_id: Option<Uuid>,
+        mood: Option<Whole>,
+        prompt_id: Option<Id>,
     ) -> Result<Content> {
         let title = title.unwrap_or_default();
         let (title, body) = match form {
@@ -61,8 +62,8 @@ impl Content {
             title,
             body,
             tags: checked_tags("tags", tags.unwrap_or_default())?,
-            mood: mood.map(checked_mood).transpose()?,
-            prompt_id,
+            mood: mood.map(|Whole(mood)| checked_mood(mood)).transpose()?,
+            prompt_id: prompt_id.map(|Id(prompt)| prompt),
         })
     }
 

@@ -14,6 +14,7 @@ use tokio_postgres::Row;
 
 use crate::app::{Ctx, Handlers, on};
 use crate::auth::{end_session, valid_time_zone};
+use crate::body::sent::given;
 use crate::body::{Body, check_match, digest, json_response, require_change, tagged, text, to_json};
 use crate::cache::{Loaded, Snapshot};
 use crate::cursor::no_query;
@@ -80,8 +81,11 @@ struct Profile {
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Update {
+    #[serde(default, deserialize_with = "given")]
     name: Option<String>,
+    #[serde(default, deserialize_with = "given")]
     bio: Option<String>,
+    #[serde(default, deserialize_with = "given")]
     time_zone: Option<String>,
 }
 

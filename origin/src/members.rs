@@ -15,10 +15,11 @@ use serde::{Deserialize, Serialize};
 
 use crate::app::{Ctx, Handlers, on};
 use crate::auth::tag;
+use crate::body::sent::Id;
 use crate::body::{Body, json_response, to_json};
 use crate::cache::{ListItem, Snapshot};
 use crate::circles::{self, Standing, circle_of, is_moderator, list, respond_list};
-use crate::cursor::{At, Cursor, page};
+use crate::cursor::{At, Cursor, page, parameters_of};
 use crate::error::{Error, Result};
 use crate::idempotency::{Answer, Claim, Idempotency};
 use crate::postgres::{Tx, WriteContext, transaction};
@@ -79,7 +80,7 @@ impl TryFrom<String> for NewRole {
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct NewInvite {
-    user: Option<Uuid>,
+    user: Option<Id>,
 }
 
 const LIST: &str = "-- members::list
@@ -321,15 +322,18 @@ async fn update(State(app): State<Ctx>, caller: Caller, body: Body<Update>) -> R
 async fn remove(State(app): State<Ctx>, caller: Caller, uri: Uri) -> Result<Response> {
     let circle = circle_of(&caller)?;
     let user = caller.request.path.user.ok_or_else(|| Error::new(ErrorCode::NotFound))?;
-    let ban = match uri.query().unwrap_or_default() {
-        "" => None,
-        "ban=false" => Some(false),
-        "ban=true" => Some(true),
-        _ => {
-            let reason = "must be true or false, and the only parameter";
-            return Err(Error::new(ErrorCode::BadRequest).field("ban", reason));
-        }
-    };
+    let mut ban = None;
+    for (name, value) in parameters_of(uri.query())? {
+        ban = match (name.as_str(), value.as_str()) {
+            ("ban", "true") => Some(true),
+            ("ban", "false") => Some(false),
+            ("ban", _) => return Err(Error::new(ErrorCode::BadRequest).field(name, "must be true or false")),
+            _ => {
+                let reason = "is not a parameter of this endpoint";
+                return Err(Error::new(ErrorCode::BadRequest).field(name, reason));
+            }
+        };
+    }
     let order = [circle, caller.user, user];
     let context = WriteContext {
         name: "members::remove",
@@ -373,7 +377,7 @@ async fn invite(
     body: Body<NewInvite>,
 ) -> Result<Response> {
     let circle = circle_of(&caller)?;
-    let NewInvite { user } = body.value;
+    let user = body.value.user.map(|Id(user)| user);
     let idempotency = Idempotency::from_request(&headers, &caller.request.path, &body.bytes)?;
     let new = Uuid::now_v7();
     let order = [circle];

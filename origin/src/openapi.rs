@@ -5,10 +5,9 @@
 
 use std::sync::LazyLock;
 
-use axum::http::HeaderMap;
+use axum::http::{HeaderMap, HeaderValue};
 use axum::response::Response;
 use bytes::Bytes;
-use optimist_shared::envelope::{DEFAULT_LIMIT, LIST_LIMIT};
 use optimist_shared::error::ErrorCode;
 use optimist_shared::limits::{Counts, Scope};
 use optimist_shared::routes::{Caller, Method, Pattern, ROUTES, Route};
@@ -20,6 +19,8 @@ use crate::error::Result;
 use crate::policies::{caller, pattern};
 
 mod descriptions;
+mod links;
+mod parameters;
 mod schemas;
 
 use descriptions::{DESCRIPTIONS, Described};
@@ -35,7 +36,10 @@ pub fn routes() -> Handlers {
 
 async fn serve(headers: HeaderMap) -> Result<Response> {
     let (json, version) = &*SERVED;
-    Ok(tagged(&headers, version, "", json.clone()))
+    let mut response = tagged(&headers, version, "", json.clone());
+    // The same for everyone, until the next release.
+    response.headers_mut().insert("cache-control", HeaderValue::from_static("public, max-age=300"));
+    Ok(response)
 }
 
 /// The document, as JSON.
@@ -87,22 +91,33 @@ fn described(route: &Route) -> &'static Described {
     DESCRIPTIONS.iter().find(|described| described.route == route.name).unwrap_or(&UNKNOWN)
 }
 
+/// Headers of answers, by name. Those that are `ALWAYS` there are required wherever they are named.
 fn headers() -> Value {
-    let text = |description: &str| json!({"description": description, "schema": {"type": "string"}});
-    let seconds =
-        |description: &str| json!({"description": description, "schema": {"type": "integer", "minimum": 0}});
-    json!({
-        "ETag": text("The version of what is shown, for `If-None-Match`, and for `If-Match` where it is taken."),
-        "Age": seconds("Seconds since a cached answer was read from the database."),
-        "Cache-Status": text("How the edge came by the answer (RFC 9211)."),
-        "Warning": text("`110` when the database cannot be reached and what is shown may be stale."),
-        "Location": text("The path of what was created."),
-        "RateLimit": text("What is left of each limit, and seconds until more is."),
-        "RateLimit-Policy": text("Each limit's quota and window in seconds."),
-        "Retry-After": seconds("Seconds after which to try again."),
-        "WWW-Authenticate": text("`Bearer`."),
-        "X-Request-Id": text("The request's id in every log."),
-    })
+    const ALWAYS: [&str; 5] = ["ETag", "Location", "Retry-After", "WWW-Authenticate", "X-Request-Id"];
+    let text = || json!({"type": "string"});
+    let seconds = || json!({"type": "integer", "minimum": 0});
+    let described = [
+        (
+            "ETag",
+            "The version of what is shown, for `If-None-Match`, and for `If-Match` where it is taken.",
+            text(),
+        ),
+        ("Age", "Seconds since a cached answer was read from the database.", seconds()),
+        ("Cache-Status", "How the edge came by the answer (RFC 9211).", text()),
+        ("Warning", "`110` when the database cannot be reached and what is shown may be stale.", text()),
+        ("Location", "The path of what was created.", text()),
+        ("RateLimit", "What is left of each limit, and seconds until more is.", text()),
+        ("RateLimit-Policy", "Each limit's quota and window in seconds.", text()),
+        ("Retry-After", "Seconds after which to try again.", seconds()),
+        ("WWW-Authenticate", "`Bearer`.", text()),
+        ("X-Request-Id", "The request's id in every log.", text()),
+    ];
+    let header = |name: &str, description: &str, schema: Value| json!({"description": description, "required": ALWAYS.contains(&name), "schema": schema});
+    let headers = described.into_iter();
+    headers
+        .map(|(name, description, schema)| (name.to_owned(), header(name, description, schema)))
+        .collect::<Map<_, _>>()
+        .into()
 }
 
 fn reference_headers(names: &[&str]) -> Value {
@@ -113,10 +128,10 @@ fn reference_headers(names: &[&str]) -> Value {
 
 fn operation(route: &Route, described: &Described) -> Value {
     let mut operation = json!({
-        "operationId": route.name.replace('.', "_"),
+        "operationId": links::operation_id(route.name),
         "summary": described.summary,
         "tags": [tag(route)],
-        "parameters": parameters(route),
+        "parameters": parameters::of(route, is_tagged(route, described)),
         "responses": responses(route, described),
         "security": if route.caller == Caller::Public { json!([]) } else { json!([{"session": []}]) },
         "x-caller": caller(route.caller),
@@ -151,9 +166,11 @@ fn responses(route: &Route, described: &Described) -> Value {
     }
     if route.pattern == Pattern::CacheAside {
         headers.extend(["Age", "Cache-Status", "Warning"]);
-        responses.insert("304".to_owned(), json!({"description": "As the client has it."}));
-    } else if route.method == Method::Get && is_tagged(route, described) {
-        responses.insert("304".to_owned(), json!({"description": "As the client has it."}));
+    }
+    if route.method == Method::Get && is_tagged(route, described) {
+        let unchanged =
+            json!({"description": "As the client has it.", "headers": reference_headers(&headers)});
+        responses.insert("304".to_owned(), unchanged);
     }
     if matches!(route.name, "circles.create" | "messages.post" | "journal.save") {
         headers.push("Location");
@@ -162,6 +179,9 @@ fn responses(route: &Route, described: &Described) -> Value {
     if let Some(schema) = described.answer {
         let schema = json!({"$ref": format!("#/components/schemas/{schema}")});
         answer["content"] = json!({"application/json": {"schema": schema}});
+    }
+    if let Some(links) = links::of(route.name) {
+        answer["links"] = links;
     }
     responses.insert(described.status.to_string(), answer.clone());
     if route.name == "members.join" {
@@ -198,10 +218,11 @@ fn responses(route: &Route, described: &Described) -> Value {
     Value::Object(responses)
 }
 
-/// Whether the answer shows something that has a version.
+/// Whether the answer shows something that has a version. What the service tells of itself changes all the time.
 fn is_tagged(route: &Route, described: &Described) -> bool {
     let versioned = matches!(described.answer, Some("Me" | "CircleWithRole" | "Message" | "Entry"));
-    route.pattern == Pattern::CacheAside || route.pattern == Pattern::Direct || versioned
+    let read = route.method == Method::Get && matches!(route.pattern, Pattern::CacheAside | Pattern::Direct);
+    versioned || (read && !matches!(route.name, "admin.jobs" | "admin.consistency"))
 }
 
 fn limits(route: &Route) -> Vec<Value> {
@@ -246,13 +267,16 @@ fn errors(route: &Route) -> Vec<ErrorCode> {
     if described(route).body.is_some() {
         errors.extend([Invalid, UnsupportedMediaType]);
     }
-    if takes_idempotency_key(route) {
+    if route.name == "admin.drop-copy" {
+        errors.push(Invalid);
+    }
+    if parameters::takes_idempotency_key(route) {
         errors.push(KeyReused);
     }
-    if takes_if_match(route) {
+    if parameters::takes_if_match(route) {
         errors.push(VersionMismatch);
     }
-    if matches!(route.caller, Caller::Member | Caller::Moderator | Caller::Owner) {
+    if !matches!(route.caller, Caller::Public | Caller::User | Caller::CircleReader) {
         errors.push(Forbidden);
     }
     // What is archived, or owned, or taken, stands in the way; archiving what is archived does not.
@@ -273,85 +297,6 @@ fn all_codes() -> Vec<&'static str> {
     codes.sort_unstable();
     codes.dedup();
     codes
-}
-
-fn takes_idempotency_key(route: &Route) -> bool {
-    route.method == Method::Post && !route.path.starts_with("/v1/auth/")
-}
-
-fn takes_if_match(route: &Route) -> bool {
-    route.method == Method::Patch && route.name != "members.update"
-}
-
-/// The query's name of a list's cursor.
-fn cursor_name(route: &Route) -> Option<&'static str> {
-    match route.name {
-        "messages.list" => Some("before"),
-        "circles.discover" | "members.list" | "journal.list" | "journal.prompts" | "mood.list" => {
-            Some("cursor")
-        }
-        _ => None,
-    }
-}
-
-/// What a list can be narrowed by.
-fn filters(route: &Route) -> Vec<(&'static str, &'static str, Value)> {
-    let text = || json!({"type": "string"});
-    let day = || json!({"type": "string", "format": "date"});
-    match route.name {
-        "journal.prompts" => vec![("category", "Of this category alone.", text())],
-        "journal.list" => vec![
-            ("tag", "With this tag.", text()),
-            ("mood", "With this mood.", json!({"type": "integer", "minimum": 1, "maximum": 5})),
-            ("from", "Of this day or later.", day()),
-            ("to", "Of this day or earlier.", day()),
-        ],
-        _ => Vec::new(),
-    }
-}
-
-fn parameters(route: &Route) -> Vec<Value> {
-    let ids = route.path.split('/').filter_map(|segment| segment.strip_prefix('{')?.strip_suffix('}'));
-    let uuid = || json!({"type": "string", "format": "uuid"});
-    let schema = |name: &str| match name {
-        "kind" => schemas::reaction_kind(),
-        "key" => json!({"type": "string", "description": "As `GET /v1/admin/policies` describes keys."}),
-        _ => uuid(),
-    };
-    let mut parameters: Vec<Value> = ids
-        .map(|name| json!({"name": name, "in": "path", "required": true, "schema": schema(name)}))
-        .collect();
-    let mut add = |place: &str, name: &str, description: &str, schema: Value| {
-        parameters.push(json!({"name": name, "in": place, "description": description, "schema": schema}));
-    };
-    let text = || json!({"type": "string"});
-    if let Some(cursor) = cursor_name(route) {
-        let schema =
-            json!({"type": "integer", "minimum": 1, "maximum": LIST_LIMIT, "default": DEFAULT_LIMIT});
-        add("query", "limit", "Items in the page.", schema);
-        add("query", cursor, "The `next` of the page before.", text());
-    }
-    for (name, description, schema) in filters(route) {
-        add("query", name, description, schema);
-    }
-    if route.name == "members.remove" {
-        let description =
-            "`true` also keeps them out, `false` also lifts a ban; without it a ban stays as it is.";
-        add("query", "ban", description, json!({"type": "boolean"}));
-    }
-    if route.method == Method::Get && is_tagged(route, described(route)) {
-        add("header", "If-None-Match", "Entity tags of what the client has.", text());
-    }
-    if takes_if_match(route) {
-        add("header", "If-Match", "The entity tag of the version to change, and no other.", text());
-    }
-    if takes_idempotency_key(route) {
-        let schema = json!({"type": "string", "minLength": 1, "maxLength": 255, "pattern": "^[!-~]+$"});
-        let description =
-            "Makes the request safe to repeat for 24 hours: it is done once, and answered the same.";
-        add("header", "Idempotency-Key", description, schema);
-    }
-    parameters
 }
 
 #[cfg(test)]

@@ -115,7 +115,7 @@ struct Item {
 
 #[derive(Serialize)]
 struct Reactions {
-    counts: serde_json::Value,
+    counts: Counts,
     mine: Vec<&'static str>,
     items: Vec<Item>,
 }
@@ -151,6 +151,6 @@ async fn list(State(app): State<Ctx>, caller: Caller, headers: HeaderMap, uri: U
             items.insert(0, Item { user, kind, reacted_at: Utc::now() });
         }
     }
-    let json = to_json(&Reactions { counts: standing.counts.to_json(), mine, items })?;
+    let json = to_json(&Reactions { counts: standing.counts, mine, items })?;
     Ok(tagged(&headers, &digest(&[&json]), "", json))
 }

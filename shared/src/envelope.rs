@@ -18,6 +18,8 @@
 
 use std::fmt::Write as _;
 
+use crate::ids::{parse_digits, parse_hex};
+
 pub const WIRE_VERSION: u8 = 1;
 pub const HEADER: usize = 62;
 /// Bytes of a session's body: the hash of its secret (64 hex digits), when it was last written back to Postgres, and when
@@ -112,10 +114,10 @@ impl<'a> Envelope<'a> {
         }
         let text = std::str::from_utf8(&header[1..]).ok()?;
         let stamp = Stamp {
-            epoch: u64::from_str_radix(text.get(0..16)?, 16).ok()?,
-            fresh_until_ms: text.get(16..30)?.parse().ok()?,
-            read_at_ms: text.get(30..44)?.parse().ok()?,
-            seen_xmin: u64::from_str_radix(text.get(44..60)?, 16).ok()?,
+            epoch: parse_hex(text.get(0..16)?)?,
+            fresh_until_ms: parse_digits(text.get(16..30)?, 14)?,
+            read_at_ms: parse_digits(text.get(30..44)?, 14)?,
+            seen_xmin: parse_hex(text.get(44..60)?)?,
         };
         let mut rest = body;
         let body = match header[HEADER - 1] {
@@ -134,14 +136,18 @@ impl<'a> Envelope<'a> {
                 let (more, mut rest) = rest.split_first()?;
                 let mut items = Vec::with_capacity(LIST_LIMIT);
                 while !rest.is_empty() {
-                    let id = std::str::from_utf8(ids.next().unwrap_or_default()).ok()?;
+                    let id = match kind {
+                        b'i' => std::str::from_utf8(ids.next()?).ok()?,
+                        _ => "",
+                    };
                     let cursor = take_short(&mut rest)?;
                     let (length, after) = rest.split_first_chunk::<4>()?;
                     let (json, after) = after.split_at_checked(u32::from_be_bytes(*length) as usize)?;
                     items.push(Item { id, cursor, json });
                     rest = after;
                 }
-                Body::List { version, items, more: *more == 1 }
+                let is_whole = ids.next().is_none() && *more <= 1 && is_indexed(&items) == (kind == b'i');
+                is_whole.then_some(Body::List { version, items, more: *more == 1 })?
             }
             b't' => Body::Text(std::str::from_utf8(rest).ok()?),
             b's' => Body::Session(std::str::from_utf8(rest).ok()?),
@@ -170,14 +176,15 @@ fn take_short<'a>(rest: &mut &'a [u8]) -> Option<&'a str> {
     std::str::from_utf8(text).ok()
 }
 
-/// The JSON that a client gets for an object: the cached value with the overlays joined as last members.
-pub fn render_object(json: &[u8], overlays: &[(&str, serde_json::Value)]) -> Vec<u8> {
+/// The JSON that a client gets for an object: the cached value with the overlays joined as last members. Those are JSON
+/// too: a value each, as text.
+pub fn render_object(json: &[u8], overlays: &[(&str, String)]) -> Vec<u8> {
     let mut rendered = Vec::with_capacity(json.len() + 32 * overlays.len());
     join_overlays(&mut rendered, json, overlays);
     rendered
 }
 
-fn join_overlays(rendered: &mut Vec<u8>, json: &[u8], overlays: &[(&str, serde_json::Value)]) {
+fn join_overlays(rendered: &mut Vec<u8>, json: &[u8], overlays: &[(&str, String)]) {
     let Some((b'}', members)) = json.split_last() else { return rendered.extend_from_slice(json) };
     rendered.extend_from_slice(members);
     for (name, value) in overlays {
@@ -195,7 +202,7 @@ pub fn render_list(
     items: &[Item<'_>],
     more: bool,
     limit: usize,
-    overlay: impl Fn(usize) -> Option<(&'static str, serde_json::Value)>,
+    overlay: impl Fn(usize) -> Option<(&'static str, String)>,
 ) -> Vec<u8> {
     let shown = &items[..items.len().min(limit)];
     let mut rendered = Vec::with_capacity(32 + shown.iter().map(|item| item.json.len() + 1).sum::<usize>());
@@ -219,6 +226,9 @@ pub fn render_list(
     }
     rendered
 }
+
+#[cfg(test)]
+mod properties;
 
 #[cfg(test)]
 mod tests {
@@ -283,13 +293,14 @@ mod tests {
         assert_eq!(render(&items, false, 2), br#"{"items":[{"n":2},{"n":1}],"next":null}"#);
         assert_eq!(render(&items, true, 2), br#"{"items":[{"n":2},{"n":1}],"next":"a"}"#);
         assert_eq!(render(&[], false, 2), br#"{"items":[],"next":null}"#);
-        let numbered = render_list(&items, false, 1, |index| Some(("at", index.into())));
+        let numbered = render_list(&items, false, 1, |index| Some(("at", index.to_string())));
         assert_eq!(numbered, br#"{"items":[{"n":2,"at":0}],"next":"b"}"#);
     }
 
     #[test]
     fn overlays_are_joined_as_last_members() {
-        assert_eq!(render_object(br#"{"id":1}"#, &[("role", "owner".into())]), br#"{"id":1,"role":"owner"}"#);
-        assert_eq!(render_object(b"{}", &[("role", serde_json::Value::Null)]), br#"{"role":null}"#);
+        let role = |json: &str| [("role", json.to_owned())];
+        assert_eq!(render_object(br#"{"id":1}"#, &role(r#""owner""#)), br#"{"id":1,"role":"owner"}"#);
+        assert_eq!(render_object(b"{}", &role("null")), br#"{"role":null}"#);
     }
 }

@@ -1,9 +1,9 @@
 //! Reactions: their kinds, and counts by kind as Redis holds them and as clients get them.
 
-use serde_json::{Map, Value, json};
+use serde::{Serialize, Serializer};
 use sha2::{Digest, Sha256};
 
-use crate::ids::{Partition, Uuid};
+use crate::ids::{Partition, Uuid, parse_hex};
 use crate::keys::{Key, Parameters};
 use crate::session::hex;
 
@@ -51,7 +51,7 @@ impl Counts {
     /// Parses a field of a circle's counts: the epoch that they are of, 16 hex digits, and the numbers.
     pub fn parse_live(field: &[u8]) -> Option<(u64, Counts)> {
         let (epoch, counts) = std::str::from_utf8(field).ok()?.split_at_checked(16)?;
-        Some((u64::from_str_radix(epoch, 16).ok()?, Counts::parse(counts)?))
+        Some((parse_hex(epoch)?, Counts::parse(counts)?))
     }
 
     /// What [`Counts::parse`] reads.
@@ -67,10 +67,17 @@ impl Counts {
         self.0[usize::from(kind.0)] = count;
     }
 
-    /// As clients get them: the kinds that anyone used.
-    pub fn to_json(&self) -> Value {
-        let used = KINDS.iter().zip(self.0).filter(|(_, count)| *count > 0);
-        used.map(|(kind, count)| ((*kind).to_owned(), count.into())).collect::<Map<_, _>>().into()
+    /// As clients get them.
+    pub fn to_json(&self) -> String {
+        // A map of names to numbers always serialises.
+        serde_json::to_string(self).unwrap_or_default()
+    }
+}
+
+/// The kinds that anyone used.
+impl Serialize for Counts {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_map(KINDS.iter().zip(self.0).filter(|(_, count)| *count > 0))
     }
 }
 
@@ -116,11 +123,17 @@ impl Reaction {
 
     /// The answer to a client: 202.
     pub fn answer(&self, counts: &Counts, promise: Promise) -> Vec<u8> {
-        let (kind, counts) = (self.kind.as_str(), counts.to_json());
-        let promise = promise.as_str();
-        json!({"kind": kind, "reacted": self.reacted, "counts": counts, "promise": promise})
-            .to_string()
-            .into()
+        #[derive(Serialize)]
+        struct Answer<'a> {
+            kind: &'static str,
+            reacted: bool,
+            counts: &'a Counts,
+            promise: &'static str,
+        }
+
+        let (kind, promise) = (self.kind.as_str(), promise.as_str());
+        // Names, numbers and a flag always serialise.
+        serde_json::to_vec(&Answer { kind, reacted: self.reacted, counts, promise }).unwrap_or_default()
     }
 }
 
@@ -179,7 +192,21 @@ pub fn counts_version(shown: &[Option<Counts>]) -> String {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
+
+    proptest! {
+        #[test]
+        fn counts_are_read_back_as_they_are_written(numbers: [u32; KINDS.len()], field in "[0-9a-fA-F+]{16}[0-9,+-]{0,24}|\\PC*") {
+            let counts = Counts(numbers);
+            prop_assert_eq!(Counts::parse(&counts.render()), Some(counts));
+            if let Some((epoch, counts)) = Counts::parse_live(field.as_bytes()) {
+                prop_assert_eq!(&field[..16], format!("{epoch:016x}"));
+                prop_assert_eq!(Counts::parse(&counts.render()), Some(counts));
+            }
+        }
+    }
 
     #[test]
     fn counts_round_trip_and_tell_their_epoch() {
@@ -191,7 +218,7 @@ mod tests {
         assert_eq!(Counts::parse("0,0,0,0,0,0,1"), None);
         assert_eq!(Counts::parse_live(b"000000000000000a0,12"), Some((10, counts)));
         assert_eq!(Counts::parse_live(b""), None);
-        assert_eq!(counts.to_json().to_string(), r#"{"hug":12}"#);
+        assert_eq!(counts.to_json(), r#"{"hug":12}"#);
     }
 
     #[test]

@@ -376,9 +376,10 @@ pub fn find(method: &str, path: &str) -> Matched {
         return Matched::Route(route, parameters);
     }
     if !allowed.is_empty() {
-        allowed.sort_unstable();
-        allowed.dedup();
-        return Matched::MethodNotAllowed(allowed);
+        let methods = [Get, Post, Put, Patch, Delete];
+        return Matched::MethodNotAllowed(
+            methods.into_iter().filter(|method| allowed.contains(method)).collect(),
+        );
     }
     bad.map_or(Matched::NotFound, |(name, reason, _)| Matched::BadParameter(name, reason))
 }

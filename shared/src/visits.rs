@@ -1,7 +1,5 @@
 //! Visits of circles, as they are written behind: a line in the circle's partition's stream each.
 
-use serde_json::json;
-
 use crate::ids::Partition;
 use crate::keys::{Key, Parameters};
 use crate::reactions::{Promise, WRITES_BOUND};
@@ -32,6 +30,6 @@ impl Visit {
 
     /// The answer to a client: 202.
     pub fn answer(promise: Promise) -> Vec<u8> {
-        json!({"promise": promise.as_str()}).to_string().into()
+        format!(r#"{{"promise":"{}"}}"#, promise.as_str()).into()
     }
 }

@@ -28,7 +28,7 @@ impl Kind {
 }
 
 pub struct Edge {
-    process: Process,
+    pub process: Process,
     pub url: String,
 }
 
@@ -45,7 +45,7 @@ impl Edge {
     pub fn start(kind: Kind, settings: &[(String, String)], folder: &Path) -> Edge {
         match kind {
             Kind::Embedded => Edge::embedded(settings, folder),
-            Kind::Cloudflare => Edge::cloudflare(settings, folder),
+            Kind::Cloudflare => Edge::cloudflare(settings, folder, &|template| template),
             Kind::Spin => Edge::spin(settings, folder),
         }
     }
@@ -68,7 +68,12 @@ impl Edge {
         Edge { url: line.replace("listening ", ""), process }
     }
 
-    fn cloudflare(settings: &[(String, String)], folder: &Path) -> Edge {
+    /// The Worker in workerd, which trusts this certificate (PEM) on top of what it is configured to.
+    pub fn cloudflare_trusting(settings: &[(String, String)], folder: &Path, certificate: &str) -> Edge {
+        Edge::cloudflare(settings, folder, &|template| trusting(&template, certificate))
+    }
+
+    fn cloudflare(settings: &[(String, String)], folder: &Path, edit: &dyn Fn(String) -> String) -> Edge {
         let workerd = program("OPTIMIST_WORKERD_BIN", "node_modules/workerd/bin/workerd");
         let built = program("OPTIMIST_WORKER_DIR", "edge/cloudflare/build");
         let port = free_port();
@@ -80,7 +85,7 @@ impl Edge {
             .chain([("OPTIMIST_CLIENT_ADDRESS".to_owned(), "127.0.0.1".to_owned())])
             .map(|(name, value)| format!("(name = {name:?}, text = {value:?})"))
             .collect();
-        let config = template
+        let config = edit(template)
             .replace("@LISTEN@", &format!("127.0.0.1:{port}"))
             .replace("@BINDINGS@", &bindings.join(",\n    "));
         let file = folder.join("workerd.capnp");
@@ -123,6 +128,14 @@ impl Edge {
         wait_for_port(port, &process);
         Edge { url: format!("http://127.0.0.1:{port}"), process }
     }
+}
+
+/// A configuration of workerd whose network trusts this certificate as well.
+pub fn trusting(configuration: &str, certificate: &str) -> String {
+    const ALLOWED: &str = "network = (allow = [\"public\", \"private\"]";
+    assert!(configuration.contains(ALLOWED), "the configuration has no network to edit");
+    configuration
+        .replace(ALLOWED, &format!("{ALLOWED}, tlsOptions = (trustedCertificates = [{certificate:?}])"))
 }
 
 fn component() -> String {

@@ -23,11 +23,12 @@ pub mod stores;
 pub mod system;
 pub mod unlimited;
 
-pub use client::{Answer, Client};
+pub use client::{Answer, Client, PASSWORD};
 pub use crowd::Crowd;
 pub use edges::{Edge, Kind};
 pub use load::Load;
 pub use origin::Origin;
+pub use processes::{program, workspace};
 pub use system::{Options, System};
 
 /// A number that a variable may raise: tests are short, full counts are not.

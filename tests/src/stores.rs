@@ -11,12 +11,13 @@ use tempfile::TempDir;
 use crate::disk::Disk;
 use crate::processes::{Launch, Process, free_port, program};
 
-/// A Postgres cluster. It is not asked to survive the machine, only its own death.
+/// A Postgres cluster. It is not asked to survive the machine, only its own death, unless it is `durable`.
 pub struct Postgres {
     /// Dropped before the folder that it lies over.
     pub disk: Option<Disk>,
     folder: TempDir,
     pub port: u16,
+    durable: bool,
     process: Option<Process>,
 }
 
@@ -27,15 +28,20 @@ static DATABASES: AtomicU32 = AtomicU32::new(0);
 
 impl Postgres {
     pub fn start() -> Postgres {
-        Postgres::create(false)
+        Postgres::create(false, false)
     }
 
     /// A cluster on a disk of its own, that can be filled.
     pub fn on_small_disk() -> Postgres {
-        Postgres::create(true)
+        Postgres::create(true, false)
     }
 
-    fn create(small_disk: bool) -> Postgres {
+    /// As it is in production: what is committed is on disk, and pages have room in memory. For measurements.
+    pub fn durable() -> Postgres {
+        Postgres::create(false, true)
+    }
+
+    fn create(small_disk: bool, durable: bool) -> Postgres {
         let folder = folder();
         let disk = small_disk.then(|| Disk::mount(folder.path()));
         let data = folder.path().join("data").display().to_string();
@@ -44,7 +50,7 @@ impl Postgres {
         let mut command = as_unprivileged(&folder, &binaries().join("initdb"));
         let status = command.args(options).stdout(std::process::Stdio::null()).status();
         assert!(status.expect("initdb").success(), "initdb failed");
-        let mut postgres = Postgres { disk, folder, port: free_port(), process: None };
+        let mut postgres = Postgres { disk, folder, port: free_port(), durable, process: None };
         postgres.launch();
         postgres.sql("postgres", "create role serve login");
         postgres
@@ -59,7 +65,8 @@ impl Postgres {
         command.args(["-D", &data, "-R", "--checkpoint=fast", "-h", "127.0.0.1", "-U", "owner"]);
         let status = command.args(["-p", &self.port.to_string()]).status();
         assert!(status.expect("pg_basebackup").success(), "pg_basebackup failed");
-        let mut replica = Postgres { disk: None, folder, port: free_port(), process: None };
+        let mut replica =
+            Postgres { disk: None, folder, port: free_port(), durable: self.durable, process: None };
         replica.launch();
         replica
     }
@@ -68,15 +75,16 @@ impl Postgres {
     pub fn launch(&mut self) {
         let text = |path: &Path| path.display().to_string();
         let folder = self.folder.path();
+        // A killed server must lose nothing; a killed machine is nobody's test.
+        let (fsync, buffers) = if self.durable { ("on", "512MB") } else { ("off", "64MB") };
         let arguments = [
             ("-D", text(&folder.join("data"))),
             ("-p", self.port.to_string()),
             ("-k", text(folder)),
             ("-h", "127.0.0.1".to_owned()),
             ("-c", "max_connections=300".to_owned()),
-            // A killed server must lose nothing; a killed machine is nobody's test.
-            ("-c", "fsync=off".to_owned()),
-            ("-c", "shared_buffers=64MB".to_owned()),
+            ("-c", format!("fsync={fsync}")),
+            ("-c", format!("shared_buffers={buffers}")),
             ("-c", if self.disk.is_some() { "max_wal_size=64MB" } else { "max_wal_size=1GB" }.to_owned()),
         ];
         self.process = Some(Process::start(&Launch {

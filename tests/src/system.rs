@@ -285,7 +285,8 @@ pub fn address(url: &str) -> &str {
     url.trim_start_matches("http://")
 }
 
-fn environment(owner: &str, serve: &str, redis: &str, redis_deadline_ms: u32) -> Vec<(String, String)> {
+/// An origin's settings: the database as its owner and as the role that serves, and Redis, by their URLs.
+pub fn environment(owner: &str, serve: &str, redis: &str, redis_deadline_ms: u32) -> Vec<(String, String)> {
     let key = |id: &str| format!("{id}:{}", base64::engine::general_purpose::STANDARD.encode(SIGNING_KEY.0));
     [
         ("DATABASE_URL", serve.to_owned()),
@@ -301,7 +302,8 @@ fn environment(owner: &str, serve: &str, redis: &str, redis_deadline_ms: u32) ->
     .to_vec()
 }
 
-fn edge_settings(origin_url: &str, redis_url: &str, options: &Options) -> Vec<(String, String)> {
+/// An edge's settings, by the names that its configuration has for them.
+pub fn edge_settings(origin_url: &str, redis_url: &str, options: &Options) -> Vec<(String, String)> {
     let key =
         format!("{}:{}", SIGNING_KEY.1, base64::engine::general_purpose::STANDARD.encode(SIGNING_KEY.0));
     [

@@ -3,7 +3,7 @@
 
 use std::path::{Path, PathBuf};
 
-use anyhow::Result;
+use anyhow::{Result, ensure};
 use clap::ValueEnum;
 use nix::sys::signal::Signal;
 
@@ -110,6 +110,15 @@ pub fn component_with_hooks(root: &Path) -> Result<PathBuf> {
     let selection = ["--profile=wasm", "--target=wasm32-wasip2", "--package=optimist-edge-spin"];
     let arguments = [&selection[..], &["--features=test-hooks", &folder]].concat();
     workspace::build(root, &arguments)?.file("optimist-edge-spin", "wasm")
+}
+
+/// Fails if the component has grown too large.
+pub fn check_component_size(component: &Path) -> Result<()> {
+    /// KiB: what a host fetches and compiles before its first request.
+    const SIZE_KIB: u64 = 500;
+    let size = component.metadata()?.len().div_ceil(1024);
+    ensure!(size <= SIZE_KIB, "the Spin component has {size} KiB: {SIZE_KIB} are enough");
+    Ok(())
 }
 
 impl Program {

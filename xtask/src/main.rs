@@ -2,6 +2,7 @@
 //!
 //! What runs in production is in `origin` and `edge`; nothing here is deployed.
 
+mod bench;
 mod counts;
 mod demo;
 mod dev;
@@ -84,6 +85,12 @@ enum Command {
     },
     /// Play seeded schedules of faults under load, judge what clients saw, and fail if a promise was broken
     Soak(soak::Soak),
+    /// Measure how fast it is, beside what people would use instead
+    Bench {
+        /// Parts to measure, and options of the bench's own (`--list`, `--help`)
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        arguments: Vec<OsString>,
+    },
     /// Check what compilers do not: module headers, file sizes, links, generated documents
     Tidy {
         /// Write the generated documents anew instead of comparing them
@@ -108,6 +115,7 @@ fn main() -> ExitCode {
         Command::Mutants { mechanisms } => mutants::run(&mechanisms),
         Command::Counts { counts, scale, debug } => counts::run(&counts, scale, debug),
         Command::Soak(soak) => soak::run(&soak),
+        Command::Bench { arguments } => bench::run(&arguments),
         Command::Tidy { bless } => tidy::run(bless),
         Command::Worker => cloudflare::build_command(),
         Command::WithParent { words } => processes::become_server(&words),

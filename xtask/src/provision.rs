@@ -1,4 +1,4 @@
-//! Finds the tools that the project needs and installs those that are missing: from apt, npm, rustup or crates.io,
+//! Finds the tools that the project needs and installs those that are missing: from apt, npm, PyPI, rustup or crates.io,
 //! always saying what it does. What cannot be installed ends with one sentence on what to install by hand.
 //!
 //! Nothing is installed that the command at hand does not need, and nothing is ever upgraded.
@@ -22,6 +22,9 @@ const REDIS_SERVER: &str = "OPTIMIST_REDIS_SERVER";
 const OLDEST_POSTGRES: u32 = 14;
 /// Scripts declare their keys' behaviour in ways that 6.x does not know.
 const OLDEST_REDIS: u32 = 7;
+
+/// What the packages that test the API's description ask for.
+const OLDEST_PYTHON: (u32, u32) = (3, 11);
 
 /// The folder with Postgres's `initdb`, `postgres`, `psql` and `pg_isready`.
 pub fn postgres() -> Result<PathBuf> {
@@ -86,6 +89,16 @@ pub fn spin() -> Result<PathBuf> {
         .context("Please install Spin 4.1 or newer (https://spinframework.dev) and put `spin` on the PATH.")
 }
 
+/// `wrk`, which makes the load of measurements, and `openssl`, which makes their certificates.
+pub fn load_tools() -> Result<()> {
+    for (program, what) in [("wrk", "wrk"), ("openssl", "OpenSSL")] {
+        if find_program(program).is_none() {
+            apt_install(what, &[program])?;
+        }
+    }
+    Ok(())
+}
+
 /// Makes sure that this toolchain compiles for `target`.
 pub fn rust_target(target: &str) -> Result<()> {
     let sysroot = output_of(Command::new("rustc").args(["--print", "sysroot"]))?;
@@ -100,9 +113,9 @@ pub fn rust_target(target: &str) -> Result<()> {
     run(Command::new("rustup").args(["target", "add", target]))
 }
 
-/// Installs what `package-lock.json` pins, unless that is there already.
-pub fn node_packages(root: &Path) -> Result<()> {
-    let modified = |path: &str| fs::metadata(root.join(path)).and_then(|data| data.modified()).ok();
+/// Installs what the folder's `package-lock.json` pins, unless that is there already.
+pub fn node_packages(folder: &Path) -> Result<()> {
+    let modified = |path: &str| fs::metadata(folder.join(path)).and_then(|data| data.modified()).ok();
     // npm writes the first of these at the end of each installation.
     if modified("node_modules/.package-lock.json") >= modified("package-lock.json") {
         return Ok(());
@@ -112,7 +125,43 @@ pub fn node_packages(root: &Path) -> Result<()> {
     }
     ensure!(find_program("npm").is_some(), "Please install Node.js with npm.");
     say("installing the pinned node packages (npm ci)");
-    run(Command::new("npm").current_dir(root).args(["ci", "--no-audit", "--no-fund"]))
+    run(Command::new("npm").current_dir(folder).args(["ci", "--no-audit", "--no-fund"]))
+}
+
+/// A folder under the target folder with the Python packages that `requirements` pins, made if it is not there already.
+pub fn python_packages(root: &Path, requirements: &str) -> Result<PathBuf> {
+    let folder = workspace::target_folder(root)?.join("python");
+    let wanted = fs::read(root.join(requirements)).with_context(|| format!("cannot read {requirements}"))?;
+    let installed = folder.join("installed.txt");
+    if fs::read(&installed).is_ok_and(|installed| installed == wanted) {
+        return Ok(folder);
+    }
+    let find = || find_program("python3").filter(|python| has_venv(python));
+    let python = match find() {
+        Some(python) => python,
+        None => {
+            apt_install("Python", &["python3-venv"])?;
+            let (major, minor) = OLDEST_PYTHON;
+            find().with_context(|| {
+                format!("Please install Python {major}.{minor} or newer with venv and pip.")
+            })?
+        }
+    };
+    say(format_args!("installing the pinned Python packages into {}", folder.display()));
+    run(Command::new(python).args(["-m", "venv", "--clear"]).arg(&folder))?;
+    run(Command::new(folder.join("bin/python"))
+        .args(["-m", "pip", "install", "--quiet", "--disable-pip-version-check", "--require-hashes", "-r"])
+        .arg(root.join(requirements)))?;
+    // Last: an installation that was cut short is done again.
+    fs::write(&installed, wanted)?;
+    Ok(folder)
+}
+
+/// Whether a Python is new enough and can make environments with pip.
+fn has_venv(python: &Path) -> bool {
+    let (major, minor) = OLDEST_PYTHON;
+    let question = format!("import sys, venv, ensurepip; sys.exit(sys.version_info < ({major}, {minor}))");
+    output_of(Command::new(python).args(["-c", &question])).is_ok()
 }
 
 /// What builds the Worker, at the versions that Cargo.lock asks for.

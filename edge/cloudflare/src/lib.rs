@@ -27,7 +27,7 @@ async fn fetch(request: Request, env: Env, context: Context) -> worker::Result<R
     let edge = match edge(&env) {
         Ok(edge) => edge,
         Err(error) => {
-            console_error!("the edge is not configured: OPTIMIST_{}", error.to_string().to_uppercase());
+            console_error!("the edge is not configured: OPTIMIST_{}", error.to_string().to_ascii_uppercase());
             return Ok(respond(Answer { status: 500, headers: Vec::new(), body: Vec::new() })?);
         }
     };
@@ -52,7 +52,7 @@ fn edge(env: &Env) -> Result<Rc<Edge>, optimist_edge_core::ConfigError> {
 
 /// A variable or a secret: `OPTIMIST_` and the setting's name in upper case.
 fn variable(env: &Env, name: &str) -> Option<String> {
-    let name = format!("OPTIMIST_{}", name.to_uppercase());
+    let name = format!("OPTIMIST_{}", name.to_ascii_uppercase());
     Reflect::get(env, &JsValue::from_str(&name)).ok()?.as_string()
 }
 

@@ -81,16 +81,19 @@ pub fn answer(
     let role = overlays.role.filter(|role| role.is_member());
     let counts = |index: usize| overlays.counts.get(index).copied().flatten();
     let reactions = |index| {
-        let counts = counts(index).map_or(serde_json::Value::Null, |counts| counts.to_json());
+        let counts = counts(index).map_or_else(|| "null".to_owned(), |counts| counts.to_json());
         ("reactions", counts)
     };
     let counted = route.overlays.contains(&Overlay::Reactions);
     // Without the origin, unknown counts are no reason to hide a message.
     let known = |shown: usize| mark == Mark::Degraded || (0..shown).all(|index| counts(index).is_some());
     let shown_version = |shown| counts_version(&(0..shown).map(counts).collect::<Vec<_>>());
+    let has_query = request.target().split_once('?').is_some_and(|(_, query)| !query.is_empty());
     let (tag, json) = match &envelope.body {
+        // What is no list has no `limit`, which is the origin's to refuse.
+        Body::Object { .. } if has_query => return None,
         Body::Object { version, json } if route.overlays.contains(&Overlay::Role) => {
-            let value = role.map_or(serde_json::Value::Null, |role| role.as_str().into());
+            let value = Role::overlay(role);
             (entity_tag(version, role.map_or("none", Role::as_str)), render_object(json, &[("role", value)]))
         }
         Body::Object { version, json } if counted => known(1)

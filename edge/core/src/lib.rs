@@ -20,7 +20,7 @@ pub use origin::Pending;
 
 use optimist_shared::error::{ErrorCode, Problem};
 use optimist_shared::routes::{self, Caller, Matched, Method, PathParameters, Route};
-use optimist_shared::scripts::Scripts;
+use optimist_shared::scripts::EdgeScripts;
 
 use host::{Decision, Host, Request, Response};
 use passage::Passage;
@@ -30,14 +30,14 @@ use respond::Exchange;
 /// The pipeline of one instance: its configuration, and what it remembers between requests.
 pub struct Edge {
     config: Config,
-    scripts: Scripts,
+    scripts: EdgeScripts,
     breaker: Breaker,
 }
 
 impl Edge {
     pub fn new(config: Config) -> Edge {
         let breaker = Breaker::new(config.is_disabled("edge-breaker"));
-        Edge { config, scripts: Scripts::new(), breaker }
+        Edge { config, scripts: EdgeScripts::new(), breaker }
     }
 
     pub fn config(&self) -> &Config {
@@ -93,7 +93,11 @@ impl Edge {
                 let problem = Problem::new(ErrorCode::BadRequest, &exchange.request_id).field(name, reason);
                 Err(exchange.problem(&problem))
             }
-            Matched::NotFound => Err(exchange.error(ErrorCode::NotFound)),
+            Matched::NotFound => {
+                let problem = Problem::new(ErrorCode::NotFound, &exchange.request_id)
+                    .detail("There is nothing at this path. GET /v1/openapi.json describes what there is.");
+                Err(exchange.problem(&problem))
+            }
         }
     }
 }

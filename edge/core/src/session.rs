@@ -6,7 +6,7 @@ use optimist_shared::ids::{Partition, Uuid};
 use optimist_shared::keys::{Key, Parameters};
 use optimist_shared::limits::LimitState;
 use optimist_shared::routes::{PathParameters, Route};
-use optimist_shared::scripts::Scripts;
+use optimist_shared::scripts::EdgeScripts;
 use optimist_shared::session::{IDLE_MS, Role, Token, WRITE_BACK_MS};
 
 use crate::cache::Vouched;
@@ -46,7 +46,7 @@ impl Admission {
         }
     }
 
-    pub fn call<'a>(&'a self, scripts: &'a Scripts) -> Call<'a> {
+    pub fn call<'a>(&'a self, scripts: &'a EdgeScripts) -> Call<'a> {
         let membership = self.membership_key.as_deref().unwrap_or(&self.session_key);
         let mut keys = vec![self.session_key.as_str(), membership];
         keys.extend(self.charge.keys.iter().map(String::as_str));

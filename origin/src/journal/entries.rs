@@ -16,6 +16,7 @@ use super::drafts;
 use super::streaks::{self, today_of};
 use super::{Content, Form, MOOD};
 use crate::app::{Ctx, Handlers, on};
+use crate::body::sent::{Day, Id, Whole, given, parse_day};
 use crate::body::{Body, check_match, digest, json_response, require_change, tagged, to_json};
 use crate::cache::{Loaded, Snapshot};
 use crate::cursor::{Cursor, no_query, parameters_of};
@@ -80,24 +81,29 @@ impl Entry {
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Save {
-    draft_id: Option<Uuid>,
+    draft_id: Option<Id>,
     title: Option<String>,
     body: String,
     tags: Option<Vec<String>>,
-    mood: Option<i16>,
-    prompt_id: Option<Uuid>,
-    entry_date: Option<NaiveDate>,
+    mood: Option<Whole>,
+    prompt_id: Option<Id>,
+    entry_date: Option<Day>,
 }
 
-/// What is named is changed; tags all at once.
+/// What is named is changed; tags all at once. Null takes the mood away.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Edit {
+    #[serde(default, deserialize_with = "given")]
     title: Option<String>,
+    #[serde(default, deserialize_with = "given")]
     body: Option<String>,
+    #[serde(default, deserialize_with = "given")]
     tags: Option<Vec<String>>,
-    mood: Option<i16>,
-    entry_date: Option<NaiveDate>,
+    #[serde(default, deserialize_with = "given")]
+    mood: Option<Option<Whole>>,
+    #[serde(default, deserialize_with = "given")]
+    entry_date: Option<Day>,
 }
 
 const INSERT: &str = "-- journal::insert
@@ -181,11 +187,12 @@ async fn save(
     let content = Content::checked(Form::Entry, title.as_deref(), &body, tags.as_deref(), mood, prompt_id)?;
     let now = crate::hooks::now();
     let sealer = sealer(&app, caller.user).await?;
+    let idempotency = idempotency.of_private(&sealer);
     let id = Uuid::now_v7();
     let sealed = sealer.seal(What::Entry, id, "1", &content.to_bytes()?)?;
     // The newest text that the draft has anywhere: no flush of it brings the draft back.
     let draft = match draft_id {
-        Some(draft) => Some((draft, drafts::newest_version(&app, caller.user, draft).await?)),
+        Some(Id(draft)) => Some((draft, drafts::newest_version(&app, caller.user, draft).await?)),
         None => None,
     };
     let order = [caller.user];
@@ -207,7 +214,7 @@ async fn save(
             known.ok_or_else(|| Error::invalid("prompt_id", "is not a prompt"))?;
         }
         let date = match entry_date {
-            Some(date) => check_date(date, now)?,
+            Some(Day(date)) => check_date(date, now)?,
             None => today_of(tx, caller.user, now).await?,
         };
         let row = tx
@@ -264,7 +271,7 @@ impl Cursor for AtDay {
 
     fn parse(text: &str) -> Option<AtDay> {
         let (date, id) = text.split_once(':')?;
-        Some(AtDay { date: date.parse().ok()?, id: optimist_shared::ids::parse_id(id)? })
+        Some(AtDay { date: parse_day(date)?, id: optimist_shared::ids::parse_id(id)? })
     }
 }
 
@@ -291,7 +298,7 @@ impl Filter {
                     filter.mood = Some(mood.ok_or_else(|| refused("must be a number from 1 to 5"))?);
                 }
                 "from" | "to" => {
-                    let date = value.parse().map_err(|_| refused("must be a day, as 2026-11-23"))?;
+                    let date = parse_day(&value).ok_or_else(|| refused("must be a day, as 2026-11-23"))?;
                     *(if name == "from" { &mut filter.from } else { &mut filter.to }) = Some(date);
                 }
                 "cursor" => {
@@ -338,14 +345,14 @@ async fn edit(
     let Edit { title, body, tags, mood, entry_date } = body.value;
     require_change(&[title.is_some(), body.is_some(), tags.is_some(), mood.is_some(), entry_date.is_some()])?;
     let now = crate::hooks::now();
-    let entry_date = entry_date.map(|date| check_date(date, now)).transpose()?;
+    let entry_date = entry_date.map(|Day(date)| check_date(date, now)).transpose()?;
     // What is given is checked before anything is read.
     let given = Content::checked(
         Form::Entry,
         title.as_deref(),
         body.as_deref().unwrap_or("unchanged"),
         tags.as_deref(),
-        mood,
+        mood.flatten(),
         None,
     )?;
     let sealer = sealer(&app, caller.user).await?;
@@ -364,7 +371,7 @@ async fn edit(
             title: if title.is_some() { given.title.clone() } else { before.title },
             body: if body.is_some() { given.body.clone() } else { before.body },
             tags: if tags.is_some() { given.tags.clone() } else { before.tags },
-            mood: mood.or(before.mood),
+            mood: if mood.is_some() { given.mood } else { before.mood },
             prompt_id: before.prompt_id,
         };
         let version = (before.version + 1).to_string();

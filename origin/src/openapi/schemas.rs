@@ -11,8 +11,42 @@ use std::ops::RangeInclusive;
 use optimist_shared::reactions::KINDS;
 use serde_json::{Value, json};
 
+/// A text as it is answered.
 fn text(bounds: RangeInclusive<usize>) -> Value {
     json!({"type": "string", "minLength": bounds.start(), "maxLength": bounds.end()})
+}
+
+/// What a line may not hold: control characters, and marks that reorder what follows.
+const NOT_IN_LINE: &str = r"\u0000-\u001f\u007f-\u009f\u202a-\u202e\u2066-\u2069";
+/// What lines may not hold: control characters other than tabs and line breaks.
+const NOT_IN_LINES: &str = r"\u0000-\u0008\u000b\u000c\u000e-\u001f\u007f-\u009f";
+/// What is space around a text, and dropped.
+const SPACE: &str = r"\u0009-\u000d \u0085\u00a0\u1680\u2000-\u200a\u2028\u2029\u202f\u205f\u3000";
+
+/// One line of text as it is sent; the space around it counts, and is dropped.
+fn line(bounds: RangeInclusive<usize>) -> Value {
+    sent(bounds, NOT_IN_LINE)
+}
+
+/// The same, of several lines.
+fn lines(bounds: RangeInclusive<usize>) -> Value {
+    sent(bounds, NOT_IN_LINES)
+}
+
+fn sent(bounds: RangeInclusive<usize>, refused: &str) -> Value {
+    // What must not be empty must not be all space.
+    let visible =
+        if *bounds.start() > 0 { format!("[^{refused}{SPACE}][^{refused}]*") } else { String::new() };
+    let mut schema = text(bounds);
+    schema["pattern"] = json!(format!("^[^{refused}]*{visible}$"));
+    schema
+}
+
+/// A secret as it is sent: any characters but control characters.
+fn secret(bounds: RangeInclusive<usize>) -> Value {
+    let mut schema = text(bounds);
+    schema["pattern"] = json!(r"^[^\u0000-\u001f\u007f-\u009f]*$");
+    schema
 }
 
 /// The same, or null.
@@ -34,6 +68,13 @@ fn answer(properties: Value, but: &[&str]) -> Value {
 /// A request's body, in which unknown fields are refused.
 fn request(required: &[&str], properties: Value) -> Value {
     json!({"type": "object", "required": required, "properties": properties, "additionalProperties": false})
+}
+
+/// A request that changes what it names, and must name something.
+fn change(properties: Value) -> Value {
+    let mut schema = request(&[], properties);
+    schema["minProperties"] = json!(1);
+    schema
 }
 
 fn list(item: &str) -> Value {
@@ -67,7 +108,9 @@ pub fn count(description: &str) -> Value {
 }
 
 fn zone() -> Value {
-    json!({"type": "string", "description": "The IANA name of a time zone: `Europe/Vienna`."})
+    json!({
+        "type": "string", "format": "time-zone", "description": "The IANA name of a time zone: `Europe/Vienna`.",
+    })
 }
 
 /// Properties, and more of them.

@@ -34,76 +34,87 @@ pub fn is_unknown_script(error: &str) -> bool {
     error.contains("NOSCRIPT") || error.contains("NoScript")
 }
 
+/// Declares the scripts that the edge calls, and those of the origin alone.
 macro_rules! scripts {
-    ($($(#[$doc:meta])* $field:ident: [$($file:literal),+],)+) => {
-        /// Every script, ready to be called. Build it once.
+    (edge { $($edge:tt)+ } origin { $($origin:tt)+ }) => {
+        scripts!(EdgeScripts, "Those that the edge calls, and no others: it is shipped small.", $($edge)+);
+        scripts!(Scripts, "Every script.", $($edge)+ $($origin)+);
+    };
+    ($scripts:ident, $what:literal, $($(#[$doc:meta])* $field:ident: [$($file:literal),+],)+) => {
+        #[doc = $what]
+        ///
+        /// Ready to be called. Build it once.
         #[derive(Debug)]
-        pub struct Scripts { $($(#[$doc])* pub $field: Script,)+ }
+        pub struct $scripts { $($(#[$doc])* pub $field: Script,)+ }
 
-        impl Scripts {
-            pub fn new() -> Scripts {
-                Scripts { $($field: Script::new(stringify!($field), concat!($(include_str!($file)),+)),)+ }
+        impl $scripts {
+            pub fn new() -> $scripts {
+                $scripts { $($field: Script::new(stringify!($field), concat!($(include_str!($file)),+)),)+ }
             }
 
             pub fn all(&self) -> Vec<&Script> {
                 vec![$(&self.$field,)+]
             }
         }
+
+        impl Default for $scripts {
+            fn default() -> $scripts {
+                $scripts::new()
+            }
+        }
     };
 }
 
 scripts! {
-    /// Secret, limits, membership and sliding expiry, in the user's slot.
-    admit: ["limits_core.lua", "admit.lua"],
-    /// Limits without a session.
-    limit: ["limits_core.lua", "limit.lua"],
-    /// The state of limits.
-    peek: ["limits_core.lua", "peek.lua"],
-    /// A failed attempt's entry, returned.
-    give_back: ["give_back.lua"],
-    /// A cached value, its vouching and overlays.
-    read: ["read.lua"],
-    /// A writer's fence, raised.
-    fence: ["fences_core.lua", "fence.lua"],
-    /// A writer's fence, dropped after the commit.
-    release: ["fences_core.lua", "release.lua"],
-    /// A writer's fence, dropped after a rollback.
-    unhide: ["fences_core.lua", "unhide.lua"],
-    /// The right to fill.
-    lease: ["fences_core.lua", "lease.lua"],
-    /// A fill.
-    fill: ["fences_core.lua", "fill.lua"],
-    /// The relay's invalidation.
-    invalidate: ["invalidate.lua"],
-    /// The relay's vouching.
-    vouch: ["vouch.lua"],
-    /// The relay's events.
-    append: ["append.lua"],
-    /// A reaction, made or taken back.
-    react: ["writes_core.lua", "react.lua"],
-    /// A visit, noted.
-    visit: ["writes_core.lua", "visit.lua"],
-    /// Messages' reactions, from Postgres.
-    install: ["fences_core.lua", "writes_core.lua", "install.lua"],
-    /// Messages' reactions, compared with Postgres.
-    audit: ["writes_core.lua", "audit.lua"],
-    /// A partition, opened for what is written behind.
-    open: ["writes_core.lua", "open.lua"],
-    /// A partition's flushed entries, removed.
-    trim: ["writes_core.lua", "trim.lua"],
-    /// A draft, saved.
-    autosave: ["writes_core.lua", "autosave.lua"],
-    /// A draft and its row, brought together.
-    restore: ["writes_core.lua", "restore.lua"],
-    /// A draft's version, known to be in Postgres.
-    flushed: ["flushed.lua"],
-    /// A draft that is in Postgres, dropped.
-    drop_flushed: ["drop_flushed.lua"],
-}
-
-impl Default for Scripts {
-    fn default() -> Scripts {
-        Scripts::new()
+    edge {
+        /// Secret, limits, membership and sliding expiry, in the user's slot.
+        admit: ["limits_core.lua", "admit.lua"],
+        /// Limits without a session.
+        limit: ["limits_core.lua", "limit.lua"],
+        /// The state of limits.
+        peek: ["limits_core.lua", "peek.lua"],
+        /// A failed attempt's entry, returned.
+        give_back: ["give_back.lua"],
+        /// A cached value, its vouching and overlays.
+        read: ["read.lua"],
+        /// A reaction, made or taken back.
+        react: ["writes_core.lua", "react.lua"],
+        /// A visit, noted.
+        visit: ["writes_core.lua", "visit.lua"],
+    }
+    origin {
+        /// A writer's fence, raised.
+        fence: ["fences_core.lua", "fence.lua"],
+        /// A writer's fence, dropped after the commit.
+        release: ["fences_core.lua", "release.lua"],
+        /// A writer's fence, dropped after a rollback.
+        unhide: ["fences_core.lua", "unhide.lua"],
+        /// The right to fill.
+        lease: ["fences_core.lua", "lease.lua"],
+        /// A fill.
+        fill: ["fences_core.lua", "fill.lua"],
+        /// The relay's invalidation.
+        invalidate: ["invalidate.lua"],
+        /// The relay's vouching.
+        vouch: ["vouch.lua"],
+        /// The relay's events.
+        append: ["append.lua"],
+        /// Messages' reactions, from Postgres.
+        install: ["fences_core.lua", "writes_core.lua", "install.lua"],
+        /// Messages' reactions, compared with Postgres.
+        audit: ["writes_core.lua", "audit.lua"],
+        /// A partition, opened for what is written behind.
+        open: ["writes_core.lua", "open.lua"],
+        /// A partition's flushed entries, removed.
+        trim: ["writes_core.lua", "trim.lua"],
+        /// A draft, saved.
+        autosave: ["writes_core.lua", "autosave.lua"],
+        /// A draft and its row, brought together.
+        restore: ["writes_core.lua", "restore.lua"],
+        /// A draft's version, known to be in Postgres.
+        flushed: ["flushed.lua"],
+        /// A draft that is in Postgres, dropped.
+        drop_flushed: ["drop_flushed.lua"],
     }
 }
 

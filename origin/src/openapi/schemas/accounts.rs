@@ -2,7 +2,10 @@
 
 use serde_json::{Value, json};
 
-use super::{answer, count, id, list, optional, reference, request, string, text, time, zone};
+use super::{
+    answer, change, count, id, line, lines, list, optional, reference, request, secret, string, text, time,
+    zone,
+};
 use crate::{auth, me};
 
 pub fn schemas() -> Vec<(&'static str, Value)> {
@@ -15,8 +18,8 @@ pub fn schemas() -> Vec<(&'static str, Value)> {
                 &["email", "password", "name"],
                 json!({
                     "email": {"type": "string", "format": "email", "maxLength": 254},
-                    "password": text(auth::SHORTEST_PASSWORD..=auth::LONGEST_PASSWORD),
-                    "name": text(me::NAME),
+                    "password": secret(auth::SHORTEST_PASSWORD..=auth::LONGEST_PASSWORD),
+                    "name": line(me::NAME),
                     "time_zone": optional(zone()),
                 }),
             ),
@@ -27,7 +30,7 @@ pub fn schemas() -> Vec<(&'static str, Value)> {
                 &["email", "password"],
                 json!({
                     "email": {"type": "string", "format": "email", "maxLength": 254},
-                    "password": text(1..=auth::LONGEST_PASSWORD),
+                    "password": secret(1..=auth::LONGEST_PASSWORD),
                 }),
             ),
         ),
@@ -51,15 +54,7 @@ pub fn schemas() -> Vec<(&'static str, Value)> {
                 &[],
             ),
         ),
-        (
-            "UpdateMe",
-            request(
-                &[],
-                json!({
-                    "name": optional(text(me::NAME)), "bio": optional(text(me::BIO)), "time_zone": optional(zone()),
-                }),
-            ),
-        ),
+        ("UpdateMe", change(json!({"name": line(me::NAME), "bio": lines(me::BIO), "time_zone": zone()}))),
         (
             "Profile",
             answer(

@@ -3,8 +3,8 @@
 use serde_json::{Value, json};
 
 use super::{
-    answer, count, id, list, optional, optional_reference, promise, reaction_kind, reference, request,
-    string, text, time, with,
+    answer, change, count, id, line, lines, list, optional, optional_reference, promise, reaction_kind,
+    reference, request, string, text, time, with,
 };
 use crate::{circles, me, messages};
 
@@ -41,33 +41,30 @@ pub fn schemas() -> Vec<(&'static str, Value)> {
             request(
                 &["name", "visibility"],
                 json!({
-                    "name": text(circles::NAME),
-                    "description": optional(text(circles::DESCRIPTION)),
-                    "rules": optional(text(circles::RULES)),
+                    "name": line(circles::NAME),
+                    "description": optional(lines(circles::DESCRIPTION)),
+                    "rules": optional(lines(circles::RULES)),
                     "visibility": visibility(),
                 }),
             ),
         ),
         (
             "UpdateCircle",
-            request(
-                &[],
-                json!({
-                    "name": optional(text(circles::NAME)),
-                    "description": optional(text(circles::DESCRIPTION)),
-                    "rules": optional(text(circles::RULES)),
-                    "visibility": optional(visibility()),
-                }),
-            ),
+            change(json!({
+                "name": line(circles::NAME),
+                "description": lines(circles::DESCRIPTION),
+                "rules": lines(circles::RULES),
+                "visibility": visibility(),
+            })),
         ),
         ("Person", answer(json!({"id": id(), "name": text(me::NAME)}), &[])),
         ("Member", answer(json!({"user": reference("Person"), "role": role(), "joined_at": time()}), &[])),
         ("Members", list("Member")),
-        ("Join", request(&[], json!({"invite": optional(string())}))),
+        ("Join", request(&[], json!({"invite": optional(invite())}))),
         ("UpdateMember", request(&["role"], json!({"role": role()}))),
         ("CreateInvite", request(&[], json!({"user": optional(id())}))),
         ("Invite", answer(json!({"invite": string(), "expires_at": time()}), &[])),
-        ("WriteMessage", request(&["body"], json!({"body": text(messages::BODY)}))),
+        ("WriteMessage", request(&["body"], json!({"body": lines(messages::BODY)}))),
         (
             "Message",
             answer(
@@ -147,6 +144,11 @@ pub fn schemas() -> Vec<(&'static str, Value)> {
         ("Notifications", list("Notification")),
         ("Unread", answer(json!({"unread": count("Unread notifications.")}), &[])),
     ]
+}
+
+/// As it is sent: base64url of 32 bytes.
+fn invite() -> Value {
+    json!({"type": "string", "pattern": "^[A-Za-z0-9_-]{42}[AEIMQUYcgkosw048]$"})
 }
 
 /// How many people reacted, by kind; null in an answer that is marked as degraded, when nobody knows.

@@ -2,22 +2,25 @@
 
 use serde_json::{Value, json};
 
-use super::{answer, count, id, list, optional, promise, reference, request, string, text, time, with, zone};
+use super::{
+    answer, change, count, id, line, lines, list, optional, promise, reference, request, string, text, time,
+    with, zone,
+};
 use crate::journal;
 
 pub fn schemas() -> Vec<(&'static str, Value)> {
     let day = || json!({"type": "string", "format": "date"});
     let mood = || json!({"type": "integer", "minimum": 1, "maximum": 5});
-    let tags = || {
-        let tag = text(journal::TAG);
-        json!({"type": "array", "maxItems": journal::TAGS, "items": tag})
-    };
+    let tags = || json!({"type": "array", "maxItems": journal::TAGS, "items": line(journal::TAG)});
+    // In lower case, which of some letters has more characters.
+    let shown_tags = || json!({"type": "array", "maxItems": journal::TAGS, "items": string()});
     let written =
-        json!({"title": optional(text(journal::TITLE)), "tags": optional(tags()), "mood": optional(mood())});
+        json!({"title": optional(line(journal::TITLE)), "tags": optional(tags()), "mood": optional(mood())});
     let shown = json!({
-        "title": text(journal::TITLE), "body": text(journal::BODY), "tags": tags(), "mood": optional(mood()),
+        "title": text(journal::TITLE), "body": text(journal::BODY), "tags": shown_tags(), "mood": optional(mood()),
         "prompt_id": optional(id()),
     });
+    let entry_text = || lines(1..=*journal::BODY.end());
     vec![
         (
             "SaveDraft",
@@ -26,7 +29,7 @@ pub fn schemas() -> Vec<(&'static str, Value)> {
                 with(
                     &written,
                     json!({
-                        "body": text(journal::BODY), "prompt_id": optional(id()), "base_version": optional(string()),
+                        "body": lines(journal::BODY), "prompt_id": optional(id()), "base_version": optional(version()),
                     }),
                 ),
             ),
@@ -71,7 +74,7 @@ pub fn schemas() -> Vec<(&'static str, Value)> {
                 with(
                     &written,
                     json!({
-                        "body": text(1..=*journal::BODY.end()), "prompt_id": optional(id()), "draft_id": optional(id()),
+                        "body": entry_text(), "prompt_id": optional(id()), "draft_id": optional(id()),
                         "entry_date": optional(day()),
                     }),
                 ),
@@ -79,15 +82,11 @@ pub fn schemas() -> Vec<(&'static str, Value)> {
         ),
         (
             "EditEntry",
-            request(
-                &[],
-                with(
-                    &written,
-                    json!({
-                        "body": optional(text(1..=*journal::BODY.end())), "entry_date": optional(day()),
-                    }),
-                ),
-            ),
+            change(json!({
+                "title": line(journal::TITLE), "body": entry_text(), "tags": tags(), "entry_date": day(),
+                // Null takes it away.
+                "mood": optional(mood()),
+            })),
         ),
         (
             "Entry",
@@ -129,7 +128,7 @@ pub fn schemas() -> Vec<(&'static str, Value)> {
                 &["score"],
                 json!({
                     "score": {"type": "integer", "minimum": 1, "maximum": 5}, "emotions": optional(tags()),
-                    "note": optional(text(journal::NOTE)), "tags": optional(tags()), "logged_at": optional(time()),
+                    "note": optional(lines(journal::NOTE)), "tags": optional(tags()), "logged_at": optional(time()),
                 }),
             ),
         ),
@@ -145,4 +144,9 @@ pub fn schemas() -> Vec<(&'static str, Value)> {
         ),
         ("Moods", list("Mood")),
     ]
+}
+
+/// A draft's version, as every save answers it.
+fn version() -> Value {
+    json!({"type": "string", "pattern": "^[0-9a-f]{32}$"})
 }

@@ -1,0 +1,169 @@
+//! As many requests as a server takes: `wrk`, one thread, 32 connections, each sending its next request when it has the
+//! answer to its last.
+
+use std::io::Write as _;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
+use serde::Deserialize;
+
+use crate::http1::{Answer, Connection, Request};
+use crate::plot::Line;
+use crate::samples::Samples;
+
+pub const CONNECTIONS: usize = 32;
+
+/// A server, and what it is sent.
+#[derive(Clone)]
+pub struct Subject {
+    pub name: String,
+    /// `http://host:port`.
+    pub url: String,
+    /// The server's process, whose processor time is told as well.
+    pub process: Option<u32>,
+    /// Sent by turns.
+    pub requests: Vec<Request>,
+    /// Whether an answer is what is to be measured.
+    pub is_right: fn(&Answer) -> bool,
+}
+
+/// What `wrk` said of one run.
+#[derive(Clone, Debug, Deserialize)]
+pub struct Run {
+    requests: f64,
+    microseconds: f64,
+    failed: u64,
+    refused: u64,
+    /// Percentile, and milliseconds.
+    pub latency_ms: Vec<(f64, f64)>,
+    /// Processor time of the server, in microseconds a request.
+    #[serde(default)]
+    pub processor: f64,
+}
+
+impl Run {
+    pub fn requests(&self) -> f64 {
+        self.requests
+    }
+
+    pub fn requests_per_second(&self) -> f64 {
+        self.requests / self.microseconds * 1e6
+    }
+
+    /// Milliseconds.
+    pub fn percentile(&self, wanted: f64) -> f64 {
+        self.latency_ms.iter().find(|(percentile, _)| *percentile == wanted).map_or(f64::NAN, |(_, ms)| *ms)
+    }
+}
+
+impl Subject {
+    /// Sends some of the requests once, and fails unless all the answers are right.
+    pub fn check(&self) {
+        let mut connection = Connection::open(&self.url).expect("the server accepts a connection");
+        for request in self.requests.iter().take(CONNECTIONS) {
+            let answer = connection.send(request).expect("an answer");
+            let body = String::from_utf8_lossy(&answer.body);
+            assert!((self.is_right)(&answer), "{}: {} {:?} {body}", self.name, answer.status, answer.headers);
+        }
+    }
+
+    /// One run. Answers of 400 and above, and requests without an answer, fail it, unless that is what is asked for.
+    pub async fn run(&self, seconds: u64) -> Run {
+        self.check();
+        let expects_errors = self.status() >= 400;
+        let before = self.processor();
+        let mut run = self.wrk(seconds).await;
+        run.processor = (self.processor() - before) / run.requests * 1e6;
+        assert_eq!(run.failed, 0, "{}: requests without an answer", self.name);
+        let right = if expects_errors { run.requests as u64 } else { 0 };
+        assert_eq!(run.refused, right, "{}: answers of 400 and above", self.name);
+        self.check();
+        println!(
+            "  {:<44} {:>9.0} req/s   p50 {:>7.2} ms   p99 {:>7.2} ms   {:>6.1} µs of processor",
+            self.name,
+            run.requests_per_second(),
+            run.percentile(50.0),
+            run.percentile(99.0),
+            run.processor
+        );
+        run
+    }
+
+    /// Seconds that the server's process has worked; NaN if it is not known.
+    fn processor(&self) -> f64 {
+        self.process.map_or(f64::NAN, worked)
+    }
+
+    fn status(&self) -> u16 {
+        let mut connection = Connection::open(&self.url).expect("the server accepts a connection");
+        connection.send(&self.requests[0]).expect("an answer").status
+    }
+
+    async fn wrk(&self, seconds: u64) -> Run {
+        static RUNS: AtomicUsize = AtomicUsize::new(0);
+        let folder = tempfile::tempdir().expect("a folder");
+        let script = folder.path().join("wrk.lua");
+        std::fs::write(&script, include_str!("wrk.lua")).expect("a script");
+        let requests = folder.path().join("requests");
+        let mut file = std::fs::File::create(&requests).expect("a file");
+        // Each run begins with another request, so that short ones do not burden the same users.
+        let first = RUNS.fetch_add(7, Ordering::Relaxed) % self.requests.len();
+        for request in self.requests[first..].iter().chain(&self.requests[..first]) {
+            writeln!(file, "{}", request.0.len()).expect("a file");
+            file.write_all(&request.0).expect("a file");
+        }
+        drop(file);
+        let work = tokio::process::Command::new("wrk")
+            .args(["-t1", &format!("-c{CONNECTIONS}"), &format!("-d{seconds}s"), "--timeout", "10s", "-s"])
+            .args([script.as_os_str(), self.url.as_ref(), "--".as_ref(), requests.as_os_str()])
+            .kill_on_drop(true)
+            .output();
+        let output = tokio::time::timeout(Duration::from_secs(seconds + 60), work).await.expect("wrk ends");
+        let output = output.expect("wrk is installed");
+        let text = String::from_utf8_lossy(&output.stdout);
+        let result = text.lines().find_map(|line| line.strip_prefix("RESULT "));
+        let result =
+            result.unwrap_or_else(|| panic!("wrk: {text}{}", String::from_utf8_lossy(&output.stderr)));
+        serde_json::from_str(result).expect("what the script prints")
+    }
+}
+
+/// Seconds that all threads of a process have worked (`proc(5)`: fields 14 and 15 of `stat`, in hundredths).
+pub fn worked(process: u32) -> f64 {
+    let stat = std::fs::read_to_string(format!("/proc/{process}/stat")).expect("a process that runs");
+    let fields = stat.rsplit(')').next().unwrap_or_default().split_whitespace().skip(11).take(2);
+    fields.map(|ticks| ticks.parse::<f64>().expect("a number")).sum::<f64>() / 100.0
+}
+
+/// Both by turns, the first one first: what each one's turns measured.
+pub async fn by_turns(one: &Subject, other: &Subject, turns: usize, seconds: u64) -> (Vec<Run>, Vec<Run>) {
+    let (mut ones, mut others) = (Vec::new(), Vec::new());
+    // Compilers, caches and pools warm up where nobody counts.
+    one.wrk(1).await;
+    other.wrk(1).await;
+    for _ in 0..turns {
+        ones.push(one.run(seconds).await);
+        others.push(other.run(seconds).await);
+    }
+    (ones, others)
+}
+
+pub fn rates(runs: &[Run]) -> Vec<f64> {
+    runs.iter().map(Run::requests_per_second).collect()
+}
+
+pub fn percentiles(runs: &[Run], percentile: f64) -> Vec<f64> {
+    runs.iter().map(|run| run.percentile(percentile)).collect()
+}
+
+pub fn processor(runs: &[Run]) -> Vec<f64> {
+    runs.iter().map(|run| run.processor).collect()
+}
+
+/// The distribution of latency: each percentile's median over the runs.
+pub fn line(name: &str, runs: &[Run]) -> Line {
+    let of = |percentile: f64| percentiles(runs, percentile).into_iter().collect::<Samples>().median();
+    let points =
+        runs.first().map(|run| run.latency_ms.iter().map(|(percentile, _)| (*percentile, of(*percentile))));
+    Line { name: name.to_owned(), points: points.into_iter().flatten().collect() }
+}

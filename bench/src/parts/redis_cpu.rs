@@ -1,0 +1,135 @@
+//! What a warm read costs Redis, beside one GET of the same value: processor time of the server, as it counts it itself,
+//! after what it spends on the region's heartbeat.
+//!
+//! The reads come through the embedded edge, 32 at a time. The GETs come over as many connections as the edge holds, so
+//! that they are as often read and answered together.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use optimist_shared::ids::parse_id;
+use optimist_shared::keys::{Key, Parameters};
+use optimist_tests::Kind;
+use redis::aio::MultiplexedConnection;
+
+use crate::Settings;
+use crate::closed_loop::CONNECTIONS;
+use crate::parts::warm::MEMBERS;
+use crate::region::Region;
+use crate::report::{Figure, Outcome, Side, Target};
+
+pub async fn run(settings: Arc<Settings>) -> Outcome {
+    let region = Region::start().await;
+    let idle_connections = clients(&region).await;
+    let edge = region.edge(Kind::Embedded);
+    let circle = region.circle(&edge.url, MEMBERS).await;
+    let reads = circle.reads("warm read, embedded host", &edge.url, &edge.process);
+    let circle_id = parse_id(&circle.id);
+    let parameters = Parameters { circle: circle_id, ..Parameters::default() };
+    let key = Key::CircleMessages.render(&parameters).expect("a key");
+
+    let idle = idle_share(&region).await;
+    let (mut warm, mut bare) = (Vec::new(), Vec::new());
+    for _ in 0..settings.turns {
+        let meter = Meter::start(&region).await;
+        let load = tokio::spawn({
+            let (reads, seconds) = (reads.clone(), settings.seconds);
+            async move { reads.run(seconds).await }
+        });
+        tokio::time::sleep(Duration::from_millis(settings.seconds * 500)).await;
+        let connections = clients(&region).await.saturating_sub(idle_connections).clamp(1, CONNECTIONS);
+        let run = load.await.expect("the load");
+        warm.push(meter.stop(&region, idle).await / run.requests());
+
+        let meter = Meter::start(&region).await;
+        let gets = get_for(&region, &key, connections, settings.seconds).await;
+        bare.push(meter.stop(&region, idle).await / gets as f64);
+        println!(
+            "  Redis: {:.1} µs a warm read, {:.1} µs a GET over {connections} connections",
+            warm[warm.len() - 1] * 1e6,
+            bare[bare.len() - 1] * 1e6
+        );
+    }
+    let side = |name, seconds: Vec<f64>| Side::new(name, "µs", seconds.into_iter().map(|each| each * 1e6));
+    let (warm, bare) = (side("Redis, a warm read", warm), side("Redis, one GET of the same value", bare));
+    let what = "warm read: processor time of Redis";
+    Outcome { figures: vec![Figure::times(what, warm, bare, Target::AtMost(4.0))], plots: Vec::new() }
+}
+
+/// Processor time that Redis uses, from here on.
+struct Meter {
+    used: f64,
+    since: Instant,
+}
+
+impl Meter {
+    async fn start(region: &Region) -> Meter {
+        Meter { used: used(&mut region.redis.connect().await).await, since: Instant::now() }
+    }
+
+    /// Seconds, without `idle` of each second.
+    async fn stop(self, region: &Region, idle: f64) -> f64 {
+        let used = used(&mut region.redis.connect().await).await - self.used;
+        used - idle * self.since.elapsed().as_secs_f64()
+    }
+}
+
+/// How much of a second Redis works while nobody asks the edge.
+async fn idle_share(region: &Region) -> f64 {
+    let meter = Meter::start(region).await;
+    tokio::time::sleep(Duration::from_secs(3)).await;
+    let elapsed = meter.since.elapsed().as_secs_f64();
+    meter.stop(region, 0.0).await / elapsed
+}
+
+async fn used(connection: &mut MultiplexedConnection) -> f64 {
+    let info = info(connection, "cpu").await;
+    let of = |name: &str| field(&info, name).parse::<f64>().expect("seconds");
+    of("used_cpu_user") + of("used_cpu_sys")
+}
+
+async fn clients(region: &Region) -> usize {
+    let info = info(&mut region.redis.connect().await, "clients").await;
+    field(&info, "connected_clients").parse().expect("a number")
+}
+
+async fn info(connection: &mut MultiplexedConnection, section: &str) -> String {
+    redis::cmd("INFO").arg(section).query_async(connection).await.expect("redis answers")
+}
+
+fn field<'a>(info: &'a str, name: &str) -> &'a str {
+    let line = info.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':'));
+    line.unwrap_or_else(|| panic!("Redis does not tell {name}")).trim()
+}
+
+/// GETs of a key by as many at a time as the reads were, over so many connections; how many were answered.
+async fn get_for(region: &Region, key: &str, connections: usize, seconds: u64) -> u64 {
+    let until = Instant::now() + Duration::from_secs(seconds);
+    let mut open = Vec::new();
+    for _ in 0..connections {
+        open.push(region.redis.connect().await);
+    }
+    let tasks: Vec<_> = (0..CONNECTIONS)
+        .map(|index| {
+            let (mut connection, key) = (open[index % connections].clone(), key.to_owned());
+            tokio::spawn(async move {
+                let mut answered = 0;
+                while Instant::now() < until {
+                    let value: Vec<u8> = redis::cmd("GET")
+                        .arg(&key)
+                        .query_async(&mut connection)
+                        .await
+                        .expect("redis answers");
+                    assert!(!value.is_empty(), "there is no value to get");
+                    answered += 1;
+                }
+                answered
+            })
+        })
+        .collect();
+    let mut answered = 0;
+    for task in tasks {
+        answered += task.await.expect("a task");
+    }
+    answered
+}

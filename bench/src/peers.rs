@@ -1,0 +1,65 @@
+//! The peers: what a team would write instead. Their code is in `bench/peers`, and its README says what they do.
+
+use std::path::Path;
+
+use optimist_tests::edges::trusting;
+use optimist_tests::processes::{Launch, Process, free_port, program, workspace};
+
+use crate::region::Region;
+
+pub struct Peer {
+    pub process: Process,
+    pub url: String,
+}
+
+/// The same reads in Fastify, from the same stores.
+pub fn fastify(region: &Region) -> Peer {
+    let node = program("OPTIMIST_NODE_BIN", "node_modules/node/bin/node");
+    let server = workspace().join("bench/peers/fastify/server.js");
+    let environment = [("REDIS_URL", region.redis.url()), ("DATABASE_URL", region.database_url())];
+    let environment = environment.into_iter().chain([("NODE_ENV", "production".to_owned())]);
+    let mut process = Process::start(&Launch {
+        program: &node,
+        arguments: vec![server.display().to_string()],
+        environment: environment.map(|(name, value)| (name.to_owned(), value)).collect(),
+        log: region.folder.path().join("fastify.log"),
+        user: None,
+    });
+    let url = process.wait_for_line("listening").replace("listening ", "");
+    Peer { process, url }
+}
+
+/// The same warm reads in a Worker in JavaScript. With a certificate it speaks TLS to Redis, and trusts that one.
+pub fn worker(redis_port: u16, certificate: Option<&str>, folder: &Path) -> Peer {
+    let workerd = program("OPTIMIST_WORKERD_BIN", "node_modules/workerd/bin/workerd");
+    let sources = workspace().join("bench/peers/worker");
+    let template = std::fs::read_to_string(sources.join("workerd.capnp")).expect("a template");
+    let port = free_port();
+    let (host, tls) = if certificate.is_some() { ("localhost", "on") } else { ("127.0.0.1", "off") };
+    let config = template
+        .replace("@LISTEN@", &format!("127.0.0.1:{port}"))
+        .replace("@REDIS_HOST@", host)
+        .replace("@REDIS_PORT@", &redis_port.to_string())
+        .replace("@REDIS_TLS@", tls);
+    let config = certificate.map_or(config.clone(), |certificate| trusting(&config, certificate));
+    let folder = folder.join(format!("peer-{tls}"));
+    std::fs::create_dir_all(&folder).expect("a folder");
+    for module in ["worker.js", "resp.js"] {
+        std::fs::copy(sources.join(module), folder.join(module)).expect("the peer's source");
+    }
+    let file = folder.join("workerd.capnp");
+    std::fs::write(&file, config).expect("a configuration");
+    let process = Process::start(&Launch {
+        program: &workerd,
+        arguments: vec!["serve".to_owned(), file.display().to_string()],
+        environment: Vec::new(),
+        log: folder.join("worker.log"),
+        user: None,
+    });
+    while std::net::TcpStream::connect(("127.0.0.1", port)).is_err() {
+        let log = std::fs::read_to_string(&process.log).unwrap_or_default();
+        assert!(!log.contains("rror"), "the peer's workerd did not start: {log}");
+        std::thread::sleep(std::time::Duration::from_millis(20));
+    }
+    Peer { process, url: format!("http://127.0.0.1:{port}") }
+}

@@ -1,0 +1,200 @@
+//! What is measured: stores, an origin and edges, as in production and without a proxy between any two of them; and people in
+//! a circle to do it with.
+
+use std::sync::Arc;
+
+use optimist_shared::ids::Uuid;
+use optimist_shared::session::{Token, hash_secret};
+use optimist_tests::processes::Process;
+use optimist_tests::stores::{Postgres, Redis, folder};
+use optimist_tests::system::{edge_settings, environment};
+use optimist_tests::{Client, Edge, Kind, Options, Origin};
+use reqwest::Method;
+use tempfile::TempDir;
+
+use crate::closed_loop::Subject;
+use crate::http1::{Request, authority};
+
+/// A region: Postgres, whose commits are on disk, Redis, whose appends are every second, and an origin.
+pub struct Region {
+    pub origin: Origin,
+    pub redis: Redis,
+    pub postgres: Postgres,
+    pub database: String,
+    pub environment: Vec<(String, String)>,
+    pub options: Options,
+    pub folder: TempDir,
+}
+
+impl Region {
+    pub async fn start() -> Region {
+        let options = Options::default();
+        let folder = folder();
+        let redis = Redis::start(options.appendfsync);
+        let postgres = Postgres::durable();
+        let (owner, serve) = postgres.database();
+        let environment = environment(&owner, &serve, &redis.url(), options.redis_deadline_ms);
+        Origin::migrate(&environment);
+        let origin = Origin::start(&environment, folder.path());
+        origin.wait_until_vouching(&redis).await;
+        let database = serve.rsplit('/').next().unwrap_or_default().to_owned();
+        Region { origin, redis, postgres, database, environment, options, folder }
+    }
+
+    /// An edge before the origin.
+    pub fn edge(&self, kind: Kind) -> Edge {
+        Edge::start(kind, &self.edge_settings(&self.redis.url()), self.folder.path())
+    }
+
+    pub fn edge_settings(&self, redis_url: &str) -> Vec<(String, String)> {
+        edge_settings(&self.origin.api, redis_url, &self.options)
+    }
+
+    /// Runs a statement as the owner of the schema.
+    pub fn sql(&self, sql: &str) -> String {
+        self.postgres.sql(&self.database, sql)
+    }
+
+    /// The database's URL, as the role that serves.
+    pub fn database_url(&self) -> String {
+        format!("postgres://serve@127.0.0.1:{}/{}", self.postgres.port, self.database)
+    }
+
+    /// A private circle of so many members with 20 messages, each of which some have reacted to; Redis knows all of it.
+    pub async fn circle(&self, edge_url: &str, members: usize) -> Circle {
+        let members = self.people(members);
+        let circle = Circle { id: self.circle_of(&members), members };
+        circle.warm(edge_url).await;
+        circle.react(edge_url).await;
+        circle
+    }
+
+    /// So many people with a session each. By SQL: hashing so many passwords would take longer than the measurement.
+    pub fn people(&self, count: usize) -> Vec<Member> {
+        let people: Vec<Member> = (0..count).map(|_| Member::random()).collect();
+        for some in people.chunks(AT_A_TIME) {
+            let users = rows(some, |member| {
+                format!("('{0}', '{0}@example.org', 'none', 'Ada', 'bench')", member.user)
+            });
+            let sessions = rows(some, |member| {
+                let Token { user, session, secret } = &member.token;
+                format!(
+                    "('{session}', '{user}', '{session}', '{}', 'none', 't1', {LIFE})",
+                    hash_secret(secret)
+                )
+            });
+            self.sql(&format!(
+                "insert into users (id, email, password_hash, name, home_region) values {users};
+                 insert into sessions
+                 (id, user_id, family, secret_hash, refresh_hash, token_key, idle_until, absolute_until)
+                 values {sessions}"
+            ));
+        }
+        people
+    }
+
+    /// A private circle of these members, the first of whom owns it, with 20 messages. In Postgres alone.
+    pub fn circle_of(&self, members: &[Member]) -> String {
+        let (circle, owner) = (Uuid::now_v7(), members[0].user);
+        self.sql(&format!(
+            "insert into circles (id, name, visibility, owner_id, member_count, last_number)
+             values ('{circle}', 'A circle', 'private', '{owner}', {}, {MESSAGES});
+             insert into messages (id, circle_id, number, author_id, body, created_at)
+             select gen_random_uuid(), '{circle}', n, '{owner}', '{BODY}', '2026-11-01 08:00:00.123456Z'
+             from generate_series(1, {MESSAGES}) n",
+            members.len()
+        ));
+        let role = |member: &Member| if member.user == owner { "owner" } else { "member" };
+        for some in members.chunks(AT_A_TIME) {
+            let rows = rows(some, |member| format!("('{circle}', '{}', '{}')", member.user, role(member)));
+            self.sql(&format!("insert into memberships (circle_id, user_id, role) values {rows}"));
+        }
+        circle.to_string()
+    }
+}
+
+const MESSAGES: usize = 20;
+const BODY: &str = "A morning page of about a hundred and forty characters, which is what people write to each other when they \
+                    mean to be read before noon.";
+/// `idle_until` and `absolute_until` of a session that begins now.
+const LIFE: &str = "now() + interval '30 minutes', now() + interval '30 days'";
+/// Rows of a statement: a command line is not endless.
+const AT_A_TIME: usize = 200;
+
+fn rows(members: &[Member], row: impl Fn(&Member) -> String) -> String {
+    members.iter().map(row).collect::<Vec<_>>().join(",")
+}
+
+pub struct Circle {
+    pub id: String,
+    pub members: Vec<Member>,
+}
+
+pub struct Member {
+    pub user: Uuid,
+    pub token: Token,
+}
+
+impl Member {
+    fn random() -> Member {
+        let user = Uuid::now_v7();
+        let mut secret = [0; 32];
+        secret[..16].copy_from_slice(Uuid::new_v4().as_bytes());
+        secret[16..].copy_from_slice(Uuid::new_v4().as_bytes());
+        Member { user, token: Token { user, session: Uuid::now_v7(), secret } }
+    }
+
+    /// As a client of the API.
+    pub fn client(&self, edge_url: &str) -> Client {
+        let mut client = Client::new(edge_url).with_token(self.token.render());
+        client.user = self.user.to_string();
+        client
+    }
+}
+
+impl Circle {
+    pub fn path(&self) -> String {
+        format!("/v1/circles/{}/messages", self.id)
+    }
+
+    /// Has every member read the messages once, so that Redis knows session, membership, messages and counts.
+    pub async fn warm(&self, edge_url: &str) {
+        let path = Arc::new(self.path());
+        for some in self.members.chunks(16) {
+            let reads = some.iter().map(|member| {
+                let (client, path) = (member.client(edge_url), path.clone());
+                async move { client.get(&path).await.expect(200) }
+            });
+            futures_util::future::join_all(reads).await;
+        }
+    }
+
+    /// Three members react to all messages.
+    async fn react(&self, edge_url: &str) {
+        let messages = self.members[0].client(edge_url).get(&self.path()).await.expect(200);
+        let messages = messages.body["items"].as_array().expect("items").clone();
+        for (member, kind) in self.members.iter().zip(["heart", "hug", "laugh"]) {
+            let client = member.client(edge_url);
+            for message in &messages {
+                let message = message["id"].as_str().expect("an id");
+                let path = format!("{}/{message}/reactions/{kind}", self.path());
+                client.send(Method::PUT, &path, &[], None).await.expect(202);
+            }
+        }
+    }
+
+    /// Reads of the messages by all members in turn, at a server that answers as the API does.
+    pub fn reads(&self, name: &str, url: &str, process: &Process) -> Subject {
+        let request = |member: &Member| {
+            let authorization = format!("Bearer {}", member.token.render());
+            Request::new("GET", authority(url), &self.path(), &[("authorization", &authorization)], b"")
+        };
+        Subject {
+            name: name.to_owned(),
+            url: url.to_owned(),
+            process: Some(process.id()),
+            requests: self.members.iter().map(request).collect(),
+            is_right: |answer| answer.status == 200 && answer.header("cache-status").contains("hit"),
+        }
+    }
+}

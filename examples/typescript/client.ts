@@ -1,0 +1,61 @@
+/**
+ * A client of the API whose types are generated from its description (`npm run generate` writes `api.ts`). What is here is
+ * what every client needs besides: a token with each request, and errors as exceptions that can be told apart.
+ */
+
+import createClient from "openapi-fetch";
+import type { components, paths } from "./api.ts";
+
+export type Schemas = components["schemas"];
+
+/** An answer that is not a success: `application/problem+json`. `problem.code` is stable, the texts are for people. */
+export class ProblemError extends Error {
+  readonly problem: Schemas["Problem"];
+  readonly response: Response;
+
+  constructor(problem: Schemas["Problem"], response: Response) {
+    const fields = (problem.errors ?? []).map(({ field, reason }) => `${field} ${reason}`);
+    super([problem.detail ?? problem.title, ...fields].join("; "));
+    this.problem = problem;
+    this.response = response;
+  }
+
+  /** Seconds after which it is worth trying again, where the answer says so: when a limit is used up, or a store is away. */
+  get retryAfter(): number | undefined {
+    const seconds = this.response.headers.get("retry-after");
+    return seconds === null ? undefined : Number(seconds);
+  }
+}
+
+/** A client that is signed in with this session's token, or with none. */
+export function client(baseUrl: string, token?: string) {
+  return createClient<paths>({ baseUrl, headers: token ? { authorization: `Bearer ${token}` } : {} });
+}
+
+export type Client = ReturnType<typeof client>;
+
+interface Answer<Data> {
+  data?: Data;
+  error?: unknown;
+  response: Response;
+}
+
+/** What was answered, or a `ProblemError`. */
+export async function ok<Data>(request: Promise<Answer<Data>>): Promise<NonNullable<Data>> {
+  return (await whole(request)).data;
+}
+
+/** The same, with the response for its headers. */
+export async function whole<Data>(request: Promise<Answer<Data>>): Promise<{ data: NonNullable<Data>; response: Response }> {
+  const { data, error, response } = await request;
+  if (!response.ok) throw new ProblemError(error as Schemas["Problem"], response);
+  return { data: data as NonNullable<Data>, response };
+}
+
+/** The problem that a request is expected to be answered with. */
+export async function problem(code: Schemas["Problem"]["code"], request: Promise<Answer<unknown>>): Promise<ProblemError> {
+  const { error, response } = await request;
+  const found = response.ok ? undefined : new ProblemError(error as Schemas["Problem"], response);
+  if (found?.problem.code === code) return found;
+  throw new Error(`${code} was expected, and ${response.status} answered: ${JSON.stringify(error)}`);
+}

@@ -1,0 +1,55 @@
+//! `cargo xtask bench`: installs and builds for release what is measured and what measures, and starts `optimist-bench`, which
+//! knows what that is.
+
+use std::ffi::OsString;
+use std::path::Path;
+use std::process::Command;
+
+use anyhow::{Result, bail};
+use nix::sys::signal::Signal;
+
+use crate::cloudflare;
+use crate::edges;
+use crate::processes::with_parent;
+use crate::provision;
+use crate::terminal::say;
+use crate::workspace;
+
+/// With the arguments for `optimist-bench`.
+pub fn run(arguments: &[OsString]) -> Result<()> {
+    let root = workspace::root()?;
+    let (postgres, redis) = (provision::postgres()?, provision::redis()?);
+    provision::load_tools()?;
+    provision::rust_target("wasm32-wasip2")?;
+    provision::node_packages(&root)?;
+    provision::node_packages(&root.join("bench/peers/fastify"))?;
+
+    say("building for release");
+    let origin = release(&root, "optimist-origin")?;
+    let host = release(&root, "optimist-edge-host")?;
+    let bench = release(&root, "optimist-bench")?;
+    let component = edges::component(&root)?;
+    let worker = cloudflare::build(&root)?;
+
+    let mut command: Command = with_parent(&bench, Signal::SIGKILL, None);
+    command
+        .current_dir(&root)
+        .args(arguments)
+        .env("OPTIMIST_POSTGRES_BIN_DIR", postgres)
+        .env("OPTIMIST_REDIS_SERVER", redis)
+        .env("OPTIMIST_ORIGIN_BIN", origin)
+        .env("OPTIMIST_HOST_BIN", host)
+        .env("OPTIMIST_COMPONENT", component)
+        .env("OPTIMIST_WORKER_DIR", worker)
+        .env("OPTIMIST_WORKERD_BIN", cloudflare::workerd(&root))
+        .env("OPTIMIST_NODE_BIN", root.join("node_modules/node/bin/node"));
+    if !command.status()?.success() {
+        bail!("a figure was missed, or could not be measured");
+    }
+    Ok(())
+}
+
+/// One package at a time: built together, each would get the features that the others ask of their dependencies.
+fn release(root: &Path, package: &str) -> Result<std::path::PathBuf> {
+    workspace::build(root, &["--release", "--package", package])?.executable(package)
+}
