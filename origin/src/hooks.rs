@@ -35,7 +35,7 @@ mod on {
     use axum::routing::{get, post};
     use axum::{Json, Router};
     use serde::Deserialize;
-    use tokio::sync::Notify;
+    use tokio::sync::broadcast;
 
     #[derive(Default)]
     struct Hooks {
@@ -48,7 +48,7 @@ mod on {
     #[derive(Clone, Deserialize)]
     struct Armed {
         step: String,
-        /// `abort` ends the process as `kill -9` does; `pause` waits, until all that wait are released.
+        /// `abort` ends the process as `kill -9` does; `pause` waits, until it is released.
         action: String,
         /// The longest pause.
         #[serde(default)]
@@ -73,20 +73,30 @@ mod on {
         }
     }
 
-    static RELEASE: Notify = Notify::const_new();
+    /// Steps that are released: one by its name, or all.
+    static RELEASES: LazyLock<broadcast::Sender<Option<String>>> = LazyLock::new(|| broadcast::channel(64).0);
+
+    async fn released(step: &str, mut releases: broadcast::Receiver<Option<String>>) {
+        while let Ok(Some(other)) = releases.recv().await {
+            if other == step {
+                break;
+            }
+        }
+    }
 
     fn hooks() -> MutexGuard<'static, Hooks> {
         HOOKS.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     pub async fn step(name: &'static str) {
-        let armed = {
+        let (armed, releases) = {
             let mut hooks = hooks();
             *hooks.passes.entry(name).or_default() += 1;
             match hooks.armed.get_mut(name) {
                 Some(armed) if armed.times > 0 => {
                     armed.times -= 1;
-                    armed.clone()
+                    // Before the pass can be seen from outside: a release comes after it.
+                    (armed.clone(), RELEASES.subscribe())
                 }
                 _ => return,
             }
@@ -94,7 +104,9 @@ mod on {
         match armed.action.as_str() {
             "abort" => std::process::abort(),
             // Ends by itself or by the release, whichever comes first.
-            _ => drop(tokio::time::timeout(Duration::from_millis(armed.millis), RELEASE.notified()).await),
+            _ => drop(
+                tokio::time::timeout(Duration::from_millis(armed.millis), released(name, releases)).await,
+            ),
         }
     }
 
@@ -113,6 +125,11 @@ mod on {
     }
 
     static AHEAD_MS: AtomicI64 = AtomicI64::new(0);
+
+    #[derive(Deserialize)]
+    struct Release {
+        step: Option<String>,
+    }
 
     #[derive(Deserialize)]
     struct Clock {
@@ -151,7 +168,13 @@ mod on {
                     AHEAD_MS.store(ahead_ms, Ordering::Relaxed);
                 }),
             )
-            .route("/test/release", post(|| async { RELEASE.notify_waiters() }))
+            .route(
+                "/test/release",
+                post(|Query(Release { step }): Query<Release>| async move {
+                    // Nobody may be waiting.
+                    let _ = RELEASES.send(step);
+                }),
+            )
             .route("/test/statements", get(|| async { Json(hooks().statements.clone()) }))
             .route("/test/passes", get(|| async { Json(hooks().passes.clone()) }))
     }

@@ -95,6 +95,20 @@ impl Origin {
         self.post("/test/release").await;
     }
 
+    /// Ends the pauses at one step.
+    pub async fn release_step(&self, step: &str) {
+        self.post(&format!("/test/release?step={step}")).await;
+    }
+
+    /// Has the next pass of a step wait until it is released; returns once it waits, after `begin` has set it going.
+    pub async fn hold<T>(&self, step: &str, begin: impl AsyncFnOnce() -> T) -> T {
+        let passes = self.passes(step).await;
+        self.arm(step, "pause", 60_000, 1).await;
+        let begun = begin().await;
+        self.wait_for_passes(step, passes + 1).await;
+        begun
+    }
+
     /// Waits until a step was passed so many times since the start.
     pub async fn wait_for_passes(&self, step: &str, times: u64) {
         let deadline = Instant::now() + Duration::from_secs(120);

@@ -233,7 +233,7 @@ const ENTRIES: &str = "/v1/journal/entries";
 const FIRST_DAY: NaiveDate = NaiveDate::from_ymd_opt(1950, 1, 1).expect("a day");
 
 /// `n:9223372036854775807`, in base64url: no message has that number.
-const LAST: &str = "bjo5MjIzMzcyMDM2ODU0Nzc1ODA3";
+pub const LAST: &str = "bjo5MjIzMzcyMDM2ODU0Nzc1ODA3";
 
 /// The user's own id, but for its last 32 bits.
 fn session_id(user: Uuid, number: u64) -> Uuid {

@@ -31,7 +31,9 @@ struct Mutant {
     tests: &'static [&'static str],
 }
 
-const SLOW_STEPS: &str = "staleness::however_long_a_commit_a_fill_or_the_relay_takes_nothing_stale_is_read";
+const SLOW_RELEASE: &str =
+    "staleness::once_a_write_is_seen_its_predecessor_is_not_although_it_is_not_released";
+const SLOW_FILL: &str = "staleness::a_fill_that_began_before_a_write_does_not_outlast_it";
 const OTHER_REGION: &str = "staleness::a_write_of_another_region_is_seen_although_a_fill_began_before_it";
 const ONE_OF_TWO: &str = "redis::cut_off_from_one_origin_of_two";
 const HANGS: &str = "redis::a_redis_that_hangs_costs_a_deadline_now_and_then_and_not_with_every_request";
@@ -43,7 +45,7 @@ const MUTANTS: [Mutant; 12] = [
         mechanism: "the fence",
         switched_off: "a write commits without having fenced its keys",
         target: "it",
-        tests: &[SLOW_STEPS],
+        tests: &[SLOW_RELEASE],
     },
     Mutant {
         name: "lease",
@@ -51,7 +53,7 @@ const MUTANTS: [Mutant; 12] = [
         mechanism: "the lease",
         switched_off: "a write's fence and release void no lease",
         target: "it",
-        tests: &[SLOW_STEPS],
+        tests: &[SLOW_FILL],
     },
     Mutant {
         name: "fill",
@@ -59,7 +61,7 @@ const MUTANTS: [Mutant; 12] = [
         mechanism: "the fill check",
         switched_off: "a fill is stored whatever became of its lease",
         target: "it",
-        tests: &[SLOW_STEPS],
+        tests: &[SLOW_FILL],
     },
     Mutant {
         name: "floor",
