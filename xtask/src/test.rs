@@ -104,6 +104,7 @@ fn report(outcomes: &[Outcome], was_built: bool) {
 pub struct Run {
     root: PathBuf,
     built: Option<Programs>,
+    worker: Option<PathBuf>,
     passed: u64,
     failed: u64,
 }
@@ -116,20 +117,17 @@ struct Programs {
     host: PathBuf,
     soak: PathBuf,
     component: PathBuf,
-    worker: PathBuf,
 }
 
 impl Programs {
     /// Tells a program that starts systems where everything is.
-    fn tell(&self, command: &mut Command, root: &Path, edge: Edge) {
+    fn tell(&self, command: &mut Command, edge: Edge) {
         command
             .env("OPTIMIST_POSTGRES_BIN_DIR", &self.postgres)
             .env("OPTIMIST_REDIS_SERVER", &self.redis)
             .env("OPTIMIST_ORIGIN_BIN", &self.origin)
             .env("OPTIMIST_HOST_BIN", &self.host)
             .env("OPTIMIST_COMPONENT", &self.component)
-            .env("OPTIMIST_WORKER_DIR", &self.worker)
-            .env("OPTIMIST_WORKERD_BIN", cloudflare::workerd(root))
             .env("OPTIMIST_EDGE", edge.argument());
     }
 }
@@ -139,7 +137,8 @@ fn format(run: &mut Run) -> Result<()> {
 }
 
 fn build(run: &mut Run) -> Result<()> {
-    run.programs().map(drop)
+    run.programs()?;
+    run.worker().map(drop)
 }
 
 fn check_tidy(run: &mut Run) -> Result<()> {
@@ -196,7 +195,7 @@ impl Run {
     }
 
     fn at(root: PathBuf) -> Run {
-        Run { root, built: None, passed: 0, failed: 0 }
+        Run { root, built: None, worker: None, passed: 0, failed: 0 }
     }
 
     pub fn soak(&mut self, soak: &Soak) -> Result<()> {
@@ -204,7 +203,7 @@ impl Run {
         let programs = self.programs()?;
         soak::play(&programs.soak, soak, |command| {
             command.current_dir(&root).stdin(Stdio::null());
-            programs.tell(command, &root, Edge::Embedded);
+            programs.tell(command, Edge::Embedded);
         })
     }
 
@@ -213,13 +212,12 @@ impl Run {
         workspace::build(&self.root, &NATIVE)
     }
 
-    /// Builds and finds everything, once.
+    /// Builds and finds everything but the Worker, once.
     fn programs(&mut self) -> Result<&Programs> {
         if self.built.is_none() {
             let (postgres, redis) = (provision::postgres()?, provision::redis()?);
             provision::rust_target("wasm32-wasip2")?;
             let native = self.native()?;
-            let worker = cloudflare::build(&self.root)?;
             self.built = Some(Programs {
                 postgres,
                 redis,
@@ -227,10 +225,16 @@ impl Run {
                 host: native.executable("optimist-edge-host")?,
                 soak: native.executable("optimist-soak")?,
                 component: edges::component(&self.root)?,
-                worker,
             });
         }
         self.built.as_ref().context("just built")
+    }
+
+    fn worker(&mut self) -> Result<&Path> {
+        if self.worker.is_none() {
+            self.worker = Some(cloudflare::build(&self.root)?);
+        }
+        self.worker.as_deref().context("just built")
     }
 
     /// A cargo that dies with us.
@@ -256,8 +260,10 @@ impl Run {
     /// Tests that start stores, origins and edges: told where the programs are, so that they never build or search.
     fn system_tests(&mut self, edge: Edge, target: &str, filters: &[&str]) -> Result<()> {
         let mut command = self.command();
-        let root = self.root.clone();
-        self.programs()?.tell(&mut command, &root, edge);
+        self.programs()?.tell(&mut command, edge);
+        command
+            .env("OPTIMIST_WORKER_DIR", self.worker()?)
+            .env("OPTIMIST_WORKERD_BIN", cloudflare::workerd(&self.root));
         self.tests(command, &[target], filters)
     }
 
