@@ -96,7 +96,7 @@ async fn start(without: &[String], has_disk: bool, random: &mut Rng) -> (Target,
         origin_deadline_ms: 4_000,
         appendfsync: "always",
         paths: true,
-        small_disk: has_disk,
+        own_disks: has_disk,
         ..Options::default()
     })
     .await;

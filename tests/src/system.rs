@@ -32,8 +32,8 @@ pub struct Options {
     pub appendfsync: &'static str,
     /// Every way between two parts leads through a proxy of its own, and the edge spreads its requests over the origins.
     pub paths: bool,
-    /// The cluster of its own lies on a disk that can be filled.
-    pub small_disk: bool,
+    /// Both stores lie on disks of their own, which are in memory, quick, and can be filled.
+    pub own_disks: bool,
 }
 
 impl Options {
@@ -60,7 +60,7 @@ impl Default for Options {
             origin_deadline_ms: 20_000,
             appendfsync: "everysec",
             paths: false,
-            small_disk: false,
+            own_disks: false,
         }
     }
 }
@@ -109,8 +109,9 @@ impl System {
 
     pub async fn with(options: Options) -> System {
         let folder = folder();
-        let redis = Redis::start(options.appendfsync);
-        let start = if options.small_disk { Postgres::on_small_disk } else { Postgres::start };
+        let start = if options.own_disks { Redis::on_quick_disk } else { Redis::start };
+        let redis = start(options.appendfsync);
+        let start = if options.own_disks { Postgres::on_small_disk } else { Postgres::start };
         let own_postgres = options.own_postgres.then(start);
         let (owner, serve) = own_postgres.as_ref().unwrap_or(&SHARED).database();
         let origin_to_redis = Proxy::start(&format!("127.0.0.1:{}", redis.port)).await;
