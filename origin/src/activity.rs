@@ -17,6 +17,7 @@ use optimist_shared::visits::Visit;
 use serde::Serialize;
 
 use crate::app::{Ctx, Handlers, on};
+use crate::body::sent::parse_day;
 use crate::body::{digest, json_response, tagged, to_json};
 use crate::circles::{Standing, is_moderator};
 use crate::cursor::{Cursor, no_query, page};
@@ -292,7 +293,7 @@ impl Cursor for OnDay {
 
     fn parse(text: &str) -> Option<OnDay> {
         let (day, user) = text.split_once(':')?;
-        Some(OnDay(day.parse().ok()?, parse_id(user)?))
+        Some(OnDay(parse_day(day)?, parse_id(user)?))
     }
 }
 

@@ -9,12 +9,13 @@ use optimist_shared::error::ErrorCode;
 use optimist_shared::etag::{entity_tag, match_allows, none_match_hits};
 use optimist_shared::session::hex;
 use serde::de::DeserializeOwned;
-use serde::{Deserialize, Deserializer};
 use sha2::{Digest, Sha256};
 
 use crate::app::Ctx;
 use crate::error::{Error, Result};
 use crate::request::RequestContext;
+
+pub mod sent;
 
 /// Deserialised, not yet validated. `bytes` is what was sent.
 pub struct Body<T> {
@@ -55,6 +56,10 @@ async fn read(request: Request) -> Result<Bytes> {
         .and_then(|value| value.to_str().ok())
         .unwrap_or_default()
         .to_owned();
+    let encoding = request.headers().get("content-encoding");
+    if encoding.is_some_and(|encoding| !encoding.as_bytes().eq_ignore_ascii_case(b"identity")) {
+        return Err(Error::new(ErrorCode::UnsupportedMediaType).field("Content-Encoding", "must be left out"));
+    }
     let bytes = match Limited::new(request.into_body(), limit).collect().await {
         Ok(collected) => collected.to_bytes(),
         Err(error) if error.is::<http_body_util::LengthLimitError>() => {
@@ -169,13 +174,6 @@ pub fn verbatim(
     Ok(value.to_owned())
 }
 
-/// Of a change's field that may be left out: null is not the same as leaving it out.
-pub fn given<'de, D: Deserializer<'de>, T: Deserialize<'de>>(
-    deserializer: D,
-) -> std::result::Result<Option<T>, D::Error> {
-    T::deserialize(deserializer).map(Some)
-}
-
 /// Refuses a change that changes nothing.
 pub fn require_change(is_given: &[bool]) -> Result<()> {
     if is_given.contains(&true) { Ok(()) } else { Err(Error::invalid("body", "must name a field to change")) }
@@ -238,6 +236,7 @@ pub fn check_match(headers: &HeaderMap, version: i64) -> Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use serde::Deserialize;
 
     #[derive(Debug, Deserialize)]
     #[serde(deny_unknown_fields)]

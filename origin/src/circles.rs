@@ -17,7 +17,8 @@ use tokio_postgres::Row;
 use tokio_postgres::types::ToSql;
 
 use crate::app::{Ctx, Handlers, on};
-use crate::body::{Body, check_match, digest, given, json_response, require_change, tagged, text, to_json};
+use crate::body::sent::given;
+use crate::body::{Body, check_match, digest, json_response, require_change, tagged, text, to_json};
 use crate::cache::{ListItem, Loaded, Snapshot};
 use crate::cursor::{At, Cursor, no_query, page};
 use crate::error::{Error, Result};

@@ -11,9 +11,9 @@ pub mod streaks;
 use std::ops::RangeInclusive;
 
 use optimist_shared::ids::Uuid;
-use serde::de::Error as _;
-use serde::{Deserialize, Deserializer, Serialize};
+use serde::{Deserialize, Serialize};
 
+use crate::body::sent::{Id, Whole};
 use crate::body::{text, verbatim};
 use crate::error::{Error, Result};
 
@@ -24,18 +24,6 @@ pub const NOTE: RangeInclusive<usize> = 0..=2_000;
 pub const TAG: RangeInclusive<usize> = 1..=40;
 pub const TAGS: usize = 20;
 pub const MOOD: RangeInclusive<i16> = 1..=5;
-
-/// A mood as it is sent: JSON knows one kind of number, so `4.0` is 4.
-#[derive(Clone, Copy, Debug)]
-pub struct Rating(pub i16);
-
-impl<'de> Deserialize<'de> for Rating {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> std::result::Result<Rating, D::Error> {
-        let number = f64::deserialize(deserializer)?;
-        let whole = number.fract() == 0.0 && (f64::from(i16::MIN)..=f64::from(i16::MAX)).contains(&number);
-        if whole { Ok(Rating(number as i16)) } else { Err(D::Error::custom("expected a whole number")) }
-    }
-}
 
 /// What is sealed of a draft or an entry.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -62,8 +50,8 @@ impl Content {
         title: Option<&str>,
         body: &str,
         tags: Option<&[String]>,
-        mood: Option<Rating>,
-        prompt_id: Option<Uuid>,
+        mood: Option<Whole>,
+        prompt_id: Option<Id>,
     ) -> Result<Content> {
         let title = title.unwrap_or_default();
         let (title, body) = match form {
@@ -74,8 +62,8 @@ impl Content {
             title,
             body,
             tags: checked_tags("tags", tags.unwrap_or_default())?,
-            mood: mood.map(|Rating(mood)| checked_mood(mood)).transpose()?,
-            prompt_id,
+            mood: mood.map(|Whole(mood)| checked_mood(mood)).transpose()?,
+            prompt_id: prompt_id.map(|Id(prompt)| prompt),
         })
     }
 

@@ -14,7 +14,8 @@ use tokio_postgres::Row;
 
 use crate::app::{Ctx, Handlers, on};
 use crate::auth::{end_session, valid_time_zone};
-use crate::body::{Body, check_match, digest, given, json_response, require_change, tagged, text, to_json};
+use crate::body::sent::given;
+use crate::body::{Body, check_match, digest, json_response, require_change, tagged, text, to_json};
 use crate::cache::{Loaded, Snapshot};
 use crate::cursor::no_query;
 use crate::error::{Error, Result};

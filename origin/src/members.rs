@@ -15,6 +15,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::app::{Ctx, Handlers, on};
 use crate::auth::tag;
+use crate::body::sent::Id;
 use crate::body::{Body, json_response, to_json};
 use crate::cache::{ListItem, Snapshot};
 use crate::circles::{self, Standing, circle_of, is_moderator, list, respond_list};
@@ -79,7 +80,7 @@ impl TryFrom<String> for NewRole {
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct NewInvite {
-    user: Option<Uuid>,
+    user: Option<Id>,
 }
 
 const LIST: &str = "-- members::list
@@ -376,7 +377,7 @@ async fn invite(
     body: Body<NewInvite>,
 ) -> Result<Response> {
     let circle = circle_of(&caller)?;
-    let NewInvite { user } = body.value;
+    let user = body.value.user.map(|Id(user)| user);
     let idempotency = Idempotency::from_request(&headers, &caller.request.path, &body.bytes)?;
     let new = Uuid::now_v7();
     let order = [circle];

@@ -5,7 +5,7 @@
 
 use std::sync::LazyLock;
 
-use axum::http::HeaderMap;
+use axum::http::{HeaderMap, HeaderValue};
 use axum::response::Response;
 use bytes::Bytes;
 use optimist_shared::error::ErrorCode;
@@ -36,7 +36,10 @@ pub fn routes() -> Handlers {
 
 async fn serve(headers: HeaderMap) -> Result<Response> {
     let (json, version) = &*SERVED;
-    Ok(tagged(&headers, version, "", json.clone()))
+    let mut response = tagged(&headers, version, "", json.clone());
+    // The same for everyone, until the next release.
+    response.headers_mut().insert("cache-control", HeaderValue::from_static("public, max-age=300"));
+    Ok(response)
 }
 
 /// The document, as JSON.
@@ -263,6 +266,9 @@ fn errors(route: &Route) -> Vec<ErrorCode> {
     }
     if described(route).body.is_some() {
         errors.extend([Invalid, UnsupportedMediaType]);
+    }
+    if route.name == "admin.drop-copy" {
+        errors.push(Invalid);
     }
     if parameters::takes_idempotency_key(route) {
         errors.push(KeyReused);

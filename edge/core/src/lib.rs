@@ -93,7 +93,11 @@ impl Edge {
                 let problem = Problem::new(ErrorCode::BadRequest, &exchange.request_id).field(name, reason);
                 Err(exchange.problem(&problem))
             }
-            Matched::NotFound => Err(exchange.error(ErrorCode::NotFound)),
+            Matched::NotFound => {
+                let problem = Problem::new(ErrorCode::NotFound, &exchange.request_id)
+                    .detail("There is nothing at this path. GET /v1/openapi.json describes what there is.");
+                Err(exchange.problem(&problem))
+            }
         }
     }
 }

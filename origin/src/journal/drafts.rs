@@ -17,8 +17,9 @@ use optimist_shared::ids::Uuid;
 use optimist_shared::reactions::Promise;
 use serde::{Deserialize, Serialize};
 
-use super::{Content, Form, Rating};
+use super::{Content, Form};
 use crate::app::{Ctx, Handlers, on};
+use crate::body::sent::{Id, Whole};
 use crate::body::{Body, digest, json_response, tagged, to_json};
 use crate::cursor::{At, Cursor as _, no_query, page};
 use crate::error::{Error, REQUEST_ID, Result};
@@ -44,8 +45,8 @@ struct Save {
     title: Option<String>,
     body: String,
     tags: Option<Vec<String>>,
-    mood: Option<Rating>,
-    prompt_id: Option<Uuid>,
+    mood: Option<Whole>,
+    prompt_id: Option<Id>,
     #[serde(deserialize_with = "Option::deserialize")]
     base_version: Option<String>,
 }

@@ -14,9 +14,10 @@ use tokio_postgres::Row;
 
 use super::drafts;
 use super::streaks::{self, today_of};
-use super::{Content, Form, MOOD, Rating};
+use super::{Content, Form, MOOD};
 use crate::app::{Ctx, Handlers, on};
-use crate::body::{Body, check_match, digest, given, json_response, require_change, tagged, to_json};
+use crate::body::sent::{Day, Id, Whole, given, parse_day};
+use crate::body::{Body, check_match, digest, json_response, require_change, tagged, to_json};
 use crate::cache::{Loaded, Snapshot};
 use crate::cursor::{Cursor, no_query, parameters_of};
 use crate::error::{Error, Result};
@@ -80,13 +81,13 @@ impl Entry {
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Save {
-    draft_id: Option<Uuid>,
+    draft_id: Option<Id>,
     title: Option<String>,
     body: String,
     tags: Option<Vec<String>>,
-    mood: Option<Rating>,
-    prompt_id: Option<Uuid>,
-    entry_date: Option<NaiveDate>,
+    mood: Option<Whole>,
+    prompt_id: Option<Id>,
+    entry_date: Option<Day>,
 }
 
 /// What is named is changed; tags all at once. Null takes the mood away.
@@ -100,9 +101,9 @@ struct Edit {
     #[serde(default, deserialize_with = "given")]
     tags: Option<Vec<String>>,
     #[serde(default, deserialize_with = "given")]
-    mood: Option<Option<Rating>>,
+    mood: Option<Option<Whole>>,
     #[serde(default, deserialize_with = "given")]
-    entry_date: Option<NaiveDate>,
+    entry_date: Option<Day>,
 }
 
 const INSERT: &str = "-- journal::insert
@@ -191,7 +192,7 @@ async fn save(
     let sealed = sealer.seal(What::Entry, id, "1", &content.to_bytes()?)?;
     // The newest text that the draft has anywhere: no flush of it brings the draft back.
     let draft = match draft_id {
-        Some(draft) => Some((draft, drafts::newest_version(&app, caller.user, draft).await?)),
+        Some(Id(draft)) => Some((draft, drafts::newest_version(&app, caller.user, draft).await?)),
         None => None,
     };
     let order = [caller.user];
@@ -213,7 +214,7 @@ async fn save(
             known.ok_or_else(|| Error::invalid("prompt_id", "is not a prompt"))?;
         }
         let date = match entry_date {
-            Some(date) => check_date(date, now)?,
+            Some(Day(date)) => check_date(date, now)?,
             None => today_of(tx, caller.user, now).await?,
         };
         let row = tx
@@ -270,7 +271,7 @@ impl Cursor for AtDay {
 
     fn parse(text: &str) -> Option<AtDay> {
         let (date, id) = text.split_once(':')?;
-        Some(AtDay { date: date.parse().ok()?, id: optimist_shared::ids::parse_id(id)? })
+        Some(AtDay { date: parse_day(date)?, id: optimist_shared::ids::parse_id(id)? })
     }
 }
 
@@ -297,7 +298,7 @@ impl Filter {
                     filter.mood = Some(mood.ok_or_else(|| refused("must be a number from 1 to 5"))?);
                 }
                 "from" | "to" => {
-                    let date = value.parse().map_err(|_| refused("must be a day, as 2026-11-23"))?;
+                    let date = parse_day(&value).ok_or_else(|| refused("must be a day, as 2026-11-23"))?;
                     *(if name == "from" { &mut filter.from } else { &mut filter.to }) = Some(date);
                 }
                 "cursor" => {
@@ -344,7 +345,7 @@ async fn edit(
     let Edit { title, body, tags, mood, entry_date } = body.value;
     require_change(&[title.is_some(), body.is_some(), tags.is_some(), mood.is_some(), entry_date.is_some()])?;
     let now = crate::hooks::now();
-    let entry_date = entry_date.map(|date| check_date(date, now)).transpose()?;
+    let entry_date = entry_date.map(|Day(date)| check_date(date, now)).transpose()?;
     // What is given is checked before anything is read.
     let given = Content::checked(
         Form::Entry,

@@ -9,8 +9,9 @@ use optimist_shared::ids::Uuid;
 use serde::{Deserialize, Serialize};
 use tokio_postgres::Row;
 
-use super::{MOOD, NOTE, Rating, checked_tags};
+use super::{MOOD, NOTE, checked_tags};
 use crate::app::{Ctx, Handlers, on};
+use crate::body::sent::{Moment, Whole};
 use crate::body::{Body, digest, json_response, tagged, text, to_json};
 use crate::cursor::{At, Cursor, page};
 use crate::error::{Error, Result};
@@ -53,11 +54,11 @@ impl Mood {
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Log {
-    score: Rating,
+    score: Whole,
     emotions: Option<Vec<String>>,
     note: Option<String>,
     tags: Option<Vec<String>>,
-    logged_at: Option<DateTime<Utc>>,
+    logged_at: Option<Moment>,
 }
 
 const INSERT: &str = "-- moods::insert
@@ -81,7 +82,7 @@ async fn log(
     body: Body<Log>,
 ) -> Result<Response> {
     let idempotency = Idempotency::from_request(&headers, &caller.request.path, &body.bytes)?;
-    let Log { score: Rating(score), emotions, note, tags, logged_at } = body.value;
+    let Log { score: Whole(score), emotions, note, tags, logged_at } = body.value;
     if !MOOD.contains(&score) {
         return Err(Error::invalid("score", "must be a number from 1 to 5"));
     }
@@ -91,7 +92,7 @@ async fn log(
         tags: checked_tags("tags", tags.as_deref().unwrap_or_default())?,
     };
     let now = crate::hooks::now();
-    let logged_at = logged_at.unwrap_or(now);
+    let logged_at = logged_at.map_or(now, |Moment(time)| time);
     // A clock may be ahead by a little; and nobody remembers moods of before the computer.
     if logged_at > now + Duration::minutes(5) || logged_at.timestamp() < 0 {
         return Err(Error::invalid("logged_at", "must be a time from 1970 to now"));
