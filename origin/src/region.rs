@@ -57,6 +57,17 @@ from regions where name = $1 for share";
 
 pub const STATEMENTS: &[&str] = &[SWITCH_OFF, HOLD_OFF];
 
+/// Whether this origin may soon know of a vouching that it does not know of: the region is on, and both stores answer. That one
+/// has just started, or its relay has missed a beat, is no reason to have nobody believe Redis. Fails without Postgres.
+pub async fn may_soon_vouch(app: &App) -> Result<bool> {
+    let mut ping = Cmd::new();
+    ping.arg("PING");
+    if app.region.mode() != Mode::Fenced || app.cache.redis.send(&[ping]).await.is_err() {
+        return Ok(false);
+    }
+    app.db.client().await.map(|_| true)
+}
+
 /// Learns of the vouching from Redis: for a process that has no relay of its own, for as long as it runs.
 pub async fn follow(app: Ctx) {
     const EVERY: Duration = Duration::from_millis(500);

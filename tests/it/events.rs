@@ -330,3 +330,29 @@ async fn a_region_that_was_silent_for_a_day_begins_anew() {
         .unwrap();
     assert_eq!(since, floor);
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn how_far_the_relay_is_behind_is_known_while_it_gets_nowhere() {
+    let system = System::start().await;
+    let ada = system.register("Ada").await;
+    wait_for_all(&system).await;
+    let behind = async || -> f64 {
+        let page = reqwest::get(format!("{}/metrics", system.origins[0].internal)).await.unwrap();
+        let page = page.text().await.unwrap();
+        let line = page.lines().find_map(|line| line.strip_prefix("optimist_relay_behind_seconds "));
+        line.expect("the gauge").parse().unwrap()
+    };
+    system.origin_to_redis.cut();
+    system.sql(&event_of(&ada.user, "waits"));
+    let deadline = Instant::now() + Duration::from_secs(30);
+    while behind().await < 2.0 {
+        assert!(Instant::now() < deadline, "{} s", behind().await);
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+    system.origin_to_redis.send_to(&format!("127.0.0.1:{}", system.redis.port));
+    wait_for_all(&system).await;
+    while behind().await > 0.5 {
+        assert!(Instant::now() < deadline, "{} s", behind().await);
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+}

@@ -181,6 +181,10 @@ async fn an_origin_that_missed_its_beats_does_not_turn_the_region_off() {
     let system = System::with(Options { origins: 2, ..Options::default() }).await;
     let other_edge = system.edge_before(Kind::Embedded, &system.origins[1].api);
     let scene = Scene::new(&system).await;
+    let draft = uuid::Uuid::now_v7();
+    let body = json!({"body": "Dear", "base_version": null}).to_string().into_bytes();
+    let drafts = format!("/v1/journal/drafts/{draft}");
+    scene.ada.send(Method::PUT, &drafts, &[], Some(body)).await.expect(200);
     let states = "select state || ' ' || epoch from regions where name = 'test'";
     let before = system.sql(states);
     let passes = system.origins[1].passes("relay.row").await;
@@ -191,6 +195,14 @@ async fn an_origin_that_missed_its_beats_does_not_turn_the_region_off() {
     let at_other = scene.ada.at(&other_edge.url);
     let answer = at_other.send(Method::PUT, &format!("{}/reactions/heart", scene.path), &[], None).await;
     assert_eq!(answer.expect(202).body["promise"], "redis");
+    assert_eq!(system.sql(states), before);
+    // Nor for a draft that is saved for good.
+    let passes = system.origins[1].passes("relay.row").await;
+    system.origins[1].arm("relay.row", "pause", 4_000, 1).await;
+    system.origins[1].wait_for_passes("relay.row", passes + 1).await;
+    tokio::time::sleep(Duration::from_millis(3_200)).await;
+    at_other.post("/v1/journal/entries", json!({"draft_id": draft, "body": "Dear."})).await.expect(201);
+    at_other.get(&drafts).await.expect(404);
     assert_eq!(system.sql(states), before);
 }
 

@@ -16,7 +16,7 @@ use crate::app::Ctx;
 use crate::error::{Error, Result};
 use crate::hooks;
 use crate::redis::{Call, Items, RedisDown};
-use crate::region::Mode;
+use crate::region::may_soon_vouch;
 use crate::write_behind::{self, Opened, Position};
 
 /// One snapshot: how far the partition is flushed, and what is so then. First the partition's row, then counts, then who
@@ -134,11 +134,8 @@ async fn install(app: &Ctx, circle: Uuid, messages: &[Uuid], whole: Option<Uuid>
         if attempt > 0 {
             tokio::time::sleep(AGAIN).await;
         }
-        // An origin that has just started, or whose relay has missed a beat, knows soon: no reason to have nobody believe Redis.
         let Some(epoch) = app.region.vouched(partition) else {
-            if whole.is_some() && app.region.mode() == Mode::Fenced {
-                // Without Postgres nobody vouches, and nothing is installed either.
-                drop(app.db.client().await?);
+            if whole.is_some() && may_soon_vouch(app).await? {
                 continue;
             }
             return Ok(Installed::NoRedis);

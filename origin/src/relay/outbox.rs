@@ -37,7 +37,12 @@ const ADVANCE: &str = "-- outbox::advance
 update regions set cursor_xid = $2::text::xid8, cursor_seq = $3
 where name = $1 and (cursor_xid, cursor_seq) < ($2::text::xid8, $3)";
 
-pub const STATEMENTS: &[&str] = &[PENDING, CURSOR, ADVANCE];
+/// How old the oldest row is that the region is not past, while the relay gets nowhere.
+const BEHIND: &str = "-- outbox::behind
+select extract(epoch from clock_timestamp() - outbox.created_at)::float8 from outbox, regions
+where name = $1 and (xid, outbox.seq) > (cursor_xid, cursor_seq) order by xid, outbox.seq limit 1";
+
+pub const STATEMENTS: &[&str] = &[PENDING, CURSOR, ADVANCE, BEHIND];
 
 /// A row's place: its transaction, and its number. Displayed as a stream's id.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -91,6 +96,10 @@ pub async fn run(app: Ctx) {
             Ok(()) => {}
             Err(Stop::Reload) => {
                 reader = None;
+                // Without Postgres nobody can tell.
+                if let Ok(row) = app.db.query_opt(BEHIND, &[&app.config.region]).await {
+                    note_behind(row.map_or(0.0, |row| row.get(0)));
+                }
                 tokio::time::sleep(POLL).await;
             }
             Err(Stop::Wait) => tokio::time::sleep(POLL).await,
@@ -274,6 +283,7 @@ async fn pass(app: &Ctx, reader: &mut Reader) -> std::result::Result<(), Stop> {
     // A replica shows the same order, later: what its snapshot takes for running, it does not show as settled.
     let rows =
         app.replica.as_ref().unwrap_or(&app.db).query(PENDING, &[&from.0.to_string(), &from.1]).await?;
+    note_behind(rows.first().map_or(0.0, |row| row.get(10)));
     let mut events = Vec::new();
     let mut is_settled = true;
     for row in &rows {
@@ -309,6 +319,11 @@ async fn pass(app: &Ctx, reader: &mut Reader) -> std::result::Result<(), Stop> {
         reader.invalidated.retain(|position| *position > last);
     }
     reader.move_idle(app).await
+}
+
+/// Seconds: also while no row is dealt with, of which a histogram could tell.
+fn note_behind(seconds: f64) {
+    metrics::gauge!("optimist_relay_behind_seconds").set(seconds);
 }
 
 async fn advance(app: &Ctx, to: Position) -> Result<()> {

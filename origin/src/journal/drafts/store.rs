@@ -17,7 +17,7 @@ use crate::error::Result;
 use crate::hooks;
 use crate::postgres::Tx;
 use crate::redis::{Call, Items, RedisDown};
-use crate::region::Mode;
+use crate::region::{Mode, may_soon_vouch};
 use crate::sealing::{What, sealer};
 
 const SELECT: &str = "-- drafts::select
@@ -112,7 +112,13 @@ pub async fn bring_together(app: &Ctx, user: Uuid, draft: Uuid) -> Result<Togeth
     let lives = flushed_ms();
     let mut drop_version = String::new();
     for _ in 0..ATTEMPTS {
-        let Some(epoch) = app.region.vouched(Partition::of(user)) else { return Ok(Together::NoRedis) };
+        let Some(epoch) = app.region.vouched(Partition::of(user)) else {
+            if !may_soon_vouch(app).await? {
+                return Ok(Together::NoRedis);
+            }
+            tokio::time::sleep(AGAIN).await;
+            continue;
+        };
         let epoch = format!("{epoch:016x}");
         let row = row(app, user, draft).await?;
         hooks::step("drafts.read").await;
