@@ -13,6 +13,7 @@ use sha2::{Digest, Sha256};
 use crate::error::{Error, Result};
 use crate::postgres::Tx;
 use crate::request::Caller;
+use crate::sealing::Sealer;
 
 /// Waits for a concurrent duplicate, which holds the same row until it ends. A record of more than a day counts no more.
 const CLAIM: &str = "-- idempotency::claim
@@ -65,6 +66,12 @@ impl Idempotency {
         }
         hash.update(body);
         Ok(Idempotency { key: key.transpose()?, request_hash: hex(&hash.finalize()) })
+    }
+
+    /// The same of a private request: what is kept tells whoever guesses at the text nothing.
+    pub fn of_private(mut self, sealer: &Sealer) -> Idempotency {
+        self.request_hash = hex(&sealer.index(&self.request_hash));
+        self
     }
 
     /// Claims the key for this transaction and notes what it is going to answer, or finds what an earlier one answered.

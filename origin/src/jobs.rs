@@ -19,6 +19,7 @@ use crate::error::Result;
 use crate::journal::drafts;
 use crate::notifications;
 use crate::request::Caller;
+use crate::write_behind;
 
 mod edge_counters;
 mod refresh;
@@ -34,6 +35,7 @@ pub struct Job {
     run: for<'a> fn(&'a Ctx) -> BoxFuture<'a, Result<u64>>,
 }
 
+const MINUTE: Duration = Duration::from_secs(60);
 const HOUR: Duration = Duration::from_secs(3600);
 
 /// The table.
@@ -41,49 +43,81 @@ const HOUR: Duration = Duration::from_secs(3600);
 pub const JOBS: &[Job] = &[
     // Well within the five minutes between two notes of a session.
     Job { name: "sessions.write-back", what: "tells Postgres of sessions in use", every: Duration::from_secs(30), run: |app| Box::pin(sessions::write_back(app)) },
+    // The origins do so all the time, every half second and every three: should they be behind, and before Redis is taken away.
+    Job { name: "writes.flush", what: "brings to Postgres what was written behind", every: MINUTE, run: |app| Box::pin(write_behind::flush_waiting(app)) },
+    Job { name: "drafts.flush", what: "brings drafts to Postgres", every: MINUTE, run: |app| Box::pin(drafts::flush::flush_waiting(app)) },
     // A round of a small region's keys in half a minute, and of a large one's in hours: what differs should not differ at all.
     Job { name: "audit", what: "compares Redis with Postgres, and repairs it", every: Duration::from_secs(10), run: |app| Box::pin(audit::run(app)) },
     Job { name: "cache.refresh", what: "reads anew what most readers read first", every: HOUR, run: |app| Box::pin(refresh::critical_keys(app)) },
-    Job { name: "sessions.clean", what: "removes sessions that ended a day ago", every: HOUR, run: |app| Box::pin(statement(app, CLEAN_SESSIONS)) },
-    Job { name: "idempotency.clean", what: "removes idempotency keys after a day", every: HOUR, run: |app| Box::pin(statement(app, CLEAN_IDEMPOTENCY)) },
-    Job { name: "drafts.clean", what: "removes what is left of drafts a day after they were saved or discarded", every: HOUR, run: |app| Box::pin(statement(app, drafts::flush::CLEAN)) },
-    Job { name: "reactions.clean", what: "removes reactions a day after they were taken back", every: HOUR, run: |app| Box::pin(statement(app, CLEAN_REACTIONS)) },
-    Job { name: "notifications.clean", what: "removes notifications of ninety days ago", every: HOUR, run: |app| Box::pin(statement(app, notifications::CLEAN)) },
-    Job { name: "outbox.clean", what: "removes outbox rows that every living region is past", every: HOUR, run: |app| Box::pin(statement(app, CLEAN_OUTBOX)) },
-    Job { name: "log-ins.clean", what: "removes counted log-in attempts after a day", every: HOUR, run: |app| Box::pin(statement(app, CLEAN_LOGIN_ATTEMPTS)) },
-    Job { name: "origins.clean", what: "removes origins that nobody has heard of for a day", every: HOUR, run: |app| Box::pin(statement(app, CLEAN_ORIGINS)) },
+    Job { name: "sessions.clean", what: "removes sessions that ended a day ago", every: HOUR, run: |app| Box::pin(clean(app, CLEAN_SESSIONS)) },
+    Job { name: "idempotency.clean", what: "removes idempotency keys after a day", every: HOUR, run: |app| Box::pin(clean(app, CLEAN_IDEMPOTENCY)) },
+    Job { name: "drafts.clean", what: "removes what is left of drafts a day after they were saved or discarded", every: HOUR, run: |app| Box::pin(clean(app, drafts::flush::CLEAN)) },
+    Job { name: "reactions.clean", what: "removes reactions a day after they were taken back", every: HOUR, run: |app| Box::pin(clean(app, CLEAN_REACTIONS)) },
+    Job { name: "notifications.clean", what: "removes notifications of ninety days ago", every: HOUR, run: |app| Box::pin(clean(app, notifications::CLEAN)) },
+    Job { name: "outbox.clean", what: "removes outbox rows that every living region is past", every: HOUR, run: |app| Box::pin(clean(app, CLEAN_OUTBOX)) },
+    Job { name: "log-ins.clean", what: "removes counted log-in attempts after a day", every: HOUR, run: |app| Box::pin(clean(app, CLEAN_LOGIN_ATTEMPTS)) },
+    Job { name: "origins.clean", what: "removes origins that nobody has heard of for a day", every: HOUR, run: |app| Box::pin(clean(app, CLEAN_ORIGINS)) },
     Job { name: "regions.report", what: "warns of regions that are silent for a day", every: HOUR, run: |app| Box::pin(report_silent_regions(app)) },
 ];
 
 /// How often one looks for what is due.
 const LOOK_EVERY: Duration = Duration::from_secs(5);
 
-const CLEAN_IDEMPOTENCY: &str = "-- jobs::clean_idempotency
-delete from idempotency where created_at < now() - interval '24 hours'";
+/// Rows that one statement removes: well within its timeout, however much an hour has left behind.
+const AT_ONCE: i64 = 2_000;
 
-/// Once every region that lives is past them, and what follows from them is written.
-const CLEAN_OUTBOX: &str = "-- jobs::clean_outbox
+const CLEAN_IDEMPOTENCY: &str = "-- jobs::clean_idempotency
 with gone as (
-    delete from outbox where created_at < now() - interval '24 hours'
+    delete from idempotency where ctid = any(array(
+        select ctid from idempotency where created_at < now() - interval '24 hours' limit $1))
+    returning 1)
+select count(*) from gone";
+
+/// Once every region that lives is past them, and what follows from them is written. The floor never goes back: a row may be
+/// younger than one that stands after it.
+const CLEAN_OUTBOX: &str = "-- jobs::clean_outbox
+with old as (
+    select xid, seq from outbox where created_at < now() - interval '24 hours'
       and (xid, seq) <= (
           select cursor_xid, cursor_seq from regions where seen_at > now() - interval '1 day'
           order by cursor_xid, cursor_seq limit 1)
       and (xid, seq) <= (select xid, seq from projections order by xid, seq limit 1)
-    returning xid, seq)
-update outbox_floor set (xid, seq) = (select xid, seq from gone order by xid desc, seq desc limit 1)
-where exists (select from gone)";
+    order by xid, seq limit $1),
+gone as (
+    delete from outbox o using old where o.xid = old.xid and o.seq = old.seq returning o.xid, o.seq),
+raised as (
+    update outbox_floor f set xid = newest.xid, seq = newest.seq
+    from (select xid, seq from gone order by xid desc, seq desc limit 1) newest
+    where (newest.xid, newest.seq) > (f.xid, f.seq))
+select count(*) from gone";
 
 const CLEAN_REACTIONS: &str = "-- jobs::clean_reactions
-delete from reactions where not is_on and reacted_at < now() - interval '1 day'";
+with gone as (
+    delete from reactions where ctid = any(array(
+        select ctid from reactions where not is_on and reacted_at < now() - interval '1 day' limit $1))
+    returning 1)
+select count(*) from gone";
 
 const CLEAN_SESSIONS: &str = "-- jobs::clean_sessions
-delete from sessions where absolute_until < now() - interval '1 day'";
+with gone as (
+    delete from sessions where ctid = any(array(
+        select ctid from sessions where absolute_until < now() - interval '1 day' limit $1))
+    returning 1)
+select count(*) from gone";
 
 const CLEAN_LOGIN_ATTEMPTS: &str = "-- jobs::clean_login_attempts
-delete from login_attempts where attempted_at < now() - interval '1 day'";
+with gone as (
+    delete from login_attempts where ctid = any(array(
+        select ctid from login_attempts where attempted_at < now() - interval '1 day' limit $1))
+    returning 1)
+select count(*) from gone";
 
 const CLEAN_ORIGINS: &str = "-- jobs::clean_origins
-delete from origins where seen_at < now() - interval '1 day'";
+with gone as (
+    delete from origins where id = any(array(
+        select id from origins where seen_at < now() - interval '1 day' limit $1))
+    returning 1)
+select count(*) from gone";
 
 const SILENT_REGIONS: &str = "-- jobs::silent_regions
 select name from regions where seen_at < now() - interval '1 day'";
@@ -170,8 +204,17 @@ pub async fn run_one(app: &Ctx, job: &Job) -> Result<u64> {
     outcome
 }
 
-async fn statement(app: &Ctx, sql: &'static str) -> Result<u64> {
-    app.db.execute(sql).await
+/// Removes rows, some at a time, until none is left that the statement means.
+async fn clean(app: &Ctx, sql: &'static str) -> Result<u64> {
+    let mut removed = 0;
+    loop {
+        let row = app.db.query_opt(sql, &[&AT_ONCE]).await?;
+        let some: i64 = row.map_or(0, |row| row.get(0));
+        removed += some.cast_unsigned();
+        if some < AT_ONCE {
+            return Ok(removed);
+        }
+    }
 }
 
 /// A region that nobody hears of is not waited for; somebody should know.

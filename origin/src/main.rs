@@ -154,6 +154,8 @@ async fn run(arguments: &Arguments) -> Result<(), Box<dyn std::error::Error>> {
             let job = jobs::JOBS.iter().find(|job| job.name == name);
             let job = job.ok_or_else(|| format!("there is no job {name}: see `jobs list`"))?;
             let app = app::App::build(load()?)?;
+            region::learn(&app).await;
+            tokio::spawn(region::follow(app.clone()));
             let done =
                 jobs::run_one(&app, job).await.map_err(|error| format!("{name}: {}", error.code.as_str()))?;
             println!("{done}");

@@ -109,11 +109,17 @@ where user_id = $1 and exists (select from read)";
 
 /// Old ones, whether read or not.
 pub const CLEAN: &str = "-- notifications::clean
-with gone as (
-    delete from notifications where updated_at < now() - interval '90 days' returning user_id, read_at)
-update notification_counts c set unread = c.unread - old.unread
-from (select user_id, count(*) as unread from gone where read_at is null group by user_id) old
-where c.user_id = old.user_id";
+with old as (
+    select user_id, id from notifications where updated_at < now() - interval '90 days' limit $1),
+gone as (
+    delete from notifications n using old
+    where n.user_id = old.user_id and n.id = old.id and n.updated_at < now() - interval '90 days'
+    returning n.user_id, n.read_at),
+counted as (
+    update notification_counts c set unread = c.unread - less.by
+    from (select user_id, count(*) as by from gone where read_at is null group by user_id) less
+    where c.user_id = less.user_id)
+select count(*) from gone";
 
 pub const STATEMENTS: &[&str] = &[MESSAGE, ROLE, INVITE, FORGET, LIST, UNREAD, EXISTS, READ, READ_ALL, CLEAN];
 

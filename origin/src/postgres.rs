@@ -81,14 +81,6 @@ impl Postgres {
         query(&client, sql, parameters).await
     }
 
-    /// How many rows a statement without parameters changed.
-    pub async fn execute(&self, sql: &'static str) -> Result<u64> {
-        hooks::statement(sql);
-        let client = self.client().await?;
-        let statement = client.prepare_cached(sql).await?;
-        Ok(client.execute(&statement, &[]).await?)
-    }
-
     pub async fn query_opt(
         &self,
         sql: &'static str,

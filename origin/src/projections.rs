@@ -80,24 +80,22 @@ pub async fn run(app: Ctx) {
 
 /// Deals with what is pending. Whether there may be more.
 async fn pass(app: &Ctx) -> Result<bool> {
-    match attempt(app, ROWS, false).await {
-        Err(error) if error.code == ErrorCode::Internal => {}
-        outcome => return outcome,
-    }
-    // Postgres refuses what follows from one of them: one at a time, and that one without its consequences.
-    match attempt(app, 1, false).await {
-        Err(error) if error.code == ErrorCode::Internal => attempt(app, 1, true).await,
+    match attempt(app, ROWS).await {
+        // Postgres refuses what follows from one of them: one at a time, and that one without its consequences.
+        Err(error) if error.code == ErrorCode::Internal => attempt(app, 1).await,
         outcome => outcome,
     }
 }
 
-async fn attempt(app: &Ctx, limit: i64, skip: bool) -> Result<bool> {
+async fn attempt(app: &Ctx, limit: i64) -> Result<bool> {
     let tx = Tx::begin(&app.db).await?;
-    let result = project(&tx, limit, skip).await;
+    let result = project(&tx, limit).await;
     tx.end(result).await
 }
 
-async fn project(tx: &Tx, limit: i64, skip: bool) -> Result<bool> {
+/// A single event whose consequences Postgres refuses is passed by in the same transaction: under the position's lock nobody
+/// else has come to another one meanwhile.
+async fn project(tx: &Tx, limit: i64) -> Result<bool> {
     let Some(row) = tx.query_opt(CLAIM, &[]).await? else { return Ok(false) };
     let (xid, seq): (String, i64) = (row.get(0), row.get(1));
     let mut part: Option<Uuid> = row.get(2);
@@ -106,24 +104,29 @@ async fn project(tx: &Tx, limit: i64, skip: bool) -> Result<bool> {
     let mut is_more = rows.len() as i64 == limit;
     for row in &rows {
         let event = Event { kind: row.get(2), actor: row.get(3), payload: row.get(4), at: row.get(5) };
-        if skip {
-            let (xid, seq): (String, i64) = (row.get(0), row.get(1));
-            tracing::error!(
-                xid,
-                seq,
-                kind = event.kind,
-                "nothing follows from an event: postgres refuses it"
-            );
-            metrics::counter!("optimist_events_skipped_total").increment(1);
+        let outcome = if limit == 1 {
+            tx.part(consequences(tx, &event, part)).await?
         } else {
-            match consequences(tx, &event, part).await? {
-                Done::All(rows) => written += rows,
-                Done::UpTo(user) => {
-                    part = Some(user);
-                    is_more = true;
-                    break;
-                }
+            consequences(tx, &event, part).await
+        };
+        match outcome {
+            Ok(Done::All(rows)) => written += rows,
+            Ok(Done::UpTo(user)) => {
+                part = Some(user);
+                is_more = true;
+                break;
             }
+            Err(error) if limit == 1 && error.code == ErrorCode::Internal => {
+                let (xid, seq): (String, i64) = (row.get(0), row.get(1));
+                tracing::error!(
+                    xid,
+                    seq,
+                    kind = event.kind,
+                    "nothing follows from an event: postgres refuses it"
+                );
+                metrics::counter!("optimist_events_skipped_total").increment(1);
+            }
+            Err(error) => return Err(error),
         }
         let age = (Utc::now() - event.at).to_std().unwrap_or_default();
         metrics::histogram!("optimist_projections_lag_seconds").record(age.as_secs_f64());

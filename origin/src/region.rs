@@ -6,11 +6,14 @@ use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
+use ::redis::Cmd;
 use optimist_shared::ids::Partition;
+use optimist_shared::keys::Key;
 
-use crate::app::App;
+use crate::app::{App, Ctx};
 use crate::error::{Error, Result};
 use crate::postgres::Tx;
+use crate::redis::Items;
 
 /// Milliseconds that the region must have been off before anyone writes without fences: vouching lasts 3,000 from before
 /// the relay read the row, and clocks may differ a little.
@@ -53,6 +56,29 @@ select state = 'off', coalesce((extract(epoch from clock_timestamp() - off_since
 from regions where name = $1 for share";
 
 pub const STATEMENTS: &[&str] = &[SWITCH_OFF, HOLD_OFF];
+
+/// Learns of the vouching from Redis: for a process that has no relay of its own, for as long as it runs.
+pub async fn follow(app: Ctx) {
+    const EVERY: Duration = Duration::from_millis(500);
+    loop {
+        learn(&app).await;
+        tokio::time::sleep(EVERY).await;
+    }
+}
+
+/// What is vouched for at the moment, marked vouching aside.
+pub async fn learn(app: &App) {
+    let vouch = Key::Vouch.of_partition(Partition::COMMON);
+    let (mut get, mut lives) = (Cmd::new(), Cmd::new());
+    get.arg("GET").arg(&vouch);
+    lives.arg("PTTL").arg(&vouch);
+    let asked = Instant::now();
+    let Ok(values) = app.cache.redis.send(&[get, lives]).await else { return app.region.set_vouched(None) };
+    let mut values = values.into_iter().map(Items::new);
+    let epoch = values.next().and_then(|mut vouch| u64::from_str_radix(&vouch.text(), 16).ok());
+    let lives_ms = values.next().and_then(|mut lives| u64::try_from(lives.int()).ok()).unwrap_or(0);
+    app.region.set_vouched(epoch.map(|epoch| (epoch, asked + Duration::from_millis(lives_ms))));
+}
 
 impl Default for Region {
     fn default() -> Region {

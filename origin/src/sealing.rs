@@ -22,8 +22,9 @@ select kek_id, wrapped from journal_keys where user_id = $1";
 const CREATE: &str = "-- sealing::create
 insert into journal_keys (user_id, kek_id, wrapped) values ($1, $2, $3) on conflict do nothing";
 
+/// Locked rows are waited for: one that was left out would be lost with its key.
 const OLD: &str = "-- sealing::old
-select user_id, kek_id, wrapped from journal_keys where kek_id <> $1 order by user_id limit 500 for update skip locked";
+select user_id, kek_id, wrapped from journal_keys where kek_id <> $1 order by user_id limit 500 for update";
 
 const REWRAP: &str = "-- sealing::rewrap
 update journal_keys set kek_id = $2, wrapped = $3, rewrapped_at = now() where user_id = $1";

@@ -19,7 +19,7 @@ use crate::postgres::Tx;
 use crate::redis::{Call, Items, RedisDown};
 
 pub use entries::{ReactionEntry, STATEMENTS as ENTRY_STATEMENTS, Target, write_through};
-pub use flush::{STATEMENTS as FLUSH_STATEMENTS, flush_all_of, run};
+pub use flush::{STATEMENTS as FLUSH_STATEMENTS, flush_all_of, flush_waiting, run};
 
 const FIND: &str = "-- write_behind::find
 select generation from write_behind where region = $1 and partition = $2";

@@ -18,6 +18,8 @@
 
 use std::fmt::Write as _;
 
+use crate::ids::{parse_digits, parse_hex};
+
 pub const WIRE_VERSION: u8 = 1;
 pub const HEADER: usize = 62;
 /// Bytes of a session's body: the hash of its secret (64 hex digits), when it was last written back to Postgres, and when
@@ -112,10 +114,10 @@ impl<'a> Envelope<'a> {
         }
         let text = std::str::from_utf8(&header[1..]).ok()?;
         let stamp = Stamp {
-            epoch: u64::from_str_radix(text.get(0..16)?, 16).ok()?,
-            fresh_until_ms: text.get(16..30)?.parse().ok()?,
-            read_at_ms: text.get(30..44)?.parse().ok()?,
-            seen_xmin: u64::from_str_radix(text.get(44..60)?, 16).ok()?,
+            epoch: parse_hex(text.get(0..16)?)?,
+            fresh_until_ms: parse_digits(text.get(16..30)?, 14)?,
+            read_at_ms: parse_digits(text.get(30..44)?, 14)?,
+            seen_xmin: parse_hex(text.get(44..60)?)?,
         };
         let mut rest = body;
         let body = match header[HEADER - 1] {
@@ -134,14 +136,18 @@ impl<'a> Envelope<'a> {
                 let (more, mut rest) = rest.split_first()?;
                 let mut items = Vec::with_capacity(LIST_LIMIT);
                 while !rest.is_empty() {
-                    let id = std::str::from_utf8(ids.next().unwrap_or_default()).ok()?;
+                    let id = match kind {
+                        b'i' => std::str::from_utf8(ids.next()?).ok()?,
+                        _ => "",
+                    };
                     let cursor = take_short(&mut rest)?;
                     let (length, after) = rest.split_first_chunk::<4>()?;
                     let (json, after) = after.split_at_checked(u32::from_be_bytes(*length) as usize)?;
                     items.push(Item { id, cursor, json });
                     rest = after;
                 }
-                Body::List { version, items, more: *more == 1 }
+                let is_whole = ids.next().is_none() && *more <= 1 && is_indexed(&items) == (kind == b'i');
+                is_whole.then_some(Body::List { version, items, more: *more == 1 })?
             }
             b't' => Body::Text(std::str::from_utf8(rest).ok()?),
             b's' => Body::Session(std::str::from_utf8(rest).ok()?),
@@ -220,6 +226,9 @@ pub fn render_list(
     }
     rendered
 }
+
+#[cfg(test)]
+mod properties;
 
 #[cfg(test)]
 mod tests {

@@ -25,7 +25,28 @@ fn tags(header: &str) -> impl Iterator<Item = &str> {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
+
+    proptest! {
+        #[test]
+        fn a_tag_is_found_among_others_and_no_other_is(
+            row in "[0-9]{1,6}|[0-9a-f]{16}",
+            overlay in "[a-z0-9]{0,8}",
+            others in "(W/)?\"[0-9]{1,6}[.][A-Z]{1,4}\"( ?, ?\"[0-9]{1,6}[.][A-Z]{1,4}\"){0,3}",
+            noise in "\\PC*",
+        ) {
+            let tag = entity_tag(&row, &overlay);
+            let listed = format!("{others}, W/{tag}");
+            prop_assert!(none_match_hits(&tag, &tag) && none_match_hits(&listed, &tag));
+            prop_assert!(match_allows(&tag, &row) && match_allows(&listed, &row));
+            prop_assert!(!none_match_hits(&others, &tag));
+            // Whatever it is, it hits only by naming the whole tag.
+            prop_assert!(!none_match_hits(&noise, &tag) || noise.contains(&tag) || noise.trim() == "*");
+            prop_assert!(!match_allows(&noise, &row) || noise.contains(&row) || noise.trim() == "*");
+        }
+    }
 
     #[test]
     fn none_match_compares_whole_tags() {

@@ -45,6 +45,18 @@ impl std::fmt::Display for Partition {
     }
 }
 
+/// A number of so many digits, and nothing else: no sign, no space.
+pub(crate) fn parse_digits(text: &str, length: usize) -> Option<u64> {
+    let is_number = text.len() == length && text.bytes().all(|byte| byte.is_ascii_digit());
+    is_number.then(|| text.parse().ok()).flatten()
+}
+
+/// A number of 16 hexadecimal digits, lower case.
+pub fn parse_hex(text: &str) -> Option<u64> {
+    let is_digit = |byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f');
+    (text.len() == 16 && text.bytes().all(is_digit)).then(|| u64::from_str_radix(text, 16).ok()).flatten()
+}
+
 /// Parses an id in its one accepted form: 36 characters, hyphenated, lower case.
 pub fn parse_id(text: &str) -> Option<Uuid> {
     let canonical = text.len() == 36 && !text.bytes().any(|byte| byte.is_ascii_uppercase());
@@ -53,7 +65,30 @@ pub fn parse_id(text: &str) -> Option<Uuid> {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
+
+    proptest! {
+        #[test]
+        fn ids_and_partitions_have_one_spelling(
+            id in "[{]?[0-9a-fA-F]{8}-?[0-9a-f]{4}-?[0-9a-f]{4}-?[0-9a-f]{4}-?[0-9a-fA-F]{12}|\\PC{36}",
+            partition in "p?[+0-9]{0,4}",
+        ) {
+            if let Some(parsed) = parse_id(&id) {
+                prop_assert_eq!(parsed.to_string(), id);
+            }
+            if let Some(parsed) = Partition::parse(&partition) {
+                prop_assert_eq!(parsed.to_string(), partition);
+            }
+        }
+
+        #[test]
+        fn every_id_parses(number: u128) {
+            let id = Uuid::from_u128(number);
+            prop_assert_eq!(parse_id(&id.to_string()), Some(id));
+        }
+    }
 
     #[test]
     fn ids_spread_evenly_over_partitions() {

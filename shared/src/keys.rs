@@ -289,7 +289,32 @@ pub fn lease(key: &str) -> String {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
+
+    proptest! {
+        #[test]
+        fn a_key_has_one_spelling(row in 0..KEYS.len(), ids: [u128; 5], partition: u8, at: usize, to in "[0-9a-f{}:<>p+]") {
+            let [user, session, circle, message, draft] = ids.map(|id| Some(Uuid::from_u128(id)));
+            let partition = Partition::all().nth(usize::from(partition));
+            let parameters = Parameters { user, session, circle, message, draft, partition };
+            let mut name = KEYS[row].key.render(&parameters).unwrap();
+            prop_assert_eq!(Key::parse(&name).map(|(key, _)| key), Some(KEYS[row].key));
+            let at = at % name.len();
+            name.replace_range(at..=at, &to);
+            if let Some((key, parameters)) = Key::parse(&name) {
+                prop_assert_eq!(key.render(&parameters), Some(name));
+            }
+        }
+
+        #[test]
+        fn whatever_comes_as_a_key_is_told_from_one(name in "(circle|session|vouch|limit):[{]?p?[0-9a-f-]{0,36}[}]?(:[a-z0-9-]{0,36}){0,3}|\\PC*") {
+            if let Some((key, parameters)) = Key::parse(&name) {
+                prop_assert_eq!(key.render(&parameters), Some(name));
+            }
+        }
+    }
 
     fn parameters() -> Parameters {
         let id = |n: u128| Some(Uuid::from_u128(n));

@@ -3,7 +3,7 @@
 use serde::{Serialize, Serializer};
 use sha2::{Digest, Sha256};
 
-use crate::ids::{Partition, Uuid};
+use crate::ids::{Partition, Uuid, parse_hex};
 use crate::keys::{Key, Parameters};
 use crate::session::hex;
 
@@ -51,7 +51,7 @@ impl Counts {
     /// Parses a field of a circle's counts: the epoch that they are of, 16 hex digits, and the numbers.
     pub fn parse_live(field: &[u8]) -> Option<(u64, Counts)> {
         let (epoch, counts) = std::str::from_utf8(field).ok()?.split_at_checked(16)?;
-        Some((u64::from_str_radix(epoch, 16).ok()?, Counts::parse(counts)?))
+        Some((parse_hex(epoch)?, Counts::parse(counts)?))
     }
 
     /// What [`Counts::parse`] reads.
@@ -192,7 +192,21 @@ pub fn counts_version(shown: &[Option<Counts>]) -> String {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
+
+    proptest! {
+        #[test]
+        fn counts_are_read_back_as_they_are_written(numbers: [u32; KINDS.len()], field in "[0-9a-fA-F+]{16}[0-9,+-]{0,24}|\\PC*") {
+            let counts = Counts(numbers);
+            prop_assert_eq!(Counts::parse(&counts.render()), Some(counts));
+            if let Some((epoch, counts)) = Counts::parse_live(field.as_bytes()) {
+                prop_assert_eq!(&field[..16], format!("{epoch:016x}"));
+                prop_assert_eq!(Counts::parse(&counts.render()), Some(counts));
+            }
+        }
+    }
 
     #[test]
     fn counts_round_trip_and_tell_their_epoch() {

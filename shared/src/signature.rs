@@ -76,7 +76,11 @@ impl Context {
         let client = take("client")?.to_owned();
         let region = take("region")?.to_owned();
         let request_id = take("request")?.to_owned();
-        let charged = take("charged")? == "1";
+        let charged = match take("charged")? {
+            "1" => true,
+            "0" => false,
+            _ => return None,
+        };
         pairs.next().is_none().then_some(Context { identity, role, client, region, request_id, charged })
     }
 }
@@ -176,6 +180,9 @@ fn mac(key: &[u8], base: &str) -> Hmac<Sha256> {
     mac.update(base.as_bytes());
     mac
 }
+
+#[cfg(test)]
+mod properties;
 
 #[cfg(test)]
 mod tests {

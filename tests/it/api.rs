@@ -11,6 +11,7 @@ mod journal;
 mod messages;
 mod notifications;
 mod reactions;
+mod rights;
 mod sessions;
 
 use std::sync::LazyLock;

@@ -5,10 +5,11 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use optimist_shared::keys::{Freshness, KEYS, Key, Parameters};
+use optimist_shared::limits::LIMITS;
 use optimist_tests::registers::{Registers, fenced_keys};
 use optimist_tests::{Client, Crowd, Kind, Load, Options, Origin, System};
 use reqwest::Method;
-use serde_json::json;
+use serde_json::{Value, json};
 
 /// What is compared, by the tables: copies, what lives in Redis first, and journals' keys; then sums within Postgres.
 fn data_types() -> BTreeSet<&'static str> {
@@ -195,10 +196,31 @@ async fn planted_differences_of_every_type_are_found_and_repaired() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_check_of_one_type_sees_that_alone_and_exits_with_1() {
+    let system = System::start().await;
+    populate(&system).await;
+    // The auditor is not to be faster.
+    system.sql("update jobs set started_at = now() + interval '1 hour' where name = 'audit'");
+    let run = |arguments: &[&str]| Origin::exit(&system.environment(), arguments);
+    assert_eq!(run(&["check"]).0, Some(0));
+    system.sql("update notification_counts set unread = unread + 2");
+    assert_eq!(run(&["check"]).0, Some(1));
+    let (code, output) = run(&["check", "unread"]);
+    assert_eq!(code, Some(1), "{output}");
+    assert!(output.contains("unread") && !output.contains("circle"), "{output}");
+    assert_eq!(run(&["check", "circle"]).0, Some(0));
+    assert_eq!(run(&["check", "unread", "--repair"]).0, Some(1), "it differed");
+    assert_eq!(run(&["check", "unread"]).0, Some(0));
+    let (code, output) = run(&["check", "nothing"]);
+    assert!(code == Some(1) && output.contains("unread"), "what there is: {output}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn nothing_differs_under_load() {
     let system = System::with(Options { origins: 2, ..Options::default() }).await;
     let other_edge = system.edge_before(Kind::Embedded, &system.origins[1].api);
     let crowd = Crowd::new(&system, 4, 2, 20).await;
+    let ada = system.register("Ada").await;
     let registers = Arc::new(Registers::new(&system).await);
     let edges = [registers.clone(), Arc::new(registers.at(&other_edge.url))];
     let mut loads = Vec::new();
@@ -210,6 +232,7 @@ async fn nothing_differs_under_load() {
         let crowd = crowd.clone();
         async move { crowd.react(&urls, 2_000, false).await }
     });
+    let writing = tokio::spawn(writes(ada.at(&other_edge.url), system.redis.connect().await));
     let mut compared = 0;
     for _ in 0..6 {
         let (is_good, rows) = check(&system);
@@ -222,8 +245,27 @@ async fn nothing_differs_under_load() {
         assert!(violations.is_empty(), "{violations:#?}");
     }
     reacting.await.unwrap();
+    writing.abort();
     assert!(compared > 300, "only {compared} were comparable");
     assert_eq!(system.sql("select coalesce(sum(conflicts), 0) from consistency"), "0");
+}
+
+/// Drafts, each saved some times and then for good; for ever.
+async fn writes(client: Client, mut redis: redis::aio::MultiplexedConnection) {
+    let limits: Vec<String> = LIMITS.iter().map(|row| row.key(&client.user)).collect();
+    for number in 0.. {
+        let id = uuid::Uuid::now_v7();
+        let mut base = Value::Null;
+        for _ in 0..3 + number % 4 {
+            let _: i64 = redis::cmd("DEL").arg(&limits).query_async(&mut redis).await.unwrap();
+            let body = json!({"body": "Dear diary", "base_version": base}).to_string().into_bytes();
+            let path = format!("/v1/journal/drafts/{id}");
+            base = client.send(Method::PUT, &path, &[], Some(body)).await.expect(200).body["version"].clone();
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+        let entry = json!({"draft_id": id, "body": "Dear diary.", "tags": ["rain"]});
+        client.post("/v1/journal/entries", entry).await.expect(201);
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -7,13 +7,21 @@ use std::time::{Duration, Instant};
 use optimist_shared::ids::Partition;
 use optimist_shared::keys::Key;
 use optimist_tests::events::{Place, expected, streams};
-use optimist_tests::{Client, Options, System};
+use optimist_tests::{Client, Options, Origin, System};
 use reqwest::Method;
 use serde_json::{Value, json};
 
 const CIRCLES: usize = 4;
 const WRITERS: usize = 16;
 const MESSAGES: usize = 15;
+
+/// Inserts a row about a circle, as a transaction would.
+fn event_of(circle: &str, kind: &str) -> String {
+    format!(
+        "insert into outbox (region, request_id, keys, kind, payload, topics)
+         values ('test', 'test', '{{}}', '{kind}', '{{}}', array['{circle}']::uuid[])"
+    )
+}
 
 /// Waits until the streams hold just what the outbox says.
 async fn wait_for_all(system: &System) -> BTreeMap<Place, BTreeMap<String, String>> {
@@ -67,20 +75,25 @@ async fn no_event_is_lost_or_doubled_whoever_dies() {
             tokio::spawn(write(system.clone(), owner, circle, writer))
         })
         .collect();
-    // Transactions that began before many others, and commit after them.
+    // Two transactions at once, time and again: the one with the lower id commits late, and the one with the higher.
     let late = {
         let (system, circle) = (system.clone(), circles[0].1.clone());
         tokio::spawn(async move {
-            for _ in 0..5 {
-                let sql = format!(
-                    "begin; insert into outbox (region, request_id, keys, kind, payload, topics)
-                     values ('test', 'late', '{{}}', 'late', '{{}}', array['{circle}']::uuid[]);
-                     select pg_sleep(0.7); commit"
-                );
+            for round in 0..8 {
+                let (lower, higher) = if round % 2 == 0 { (0.7, 0.1) } else { (0.3, 0.8) };
+                let both = [("lower", 0.0, lower), ("higher", 0.15, higher)].map(|(which, begins, lasts)| {
+                    format!(
+                        "select pg_sleep({begins}); begin; {}; select pg_sleep({lasts}); commit",
+                        event_of(&circle, &format!("late.{which}"))
+                    )
+                });
                 let database = system.read().await.database.clone();
-                tokio::task::spawn_blocking(move || optimist_tests::stores::SHARED.sql(&database, &sql))
-                    .await
-                    .unwrap();
+                let [one, other] = both.map(|sql| {
+                    let database = database.clone();
+                    tokio::task::spawn_blocking(move || optimist_tests::stores::SHARED.sql(&database, &sql))
+                });
+                one.await.unwrap();
+                other.await.unwrap();
             }
         })
     };
@@ -93,22 +106,28 @@ async fn no_event_is_lost_or_doubled_whoever_dies() {
         let index = turn % 2;
         system.origins[index].arm(step, "abort", 0, 1).await;
         // A row of its own, should the writers be done.
-        let circle = &circles[turn].1;
-        system.sql(&format!(
-            "insert into outbox (region, request_id, keys, kind, payload, topics)
-             values ('test', 'nudge', '{{}}', 'nudge', '{{}}', array['{circle}']::uuid[])"
-        ));
+        system.sql(&event_of(&circles[turn].1, "nudge"));
         let deadline = Instant::now() + Duration::from_secs(20);
         while system.origins[index].is_running() {
             // The other relay may have been faster with every row there was.
             assert!(Instant::now() < deadline, "the relay never came to {step}");
-            system.sql(
-                "insert into outbox (region, request_id, keys, kind, payload, topics)
-                        values ('test', 'nudge', '{}', 'nudge', '{}', array[gen_random_uuid()])",
-            );
+            system.sql(&event_of(&uuid::Uuid::new_v4().to_string(), "nudge"));
             tokio::time::sleep(Duration::from_millis(20)).await;
         }
         system.replace_origin(index);
+    }
+    // At any moment, and both at once.
+    for turn in 0..6u64 {
+        tokio::time::sleep(Duration::from_millis(200 + turn * 137 % 400)).await;
+        let mut system = system.write().await;
+        for index in [turn % 2, 1 - turn % 2].into_iter().take(if turn % 3 == 0 { 2 } else { 1 }) {
+            system.origins[index as usize].kill();
+        }
+        for index in 0..2 {
+            if !system.origins[index].is_running() {
+                system.replace_origin(index);
+            }
+        }
     }
     for writer in writers {
         writer.await.unwrap();
@@ -116,6 +135,11 @@ async fn no_event_is_lost_or_doubled_whoever_dies() {
     late.await.unwrap();
     let system = system.read().await;
     let entries = wait_for_all(&system).await;
+    for which in ["late.lower", "late.higher"] {
+        assert_eq!(entries.values().filter(|fields| fields["kind"] == which).count(), 8, "{which}");
+    }
+    let metrics = reqwest::get(format!("{}/metrics", system.origins[0].internal)).await.unwrap();
+    assert!(metrics.text().await.unwrap().contains("optimist_relay_lag_seconds"), "lag is measured");
     for (_, circle) in &circles {
         let numbers = numbers_told(&entries, circle);
         let all: Vec<u64> = (1..=(WRITERS / CIRCLES * MESSAGES) as u64).collect();
@@ -172,10 +196,7 @@ async fn the_order_holds_for_writes_without_redis() {
 async fn overtaken(system: &System) {
     let ada = system.register("Ada").await;
     let circle = ada.create_circle("private").await;
-    let late = format!(
-        "begin; insert into outbox (region, request_id, keys, kind, payload, topics)
-         values ('test', 'late', '{{}}', 'late', '{{}}', array['{circle}']::uuid[]); select pg_sleep(1); commit"
-    );
+    let late = format!("begin; {}; select pg_sleep(1); commit", event_of(&circle, "late"));
     std::thread::scope(|scope| {
         scope.spawn(|| system.sql(&late));
         scope.spawn(|| {
@@ -248,4 +269,64 @@ async fn a_redis_that_was_emptied_says_where_its_history_begins() {
     let number = |id: &str| -> Vec<u64> { id.split('-').map(|part| part.parse().unwrap()).collect() };
     let newest = before.keys().map(|(_, id)| number(id)).max().unwrap();
     assert!(number(&since) >= newest, "history is whole from {since} on");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_region_that_was_silent_for_a_day_begins_anew() {
+    let mut system = System::start().await;
+    let ada = system.register("Ada").await;
+    let circle = ada.create_circle("private").await;
+    let path = format!("/v1/circles/{circle}");
+    wait_for_all(&system).await;
+    while !ada.get(&path).await.expect(200).is_hit() {}
+    let epoch =
+        |system: &System| system.sql("select epoch from regions where name = 'test'").parse::<u64>().unwrap();
+    let before = epoch(&system);
+    system.origins[0].kill();
+    // Elsewhere life goes on, for more than a day; the outbox is not kept for who is not there.
+    system.sql(&format!(
+        "{0};
+         update circles set name = 'Elsewhere' where id = '{circle}';
+         update outbox set created_at = now() - interval '25 hours';
+         update regions set seen_at = now() - interval '25 hours';
+         insert into regions (name, cursor_xid, cursor_seq) select 'elsewhere', xid, seq from outbox
+         order by xid desc, seq desc limit 1;
+         update projections set (xid, seq) = (select cursor_xid, cursor_seq from regions where name = 'elsewhere')",
+        event_of(&circle, "missed")
+    ));
+    assert!(Origin::command(&system.environment(), &["jobs", "run", "outbox.clean"]).0);
+    assert_eq!(system.sql("select count(*) from outbox"), "0");
+    let floor = system.sql("select xid || '-' || seq from outbox_floor");
+    system.replace_origin(0);
+    // What the old one vouched for lasts for its three seconds.
+    let mut redis = system.redis.connect().await;
+    let deadline = Instant::now() + Duration::from_secs(20);
+    loop {
+        let vouch = Key::Vouch.of_partition(Partition::of(circle.parse().unwrap()));
+        let vouched: Option<String> = redis::cmd("GET").arg(vouch).query_async(&mut redis).await.unwrap();
+        if vouched == Some(format!("{:016x}", before + 1)) {
+            break;
+        }
+        assert!(Instant::now() < deadline, "{vouched:?} is vouched for, after {before}");
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    assert_eq!(epoch(&system), before + 1);
+    system.forget_limits_of(&ada).await;
+    // What was kept is of before, and nobody is told that the history goes back beyond what is gone.
+    assert_eq!(ada.get(&path).await.expect(200).body["name"], "Elsewhere");
+    ada.say(&circle, "I am back.").await;
+    let partition = Partition::of(circle.parse().unwrap());
+    let deadline = Instant::now() + Duration::from_secs(20);
+    let is_there = async || streams(&system).await.values().any(|fields| fields["kind"] == "message.posted");
+    while !is_there().await {
+        assert!(Instant::now() < deadline, "events do not go on");
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    let since: String = redis::cmd("HGET")
+        .arg(Key::Cursor.of_partition(partition))
+        .arg("since")
+        .query_async(&mut redis)
+        .await
+        .unwrap();
+    assert_eq!(since, floor);
 }

@@ -2,7 +2,9 @@
 
 use std::time::{Duration, Instant};
 
+use optimist_shared::keys::{Key, Parameters};
 use optimist_tests::{Options, Origin, System};
+use reqwest::Method;
 use serde_json::json;
 
 #[tokio::test(flavor = "multi_thread")]
@@ -39,11 +41,64 @@ async fn a_job_may_be_run_by_hand() {
     let key = [("idempotency-key", "old")];
     let body = json!({"name": "A circle", "visibility": "private"}).to_string().into_bytes();
     ada.send(reqwest::Method::POST, "/v1/circles", &key, Some(body)).await.expect(201);
-    system.sql("update idempotency set created_at = now() - interval '25 hours'");
+    // More than one statement removes.
+    system.sql(&format!(
+        "insert into idempotency (user_id, route, key, request_hash, status, resource)
+         select '{0}', 'circles.create', n, '', 201, '{0}' from generate_series(1, 4500) n;
+         update idempotency set created_at = now() - interval '25 hours'",
+        ada.user
+    ));
     let (succeeded, output) = Origin::command(&system.environment(), &["jobs", "run", "idempotency.clean"]);
-    assert!(succeeded && output.lines().any(|line| line == "1"), "{output}");
+    assert!(succeeded && output.lines().any(|line| line == "4501"), "{output}");
     assert_eq!(system.sql("select count(*) from idempotency"), "0");
     assert!(!Origin::command(&system.environment(), &["jobs", "run", "nothing"]).0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_waits_may_be_flushed_by_hand() {
+    let system = System::start().await;
+    let ada = system.register("Ada").await;
+    let circle = ada.create_circle("private").await;
+    let message = ada.say(&circle, "Good morning.").await;
+    // The origin itself comes to nothing.
+    for step in ["flush.read", "drafts.flush"] {
+        system.origins[0].arm(step, "pause", 60_000, 1_000).await;
+    }
+    let heart = format!("/v1/circles/{circle}/messages/{message}/reactions/heart");
+    ada.send(Method::PUT, &heart, &[], None).await.expect(202);
+    let draft = format!("/v1/journal/drafts/{}", uuid::Uuid::now_v7());
+    let body = json!({"body": "Dear", "base_version": null}).to_string().into_bytes();
+    ada.send(Method::PUT, &draft, &[], Some(body)).await.expect(200);
+    let stored =
+        || system.sql("select (select count(*) from reactions) || ' ' || (select count(*) from drafts)");
+    assert_eq!(stored(), "0 0");
+    for (job, after) in [("writes.flush", "1 0"), ("drafts.flush", "1 1")] {
+        let (succeeded, output) = Origin::command(&system.environment(), &["jobs", "run", job]);
+        assert!(succeeded && output.lines().any(|line| line == "1"), "{output}");
+        assert_eq!(stored(), after);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_refreshes_by_hand_leaves_no_key_cold() {
+    let system = System::start().await;
+    let ada = system.register("Ada").await;
+    let circle = ada.create_circle("private").await;
+    ada.say(&circle, "Good morning.").await;
+    let deadline = Instant::now() + Duration::from_secs(20);
+    while system.sql("select count(*) from activity") != "1" {
+        assert!(Instant::now() < deadline, "the post is not counted");
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    let (succeeded, output) = Origin::command(&system.environment(), &["jobs", "run", "cache.refresh"]);
+    assert!(succeeded, "{output}");
+    let parameters = Parameters { circle: circle.parse().ok(), ..Parameters::default() };
+    let mut redis = system.redis.connect().await;
+    for key in [Key::Discovery, Key::Circle, Key::CircleAccess, Key::CircleMembers, Key::CircleMessages] {
+        let name = key.render(&parameters).unwrap();
+        let there: i64 = redis::cmd("EXISTS").arg(&name).query_async(&mut redis).await.unwrap();
+        assert_eq!(there, 1, "{name}");
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -52,6 +107,18 @@ async fn the_outbox_is_kept_until_every_living_region_is_past_it() {
     let ada = system.register("Ada").await;
     ada.create_circle("private").await;
     let rows = || system.sql("select count(*) from outbox");
+    // Everyone is past them, and they are an hour short of a day old.
+    system.sql("update outbox set created_at = now() - interval '23 hours'");
+    let is_past =
+        "select (cursor_xid, cursor_seq) >= (select xid, seq from outbox order by xid desc, seq desc limit 1)
+                   from regions";
+    let deadline = Instant::now() + Duration::from_secs(10);
+    while system.sql(is_past) != "t" {
+        assert!(Instant::now() < deadline, "the relay does not come to its end");
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    assert!(Origin::command(&system.environment(), &["jobs", "run", "outbox.clean"]).0);
+    assert_eq!(rows(), "2", "they are kept for a day");
     system.sql("insert into regions (name, cursor_xid) values ('elsewhere', '1')");
     system.sql("update outbox set created_at = now() - interval '25 hours'");
     let clean = || Origin::command(&system.environment(), &["jobs", "run", "outbox.clean"]);

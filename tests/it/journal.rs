@@ -1,283 +1,14 @@
-//! Private writing: no edit lost, nothing brought back that was deleted, nothing readable in any store, days as the user has
-//! them.
-
-use std::time::{Duration, Instant};
+//! Private writing: nothing readable in any store, keys that rotate, days as the user has them.
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use chrono::{DateTime, TimeZone as _, Utc};
-use optimist_shared::limits::Limit;
 use optimist_tests::stores::folder;
 use optimist_tests::{Answer, Client, Kind, Options, Origin, System};
 use reqwest::Method;
 use serde_json::{Value, json};
 
-const ENTRIES: &str = "/v1/journal/entries";
-const DRAFTS: &str = "/v1/journal/drafts";
-
-fn new_draft() -> String {
-    format!("{DRAFTS}/{}", uuid::Uuid::now_v7())
-}
-
-async fn put(client: &Client, path: &str, body: &str, base: &Value) -> Answer {
-    try_put(client, path, body, base).await.unwrap()
-}
-
-async fn try_put(client: &Client, path: &str, body: &str, base: &Value) -> reqwest::Result<Answer> {
-    let body = json!({"body": body, "base_version": base}).to_string().into_bytes();
-    client.try_send(Method::PUT, path, &[], Some(body)).await
-}
-
-/// Saves a text over this version; the next one.
-async fn save(client: &Client, path: &str, body: &str, base: &Value) -> Value {
-    put(client, path, body, base).await.expect(200).body["version"].clone()
-}
-
-async fn until(what: &str, mut is_so: impl AsyncFnMut() -> bool) {
-    let deadline = Instant::now() + Duration::from_secs(20);
-    while !is_so().await {
-        assert!(Instant::now() < deadline, "{what}");
-        tokio::time::sleep(Duration::from_millis(20)).await;
-    }
-}
-
-async fn flushed(system: &System, version: &Value) {
-    let version = version.as_str().unwrap();
-    let sql = format!("select count(*) from drafts where version = '{version}'");
-    until("the draft is flushed", async || system.sql(&sql) == "1").await;
-}
-
-async fn empty_redis(system: &System) {
-    let _: () = redis::cmd("FLUSHALL").query_async(&mut system.redis.connect().await).await.unwrap();
-}
-
-/// The texts of all drafts, page after page.
-async fn texts(client: &Client) -> Vec<String> {
-    let (mut texts, mut query) = (Vec::new(), String::new());
-    loop {
-        let page = client.get(&format!("{DRAFTS}?limit=100{query}")).await.expect(200);
-        let items = page.body["items"].as_array().unwrap();
-        texts.extend(items.iter().map(|item| item["body"].as_str().unwrap().to_owned()));
-        let Some(next) = page.body["next"].as_str() else { return texts };
-        query = format!("&cursor={next}");
-    }
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn a_draft_survives_the_loss_of_redis_as_promised() {
-    let system = System::start().await;
-    let ada = system.register("Ada").await;
-    let path = new_draft();
-    let first = save(&ada, &path, "Flushed.", &Value::Null).await;
-    flushed(&system, &first).await;
-    system.origins[0].arm("drafts.flush", "pause", 60_000, 1_000).await;
-    let second = save(&ada, &path, "Flushed. Not yet.", &first).await;
-    empty_redis(&system).await;
-    until("somebody vouches again", async || put(&ada, &new_draft(), "x", &Value::Null).await.status == 200)
-        .await;
-    let draft = ada.get(&path).await.expect(200);
-    assert_eq!((&draft.body["body"], &draft.body["version"]), (&json!("Flushed."), &first));
-    // The tab still has all of it, and nothing that it sends is lost.
-    let refused = put(&ada, &path, "Flushed. Not yet. And on.", &second).await.expect(409);
-    assert_eq!(refused.body["current"]["body"], "Flushed.");
-    assert_eq!(refused.body["sibling"]["body"], "Flushed. Not yet. And on.");
-    let third = save(&ada, &path, "Flushed. Merged.", &first).await;
-    system.origins[0].arm("drafts.flush", "pause", 0, 0).await;
-    system.origins[0].release().await;
-    flushed(&system, &third).await;
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn without_redis_drafts_are_written_through_and_come_back_into_it() {
-    let system = System::start().await;
-    let ada = system.register("Ada").await;
-    let path = new_draft();
-    system.origins[0].arm("drafts.flush", "pause", 60_000, 1_000).await;
-    let first = save(&ada, &path, "Unflushed", &Value::Null).await;
-    system.origin_to_redis.cut();
-    let through = put(&ada, &path, "Unflushed, and through", &first).await.expect(200);
-    assert_eq!(through.body["promise"], "postgres");
-    let stale = put(&ada, &path, "From another tab", &first).await.expect(409);
-    assert_eq!(stale.body["current"]["body"], "Unflushed, and through");
-    system.origin_to_redis.send_to(&format!("127.0.0.1:{}", system.redis.port));
-    system.origins[0].arm("drafts.flush", "pause", 0, 0).await;
-    system.origins[0].release().await;
-    let mut base = through.body["version"].clone();
-    let mut turn = 0;
-    until("drafts are saved in Redis again", async || {
-        turn += 1;
-        let answer = put(&ada, &path, &format!("Through, {turn}"), &base).await.expect(200);
-        base = answer.body["version"].clone();
-        answer.body["promise"] == "redis"
-    })
-    .await;
-    flushed(&system, &base).await;
-    let mut all = texts(&ada).await;
-    all.sort();
-    assert_eq!(
-        all,
-        ["From another tab".to_owned(), format!("Through, {turn}")],
-        "nothing twice, nothing old"
-    );
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn tabs_that_write_at_once_lose_no_word_whatever_dies() {
-    const TABS: usize = 4;
-    const WORDS: usize = 50;
-    let mut system = System::with(Options { origins: 2, appendfsync: "always", ..Options::default() }).await;
-    let other_edge = system.edge_before(Kind::Embedded, &system.origins[1].api);
-    let ada = system.register("Ada").await;
-    let path = new_draft();
-    let first = save(&ada, &path, "", &Value::Null).await;
-    let tabs: Vec<_> = (0..TABS)
-        .map(|tab| {
-            let client = if tab % 2 == 0 { ada.clone() } else { ada.at(&other_edge.url) };
-            let (path, mut base) = (path.clone(), first.clone());
-            tokio::spawn(async move {
-                let (mut text, mut kept) = (String::new(), Vec::new());
-                for number in 0..WORDS {
-                    let word = format!(" w{tab}x{number}.");
-                    let deadline = Instant::now() + Duration::from_secs(60);
-                    loop {
-                        assert!(Instant::now() < deadline, "no answer");
-                        match try_put(&client, &path, &format!("{text}{word}"), &base).await {
-                            Ok(answer) if answer.status == 200 => {
-                                text.push_str(&word);
-                                base = answer.body["version"].clone();
-                            }
-                            Ok(answer) if answer.status == 409 => {
-                                text = answer.text("/current/body");
-                                base = answer.body["current"]["version"].clone();
-                            }
-                            Ok(answer) if answer.status < 500 && answer.status != 429 => {
-                                panic!("{answer:#?}")
-                            }
-                            // Not acknowledged: again.
-                            _ => {
-                                tokio::time::sleep(Duration::from_millis(50)).await;
-                                continue;
-                            }
-                        }
-                        kept.push(word);
-                        break;
-                    }
-                }
-                kept
-            })
-        })
-        .collect();
-    // Each text that is kept beside another counts against a limit that is another test's.
-    let forgetting = tokio::spawn({
-        let limit = Limit::JournalAutosaves.row().key(&ada.user);
-        let mut redis = system.redis.connect().await;
-        async move {
-            loop {
-                let _: redis::RedisResult<()> = redis::cmd("DEL").arg(&limit).query_async(&mut redis).await;
-                tokio::time::sleep(Duration::from_millis(20)).await;
-            }
-        }
-    });
-    for step in ["drafts.flush", "drafts.flushed"] {
-        system.origins[0].arm(step, "abort", 0, 1).await;
-        // A list flushes first: no need to wait for the next round.
-        let _ = ada.try_send(Method::GET, DRAFTS, &[], None).await;
-        let deadline = Instant::now() + Duration::from_secs(20);
-        while system.origins[0].is_running() && !tabs.iter().all(|tab| tab.is_finished()) {
-            assert!(Instant::now() < deadline, "nobody came to {step}");
-            tokio::time::sleep(Duration::from_millis(10)).await;
-        }
-        system.origins[0].kill();
-        system.replace_origin(0);
-    }
-    system.origin_to_redis.cut();
-    tokio::time::sleep(Duration::from_millis(500)).await;
-    system.origin_to_redis.send_to(&format!("127.0.0.1:{}", system.redis.port));
-    let mut words = Vec::new();
-    for tab in tabs {
-        words.extend(tab.await.unwrap());
-    }
-    forgetting.abort();
-    assert_eq!(words.len(), TABS * WORDS);
-    let all = texts(&ada.at(&other_edge.url)).await;
-    let lost: Vec<&String> =
-        words.iter().filter(|word| !all.iter().any(|text| text.contains(*word))).collect();
-    assert!(lost.is_empty(), "{lost:?} of {all:#?}");
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn a_late_flush_brings_back_no_draft_that_was_saved_for_good() {
-    let system = System::start().await;
-    let ada = system.register("Ada").await;
-    // Unflushed when it is buried, and flushed before.
-    for is_flushed in [false, true] {
-        let path = new_draft();
-        let first = save(&ada, &path, "Draft", &Value::Null).await;
-        let second = if is_flushed {
-            flushed(&system, &first).await;
-            save(&ada, &path, "Draft, on", &first).await
-        } else {
-            first
-        };
-        let passes = system.origins[0].passes("drafts.flush").await;
-        system.origins[0].arm("drafts.flush", "pause", 60_000, 1).await;
-        system.origins[0].wait_for_passes("drafts.flush", passes + 1).await;
-        let id = path.rsplit('/').next().unwrap();
-        ada.post(ENTRIES, json!({"draft_id": id, "body": "For good"})).await.expect(201);
-        ada.get(&path).await.expect(404);
-        system.origins[0].release().await;
-        let late = put(&ada, &path, "From a sleeping tab", &second).await.expect(409);
-        assert_eq!(late.body["current"], Value::Null);
-        system.origins[0].wait_for_passes("drafts.flushed", 1).await;
-        assert_eq!(texts(&ada).await, ["From a sleeping tab"]);
-        let sibling = late.text("/sibling/id");
-        ada.delete(&format!("{DRAFTS}/{sibling}")).await.expect(204);
-        ada.get(&path).await.expect(404);
-    }
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn an_origin_killed_between_burying_and_forgetting_leaves_no_draft() {
-    let mut system = System::start().await;
-    let ada = system.register("Ada").await;
-    let path = new_draft();
-    let version = save(&ada, &path, "Draft", &Value::Null).await;
-    let id = path.rsplit('/').next().unwrap();
-    system.origins[0].arm("drafts.buried", "abort", 0, 1).await;
-    let body = json!({"draft_id": id, "body": "For good"}).to_string().into_bytes();
-    let key = [("idempotency-key", "once")];
-    let answer = ada.send(Method::POST, ENTRIES, &key, Some(body.clone())).await;
-    assert!(answer.status >= 500, "{answer:#?}");
-    system.origins[0].kill();
-    system.replace_origin(0);
-    until("the repetition is answered", async || {
-        ada.send(Method::POST, ENTRIES, &key, Some(body.clone())).await.status == 201
-    })
-    .await;
-    ada.get(&path).await.expect(404);
-    put(&ada, &path, "Late", &version).await.expect(409);
-    assert_eq!(texts(&ada).await, ["Late"]);
-    assert_eq!(system.sql("select count(*) from journal_entries"), "1");
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn without_postgres_drafts_go_on() {
-    let mut system = System::with(Options { own_postgres: true, ..Options::default() }).await;
-    let ada = system.register("Ada").await;
-    let path = new_draft();
-    let first = save(&ada, &path, "Before", &Value::Null).await;
-    flushed(&system, &first).await;
-    system.own_postgres.as_mut().unwrap().kill();
-    let mut base = first;
-    for text in ["During", "During, on"] {
-        let answer = put(&ada, &path, text, &base).await.expect(200);
-        assert_eq!(answer.body["promise"], "redis");
-        base = answer.body["version"].clone();
-    }
-    assert_eq!(ada.get(&path).await.expect(200).body["body"], "During, on");
-    system.own_postgres.as_mut().unwrap().launch();
-    flushed(&system, &base).await;
-}
+use crate::drafts::{ENTRIES, flushed, new_draft, put, until};
 
 /// A text, and how it looks in base64 at any place.
 fn needles(text: &str) -> Vec<String> {
@@ -333,6 +64,16 @@ async fn nothing_written_is_readable_in_any_store_or_log() {
     ada.get("/v1/journal/tags/recent").await.expect(200);
     flushed(&system, &last).await;
     put(&ada, &drafts[0], CANARY, &Value::Null).await.expect(409);
+    // Nor does what tells repetitions apart: no digest of a text that one could guess.
+    let guessed = json!({"score": 2, "note": "Fine."}).to_string();
+    for _ in 0..2 {
+        let (key, body) = ([("idempotency-key", "mood")], guessed.clone().into_bytes());
+        ada.send(Method::POST, "/v1/mood", &key, Some(body)).await.expect(201);
+    }
+    let digest =
+        format!("encode(sha256(decode(repeat('00', 64), 'hex') || convert_to('{guessed}', 'UTF8')), 'hex')");
+    let kept = format!("select count(*), count(*) filter (where request_hash = {digest}) from idempotency");
+    assert_eq!(system.sql(&kept), "1|0");
     // Failures that a log tells of.
     ada.post(ENTRIES, json!({"body": CANARY, "tags": [CANARY.repeat(9)]})).await.expect(422);
     ada.get(&messages).await.expect(200);
@@ -377,11 +118,27 @@ async fn keys_rotate_and_the_old_one_may_go() {
     // Before the rotation an origin without the old key cannot read, and says so plainly.
     let (succeeded, output) = Origin::command(&with(&new), &["keys", "rotate"]);
     assert!(!succeeded && output.contains("j1"), "{output}");
+    // Somebody has the row locked meanwhile: left out, it would be lost with the old key.
+    let database = system.database.clone();
+    let locked = tokio::task::spawn_blocking(move || {
+        let sql = "begin; select from journal_keys for update; select pg_sleep(1); commit";
+        optimist_tests::stores::SHARED.sql(&database, sql)
+    });
+    let waiting = "select count(*) from pg_stat_activity where query like '%pg_sleep(1)%' and datname = current_database()
+                   and state = 'active' and pid <> pg_backend_pid() and wait_event = 'PgSleep'";
+    until("the row is locked", async || system.sql(waiting) == "1").await;
     let (succeeded, output) = Origin::command(&with(&format!("{new},OLD")), &["keys", "rotate"]);
-    assert!(succeeded && output.contains('1'), "{output}");
+    assert!(succeeded && output.lines().any(|line| line == "1"), "{output}");
+    locked.await.unwrap();
     assert_eq!(system.sql("select distinct kek_id from journal_keys"), "j2");
+    // The list may come from a file as well.
     let folder = folder();
-    let origin = Origin::start(&with(&new), folder.path());
+    let file = folder.path().join("keys");
+    std::fs::write(&file, format!("{new}\n")).unwrap();
+    let mut environment = with(&new);
+    environment.retain(|(name, _)| name != "OPTIMIST_JOURNAL_KEYS");
+    environment.push(("OPTIMIST_JOURNAL_KEYS_FILE".to_owned(), file.display().to_string()));
+    let origin = Origin::start(&environment, folder.path());
     origin.wait_until_vouching(&system.redis).await;
     let edge = system.edge_before(Kind::Embedded, &origin.api);
     assert_eq!(ada.at(&edge.url).get(&entry).await.expect(200).body["body"], "Kept.");

@@ -4,6 +4,7 @@
 
 mod api;
 mod audit;
+mod drafts;
 mod events;
 mod jobs;
 mod journal;

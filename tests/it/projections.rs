@@ -99,3 +99,43 @@ async fn an_event_that_postgres_refuses_to_follow_is_reported_and_the_rest_goes_
     );
     assert_eq!(list.body["items"][0]["read"], Value::Bool(false));
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_event_that_is_refused_costs_no_other_its_consequences_whoever_is_at_it() {
+    const EACH: usize = 60;
+    let system = System::with(Options { origins: 2, ..Options::default() }).await;
+    let (ada, bo) = (system.register("Ada").await, system.register("Bo").await);
+    let circle = ada.create_circle("private").await;
+    bo.join(&circle, &ada).await;
+    // Nobody can be told of what Ada writes; of what Bo writes, Ada is.
+    system.sql(&format!(
+        "alter table notifications add constraint refused check (kind <> 'message' or actor_id <> '{}')",
+        ada.user
+    ));
+    let mut sql = String::new();
+    for number in 0..EACH {
+        for (place, author) in [(1, &ada.user), (2, &bo.user)] {
+            let (message, number) = (uuid::Uuid::now_v7(), 2 * number + place);
+            sql.push_str(&format!(
+                "insert into messages (id, circle_id, number, author_id, body)
+                 values ('{message}', '{circle}', {number}, '{author}', 'Hello.');
+                 insert into outbox (region, actor, request_id, keys, kind, payload)
+                 values ('test', '{author}', 'test', '{{}}', 'message.posted',
+                         '{{\"circle\": \"{circle}\", \"message\": \"{message}\"}}');"
+            ));
+        }
+    }
+    system.sql(&sql);
+    let skipped = || {
+        let logs = String::from_utf8_lossy(&system.logs()).into_owned();
+        logs.matches("nothing follows from an event").count()
+    };
+    until("all are dealt with", async || {
+        system.sql("select count(*) from notifications where kind = 'message'") == EACH.to_string()
+            && skipped() == EACH
+    })
+    .await;
+    tokio::time::sleep(Duration::from_millis(300)).await;
+    assert_eq!(skipped(), EACH, "those that are refused, each once");
+    assert_eq!(system.sql(COUNTS_ARE_RIGHT), "0");
+}

@@ -9,8 +9,10 @@ use optimist_tests::registers::{Registers, fenced_keys};
 use optimist_tests::{Edge, Kind, Load, Options, System, scale};
 use serde_json::json;
 
-/// Operations on one set of people and circles, before others take their turn: what they write adds up.
-const ROUND: u64 = 20_000;
+/// Reads of what one set of people write, before others take their turn: it adds up.
+const ROUND: u64 = 40_000;
+/// Of these, so many while fills are slow and hits are rare.
+const SLOWLY: u64 = 500;
 
 /// Two origins, each behind an edge of its own, on the same stores.
 struct Pair {
@@ -70,9 +72,10 @@ async fn ten_thousand_reads_see_nothing_stale() {
             }
             let load = Load::start(key, &pair.registers).await;
             let round = left.min(ROUND);
-            for millis in [0, 15] {
+            let slowly = SLOWLY.min(round / 2);
+            for (millis, reads) in [(15, slowly), (0, round - slowly)] {
                 pair.slow("fill.loaded", millis).await;
-                load.run_reads(round.div_ceil(2)).await;
+                load.run_reads(reads).await;
             }
             let violations = load.stop().await;
             assert!(violations.is_empty(), "{violations:#?}");
@@ -81,6 +84,7 @@ async fn ten_thousand_reads_see_nothing_stale() {
             reads += load.answered();
             writes += load.written();
         }
+        println!("{reads} reads so far, the last of {key:?}");
     }
     assert!(reads >= wanted, "{reads} of {wanted}");
     println!("counted: {reads} reads and {writes} writes of every fenced key, none of the reads stale");

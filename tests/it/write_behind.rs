@@ -56,7 +56,7 @@ impl Scene {
 }
 
 async fn until(what: &str, mut is_so: impl AsyncFnMut() -> bool) {
-    let deadline = Instant::now() + Duration::from_secs(20);
+    let deadline = Instant::now() + Duration::from_secs(60);
     while !is_so().await {
         assert!(Instant::now() < deadline, "{what}");
         tokio::time::sleep(Duration::from_millis(20)).await;
@@ -138,6 +138,60 @@ async fn an_entry_that_cannot_be_applied_is_set_aside_and_the_rest_goes_on() {
     let metrics = reqwest::get(format!("{}/metrics", system.origins[0].internal)).await.unwrap();
     assert!(metrics.text().await.unwrap().contains("optimist_writes_set_aside_total 2"));
     assert!(system.origins[0].log().contains("a write was set aside"));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn entries_that_are_refused_cost_no_other_its_place_whoever_flushes() {
+    const EACH: usize = 30;
+    let system = System::with(Options { origins: 2, ..Options::default() }).await;
+    let scene = Scene::new(&system).await;
+    scene.send(Method::PUT, "heart").await.expect(202);
+    system.sql("alter table reactions add constraint no_hugs check (kind <> 2)");
+    let (ada, circle) = (&scene.ada.user, &scene.circle);
+    let mut entries = Vec::new();
+    let messages = system.sql(&format!(
+        "insert into messages (id, circle_id, number, author_id, body)
+         select gen_random_uuid(), '{circle}', 100 + n, '{ada}', 'Hello.' from generate_series(1, {EACH}) n returning id"
+    ));
+    for message in messages.lines() {
+        entries.extend([2, 1].map(|kind| format!("{ada} {circle} {message} {kind} 1")));
+    }
+    scene.append(&system, &entries).await;
+    until("all are dealt with", async || {
+        let dealt = "select (select count(*) from reactions) + (select count(*) from writes_set_aside)";
+        system.sql(dealt) == (2 * EACH + 1).to_string()
+    })
+    .await;
+    assert_eq!(system.sql("select count(*) from reactions where is_on and kind = 1"), (EACH + 1).to_string());
+    let refused = "select count(*) from writes_set_aside where entry like '% 2 1'";
+    assert_eq!(system.sql(refused), EACH.to_string());
+    // Each counted by the origin that did it.
+    let mut counted = 0;
+    for origin in &system.origins {
+        let metrics =
+            reqwest::get(format!("{}/metrics", origin.internal)).await.unwrap().text().await.unwrap();
+        let line = metrics.lines().find_map(|line| line.strip_prefix("optimist_writes_set_aside_total "));
+        counted += line.map_or(0, |number| number.parse().unwrap());
+    }
+    assert_eq!(counted, EACH);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_origin_that_missed_its_beats_does_not_turn_the_region_off() {
+    let system = System::with(Options { origins: 2, ..Options::default() }).await;
+    let other_edge = system.edge_before(Kind::Embedded, &system.origins[1].api);
+    let scene = Scene::new(&system).await;
+    let states = "select state || ' ' || epoch from regions where name = 'test'";
+    let before = system.sql(states);
+    let passes = system.origins[1].passes("relay.row").await;
+    system.origins[1].arm("relay.row", "pause", 4_000, 1).await;
+    system.origins[1].wait_for_passes("relay.row", passes + 1).await;
+    // What it vouched for itself is over by now; the first origin's vouching is not.
+    tokio::time::sleep(Duration::from_millis(3_200)).await;
+    let at_other = scene.ada.at(&other_edge.url);
+    let answer = at_other.send(Method::PUT, &format!("{}/reactions/heart", scene.path), &[], None).await;
+    assert_eq!(answer.expect(202).body["promise"], "redis");
+    assert_eq!(system.sql(states), before);
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -12,8 +12,10 @@ use crate::history::{History, Violation};
 
 pub use writes::draft_text;
 
-/// The judges by name.
-pub const ALL: &[(&str, fn(&History) -> Vec<String>)] = &[
+type Judge = fn(&History) -> Vec<String>;
+
+/// The judges, each with the name of what it judges.
+const JUDGES: [(&str, Judge); 6] = [
     ("stale reads", stale::check),
     ("revoked sessions", sessions::check),
     ("lost or doubled writes", writes::check),
@@ -24,10 +26,10 @@ pub const ALL: &[(&str, fn(&History) -> Vec<String>)] = &[
 
 /// What no history may show.
 pub fn all(history: &History) -> Vec<Violation> {
-    let named = |(check, judge): &(&'static str, fn(&History) -> Vec<String>)| {
+    let violations = JUDGES.iter().flat_map(|(check, judge)| {
         judge(history).into_iter().map(|what| Violation { check, what }).collect::<Vec<_>>()
-    };
-    ALL.iter().flat_map(named).collect()
+    });
+    violations.collect()
 }
 
 #[cfg(test)]

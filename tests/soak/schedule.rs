@@ -126,8 +126,8 @@ pub struct Schedule {
     pub length: Duration,
 }
 
-/// Steps at which an origin can die: in a write, a fill, the relay, a batch, a partition's opening, a draft's flush.
-const STEPS: &[&str] = &[
+/// Steps of a write and of a fill, at which an origin can die or dawdle.
+const OFTEN: &[&str] = &[
     "tx.begun",
     "tx.statements",
     "tx.outbox",
@@ -136,6 +136,10 @@ const STEPS: &[&str] = &[
     "tx.released",
     "fill.leased",
     "fill.loaded",
+];
+
+/// Steps of the relay, a batch, a partition's opening, a draft's flush, a projection.
+const AT_TIMES: &[&str] = &[
     "relay.row",
     "relay.append",
     "relay.appended",
@@ -151,6 +155,11 @@ const STEPS: &[&str] = &[
     "drafts.flushed",
     "projections.done",
 ];
+
+fn step(random: &mut Rng) -> &'static str {
+    let steps = if random.bool() { OFTEN } else { AT_TIMES };
+    steps[random.usize(..steps.len())]
+}
 
 impl Schedule {
     pub fn of(seed: u64) -> Schedule {
@@ -193,18 +202,18 @@ const PAUSE: Duration = Duration::from_millis(1_500);
 
 fn draw(theme: Theme, random: &mut Rng) -> Fault {
     let origin = random.usize(..ORIGINS);
-    match (theme, random.u8(0..20)) {
+    match (theme, random.u8(0..24)) {
         (_, 0..3) => Fault::Kill(Part::Origin(origin)),
-        (_, 3..6) => Fault::DieAt(origin, STEPS[random.usize(..STEPS.len())]),
-        (_, 6 | 7) => {
-            let step = STEPS[random.usize(..STEPS.len())];
+        (_, 3..5) => Fault::DieAt(origin, step(random)),
+        (_, 5..8) => {
+            let step = step(random);
             Fault::Dawdle(origin, step, Duration::from_millis(random.u64(20..1_000)))
         }
         (_, 8) => Fault::Stop(Part::Origin(origin)),
         (_, 9) => Fault::Clock(origin, random.i64(-72..=72)),
         (_, 10) => Fault::Kill(Part::Edge),
         (Theme::Servers, 11) => Fault::Stop(Part::Edge),
-        (Theme::Servers, 12..15) => Fault::Network(Way::EdgeToOrigins, mode(random)),
+        (Theme::Servers, 12..18) => Fault::Network(Way::EdgeToOrigins, mode(random)),
         (Theme::Servers, _) => Fault::Network(way(random), Mode::Delayed(SLOW)),
         (_, 11 | 12) => Fault::Kill(Part::Redis),
         (_, 13) => Fault::Stop(Part::Redis),
@@ -303,9 +312,10 @@ mod tests {
             assert!(tried(&|fault| fault == Fault::Kill(part)), "kill {part:?}");
             assert!(tried(&|fault| fault == Fault::Stop(part)), "stop {part:?}");
         }
-        for step in STEPS {
-            assert!(tried(&|fault| matches!(fault, Fault::DieAt(_, at) if at == *step)), "{step}");
-            assert!(tried(&|fault| matches!(fault, Fault::Dawdle(_, at, _) if at == *step)), "{step}");
+        for step in OFTEN.iter().chain(AT_TIMES) {
+            let is_here =
+                |fault| matches!(fault, Fault::DieAt(_, at) | Fault::Dawdle(_, at, _) if at == *step);
+            assert!(tried(&is_here), "{step}");
         }
         for way in [Way::EdgeToOrigins, Way::EdgeToRedis, Way::OriginToRedis(1), Way::OriginToPostgres(0)] {
             for kind in 0..5 {

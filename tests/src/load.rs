@@ -93,6 +93,8 @@ impl Load {
                     tokio::time::sleep(Duration::from_millis(20)).await;
                     continue;
                 }
+                // Says nothing about the promise.
+                Seen::Marked => continue,
                 _ => {}
             }
             self.answered.fetch_add(1, Ordering::SeqCst);

@@ -40,13 +40,19 @@ impl Origin {
 
     /// Runs a command of the program's to its end: whether it succeeded, and what it printed.
     pub fn command(environment: &[(String, String)], arguments: &[&str]) -> (bool, String) {
+        let (code, output) = Origin::exit(environment, arguments);
+        (code == Some(0), output)
+    }
+
+    /// The same, with the code that it exits with; `None` if a signal ended it.
+    pub fn exit(environment: &[(String, String)], arguments: &[&str]) -> (Option<i32>, String) {
         let output = std::process::Command::new(origin_program())
             .args(arguments)
             .envs(environment.iter().map(|(name, value)| (name, value)))
             .output()
             .expect("the origin runs");
         let text = [output.stdout, output.stderr].concat();
-        (output.status.success(), String::from_utf8_lossy(&text).into_owned())
+        (output.status.code(), String::from_utf8_lossy(&text).into_owned())
     }
 
     /// Waits until its relay vouches for Redis.

@@ -115,10 +115,15 @@ pub fn workspace() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("the workspace").to_path_buf()
 }
 
-/// A port that nobody listens on at this moment.
+/// A port that nobody listens on at this moment, below the range that the kernel gives to outgoing connections: one of those
+/// could take the port of a server that is killed for a while, or connect to itself.
 pub fn free_port() -> u16 {
-    std::net::TcpListener::bind("127.0.0.1:0")
-        .and_then(|socket| socket.local_addr())
-        .expect("a free port")
-        .port()
+    const LOWEST: u16 = 10_000;
+    const COUNT: u128 = 22_000;
+    loop {
+        let port = LOWEST + (uuid::Uuid::new_v4().as_u128() % COUNT) as u16;
+        if std::net::TcpListener::bind(("127.0.0.1", port)).is_ok() {
+            return port;
+        }
+    }
 }

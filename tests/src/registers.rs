@@ -18,7 +18,7 @@ pub fn fenced_keys() -> impl Iterator<Item = Key> {
 }
 
 /// Sessions to revoke, one a write.
-const SESSIONS: u64 = 5_000;
+const SESSIONS: u64 = 10_000;
 
 /// Reads at an edge until limits are forgotten: with two edges fewer than a person's requests may reach the origin in a
 /// minute.

@@ -269,7 +269,9 @@ impl Redis {
 
     pub async fn connect(&self) -> redis::aio::MultiplexedConnection {
         let client = redis::Client::open(self.url()).expect("a URL");
-        client.get_multiplexed_async_connection().await.expect("redis answers")
+        // The library's half second is too short for a long pipeline on a busy machine.
+        let patient = redis::AsyncConnectionConfig::new().set_response_timeout(Some(Duration::from_secs(30)));
+        client.get_multiplexed_async_connection_with_config(&patient).await.expect("redis answers")
     }
 }
 

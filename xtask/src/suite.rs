@@ -13,14 +13,18 @@ use crate::processes::{WITH_PARENT, with_parent};
 use crate::provision;
 use crate::workspace::{self, Built};
 
-/// The packages for this machine; the other two are for Wasm alone. Always the same selection, since another one would
-/// give some dependencies other features, and build them again.
-pub const NATIVE: [&str; 4] = [
+/// The packages for this machine; two more are for Wasm alone, and the model has [`MODEL`]. Always the same selection, since
+/// another one would give some dependencies other features, and build them again.
+pub const NATIVE: [&str; 5] = [
     "--workspace",
     "--exclude=optimist-edge-spin",
     "--exclude=optimist-edge-cloudflare",
+    "--exclude=optimist-model",
     "--features=optimist-origin/test-hooks",
 ];
+
+/// The model, apart: what is deployed is not to be built with the features that a model checker asks for.
+pub const MODEL: &str = "--package=optimist-model";
 
 pub struct Suite {
     pub root: PathBuf,
@@ -59,15 +63,24 @@ impl Suite {
         Ok(Suite { component: edges::component_with_hooks, ..Suite::new(false)? })
     }
 
-    /// The packages for this machine, the origin with its hooks for tests.
-    fn selection(&self) -> Vec<&'static str> {
-        let profile = self.is_release.then_some("--release");
-        NATIVE.into_iter().chain(profile).collect()
+    /// Builds the packages for this machine, the origin with its hooks for tests. Only the first call compiles.
+    pub fn native(&self) -> Result<Built> {
+        workspace::build(&self.root, &NATIVE)
     }
 
-    /// Builds them. Only the first call compiles.
-    pub fn native(&self) -> Result<Built> {
-        workspace::build(&self.root, &self.selection())
+    /// Builds the origin, with its hooks for tests, and the host.
+    fn servers(&self) -> Result<(PathBuf, PathBuf)> {
+        let (origin, host) = ("optimist-origin", "optimist-edge-host");
+        if !self.is_release {
+            let native = self.native()?;
+            return Ok((native.executable(origin)?, native.executable(host)?));
+        }
+        // Each by itself, with the features that it is deployed with.
+        let build = |package, features| {
+            workspace::build(&self.root, &["--release", "--package", package, "--features", features])?
+                .executable(package)
+        };
+        Ok((build(origin, "test-hooks")?, build(host, "")?))
     }
 
     /// Builds and finds everything, once.
@@ -75,14 +88,9 @@ impl Suite {
         if self.built.is_none() {
             let (postgres, redis) = (provision::postgres()?, provision::redis()?);
             provision::rust_target("wasm32-wasip2")?;
-            let native = self.native()?;
-            self.built = Some(Programs {
-                postgres,
-                redis,
-                origin: native.executable("optimist-origin")?,
-                host: native.executable("optimist-edge-host")?,
-                component: (self.component)(&self.root)?,
-            });
+            let (origin, host) = self.servers()?;
+            let component = (self.component)(&self.root)?;
+            self.built = Some(Programs { postgres, redis, origin, host, component });
         }
         self.built.as_ref().context("just built")
     }
@@ -134,36 +142,46 @@ impl Suite {
     /// `cargo test` of these targets, with these arguments for the tests' own programs; each line goes to `tell`.
     pub fn tests(
         &self,
-        mut command: Command,
+        command: Command,
         targets: &[&str],
         arguments: &[&str],
-        mut tell: impl FnMut(&str),
+        tell: impl FnMut(&str),
     ) -> Result<Results> {
-        command
-            .arg("test")
-            .args(self.selection())
-            .arg("--no-fail-fast")
-            .args(targets)
-            .arg("--")
-            .args(arguments);
-        // The tests die with cargo, which dies with us. Our file may have been replaced by the build; this name stays.
-        command.env(
-            format!("CARGO_TARGET_{}_RUNNER", host_triple()?.to_uppercase().replace('-', "_")),
-            format!("/proc/{}/exe {WITH_PARENT} - SIGKILL -", std::process::id()),
-        );
-        let mut child = command.stdout(Stdio::piped()).spawn()?;
-        let mut results = Results::default();
-        for line in BufReader::new(child.stdout.take().context("its output is not piped")?).lines() {
-            let line = line?;
-            results.note(&line);
-            tell(&line);
-        }
-        let status = child.wait()?;
-        // Not a test's fault: it did not compile, or its program ended in the midst of one.
-        ensure!(status.success() || results.failed > 0, "cargo test did not come to its end");
-        ensure!(results.passed + results.failed > 0, "there was no test");
-        Ok(results)
+        let selection =
+            if self.is_release { &["--release", "--package=optimist-tests"][..] } else { &NATIVE[..] };
+        tests(command, &[selection, targets].concat(), arguments, tell)
     }
+
+    /// The model's own tests.
+    pub fn model_tests(&self, arguments: &[&str], tell: impl FnMut(&str)) -> Result<Results> {
+        tests(self.command(), &[MODEL, "--lib"], arguments, tell)
+    }
+}
+
+fn tests(
+    mut command: Command,
+    targets: &[&str],
+    arguments: &[&str],
+    mut tell: impl FnMut(&str),
+) -> Result<Results> {
+    command.arg("test").arg("--no-fail-fast").args(targets).arg("--").args(arguments);
+    // The tests die with cargo, which dies with us. Our file may have been replaced by the build; this name stays.
+    command.env(
+        format!("CARGO_TARGET_{}_RUNNER", host_triple()?.to_uppercase().replace('-', "_")),
+        format!("/proc/{}/exe {WITH_PARENT} - SIGKILL -", std::process::id()),
+    );
+    let mut child = command.stdout(Stdio::piped()).spawn()?;
+    let mut results = Results::default();
+    for line in BufReader::new(child.stdout.take().context("its output is not piped")?).lines() {
+        let line = line?;
+        results.note(&line);
+        tell(&line);
+    }
+    let status = child.wait()?;
+    // Not a test's fault: it did not compile, or its program ended in the midst of one.
+    ensure!(status.success() || results.failed > 0, "cargo test did not come to its end");
+    ensure!(results.passed + results.failed > 0, "there was no test");
+    Ok(results)
 }
 
 impl Results {

@@ -11,7 +11,7 @@ use crate::cloudflare;
 use crate::edges::{self, Edge};
 use crate::provision;
 use crate::soak;
-use crate::suite::{NATIVE, Suite};
+use crate::suite::{MODEL, NATIVE, Results, Suite};
 use crate::terminal::{self, Colour, heading, paint};
 use crate::tidy;
 use crate::workspace;
@@ -115,6 +115,7 @@ fn check_tidy(run: &mut Run) -> Result<()> {
 fn lint(run: &mut Run) -> Result<()> {
     let denied = ["--", "--deny=warnings"];
     run.cargo(&[&["clippy"], &NATIVE[..], &["--all-targets"], &denied].concat())?;
+    run.cargo(&[&["clippy", MODEL, "--all-targets"], &denied[..]].concat())?;
     // As it is deployed: without its hooks for tests.
     run.cargo(&[&["clippy", "--package=optimist-origin"], &denied[..]].concat())?;
     for (package, target) in
@@ -131,7 +132,9 @@ fn lint(run: &mut Run) -> Result<()> {
 
 fn unit(run: &mut Run) -> Result<()> {
     let command = run.suite.command();
-    run.tests(command, &["--lib", "--bins", "--test=children"], &[])
+    run.tests(command, &["--lib", "--bins", "--test=children"], &[])?;
+    let results = run.suite.model_tests(&arguments(&[]), |line| println!("{line}"))?;
+    run.count(&results)
 }
 
 fn integration(run: &mut Run) -> Result<()> {
@@ -205,14 +208,22 @@ impl Run {
 
     /// `cargo test` of these targets, all tests or those that a filter names; its results counted.
     fn tests(&mut self, command: Command, targets: &[&str], filters: &[&str]) -> Result<()> {
-        let colour = terminal::coloured().then_some("--color=always");
-        let arguments: Vec<&str> = filters.iter().copied().chain(colour).collect();
-        let results = self.suite.tests(command, targets, &arguments, |line| println!("{line}"))?;
+        let results = self.suite.tests(command, targets, &arguments(filters), |line| println!("{line}"))?;
+        self.count(&results)
+    }
+
+    fn count(&mut self, results: &Results) -> Result<()> {
         self.passed += results.passed;
         self.failed += results.failed;
         ensure!(results.failed == 0, "{} tests failed", results.failed);
         Ok(())
     }
+}
+
+/// For a test's own program.
+fn arguments<'a>(filters: &[&'a str]) -> Vec<&'a str> {
+    let colour = terminal::coloured().then_some("--color=always");
+    filters.iter().copied().chain(colour).collect()
 }
 
 #[cfg(test)]

@@ -1,7 +1,8 @@
 //! Drafts: each change goes to Redis, batches to Postgres, and no edit is lost to another.
 //!
 //! A version is opaque, new with each save, and grows. A save names the version that it is based on; if that is not the
-//! current one, its text is kept as a draft of its own, a sibling, which the refusal names.
+//! current one, its text is kept as a draft of its own, a sibling, which the refusal names; unless the current one says the
+//! same.
 
 pub mod flush;
 pub mod saving;
@@ -23,6 +24,7 @@ use crate::body::{Body, digest, json_response, tagged, to_json};
 use crate::cursor::{At, Cursor as _, no_query, page};
 use crate::error::{Error, REQUEST_ID, Result};
 use crate::postgres::{WriteContext, transaction};
+use crate::region::Mode;
 use crate::request::Caller;
 use crate::sealing::{Sealer, What, sealer};
 
@@ -93,19 +95,27 @@ async fn save(State(app): State<Ctx>, caller: Caller, body: Body<Save>) -> Resul
     let sealer = sealer(&app, caller.user).await?;
     let saver = saving::Saver { app: &app, caller: &caller, sealer: &sealer };
     match saver.save(id, base, &content, None).await? {
-        saving::Outcome::Saved { version, saved_at, promise } => {
-            let body = serde_json::json!({
-                "version": version, "saved_at": saved_at, "promise": Promise::as_str(promise),
-            });
-            Ok(json_response(200, None, to_json(&body)?))
-        }
+        saving::Outcome::Saved { version, saved_at, promise } => saved(&version, saved_at, promise),
         saving::Outcome::Conflict => {
+            let current = async || -> Result<Option<Draft>> {
+                let current = store::read(&app, caller.user, id).await?;
+                current.map(|stored| Draft::open(&sealer, id, &stored)).transpose()
+            };
+            // Sent again, since its answer was lost: no word is missing.
+            if let Some(same) = current().await?.filter(|current| current.content == content) {
+                let promise =
+                    if app.region.mode() == Mode::Fenced { Promise::Redis } else { Promise::Postgres };
+                return saved(&same.version, same.saved_at, promise);
+            }
             let sibling = saver.keep_as_sibling(id, base, &content).await?;
-            let current = store::read(&app, caller.user, id).await?;
-            let current = current.map(|stored| Draft::open(&sealer, id, &stored)).transpose()?;
-            conflict(current, sibling)
+            conflict(current().await?, sibling)
         }
     }
+}
+
+fn saved(version: &str, saved_at: DateTime<Utc>, promise: Promise) -> Result<Response> {
+    let body = serde_json::json!({"version": version, "saved_at": saved_at, "promise": promise.as_str()});
+    Ok(json_response(200, None, to_json(&body)?))
 }
 
 /// 409 with both texts: the draft as it is, and the one that was refused, kept.

@@ -187,6 +187,7 @@ async fn save(
     let content = Content::checked(Form::Entry, title.as_deref(), &body, tags.as_deref(), mood, prompt_id)?;
     let now = crate::hooks::now();
     let sealer = sealer(&app, caller.user).await?;
+    let idempotency = idempotency.of_private(&sealer);
     let id = Uuid::now_v7();
     let sealed = sealer.seal(What::Entry, id, "1", &content.to_bytes()?)?;
     // The newest text that the draft has anywhere: no flush of it brings the draft back.

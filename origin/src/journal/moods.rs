@@ -98,6 +98,7 @@ async fn log(
         return Err(Error::invalid("logged_at", "must be a time from 1970 to now"));
     }
     let sealer = sealer(&app, caller.user).await?;
+    let idempotency = idempotency.of_private(&sealer);
     let id = Uuid::now_v7();
     let sealed = sealer.seal(What::Mood, id, "1", &to_json(&sealed)?)?;
     let order = [caller.user];

@@ -11,14 +11,16 @@ use optimist_shared::reactions::KINDS;
 use crate::error::Result;
 use crate::postgres::Tx;
 
-/// The author of each message is told, if still in the circle. Who is in the notification already changes nothing.
+/// The author of each message is told, if still in the circle: whoever is leaving is waited for, since what their leaving
+/// removes would otherwise not include this. Who is in the notification already changes nothing.
 const ADD: &str = "-- folding::add
 with reacted as (
     select * from unnest($1::uuid[], $2::uuid[], $3::uuid[], $4::uuid[]) as r (circle_id, message_id, actor_id, new_id)),
 told as (
     select m.author_id as user_id, r.* from reacted r
     join messages m on m.circle_id = r.circle_id and m.id = r.message_id and m.author_id <> r.actor_id
-    join memberships s on s.circle_id = r.circle_id and s.user_id = m.author_id and s.role <> 'banned'),
+    join memberships s on s.circle_id = r.circle_id and s.user_id = m.author_id and s.role <> 'banned'
+    for share of s),
 noted as (
     insert into notifications as n (user_id, id, kind, circle_id, message_id, actors, created_at, updated_at)
     select distinct on (user_id, circle_id, message_id)

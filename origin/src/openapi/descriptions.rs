@@ -106,7 +106,7 @@ pub const DESCRIPTIONS: &[Described] = &[
     shows("notifications.read-all", "Unread", "Mark all notifications as read."),
     shows("drafts.save", "SavedDraft", "Save a draft.").body("SaveDraft").notes(
         "`base_version` is the version that the text was based on, null for a new draft. If that is not the current one, the \
-         text is kept as a draft of its own, and 409 shows both. Of one draft a save in every two minutes counts against the \
+         text is kept as a draft of its own, and 409 shows both; unless it is the current one's: a save may be sent again. Of one draft a save in every two minutes counts against the \
          limit; all are stored. A text that is kept beside another counts as the new draft that it is.",
     ),
     shows("drafts.list", "Drafts", "The caller's drafts, newest first."),

@@ -102,6 +102,15 @@ impl Tx {
         Ok(client.execute(&statement, parameters).await?)
     }
 
+    /// Runs a part that may fail without the rest: what it did is undone then. The outer error is the transaction's.
+    pub async fn part<T>(&self, part: impl Future<Output = Result<T>>) -> Result<Result<T>> {
+        self.client()?.batch_execute("savepoint part").await?;
+        let result = part.await;
+        let end = if result.is_ok() { "release savepoint part" } else { "rollback to savepoint part" };
+        self.client()?.batch_execute(end).await?;
+        Ok(result)
+    }
+
     /// Names a key that this write makes stale.
     pub fn touch(&mut self, key: Key, parameters: Parameters) {
         match TouchedKey::new(key, parameters) {

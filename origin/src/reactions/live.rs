@@ -16,6 +16,7 @@ use crate::app::Ctx;
 use crate::error::{Error, Result};
 use crate::hooks;
 use crate::redis::{Call, Items, RedisDown};
+use crate::region::Mode;
 use crate::write_behind::{self, Opened, Position};
 
 /// One snapshot: how far the partition is flushed, and what is so then. First the partition's row, then counts, then who
@@ -128,11 +129,21 @@ enum Installed {
 async fn install(app: &Ctx, circle: Uuid, messages: &[Uuid], whole: Option<Uuid>) -> Result<Installed> {
     let partition = Partition::of(circle);
     let attempts = if whole.is_some() { ATTEMPTS } else { COUNTS_ATTEMPTS };
+    let mut is_vouched = false;
     for attempt in 0..attempts {
         if attempt > 0 {
             tokio::time::sleep(AGAIN).await;
         }
-        let Some(epoch) = app.region.vouched(partition) else { return Ok(Installed::NoRedis) };
+        // An origin that has just started, or whose relay has missed a beat, knows soon: no reason to have nobody believe Redis.
+        let Some(epoch) = app.region.vouched(partition) else {
+            if whole.is_some() && app.region.mode() == Mode::Fenced {
+                // Without Postgres nobody vouches, and nothing is installed either.
+                drop(app.db.client().await?);
+                continue;
+            }
+            return Ok(Installed::NoRedis);
+        };
+        is_vouched = true;
         let token = Uuid::now_v7().simple().to_string();
         if let Some(message) = whole {
             match lease(app, circle, message, &token).await {
@@ -166,7 +177,7 @@ async fn install(app: &Ctx, circle: Uuid, messages: &[Uuid], whole: Option<Uuid>
             Err(RedisDown) => return Ok(Installed::NoRedis),
         }
     }
-    if whole.is_some() { Err(Error::unavailable("The cache")) } else { Ok(Installed::NoRedis) }
+    if whole.is_some() && is_vouched { Err(Error::unavailable("The cache")) } else { Ok(Installed::NoRedis) }
 }
 
 /// The keys of one message's state.

@@ -111,10 +111,12 @@ impl From<crate::redis::RedisDown> for Stop {
 }
 
 /// Where to begin: at the oldest of the cursors. One that is missing, or so old that rows after it are gone, starts where the
-/// region's row says, and its stream's history is not whole before that.
+/// region's row says, or where the outbox begins if that is later, and its stream's history is not whole before that.
 async fn load(app: &Ctx) -> std::result::Result<Reader, Stop> {
     let row = app.db.query_opt(CURSOR, &[&app.config.region]).await?.ok_or(Stop::Wait)?;
-    let (region, floor) = (Position(row.get(0), row.get(1)), Position(row.get(2), row.get(3)));
+    let floor = Position(row.get(2), row.get(3));
+    // A region that was not waited for is itself behind what is gone.
+    let region = floor.max(Position(row.get(0), row.get(1)));
     let commands: Vec<Cmd> = Partition::all()
         .map(|partition| {
             let mut command = Cmd::new();

@@ -3,7 +3,7 @@
 //! The partition's position moves in the transaction that applies the entries, under a lock on its row, and only if the
 //! generation is the entries' own; the stream is trimmed after the commit. So any number of origins may flush, and die.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use ::redis::{Cmd, Value};
 use optimist_shared::error::ErrorCode;
@@ -20,14 +20,19 @@ use crate::redis::{Call, Items, RedisDown};
 
 /// How often one looks for entries: how old they get while all is well, and in what batches they come.
 const EVERY: Duration = Duration::from_millis(500);
-/// Entries in one transaction at most: well within its timeouts.
+/// Entries in one transaction, and in one trip to Redis, at most: well within their timeouts.
 const BATCH: usize = 5_000;
+/// Entries in a transaction after a larger one was too slow, or broke.
+const SMALL_BATCH: usize = 200;
 /// Entries of one partition in it at most.
 const OF_PARTITION: usize = 2_000;
 
 const LOCK: &str = "-- flush::lock
 select partition, generation, position_ms, position_seq from write_behind
 where region = $1 and partition = any($2) order by partition for update skip locked";
+
+const KNOWN: &str = "-- flush::known
+select partition from write_behind where region = $1 and partition = any($2)";
 
 const ADVANCE: &str = "-- flush::advance
 update write_behind as w set position_ms = moved.ms, position_seq = moved.seq
@@ -39,7 +44,7 @@ const SET_ASIDE: &str = "-- flush::set_aside
 insert into writes_set_aside (region, partition, generation, position_ms, position_seq, entry, reason)
 values ($1, $2, $3, $4, $5, $6, $7) on conflict do nothing";
 
-pub const STATEMENTS: &[&str] = &[LOCK, ADVANCE, SET_ASIDE];
+pub const STATEMENTS: &[&str] = &[LOCK, KNOWN, ADVANCE, SET_ASIDE];
 
 /// Runs until the process ends.
 pub async fn run(app: Ctx) {
@@ -48,27 +53,66 @@ pub async fn run(app: Ctx) {
     loop {
         tick.tick().await;
         // Without a store there is nothing to be done; the breakers have said so.
-        let _ = flush_waiting(&app).await;
+        while let Ok(Round { is_full: true, .. }) = flush_round(&app).await {}
     }
 }
 
-/// Flushes what waits in any partition. `Ok(None)` without Redis.
-async fn flush_waiting(app: &Ctx) -> Result<Option<()>> {
+/// Flushes what waits in any partition, or as much of it as some seconds allow; how many entries.
+pub async fn flush_waiting(app: &Ctx) -> Result<u64> {
+    /// Other jobs wait meanwhile.
+    const AT_MOST: Duration = Duration::from_secs(20);
+    let began = Instant::now();
+    let mut flushed = 0;
     loop {
-        let Ok(waiting) = waiting(app).await else { return Ok(None) };
-        if waiting.is_empty() {
-            return Ok(Some(()));
+        let round = flush_round(app).await?;
+        flushed += round.flushed;
+        if !round.is_full || began.elapsed() > AT_MOST {
+            return Ok(flushed);
         }
-        let Ok(batches) = read(app, &waiting, OF_PARTITION).await else { return Ok(None) };
+    }
+}
+
+/// What became of what waited at one moment.
+#[derive(Default)]
+struct Round {
+    flushed: u64,
+    /// There may be more to flush at once.
+    is_full: bool,
+}
+
+/// Without Redis there is nothing to be found.
+async fn flush_round(app: &Ctx) -> Result<Round> {
+    let mut round = Round::default();
+    for partitions in trips(&waiting(app).await.unwrap_or_default()) {
+        let Ok(batches) = read(app, &partitions, OF_PARTITION).await else { break };
         let outcome = flush(app, &batches).await?;
         // Entries of a generation that is over, or that Postgres has not heard of yet.
         for partition in outcome.foreign {
             open(app, partition).await?;
         }
-        if !outcome.is_full {
-            return Ok(Some(()));
-        }
+        round.flushed += outcome.applied as u64;
+        round.is_full |= outcome.is_full;
     }
+    Ok(round)
+}
+
+/// Shares partitions out to trips that read a batch each. After an outage all of them are long, and read at once they would
+/// take longer than Redis is waited for.
+fn trips(waiting: &[(Partition, usize)]) -> Vec<Vec<Partition>> {
+    let mut trips: Vec<Vec<Partition>> = Vec::new();
+    let mut room = 0;
+    for (partition, length) in waiting {
+        let entries = (*length).min(OF_PARTITION);
+        match trips.last_mut().filter(|_| entries <= room) {
+            Some(trip) => trip.push(*partition),
+            None => {
+                trips.push(vec![*partition]);
+                room = BATCH;
+            }
+        }
+        room = room.saturating_sub(entries);
+    }
+    trips
 }
 
 /// Flushes a partition until nothing waits. `false` if somebody else is at it, or Redis is away.
@@ -85,8 +129,8 @@ pub async fn flush_all_of(app: &Ctx, partition: Partition) -> Result<bool> {
     }
 }
 
-/// The partitions that hold entries, and how many in all, for the metrics.
-async fn waiting(app: &Ctx) -> std::result::Result<Vec<Partition>, RedisDown> {
+/// The partitions that hold entries, and how many each.
+async fn waiting(app: &Ctx) -> std::result::Result<Vec<(Partition, usize)>, RedisDown> {
     let commands: Vec<Cmd> = Partition::all()
         .map(|partition| {
             let mut command = Cmd::new();
@@ -97,11 +141,8 @@ async fn waiting(app: &Ctx) -> std::result::Result<Vec<Partition>, RedisDown> {
     let lengths = app.cache.redis.send(&commands).await?;
     let lengths: Vec<i64> = lengths.into_iter().map(|value| Items::new(value).int()).collect();
     metrics::gauge!("optimist_writes_waiting").set(lengths.iter().sum::<i64>() as f64);
-    Ok(Partition::all()
-        .zip(lengths)
-        .filter(|(_, length)| *length > 0)
-        .map(|(partition, _)| partition)
-        .collect())
+    let lengths = lengths.into_iter().map(|length| usize::try_from(length).unwrap_or(0));
+    Ok(Partition::all().zip(lengths).filter(|(_, length)| *length > 0).collect())
 }
 
 /// A partition's oldest entries.
@@ -167,8 +208,12 @@ struct Outcome {
 /// Applies batches. When Postgres refuses what is in them, halves at a time until the one entry that it refuses is set
 /// aside.
 async fn flush(app: &Ctx, batches: &[Batch]) -> Result<Outcome> {
-    match attempt(app, batches, BATCH, false).await {
+    match attempt(app, batches, BATCH).await {
         Err(error) if error.code == ErrorCode::Internal => {}
+        // It may have been too much for the time that a statement has.
+        Err(error) if error.code == ErrorCode::Unavailable => {
+            return attempt(app, batches, SMALL_BATCH).await;
+        }
         outcome => return outcome,
     }
     let mut outcome = Outcome { is_full: true, ..Outcome::default() };
@@ -176,17 +221,16 @@ async fn flush(app: &Ctx, batches: &[Batch]) -> Result<Outcome> {
         let one = std::slice::from_ref(batch);
         let mut limit = batch.entries.len();
         loop {
-            match attempt(app, one, limit, false).await {
+            match attempt(app, one, limit).await {
                 Err(error) if error.code == ErrorCode::Internal && limit > 1 => limit /= 2,
-                Err(error) if error.code == ErrorCode::Internal => {
-                    outcome.applied += attempt(app, one, 1, true).await?.applied;
-                    break;
-                }
                 Err(error) => return Err(error),
                 Ok(done) => {
-                    outcome.applied += done.applied;
                     outcome.foreign.extend(done.foreign);
-                    break;
+                    if done.applied == 0 {
+                        break;
+                    }
+                    outcome.applied += done.applied;
+                    limit *= 2;
                 }
             }
         }
@@ -201,11 +245,12 @@ struct Part<'a> {
     to: Position,
 }
 
-/// One transaction over the first `limit` entries that are not applied yet. With `aside` they are set aside instead.
-async fn attempt(app: &Ctx, batches: &[Batch], limit: usize, aside: bool) -> Result<Outcome> {
+/// One transaction over the first `limit` entries that are not applied yet. A single one that Postgres refuses is set aside
+/// by the same transaction: under its locks nobody else has come to another entry meanwhile.
+async fn attempt(app: &Ctx, batches: &[Batch], limit: usize) -> Result<Outcome> {
     hooks::step("flush.read").await;
     let tx = Tx::begin(&app.db).await?;
-    let result = apply_in(app, &tx, batches, limit, aside).await;
+    let result = apply_in(app, &tx, batches, limit).await;
     hooks::step("flush.applied").await;
     let (outcome, parts) = tx.end(result).await?;
     hooks::step("flush.committed").await;
@@ -227,7 +272,6 @@ async fn apply_in<'a>(
     tx: &Tx,
     batches: &'a [Batch],
     limit: usize,
-    aside: bool,
 ) -> Result<(Outcome, Vec<Part<'a>>)> {
     let region = &app.config.region;
     let wanted: Vec<i16> = batches.iter().map(|batch| number(batch.partition)).collect();
@@ -249,23 +293,33 @@ async fn apply_in<'a>(
         outcome.is_full |= batch.entries.len() >= OF_PARTITION;
         outcome.applied += entries.len();
         for raw in &entries {
-            match Entry::parse(raw.at, &raw.field, &raw.value).filter(|_| !aside) {
+            match Entry::parse(raw.at, &raw.field, &raw.value) {
                 Some(entry) => placed.push(Placed { at: raw.at, generation, entry }),
-                None => {
-                    let reason = if aside { "postgres refuses it" } else { "it is not understood" };
-                    set_aside(app, tx, batch, raw, reason).await?;
-                    outcome.set_aside.push((batch.partition, raw.at, reason));
-                }
+                None => set_aside(app, tx, &mut outcome, batch, raw, "it is not understood").await?,
             }
         }
         parts.push(Part { batch, entries, to });
     }
-    // A partition that Postgres has never heard of, and one that somebody else is flushing, look the same here.
+    // Somebody else flushes what was left out; unless Postgres has never heard of it.
     if parts.is_empty() && outcome.foreign.is_empty() {
-        outcome.foreign = batches.iter().map(|batch| batch.partition).collect();
+        let rows = tx.query(KNOWN, &[region, &wanted]).await?;
+        let known: Vec<i16> = rows.iter().map(|row| row.get(0)).collect();
+        let partitions = batches.iter().map(|batch| batch.partition);
+        outcome.foreign = partitions.filter(|partition| !known.contains(&number(*partition))).collect();
     }
-    if !placed.is_empty() {
-        apply(tx, &placed).await?;
+    match &placed[..] {
+        [] => {}
+        [one] if limit == 1 => match tx.part(apply(tx, &placed)).await? {
+            Ok(()) => {}
+            Err(error) if error.code != ErrorCode::Internal => return Err(error),
+            Err(_) => {
+                let refused = parts.iter().filter_map(|part| Some((part.batch, *part.entries.first()?)));
+                for (batch, raw) in refused.filter(|(_, raw)| raw.at == one.at) {
+                    set_aside(app, tx, &mut outcome, batch, raw, "postgres refuses it").await?;
+                }
+            }
+        },
+        _ => apply(tx, &placed).await?,
     }
     let moved: Vec<&Part<'_>> = parts.iter().filter(|part| !part.entries.is_empty()).collect();
     if !moved.is_empty() && !hooks::disabled("position") {
@@ -278,8 +332,17 @@ async fn apply_in<'a>(
 }
 
 /// Keeps an entry that cannot be applied for somebody to look at, and goes on without it.
-async fn set_aside(app: &Ctx, tx: &Tx, batch: &Batch, raw: &Raw, reason: &str) -> Result<()> {
-    let entry = format!("{} {}", raw.field, raw.value);
+async fn set_aside(
+    app: &Ctx,
+    tx: &Tx,
+    outcome: &mut Outcome,
+    batch: &Batch,
+    raw: &Raw,
+    reason: &'static str,
+) -> Result<()> {
+    outcome.set_aside.push((batch.partition, raw.at, reason));
+    // Postgres keeps no zero bytes.
+    let entry = format!("{} {}", raw.field, raw.value).replace('\0', "\u{fffd}");
     tx.execute(
         SET_ASIDE,
         &[
@@ -322,4 +385,21 @@ async fn trim(app: &Ctx, parts: &[Part<'_>]) -> std::result::Result<(), RedisDow
         return Ok(());
     }
     app.cache.redis.call(&calls).await.map(drop)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_trip_reads_more_than_a_batch() {
+        let waiting = |length| Partition::all().map(|partition| (partition, length)).collect::<Vec<_>>();
+        // After an outage: all of them long. Then one entry each.
+        for (length, most) in [(1_000_000, BATCH / OF_PARTITION), (1, 256)] {
+            let trips = trips(&waiting(length));
+            assert!(trips.iter().all(|trip| (1..=most).contains(&trip.len())), "{trips:?}");
+            assert_eq!(trips.concat(), Partition::all().collect::<Vec<_>>(), "each once");
+        }
+        assert!(trips(&[]).is_empty());
+    }
 }

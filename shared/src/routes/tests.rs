@@ -1,5 +1,7 @@
 //! What holds the routes table together, and with the others.
 
+use proptest::prelude::*;
+
 use super::*;
 use crate::keys::{Freshness, KEYS};
 use crate::limits::{LIMITS, Scope};
@@ -117,5 +119,69 @@ fn literal_segments_win_and_ids_are_parsed() {
     match find("PUT", "/v1/me") {
         Matched::MethodNotAllowed(allowed) => assert_eq!(allowed, [Method::Get, Method::Patch]),
         other => panic!("{other:?}"),
+    }
+}
+
+/// A path of the template's form.
+fn path_of(template: &str, id: Uuid, kind: usize) -> String {
+    let segment = |segment: &str| match segment {
+        "{kind}" => crate::reactions::KINDS[kind % crate::reactions::KINDS.len()].to_owned(),
+        parameter if parameter.starts_with('{') => id.to_string(),
+        literal => literal.to_owned(),
+    };
+    template.split('/').map(segment).collect::<Vec<_>>().join("/")
+}
+
+/// The path that leads to these parameters.
+fn path_to(template: &str, parameters: &PathParameters, asked: &str) -> String {
+    let PathParameters { user, session, circle, message, draft, entry, notification, kind } = parameters;
+    let ids = [
+        ("{user}", user),
+        ("{session}", session),
+        ("{circle}", circle),
+        ("{message}", message),
+        ("{draft}", draft),
+        ("{entry}", entry),
+        ("{notification}", notification),
+    ];
+    let segment = |(expected, asked): (&str, &str)| match expected {
+        "{kind}" => kind.map(|kind| kind.as_str().to_owned()).unwrap_or_default(),
+        // A copy's name, which the origin looks at.
+        "{key}" => asked.to_owned(),
+        _ => match ids.iter().find(|(name, _)| *name == expected) {
+            Some((_, id)) => id.map(|id| id.to_string()).unwrap_or_default(),
+            None => expected.to_owned(),
+        },
+    };
+    template.split('/').zip(asked.split('/')).map(segment).collect::<Vec<_>>().join("/")
+}
+
+proptest! {
+    #[test]
+    fn every_route_is_found_by_its_path_alone(
+        row in 0..ROUTES.len(),
+        id: u128,
+        kind: usize,
+        at: usize,
+        edit in "[/?{}a-f0-9%.]{0,2}",
+    ) {
+        let route = &ROUTES[row];
+        let mut path = path_of(route.path, Uuid::from_u128(id), kind);
+        prop_assert_eq!(route_of(route.method.as_str(), &path), Some(route.name));
+        let at = at % path.len();
+        path.replace_range(at..=at, &edit);
+        if let Matched::Route(route, parameters) = find(route.method.as_str(), &path) {
+            prop_assert_eq!(path_to(route.path, &parameters, &path), path);
+        }
+    }
+
+    #[test]
+    fn whatever_comes_as_a_path_leads_to_its_route_or_nowhere(
+        method in "GET|HEAD|POST|DELETE|get|\\PC{0,8}",
+        path in "(/|//|/v1|/circles|/me|/members|/[0-9a-f-]{36}|/[a-z{}]{0,8}){0,7}|\\PC*",
+    ) {
+        if let Matched::Route(route, parameters) = find(&method, &path) {
+            prop_assert_eq!(path_to(route.path, &parameters, &path), path);
+        }
     }
 }

@@ -1,6 +1,7 @@
 -- Raises a writer's fence: hides the value, voids the lease, blocks fills.
 --
--- What is hidden lapses with the first fence raised over it: a writer of whom nothing more is heard may have committed.
+-- What is hidden lapses just before the first fence raised over it: a writer of whom nothing more is heard may have
+-- committed, and another who rolls back after its fence has lapsed must find nothing to unhide.
 --
 -- KEYS: key, hidden, fence, lease   ARGV: token, ms that the fence stands
 
@@ -9,7 +10,7 @@ fences_up(KEYS[3], now)
 local deadline = redis.call('PEXPIRETIME', KEYS[1])
 if deadline ~= -2 then
   redis.call('RENAME', KEYS[1], KEYS[2])
-  redis.call('PEXPIRE', KEYS[2], stands)
+  redis.call('PEXPIRE', KEYS[2], stands - 100)
   redis.call('HSET', KEYS[3], 'warm', 1, 'deadline', deadline)
 end
 redis.call('DEL', KEYS[4])

@@ -1,5 +1,6 @@
 //! Administration: for whom the command line has named, and nobody else.
 
+use optimist_shared::keys::{Key, Parameters};
 use optimist_tests::Origin;
 
 use super::{on_system, problem};
@@ -8,7 +9,7 @@ use super::{on_system, problem};
 fn administrators_alone_see_jobs_and_policies() {
     on_system(|system| async move {
         let (ada, bo) = (system.register("Ada").await, system.register("Bo").await);
-        for path in ["/v1/admin/jobs", "/v1/admin/policies"] {
+        for path in ["/v1/admin/jobs", "/v1/admin/policies", "/v1/admin/consistency"] {
             problem(system.client().get(path).await, 401);
             problem(ada.get(path).await, 403);
         }
@@ -31,6 +32,21 @@ fn administrators_alone_see_jobs_and_policies() {
                 .any(|route| route["name"] == "admin.policies" && route["caller"] == "administrator")
         );
         assert!(policies.body["limits"].as_array().unwrap().iter().any(|limit| limit["name"] == "messages"));
+        let report = ada.get("/v1/admin/consistency").await.expect(200);
+        assert_eq!((&report.body["region"], &report.body["mode"]), (&"test".into(), &"on".into()));
+        // A copy is dropped by its name; braces are escaped on the way, and are themselves in the end.
+        let circle = ada.create_circle("private").await;
+        let path = format!("/v1/circles/{circle}");
+        while !ada.get(&path).await.expect(200).is_hit() {}
+        let parameters = Parameters { circle: circle.parse().ok(), ..Parameters::default() };
+        let key = Key::Circle.render(&parameters).unwrap();
+        let drop_path = format!("/v1/admin/cache/{}", key.replace('{', "%7B").replace('}', "%7D"));
+        problem(system.client().delete(&drop_path).await, 401);
+        problem(bo.delete(&drop_path).await, 403);
+        assert!(ada.get(&path).await.expect(200).is_hit());
+        let dropped = ada.delete(&drop_path).await.expect(200);
+        assert_eq!(dropped.body, serde_json::json!({"key": key, "dropped": 1}));
+        assert!(!ada.get(&path).await.expect(200).is_hit());
         problem(bo.get("/v1/admin/jobs").await, 403);
         assert!(Origin::command(&environment, &["admin", "revoke", &ada.email]).0);
         problem(ada.get("/v1/admin/jobs").await, 403);

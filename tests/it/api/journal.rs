@@ -97,6 +97,26 @@ fn two_tabs_lose_no_edit() {
 }
 
 #[test]
+fn a_save_whose_answer_was_lost_may_be_sent_again() {
+    on_system(|system| async move {
+        let ada = system.register("Ada").await;
+        let path = new_draft();
+        let first = save(&ada, &path, "Dear", Value::Null).await;
+        assert_eq!(save(&ada, &path, "Dear", Value::Null).await, first);
+        let second = save(&ada, &path, "Dear diary", first.clone()).await;
+        assert_eq!(save(&ada, &path, "Dear diary", first.clone()).await, second);
+        // Another text is another matter, and so are other tags.
+        put(&ada, &path, json!({"body": "Dear me", "base_version": first})).await.expect(409);
+        let tagged = json!({"body": "Dear diary", "tags": ["rain"], "base_version": first});
+        put(&ada, &path, tagged).await.expect(409);
+        assert_eq!(
+            ada.get("/v1/journal/drafts").await.expect(200).body["items"].as_array().unwrap().len(),
+            3
+        );
+    });
+}
+
+#[test]
 fn an_entry_clears_its_draft_and_keeps_former_versions() {
     on_system(|system| async move {
         let ada = system.register("Ada").await;

@@ -6,7 +6,7 @@ use optimist_tests::{Answer, Client};
 use reqwest::Method;
 use serde_json::{Value, json};
 
-use super::{Cast, on_system, problem};
+use super::{Cast, on_own_system, on_system, problem};
 
 /// Waits until so many are unread; the list.
 async fn told(client: &Client, unread: u64) -> Vec<Value> {
@@ -72,6 +72,8 @@ fn reading_counts_down_and_is_ones_own_affair() {
         for _ in 0..2 {
             let answer = cast.member.post(&path, Value::Null).await.expect(200);
             assert_eq!(answer.body, json!({"unread": 2}), "once, however often");
+            let count = cast.member.get("/v1/notifications/unread-count").await.expect(200);
+            assert_eq!(count.body, answer.body, "one's own change is seen at once");
         }
         let read: Vec<bool> =
             told(&cast.member, 2).await.iter().map(|item| item["read"].as_bool().unwrap()).collect();
@@ -183,6 +185,31 @@ fn who_leaves_or_is_removed_keeps_nothing_of_the_circle() {
         for gone in [&cast.moderator, &cast.member] {
             assert_eq!(told(gone, 0).await, Vec::<Value>::new());
         }
+    });
+}
+
+/// Their leaving is under way when a reaction comes to Postgres, and is over before that is committed.
+#[test]
+fn who_is_leaving_is_told_nothing_more() {
+    on_own_system(|system| async move {
+        let cast = Cast::new(system, "private").await;
+        told(&cast.member, 0).await;
+        told(&cast.owner, 1).await;
+        let origin = &system.origins[0];
+        for (step, millis) in [("flush.read", 800), ("flush.applied", 1_800), ("tx.statements", 1_700)] {
+            origin.arm(step, "pause", millis, 1).await;
+        }
+        let message = cast.path(&format!("/messages/{}", cast.message));
+        react(&cast.owner, &message, "heart", true).await;
+        cast.member.delete(&cast.path("/members/me")).await.expect(204);
+        let flushed = format!("select count(*) from reactions where message_id = '{}'", cast.message);
+        let deadline = Instant::now() + Duration::from_secs(20);
+        while system.sql(&flushed) != "1" {
+            assert!(Instant::now() < deadline, "not flushed");
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+        tokio::time::sleep(Duration::from_millis(500)).await;
+        assert_eq!(told(&cast.member, 0).await, Vec::<Value>::new());
     });
 }
 

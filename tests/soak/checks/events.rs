@@ -33,7 +33,7 @@ fn placed(finals: &Finals) -> Vec<String> {
 
 /// Messages of a circle are told of in the order of their numbers, each once.
 fn ordered(finals: &Finals) -> Vec<String> {
-    let mut posted: BTreeMap<(u16, String), Vec<((u64, u64), u64)>> = BTreeMap::new();
+    let mut posted: BTreeMap<(u16, String), Vec<(Id, u64)>> = BTreeMap::new();
     for ((partition, id), fields) in &finals.streams {
         if fields.get("kind").is_none_or(|kind| kind != "message.posted") {
             continue;
@@ -48,7 +48,7 @@ fn ordered(finals: &Finals) -> Vec<String> {
     for ((partition, circle), mut told) in posted {
         told.sort_unstable();
         let numbers: Vec<u64> = told.into_iter().map(|(_, message)| message).collect();
-        let is_whole = finals.whole_since.get(&partition).is_none();
+        let is_whole = !finals.whole_since.contains_key(&partition);
         let follows = |pair: &[u64]| if is_whole { pair[1] == pair[0] + 1 } else { pair[1] > pair[0] };
         if !numbers.windows(2).all(follows) {
             found.push(format!("circle {circle} in p{partition:03}: messages were told of as {numbers:?}"));
@@ -64,9 +64,9 @@ fn followed(finals: &Finals) -> Vec<String> {
         let Some(last) = given.iter().map(|id| number(id)).max() else { continue };
         let first = number(&given[0]);
         let of_this = finals.streams.keys().filter(|(of, _)| of == partition).map(|(_, id)| number(id));
-        let mut held: Vec<(u64, u64)> = of_this.filter(|id| (first..=last).contains(id)).collect();
+        let mut held: Vec<Id> = of_this.filter(|id| (first..=last).contains(id)).collect();
         held.sort_unstable();
-        let given: Vec<(u64, u64)> = given.iter().map(|id| number(id)).collect();
+        let given: Vec<Id> = given.iter().map(|id| number(id)).collect();
         if given != held {
             let differ = given.iter().zip(&held).position(|(given, held)| given != held);
             found.push(format!(
@@ -80,7 +80,9 @@ fn followed(finals: &Finals) -> Vec<String> {
 }
 
 /// An entry's id as two numbers.
-fn number(id: &str) -> (u64, u64) {
+type Id = (u64, u64);
+
+fn number(id: &str) -> Id {
     let (xid, seq) = id.split_once('-').unwrap_or((id, "0"));
     (xid.parse().unwrap_or_default(), seq.parse().unwrap_or_default())
 }

@@ -105,7 +105,7 @@ fn candidates(writes: &BTreeMap<u64, Write>, read: &Call) -> Vec<u64> {
         .max()
         .unwrap_or_default();
     let may_be = |(_, write): &(&u64, &Write)| {
-        write.begun <= read.ended && !write.over.is_some_and(|over| over < replaced_at)
+        write.begun <= read.ended && write.over.is_none_or(|over| over >= replaced_at)
     };
     writes.iter().filter(may_be).map(|(number, _)| *number).collect()
 }

@@ -6,10 +6,12 @@
 use std::time::Duration;
 
 use ::redis::{Cmd, Value};
+use optimist_shared::error::ErrorCode;
 use optimist_shared::ids::{Partition, Uuid, parse_id};
 use optimist_shared::keys::Key;
 
 use super::Stored;
+use super::saving::checked_version;
 use super::store::{Names, flushed_ms, fork, stored};
 use crate::app::Ctx;
 use crate::error::Result;
@@ -18,8 +20,8 @@ use crate::redis::{Call, Items, RedisDown};
 
 /// How often: what a lost Redis can cost at most.
 const EVERY: Duration = Duration::from_secs(3);
-/// Drafts of a partition in one batch.
-const BATCH: usize = 200;
+/// Drafts of a partition in one batch: of the longest there are, some megabytes.
+const BATCH: usize = 50;
 
 const UPSERT: &str = "-- drafts::flush
 insert into drafts as d (user_id, id, version, sealed, sibling_of, saved_at)
@@ -37,7 +39,11 @@ join unnest($1::uuid[], $2::uuid[]) as kept (user_id, id) using (user_id, id)";
 
 /// Tombstones outlive every flush that may still come.
 pub const CLEAN: &str = "-- drafts::clean
-delete from drafts where deleted_at < now() - interval '1 day'";
+with gone as (
+    delete from drafts where ctid = any(array(
+        select ctid from drafts where deleted_at < now() - interval '1 day' limit $1))
+    returning 1)
+select count(*) from gone";
 
 pub const STATEMENTS: &[&str] = &[UPSERT, WHY, CLEAN];
 
@@ -48,17 +54,28 @@ pub async fn run(app: Ctx) {
     loop {
         tick.tick().await;
         for partition in waiting(&app).await.unwrap_or_default() {
-            // Without Postgres they wait; the breaker has said so.
-            if flush(&app, partition).await.is_err() {
-                break;
+            match flush(&app, partition).await {
+                // Without Postgres they wait; the breaker has said so.
+                Err(error) if error.code == ErrorCode::Unavailable => break,
+                // What is wrong with one partition is no other's affair; it was logged where it happened.
+                _ => {}
             }
         }
     }
 }
 
+/// Flushes what waits in any partition. How many drafts.
+pub async fn flush_waiting(app: &Ctx) -> Result<u64> {
+    let mut flushed = 0;
+    for partition in waiting(app).await.unwrap_or_default() {
+        flushed += flush(app, partition).await?;
+    }
+    Ok(flushed)
+}
+
 /// Flushes what waits in the partition of a user, and with it their drafts. Without Redis there is nothing.
 pub async fn flush_of(app: &Ctx, user: Uuid) -> Result<()> {
-    flush(app, Partition::of(user)).await
+    flush(app, Partition::of(user)).await.map(drop)
 }
 
 async fn waiting(app: &Ctx) -> std::result::Result<Vec<Partition>, RedisDown> {
@@ -82,46 +99,82 @@ struct Waiting {
     stored: Stored,
 }
 
-async fn flush(app: &Ctx, partition: Partition) -> Result<()> {
+/// The oldest of those that wait in a partition, but for so many.
+struct Batch {
+    drafts: Vec<Waiting>,
+    /// Named as waiting, and not there, or nothing that a save has written.
+    missing: Vec<Names>,
+    is_full: bool,
+}
+
+/// How many drafts of a partition are in Postgres now that were not.
+async fn flush(app: &Ctx, partition: Partition) -> Result<u64> {
+    // Those that stay as they are hinder nobody behind them.
+    let (mut flushed, mut left) = (0, 0);
     loop {
-        let Ok(batch) = read(app, partition).await else { return Ok(()) };
-        if batch.is_empty() {
-            return Ok(());
+        let Ok(batch) = read(app, partition, left).await else { return Ok(flushed) };
+        let Batch { mut drafts, missing, is_full } = batch;
+        if !drafts.is_empty() {
+            hooks::step("drafts.flush").await;
+            let unreadable = upsert(app, &drafts).await?;
+            hooks::step("drafts.flushed").await;
+            left += unreadable.len();
+            drafts.retain(|waiting| !unreadable.contains(&(waiting.user, waiting.id)));
         }
-        hooks::step("drafts.flush").await;
-        let users: Vec<Uuid> = batch.iter().map(|waiting| waiting.user).collect();
-        let ids: Vec<Uuid> = batch.iter().map(|waiting| waiting.id).collect();
-        let versions: Vec<&str> = batch.iter().map(|waiting| waiting.stored.version.as_str()).collect();
-        let sealed: Vec<&[u8]> = batch.iter().map(|waiting| waiting.stored.sealed.as_slice()).collect();
-        let siblings: Vec<Option<Uuid>> = batch.iter().map(|waiting| waiting.stored.sibling_of).collect();
-        let times: Vec<_> = batch.iter().map(|waiting| waiting.stored.saved_at).collect();
-        let taken = app.db.query(UPSERT, &[&users, &ids, &versions, &sealed, &siblings, &times]).await?;
-        let taken: Vec<(Uuid, Uuid)> = taken.iter().map(|row| (row.get(0), row.get(1))).collect();
-        for row in app.db.query(WHY, &[&users, &ids]).await? {
-            let (user, id): (Uuid, Uuid) = (row.get(0), row.get(1));
-            let (version, overtook, is_gone): (String, String, bool) = (row.get(2), row.get(3), row.get(4));
-            let Some(waiting) = batch.iter().find(|waiting| (waiting.user, waiting.id) == (user, id)) else {
-                continue;
-            };
-            let own = &waiting.stored.version;
-            let is_contained = if is_gone { *own <= version } else { *own == version || *own <= overtook };
-            if !taken.contains(&(user, id)) && !is_contained {
-                fork(app, user, id, &waiting.stored).await?;
-            }
-        }
-        hooks::step("drafts.flushed").await;
-        if note(app, &batch).await.is_err() || batch.len() < BATCH {
-            return Ok(());
+        let Ok(noted) = note(app, &drafts, &missing).await else { return Ok(flushed) };
+        let (drafts, missing) = noted.split_at(drafts.len());
+        flushed += drafts.iter().filter(|is_newest| **is_newest).count() as u64;
+        left += missing.iter().filter(|is_gone| !**is_gone).count();
+        if !is_full {
+            return Ok(flushed);
         }
     }
 }
 
-async fn read(app: &Ctx, partition: Partition) -> std::result::Result<Vec<Waiting>, RedisDown> {
+/// Brings drafts to Postgres. What a row has gone past on another way is kept as a sibling; those of which that is true, and
+/// that do not open, are returned: nobody can do anything about them here.
+async fn upsert(app: &Ctx, drafts: &[Waiting]) -> Result<Vec<(Uuid, Uuid)>> {
+    let users: Vec<Uuid> = drafts.iter().map(|waiting| waiting.user).collect();
+    let ids: Vec<Uuid> = drafts.iter().map(|waiting| waiting.id).collect();
+    let versions: Vec<&str> = drafts.iter().map(|waiting| waiting.stored.version.as_str()).collect();
+    let sealed: Vec<&[u8]> = drafts.iter().map(|waiting| waiting.stored.sealed.as_slice()).collect();
+    let siblings: Vec<Option<Uuid>> = drafts.iter().map(|waiting| waiting.stored.sibling_of).collect();
+    let times: Vec<_> = drafts.iter().map(|waiting| waiting.stored.saved_at).collect();
+    let taken = app.db.query(UPSERT, &[&users, &ids, &versions, &sealed, &siblings, &times]).await?;
+    let taken: Vec<(Uuid, Uuid)> = taken.iter().map(|row| (row.get(0), row.get(1))).collect();
+    let mut unreadable = Vec::new();
+    for row in app.db.query(WHY, &[&users, &ids]).await? {
+        let (user, id): (Uuid, Uuid) = (row.get(0), row.get(1));
+        let (version, overtook, is_gone): (String, String, bool) = (row.get(2), row.get(3), row.get(4));
+        let Some(waiting) = drafts.iter().find(|waiting| (waiting.user, waiting.id) == (user, id)) else {
+            continue;
+        };
+        let own = &waiting.stored.version;
+        let is_contained = if is_gone { *own <= version } else { *own == version || *own <= overtook };
+        if taken.contains(&(user, id)) || is_contained {
+            continue;
+        }
+        match fork(app, user, id, &waiting.stored).await {
+            Ok(()) => {}
+            Err(error) if error.code == ErrorCode::Internal => {
+                tracing::error!(%user, draft = %id, "a draft can be kept nowhere: it does not open");
+                metrics::counter!("optimist_drafts_unreadable_total").increment(1);
+                unreadable.push((user, id));
+            }
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(unreadable)
+}
+
+async fn read(app: &Ctx, partition: Partition, from: usize) -> std::result::Result<Batch, RedisDown> {
     let mut oldest = Cmd::new();
-    oldest.arg("ZRANGE").arg(Key::DirtyDrafts.of_partition(partition)).arg(0).arg(BATCH - 1);
-    let Some(Value::Array(members)) = app.cache.redis.send(&[oldest]).await?.pop() else {
-        return Ok(Vec::new());
+    oldest.arg("ZRANGE").arg(Key::DirtyDrafts.of_partition(partition)).arg(from).arg(from + BATCH - 1);
+    let members = match app.cache.redis.send(&[oldest]).await?.pop() {
+        Some(Value::Array(members)) => members,
+        _ => Vec::new(),
     };
+    let is_full = members.len() == BATCH;
     let members: Vec<(Uuid, Uuid)> = members
         .into_iter()
         .filter_map(|member| {
@@ -130,8 +183,9 @@ async fn read(app: &Ctx, partition: Partition) -> std::result::Result<Vec<Waitin
             Some((parse_id(user)?, parse_id(id)?))
         })
         .collect();
+    let mut batch = Batch { drafts: Vec::new(), missing: Vec::new(), is_full };
     if members.is_empty() {
-        return Ok(Vec::new());
+        return Ok(batch);
     }
     let reads: Vec<Cmd> = members
         .iter()
@@ -143,24 +197,31 @@ async fn read(app: &Ctx, partition: Partition) -> std::result::Result<Vec<Waitin
         })
         .collect();
     let values = app.cache.redis.send(&reads).await?;
-    let drafts = members.into_iter().zip(values);
-    Ok(drafts
-        .filter_map(|((user, id), value)| Some(Waiting { user, id, stored: stored(&mut Items::new(value))? }))
-        .collect())
+    for ((user, id), value) in members.into_iter().zip(values) {
+        match stored(&mut Items::new(value)).filter(|stored| checked_version(&stored.version).is_ok()) {
+            Some(stored) => batch.drafts.push(Waiting { user, id, stored }),
+            None => batch.missing.push(Names::of(user, id)),
+        }
+    }
+    Ok(batch)
 }
 
-/// Tells Redis what is in Postgres.
-async fn note(app: &Ctx, batch: &[Waiting]) -> std::result::Result<(), RedisDown> {
+/// Tells Redis what is in Postgres, and that nothing waits where nothing is. Of each, whether nothing is left to be done.
+async fn note(app: &Ctx, drafts: &[Waiting], missing: &[Names]) -> std::result::Result<Vec<bool>, RedisDown> {
     let lives = flushed_ms();
-    let names: Vec<Names> = batch.iter().map(|waiting| Names::of(waiting.user, waiting.id)).collect();
-    let calls: Vec<Call<'_>> = batch
-        .iter()
-        .zip(&names)
-        .map(|(waiting, names)| Call {
+    let names: Vec<Names> = drafts.iter().map(|waiting| Names::of(waiting.user, waiting.id)).collect();
+    let versions = drafts.iter().map(|waiting| waiting.stored.version.as_str());
+    let noted = names.iter().zip(versions).chain(missing.iter().map(|names| (names, "")));
+    let calls: Vec<Call<'_>> = noted
+        .map(|(names, version)| Call {
             script: &app.cache.redis.scripts.flushed,
             keys: vec![&names.draft, &names.dirty],
-            arguments: vec![waiting.stored.version.as_bytes(), names.member.as_bytes(), lives.as_bytes()],
+            arguments: vec![version.as_bytes(), names.member.as_bytes(), lives.as_bytes()],
         })
         .collect();
-    app.cache.redis.call(&calls).await.map(drop)
+    if calls.is_empty() {
+        return Ok(Vec::new());
+    }
+    let values = app.cache.redis.call(&calls).await?;
+    Ok(values.into_iter().map(|value| Items::new(value).int() == 1).collect())
 }

@@ -1,0 +1,118 @@
+//! Readers: at the edge (`edge/core/src/passage.rs`), and with a miss at the origin (`origin/src/cache.rs`).
+//!
+//! What an edge finds in Redis, and what the origin answers without a lease, is one step that leaves nothing behind, so that
+//! there may be any number of such readers. Only who asks for a lease takes several: two readers, and the refill of a key
+//! that was warm, which is a miss that nobody waits for.
+
+use crate::Protocol;
+use crate::scripts::Leased;
+use crate::state::{READERS, Reading, RegionState, Set, State};
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Step {
+    /// An edge finds a copy that it believes, and answers.
+    ReadCopy,
+    /// The origin answers from Postgres, without a lease: unvouched, fenced, another's lease, or no Redis.
+    ReadPostgres,
+    /// A miss at the origin, which finds an epoch vouched, and asks for the lease. Who comes later does not join it.
+    Miss {
+        reader: u8,
+        epoch: u8,
+    },
+    /// The same, stopped before it asks. (While what is vouched does not lapse, no one could tell that from a later miss.)
+    Check {
+        reader: u8,
+        epoch: u8,
+    },
+    AskForLease {
+        reader: u8,
+    },
+    /// It has the lease, queries Postgres, and answers.
+    Load {
+        reader: u8,
+    },
+    Fill {
+        reader: u8,
+    },
+    /// It is killed.
+    Crash {
+        reader: u8,
+    },
+}
+
+pub fn open(protocol: &Protocol, state: &State) -> Vec<Step> {
+    let mut steps = vec![Step::ReadPostgres];
+    if state.redis.believed(protocol).is_some() {
+        steps.push(Step::ReadCopy);
+    }
+    for (reader, reading) in (0..READERS as u8).zip(&state.readers) {
+        match reading {
+            Reading::Idle => {
+                steps.extend(state.told().map(|epoch| Step::Miss { reader, epoch }));
+                if state.shaken != 0 || state.region.state != RegionState::On {
+                    steps.extend(state.told().map(|epoch| Step::Check { reader, epoch }));
+                }
+            }
+            Reading::Checked { .. } => steps.extend([Step::AskForLease { reader }, Step::Crash { reader }]),
+            Reading::Leased { .. } => steps.extend([Step::Load { reader }, Step::Crash { reader }]),
+            Reading::Loaded { .. } => steps.extend([Step::Fill { reader }, Step::Crash { reader }]),
+        }
+    }
+    steps
+}
+
+pub fn take(protocol: &Protocol, state: &mut State, step: Step) {
+    match step {
+        Step::ReadCopy => {
+            if let Some(copy) = state.redis.believed(protocol) {
+                state.answer_from_copy(protocol, copy, state.required());
+            }
+        }
+        Step::ReadPostgres => state.answer_from_postgres(protocol),
+        Step::Miss { reader, epoch } => {
+            check(state, reader, epoch);
+            ask_for_lease(protocol, state, reader);
+        }
+        Step::Check { reader, epoch } => check(state, reader, epoch),
+        Step::AskForLease { reader } => ask_for_lease(protocol, state, reader),
+        Step::Load { reader } => {
+            let Reading::Leased { epoch } = state.readers[usize::from(reader)] else { return };
+            state.readers[usize::from(reader)] = Reading::Loaded { epoch, read: state.snapshot() };
+            state.answer_from_postgres(protocol);
+        }
+        Step::Fill { reader } => {
+            let Reading::Loaded { epoch, read } = state.readers[usize::from(reader)] else { return };
+            state.redis.fill(protocol, reader, read, epoch);
+            state.readers[usize::from(reader)] = Reading::Idle;
+        }
+        Step::Crash { reader } => state.readers[usize::from(reader)] = Reading::Idle,
+    }
+}
+
+fn check(state: &mut State, reader: u8, epoch: u8) {
+    state.readers[usize::from(reader)] = Reading::Checked { epoch, required: state.required() };
+}
+
+fn ask_for_lease(protocol: &Protocol, state: &mut State, reader: u8) {
+    let Reading::Checked { epoch, required } = state.readers[usize::from(reader)] else { return };
+    state.readers[usize::from(reader)] = match state.redis.lease(protocol, reader, epoch) {
+        Leased::Value(copy) => {
+            state.answer_from_copy(protocol, copy, required);
+            Reading::Idle
+        }
+        Leased::Granted => Reading::Leased { epoch },
+        Leased::Refused => {
+            state.answer_from_postgres(protocol);
+            Reading::Idle
+        }
+    };
+}
+
+/// Who asked before a restart is excused.
+pub fn forgive(state: &mut State) {
+    for reading in &mut state.readers {
+        if let Reading::Checked { required, .. } = reading {
+            *required = Set::default();
+        }
+    }
+}

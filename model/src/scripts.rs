@@ -1,0 +1,104 @@
+//! The scripts of `shared/src/scripts`, as they act on one key. Each is one step, as it is in Redis.
+
+use crate::Protocol;
+use crate::state::{Copy, Lease, Redis, Set, Snapshot, Writer};
+
+pub enum Leased {
+    Value(Copy),
+    Granted,
+    /// Fenced, or another's.
+    Refused,
+}
+
+impl Redis {
+    /// `lease.lua`
+    pub fn lease(&mut self, protocol: &Protocol, holder: u8, epoch: u8) -> Leased {
+        if let Some(value) = self.value.filter(|value| value.epoch == epoch) {
+            return Leased::Value(value);
+        }
+        let is_fenced = self.fences != 0 && protocol.leases_respect_fences;
+        if is_fenced || self.lease.is_some() {
+            return Leased::Refused;
+        }
+        self.lease = Some(Lease { holder, noted: None });
+        Leased::Granted
+    }
+
+    /// `fill.lua`
+    pub fn fill(&mut self, protocol: &Protocol, holder: u8, read: Snapshot, epoch: u8) {
+        let lease = self.lease.filter(|lease| lease.holder == holder);
+        if lease.is_some() {
+            self.lease = None;
+        }
+        let has_seen = |lease: Lease| {
+            !protocol.leases_note_transactions || lease.noted.is_none_or(|writer| read.settled.has(writer))
+        };
+        let stands = lease.is_some_and(has_seen) || !protocol.fills_need_their_lease;
+        let is_blocked = self.fences != 0 && protocol.fills_respect_fences;
+        if stands && !is_blocked {
+            self.value = Some(Copy { read, epoch });
+        }
+    }
+
+    /// `fence.lua`
+    pub fn fence(&mut self, token: u8) {
+        if let Some(value) = self.value.take() {
+            self.hidden = Some(value);
+        }
+        self.lease = None;
+        self.fences |= 1 << token;
+    }
+
+    /// `release.lua`
+    pub fn release(&mut self, token: u8) {
+        self.fences &= !(1 << token);
+        (self.value, self.hidden, self.lease) = (None, None, None);
+    }
+
+    /// `unhide.lua`
+    pub fn unhide(&mut self, token: u8) {
+        self.fences &= !(1 << token);
+        if self.fences == 0
+            && let Some(hidden) = self.hidden.take()
+        {
+            self.value = Some(hidden);
+        }
+    }
+
+    /// `invalidate.lua`, for a committed writer's transaction.
+    pub fn invalidate(&mut self, writer: u8, writers: &[Writer]) {
+        let xid = |writer: u8| writers[usize::from(writer)].xid;
+        if let Some(lease) = &mut self.lease
+            && lease.noted.is_none_or(|noted| xid(noted) < xid(writer))
+        {
+            lease.noted = Some(writer);
+        }
+        self.hidden = None;
+        self.value = self.value.filter(|value| value.read.settled.contains(Set::of(writer)));
+    }
+
+    /// `vouch.lua`: whether it vouched.
+    pub fn vouch(&mut self, epoch: u8) -> bool {
+        if self.epoch > epoch {
+            return false;
+        }
+        (self.epoch, self.vouch) = (epoch, epoch);
+        true
+    }
+
+    /// `read.lua`, and what the edge makes of it: a copy of the vouched epoch.
+    pub fn believed(&self, protocol: &Protocol) -> Option<Copy> {
+        self.value.filter(|value| {
+            let is_vouched = self.vouch != 0 || !protocol.copies_are_vouched_for;
+            is_vouched && (value.epoch == self.vouch || !protocol.copies_carry_epochs)
+        })
+    }
+
+    /// A fence's time is over. What is hidden lapses with the first fence over it, so never after any of them.
+    pub fn lapse(&mut self, protocol: &Protocol, token: u8) {
+        self.fences &= !(1 << token);
+        if protocol.hidden_copies_lapse {
+            self.hidden = None;
+        }
+    }
+}

@@ -1,0 +1,109 @@
+//! What holds of every envelope, and of every run of bytes that is none.
+
+use proptest::collection::vec;
+use proptest::prelude::*;
+
+use super::*;
+
+/// A body's parts, owned.
+#[derive(Clone, Debug)]
+enum Owned {
+    Object(String, Vec<u8>),
+    List(String, Vec<(String, String, Vec<u8>)>, bool),
+    Text(String),
+    Session(String),
+}
+
+impl Owned {
+    fn encode(&self, stamp: Stamp) -> Vec<u8> {
+        let body = match self {
+            Owned::Object(version, json) => Body::Object { version, json },
+            Owned::List(version, items, more) => {
+                let items = items.iter().map(|(id, cursor, json)| Item { id, cursor, json }).collect();
+                Body::List { version, items, more: *more }
+            }
+            Owned::Text(text) => Body::Text(text),
+            Owned::Session(text) => Body::Session(text),
+        };
+        let envelope = Envelope { stamp, body };
+        let bytes = envelope.encode();
+        assert_eq!(Envelope::decode(&bytes), Some(envelope));
+        bytes
+    }
+}
+
+fn bodies() -> impl Strategy<Value = Owned> {
+    let json = || vec(any::<u8>(), 0..20);
+    let items = |id: &'static str, least| vec((id, "[a-zA-Z0-9_-]{0,12}", json()), least..5);
+    let list = |items| ("[0-9]{1,4}", items, any::<bool>());
+    prop_oneof![
+        ("[0-9]{1,4}", json()).prop_map(|(version, json)| Owned::Object(version, json)),
+        list(items("", 0).boxed()).prop_map(|(version, items, more)| Owned::List(version, items, more)),
+        list(items("[0-9a-f-]{36}", 1).boxed())
+            .prop_map(|(version, items, more)| Owned::List(version, items, more)),
+        "\\PC{0,20}".prop_map(Owned::Text),
+        "[0-9a-f]{92}".prop_map(Owned::Session),
+    ]
+}
+
+fn stamps() -> impl Strategy<Value = Stamp> {
+    const MILLIS: std::ops::Range<u64> = 0..100_000_000_000_000;
+    (any::<u64>(), MILLIS, MILLIS, any::<u64>()).prop_map(|(epoch, fresh_until_ms, read_at_ms, seen_xmin)| {
+        Stamp { epoch, fresh_until_ms, read_at_ms, seen_xmin }
+    })
+}
+
+/// What decodes is what would be encoded, and takes no more memory than its bytes account for.
+fn is_sound(bytes: &[u8]) -> Result<(), TestCaseError> {
+    if let Some(envelope) = Envelope::decode(bytes) {
+        if let Body::List { items, .. } = &envelope.body {
+            prop_assert!(items.len() * 6 <= bytes.len());
+        }
+        prop_assert_eq!(envelope.encode(), bytes);
+    }
+    Ok(())
+}
+
+proptest! {
+    #[test]
+    fn any_bytes_are_an_envelope_or_a_miss(bytes in vec(any::<u8>(), 0..200)) {
+        is_sound(&bytes)?;
+    }
+
+    #[test]
+    fn a_header_and_any_bytes_are_an_envelope_or_a_miss(
+        header in "\u{1}[0-9a-fA-F+]{16}[0-9+]{28}[0-9a-f]{16}[olits]",
+        body in vec(prop_oneof![0..3u8, any::<u8>()], 0..80),
+    ) {
+        is_sound(&[header.as_bytes(), &body].concat())?;
+    }
+
+    #[test]
+    fn whatever_befalls_an_envelope_it_is_one_or_none(
+        stamp in stamps(),
+        body in bodies(),
+        at: usize,
+        byte: u8,
+        length: usize,
+    ) {
+        let mut bytes = body.encode(stamp);
+        is_sound(&bytes[..length % bytes.len()])?;
+        let at = at % bytes.len();
+        bytes[at] = byte;
+        is_sound(&bytes)?;
+    }
+
+    #[test]
+    fn lists_and_overlays_are_json(numbers in vec(any::<i32>(), 0..6), more: bool, limit in 1..8usize) {
+        let json: Vec<Vec<u8>> = numbers.iter().map(|n| format!("{{\"n\":{n}}}").into_bytes()).collect();
+        let items: Vec<Item<'_>> = json.iter().map(|json| Item { id: "", cursor: "c", json }).collect();
+        let rendered = render_list(&items, more, limit, |place| Some(("place", place.into())));
+        let parsed: serde_json::Value = serde_json::from_slice(&rendered).unwrap();
+        let shown = parsed["items"].as_array().unwrap();
+        prop_assert_eq!(shown.len(), numbers.len().min(limit));
+        for (place, (item, number)) in shown.iter().zip(&numbers).enumerate() {
+            prop_assert_eq!(item, &serde_json::json!({"n": number, "place": place}));
+        }
+        prop_assert_eq!(parsed["next"].is_null(), shown.is_empty() || (!more && numbers.len() <= limit));
+    }
+}

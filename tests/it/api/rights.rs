@@ -1,0 +1,141 @@
+//! Who may do what, by the routes table: whom a route's row does not name is refused, also on routes yet to come.
+
+use optimist_shared::routes::{Caller, ROUTES, Route};
+use optimist_tests::{Answer, Client};
+use reqwest::Method;
+use serde_json::{Value, json};
+
+use super::{Cast, on_system, problem};
+
+/// What the paths name, all of it the member's.
+struct Names {
+    circle: String,
+    message: String,
+    user: String,
+    session: String,
+    draft: String,
+    entry: String,
+    notification: String,
+}
+
+impl Names {
+    fn path(&self, route: &Route) -> String {
+        let named = [
+            ("{circle}", self.circle.as_str()),
+            ("{message}", &self.message),
+            ("{user}", &self.user),
+            ("{session}", &self.session),
+            ("{draft}", &self.draft),
+            ("{entry}", &self.entry),
+            ("{notification}", &self.notification),
+            ("{kind}", "heart"),
+            ("{key}", "nonsense"),
+        ];
+        named.iter().fold(route.path.to_owned(), |path, (name, value)| path.replace(name, value))
+    }
+}
+
+/// A body that the route would take, so that the right is all that is missing.
+fn body(route: &Route) -> Value {
+    match route.name {
+        "circles.update" => json!({"name": "Mine"}),
+        "members.update" => json!({"role": "moderator"}),
+        "invites.create" => json!({}),
+        "messages.post" | "messages.edit" | "journal.edit" => json!({"body": "Mine."}),
+        _ => Value::Null,
+    }
+}
+
+async fn ask(client: &Client, route: &Route, path: &str) -> Answer {
+    let method = Method::from_bytes(route.method.as_str().as_bytes()).unwrap();
+    let body = body(route);
+    client.send(method, path, &[], (!body.is_null()).then(|| body.to_string().into_bytes())).await
+}
+
+/// A private circle's people, and things of the member's.
+async fn setting(system: &optimist_tests::System) -> (Cast, Names) {
+    let cast = Cast::new(system, "private").await;
+    let draft = uuid::Uuid::now_v7().to_string();
+    let body = json!({"body": "Draft", "base_version": null}).to_string().into_bytes();
+    cast.member.send(Method::PUT, &format!("/v1/journal/drafts/{draft}"), &[], Some(body)).await.expect(200);
+    let entry = cast.member.post("/v1/journal/entries", json!({"body": "Entry"})).await.expect(201);
+    let told = uuid::Uuid::now_v7().to_string();
+    system.sql(&format!(
+        "insert into notifications (user_id, id, kind, circle_id, created_at, updated_at)
+         values ('{0}', '{told}', 'invite', '{1}', now(), now());
+         insert into notification_counts (user_id, unread) values ('{0}', 1)
+         on conflict (user_id) do update set unread = notification_counts.unread + 1",
+        cast.member.user, cast.circle
+    ));
+    let names = Names {
+        circle: cast.circle.clone(),
+        message: cast.message.clone(),
+        user: cast.member.user.clone(),
+        session: cast.member.session.clone(),
+        draft,
+        entry: entry.text("/id"),
+        notification: told,
+    };
+    (cast, names)
+}
+
+#[test]
+fn whom_a_route_does_not_name_it_refuses() {
+    on_system(|system| async move {
+        let (cast, names) = setting(system).await;
+        let made_up = format!("{0}.{0}.{1}", uuid::Uuid::now_v7(), "A".repeat(43));
+        let nobody = [system.client(), system.client().with_token(made_up)];
+        let mut refused = 0;
+        for route in ROUTES.iter().filter(|route| route.caller != Caller::Public) {
+            let path = names.path(route);
+            for client in &nobody {
+                problem(ask(client, route, &path).await, 401);
+            }
+            for (name, client) in cast.everyone() {
+                let is_outside = matches!(name, "former" | "banned" | "stranger");
+                let status = match route.caller {
+                    Caller::Admin => 403,
+                    Caller::CircleReader | Caller::Member | Caller::Moderator | Caller::Owner
+                        if is_outside =>
+                    {
+                        404
+                    }
+                    Caller::Moderator if name == "member" => 403,
+                    Caller::Owner if name != "owner" => 403,
+                    _ => continue,
+                };
+                let answer = ask(client, route, &path).await;
+                assert_eq!(answer.status, status, "{} by the {name}: {answer:#?}", route.name);
+                problem(answer, status);
+                refused += 1;
+            }
+        }
+        assert!(refused > 80, "only {refused} were to be refused");
+    });
+}
+
+#[test]
+fn what_is_someones_own_is_not_there_for_others() {
+    on_system(|system| async move {
+        let (cast, names) = setting(system).await;
+        let own = ["{session}", "{draft}", "{entry}", "{notification}"];
+        let routes: Vec<&Route> = ROUTES
+            .iter()
+            .filter(|route| own.iter().any(|name| route.path.contains(name)))
+            // The same id is another draft with another person.
+            .filter(|route| route.name != "drafts.save")
+            .collect();
+        assert!(routes.len() >= 7, "{routes:#?}");
+        for route in routes {
+            for client in [&cast.stranger, &cast.owner] {
+                problem(ask(client, route, &names.path(route)).await, 404);
+            }
+        }
+        let draft = cast.member.get(&format!("/v1/journal/drafts/{}", names.draft)).await.expect(200);
+        let entry = cast.member.get(&format!("/v1/journal/entries/{}", names.entry)).await.expect(200);
+        assert_eq!((&draft.body["body"], &entry.body["body"]), (&json!("Draft"), &json!("Entry")));
+        let list = cast.member.get("/v1/notifications").await.expect(200);
+        let told = list.body["items"].as_array().unwrap().iter();
+        assert!(told.clone().any(|item| item["id"] == names.notification.as_str() && item["read"] == false));
+    });
+}
