@@ -78,10 +78,11 @@ fn build() -> Value {
 }
 
 const DESCRIPTION: &str = "\
-People, circles and messages.\n\n\
+People, circles, messages and reactions, notifications, private journals.\n\n\
 Times are RFC 3339 in UTC; ids are UUIDs in lower case. Lists are pages: `next` is the cursor of the page that follows, or \
-null. Errors are problems (RFC 9457) with a stable `code`. A body's unknown fields are refused. `x-rate-limits` are the \
-limits of each operation, `x-data-pattern` says where its answer comes from. For strangers and the banned a private \
+null. Errors are problems (RFC 9457) with a stable `code`. Unknown fields of bodies and parameters of lists are refused. The space around texts \
+is dropped, and counts towards their length. `x-rate-limits` are the limits of each operation, `x-data-pattern` says where \
+its answer comes from. For strangers and the banned a private \
 circle does not exist (404).";
 
 /// What the table does not say of a route; a test sees to it that there is one for each.
