@@ -1,7 +1,7 @@
 //! As many requests as a server takes: `wrk`, one thread, 32 connections, each sending its next request when it has the
 //! answer to its last.
 
-use std::io::Write as _;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
@@ -102,17 +102,9 @@ impl Subject {
     async fn wrk(&self, seconds: u64) -> Run {
         static RUNS: AtomicUsize = AtomicUsize::new(0);
         let folder = tempfile::tempdir().expect("a folder");
-        let script = folder.path().join("wrk.lua");
-        std::fs::write(&script, include_str!("wrk.lua")).expect("a script");
-        let requests = folder.path().join("requests");
-        let mut file = std::fs::File::create(&requests).expect("a file");
         // Each run begins with another request, so that short ones do not burden the same users.
         let first = RUNS.fetch_add(7, Ordering::Relaxed) % self.requests.len();
-        for request in self.requests[first..].iter().chain(&self.requests[..first]) {
-            writeln!(file, "{}", request.0.len()).expect("a file");
-            file.write_all(&request.0).expect("a file");
-        }
-        drop(file);
+        let (script, requests) = self.files(folder.path(), first);
         let work = tokio::process::Command::new("wrk")
             .args(["-t1", &format!("-c{CONNECTIONS}"), &format!("-d{seconds}s"), "--timeout", "10s", "-s"])
             .args([script.as_os_str(), self.url.as_ref(), "--".as_ref(), requests.as_os_str()])
@@ -125,6 +117,19 @@ impl Subject {
         let result =
             result.unwrap_or_else(|| panic!("wrk: {text}{}", String::from_utf8_lossy(&output.stderr)));
         serde_json::from_str(result).expect("what the script prints")
+    }
+
+    /// What `wrk` reads: its script, and the requests from the `first` on.
+    pub fn files(&self, folder: &Path, first: usize) -> (PathBuf, PathBuf) {
+        let (script, requests) = (folder.join("wrk.lua"), folder.join("requests"));
+        std::fs::write(&script, include_str!("wrk.lua")).expect("a script");
+        let mut bytes = Vec::new();
+        for Request(request) in self.requests[first..].iter().chain(&self.requests[..first]) {
+            bytes.extend_from_slice(format!("{}\n", request.len()).as_bytes());
+            bytes.extend_from_slice(request);
+        }
+        std::fs::write(&requests, bytes).expect("a file");
+        (script, requests)
     }
 }
 

@@ -6,8 +6,11 @@
 
 mod parts;
 
+mod bare;
 mod closed_loop;
+mod hold;
 mod http1;
+mod made;
 mod open_loop;
 mod peers;
 mod plot;
@@ -41,6 +44,14 @@ const PARTS: &[Part] = &[
     Part { name: "warm-workerd", what: "warm reads on workerd, beside a Worker in JavaScript", run: |settings| Box::pin(parts::warm::workerd(settings)) },
     Part { name: "floor", what: "warm reads beside answers without Redis", run: |settings| Box::pin(parts::floor::run(settings)) },
     Part { name: "redis-cpu", what: "what a warm read costs Redis, beside a GET", run: |settings| Box::pin(parts::redis_cpu::run(settings)) },
+    Part { name: "miss", what: "reads that Redis cannot answer, beside Fastify with pg", run: |settings| Box::pin(parts::miss::run(settings)) },
+    Part { name: "reactions", what: "reactions end to end, beside a commit for each", run: |settings| Box::pin(parts::reactions::run(settings)) },
+    Part { name: "posting", what: "posting a message, beside its insert alone", run: |settings| Box::pin(parts::posting::run(settings)) },
+    Part { name: "drafts", what: "saving a draft, beside a bare SET", run: |settings| Box::pin(parts::drafts::run(settings)) },
+    Part { name: "sizes", what: "what is shipped to the edges", run: |settings| Box::pin(parts::sizes::run(settings)) },
+    Part { name: "cold-start", what: "a new instance's first answer, beside an empty handler's", run: |settings| Box::pin(parts::cold_start::run(settings)) },
+    Part { name: "memory", what: "what the origin takes, with and without connections", run: |settings| Box::pin(parts::memory::run(settings)) },
+    Part { name: "sql", what: "every SQL statement on a database of some million rows", run: |settings| Box::pin(parts::sql::run(settings)) },
 ];
 
 /// How fast Optimist is, beside what people would use instead.
@@ -60,6 +71,9 @@ struct Arguments {
     /// A second and two turns each: to see that it works, not how fast it is
     #[arg(long)]
     quick: bool,
+    /// Measure nothing: keep everything running, for a profiler
+    #[arg(long)]
+    hold: bool,
     /// Put tables and plots into docs/
     #[arg(long)]
     write_docs: bool,
@@ -80,6 +94,10 @@ async fn main() -> ExitCode {
     let arguments = Arguments::parse();
     if arguments.list {
         PARTS.iter().for_each(|part| println!("{:<16} {}", part.name, part.what));
+        return ExitCode::SUCCESS;
+    }
+    if arguments.hold {
+        hold::run().await;
         return ExitCode::SUCCESS;
     }
     if let Some(unknown) = arguments.parts.iter().find(|name| !PARTS.iter().any(|part| part.name == **name)) {

@@ -30,7 +30,14 @@ impl Latencies {
 
     /// Several turns' as one.
     pub fn together(turns: Vec<Latencies>) -> Latencies {
-        let mut all: Vec<f64> = turns.into_iter().flat_map(|turn| turn.0).collect();
+        turns.into_iter().flat_map(|turn| turn.0).collect()
+    }
+}
+
+/// Milliseconds, in any order.
+impl FromIterator<f64> for Latencies {
+    fn from_iter<I: IntoIterator<Item = f64>>(milliseconds: I) -> Latencies {
+        let mut all: Vec<f64> = milliseconds.into_iter().collect();
         all.sort_by(f64::total_cmp);
         Latencies(all)
     }

@@ -1,5 +1,13 @@
 //! What is measured, one comparison a file.
 
+pub mod cold_start;
+pub mod drafts;
 pub mod floor;
+pub mod memory;
+pub mod miss;
+pub mod posting;
+pub mod reactions;
 pub mod redis_cpu;
+pub mod sizes;
+pub mod sql;
 pub mod warm;

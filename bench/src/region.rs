@@ -28,7 +28,10 @@ pub struct Region {
 
 impl Region {
     pub async fn start() -> Region {
-        let options = Options::default();
+        Region::with(Options::default()).await
+    }
+
+    pub async fn with(options: Options) -> Region {
         let folder = folder();
         let redis = Redis::start(options.appendfsync);
         let postgres = Postgres::durable();
@@ -53,6 +56,12 @@ impl Region {
     /// Runs a statement as the owner of the schema.
     pub fn sql(&self, sql: &str) -> String {
         self.postgres.sql(&self.database, sql)
+    }
+
+    /// The origin's page of metrics.
+    pub async fn page(&self) -> String {
+        let answer = reqwest::get(format!("{}/metrics", self.origin.internal)).await;
+        answer.expect("the origin answers").text().await.expect("a page")
     }
 
     /// The database's URL, as the role that serves.

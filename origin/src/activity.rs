@@ -62,7 +62,8 @@ from activity where circle_id = $1 and day = $2";
 const HISTORY: &str = "-- activity::history
 select day, user_id, users.name, posts, reactions, bit_count(visits), last_seen_at
 from activity join users on users.id = user_id
-where circle_id = $1 and ($2::date is null or day < $2 or (day = $2 and user_id > $3::uuid))
+where circle_id = $1 and day <= coalesce($2::date, 'infinity')
+  and (day < coalesce($2::date, 'infinity') or user_id > $3::uuid)
 order by day desc, user_id limit $4";
 
 pub const STATEMENTS: &[&str] = &[ADD, MEMBERS, LIVE, HISTORY];

@@ -86,6 +86,8 @@ enum Command {
         #[arg(long)]
         repair: bool,
     },
+    /// Print every SQL statement, as a list in JSON.
+    Statements,
     /// Prepare every SQL statement against the migrated schema.
     CheckStatements,
 }
@@ -182,6 +184,10 @@ async fn run(arguments: &Arguments) -> Result<(), Box<dyn std::error::Error>> {
         Command::Check { data_type, repair } => {
             telemetry::start_logs();
             check(load()?, data_type.as_deref(), *repair).await
+        }
+        Command::Statements => {
+            println!("{}", serde_json::to_string(&app::statements())?);
+            Ok(())
         }
         Command::CheckStatements => postgres::check_statements(&load()?).await,
     }

@@ -85,7 +85,8 @@ from notifications n
 left join circles c on c.id = n.circle_id
 left join users u on u.id = n.actor_id
 left join invites i on i.id = n.invite_id and i.used_at is null and i.expires_at > now()
-where n.user_id = $1 and ($2::timestamptz is null or (n.updated_at, n.id) < ($2, $3::uuid))
+where n.user_id = $1
+  and (n.updated_at, n.id) < (coalesce($2::timestamptz, 'infinity'), coalesce($3::uuid, 'ffffffff-ffff-ffff-ffff-ffffffffffff'))
 order by n.updated_at desc, n.id desc limit $4";
 
 const UNREAD: &str = "-- notifications::unread
@@ -99,9 +100,10 @@ with read as (
     update notifications set read_at = now() where user_id = $1 and id = $2 and read_at is null returning id)
 update notification_counts set unread = unread - 1 where user_id = $1 and exists (select from read)";
 
-const READ_ALL: &str = "-- notifications::read_all
+/// Fifty at a time, since each is a change in six indexes: whoever has thousands must not run into a time-out.
+const READ_SOME: &str = "-- notifications::read_some
 with unread as (
-    select id from notifications where user_id = $1 and read_at is null order by id for update),
+    select id from notifications where user_id = $1 and read_at is null order by id limit 50 for update),
 read as (
     update notifications n set read_at = now() from unread where n.user_id = $1 and n.id = unread.id returning n.id)
 update notification_counts set unread = unread - (select count(*) from read)
@@ -121,7 +123,8 @@ counted as (
     where c.user_id = less.user_id)
 select count(*) from gone";
 
-pub const STATEMENTS: &[&str] = &[MESSAGE, ROLE, INVITE, FORGET, LIST, UNREAD, EXISTS, READ, READ_ALL, CLEAN];
+pub const STATEMENTS: &[&str] =
+    &[MESSAGE, ROLE, INVITE, FORGET, LIST, UNREAD, EXISTS, READ, READ_SOME, CLEAN];
 
 /// Whom an event is told, and what: a projection of the outbox.
 pub async fn follow(tx: &Tx, event: &Event, after: Option<Uuid>) -> Result<Done> {
@@ -259,7 +262,7 @@ async fn mark(app: &Ctx, caller: &Caller, id: Option<Uuid>) -> Result<Response> 
                 known.ok_or_else(|| Error::new(ErrorCode::NotFound))?;
                 tx.execute(READ, &[&caller.user, &id]).await?
             }
-            None => tx.execute(READ_ALL, &[&caller.user]).await?,
+            None => read_each(tx, caller.user).await?,
         };
         if changed == 0 {
             tx.unchanged();
@@ -268,4 +271,13 @@ async fn mark(app: &Ctx, caller: &Caller, id: Option<Uuid>) -> Result<Response> 
         unread_json(tx.query_opt(UNREAD, &[&caller.user]).await?.as_ref())
     })?;
     Ok(json_response(200, None, json))
+}
+
+/// In how many steps.
+async fn read_each(tx: &Tx, user: Uuid) -> Result<u64> {
+    let mut changed = 0;
+    while tx.execute(READ_SOME, &[&user]).await? > 0 {
+        changed += 1;
+    }
+    Ok(changed)
 }

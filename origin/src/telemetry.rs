@@ -19,7 +19,7 @@ pub fn start_logs() {
 }
 
 /// Upper bounds in seconds: from a query on a warm connection to the deadline of the edge.
-const SECONDS: [f64; 12] = [0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.2, 0.5, 1.0, 2.5, 10.0];
+const SECONDS: [f64; 13] = [0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0];
 
 pub fn start_metrics() -> Result<PrometheusHandle, Box<dyn std::error::Error>> {
     let handle = PrometheusBuilder::new()
@@ -32,6 +32,10 @@ pub fn start_metrics() -> Result<PrometheusHandle, Box<dyn std::error::Error>> {
     metrics::describe_histogram!(
         "optimist_transaction_seconds",
         "Time of a writing transaction, by name and outcome."
+    );
+    metrics::describe_histogram!(
+        "optimist_flush_lag_seconds",
+        "Time from a write in Redis until it is committed in Postgres, at most."
     );
     metrics::describe_counter!("optimist_fills_total", "Fills of cached keys, by data type and outcome.");
     metrics::describe_counter!("optimist_limited_total", "Refusals by a limit, by policy.");

@@ -32,6 +32,10 @@ impl Origin {
         Origin { api: address("api"), internal: address("internal"), process }
     }
 
+    pub fn process_id(&self) -> u32 {
+        self.process.id()
+    }
+
     /// Brings the schema up to date.
     pub fn migrate(environment: &[(String, String)]) {
         let (succeeded, output) = Origin::command(environment, &["migrate"]);

@@ -5,7 +5,7 @@ use std::ffi::OsString;
 use std::path::Path;
 use std::process::Command;
 
-use anyhow::{Result, bail};
+use anyhow::{Context, Result, bail};
 use nix::sys::signal::Signal;
 
 use crate::cloudflare;
@@ -30,6 +30,7 @@ pub fn run(arguments: &[OsString]) -> Result<()> {
     let bench = release(&root, "optimist-bench")?;
     let component = edges::component(&root)?;
     let worker = cloudflare::build(&root)?;
+    let empty = empty_component(&root)?;
 
     let mut command: Command = with_parent(&bench, Signal::SIGKILL, None);
     command
@@ -41,12 +42,21 @@ pub fn run(arguments: &[OsString]) -> Result<()> {
         .env("OPTIMIST_HOST_BIN", host)
         .env("OPTIMIST_COMPONENT", component)
         .env("OPTIMIST_WORKER_DIR", worker)
+        .env("OPTIMIST_BENCH_EMPTY", empty)
         .env("OPTIMIST_WORKERD_BIN", cloudflare::workerd(&root))
         .env("OPTIMIST_NODE_BIN", root.join("node_modules/node/bin/node"));
     if !command.status()?.success() {
         bail!("a figure was missed, or could not be measured");
     }
     Ok(())
+}
+
+/// The component that does nothing, in a workspace and a target folder of its own.
+fn empty_component(root: &Path) -> Result<std::path::PathBuf> {
+    let target = workspace::target_folder(root)?.join("bench-empty");
+    let target = target.to_str().context("the target folder has a name that is no text")?;
+    let arguments = ["--release", "--target=wasm32-wasip2", "--locked", "--target-dir", target];
+    workspace::build(&root.join("bench/peers/empty"), &arguments)?.file("optimist-bench-empty", "wasm")
 }
 
 /// One package at a time: built together, each would get the features that the others ask of their dependencies.

@@ -111,7 +111,12 @@ impl Compared {
         let side =
             |index: usize| Side::new(&self.subjects[index], "req/s", closed_loop::rates(&self.runs[index]));
         let what = format!("{}: requests a second", self.what);
-        Figure::times(&what, side(0), side(1), Target::AtLeast(at_least))
+        let mut figure = Figure::times(&what, side(0), side(1), Target::AtLeast(at_least));
+        figure.sides.extend([0, 1].map(|index| {
+            let name = format!("{}, processor time of the server", self.subjects[index]);
+            Side::new(&name, "µs/req", closed_loop::processor(&self.runs[index]))
+        }));
+        figure
     }
 
     fn p99(&self) -> Figure {

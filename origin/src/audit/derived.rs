@@ -39,9 +39,8 @@ repaired as (
     insert into reaction_counts as c (circle_id, message_id, kind, count)
     select circle_id, id, kind, real - stored from counted where $3 and real <> stored
     on conflict (circle_id, message_id, kind) do update set count = c.count + excluded.count)
-select s.circle_id, s.id, exists (
-    select from counted where counted.circle_id = s.circle_id and counted.id = s.id and real <> stored)
-from sample s order by 1, 2";
+select circle_id, id, coalesce(bool_or(real <> stored), false)
+from sample left join counted using (circle_id, id) group by circle_id, id order by circle_id, id";
 
 const UNREAD: &str = "-- audit::unread
 with sample as (

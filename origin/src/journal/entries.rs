@@ -125,7 +125,7 @@ where user_id = $1
       select from journal_tags t where t.user_id = $1 and t.tag = $2 and t.entry_id = e.id))
   and ($3::smallint is null or mood = $3)
   and ($4::date is null or entry_date >= $4) and ($5::date is null or entry_date <= $5)
-  and ($6::date is null or (entry_date, id) < ($6, $7::uuid))
+  and (entry_date, id) < (coalesce($6::date, 'infinity'), coalesce($7::uuid, 'ffffffff-ffff-ffff-ffff-ffffffffffff'))
 order by entry_date desc, id desc limit $8";
 
 const KEEP: &str = "-- journal::keep

@@ -70,7 +70,8 @@ select id, score, sealed, logged_at from moods where user_id = $1 and id = $2";
 
 const LIST: &str = "-- moods::list
 select id, score, sealed, logged_at from moods
-where user_id = $1 and ($2::timestamptz is null or (logged_at, id) < ($2, $3::uuid))
+where user_id = $1
+  and (logged_at, id) < (coalesce($2::timestamptz, 'infinity'), coalesce($3::uuid, 'ffffffff-ffff-ffff-ffff-ffffffffffff'))
 order by logged_at desc, id desc limit $4";
 
 pub const STATEMENTS: &[&str] = &[INSERT, SELECT, LIST];

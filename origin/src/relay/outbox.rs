@@ -27,7 +27,7 @@ const KEPT: &[u8] = b"2000";
 const PENDING: &str = "-- outbox::pending
 select xid::text::bigint, seq, keys, xid < pg_snapshot_xmin(pg_current_snapshot()), kind, version, payload::text, topics,
     actor, (extract(epoch from created_at) * 1000)::bigint, (extract(epoch from clock_timestamp() - created_at))::float8
-from outbox where (xid, seq) > ($1::text::xid8, $2) order by xid, seq limit 1000";
+from outbox where (xid, seq) > ($1::text::xid8, $2) order by outbox.xid, outbox.seq limit 1000";
 
 const CURSOR: &str = "-- outbox::cursor
 select cursor_xid::text::bigint, cursor_seq, outbox_floor.xid::text::bigint, outbox_floor.seq

@@ -12,7 +12,7 @@ use optimist_shared::keys::Key;
 
 use super::entries::{Entry, Placed, apply};
 use super::{Position, number, open};
-use crate::app::Ctx;
+use crate::app::{Ctx, now_ms};
 use crate::error::Result;
 use crate::hooks;
 use crate::postgres::Tx;
@@ -263,6 +263,14 @@ async fn attempt(app: &Ctx, batches: &[Batch], limit: usize) -> Result<Outcome> 
     if outcome.applied > 0 {
         metrics::counter!("optimist_writes_flushed_total").increment(outcome.applied as u64);
         metrics::histogram!("optimist_flush_entries").record(outcome.applied as f64);
+        let now_ms = now_ms().cast_signed();
+        for part in &parts {
+            let Some(oldest) = part.entries.first() else { continue };
+            let age = Duration::from_millis((now_ms - oldest.at.0).max(0).cast_unsigned());
+            // As if all of them were as old.
+            metrics::histogram!("optimist_flush_lag_seconds")
+                .record_many(age.as_secs_f64(), part.entries.len());
+        }
     }
     Ok(outcome)
 }

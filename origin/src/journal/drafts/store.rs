@@ -25,7 +25,8 @@ select version, overtook, sealed, sibling_of, saved_at, deleted_at is not null f
 
 const LIST: &str = "-- drafts::list
 select id, version, sealed, sibling_of, saved_at from drafts
-where user_id = $1 and deleted_at is null and ($2::timestamptz is null or (saved_at, id) < ($2, $3::uuid))
+where user_id = $1 and deleted_at is null
+  and (saved_at, id) < (coalesce($2::timestamptz, 'infinity'), coalesce($3::uuid, 'ffffffff-ffff-ffff-ffff-ffffffffffff'))
 order by saved_at desc, id desc limit $4";
 
 /// Refused only by a row of the same id, which is the same text.

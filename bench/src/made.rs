@@ -1,0 +1,146 @@
+//! Load whose requests are made one by one: signed as the edge signs, each to be taken once, or built on the answer before.
+//!
+//! As many threads as the closed loop has connections, each with one of its own and its own state. Threads that block, and
+//! their own HTTP: what makes requests must not take more of the machine than what answers them.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+use optimist_shared::ids::Uuid;
+use optimist_shared::session::Role;
+use optimist_shared::signature::{
+    CONTEXT_HEADER, Context, Identity, SIGNATURE_HEADER, SIGNATURE_INPUT_HEADER, Signed, sign,
+};
+use optimist_tests::system::{REGION, SIGNING_KEY};
+
+use crate::closed_loop::CONNECTIONS;
+use crate::http1::{Answer, Connection, Request, authority};
+use crate::open_loop::Latencies;
+
+/// What a run measured.
+pub struct Run {
+    pub requests: u64,
+    pub seconds: f64,
+    pub latencies: Latencies,
+}
+
+impl Run {
+    pub fn requests_per_second(&self) -> f64 {
+        self.requests as f64 / self.seconds
+    }
+}
+
+/// A server, and how to talk to it.
+pub struct Load<'a, S> {
+    pub name: &'a str,
+    /// `http://host:port`.
+    pub url: &'a str,
+    /// A connection's state, by its number from 0.
+    pub state: &'a (dyn Fn(usize) -> S + Sync),
+    /// The next request.
+    pub request: &'a (dyn Fn(&mut S) -> Request + Sync),
+    /// Takes note of an answer, which must be right.
+    pub answered: &'a (dyn Fn(&mut S, &Answer) + Sync),
+}
+
+impl<S> Load<'_, S> {
+    /// As much as the server takes: each connection sends its next request when it has the answer to its last.
+    pub fn run(&self, seconds: u64) -> Run {
+        self.send(None, Duration::from_secs(seconds))
+    }
+
+    /// `rate` requests a second, whose latency counts from when they were due.
+    pub fn at_rate(&self, rate: f64, seconds: u64) -> Run {
+        self.send(Some(rate), Duration::from_secs(seconds))
+    }
+
+    fn send(&self, rate: Option<f64>, duration: Duration) -> Run {
+        let next = AtomicU64::new(0);
+        // Connections are opened before the first request is due.
+        let start = Instant::now() + Duration::from_millis(200);
+        let latencies: Vec<f64> = std::thread::scope(|scope| {
+            let connection = |number| {
+                let (next, load) = (&next, &self);
+                move || load.converse(number, rate, start, duration, next)
+            };
+            let threads: Vec<_> = (0..CONNECTIONS).map(|number| scope.spawn(connection(number))).collect();
+            threads.into_iter().flat_map(|thread| thread.join().expect("the load")).collect()
+        });
+        let run = Run {
+            requests: latencies.len() as u64,
+            seconds: duration.as_secs_f64(),
+            latencies: latencies.into_iter().collect(),
+        };
+        println!(
+            "  {:<44} {:>9.0} req/s   p50 {:>7.2} ms   p99 {:>7.2} ms{}",
+            self.name,
+            run.requests_per_second(),
+            run.latencies.percentile(50.0),
+            run.latencies.percentile(99.0),
+            if rate.is_some() { "   (open loop)" } else { "" }
+        );
+        run
+    }
+
+    /// One connection's requests; their latencies in milliseconds.
+    fn converse(
+        &self,
+        number: usize,
+        rate: Option<f64>,
+        start: Instant,
+        duration: Duration,
+        next: &AtomicU64,
+    ) -> Vec<f64> {
+        let mut connection = Connection::open(self.url).expect("a connection");
+        let mut state = (self.state)(number);
+        let mut latencies = Vec::new();
+        std::thread::sleep(start.saturating_duration_since(Instant::now()));
+        loop {
+            let due = match rate {
+                Some(rate) => {
+                    start + Duration::from_secs_f64(next.fetch_add(1, Ordering::Relaxed) as f64 / rate)
+                }
+                None => Instant::now(),
+            };
+            if due >= start + duration {
+                return latencies;
+            }
+            std::thread::sleep(due.saturating_duration_since(Instant::now()));
+            let request = (self.request)(&mut state);
+            let answer = connection.send(&request).expect("an answer");
+            latencies.push(due.elapsed().as_secs_f64() * 1000.0);
+            (self.answered)(&mut state, &answer);
+        }
+    }
+}
+
+/// A request as the edge sends it on, of someone whom it has checked, and charged: good once, within 30 seconds.
+pub fn signed(
+    url: &str,
+    method: &str,
+    path: &str,
+    identity: Identity,
+    headers: &[(&str, &str)],
+    body: &[u8],
+) -> Request {
+    let context = Context {
+        identity,
+        role: Some(Role::Member),
+        client: "127.0.0.1".to_owned(),
+        region: REGION.to_owned(),
+        request_id: Uuid::now_v7().to_string(),
+        charged: true,
+    }
+    .render();
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).expect("a clock").as_secs();
+    let signed = Signed { method, target: path, context: &context, authorization: "" };
+    let (input, signature) =
+        sign(signed, SIGNING_KEY.1, &SIGNING_KEY.0, &Uuid::new_v4().simple().to_string(), now);
+    let own = [
+        ("content-type", "application/json"),
+        (CONTEXT_HEADER, context.as_str()),
+        (SIGNATURE_INPUT_HEADER, input.as_str()),
+        (SIGNATURE_HEADER, signature.as_str()),
+    ];
+    Request::new(method, authority(url), path, &[&own, headers].concat(), body)
+}

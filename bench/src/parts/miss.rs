@@ -1,0 +1,146 @@
+//! Reads that Redis cannot answer: through edge and origin to Postgres, with the counts of reactions and with the filling of
+//! Redis for who comes next; beside the same work in Fastify, which reads Postgres with pg.
+//!
+//! Everyone is known to Redis, as are their memberships: what is missing are the messages and their counts. Each circle is
+//! read once a turn, so that no read finds what another has filled.
+
+use std::sync::Arc;
+
+use futures_util::StreamExt as _;
+use optimist_shared::ids::{Uuid, parse_id};
+use optimist_shared::keys::{Key, Parameters};
+use optimist_tests::Kind;
+
+use crate::Settings;
+use crate::closed_loop::{self, CONNECTIONS, Run, Subject};
+use crate::http1::{Connection, Request, authority};
+use crate::peers;
+use crate::plot::Plot;
+use crate::region::Region;
+use crate::report::{Figure, Outcome, Side, Target};
+
+/// More than are read in a turn.
+const CIRCLES: usize = 16_000;
+const OWNERS: usize = 200;
+/// Seconds of a turn at most: as long as there are circles.
+const SECONDS: u64 = 3;
+
+pub async fn run(settings: Arc<Settings>) -> Outcome {
+    let region = Region::start().await;
+    let edge = region.edge(Kind::Embedded);
+    let owners = region.people(OWNERS);
+    region.sql(&format!(
+        "insert into circles (id, name, visibility, owner_id, last_number)
+         select gen_random_uuid(), 'A circle', 'private', owners[n % {OWNERS} + 1], 20
+         from generate_series(1, {CIRCLES}) n, (select array_agg(id) as owners from users) owners;
+         insert into memberships (circle_id, user_id, role) select id, owner_id, 'owner' from circles;
+         insert into messages (id, circle_id, number, author_id, body, created_at)
+         select gen_random_uuid(), id, n, owner_id, repeat('A morning page. ', 9), '2026-11-01 08:00:00.123456Z'
+         from circles, generate_series(1, 20) n;
+         insert into reaction_counts (circle_id, message_id, kind, count)
+         select circle_id, id, number % 6 + 1, 3 from messages",
+    ));
+    region.sql("vacuum analyze");
+    let circles = region.sql("select id, owner_id from circles");
+    let places: Vec<(String, usize)> = circles
+        .lines()
+        .map(|line| {
+            let (circle, owner) = line.split_once('|').expect("two columns");
+            let owner = owners.iter().position(|member| member.user.to_string() == owner).expect("an owner");
+            (circle.to_owned(), owner)
+        })
+        .collect();
+    let peer = peers::fastify(&region);
+    let subject = |name: &str, url: &str, process| {
+        let request = |(circle, owner): &(String, usize)| {
+            let authorization = format!("Bearer {}", owners[*owner].token.render());
+            let path = format!("/v1/circles/{circle}/messages");
+            Request::new("GET", authority(url), &path, &[("authorization", &authorization)], b"")
+        };
+        Subject {
+            name: name.to_owned(),
+            url: url.to_owned(),
+            process,
+            requests: places.iter().map(request).collect(),
+            is_right: |answer| answer.status == 200,
+        }
+    };
+    let ours = subject("Optimist, embedded host and origin", &edge.url, None);
+    let theirs = subject("Fastify, ioredis, pg", &peer.url, Some(peer.process.id()));
+    // Sessions and memberships.
+    for subject in [&ours, &theirs] {
+        read_all(subject);
+    }
+    let forgotten = forgotten(&places);
+    let (mut our_runs, mut their_runs) = (Vec::new(), Vec::new());
+    for turn in 0..=settings.turns {
+        for (subject, runs) in [(&ours, &mut our_runs), (&theirs, &mut their_runs)] {
+            forget(&region, &forgotten).await;
+            assert!(is_miss(subject), "{}: Redis knew the answer", subject.name);
+            let run = subject.run(settings.seconds.min(SECONDS)).await;
+            assert!(run.requests() < CIRCLES as f64, "{}: {CIRCLES} circles are too few", subject.name);
+            // The first turn warms up.
+            if turn > 0 {
+                runs.push(run);
+            }
+        }
+    }
+    let side = |subject: &Subject, runs: &[Run]| Side::new(&subject.name, "req/s", closed_loop::rates(runs));
+    let figure = Figure::times(
+        "miss through the origin: requests a second",
+        side(&ours, &our_runs),
+        side(&theirs, &their_runs),
+        Target::AtLeast(2.0),
+    );
+    let plot = Plot {
+        file: "miss".to_owned(),
+        title: format!("A miss: closed loop, {CONNECTIONS} connections"),
+        lines: vec![closed_loop::line(&ours.name, &our_runs), closed_loop::line(&theirs.name, &their_runs)],
+    };
+    Outcome { figures: vec![figure], plots: vec![plot] }
+}
+
+/// Sends every request once.
+fn read_all(subject: &Subject) {
+    std::thread::scope(|scope| {
+        for some in subject.requests.chunks(subject.requests.len().div_ceil(CONNECTIONS)) {
+            scope.spawn(move || {
+                let mut connection = Connection::open(&subject.url).expect("a connection");
+                for request in some {
+                    let answer = connection.send(request).expect("an answer");
+                    assert!((subject.is_right)(&answer), "{}: {answer:?}", subject.name);
+                }
+            });
+        }
+    });
+}
+
+fn is_miss(subject: &Subject) -> bool {
+    let mut connection = Connection::open(&subject.url).expect("a connection");
+    let answer = connection.send(&subject.requests[0]).expect("an answer");
+    answer.header("cache-status").contains("miss")
+}
+
+/// The keys of both sides that hold messages or counts.
+fn forgotten(places: &[(String, usize)]) -> Vec<String> {
+    let keys = |circle: &str| {
+        let id: Option<Uuid> = parse_id(circle);
+        let parameters = Parameters { circle: id, ..Parameters::default() };
+        let of = |key: Key| key.render(&parameters).expect("a key");
+        let theirs = ["messages", "counts"].map(|kind| format!("peer:{kind}:{circle}"));
+        [of(Key::CircleMessages), of(Key::Counts)].into_iter().chain(theirs)
+    };
+    places.iter().flat_map(|(circle, _)| keys(circle)).collect()
+}
+
+async fn forget(region: &Region, keys: &[String]) {
+    let connection = region.redis.connect().await;
+    let unlink = |some: &[String]| {
+        let (mut connection, some) = (connection.clone(), some.to_vec());
+        async move {
+            let _: u64 =
+                redis::cmd("UNLINK").arg(some).query_async(&mut connection).await.expect("redis answers");
+        }
+    };
+    futures_util::stream::iter(keys.chunks(1000)).for_each(unlink).await;
+}

@@ -1,0 +1,80 @@
+//! Posting a message: authorised, under its circle's lock, with an idempotency key, an event in the outbox, and the circle's
+//! list fenced until it is committed; beside the insert of the same row alone.
+//!
+//! Both take signed requests of the same sort over as many connections, with Postgres committing to disk, into some
+//! hundred circles by turns.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicI64, Ordering};
+
+use optimist_shared::ids::Uuid;
+use optimist_shared::signature::Identity;
+
+use crate::Settings;
+use crate::bare;
+use crate::http1::Request;
+use crate::made::{Load, signed};
+use crate::region::{Member, Region};
+use crate::report::{Figure, Outcome, Side, Target};
+
+const CIRCLES: usize = 320;
+
+const BODY: &str = "A morning page of about a hundred and forty characters, which is what people write to each other when they \
+                    mean to be read before noon.";
+
+/// Someone's own circle.
+struct Place {
+    circle: String,
+    member: Member,
+}
+
+pub async fn run(settings: Arc<Settings>) -> Outcome {
+    let region = Region::start().await;
+    let bare = bare::start(&region).await;
+    let members = region.people(CIRCLES);
+    let places: Vec<Place> = members
+        .into_iter()
+        .map(|member| Place { circle: region.circle_of(std::slice::from_ref(&member)), member })
+        .collect();
+    // Beyond what the other side counts up to.
+    let numbers = AtomicI64::new(1_000_000_000);
+    let post = |url: &str, place: &Place, key: &str, body: String| -> Request {
+        let path = format!("/v1/circles/{}/messages", place.circle);
+        let identity = Identity::Session { user: place.member.user, session: place.member.token.session };
+        signed(url, "POST", &path, identity, &[("idempotency-key", key)], body.as_bytes())
+    };
+    let ours = |turn: &mut usize| {
+        *turn += crate::closed_loop::CONNECTIONS;
+        let body = format!(r#"{{"body":"{BODY}"}}"#);
+        post(&region.origin.api, &places[*turn % CIRCLES], &Uuid::new_v4().to_string(), body)
+    };
+    let alone = |turn: &mut usize| {
+        *turn += crate::closed_loop::CONNECTIONS;
+        let number = numbers.fetch_add(1, Ordering::Relaxed);
+        let body = format!(r#"{{"body":"{BODY}","number":{number}}}"#);
+        post(&bare, &places[*turn % CIRCLES], "none", body)
+    };
+    let answered = |_: &mut usize, answer: &crate::http1::Answer| {
+        assert_eq!(answer.status, 201, "{}", String::from_utf8_lossy(&answer.body));
+    };
+    let state = |number| number;
+    let (name, alone_name) = ("posting a message", "the same insert alone");
+    let ours = Load { name, url: &region.origin.api, state: &state, request: &ours, answered: &answered };
+    let alone = Load { name: alone_name, url: &bare, state: &state, request: &alone, answered: &answered };
+    let (mut posted, mut inserted) = (Vec::new(), Vec::new());
+    tokio::task::block_in_place(|| {
+        ours.run(1);
+        alone.run(1);
+        for _ in 0..settings.turns {
+            posted.push(ours.run(settings.seconds).requests_per_second());
+            inserted.push(alone.run(settings.seconds).requests_per_second());
+        }
+    });
+    let figure = Figure::percent(
+        "posting a message, with fence, outbox and idempotency: requests a second",
+        Side::new(name, "req/s", posted),
+        Side::new(alone_name, "req/s", inserted),
+        Target::AtLeast(70.0),
+    );
+    Outcome { figures: vec![figure], plots: Vec::new() }
+}

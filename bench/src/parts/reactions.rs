@@ -1,0 +1,218 @@
+//! Reactions end to end, through the embedded edge into Redis and in batches into Postgres; beside the same origin when it
+//! commits each to Postgres by itself, as it does while its region is off.
+//!
+//! Durable alike: what Redis has acknowledged is on disk (`appendfsync always`), as is what Postgres has committed. The other
+//! side is spared the edge: it takes signed requests, in which session and limits are checked already.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use optimist_shared::signature::Identity;
+use optimist_tests::system::REGION;
+use optimist_tests::{Kind, Options};
+
+use crate::Settings;
+use crate::closed_loop::{CONNECTIONS, Subject, rates};
+use crate::http1::{Answer, Request, authority};
+use crate::made::{Load, signed};
+use crate::region::{Circle, Member, Region};
+use crate::report::{Figure, Outcome, Side, Target};
+
+/// Circles, so that nobody waits for another's lock, and people, so that none comes near 50 reactions a minute.
+const CIRCLES: usize = 80;
+const MEMBERS_EACH: usize = 100;
+
+/// Someone, and the messages of their circle.
+struct Reader<'a> {
+    member: &'a Member,
+    circle: &'a str,
+    messages: &'a [String],
+}
+
+pub async fn run(settings: Arc<Settings>) -> Outcome {
+    let durable = || Options { appendfsync: "always", ..Options::default() };
+    let (region, off) = (Region::with(durable()).await, Region::with(durable()).await);
+    let edge = region.edge(Kind::Embedded);
+    let (people, others) = (region.people(CIRCLES * MEMBERS_EACH), off.people(CIRCLES * MEMBERS_EACH));
+    let (circles, other_circles) = (circles(&region, people), circles(&off, others));
+    for (circle, _) in &circles {
+        circle.warm(&edge.url).await;
+    }
+    turn_off(&off).await;
+
+    let others = readers(&other_circles);
+    let request = |(index, count): &mut (usize, usize)| {
+        *index += CONNECTIONS;
+        *count += 1;
+        let reader = &others[*index % others.len()];
+        let message = &reader.messages[*count % reader.messages.len()];
+        let path = format!("/v1/circles/{}/messages/{message}/reactions/heart", reader.circle);
+        let Member { user, token } = reader.member;
+        let identity = Identity::Session { user: *user, session: token.session };
+        signed(&off.origin.api, "PUT", &path, identity, &[], b"")
+    };
+    let answered = |_: &mut (usize, usize), answer: &Answer| {
+        let body = String::from_utf8_lossy(&answer.body);
+        assert!(answer.status == 202 && body.contains(r#""promise":"postgres""#), "{} {body}", answer.status);
+    };
+    let name = "each reaction committed by itself";
+    let each = Load {
+        name,
+        url: &off.origin.api,
+        state: &|number| (number, 0),
+        request: &request,
+        answered: &answered,
+    };
+    let (mut ours, mut theirs, mut a_commit) = (Vec::new(), Vec::new(), Vec::new());
+    for turn in 0..=settings.turns {
+        let subject = subject(&edge.url, &readers(&circles), turn);
+        let before = Flushed::of(&region).await;
+        // The first turn warms up.
+        let run = subject.run(if turn == 0 { 1 } else { settings.seconds }).await;
+        wait_until_flushed(&region).await;
+        let flushed = Flushed::of(&region).await.since(&before);
+        let committed =
+            tokio::task::block_in_place(|| each.run(if turn == 0 { 1 } else { settings.seconds }));
+        println!(
+            "  {} operations in {} commits, for {} answers",
+            flushed.operations,
+            flushed.commits,
+            run.requests()
+        );
+        if turn > 0 {
+            ours.push(run);
+            theirs.push(committed.requests_per_second());
+            a_commit.push(flushed.operations / flushed.commits);
+        }
+    }
+    let lag = Flushed::of(&region).await.lag_ms();
+    let figures = vec![
+        Figure::times(
+            "reactions, end to end: requests a second",
+            Side::new("Optimist, embedded host", "req/s", rates(&ours)),
+            Side::new(name, "req/s", theirs),
+            Target::AtLeast(10.0),
+        ),
+        Figure::plain("reactions: operations a commit, under load", "", a_commit, Target::AtLeast(500.0)),
+        Figure::plain("reactions: flush lag, p99 at most", "ms", [lag], Target::AtMost(2000.0)),
+    ];
+    Outcome { figures, plots: Vec::new() }
+}
+
+/// Everyone's circles, with their messages.
+fn circles(region: &Region, mut people: Vec<Member>) -> Vec<(Circle, Vec<String>)> {
+    let mut circles = Vec::new();
+    while !people.is_empty() {
+        let members: Vec<Member> = people.drain(..MEMBERS_EACH).collect();
+        let id = region.circle_of(&members);
+        let messages =
+            region.sql(&format!("select id from messages where circle_id = '{id}' order by number"));
+        let messages = messages.lines().map(str::to_owned).collect();
+        circles.push((Circle { id, members }, messages));
+    }
+    circles
+}
+
+/// Everyone, not one circle after the other.
+fn readers(circles: &[(Circle, Vec<String>)]) -> Vec<Reader<'_>> {
+    let nth = |index: usize| {
+        circles.iter().map(move |(circle, messages)| Reader {
+            member: &circle.members[index],
+            circle: &circle.id,
+            messages,
+        })
+    };
+    (0..MEMBERS_EACH).flat_map(nth).collect()
+}
+
+/// Everyone reacts to a message, and once all have, everyone takes it back: each request changes something.
+fn subject(url: &str, readers: &[Reader<'_>], turn: usize) -> Subject {
+    let request = |method: &str, reader: &Reader<'_>| {
+        let authorization = format!("Bearer {}", reader.member.token.render());
+        let message = &reader.messages[turn % reader.messages.len()];
+        let path = format!("/v1/circles/{}/messages/{message}/reactions/heart", reader.circle);
+        Request::new(method, authority(url), &path, &[("authorization", &authorization)], b"")
+    };
+    let requests = ["PUT", "DELETE"]
+        .into_iter()
+        .flat_map(|method| readers.iter().map(move |reader| request(method, reader)))
+        .collect();
+    Subject {
+        name: "reactions, end to end".to_owned(),
+        url: url.to_owned(),
+        process: None,
+        requests,
+        is_right: |answer| answer.status == 202,
+    }
+}
+
+/// Turns a region off for good: an origin that does not exist says that it cannot reach Redis.
+async fn turn_off(region: &Region) {
+    region.sql(&format!(
+        "insert into origins (id, region, seen_at, redis_ok)
+         values (gen_random_uuid(), '{REGION}', now() + interval '1 day', false);
+         update regions set state = 'off', off_since = now() - interval '1 minute' where name = '{REGION}'"
+    ));
+    let deadline = Instant::now() + Duration::from_secs(20);
+    while metric(&region.page().await, "optimist_region_on") != 0.0 {
+        assert!(Instant::now() < deadline, "the region stays on");
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+}
+
+/// Until no entry waits.
+async fn wait_until_flushed(region: &Region) {
+    let deadline = Instant::now() + Duration::from_secs(30);
+    loop {
+        let before = Flushed::of(region).await;
+        tokio::time::sleep(Duration::from_millis(1_100)).await;
+        if Flushed::of(region).await.operations == before.operations {
+            return;
+        }
+        assert!(Instant::now() < deadline, "entries are still flushed");
+    }
+}
+
+/// What an origin has flushed.
+struct Flushed {
+    operations: f64,
+    commits: f64,
+    page: String,
+}
+
+impl Flushed {
+    async fn of(region: &Region) -> Flushed {
+        let page = region.page().await;
+        Flushed {
+            operations: metric(&page, "optimist_flush_entries_sum"),
+            commits: metric(&page, "optimist_flush_entries_count"),
+            page,
+        }
+    }
+
+    fn since(self, before: &Flushed) -> Flushed {
+        Flushed {
+            operations: self.operations - before.operations,
+            commits: self.commits - before.commits,
+            page: self.page,
+        }
+    }
+
+    /// Milliseconds that 99 of a hundred operations waited at most before they were committed: the bound of a bucket.
+    fn lag_ms(&self) -> f64 {
+        let all = metric(&self.page, "optimist_flush_lag_seconds_count");
+        let buckets = self.page.lines().filter_map(|line| {
+            let line = line.strip_prefix("optimist_flush_lag_seconds_bucket{le=\"")?;
+            let (bound, count) = line.split_once("\"} ")?;
+            Some((bound.parse::<f64>().ok()?, count.parse::<f64>().ok()?))
+        });
+        let mut enough = buckets.filter(|(_, count)| *count >= all * 0.99);
+        enough.next().map_or(f64::NAN, |(bound, _)| bound * 1000.0)
+    }
+}
+
+/// A number of the metrics' page; 0 if it is not there yet.
+fn metric(page: &str, name: &str) -> f64 {
+    let value = page.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
+    value.map_or(0.0, |value| value.parse().expect("a number"))
+}
