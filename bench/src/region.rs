@@ -21,7 +21,6 @@ pub struct Region {
     pub redis: Redis,
     pub postgres: Postgres,
     pub database: String,
-    pub environment: Vec<(String, String)>,
     pub options: Options,
     pub folder: TempDir,
 }
@@ -41,7 +40,7 @@ impl Region {
         let origin = Origin::start(&environment, folder.path());
         origin.wait_until_vouching(&redis).await;
         let database = serve.rsplit('/').next().unwrap_or_default().to_owned();
-        Region { origin, redis, postgres, database, environment, options, folder }
+        Region { origin, redis, postgres, database, options, folder }
     }
 
     /// An edge before the origin.

@@ -52,6 +52,13 @@ impl Error {
         error
     }
 
+    /// A request that the origin got too late to answer: 503, worth another attempt in a second.
+    pub fn late() -> Error {
+        let mut error = Error::new(ErrorCode::Unavailable).detail("The request reached the origin too late.");
+        error.retry_after = Some(1);
+        error
+    }
+
     pub fn limited(policy: String, retry_after: u64) -> Error {
         let mut error =
             Error::new(ErrorCode::RateLimited).detail(format!("Try again in {retry_after} seconds."));

@@ -19,6 +19,7 @@ use crate::error::Result;
 use crate::policies::{caller, pattern};
 
 mod descriptions;
+mod examples;
 mod links;
 mod parameters;
 mod schemas;
@@ -148,7 +149,10 @@ fn operation(route: &Route, described: &Described) -> Value {
             schemas::components(&[])[body]["required"].as_array().is_some_and(|names| !names.is_empty());
         operation["requestBody"] = json!({
             "required": required || route.method == Method::Patch,
-            "content": {"application/json": {"schema": {"$ref": format!("#/components/schemas/{body}")}}},
+            "content": {"application/json": {
+                "schema": {"$ref": format!("#/components/schemas/{body}")},
+                "example": examples::of(body),
+            }},
             "x-most-bytes": route.body,
         });
     }

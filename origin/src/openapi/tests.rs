@@ -81,6 +81,30 @@ fn every_required_property_is_one() {
 }
 
 #[test]
+fn every_body_has_an_example_and_every_link_leads_somewhere() {
+    for body in DESCRIPTIONS.iter().filter_map(|described| described.body) {
+        assert!(examples::of(body).is_object(), "{body}");
+    }
+    let document = build();
+    let operations = operations(&document);
+    let names = |operation: &Value| -> BTreeSet<String> {
+        let parameters = operation["parameters"].as_array().unwrap().iter();
+        parameters.map(|parameter| parameter["name"].as_str().unwrap().to_owned()).collect()
+    };
+    for link in links::LINKS {
+        assert!(ROUTES.iter().any(|route| route.name == link.from), "{}", link.from);
+        let operation_id = links::operation_id(link.to);
+        let (_, _, operation) = operations
+            .iter()
+            .find(|(_, _, operation)| operation["operationId"] == operation_id.as_str())
+            .unwrap();
+        for (name, _) in link.parameters {
+            assert!(names(operation).contains(*name), "{} takes no {name}", link.to);
+        }
+    }
+}
+
+#[test]
 fn every_tag_is_described() {
     let tags = descriptions::tags();
     let named: BTreeSet<_> =
