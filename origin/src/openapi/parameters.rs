@@ -32,9 +32,9 @@ fn cursor_name(route: &Route) -> Option<&'static str> {
 fn filters(route: &Route) -> Vec<(&'static str, &'static str, Value)> {
     let day = || json!({"type": "string", "format": "date"});
     match route.name {
-        "journal.prompts" => vec![("category", "Of this category alone.", schemas::string())],
+        "journal.prompts" => vec![("category", "Of this category alone.", schemas::sought())],
         "journal.list" => vec![
-            ("tag", "With this tag.", schemas::string()),
+            ("tag", "With this tag.", schemas::sought()),
             ("mood", "With this mood.", json!({"type": "integer", "minimum": 1, "maximum": 5})),
             ("from", "Of this day or later.", day()),
             ("to", "Of this day or earlier.", day()),

@@ -20,6 +20,8 @@ fn text(bounds: RangeInclusive<usize>) -> Value {
 const NOT_IN_LINE: &str = r"\u0000-\u001f\u007f-\u009f\u202a-\u202e\u2066-\u2069";
 /// What lines may not hold: control characters other than tabs and line breaks.
 const NOT_IN_LINES: &str = r"\u0000-\u0008\u000b\u000c\u000e-\u001f\u007f-\u009f";
+/// No control characters.
+const UNCONTROLLED: &str = r"^[^\u0000-\u001f\u007f-\u009f]*$";
 /// What is space around a text, and dropped.
 const SPACE: &str = r"\u0009-\u000d \u0085\u00a0\u1680\u2000-\u200a\u2028\u2029\u202f\u205f\u3000";
 
@@ -45,8 +47,13 @@ fn sent(bounds: RangeInclusive<usize>, refused: &str) -> Value {
 /// A secret as it is sent: any characters but control characters.
 fn secret(bounds: RangeInclusive<usize>) -> Value {
     let mut schema = text(bounds);
-    schema["pattern"] = json!(r"^[^\u0000-\u001f\u007f-\u009f]*$");
+    schema["pattern"] = json!(UNCONTROLLED);
     schema
+}
+
+/// A text to look for.
+pub fn sought() -> Value {
+    json!({"type": "string", "pattern": UNCONTROLLED})
 }
 
 /// The same, or null.
