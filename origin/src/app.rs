@@ -3,6 +3,7 @@
 //! The API's router is built from the routes table and nothing else; what the handlers do is their domains'.
 
 use std::collections::HashMap;
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -12,7 +13,7 @@ use axum::routing::{MethodRouter, get};
 use metrics_exporter_prometheus::PrometheusHandle;
 use optimist_shared::keys::{Key, Parameters};
 use optimist_shared::routes::{Method, ROUTES};
-use tokio::net::TcpListener;
+use tokio::net::{TcpListener, TcpSocket};
 use tokio::signal::unix::{SignalKind, signal};
 
 use crate::cache::{Cache, Snapshot};
@@ -162,8 +163,8 @@ impl App {
 pub async fn serve(config: Config) -> std::result::Result<(), Box<dyn std::error::Error>> {
     let app = App::build(config)?;
     relay::check_redis(&app).await?;
-    let api = TcpListener::bind(app.config.listen).await?;
-    let internal = TcpListener::bind(app.config.internal_listen).await?;
+    let api = listen(app.config.listen)?;
+    let internal = listen(app.config.internal_listen)?;
     println!("listening api=http://{} internal=http://{}", api.local_addr()?, internal.local_addr()?);
     tokio::spawn(relay::run(app.clone()));
     tokio::spawn(jobs::run(app.clone()));
@@ -183,6 +184,16 @@ pub async fn serve(config: Config) -> std::result::Result<(), Box<dyn std::error
     }
     tracing::info!("stopped");
     Ok(())
+}
+
+/// Connections that wait to be accepted: a region's edges may all come at once.
+const BACKLOG: u32 = 4096;
+
+fn listen(address: SocketAddr) -> std::io::Result<TcpListener> {
+    let socket = if address.is_ipv4() { TcpSocket::new_v4()? } else { TcpSocket::new_v6()? };
+    socket.set_reuseaddr(true)?;
+    socket.bind(address)?;
+    socket.listen(BACKLOG)
 }
 
 /// How long requests may take to finish once the process is told to stop.

@@ -1,12 +1,13 @@
-//! A breaker: a store that failed is left alone but for one attempt each half second, and is logged once as lost and once
-//! as back.
+//! A breaker: a store that failed is left alone but for one attempt each half second, less often while an attempt takes long
+//! to fail, and is logged once as lost and once as back.
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::Duration;
 
 use crate::app::now_ms;
 use crate::hooks;
 
-/// Milliseconds between two attempts at a store that failed.
+/// Milliseconds between two attempts at a store that failed, or twice what the last one took.
 const RETRY_AFTER_MS: u64 = 500;
 
 pub struct Breaker {
@@ -44,8 +45,9 @@ impl Breaker {
         }
     }
 
-    pub fn failed(&self, why: &dyn std::fmt::Display) {
-        self.open_until.store(now_ms() + RETRY_AFTER_MS, Ordering::Relaxed);
+    pub fn failed(&self, took: Duration, why: &dyn std::fmt::Display) {
+        let took_ms = u64::try_from(took.as_millis()).unwrap_or_default();
+        self.open_until.store(now_ms() + RETRY_AFTER_MS.max(2 * took_ms), Ordering::Relaxed);
         if self.lost.swap(true, Ordering::Relaxed) {
             tracing::debug!(store = self.store, %why, "the store is still lost");
         } else {
@@ -62,7 +64,7 @@ mod tests {
     fn it_opens_on_failure_and_closes_on_success() {
         let breaker = Breaker::new("test");
         assert!(breaker.admits() && breaker.admits());
-        breaker.failed(&"gone");
+        breaker.failed(Duration::ZERO, &"gone");
         assert!(!breaker.admits());
         breaker.open_until.store(1, Ordering::Relaxed);
         assert!(breaker.admits(), "one attempt");

@@ -5,7 +5,7 @@
 mod schema;
 pub mod write;
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use deadpool_postgres::{Client, Manager, ManagerConfig, Pool, RecyclingMethod, Runtime, Timeouts};
 use tokio_postgres::Row;
@@ -60,6 +60,7 @@ impl Postgres {
         if !self.breaker.admits() {
             return Err(Error::unavailable("The database"));
         }
+        let began = Instant::now();
         match self.pool.get().await {
             Ok(client) => {
                 self.breaker.succeeded();
@@ -70,7 +71,7 @@ impl Postgres {
                 Err(Error::unavailable("The database"))
             }
             Err(error) => {
-                self.breaker.failed(&error);
+                self.breaker.failed(began.elapsed(), &error);
                 Err(Error::unavailable("The database"))
             }
         }

@@ -2,7 +2,7 @@
 //!
 //! The relay does not use it: it has a connection of its own, to know whom it is talking to.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use ::redis::aio::MultiplexedConnection;
 use ::redis::{AsyncConnectionConfig, Client, Cmd, Pipeline, Value};
@@ -76,7 +76,7 @@ impl Redis {
             None => Ok(values),
             Some(error) => {
                 // Loading, out of memory, read-only: a Redis that cannot do its work is no Redis.
-                self.breaker.failed(&error);
+                self.breaker.failed(Duration::ZERO, &error);
                 Err(RedisDown)
             }
         }
@@ -92,6 +92,7 @@ impl Redis {
 
     /// Past the breaker.
     async fn send_now(&self, commands: &[Cmd]) -> Result<Vec<Value>, RedisDown> {
+        let began = Instant::now();
         match tokio::time::timeout(self.deadline, self.attempt(commands)).await {
             Ok(Ok(values)) => {
                 self.breaker.succeeded();
@@ -104,7 +105,7 @@ impl Redis {
                 };
                 // A connection on which an answer may still come is not used again.
                 *self.connection.lock().await = None;
-                self.breaker.failed(&why);
+                self.breaker.failed(began.elapsed(), &why);
                 Err(RedisDown)
             }
         }

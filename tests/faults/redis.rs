@@ -196,7 +196,7 @@ async fn a_redis_that_hangs_costs_a_deadline_now_and_then_and_not_with_every_req
         } else {
             slow += 1
         }
-        // Without a breaker, each; with one, the first and then one in each second or half second, while the others are quick.
+        // Without a breaker, each; with one, the first and then now and then one that waits at the edge or the origin.
         assert!(slow <= 15, "{slow} requests waited for Redis, {quick} did not");
     }
     system.redis.signal("CONT");

@@ -35,7 +35,11 @@ pub struct Violation {
 impl Load {
     /// Starts with one acknowledged write. The writer is at the first edge, the readers at each in turn.
     pub async fn start(key: Key, edges: &[Arc<Registers>]) -> Arc<Load> {
-        assert!(edges[0].write(key, 0).await, "{key:?}: the first write");
+        let patience = Instant::now() + Duration::from_secs(20);
+        while !edges[0].write(key, 0).await {
+            assert!(Instant::now() < patience, "{key:?}: the first write");
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
         let load = Arc::new(Load {
             key,
             started: AtomicU64::new(0),

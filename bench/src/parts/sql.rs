@@ -33,6 +33,10 @@ pub async fn run(_: Arc<Settings>) -> Outcome {
     Origin::migrate(&environment(&owner, &serve, "redis://127.0.0.1:1", 250));
     let (client, connection) = tokio_postgres::connect(&owner, NoTls).await.expect("postgres answers");
     tokio::spawn(connection);
+    let all: Vec<_> = statements().into_iter().map(|(name, sql)| (parameters_of(&name), name, sql)).collect();
+    for ((_, parameters), name, sql) in &all {
+        check(&client, name, sql, parameters).await;
+    }
     let begun = Instant::now();
     client.batch_execute(SEED).await.expect("the seed");
     client.batch_execute("vacuum analyze").await.expect("statistics");
@@ -43,12 +47,8 @@ pub async fn run(_: Arc<Settings>) -> Outcome {
     println!("  {:.1} million rows in {} s", rows / 1e6, begun.elapsed().as_secs());
 
     let mut measured = Vec::new();
-    for (name, sql) in statements() {
-        let parameters = PARAMETERS.lines().find_map(|line| {
-            line.trim_start_matches('~').strip_prefix(&name)?.strip_prefix(':').map(|rest| (line, rest))
-        });
-        let (line, parameters) = parameters.unwrap_or_else(|| panic!("no parameters for {name}"));
-        measured.push(measure(&client, &name, &sql, parameters, line.starts_with('~'), &sizes).await);
+    for ((is_background, parameters), name, sql) in &all {
+        measured.push(measure(&client, name, sql, parameters, *is_background, &sizes).await);
     }
     measured.sort_by(|one, other| other.ms.total_cmp(&one.ms));
     for statement in &measured {
@@ -78,6 +78,22 @@ fn statements() -> Vec<(String, String)> {
     let statements: Vec<String> = serde_json::from_str(&output).expect("a list of statements");
     let name = |sql: &str| sql.lines().next().unwrap_or_default().trim_start_matches("-- ").to_owned();
     statements.into_iter().map(|sql| (name(&sql), sql)).collect()
+}
+
+/// Whether no request waits for a statement, and its parameters as expressions.
+fn parameters_of(name: &str) -> (bool, Vec<&'static str>) {
+    let line = PARAMETERS.lines().find_map(|line| {
+        line.trim_start_matches('~').strip_prefix(name)?.strip_prefix(':').map(|rest| (line, rest))
+    });
+    let (line, expressions) = line.unwrap_or_else(|| panic!("no parameters for {name}"));
+    let expressions = expressions.split(';').map(str::trim).filter(|expression| !expression.is_empty());
+    (line.starts_with('~'), expressions.collect())
+}
+
+/// Before a million rows are made: whether a statement is one here, and has its parameters.
+async fn check(client: &Client, name: &str, sql: &str, parameters: &[&str]) {
+    let prepared = client.prepare(sql).await.unwrap_or_else(|error| panic!("{name}: {error:?}"));
+    assert_eq!(parameters.len(), prepared.params().len(), "{name}: parameters");
 }
 
 /// Rows by table.
@@ -112,7 +128,7 @@ async fn measure(
     client: &Client,
     name: &str,
     sql: &str,
-    parameters: &str,
+    parameters: &[&str],
     is_background: bool,
     sizes: &BTreeMap<String, f64>,
 ) -> Measured {
@@ -145,11 +161,8 @@ async fn measure(
 }
 
 /// The parameters' values as literals of the types that the statement wants.
-async fn literals(client: &Client, name: &str, sql: &str, parameters: &str) -> Vec<String> {
+async fn literals(client: &Client, name: &str, sql: &str, expressions: &[&str]) -> Vec<String> {
     let prepared = client.prepare(sql).await.unwrap_or_else(|error| panic!("{name}: {error:?}"));
-    let expressions: Vec<&str> =
-        parameters.split(';').map(str::trim).filter(|expression| !expression.is_empty()).collect();
-    assert_eq!(expressions.len(), prepared.params().len(), "{name}: parameters");
     if expressions.is_empty() {
         return Vec::new();
     }

@@ -11,7 +11,7 @@ use crate::host::{Command, Host, Reply, Value};
 pub struct NoRedis;
 
 /// Opens at the first failure, so that a lost Redis costs one deadline, and lets one request a second find out whether it
-/// is back.
+/// is back; less often while an attempt takes long to fail, or whoever comes one after another would mostly wait.
 #[derive(Debug)]
 pub struct Breaker {
     /// Unix milliseconds until which nobody asks; 0 when closed.
@@ -20,7 +20,7 @@ pub struct Breaker {
     never_opens: bool,
 }
 
-/// Milliseconds between two attempts at a Redis that failed.
+/// Milliseconds between two attempts at a Redis that failed, or twice what the last one took.
 const RETRY_AFTER_MS: u64 = 1_000;
 
 impl Breaker {
@@ -41,8 +41,9 @@ impl Breaker {
         }
     }
 
-    fn failed(&self, now_ms: u64) {
-        self.open_until.set(now_ms + RETRY_AFTER_MS);
+    /// An attempt that began at `began_ms`.
+    fn failed(&self, began_ms: u64, now_ms: u64) {
+        self.open_until.set(now_ms + RETRY_AFTER_MS.max(2 * now_ms.saturating_sub(began_ms)));
     }
 
     fn succeeded(&self) {
@@ -73,7 +74,8 @@ pub async fn trip<H: Host>(
     spread: &str,
     calls: &[Call<'_>],
 ) -> Result<Vec<Vec<Value>>, NoRedis> {
-    if !breaker.admits(host.now_ms()) {
+    let began_ms = host.now_ms();
+    if !breaker.admits(began_ms) {
         return Err(NoRedis);
     }
     let answered = attempt(host, deadline_ms, spread, calls).await;
@@ -83,7 +85,7 @@ pub async fn trip<H: Host>(
             Ok(replies)
         }
         Err(why) => {
-            breaker.failed(host.now_ms());
+            breaker.failed(began_ms, host.now_ms());
             host.log(&format!("redis is unavailable: {why}"));
             Err(NoRedis)
         }
@@ -154,11 +156,14 @@ mod tests {
     fn the_breaker_lets_one_request_a_second_through() {
         let breaker = Breaker::new(false);
         assert!(breaker.admits(1_000) && breaker.admits(1_000));
-        breaker.failed(1_000);
+        breaker.failed(900, 1_000);
         assert!(!breaker.admits(1_999));
         assert!(breaker.admits(2_000));
         assert!(!breaker.admits(2_000), "the attempt is under way");
         breaker.succeeded();
         assert!(breaker.admits(2_001) && breaker.admits(2_001));
+        breaker.failed(3_000, 4_500);
+        assert!(!breaker.admits(7_499), "that attempt took long");
+        assert!(breaker.admits(7_500));
     }
 }

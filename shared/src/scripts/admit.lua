@@ -8,7 +8,9 @@
 --       | 'refused', epoch, limit, window, ms to wait, (left, ms to reset) of every window
 --       | 'ok', epoch, ms to expiry, '1' to write back, membership or '', now, 'charged' | 'found', (left, ms)...
 
-local session = redis.call('GET', KEYS[1])
+local wanted = ARGV[6] == '1'
+local found = wanted and redis.call('MGET', KEYS[1], KEYS[2]) or { redis.call('GET', KEYS[1]) }
+local session = found[1]
 if not session or string.byte(session) ~= 1 then return { 'unknown' } end
 if string.sub(session, 63, 126) ~= ARGV[1] then return { 'secret' } end
 
@@ -29,8 +31,7 @@ if now - tonumber(string.sub(session, 127, 140)) >= tonumber(ARGV[3]) then
   redis.call('SETRANGE', KEYS[1], 126, string.format('%014d', now))
   write_back = '1'
 end
-local membership = ARGV[6] == '1' and redis.call('GET', KEYS[2]) or ''
 
-local out = { 'ok', epoch, life, write_back, membership, now, outcome }
+local out = { 'ok', epoch, life, write_back, found[2] or '', now, outcome }
 for _, each in ipairs(limits) do append_state(out, each, now) end
 return out

@@ -41,64 +41,87 @@ local function not_before_newest(limits, now)
   return now
 end
 
+-- Counts one more, in one command; where there is nothing to count in yet, its time begins.
+local function count_up(limit)
+  limit.used = redis.call('INCR', limit.key)
+  if limit.used == 1 then
+    redis.call('PEXPIRE', limit.key, limit.longest)
+    limit.reset = limit.longest
+  else
+    limit.reset = math.max(redis.call('PTTL', limit.key), 0)
+  end
+  return limit.used <= limit.windows[1].admitted
+end
+
+-- Takes back what was counted before another limit refused.
+local function count_down(limits)
+  for _, limit in ipairs(limits) do
+    if limit.used then limit.used = redis.call('DECR', limit.key) end
+  end
+end
+
 -- Appends what is left, and ms until more is, for each window of a limit.
 local function append_state(out, limit, now)
+  if limit.kind == 'c' then
+    local used = limit.used or tonumber(redis.call('GET', limit.key) or 0)
+    local reset = limit.reset or math.max(redis.call('PTTL', limit.key), 0)
+    out[#out + 1] = math.max(limit.windows[1].admitted - used, 0)
+    out[#out + 1] = reset
+    return
+  end
   for _, window in ipairs(limit.windows) do
-    if limit.kind == 'c' then
-      local used = limit.used or tonumber(redis.call('GET', limit.key) or 0)
-      local reset = redis.call('PTTL', limit.key)
-      out[#out + 1] = math.max(window.admitted - used, 0)
-      out[#out + 1] = math.max(reset, 0)
-    else
-      local used = redis.call('ZCOUNT', limit.key, '(' .. (now - window.length), '+inf')
-      local reset = 0
-      if used > 0 then
-        local oldest = redis.call('ZREVRANGE', limit.key, used - 1, used - 1, 'WITHSCORES')
-        reset = tonumber(oldest[2]) + window.length - now
+    local used = redis.call('ZCOUNT', limit.key, '(' .. (now - window.length), '+inf')
+    local reset = 0
+    if used > 0 then
+      local oldest = redis.call('ZREVRANGE', limit.key, used - 1, used - 1, 'WITHSCORES')
+      reset = tonumber(oldest[2]) + window.length - now
+    end
+    out[#out + 1] = math.max(window.admitted - used, 0)
+    out[#out + 1] = reset
+  end
+end
+
+-- What stands against a sliding limit's next entry: the window that is full, and ms to wait. Notes whether a retry has found
+-- its entry.
+local function slide(limit, entry, now)
+  local known = redis.call('ZSCORE', limit.key, entry)
+  if known then
+    redis.call('ZREM', limit.key, entry)
+    redis.call('ZADD', limit.key, known, entry .. '!')
+    limit.found = true
+  elseif redis.call('ZSCORE', limit.key, entry .. '!') then
+    limit.found = true
+  else
+    for w, window in ipairs(limit.windows) do
+      local nth = redis.call('ZREVRANGE', limit.key, window.admitted - 1, window.admitted - 1, 'WITHSCORES')
+      if nth[2] and tonumber(nth[2]) > now - window.length then
+        return w, tonumber(nth[2]) + window.length - now
       end
-      out[#out + 1] = math.max(window.admitted - used, 0)
-      out[#out + 1] = reset
     end
   end
 end
 
--- Checks every window of every limit, then charges all or none.
+-- Checks every window of every limit, and charges all or none.
 -- Returns now, what became of the entry ('charged', 'found'), or now, 'refused', limit, window, ms to wait.
 local function charge(limits, entry, now)
   now = not_before_newest(limits, now)
-  local outcome = 'charged'
   for index, limit in ipairs(limits) do
+    local window, wait
     if limit.kind == 'c' then
-      local window = limit.windows[1]
-      local used = tonumber(redis.call('GET', limit.key) or 0)
-      if used >= window.admitted then
-        return now, 'refused', index, 1, math.max(redis.call('PTTL', limit.key), 0)
-      end
+      if not count_up(limit) then window, wait = 1, limit.reset end
     else
-      local known = redis.call('ZSCORE', limit.key, entry)
-      if known then
-        redis.call('ZREM', limit.key, entry)
-        redis.call('ZADD', limit.key, known, entry .. '!')
-        limit.found = true
-      elseif redis.call('ZSCORE', limit.key, entry .. '!') then
-        limit.found = true
-      else
-        for w, window in ipairs(limit.windows) do
-          local nth = redis.call('ZREVRANGE', limit.key, window.admitted - 1, window.admitted - 1, 'WITHSCORES')
-          if nth[2] and tonumber(nth[2]) > now - window.length then
-            return now, 'refused', index, w, tonumber(nth[2]) + window.length - now
-          end
-        end
-      end
+      window, wait = slide(limit, entry, now)
+    end
+    if window then
+      count_down(limits)
+      return now, 'refused', index, window, wait
     end
   end
+  local outcome = 'charged'
   for _, limit in ipairs(limits) do
-    if limit.kind == 'c' then
-      limit.used = redis.call('INCR', limit.key)
-      if limit.used == 1 then redis.call('PEXPIRE', limit.key, limit.longest) end
-    elseif limit.found then
+    if limit.found then
       outcome = 'found'
-    else
+    elseif limit.kind == 'w' then
       redis.call('ZADD', limit.key, now, entry)
       redis.call('ZREMRANGEBYSCORE', limit.key, '-inf', now - limit.longest)
       redis.call('PEXPIRE', limit.key, limit.longest)
