@@ -48,7 +48,7 @@ pub async fn start(region: &Region) -> String {
         .with_state(bare);
     let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
     let address = listener.local_addr().expect("an address");
-    tokio::spawn(async move { axum::serve(listener, router).await });
+    tokio::spawn(async move { axum::serve(listener, router.into_make_service()).await });
     format!("http://{address}")
 }
 

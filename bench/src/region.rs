@@ -74,6 +74,12 @@ impl Region {
         let circle = Circle { id: self.circle_of(&members), members };
         circle.warm(edge_url).await;
         circle.react(edge_url).await;
+        // Until Postgres has them as well: a peer reads them there.
+        let wanted = (REACTORS.len() * MESSAGES).to_string();
+        let flushed = || self.sql("select coalesce(sum(count), 0) from reaction_counts") == wanted;
+        while !flushed() {
+            tokio::time::sleep(std::time::Duration::from_millis(100)).await;
+        }
         circle
     }
 
@@ -122,6 +128,8 @@ impl Region {
 }
 
 const MESSAGES: usize = 20;
+/// What the first members react with.
+const REACTORS: [&str; 3] = ["heart", "hug", "laugh"];
 const BODY: &str = "A morning page of about a hundred and forty characters, which is what people write to each other when they \
                     mean to be read before noon.";
 /// `idle_until` and `absolute_until` of a session that begins now.
@@ -181,7 +189,7 @@ impl Circle {
     async fn react(&self, edge_url: &str) {
         let messages = self.members[0].client(edge_url).get(&self.path()).await.expect(200);
         let messages = messages.body["items"].as_array().expect("items").clone();
-        for (member, kind) in self.members.iter().zip(["heart", "hug", "laugh"]) {
+        for (member, kind) in self.members.iter().zip(REACTORS) {
             let client = member.client(edge_url);
             for message in &messages {
                 let message = message["id"].as_str().expect("an id");

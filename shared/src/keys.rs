@@ -96,7 +96,8 @@ use Freshness::*;
 /// profiles, members and memberships change rarely and are fenced, so half an hour bounds memory, not staleness.
 #[rustfmt::skip] // One line a row.
 pub const KEYS: &[KeyRow] = &[
-    row(Key::Session, "session:{<user>}:<session>", "session", seconds(30 * MINUTE, 0), Fenced),
+    // Ten seconds beyond its idleness: see `admit.lua`.
+    row(Key::Session, "session:{<user>}:<session>", "session", seconds(30 * MINUTE + 10, 0), Fenced),
     row(Key::Membership, "membership:{<user>}:<circle>", "membership", seconds(30 * MINUTE, GRACE), Fenced),
     row(Key::Me, "me:{<p:user>}:<user>", "me", seconds(30 * MINUTE, GRACE), Fenced),
     row(Key::Profile, "profile:{<p:user>}:<user>", "profile", seconds(30 * MINUTE, GRACE), Fenced),

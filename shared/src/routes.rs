@@ -355,7 +355,11 @@ pub fn find(method: &str, path: &str) -> Matched {
     let mut allowed = Vec::new();
     let mut bad: Option<(&'static str, &'static str, usize)> = None;
     let mut found: Option<(&'static Route, PathParameters, usize)> = None;
-    for route in ROUTES {
+    let slashes = path.bytes().filter(|byte| *byte == b'/').count();
+    for (route, shape) in ROUTES.iter().zip(&SHAPES) {
+        if shape.slashes != slashes || !path.starts_with(&route.path[..shape.literal]) {
+            continue;
+        }
         match match_path(route.path, path) {
             PathMatch::No => {}
             PathMatch::Bad(name, reason, literals) if bad.is_none_or(|(.., best)| literals > best) => {
@@ -391,22 +395,59 @@ enum PathMatch {
     Yes(PathParameters, usize),
 }
 
+/// What rules most routes out at a glance.
+#[derive(Clone, Copy)]
+struct Shape {
+    slashes: usize,
+    /// Bytes before the first parameter.
+    literal: usize,
+}
+
+const SHAPES: [Shape; ROUTES.len()] = {
+    let mut shapes = [Shape { slashes: 0, literal: 0 }; ROUTES.len()];
+    let mut index = 0;
+    while index < ROUTES.len() {
+        shapes[index] = shape(ROUTES[index].path.as_bytes());
+        index += 1;
+    }
+    shapes
+};
+
+const fn shape(template: &[u8]) -> Shape {
+    let mut shape = Shape { slashes: 0, literal: template.len() };
+    let mut index = 0;
+    while index < template.len() {
+        if template[index] == b'/' {
+            shape.slashes += 1;
+        }
+        if template[index] == b'{' && index < shape.literal {
+            shape.literal = index;
+        }
+        index += 1;
+    }
+    shape
+}
+
+/// Of a path with as many segments as the template.
 fn match_path(template: &'static str, path: &str) -> PathMatch {
+    let parameter = |expected: &'static str| expected.strip_prefix('{')?.strip_suffix('}');
+    let segments = || template.split('/').zip(path.split('/'));
+    // Parameters are only read where everything else is right.
+    let fits = |(expected, segment): (&'static str, &str)| match parameter(expected) {
+        Some(_) => !segment.is_empty(),
+        None => expected == segment,
+    };
+    if !segments().all(fits) {
+        return PathMatch::No;
+    }
     let mut parameters = PathParameters::default();
     let mut literals = 0;
     let mut bad = None;
-    let mut segments = path.split('/');
-    for expected in template.split('/') {
-        let Some(segment) = segments.next() else { return PathMatch::No };
-        match expected.strip_prefix('{').and_then(|name| name.strip_suffix('}')) {
-            Some(_) if segment.is_empty() => return PathMatch::No,
+    for (expected, segment) in segments() {
+        match parameter(expected) {
             Some(name) => bad = bad.or(parameters.set(name, segment).map(|reason| (name, reason))),
-            None if expected == segment => literals += 1,
-            None => return PathMatch::No,
+            None => literals += 1,
         }
-    }
-    if segments.next().is_some() {
-        return PathMatch::No;
     }
     match bad {
         None => PathMatch::Yes(parameters, literals),

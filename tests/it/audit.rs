@@ -158,9 +158,11 @@ async fn planted_differences_of_every_type_are_found_and_repaired() {
          update reaction_counts set count = count + 3;
          update notification_counts set unread = unread + 2",
     );
+    // Alone: whoever needs a key mends it, as checking drafts does.
+    assert_eq!(Origin::exit(&system.environment(), &["check", "journal_key"]).0, Some(1));
     let (is_good, rows) = check(&system);
     assert!(!is_good);
-    for name in data_types() {
+    for name in data_types().into_iter().filter(|name| *name != "journal_key") {
         let row = rows.iter().find(|(found, ..)| found == name).unwrap_or_else(|| panic!("{name}: {rows:?}"));
         assert!(row.2 + row.3 > 0, "{name} was not found: {rows:?}");
     }

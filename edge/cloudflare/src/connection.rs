@@ -1,27 +1,26 @@
 //! The Durable Object that keeps a connection to Redis: requests of many Workers are pipelined on it, in the order in
 //! which they came. It knows no command; it counts replies.
 //!
-//! A connection that failed, or on which an answer is overdue, is dropped with all that wait on it; the next request opens
-//! another. Nothing is stored.
+//! A connection that failed is dropped with all that wait on it, and so is one on which an answer is overdue when the next
+//! request comes, which opens another. It keeps no alarms of its own: the Workers do, since they wait for it as well, and a
+//! timer a request would be a tenth of what it does. Nothing is stored.
 
 use std::cell::RefCell;
 use std::collections::VecDeque;
 use std::pin::pin;
 use std::rc::Rc;
-use std::time::Duration;
 
 use bytes::BytesMut;
-use futures_channel::{mpsc, oneshot};
-use futures_util::StreamExt as _;
-use futures_util::future::{Either, join, select};
+use futures_channel::oneshot;
+use futures_util::future::select;
 use optimist_edge_core::host::Command;
 use optimist_edge_resp::{Batch, First, encode, first};
 use percent_encoding::percent_decode_str;
-use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _, ReadHalf, WriteHalf};
+use worker::js_sys::Date;
 use worker::wasm_bindgen_futures::spawn_local;
-use worker::{
-    Delay, DurableObject, Env, Request, Response, Result, SecureTransport, Socket, State, durable_object,
-};
+use worker::{DurableObject, Env, Request, Response, Result, State, durable_object};
+
+use crate::socket::{self, Reader, Writer};
 
 #[durable_object]
 pub struct RedisConnection {
@@ -32,12 +31,16 @@ pub struct RedisConnection {
 /// What waits for its replies, and where it gets them.
 struct Waiting {
     replies: usize,
+    /// Unix milliseconds after which nobody waits any more.
+    until_ms: f64,
     answer: oneshot::Sender<Vec<u8>>,
 }
 
 /// A connection, from its opening to its failure.
 struct Pipeline {
-    outgoing: mpsc::UnboundedSender<Vec<u8>>,
+    writer: Writer,
+    /// What is to be sent once the greeting has been answered; `None` from then on.
+    held: RefCell<Option<Vec<u8>>>,
     waiting: RefCell<VecDeque<Waiting>>,
     failure: RefCell<Option<String>>,
     /// Dropped to end the connection's task, also one that hangs on a peer that has vanished.
@@ -58,22 +61,9 @@ impl DurableObject for RedisConnection {
             return Response::error("no such request", 400);
         };
         let bytes = request.bytes().await?;
-        let work = pin!(self.ask(bytes, replies as usize));
-        let alarm = pin!(Delay::from(Duration::from_millis(u64::from(deadline_ms))));
-        let (pipeline, outcome) = match select(work, alarm).await {
-            Either::Left(((pipeline, outcome), _)) => (pipeline, outcome),
-            Either::Right(_) => {
-                (self.current.borrow().clone(), Err("no answer within the deadline".to_owned()))
-            }
-        };
-        match outcome {
+        match self.ask(&bytes, replies as usize, deadline_ms).await {
             Ok(bytes) => Response::from_bytes(bytes),
-            Err(why) => {
-                if let Some(pipeline) = pipeline {
-                    self.drop_connection(&pipeline, &why);
-                }
-                Response::error(why, 503)
-            }
+            Err(why) => Response::error(why, 503),
         }
     }
 }
@@ -81,60 +71,48 @@ impl DurableObject for RedisConnection {
 impl RedisConnection {
     async fn ask(
         &self,
-        bytes: Vec<u8>,
+        bytes: &[u8],
         replies: usize,
-    ) -> (Option<Rc<Pipeline>>, std::result::Result<Vec<u8>, String>) {
-        let pipeline = match self.pipeline() {
-            Ok(pipeline) => pipeline,
-            Err(why) => return (None, Err(why)),
-        };
+        deadline_ms: u32,
+    ) -> std::result::Result<Vec<u8>, String> {
+        let now_ms = Date::now();
+        let pipeline = self.pipeline(now_ms)?;
         let (answer, answered) = oneshot::channel();
-        pipeline.waiting.borrow_mut().push_back(Waiting { replies, answer });
-        if pipeline.outgoing.unbounded_send(bytes).is_err() {
-            let why = pipeline.why();
-            return (Some(pipeline), Err(why));
-        }
-        let outcome = answered.await.map_err(|_| pipeline.why());
-        (Some(pipeline), outcome)
+        let waiting = Waiting { replies, until_ms: now_ms + f64::from(deadline_ms), answer };
+        pipeline.waiting.borrow_mut().push_back(waiting);
+        pipeline.send(bytes);
+        answered.await.map_err(|_| pipeline.why())
     }
 
     /// The connection there is, or a new one.
-    fn pipeline(&self) -> std::result::Result<Rc<Pipeline>, String> {
-        if let Some(pipeline) =
-            self.current.borrow().as_ref().filter(|pipeline| pipeline.failure.borrow().is_none())
-        {
-            return Ok(pipeline.clone());
+    fn pipeline(&self, now_ms: f64) -> std::result::Result<Rc<Pipeline>, String> {
+        let current = self.current.borrow().clone();
+        if let Some(pipeline) = current {
+            if pipeline.is_overdue(now_ms) {
+                pipeline.fail("no answer within the deadline");
+            }
+            if pipeline.failure.borrow().is_none() {
+                return Ok(pipeline);
+            }
         }
         let url = self.env.var("OPTIMIST_REDIS_URL").map_err(|error| error.to_string())?.to_string();
         let address = Address::parse(&url).ok_or("OPTIMIST_REDIS_URL is not a redis:// or rediss:// URL")?;
-        let transport = if address.tls { SecureTransport::On } else { SecureTransport::Off };
-        let socket = Socket::builder()
-            .secure_transport(transport)
-            .connect(address.host.clone(), address.port)
-            .map_err(|error| error.to_string())?;
-        let (outgoing, incoming) = mpsc::unbounded();
+        let (reader, writer) = socket::connect(&address.host, address.port, address.tls)?;
         let (end, ended) = oneshot::channel();
         let pipeline = Rc::new(Pipeline {
-            outgoing,
+            writer,
+            held: RefCell::new(Some(Vec::new())),
             waiting: RefCell::default(),
             failure: RefCell::default(),
             end: RefCell::new(Some(end)),
         });
         let connection = pipeline.clone();
         spawn_local(async move {
-            let work = pin!(connection.run(socket, address, incoming));
+            let work = pin!(connection.run(reader, &address));
             select(work, ended).await;
         });
         *self.current.borrow_mut() = Some(pipeline.clone());
         Ok(pipeline)
-    }
-
-    fn drop_connection(&self, pipeline: &Rc<Pipeline>, why: &str) {
-        pipeline.fail(why);
-        let mut current = self.current.borrow_mut();
-        if current.as_ref().is_some_and(|current| Rc::ptr_eq(current, pipeline)) {
-            *current = None;
-        }
     }
 }
 
@@ -143,44 +121,49 @@ impl Pipeline {
         self.failure.borrow().clone().unwrap_or_else(|| "the connection ended".to_owned())
     }
 
+    /// Whether somebody has stopped waiting for the next reply.
+    fn is_overdue(&self, now_ms: f64) -> bool {
+        self.waiting.borrow().front().is_some_and(|first| first.until_ms < now_ms)
+    }
+
     /// Ends the connection; all that wait are told.
     fn fail(&self, why: &str) {
         self.failure.borrow_mut().get_or_insert_with(|| why.to_owned());
-        self.outgoing.close_channel();
         self.waiting.borrow_mut().clear();
         drop(self.end.borrow_mut().take());
     }
 
-    async fn run(&self, socket: Socket, address: Address, outgoing: mpsc::UnboundedReceiver<Vec<u8>>) {
-        let (mut reader, mut writer) = tokio::io::split(socket);
-        let mut buffer = BytesMut::with_capacity(16 * 1024);
+    fn send(&self, bytes: &[u8]) {
+        match &mut *self.held.borrow_mut() {
+            Some(held) => held.extend_from_slice(bytes),
+            // That it failed, the read tells.
+            None => drop(self.writer.write(bytes)),
+        }
+    }
+
+    async fn run(&self, mut reader: Reader, address: &Address) {
+        let mut buffer = BytesMut::with_capacity(64 * 1024);
         // Before anything else, and answered: Redis drops what comes in a burst with a wrong or missing greeting.
         if let Some(greeting) = address.greeting()
-            && let Err(why) = greet(&mut reader, &mut writer, &mut buffer, greeting).await
+            && let Err(why) = greet(&mut reader, &self.writer, &mut buffer, greeting).await
         {
             return self.fail(&why);
         }
-        join(self.read(reader, buffer), self.write(writer, outgoing)).await;
-    }
-
-    async fn write(&self, mut writer: WriteHalf<Socket>, mut outgoing: mpsc::UnboundedReceiver<Vec<u8>>) {
-        while let Some(mut bytes) = outgoing.next().await {
-            // What has come meanwhile goes in the same write.
-            while let Ok(more) = outgoing.try_recv() {
-                bytes.extend_from_slice(&more);
-            }
-            if let Err(error) = writer.write_all(&bytes).await {
-                return self.fail(&error.to_string());
-            }
+        let held = self.held.borrow_mut().take().unwrap_or_default();
+        if !held.is_empty() {
+            drop(self.writer.write(&held));
         }
+        let why = self.read(reader, buffer).await;
+        self.fail(&why);
     }
 
-    async fn read(&self, mut reader: ReadHalf<Socket>, mut buffer: BytesMut) {
+    /// Hands out replies until the connection fails; why it did.
+    async fn read(&self, mut reader: Reader, mut buffer: BytesMut) -> String {
         let mut batch = Batch::default();
         loop {
             while !buffer.is_empty() {
                 let wanted = self.waiting.borrow().front().map(|first| first.replies);
-                let Some(wanted) = wanted else { return self.fail("Redis answered what was not asked") };
+                let Some(wanted) = wanted else { return "Redis answered what was not asked".to_owned() };
                 match batch.whole(&buffer, wanted) {
                     Ok(Some(length)) => {
                         let bytes = buffer.split_to(length).to_vec();
@@ -190,25 +173,25 @@ impl Pipeline {
                         }
                     }
                     Ok(None) => break,
-                    Err(why) => return self.fail(&why),
+                    Err(why) => return why,
                 }
             }
-            match reader.read_buf(&mut buffer).await {
-                Ok(0) => return self.fail("Redis closed the connection"),
-                Ok(_) => {}
-                Err(error) => return self.fail(&error.to_string()),
+            match reader.read(&mut buffer).await {
+                Ok(true) => {}
+                Ok(false) => return "Redis closed the connection".to_owned(),
+                Err(why) => return why,
             }
         }
     }
 }
 
 async fn greet(
-    reader: &mut ReadHalf<Socket>,
-    writer: &mut WriteHalf<Socket>,
+    reader: &mut Reader,
+    writer: &Writer,
     buffer: &mut BytesMut,
     (bytes, replies): (Vec<u8>, usize),
 ) -> std::result::Result<(), String> {
-    writer.write_all(&bytes).await.map_err(|error| error.to_string())?;
+    drop(writer.write(&bytes));
     for _ in 0..replies {
         loop {
             match first(buffer)? {
@@ -219,7 +202,7 @@ async fn greet(
                 }
                 None => {}
             }
-            if reader.read_buf(buffer).await.map_err(|error| error.to_string())? == 0 {
+            if !reader.read(buffer).await? {
                 return Err("Redis closed the connection".to_owned());
             }
         }

@@ -21,10 +21,10 @@ impl Host for WorkerHost<'_> {
     async fn redis(
         &self,
         spread: &str,
-        commands: &[Command],
+        commands: Vec<Command>,
         deadline_ms: u32,
     ) -> Result<Vec<Reply>, RedisUnavailable> {
-        redis::send(self.env, self.config, spread, commands, deadline_ms).await
+        redis::send(self.env, self.config, spread, &commands, deadline_ms).await
     }
 
     fn redis_after_response(&self, spread: &str, commands: Vec<Command>) {

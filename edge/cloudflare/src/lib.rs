@@ -4,6 +4,7 @@ mod connection;
 mod forward;
 mod host;
 mod redis;
+mod socket;
 
 use std::cell::RefCell;
 use std::rc::Rc;

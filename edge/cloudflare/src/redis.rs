@@ -12,12 +12,11 @@ use optimist_edge_core::Config;
 use optimist_edge_core::host::{Command, RedisUnavailable, Reply};
 use optimist_edge_resp::{decode, encode};
 use wasm_bindgen::JsCast as _;
-use worker::js_sys::Uint8Array;
-use worker::web_sys::{Request, RequestInit};
+use wasm_bindgen::prelude::wasm_bindgen;
+use worker::js_sys::{Promise, Uint8Array};
+use worker::wasm_bindgen_futures::JsFuture;
+use worker::web_sys::{RequestInit, Response};
 use worker::{Delay, Env};
-
-/// Milliseconds beyond the deadline that the object itself keeps: time for its own error to arrive.
-const MARGIN_MS: u32 = 50;
 
 /// Sends commands together, through the object that `spread` leads to.
 pub async fn send(
@@ -29,7 +28,7 @@ pub async fn send(
 ) -> Result<Vec<Reply>, RedisUnavailable> {
     let name = format!("{}-{}", config.region, hash(spread) % u64::from(config.redis_objects));
     let work = pin!(ask(env, &name, commands, deadline_ms));
-    let alarm = pin!(Delay::from(Duration::from_millis(u64::from(deadline_ms + MARGIN_MS))));
+    let alarm = pin!(Delay::from(Duration::from_millis(u64::from(deadline_ms))));
     let bytes = match select(work, alarm).await {
         Either::Left((Ok(bytes), _)) => bytes,
         Either::Left((Err(error), _)) => return Err(RedisUnavailable(error.to_string())),
@@ -40,18 +39,27 @@ pub async fn send(
 }
 
 async fn ask(env: &Env, name: &str, commands: &[Command], deadline_ms: u32) -> worker::Result<Vec<u8>> {
-    let object = env.durable_object("REDIS")?.get_by_name(name)?;
+    let object: Object = env.durable_object("REDIS")?.get_by_name(name)?.into_rpc();
     let init = RequestInit::new();
     init.set_method("POST");
     init.set_body(&Uint8Array::from(encode(commands).as_slice()));
     // The host is anyone's: the object is addressed by the stub.
     let url = format!("https://redis/{}/{deadline_ms}", commands.len());
-    let request = Request::new_with_str_and_init(&url, &init)?;
-    let mut response = object.fetch_with_request(request.unchecked_into::<Request>().into()).await?;
-    if response.status_code() != 200 {
-        return Err(worker::Error::RustError(response.text().await?));
+    let response: Response = JsFuture::from(object.fetch(&url, &init)).await?.unchecked_into();
+    // Whole, and at once: the crate's own way reads it as a stream, piece by piece.
+    let bytes = Uint8Array::new(&JsFuture::from(response.array_buffer()?).await?).to_vec();
+    match response.status() {
+        200 => Ok(bytes),
+        _ => Err(worker::Error::RustError(String::from_utf8_lossy(&bytes).into_owned())),
     }
-    response.bytes().await
+}
+
+#[wasm_bindgen]
+extern "C" {
+    /// A Durable Object, as it is addressed.
+    type Object;
+    #[wasm_bindgen(method)]
+    fn fetch(this: &Object, url: &str, init: &RequestInit) -> Promise;
 }
 
 /// FNV-1a.

@@ -39,7 +39,7 @@ pub trait Host {
     async fn redis(
         &self,
         spread: &str,
-        commands: &[Command],
+        commands: Vec<Command>,
         deadline_ms: u32,
     ) -> Result<Vec<Reply>, RedisUnavailable>;
 

@@ -72,11 +72,12 @@ impl<H: Host, R: Request> Passage<'_, H, R> {
         }
     }
 
-    /// One trip: `admit`, and either `read` or what decides over a write; for `GET /v1/me/limits` the limits' states as well.
+    /// One trip: `admit`; what decides over the request, and the value that may answer it; and what is joined to that. For
+    /// `GET /v1/me/limits` the limits' states as well.
     async fn ask(&mut self, admission: &Admission) -> Option<(Admitted, Found)> {
         let token = admission.token;
         let parameters = self.path.with_session(Some(token.user), Some(token.session));
-        let key = self.route.key.filter(|_| self.wanted() != Wanted::Other);
+        let key = self.cached();
         let writes_behind = self.route.pattern == Pattern::WriteBehind;
         let partition = match (key, parameters.circle) {
             (Some(key), _) => key.partition(&parameters),
@@ -85,41 +86,32 @@ impl<H: Host, R: Request> Passage<'_, H, R> {
         };
         let partition = partition.unwrap_or_else(|| Partition::of(token.user));
         let vouch_key = Key::Vouch.of_partition(partition);
-        let metrics_key = Key::Metrics.of_partition(partition);
-        let metrics_ms =
-            (u64::from(Key::Metrics.row().kept_seconds().unwrap_or_default()) * 1000).to_string();
         let value_key = key.and_then(|key| key.render(&parameters));
         let wants_access = writes_behind || self.route.caller == Caller::CircleReader;
         let access_key = wants_access.then(|| Key::CircleAccess.render(&parameters)).flatten();
         let counted = self.route.overlays.contains(&Overlay::Reactions);
         let counts_key = counted.then(|| Key::Counts.render(&parameters)).flatten();
-        let counts_of = match (self.wanted(), self.path.message) {
-            (_, Some(message)) => ("one", message.to_string()),
-            (Wanted::First { limit }, None) => ("list", limit.to_string()),
-            (Wanted::Other, None) => ("list", "0".to_owned()),
-        };
-        let now = format!("{:014}", self.exchange.started_ms);
         let scripts = &self.edge.scripts;
-        let mut calls = vec![admission.call(scripts)];
-        match (&value_key, key) {
-            (Some(value_key), Some(key)) => {
-                let mut keys = vec![vouch_key.as_str(), &metrics_key, value_key];
-                keys.extend(access_key.as_deref());
-                keys.extend(counts_key.as_deref());
-                let mut arguments =
-                    vec![key.row().data_type.as_bytes(), now.as_bytes(), metrics_ms.as_bytes()];
-                match &counts_key {
-                    Some(_) => arguments.extend([counts_of.0.as_bytes(), counts_of.1.as_bytes()]),
-                    None => arguments.push(b""),
-                }
-                calls.push(Call::Script { script: &scripts.read, keys, arguments });
+        let mut words: Vec<&[u8]> = vec![b"MGET", vouch_key.as_bytes()];
+        words.extend([&value_key, &access_key].into_iter().flatten().map(String::as_bytes));
+        let mut calls = vec![admission.call(scripts), Call::Plain(words)];
+        let (message, limit);
+        match (&value_key, &counts_key, self.path.message, self.wanted()) {
+            (Some(_), Some(counts_key), Some(id), _) => {
+                message = id.to_string();
+                calls.push(Call::Plain(vec![b"HGET", counts_key.as_bytes(), message.as_bytes()]));
             }
-            _ => {
-                let mut words: Vec<&[u8]> = vec![b"MGET", vouch_key.as_bytes()];
-                words.extend(access_key.as_deref().map(str::as_bytes));
-                calls.push(Call::Plain(words));
+            (Some(value_key), Some(counts_key), None, Wanted::First { limit: shown }) => {
+                limit = shown.to_string();
+                calls.push(Call::Script {
+                    script: &scripts.counts,
+                    keys: vec![value_key, counts_key],
+                    arguments: vec![limit.as_bytes()],
+                });
             }
+            _ => {}
         }
+        let has_counts = calls.len() > 2;
         let peeked = Charge::new(self.peeked(), &token.user.to_string(), String::new());
         if !peeked.rows.is_empty() {
             let keys = peeked.keys.iter().map(String::as_str).collect();
@@ -143,7 +135,13 @@ impl<H: Host, R: Request> Passage<'_, H, R> {
         }
         let value = if value_key.is_some() { fields.bytes() } else { Vec::new() };
         let access = if access_key.is_some() { fields.bytes() } else { Vec::new() };
-        let counts = fields.bytes();
+        let counts = match (has_counts.then(|| replies.next()).flatten(), self.path.message) {
+            (Some(reply), None) => {
+                let mut fields = Fields::new(reply);
+                FoundCounts { of: Some(fields.bytes()), lines: fields.bytes() }
+            }
+            (reply, _) => FoundCounts { of: None, lines: Fields::new(reply.unwrap_or_default()).bytes() },
+        };
         let limits = replies.next().map(|reply| peeked.states(&mut Fields::new(reply))).unwrap_or_default();
         Some((admitted, Found { vouched, value, access, counts, limits }))
     }
@@ -196,14 +194,17 @@ impl<H: Host, R: Request> Passage<'_, H, R> {
         let hit = envelope.as_ref().filter(|envelope| right == Right::Granted && believed(envelope));
         if let Some(envelope) = hit {
             let mark = if degraded { Mark::Degraded } else { Mark::Fresh };
-            let counts = found.counts(|epoch| vouched.is_some_and(|vouched| vouched.epoch == epoch));
+            let counts =
+                found.counts.of(envelope, |epoch| vouched.is_some_and(|vouched| vouched.epoch == epoch));
             let overlays = Overlays { role, counts };
             if let Some(response) =
                 cache::answer(&self.exchange, self.request, self.route, envelope, &overlays, mark)
             {
+                self.count_read("hit");
                 return Decision::Respond(response);
             }
         }
+        self.count_read("miss");
         let cache_status = match (self.route.pattern, &envelope) {
             (Pattern::CacheAside, _) if self.wanted() == Wanted::Other => "optimist; fwd=bypass",
             (Pattern::CacheAside, Some(envelope))
@@ -228,7 +229,7 @@ impl<H: Host, R: Request> Passage<'_, H, R> {
         let role = session.role(|_| true);
         let readable = self.route.caller != Caller::CircleReader
             || cache::right_to_read(role, found.access(|_| true)) == Right::Granted;
-        let overlays = Overlays { role, counts: found.counts(|_| true) };
+        let overlays = Overlays { role, counts: found.counts.of(&envelope, |_| true) };
         readable.then(|| {
             cache::answer(&self.exchange, self.request, self.route, &envelope, &overlays, Mark::Degraded)
         })?
@@ -336,20 +337,31 @@ impl<H: Host, R: Request> Passage<'_, H, R> {
         Some(if outcome == "refused" { Err(refused) } else { Ok(()) })
     }
 
+    /// Counts a cached read for the metrics: one in sixteen stands for all of them.
+    fn count_read(&self, outcome: &str) {
+        let Some(key) = self.cached().filter(|_| self.exchange.request_id.ends_with('0')) else { return };
+        self.count(&format!("{outcome}:{}", key.row().data_type), "16");
+    }
+
+    /// Adds to a counter, once the answer is on its way.
+    fn count(&self, counter: &str, by: &str) {
+        let counters = Key::Metrics.of_partition(Partition::COMMON).into_bytes();
+        let seconds = Key::Metrics.row().kept_seconds().unwrap_or_default().to_string().into_bytes();
+        let (counter, by) = (counter.as_bytes().to_vec(), by.as_bytes().to_vec());
+        self.host.redis_after_response(
+            "",
+            vec![
+                Command(vec![b"HINCRBY".to_vec(), counters.clone(), counter, by]),
+                Command(vec![b"EXPIRE".to_vec(), counters, seconds, b"NX".to_vec()]),
+            ],
+        );
+    }
+
     /// 429, counted for the metrics.
     fn limited(&self, refused: &Refused) -> Response {
         let mut response = self.exchange.problem(&refused.problem(&self.exchange.request_id));
         response.headers.push(("retry-after", refused.retry_after.to_string()));
-        let counters = Key::Metrics.of_partition(Partition::COMMON).into_bytes();
-        let seconds = Key::Metrics.row().kept_seconds().unwrap_or_default().to_string().into_bytes();
-        let field = format!("limit:{}", refused.policy).into_bytes();
-        self.host.redis_after_response(
-            "",
-            vec![
-                Command(vec![b"HINCRBY".to_vec(), counters.clone(), field, b"1".to_vec()]),
-                Command(vec![b"EXPIRE".to_vec(), counters, seconds, b"NX".to_vec()]),
-            ],
-        );
+        self.count(&format!("limit:{}", refused.policy), "1");
         response
     }
 
@@ -399,6 +411,11 @@ impl<H: Host, R: Request> Passage<'_, H, R> {
         self.request.client_address().map_or_else(|| "unknown".to_owned(), address_parameter)
     }
 
+    /// The key whose value may answer.
+    fn cached(&self) -> Option<Key> {
+        self.route.key.filter(|_| self.wanted() != Wanted::Other)
+    }
+
     fn wanted(&self) -> Wanted {
         cache::wanted(self.request.target())
     }
@@ -432,8 +449,7 @@ struct Found {
     vouched: Option<Vouched>,
     value: Vec<u8>,
     access: Vec<u8>,
-    /// Reaction counts, one a line.
-    counts: Vec<u8>,
+    counts: FoundCounts,
     limits: Vec<LimitState>,
 }
 
@@ -445,10 +461,26 @@ impl Found {
             _ => None,
         }
     }
+}
 
-    /// Those of an epoch that is believed.
-    fn counts(&self, believed: impl Fn(u64) -> bool) -> Vec<Option<Counts>> {
-        let fields = self.counts.split(|byte| *byte == b'\n').map(Counts::parse_live);
-        fields.map(|live| live.filter(|(epoch, _)| believed(*epoch)).map(|(_, counts)| counts)).collect()
+/// Reaction counts as Redis held them.
+struct FoundCounts {
+    /// The ids of the list's items, one behind the other. The list may have changed since it was read itself.
+    of: Option<Vec<u8>>,
+    /// Those of each item, or of the one message, one a line.
+    lines: Vec<u8>,
+}
+
+impl FoundCounts {
+    /// Those of the items of `envelope`, of an epoch that is believed.
+    fn of(&self, envelope: &Envelope<'_>, believed: impl Fn(u64) -> bool) -> Vec<Option<Counts>> {
+        if let (Some(of), Body::List { items, .. }) = (&self.of, &envelope.body) {
+            let mut shown = items.iter().map(|item| item.id.as_bytes());
+            if !of.chunks(36).all(|id| shown.next() == Some(id)) {
+                return Vec::new();
+            }
+        }
+        let lines = self.lines.split(|byte| *byte == b'\n').map(Counts::parse_live);
+        lines.map(|live| live.filter(|(epoch, _)| believed(*epoch)).map(|(_, counts)| counts)).collect()
     }
 }

@@ -99,13 +99,13 @@ async fn attempt<H: Host>(
     calls: &[Call<'_>],
 ) -> Result<Vec<Vec<Value>>, String> {
     let commands: Vec<Command> = calls.iter().map(|call| call.command(false)).collect();
-    let mut replies = host.redis(spread, &commands, deadline_ms).await.map_err(|error| error.0)?;
+    let mut replies = host.redis(spread, commands, deadline_ms).await.map_err(|error| error.0)?;
     let unknown = |reply: &Reply| matches!(reply, Err(error) if is_unknown_script(error));
     let again: Vec<usize> = (0..replies.len()).filter(|index| unknown(&replies[*index])).collect();
     if !again.is_empty() {
         let commands: Vec<Command> =
             again.iter().filter_map(|index| calls.get(*index)).map(|call| call.command(true)).collect();
-        let answers = host.redis(spread, &commands, deadline_ms).await.map_err(|error| error.0)?;
+        let answers = host.redis(spread, commands, deadline_ms).await.map_err(|error| error.0)?;
         for (index, answer) in again.into_iter().zip(answers) {
             replies[index] = answer;
         }

@@ -18,7 +18,7 @@ impl Host for SpinHost<'_> {
     async fn redis(
         &self,
         _: &str,
-        commands: &[Command],
+        commands: Vec<Command>,
         deadline_ms: u32,
     ) -> Result<Vec<Reply>, RedisUnavailable> {
         redis::send(self.redis_url, commands, deadline_ms).await
@@ -30,7 +30,7 @@ impl Host for SpinHost<'_> {
         let url = self.redis_url.to_owned();
         wasip3::spawn(async move {
             // Hints only, see the trait.
-            let _ = redis::send(&url, &commands, DEADLINE_MS).await;
+            let _ = redis::send(&url, commands, DEADLINE_MS).await;
         });
     }
 

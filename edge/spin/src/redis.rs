@@ -16,7 +16,11 @@ thread_local! {
 }
 
 /// Sends commands together. Their order on the wire is theirs here.
-pub async fn send(url: &str, commands: &[Command], deadline_ms: u32) -> Result<Vec<Reply>, RedisUnavailable> {
+pub async fn send(
+    url: &str,
+    commands: Vec<Command>,
+    deadline_ms: u32,
+) -> Result<Vec<Reply>, RedisUnavailable> {
     let work = pin!(attempt(url, commands));
     let alarm = pin!(monotonic_clock::wait_for(u64::from(deadline_ms) * 1_000_000));
     let result = match select(work, alarm).await {
@@ -29,9 +33,9 @@ pub async fn send(url: &str, commands: &[Command], deadline_ms: u32) -> Result<V
     result
 }
 
-async fn attempt(url: &str, commands: &[Command]) -> Result<Vec<Reply>, RedisUnavailable> {
+async fn attempt(url: &str, commands: Vec<Command>) -> Result<Vec<Reply>, RedisUnavailable> {
     let connection = connect(url).await?;
-    let replies = join_all(commands.iter().map(|command| execute(&connection, command))).await;
+    let replies = join_all(commands.into_iter().map(|command| execute(&connection, command))).await;
     replies.into_iter().collect()
 }
 
@@ -46,12 +50,10 @@ async fn connect(url: &str) -> Result<Rc<Connection>, RedisUnavailable> {
     Ok(connection)
 }
 
-async fn execute(connection: &Connection, command: &Command) -> Result<Reply, RedisUnavailable> {
-    let Some((name, arguments)) = command.0.split_first() else { return Ok(Ok(Vec::new())) };
-    let name = String::from_utf8_lossy(name).into_owned();
-    let arguments: Vec<RedisParameter> =
-        arguments.iter().map(|argument| RedisParameter::Binary(argument.clone())).collect();
-    match connection.execute(name, arguments).await {
+async fn execute(connection: &Connection, Command(words): Command) -> Result<Reply, RedisUnavailable> {
+    let mut words = words.into_iter();
+    let name = words.next().map(String::from_utf8).and_then(Result::ok).unwrap_or_default();
+    match connection.execute(name, words.map(RedisParameter::Binary)).await {
         Ok(results) => Ok(Ok(results.into_iter().map(value).collect())),
         Err(Error::Other(text)) if is_reply(&text) => Ok(Err(text)),
         Err(error) => Err(RedisUnavailable(error.to_string())),

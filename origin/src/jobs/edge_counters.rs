@@ -1,4 +1,4 @@
-//! What the edge's scripts have counted, for the metrics page.
+//! What the edges have counted, for the metrics page.
 
 use std::fmt::Write as _;
 
@@ -9,16 +9,11 @@ use optimist_shared::keys::Key;
 use crate::app::Ctx;
 use crate::redis::Items;
 
-/// Hits, misses and refusals as the edge's scripts counted them, in Prometheus's text format.
+/// Hits and misses, of which the edges count every sixteenth for all of them, and refusals, in Prometheus's text format.
 pub async fn edge_counters(app: &Ctx) -> String {
-    let read: Vec<Cmd> = Partition::all()
-        .map(|partition| {
-            let mut command = Cmd::new();
-            command.arg("HGETALL").arg(Key::Metrics.of_partition(partition));
-            command
-        })
-        .collect();
-    let Ok(values) = app.cache.redis.send(&read).await else { return String::new() };
+    let mut read = Cmd::new();
+    read.arg("HGETALL").arg(Key::Metrics.of_partition(Partition::COMMON));
+    let Ok(values) = app.cache.redis.send(&[read]).await else { return String::new() };
     let mut counts = std::collections::BTreeMap::<(String, String), i64>::new();
     for value in values {
         let Value::Array(pairs) = value else { continue };
@@ -27,7 +22,7 @@ pub async fn edge_counters(app: &Ctx) -> String {
         for _ in 0..count {
             let (field, number) = (items.text(), items.int());
             if let Some((what, name)) = field.split_once(':') {
-                *counts.entry((what.to_owned(), name.to_owned())).or_default() += number;
+                counts.insert((what.to_owned(), name.to_owned()), number);
             }
         }
     }

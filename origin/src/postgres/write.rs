@@ -1,18 +1,20 @@
 //! The one function that runs a write: transaction, outbox row, fence, commit, release.
 
+use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use deadpool_postgres::Client;
+use futures_util::future::{join, join_all, join3};
 use optimist_shared::ids::Uuid;
 use optimist_shared::keys::{Key, Parameters};
 use tokio_postgres::Row;
 use tokio_postgres::types::ToSql;
 
-use super::query;
 use crate::app::Ctx;
 use crate::cache::TouchedKey;
 use crate::error::{Error, Result};
 use crate::hooks;
+use crate::redis::RedisDown;
 use crate::region::Mode;
 use crate::request::RequestContext;
 
@@ -28,10 +30,13 @@ pub struct WriteContext<'a> {
     pub order: &'a [Uuid],
 }
 
-/// A running transaction, and what it will have to tell the cache and the outbox.
+/// A running transaction, and what it will have to tell the cache and the outbox. Its statements run one after another.
 pub struct Tx {
     /// `None` once it has ended.
     client: Option<Client>,
+    /// What its first statement brings along, so that beginning and locking cost no trips of their own: circles and users to
+    /// be locked, in their order. `None` once it has begun.
+    opening: Mutex<Option<Vec<Uuid>>>,
     touched: Vec<TouchedKey>,
     event: Option<(&'static str, serde_json::Value)>,
     unchanged: bool,
@@ -41,11 +46,42 @@ impl Tx {
     /// Opens a plain transaction, without locks: for what no request does. Dropped, it is rolled back with its
     /// connection.
     pub async fn begin(db: &super::Postgres) -> Result<Tx> {
-        let client = db.client().await?;
-        // From here on it must not go back to the pool before it has ended.
-        let tx = Tx { client: Some(client), touched: Vec::new(), event: None, unchanged: false };
-        tx.client()?.batch_execute("begin").await?;
-        Ok(tx)
+        Tx::locking(db, Vec::new()).await
+    }
+
+    async fn locking(db: &super::Postgres, order: Vec<Uuid>) -> Result<Tx> {
+        let client = Some(db.client().await?);
+        let opening = Mutex::new(Some(order));
+        Ok(Tx { client, opening, touched: Vec::new(), event: None, unchanged: false })
+    }
+
+    /// Runs a statement of the transaction's; with the first, in the same trip and before it, what opens the transaction.
+    async fn run<T>(
+        &self,
+        statement: impl Future<Output = std::result::Result<T, tokio_postgres::Error>>,
+    ) -> Result<T> {
+        let opening = self.opening.lock().unwrap_or_else(PoisonError::into_inner).take();
+        let Some(order) = opening else { return Ok(statement.await?) };
+        let client = self.client()?;
+        // Prepared beforehand: nothing may come between sending it and sending what follows.
+        let lock = client.prepare_cached(LOCK).await?;
+        let locks = order.iter().map(async |id| {
+            hooks::statement(LOCK);
+            client.execute(&lock, &[&id.to_string()]).await
+        });
+        // Sent in the order in which they are polled first, which is this.
+        let (begun, locked, result) = join3(client.batch_execute("begin"), join_all(locks), statement).await;
+        begun?;
+        locked.into_iter().collect::<std::result::Result<Vec<_>, _>>()?;
+        Ok(result?)
+    }
+
+    fn has_begun(&self) -> bool {
+        self.opening.lock().unwrap_or_else(PoisonError::into_inner).is_none()
+    }
+
+    async fn simple(&self, sql: &str) -> Result<()> {
+        self.run(self.client()?.batch_execute(sql)).await
     }
 
     /// Ends a plain transaction, well or not; its outcome is unknown if the connection breaks.
@@ -55,7 +91,9 @@ impl Tx {
     ) -> std::result::Result<T, E> {
         match result {
             Ok(value) => {
-                self.client()?.batch_execute("commit").await.map_err(Error::from)?;
+                if self.has_begun() {
+                    self.simple("commit").await?;
+                }
                 self.ended();
                 Ok(value)
             }
@@ -76,7 +114,10 @@ impl Tx {
     }
 
     pub async fn query(&self, sql: &'static str, parameters: &[&(dyn ToSql + Sync)]) -> Result<Vec<Row>> {
-        query(self.client()?, sql, parameters).await
+        hooks::statement(sql);
+        let client = self.client()?;
+        let statement = client.prepare_cached(sql).await?;
+        self.run(client.query(&statement, parameters)).await
     }
 
     pub async fn query_opt(
@@ -99,15 +140,15 @@ impl Tx {
         hooks::statement(sql);
         let client = self.client()?;
         let statement = client.prepare_cached(sql).await?;
-        Ok(client.execute(&statement, parameters).await?)
+        self.run(client.execute(&statement, parameters)).await
     }
 
     /// Runs a part that may fail without the rest: what it did is undone then. The outer error is the transaction's.
     pub async fn part<T>(&self, part: impl Future<Output = Result<T>>) -> Result<Result<T>> {
-        self.client()?.batch_execute("savepoint part").await?;
+        self.simple("savepoint part").await?;
         let result = part.await;
         let end = if result.is_ok() { "release savepoint part" } else { "rollback to savepoint part" };
-        self.client()?.batch_execute(end).await?;
+        self.simple(end).await?;
         Ok(result)
     }
 
@@ -191,37 +232,23 @@ impl<'a> Write<'a> {
         let app = self.app;
         self.attempts += 1;
         self.mode = app.region.mode();
-        let tx = Tx::begin(&app.db).await?;
-        match self.prepare(&tx).await {
-            Ok(()) => Ok(tx),
-            Err(error) => {
-                rollback(tx).await;
-                Err(error)
-            }
-        }
-    }
-
-    async fn prepare(&self, tx: &Tx) -> Result<()> {
         let mut order = self.context.order.to_vec();
         order.sort_unstable();
         order.dedup();
-        for id in order {
-            tx.execute(LOCK, &[&id.to_string()]).await?;
-        }
-        // Only now: a row's lock is given a transaction id.
-        if self.mode == Mode::Unfenced {
-            self.app.region.hold_off(self.app, tx).await?;
+        let tx = Tx::locking(&app.db, order).await?;
+        // Behind the locks: a row's lock is given a transaction id.
+        if self.mode == Mode::Unfenced
+            && let Err(error) = app.region.hold_off(app, &tx).await
+        {
+            rollback(tx).await;
+            return Err(error);
         }
         hooks::step("tx.begun").await;
-        Ok(())
+        Ok(tx)
     }
 
     /// Ends the transaction: rolls back a failure, or fences, commits and releases.
     pub async fn end<T>(&self, mut tx: Tx, result: Result<T>) -> Result<T> {
-        let result = match result {
-            Ok(value) => self.record(&tx).await.map(|()| value),
-            Err(error) => Err(error),
-        };
         let value = match result {
             Ok(value) => value,
             Err(error) => {
@@ -229,9 +256,26 @@ impl<'a> Write<'a> {
                 return Err(error);
             }
         };
+        hooks::step("tx.statements").await;
         let token = Uuid::now_v7().simple().to_string();
+        // Both before the commit; neither waits for the other.
+        let (recorded, fenced) = join(self.record(&tx), self.fence(&tx, &token)).await;
         let touched = std::mem::take(&mut tx.touched);
-        self.commit(tx, &touched, &token).await?;
+        if let Err(error) = recorded {
+            rollback(tx).await;
+            if let Ok(true) = fenced {
+                self.app.cache.unhide(&touched, &token).await;
+            }
+            return Err(error);
+        }
+        let Ok(is_fenced) = fenced else {
+            // Some fences may stand: what they hide lapses by itself, and nothing was committed.
+            rollback(tx).await;
+            self.app.region.switch_off(self.app).await?;
+            return Err(retry_unfenced());
+        };
+        hooks::step("tx.fenced").await;
+        self.commit(tx, is_fenced.then_some(&touched), &token).await?;
         hooks::step("tx.committed").await;
         self.release(&touched, &token).await?;
         hooks::step("tx.released").await;
@@ -241,7 +285,6 @@ impl<'a> Write<'a> {
 
     /// The outbox row, unless nothing was changed.
     async fn record(&self, tx: &Tx) -> Result<()> {
-        hooks::step("tx.statements").await;
         debug_assert!(
             tx.touched.iter().all(|touched| self.context.request.route.fences.contains(&touched.key)),
             "{} touches keys that its route does not name",
@@ -254,17 +297,17 @@ impl<'a> Write<'a> {
         Ok(())
     }
 
-    async fn commit(&self, mut tx: Tx, touched: &[TouchedKey], token: &str) -> Result<()> {
-        let app = self.app;
-        let fence =
-            self.mode == Mode::Fenced && !touched.is_empty() && !tx.unchanged && !hooks::disabled("fence");
-        if fence && app.cache.fence(touched, token).await.is_err() {
-            // Some fences may stand: what they hide lapses by itself, and nothing was committed.
-            rollback(tx).await;
-            app.region.switch_off(app).await?;
-            return Err(retry_unfenced());
+    /// Whether keys were fenced; in an error's case, some of them may be.
+    async fn fence(&self, tx: &Tx, token: &str) -> Result<bool, RedisDown> {
+        let wanted =
+            self.mode == Mode::Fenced && !tx.touched.is_empty() && !tx.unchanged && !hooks::disabled("fence");
+        if wanted {
+            self.app.cache.fence(&tx.touched, token).await?;
         }
-        hooks::step("tx.fenced").await;
+        Ok(wanted)
+    }
+
+    async fn commit(&self, mut tx: Tx, fenced: Option<&Vec<TouchedKey>>, token: &str) -> Result<()> {
         let Err(error) = tx.client()?.batch_execute("commit").await else {
             tx.ended();
             return Ok(());
@@ -272,8 +315,8 @@ impl<'a> Write<'a> {
         let certain = error.as_db_error().is_some();
         drop(tx);
         if certain {
-            if fence {
-                app.cache.unhide(touched, token).await;
+            if let Some(touched) = fenced {
+                self.app.cache.unhide(touched, token).await;
             }
             return Err(error.into());
         }
@@ -353,7 +396,7 @@ async fn insert_outbox(tx: &Tx, app: &Ctx, context: WriteContext<'_>) -> Result<
 /// Rolls back; a connection on which that fails is thrown away, which rolls back as well.
 async fn rollback(mut tx: Tx) {
     if let Ok(client) = tx.client()
-        && client.batch_execute("rollback").await.is_ok()
+        && (!tx.has_begun() || client.batch_execute("rollback").await.is_ok())
     {
         tx.ended();
     }

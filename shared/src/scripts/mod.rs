@@ -75,8 +75,8 @@ scripts! {
         peek: ["limits_core.lua", "peek.lua"],
         /// A failed attempt's entry, returned.
         give_back: ["give_back.lua"],
-        /// A cached value, its vouching and overlays.
-        read: ["read.lua"],
+        /// The reaction counts of a cached list's items.
+        counts: ["counts.lua"],
         /// A reaction, made or taken back.
         react: ["writes_core.lua", "react.lua"],
         /// A visit, noted.

@@ -34,16 +34,15 @@ const SIBLING: &str = "-- drafts::sibling
 insert into drafts (user_id, id, version, sealed, sibling_of, saved_at) values ($1, $2, $3, $4, $5, $6)
 on conflict do nothing";
 
-/// Nothing is left of the text; what it was the newest version of stays, so that no flush brings it back.
+/// Nothing is left of the text; what it was the newest version of stays, so that no flush brings it back. One statement,
+/// since a flush may insert the row at the same moment.
 const BURY: &str = "-- drafts::bury
-update drafts set deleted_at = now(), sealed = '', version = greatest(version, $3::text collate \"C\")
-where user_id = $1 and id = $2 and deleted_at is null";
+insert into drafts as d (user_id, id, version, sealed, saved_at, deleted_at) values ($1, $2, $3, '', now(), now())
+on conflict (user_id, id) do update
+    set deleted_at = now(), sealed = '', version = greatest(d.version, excluded.version collate \"C\")
+    where d.deleted_at is null";
 
-const BURY_UNFLUSHED: &str = "-- drafts::bury_unflushed
-insert into drafts (user_id, id, version, sealed, saved_at, deleted_at) values ($1, $2, $3, '', now(), now())
-on conflict do nothing";
-
-pub const STATEMENTS: &[&str] = &[SELECT, LIST, SIBLING, BURY, BURY_UNFLUSHED];
+pub const STATEMENTS: &[&str] = &[SELECT, LIST, SIBLING, BURY];
 
 /// How often one tries again, and how long apart, while nobody vouches for Redis.
 pub const ATTEMPTS: u32 = 60;
@@ -295,12 +294,9 @@ pub async fn newest_version(app: &Ctx, user: Uuid, draft: Uuid) -> Result<String
     })
 }
 
-/// Deletes the draft's row, up to this version. Whether there was a draft.
+/// Deletes the draft, up to this version, which is its newest: empty if there is none. Whether there was a draft.
 pub async fn bury(tx: &Tx, user: Uuid, draft: Uuid, version: &str) -> Result<bool> {
-    if tx.execute(BURY, &[&user, &draft, &version]).await? > 0 {
-        return Ok(true);
-    }
-    Ok(!version.is_empty() && tx.execute(BURY_UNFLUSHED, &[&user, &draft, &version]).await? > 0)
+    Ok(!version.is_empty() && tx.execute(BURY, &[&user, &draft, &version]).await? > 0)
 }
 
 /// Removes what was buried from Redis as well. If that cannot be asked, nobody is to believe it from here on.
