@@ -39,8 +39,11 @@ where name = $1 and (cursor_xid, cursor_seq) < ($2::text::xid8, $3)";
 
 /// How old the oldest row is that the region is not past, while the relay gets nowhere.
 const BEHIND: &str = "-- outbox::behind
-select extract(epoch from clock_timestamp() - outbox.created_at)::float8 from outbox, regions
-where name = $1 and (xid, outbox.seq) > (cursor_xid, cursor_seq) order by xid, outbox.seq limit 1";
+select extract(epoch from clock_timestamp() - created_at)::float8 from outbox
+where (xid, seq) > (
+    (select cursor_xid from regions where name = $1),
+    (select cursor_seq from regions where name = $1))
+order by xid, seq limit 1";
 
 pub const STATEMENTS: &[&str] = &[PENDING, CURSOR, ADVANCE, BEHIND];
 
