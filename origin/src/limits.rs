@@ -10,13 +10,14 @@ use optimist_shared::ids::Uuid;
 use optimist_shared::limits::{
     Counts, LIMITS, Limit, LimitRow, LimitState, Precision, Scope, policy_header, state_header,
 };
-use optimist_shared::routes::{Method, Pattern, Route};
+use optimist_shared::routes::{Method, Pattern};
 use optimist_shared::scripts::describe_limits;
-use optimist_shared::session::{attempt_entry, autosave_entry};
+use optimist_shared::session::{attempt_entry, autosave_entry, request_entry};
 
 use crate::app::{Ctx, now_ms};
 use crate::error::{Error, Result};
 use crate::redis::{Call, Items};
+use crate::request::RequestContext;
 
 const COUNT_ATTEMPT: &str = "-- limits::count_attempt
 with old as (delete from login_attempts where account = $1 and attempted_at < clock_timestamp() - $2::bigint * interval '1 second'),
@@ -51,21 +52,20 @@ impl Limits {
     pub async fn charge_route(
         &self,
         app: &Ctx,
-        route: &'static Route,
+        request: &RequestContext,
         user: Option<Uuid>,
-        client: &str,
         idempotency_key: Option<&str>,
-        draft: Option<Uuid>,
     ) -> Result<Charged> {
+        let route = request.route;
         let scope = if user.is_some() { Scope::User } else { Scope::Address };
         let rows = route.limits.iter().map(|limit| limit.row()).filter(|row| row.scope == scope).collect();
-        let parameter = user.map_or_else(|| client.to_owned(), |user| user.to_string());
+        let parameter = user.map_or_else(|| request.client.clone(), |user| user.to_string());
         let entry = match (user, idempotency_key) {
             (Some(user), _) if route.pattern == Pattern::AutoSave => {
-                autosave_entry(user, draft.unwrap_or_default(), now_ms())
+                autosave_entry(user, request.path.draft.unwrap_or_default(), now_ms())
             }
             (Some(user), Some(key)) if route.method == Method::Post => attempt_entry(user, route.name, key),
-            _ => Uuid::now_v7().simple().to_string(),
+            _ => request_entry(&request.request_id),
         };
         self.charge(app, rows, &parameter, entry).await
     }

@@ -227,18 +227,7 @@ async fn identify(app: &Ctx, asked: &Asked) -> Result<(Option<Caller>, Option<Ch
         None
     } else {
         let user = identity.map(|(user, _)| user);
-        Some(
-            app.limits
-                .charge_route(
-                    app,
-                    known.route,
-                    user,
-                    &known.client,
-                    idempotency_key.as_deref(),
-                    known.path.draft,
-                )
-                .await?,
-        )
+        Some(app.limits.charge_route(app, known, user, idempotency_key.as_deref()).await?)
     };
     let caller =
         identity.map(|(user, session)| Caller { user, session, role: context.role, request: known.clone() });

@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use optimist_shared::keys::Key;
+use optimist_tests::proxy::Mode;
 use optimist_tests::registers::Registers;
 use optimist_tests::{Kind, Load, Options, Origin, System};
 
@@ -200,6 +201,29 @@ async fn a_redis_that_hangs_costs_a_deadline_now_and_then_and_not_with_every_req
         assert!(slow <= 15, "{slow} requests waited for Redis, {quick} did not");
     }
     system.redis.signal("CONT");
+}
+
+/// The edge gives up, and the origin charges in its stead; then what the edge had asked for comes to pass all the same.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_trip_that_the_edge_has_given_up_charges_nothing_twice() {
+    const MOODS: usize = 3;
+    let system = System::with(Options { redis_deadline_ms: 250, paths: true, ..Options::default() }).await;
+    let edge_to_redis = &system.paths.as_ref().unwrap().edge_to_redis;
+    let ada = system.register("Ada").await;
+    ada.get("/v1/me").await.expect(200);
+    edge_to_redis.set(Mode::Delayed(Duration::from_millis(400)));
+    for _ in 0..MOODS {
+        ada.post("/v1/mood", serde_json::json!({"score": 3})).await.expect(201);
+        // Until the edge asks again.
+        tokio::time::sleep(Duration::from_millis(1_200)).await;
+    }
+    edge_to_redis.set(Mode::Open);
+    let mut redis = system.redis.connect().await;
+    let key = format!("rate_limit:journal:{{{}}}:mood", ada.user);
+    let charged: Vec<String> =
+        redis::cmd("ZRANGE").arg(key).arg(0).arg(-1).query_async(&mut redis).await.unwrap();
+    assert_eq!(charged.len(), MOODS, "{charged:?}");
+    assert!(charged.iter().any(|entry| entry.ends_with('!')), "no trip arrived late: {charged:?}");
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -10,7 +10,9 @@ use optimist_shared::keys::Key;
 use optimist_shared::limits::{LIMITS, Limit, LimitRow, LimitState, Scope, address_parameter};
 use optimist_shared::reactions::{Counts, Promise, Reacted, Reaction};
 use optimist_shared::routes::{Caller, Method, Overlay, PathParameters, Pattern, Route};
-use optimist_shared::session::{Access, Role, SessionInfo, Token, attempt_entry, autosave_entry, hex};
+use optimist_shared::session::{
+    Access, Role, SessionInfo, Token, attempt_entry, autosave_entry, request_entry,
+};
 use optimist_shared::signature::{Context, Identity};
 use optimist_shared::visits::Visit;
 
@@ -267,7 +269,7 @@ impl<H: Host, R: Request> Passage<'_, H, R> {
 
     /// Redis does not know the session. The origin does, or the token is bad: which costs the address an attempt.
     async fn unknown_session(mut self) -> Decision {
-        let entry = self.random_entry();
+        let entry = self.request_entry();
         let charge = Charge::new(vec![Limit::BadTokens.row()], &self.client(), entry);
         let refund = match self.charge_apart(&charge).await {
             Some(Err(refused)) => return Decision::Respond(self.limited(&refused)),
@@ -282,7 +284,7 @@ impl<H: Host, R: Request> Passage<'_, H, R> {
 
     /// A wrong secret for a session that exists.
     async fn bad_token(mut self) -> Response {
-        let entry = self.random_entry();
+        let entry = self.request_entry();
         let charge = Charge::new(vec![Limit::BadTokens.row()], &self.client(), entry);
         match self.charge_apart(&charge).await {
             Some(Err(refused)) => self.limited(&refused),
@@ -306,7 +308,7 @@ impl<H: Host, R: Request> Passage<'_, H, R> {
         if rows.is_empty() {
             return Ok(true);
         }
-        let entry = self.random_entry();
+        let entry = self.request_entry();
         let charge = Charge::new(rows, &self.client(), entry);
         match self.charge_apart(&charge).await {
             None => Ok(false),
@@ -427,14 +429,12 @@ impl<H: Host, R: Request> Passage<'_, H, R> {
         }
         match self.request.header("idempotency-key") {
             Some(key) if self.route.method == Method::Post => attempt_entry(user, self.route.name, &key),
-            _ => self.random_entry(),
+            _ => self.request_entry(),
         }
     }
 
-    fn random_entry(&self) -> String {
-        let mut bytes = [0; 8];
-        self.host.random(&mut bytes);
-        hex(&bytes)
+    fn request_entry(&self) -> String {
+        request_entry(&self.exchange.request_id)
     }
 
     /// The limits whose state the answer lists.

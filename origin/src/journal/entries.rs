@@ -106,9 +106,10 @@ struct Edit {
     entry_date: Option<Day>,
 }
 
+/// When, says Postgres: origins' clocks differ, and the newest entry is the one that was saved last.
 const INSERT: &str = "-- journal::insert
 insert into journal_entries (user_id, id, sealed, mood, prompt_id, entry_date, created_at, updated_at)
-values ($1, $2, $3, $4, $5, $6, $7, $7)
+values ($1, $2, $3, $4, $5, $6, now(), now())
 returning id, version, sealed, entry_date, created_at, updated_at";
 
 const SELECT: &str = "-- journal::select
@@ -133,7 +134,7 @@ insert into journal_entry_versions (user_id, entry_id, version, sealed, updated_
 select user_id, id, version, sealed, updated_at from journal_entries where user_id = $1 and id = $2";
 
 const UPDATE: &str = "-- journal::update
-update journal_entries set version = version + 1, sealed = $3, mood = $4, entry_date = $5, updated_at = $6
+update journal_entries set version = version + 1, sealed = $3, mood = $4, entry_date = $5, updated_at = now()
 where user_id = $1 and id = $2
 returning id, version, sealed, entry_date, created_at, updated_at";
 
@@ -218,7 +219,7 @@ async fn save(
             None => today_of(tx, caller.user, now).await?,
         };
         let row = tx
-            .query_one(INSERT, &[&caller.user, &id, &sealed, &content.mood, &content.prompt_id, &date, &now])
+            .query_one(INSERT, &[&caller.user, &id, &sealed, &content.mood, &content.prompt_id, &date])
             .await?;
         index(tx, &sealer, caller.user, id, &content.tags).await?;
         if let Some((draft, version)) = &draft {
@@ -378,7 +379,7 @@ async fn edit(
         let sealed = sealer.seal(What::Entry, id, &version, &content.to_bytes()?)?;
         let date = entry_date.unwrap_or(before.entry_date);
         tx.execute(KEEP, &[&caller.user, &id]).await?;
-        let row = tx.query_one(UPDATE, &[&caller.user, &id, &sealed, &content.mood, &date, &now]).await?;
+        let row = tx.query_one(UPDATE, &[&caller.user, &id, &sealed, &content.mood, &date]).await?;
         index(tx, &sealer, caller.user, id, &content.tags).await?;
         touch(tx, caller.user);
         tx.event("journal.edited", serde_json::json!({"entry": id}));
