@@ -106,10 +106,10 @@ struct Edit {
     entry_date: Option<Day>,
 }
 
-/// When, says Postgres: origins' clocks differ, and the newest entry is the one that was saved last.
+/// `created_at` is by the clock that decided on the day: streaks compare the two.
 const INSERT: &str = "-- journal::insert
 insert into journal_entries (user_id, id, sealed, mood, prompt_id, entry_date, created_at, updated_at)
-values ($1, $2, $3, $4, $5, $6, now(), now())
+values ($1, $2, $3, $4, $5, $6, $7, now())
 returning id, version, sealed, entry_date, created_at, updated_at";
 
 const SELECT: &str = "-- journal::select
@@ -148,10 +148,11 @@ const TAG: &str = "-- journal::tag
 insert into journal_tags (user_id, tag, entry_id) select $1, tag, $2 from unnest($3::bytea[]) tag
 on conflict do nothing";
 
+/// By id, which tells when an entry was saved: an injected clock moves `created_at` and not the ids.
 const RECENT: &str = "-- journal::recent
 select seen, e.* from (select pg_snapshot_xmin(pg_current_snapshot())::text::bigint as seen) snapshot
 left join lateral (
-    select id, version, sealed from journal_entries where user_id = $1 order by created_at desc, id desc limit 50) e on true";
+    select id, version, sealed from journal_entries where user_id = $1 order by id desc limit 50) e on true";
 
 const PROMPT: &str = "-- journal::prompt
 select from prompts where id = $1";
@@ -219,7 +220,7 @@ async fn save(
             None => today_of(tx, caller.user, now).await?,
         };
         let row = tx
-            .query_one(INSERT, &[&caller.user, &id, &sealed, &content.mood, &content.prompt_id, &date])
+            .query_one(INSERT, &[&caller.user, &id, &sealed, &content.mood, &content.prompt_id, &date, &now])
             .await?;
         index(tx, &sealer, caller.user, id, &content.tags).await?;
         if let Some((draft, version)) = &draft {
