@@ -175,6 +175,18 @@ impl Writer<'_> {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn recent_tags_are_those_of_the_entry_saved_last_whatever_the_clock_said() {
+    let system = System::start().await;
+    let writer = Writer { system: &system, ada: system.register("Ada").await };
+    for (utc, tag) in [("2026-05-02T13:00:00Z", "first"), ("2026-05-02T06:00:00Z", "second")] {
+        writer.clock(utc).await;
+        writer.ada.post(ENTRIES, json!({"body": "A day.", "tags": [tag]})).await.expect(201);
+    }
+    let recent = writer.ada.get("/v1/journal/tags/recent").await.expect(200);
+    assert_eq!(recent.body["items"], json!(["second", "first"]));
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn streaks_count_the_days_of_the_users_own_zone() {
     let system = System::start().await;
     let someone = async || Writer { system: &system, ada: system.register("Ada").await };

@@ -109,7 +109,7 @@ struct Edit {
 /// `created_at` is by the clock that decided on the day: streaks compare the two.
 const INSERT: &str = "-- journal::insert
 insert into journal_entries (user_id, id, sealed, mood, prompt_id, entry_date, created_at, updated_at)
-values ($1, $2, $3, $4, $5, $6, $7, now())
+values ($1, $2, $3, $4, $5, $6, $7, $7)
 returning id, version, sealed, entry_date, created_at, updated_at";
 
 const SELECT: &str = "-- journal::select
@@ -134,7 +134,7 @@ insert into journal_entry_versions (user_id, entry_id, version, sealed, updated_
 select user_id, id, version, sealed, updated_at from journal_entries where user_id = $1 and id = $2";
 
 const UPDATE: &str = "-- journal::update
-update journal_entries set version = version + 1, sealed = $3, mood = $4, entry_date = $5, updated_at = now()
+update journal_entries set version = version + 1, sealed = $3, mood = $4, entry_date = $5, updated_at = $6
 where user_id = $1 and id = $2
 returning id, version, sealed, entry_date, created_at, updated_at";
 
@@ -148,7 +148,7 @@ const TAG: &str = "-- journal::tag
 insert into journal_tags (user_id, tag, entry_id) select $1, tag, $2 from unnest($3::bytea[]) tag
 on conflict do nothing";
 
-/// By id, which tells when an entry was saved: an injected clock moves `created_at` and not the ids.
+/// By id, as good an order as the machines' clocks; `created_at` also moves with an injected one.
 const RECENT: &str = "-- journal::recent
 select seen, e.* from (select pg_snapshot_xmin(pg_current_snapshot())::text::bigint as seen) snapshot
 left join lateral (
@@ -380,7 +380,7 @@ async fn edit(
         let sealed = sealer.seal(What::Entry, id, &version, &content.to_bytes()?)?;
         let date = entry_date.unwrap_or(before.entry_date);
         tx.execute(KEEP, &[&caller.user, &id]).await?;
-        let row = tx.query_one(UPDATE, &[&caller.user, &id, &sealed, &content.mood, &date]).await?;
+        let row = tx.query_one(UPDATE, &[&caller.user, &id, &sealed, &content.mood, &date, &now]).await?;
         index(tx, &sealer, caller.user, id, &content.tags).await?;
         touch(tx, caller.user);
         tx.event("journal.edited", serde_json::json!({"entry": id}));
