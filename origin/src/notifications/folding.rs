@@ -2,50 +2,59 @@
 //!
 //! Who takes all their reactions back is taken out of it; when nobody is left, so is the notification.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use chrono::{DateTime, Utc};
 use optimist_shared::ids::Uuid;
 use optimist_shared::reactions::KINDS;
+use tokio_postgres::Row;
 
 use crate::error::Result;
 use crate::postgres::Tx;
 
-/// The author of each message is told, if still in the circle: whoever is leaving is waited for, since what their leaving
-/// removes would otherwise not include this. Who is in the notification already changes nothing.
-const ADD: &str = "-- folding::add
-with reacted as (
-    select * from unnest($1::uuid[], $2::uuid[], $3::uuid[], $4::uuid[]) as r (circle_id, message_id, actor_id, new_id)),
-told as (
-    select m.author_id as user_id, r.* from reacted r
-    join messages m on m.circle_id = r.circle_id and m.id = r.message_id and m.author_id <> r.actor_id
+/// The author of each message is told, unless nobody but they reacted: `least` and `greatest` are the ends of who did. They must
+/// still be in the circle, and whoever is leaving is waited for, since what their leaving removes would otherwise not include
+/// this. A notification that is there is locked as it is.
+const NOTIFY: &str = "-- folding::notify
+with told as (
+    select m.author_id as user_id, r.* from unnest($1::uuid[], $2::uuid[], $3::uuid[], $4::uuid[], $5::uuid[])
+        as r (circle_id, message_id, new_id, least, greatest)
+    join messages m on m.circle_id = r.circle_id and m.id = r.message_id
+        and (m.author_id <> r.least or m.author_id <> r.greatest)
     join memberships s on s.circle_id = r.circle_id and s.user_id = m.author_id and s.role <> 'banned'
-    for share of s),
-noted as (
-    insert into notifications as n (user_id, id, kind, circle_id, message_id, actors, created_at, updated_at)
-    select distinct on (user_id, circle_id, message_id)
-        user_id, new_id, 'reaction', circle_id, message_id, 0, now(), now()
-    from told order by user_id, circle_id, message_id
-    on conflict (user_id, circle_id, message_id) where kind = 'reaction' and read_at is null
-        do update set updated_at = n.updated_at
-    returning user_id, id, circle_id, message_id)
+    for share of s)
+insert into notifications as n (user_id, id, kind, circle_id, message_id, actors, created_at, updated_at)
+select user_id, new_id, 'reaction', circle_id, message_id, 0, now(), now()
+from told order by user_id, circle_id, message_id
+on conflict (user_id, circle_id, message_id) where kind = 'reaction' and read_at is null
+    do update set updated_at = n.updated_at
+returning user_id, id, circle_id, message_id";
+
+/// The authors' unread notifications of reactions to messages.
+const UNREAD: &str = "-- folding::unread
+select n.user_id, n.id, n.circle_id, n.message_id from unnest($1::uuid[], $2::uuid[]) as r (circle_id, message_id)
+join messages m on m.circle_id = r.circle_id and m.id = r.message_id
+join notifications n on n.user_id = m.author_id and n.circle_id = r.circle_id and n.message_id = r.message_id
+where n.kind = 'reaction' and n.read_at is null";
+
+/// Who is in the notification already changes nothing.
+const ADD: &str = "-- folding::add
 insert into notification_actors (user_id, notification_id, actor_id, acted_at)
-select user_id, noted.id, actor_id, now() from told join noted using (user_id, circle_id, message_id)
+select user_id, notification_id, actor_id, now()
+from unnest($1::uuid[], $2::uuid[], $3::uuid[]) as r (user_id, notification_id, actor_id)
 on conflict do nothing
 returning user_id, notification_id";
 
-/// Who has none of their reactions left.
+/// Who has none of their reactions left. `is_on` is compared as a number so that the index of the newest, which has all that
+/// are on, is not an answer: it would read everyone's reactions to find one person's.
 const REMOVE: &str = "-- folding::remove
 delete from notification_actors a
-using unnest($1::uuid[], $2::uuid[], $3::uuid[]) as r (circle_id, message_id, actor_id), messages m, notifications n
-where m.circle_id = r.circle_id and m.id = r.message_id
-  and n.user_id = m.author_id and n.circle_id = r.circle_id and n.message_id = r.message_id
-  and n.kind = 'reaction' and n.read_at is null
-  and a.user_id = n.user_id and a.notification_id = n.id and a.actor_id = r.actor_id
+using unnest($1::uuid[], $2::uuid[], $3::uuid[], $4::uuid[], $5::uuid[])
+    as r (user_id, notification_id, actor_id, circle_id, message_id)
+where a.user_id = r.user_id and a.notification_id = r.notification_id and a.actor_id = r.actor_id
   and not exists (
-      select from unnest($4::smallint[]) as known (kind)
-      join reactions other on other.circle_id = r.circle_id and other.message_id = r.message_id
-          and other.kind = known.kind and other.user_id = r.actor_id and other.is_on)
+      select from reactions other where other.circle_id = r.circle_id and other.message_id = r.message_id
+          and other.kind = any($6::smallint[]) and other.user_id = r.actor_id and other.is_on::integer = 1)
 returning a.user_id, a.notification_id";
 
 const SETTLE: &str = "-- folding::settle
@@ -72,7 +81,7 @@ const UNCOUNT: &str = "-- folding::uncount
 update notification_counts c set unread = c.unread - d.by
 from unnest($1::uuid[], $2::integer[]) as d (user_id, by) where c.user_id = d.user_id";
 
-pub const STATEMENTS: &[&str] = &[ADD, REMOVE, SETTLE, DROP, COUNT, UNCOUNT];
+pub const STATEMENTS: &[&str] = &[NOTIFY, UNREAD, ADD, REMOVE, SETTLE, DROP, COUNT, UNCOUNT];
 
 /// What became of one reaction.
 #[derive(Clone, Copy, Debug)]
@@ -125,36 +134,64 @@ pub async fn fold(tx: &Tx, changes: &[Change]) -> Result<()> {
     Ok(())
 }
 
+/// An author, and which of their notifications.
+type Noted = (Uuid, Uuid);
+/// A circle, and which of its messages.
+type Message = (Uuid, Uuid);
+
 /// Whose notifications have one person more, once for each.
-async fn add(tx: &Tx, changes: &[Change]) -> Result<Vec<(Uuid, Uuid)>> {
-    let on: Vec<&Change> = changes.iter().filter(|change| change.is_on && !change.was_on).collect();
-    if on.is_empty() {
+async fn add(tx: &Tx, changes: &[Change]) -> Result<Vec<Noted>> {
+    let on = || changes.iter().filter(|change| change.is_on && !change.was_on);
+    let mut people: BTreeMap<Message, (Uuid, Uuid)> = BTreeMap::new();
+    for Change { circle, message, user, .. } in on().copied() {
+        let (least, greatest) = people.entry((circle, message)).or_insert((user, user));
+        (*least, *greatest) = ((*least).min(user), (*greatest).max(user));
+    }
+    if people.is_empty() {
         return Ok(Vec::new());
     }
-    let mut new_ids: BTreeMap<(Uuid, Uuid), Uuid> = BTreeMap::new();
-    let ids: Vec<Uuid> = on
-        .iter()
-        .map(|change| *new_ids.entry((change.circle, change.message)).or_insert_with(Uuid::now_v7))
-        .collect();
-    let [circles, messages, actors] = columns(&on);
-    let rows = tx.query(ADD, &[&circles, &messages, &actors, &ids]).await?;
+    let (circles, messages): (Vec<Uuid>, Vec<Uuid>) = people.keys().copied().unzip();
+    let (least, greatest): (Vec<Uuid>, Vec<Uuid>) = people.values().copied().unzip();
+    let ids: Vec<Uuid> = messages.iter().map(|_| Uuid::now_v7()).collect();
+    let rows = tx.query(NOTIFY, &[&circles, &messages, &ids, &least, &greatest]).await?;
+    let [authors, notifications, actors, ..] = columns(on(), &noted(&rows));
+    let rows = tx.query(ADD, &[&authors, &notifications, &actors]).await?;
     Ok(rows.iter().map(|row| (row.get(0), row.get(1))).collect())
 }
 
 /// Whose notifications have one person less, once for each.
-async fn remove(tx: &Tx, changes: &[Change]) -> Result<Vec<(Uuid, Uuid)>> {
-    let off: Vec<&Change> = changes.iter().filter(|change| change.was_on && !change.is_on).collect();
-    if off.is_empty() {
+async fn remove(tx: &Tx, changes: &[Change]) -> Result<Vec<Noted>> {
+    let off = || changes.iter().filter(|change| change.was_on && !change.is_on);
+    let messages: BTreeSet<Message> = off().map(|change| (change.circle, change.message)).collect();
+    if messages.is_empty() {
         return Ok(Vec::new());
     }
+    let (circles, messages): (Vec<Uuid>, Vec<Uuid>) = messages.into_iter().unzip();
+    let rows = tx.query(UNREAD, &[&circles, &messages]).await?;
+    let [authors, notifications, actors, circles, messages] = columns(off(), &noted(&rows));
     let kinds: Vec<i16> = (1..).take(KINDS.len()).collect();
-    let [circles, messages, actors] = columns(&off);
-    let rows = tx.query(REMOVE, &[&circles, &messages, &actors, &kinds]).await?;
+    let rows = tx.query(REMOVE, &[&authors, &notifications, &actors, &circles, &messages, &kinds]).await?;
     Ok(rows.iter().map(|row| (row.get(0), row.get(1))).collect())
 }
 
-/// Circles, messages and people.
-fn columns(changes: &[&Change]) -> [Vec<Uuid>; 3] {
-    let column = |of: fn(&Change) -> Uuid| changes.iter().map(|change| of(change)).collect();
-    [column(|change| change.circle), column(|change| change.message), column(|change| change.user)]
+/// The notifications of messages, from rows of both.
+fn noted(rows: &[Row]) -> BTreeMap<Message, Noted> {
+    rows.iter().map(|row| ((row.get(2), row.get(3)), (row.get(0), row.get(1)))).collect()
+}
+
+/// Authors, notifications, who reacted, circles and messages: of the changes that somebody else is told of.
+fn columns<'a>(
+    changes: impl Iterator<Item = &'a Change>,
+    noted: &BTreeMap<Message, Noted>,
+) -> [Vec<Uuid>; 5] {
+    let mut columns: [Vec<Uuid>; 5] = Default::default();
+    for Change { circle, message, user, .. } in changes {
+        let Some((author, notification)) = noted.get(&(*circle, *message)) else { continue };
+        if author != user {
+            for (column, id) in columns.iter_mut().zip([author, notification, user, circle, message]) {
+                column.push(*id);
+            }
+        }
+    }
+    columns
 }
