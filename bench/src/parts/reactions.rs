@@ -85,7 +85,11 @@ pub async fn run(settings: Arc<Settings>) -> Outcome {
             a_commit.push(flushed.operations / flushed.commits);
         }
     }
-    let lag = Flushed::of(&region).await.lag_ms();
+    let flushed = Flushed::of(&region).await;
+    for (bound, count) in flushed.lags() {
+        println!("  {count} operations committed within {bound} s");
+    }
+    let lag = flushed.lag_ms();
     let figures = vec![
         Figure::times(
             "reactions, end to end: requests a second",
@@ -198,16 +202,21 @@ impl Flushed {
         }
     }
 
-    /// Milliseconds that 99 of a hundred operations waited at most before they were committed: the bound of a bucket.
+    /// Milliseconds within which 99 of a hundred operations were committed: the bound of a bucket.
     fn lag_ms(&self) -> f64 {
         let all = metric(&self.page, "optimist_flush_lag_seconds_count");
-        let buckets = self.page.lines().filter_map(|line| {
+        let mut bounds = self.lags().into_iter().filter(|(_, count)| *count >= all * 0.99);
+        bounds.next().map_or(f64::NAN, |(bound, _)| bound * 1000.0)
+    }
+
+    /// Bounds in seconds, and how many operations were committed within each.
+    fn lags(&self) -> Vec<(f64, f64)> {
+        let bucket = |line: &str| {
             let line = line.strip_prefix("optimist_flush_lag_seconds_bucket{le=\"")?;
             let (bound, count) = line.split_once("\"} ")?;
-            Some((bound.parse::<f64>().ok()?, count.parse::<f64>().ok()?))
-        });
-        let mut enough = buckets.filter(|(_, count)| *count >= all * 0.99);
-        enough.next().map_or(f64::NAN, |(bound, _)| bound * 1000.0)
+            Some((bound.parse().ok()?, count.parse().ok()?))
+        };
+        self.page.lines().filter_map(bucket).collect()
     }
 }
 

@@ -1,6 +1,6 @@
-//! What lies in the streams, and how it is applied: by one statement for a whole batch.
+//! What lies in the streams, and how it is applied: a whole batch at once, by few statements.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap, HashSet};
 
 use optimist_shared::ids::{Partition, Uuid, parse_id};
 use optimist_shared::reactions::Kind;
@@ -13,41 +13,34 @@ use crate::error::Result;
 use crate::notifications::folding::{self, Change};
 use crate::postgres::Tx;
 
-/// Rows take only a newer intent than they have, and counts change by what the rows did. Entries about what is not there
-/// (any more) change nothing.
+/// Which of the reactions are on, by their places from 1. Whoever changes them holds the partition's lock.
+const BEFORE: &str = "-- write_behind::before
+select entry.place from unnest($1::uuid[], $2::uuid[], $3::smallint[], $4::uuid[]) with ordinality
+    as entry (circle_id, message_id, kind, user_id, place)
+join reactions r using (circle_id, message_id, kind, user_id) where r.is_on";
+
+/// Rows take only a newer intent than they have. Entries about what is not there (any more) change nothing.
 const REACT: &str = "-- write_behind::react
-with entry as (
-    select * from unnest($1::uuid[], $2::uuid[], $3::smallint[], $4::uuid[], $5::boolean[], $6::bigint[], $7::bigint[], $8::bigint[])
-        as entry (circle_id, message_id, kind, user_id, is_on, stamp_ms, stamp_seq, generation)),
-valid as (
-    select entry.* from entry
-    join messages on messages.circle_id = entry.circle_id and messages.id = entry.message_id and deleted_at is null
-    join users on users.id = entry.user_id),
-before as (
-    select r.circle_id, r.message_id, r.kind, r.user_id, r.is_on
-    from reactions r join valid using (circle_id, message_id, kind, user_id)),
-changed as (
-    insert into reactions as r
-        (circle_id, message_id, kind, user_id, is_on, stamp_ms, stamp_seq, generation, is_through, reacted_at)
-    select circle_id, message_id, kind, user_id, is_on, stamp_ms, stamp_seq, generation, $9, to_timestamp(stamp_ms / 1000.0)
-    from valid
-    on conflict (circle_id, message_id, kind, user_id) do update
-        set is_on = excluded.is_on, stamp_ms = excluded.stamp_ms, stamp_seq = excluded.stamp_seq,
-            generation = excluded.generation, is_through = excluded.is_through, reacted_at = excluded.reacted_at
-        where excluded.is_through
-           or ((excluded.stamp_ms, excluded.stamp_seq) > (r.stamp_ms, r.stamp_seq)
-               and not (r.is_through and excluded.generation <= r.generation))
-    returning circle_id, message_id, kind, user_id, is_on, reacted_at),
-delta as (
-    select circle_id, message_id, kind, sum(changed.is_on::int - coalesce(before.is_on, false)::int) as by
-    from changed left join before using (circle_id, message_id, kind, user_id)
-    group by circle_id, message_id, kind),
-counted as (
-    insert into reaction_counts as counts (circle_id, message_id, kind, count)
-    select circle_id, message_id, kind, by from delta where by <> 0
-    on conflict (circle_id, message_id, kind) do update set count = counts.count + excluded.count)
-select circle_id, message_id, user_id, reacted_at, coalesce(before.is_on, false), changed.is_on
-from changed left join before using (circle_id, message_id, kind, user_id)";
+insert into reactions as r
+    (circle_id, message_id, kind, user_id, is_on, stamp_ms, stamp_seq, generation, is_through, reacted_at)
+select circle_id, message_id, kind, user_id, is_on, stamp_ms, stamp_seq, generation, $9, to_timestamp(stamp_ms / 1000.0)
+from unnest($1::uuid[], $2::uuid[], $3::smallint[], $4::uuid[], $5::boolean[], $6::bigint[], $7::bigint[], $8::bigint[])
+    as entry (circle_id, message_id, kind, user_id, is_on, stamp_ms, stamp_seq, generation)
+where exists (
+        select from messages m where m.circle_id = entry.circle_id and m.id = entry.message_id and m.deleted_at is null)
+  and exists (select from users where users.id = entry.user_id)
+on conflict (circle_id, message_id, kind, user_id) do update
+    set is_on = excluded.is_on, stamp_ms = excluded.stamp_ms, stamp_seq = excluded.stamp_seq,
+        generation = excluded.generation, is_through = excluded.is_through, reacted_at = excluded.reacted_at
+    where excluded.is_through
+       or ((excluded.stamp_ms, excluded.stamp_seq) > (r.stamp_ms, r.stamp_seq)
+           and not (r.is_through and excluded.generation <= r.generation))
+returning circle_id, message_id, kind, user_id, is_on, reacted_at";
+
+const COUNT: &str = "-- write_behind::count
+insert into reaction_counts as counts (circle_id, message_id, kind, count)
+select * from unnest($1::uuid[], $2::uuid[], $3::smallint[], $4::integer[]) as delta (circle_id, message_id, kind, by)
+on conflict (circle_id, message_id, kind) do update set count = counts.count + excluded.count";
 
 /// Also holds off whoever flushes the partition, until the transaction ends.
 const STAMP: &str = "-- write_behind::stamp
@@ -56,7 +49,7 @@ values ($1, $2, 0, (extract(epoch from clock_timestamp()) * 1000)::bigint)
 on conflict (region, partition) do update set floor_ms = greatest(w.floor_ms + 1, excluded.floor_ms)
 returning floor_ms, generation";
 
-pub const STATEMENTS: &[&str] = &[REACT, STAMP];
+pub const STATEMENTS: &[&str] = &[BEFORE, REACT, COUNT, STAMP];
 
 /// One entry of a stream, understood.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -136,7 +129,8 @@ pub async fn apply(tx: &Tx, placed: &[Placed]) -> Result<()> {
     activity::visited(tx, &visits).await
 }
 
-/// Changes rows and counts, and what follows from that.
+/// Changes rows and counts, and what follows from that. (One statement could do it; what Postgres assumes of its parts, before
+/// it has seen them, makes it compare each row with each.)
 async fn react(tx: &Tx, placed: &[Placed<ReactionEntry>], is_through: bool) -> Result<()> {
     let targets = || placed.iter().map(|placed| placed.entry.target);
     let circles: Vec<Uuid> = targets().map(|target| target.circle).collect();
@@ -146,22 +140,40 @@ async fn react(tx: &Tx, placed: &[Placed<ReactionEntry>], is_through: bool) -> R
     let reacted: Vec<bool> = placed.iter().map(|placed| placed.entry.reacted).collect();
     let (ms, seq): (Vec<i64>, Vec<i64>) = placed.iter().map(|placed| (placed.at.0, placed.at.1)).unzip();
     let generations: Vec<i64> = placed.iter().map(|placed| placed.generation).collect();
+    let rows = tx.query(BEFORE, &[&circles, &messages, &kinds, &users]).await?;
+    let places = rows.iter().filter_map(|row| usize::try_from(row.get::<_, i64>(0)).ok()?.checked_sub(1));
+    let before: HashSet<Row> =
+        places.map(|place| (circles[place], messages[place], kinds[place], users[place])).collect();
     let parameters: [&(dyn ToSql + Sync); 9] =
         [&circles, &messages, &kinds, &users, &reacted, &ms, &seq, &generations, &is_through];
     let rows = tx.query(REACT, &parameters).await?;
-    let changes: Vec<Change> = rows
-        .iter()
-        .map(|row| Change {
-            circle: row.get(0),
-            message: row.get(1),
-            user: row.get(2),
-            at: row.get(3),
-            was_on: row.get(4),
-            is_on: row.get(5),
-        })
-        .collect();
+    let mut counts: BTreeMap<(Uuid, Uuid, i16), i32> = BTreeMap::new();
+    let mut changes = Vec::with_capacity(rows.len());
+    for row in rows {
+        let (circle, message, kind, user): Row = (row.get(0), row.get(1), row.get(2), row.get(3));
+        let (was_on, is_on) = (before.contains(&(circle, message, kind, user)), row.get(4));
+        *counts.entry((circle, message, kind)).or_default() += i32::from(is_on) - i32::from(was_on);
+        changes.push(Change { circle, message, user, at: row.get(5), was_on, is_on });
+    }
+    count(tx, counts).await?;
     folding::fold(tx, &changes).await?;
     activity::reacted(tx, &changes).await
+}
+
+/// A reaction's row: circle, message, the kind's place, and who.
+type Row = (Uuid, Uuid, i16, Uuid);
+
+/// Counts up and down, in one order whoever counts.
+async fn count(tx: &Tx, mut by: BTreeMap<(Uuid, Uuid, i16), i32>) -> Result<()> {
+    by.retain(|_, by| *by != 0);
+    if by.is_empty() {
+        return Ok(());
+    }
+    let circles: Vec<Uuid> = by.keys().map(|(circle, ..)| *circle).collect();
+    let messages: Vec<Uuid> = by.keys().map(|(_, message, _)| *message).collect();
+    let kinds: Vec<i16> = by.keys().map(|(.., kind)| *kind).collect();
+    let deltas: Vec<i32> = by.into_values().collect();
+    tx.execute(COUNT, &[&circles, &messages, &kinds, &deltas]).await.map(drop)
 }
 
 /// Writes a reaction to Postgres directly, in a transaction that holds the region off. What is left of it in any stream is
