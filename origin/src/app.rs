@@ -3,7 +3,6 @@
 //! The API's router is built from the routes table and nothing else; what the handlers do is their domains'.
 
 use std::collections::HashMap;
-use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -13,7 +12,6 @@ use axum::routing::{MethodRouter, get};
 use metrics_exporter_prometheus::PrometheusHandle;
 use optimist_shared::keys::{Key, Parameters};
 use optimist_shared::routes::{Method, ROUTES};
-use tokio::net::{TcpListener, TcpSocket};
 use tokio::signal::unix::{SignalKind, signal};
 
 use crate::cache::{Cache, Snapshot};
@@ -27,7 +25,7 @@ use crate::region::Region;
 use crate::request::Nonces;
 use crate::{
     activity, admin, audit, auth, circles, jobs, me, members, messages, notifications, openapi, projections,
-    reactions, relay, request, session, telemetry, write_behind,
+    reactions, relay, request, serve, session, telemetry, write_behind,
 };
 
 /// Everything that a request may need.
@@ -163,39 +161,25 @@ impl App {
 pub async fn serve(config: Config) -> std::result::Result<(), Box<dyn std::error::Error>> {
     let app = App::build(config)?;
     relay::check_redis(&app).await?;
-    let api = listen(app.config.listen)?;
-    let internal = listen(app.config.internal_listen)?;
+    let api = serve::listen(app.config.listen)?;
+    let internal = serve::listen(app.config.internal_listen)?;
     println!("listening api=http://{} internal=http://{}", api.local_addr()?, internal.local_addr()?);
     tokio::spawn(relay::run(app.clone()));
     tokio::spawn(jobs::run(app.clone()));
     tokio::spawn(write_behind::run(app.clone()));
     tokio::spawn(projections::run(app.clone()));
     tokio::spawn(drafts::flush::run(app.clone()));
-    let internal = axum::serve(internal, internal_router(app.clone()).into_make_service());
-    tokio::spawn(async move { internal.await });
-    // Of a plain router each connection would get a copy, 23 KiB of routes.
-    let router = api_router(app).into_make_service();
-    let server = axum::serve(api, router).with_graceful_shutdown(stop_signal()).into_future();
+    tokio::spawn(serve::serve(internal, internal_router(app.clone()), std::future::pending()));
     let patience = async {
         stop_signal().await;
         tokio::time::sleep(DRAIN).await;
     };
     tokio::select! {
-        result = server => result?,
+        () = serve::serve(api, api_router(app), stop_signal()) => {}
         () = patience => tracing::warn!("requests were still under way"),
     }
     tracing::info!("stopped");
     Ok(())
-}
-
-/// Connections that wait to be accepted: a region's edges may all come at once.
-const BACKLOG: u32 = 4096;
-
-fn listen(address: SocketAddr) -> std::io::Result<TcpListener> {
-    let socket = if address.is_ipv4() { TcpSocket::new_v4()? } else { TcpSocket::new_v6()? };
-    socket.set_reuseaddr(true)?;
-    socket.bind(address)?;
-    socket.listen(BACKLOG)
 }
 
 /// How long requests may take to finish once the process is told to stop.

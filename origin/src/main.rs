@@ -3,6 +3,7 @@
 //! It answers what the edge forwards, and nothing that the edge has not signed. It never talks to clients directly.
 
 mod app;
+mod serve;
 mod request;
 mod config;
 mod error;
