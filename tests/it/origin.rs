@@ -1,15 +1,17 @@
 //! The origin by itself: it answers what its edge has signed, once, and nothing else.
 
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use optimist_shared::session::Role;
 use optimist_shared::signature::{
     CONTEXT_HEADER, Context, Identity, SIGNATURE_HEADER, SIGNATURE_INPUT_HEADER, Signed, sign,
 };
-use optimist_tests::system::{REGION, SIGNING_KEY};
+use optimist_tests::system::{REGION, SIGNING_KEY, address};
 use optimist_tests::{Answer, Client, Origin, System};
 use reqwest::Method;
+use serde_json::json;
+use tokio::net::TcpStream;
 
 /// Speaks to an origin as the edge does.
 pub struct OriginClient {
@@ -100,4 +102,35 @@ async fn every_statement_fits_the_migrated_schema() {
     let system = System::start().await;
     let (succeeded, output) = Origin::command(&system.environment(), &["check-statements"]);
     assert!(succeeded, "{output}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn told_to_stop_it_finishes_what_it_has_begun() {
+    let mut system = System::start().await;
+    let client = system.register("Ada").await;
+    let api = address(&system.origins[0].api).to_owned();
+    let idle = TcpStream::connect(&api).await.unwrap();
+    let creation = system.origins[0]
+        .hold("tx.statements", async || {
+            let client = client.clone();
+            tokio::spawn(async move {
+                client.post("/v1/circles", json!({"name": "Mornings", "visibility": "private"})).await
+            })
+        })
+        .await;
+    system.origins[0].signal("TERM");
+    let refused = async {
+        while TcpStream::connect(&api).await.is_ok() {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(5), refused).await.expect("it takes no more connections");
+    system.origins[0].release().await;
+    creation.await.unwrap().expect(201);
+    let deadline = Instant::now() + Duration::from_secs(5);
+    while system.origins[0].is_running() {
+        assert!(Instant::now() < deadline, "it waits for connections that nobody uses");
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    drop(idle);
 }
