@@ -11,7 +11,7 @@
 //!
 //! | assumed | because |
 //! |-|-|
-//! | a fence does not lapse while its transaction can commit | `FENCE_MS` 5,000 > 2,500 idle + 2,000 a statement (`postgres.rs`) |
+//! | a fence does not lapse while its transaction can commit | `FENCE_MS` 7,000 > 2,000 a statement + 2,500 idle + 2,000 the commit (`postgres.rs`) |
 //! | what a fence hides does not outlive it | `fence.lua` gives it 100 ms less, and a later fence no more |
 //! | when the region has been off for long, nobody vouches by a row from before, and no origin gives leases by it | `OFF_FOR_MS` 3,500 > `VOUCH_MS` 3,000 from before the row was read |
 //! | nobody turns the region on sooner, nor while someone writes unfenced | `relay::switch_on`; `region::hold_off` holds the row |

@@ -20,7 +20,7 @@ use crate::hooks;
 use crate::redis::{Call, Items, Redis, RedisDown};
 
 /// Milliseconds that a fence stands: longer than any commit can take, see the session's timeouts in [`crate::postgres`].
-const FENCE_MS: &[u8] = b"5000";
+const FENCE_MS: &[u8] = b"7000";
 /// Milliseconds that a lease lasts: longer than a loader may take.
 const LEASE_MS: &[u8] = b"5000";
 /// How often, and how many milliseconds apart, one waits for another origin that holds the lease.

@@ -95,9 +95,14 @@ pub fn limit(value: &str) -> Result<usize> {
 
 /// A query's parameters, decoded; none may be given twice, or hold what no text of ours can (Postgres knows no U+0000).
 pub fn parameters_of(query: Option<&str>) -> Result<Vec<(String, String)>> {
+    /// No endpoint has as many.
+    const MOST: usize = 16;
     let mut parameters: Vec<(String, String)> = Vec::new();
     for (name, value) in form_urlencoded::parse(query.unwrap_or_default().as_bytes()) {
         let name: String = name.chars().take(64).collect();
+        if parameters.len() == MOST {
+            return Err(Error::new(ErrorCode::BadRequest).field(name, format!("is one of more than {MOST}")));
+        }
         if parameters.iter().any(|(known, _)| *known == name) {
             return Err(Error::new(ErrorCode::BadRequest).field(name, "is given twice"));
         }

@@ -6,6 +6,7 @@ use std::collections::{HashMap, VecDeque};
 use std::sync::{Mutex, PoisonError};
 
 use axum::http::{HeaderMap, HeaderValue};
+use optimist_shared::error::ErrorCode;
 use optimist_shared::ids::Uuid;
 use optimist_shared::limits::{
     Counts, LIMITS, Limit, LimitRow, LimitState, Precision, Scope, policy_header, state_header,
@@ -147,6 +148,24 @@ impl Limits {
         Some(Ok(Charged { rows, keys, entry, states, in_memory: false, is_own }))
     }
 
+    /// Checks a token that the edge could not. An address that has brought too many bad ones is refused before: here by memory
+    /// alone, since the edge has counted it in Redis, if there is one.
+    pub async fn checking_token<T>(
+        &self,
+        client: &str,
+        request_id: &str,
+        check: impl Future<Output = Result<T>>,
+    ) -> Result<T> {
+        let row = Limit::BadTokens.row();
+        let memory = || self.memory.lock().unwrap_or_else(PoisonError::into_inner);
+        memory().charge(vec![row], client, request_id.to_owned(), now_ms())?;
+        let result = check.await;
+        if !matches!(&result, Err(error) if error.code == ErrorCode::Unauthenticated) {
+            memory().give_back(&row.key(client), request_id);
+        }
+        result
+    }
+
     /// The state of every limit that counts a user, charging none.
     pub async fn peek(&self, app: &Ctx, user: Uuid) -> Vec<LimitState> {
         let rows: Vec<&'static LimitRow> = LIMITS.iter().filter(|row| row.scope == Scope::User).collect();
@@ -232,13 +251,17 @@ impl Memory {
         now: u64,
     ) -> Result<Charged> {
         let keys: Vec<String> = rows.iter().map(|row| row.key(parameter)).collect();
-        let mut is_own = true;
-        for (row, key) in rows.iter().zip(&keys) {
+        let mut found = vec![false; rows.len()];
+        for ((row, key), found) in rows.iter().zip(&keys).zip(&mut found) {
             let Some(entries) = self.entries.get_mut(key) else { continue };
             let retried = format!("{entry}!");
-            if let Some(found) = entries.iter_mut().find(|(_, name)| *name == entry || *name == retried) {
-                found.1 = retried;
-                is_own = false;
+            let mut names = entries.iter_mut().map(|(_, name)| name);
+            // What only counts knows no names.
+            if row.precision == Precision::Exact
+                && let Some(name) = names.find(|name| **name == entry || **name == retried)
+            {
+                *name = retried;
+                *found = true;
                 continue;
             }
             for window in row.windows {
@@ -250,21 +273,21 @@ impl Memory {
                 }
             }
         }
-        if is_own {
-            if self.entries.len() > MEMORY_KEYS {
-                self.sweep(now);
+        if self.entries.len() > MEMORY_KEYS {
+            self.sweep(now);
+        }
+        for ((row, key), _) in rows.iter().zip(&keys).zip(&found).filter(|(_, found)| !**found) {
+            let keep = u64::from(row.longest_window()) * 1000;
+            let entries = self.entries.entry(key.clone()).or_default();
+            while entries.front().is_some_and(|(at, _)| at + keep <= now) {
+                entries.pop_front();
             }
-            for (row, key) in rows.iter().zip(&keys) {
-                let keep = u64::from(row.longest_window()) * 1000;
-                let entries = self.entries.entry(key.clone()).or_default();
-                while entries.front().is_some_and(|(at, _)| at + keep <= now) {
-                    entries.pop_front();
-                }
-                let newest = entries.back().map_or(now, |(at, _)| now.max(*at));
-                entries.push_back((newest, entry.clone()));
-            }
+            let newest = entries.back().map_or(now, |(at, _)| now.max(*at));
+            let name = if row.precision == Precision::Exact { entry.clone() } else { String::new() };
+            entries.push_back((newest, name));
         }
         let states = self.states(&rows, &keys, now);
+        let is_own = !found.contains(&true);
         Ok(Charged { rows, keys, entry, states, in_memory: true, is_own })
     }
 
@@ -329,6 +352,36 @@ mod tests {
             }
         }
         assert!(memory.entries["rate_limit:messages:{u}"].len() <= 500);
+    }
+
+    #[test]
+    fn what_counts_requests_counts_each_whatever_it_is_called() {
+        let row = Limit::Forwarded.row();
+        let mut memory = Memory::default();
+        for _ in 0..row.windows[0].admitted {
+            assert!(memory.charge(vec![row], "u", "the same".to_owned(), 5_000).is_ok());
+        }
+        assert!(memory.charge(vec![row], "u", "the same".to_owned(), 5_000).is_err());
+    }
+
+    #[tokio::test]
+    async fn bad_tokens_of_an_address_are_counted_and_good_ones_are_not() {
+        let limits = Limits::default();
+        let admitted = Limit::BadTokens.row().windows[0].admitted;
+        let check = async |request: u32, result: Result<()>| {
+            limits
+                .checking_token("192.0.2.1", &request.to_string(), async { result })
+                .await
+                .map_err(|error| error.code)
+        };
+        for request in 0..2 * admitted {
+            assert_eq!(check(request, Ok(())).await, Ok(()));
+        }
+        for request in 0..admitted {
+            let bad = Err(Error::new(ErrorCode::Unauthenticated));
+            assert_eq!(check(request, bad).await, Err(ErrorCode::Unauthenticated));
+        }
+        assert_eq!(check(admitted, Ok(())).await, Err(ErrorCode::RateLimited));
     }
 
     #[test]

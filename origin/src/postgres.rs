@@ -20,9 +20,9 @@ pub use schema::{check_statements, migrate};
 pub(crate) use write::transaction;
 pub use write::{STATEMENTS, Tx, WriteContext};
 
-/// Milliseconds that a statement may take, wait for a lock, or leave its transaction idle. Together they stay below the
-/// five seconds that a fence stands, so that no commit comes after its fence has lapsed. Nothing here runs long enough for
-/// compiling it to pay.
+/// Milliseconds that a statement may take, wait for a lock, or leave its transaction idle. Behind its
+/// fence a write has the outbox's statement, a pause and the commit: together less than the seven seconds that a fence stands,
+/// so that no commit comes after its fence has lapsed. Nothing here runs long enough for compiling it to pay.
 const SESSION: &str = "-c statement_timeout=2000 -c lock_timeout=1500 -c idle_in_transaction_session_timeout=2500 -c timezone=UTC -c jit=off";
 
 pub struct Postgres {

@@ -16,10 +16,12 @@ use crate::hooks;
 use crate::postgres::Tx;
 use crate::{activity, notifications};
 
-/// How often one looks for rows: what people are told is so old at least.
+/// How often one looks for rows: what people are told is so old, and a pass more.
 const EVERY: Duration = Duration::from_millis(100);
 /// Rows of one transaction, and what may be written for them, about: well within its timeouts.
 const ROWS: i64 = 500;
+/// Rows of a transaction after a larger one was too slow.
+const FEW_ROWS: i64 = 20;
 const WRITTEN: u64 = 10_000;
 
 /// Nothing if nothing is to be done, or somebody is at it.
@@ -83,6 +85,8 @@ async fn pass(app: &Ctx) -> Result<bool> {
     match attempt(app, ROWS).await {
         // Postgres refuses what follows from one of them: one at a time, and that one without its consequences.
         Err(error) if error.code == ErrorCode::Internal => attempt(app, 1).await,
+        // It may have been too much for the time that a statement has.
+        Err(error) if error.code == ErrorCode::Unavailable => attempt(app, FEW_ROWS).await,
         outcome => outcome,
     }
 }

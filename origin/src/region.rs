@@ -86,7 +86,9 @@ pub async fn learn(app: &App) {
     let asked = Instant::now();
     let Ok(values) = app.cache.redis.send(&[get, lives]).await else { return app.region.set_vouched(None) };
     let mut values = values.into_iter().map(Items::new);
-    let epoch = values.next().and_then(|mut vouch| u64::from_str_radix(&vouch.text(), 16).ok());
+    let vouch = values.next().map(|mut vouch| vouch.text()).unwrap_or_default();
+    // A mark stands behind the epoch's sixteen digits, and is one itself.
+    let epoch = (vouch.len() == 16).then(|| u64::from_str_radix(&vouch, 16).ok()).flatten();
     let lives_ms = values.next().and_then(|mut lives| u64::try_from(lives.int()).ok()).unwrap_or(0);
     app.region.set_vouched(epoch.map(|epoch| (epoch, asked + Duration::from_millis(lives_ms))));
 }

@@ -216,7 +216,8 @@ async fn identify(app: &Ctx, asked: &Asked) -> Result<(Option<Caller>, Option<Ch
         Identity::Session { user, session } => Some((user, session)),
         Identity::Unchecked => {
             let token = token.ok_or_else(|| Error::new(ErrorCode::Unauthenticated))?;
-            session::check(app, &token).await?;
+            let check = session::check(app, &token);
+            app.limits.checking_token(&context.client, &context.request_id, check).await?;
             Some((token.user, token.session))
         }
     };

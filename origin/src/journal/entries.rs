@@ -167,7 +167,7 @@ fn touch(tx: &mut Tx, user: Uuid) {
     tx.touch(Key::Streak, parameters);
 }
 
-/// Refuses days that are over nowhere yet.
+/// Refuses days that have begun nowhere yet.
 fn check_date(date: NaiveDate, now: DateTime<Utc>) -> Result<NaiveDate> {
     let latest = (now + chrono::Duration::hours(14)).date_naive();
     let earliest = NaiveDate::from_ymd_opt(1900, 1, 1).unwrap_or_default();

@@ -13,11 +13,12 @@ use crate::error::Result;
 use crate::notifications::folding::{self, Change};
 use crate::postgres::Tx;
 
-/// Which of the reactions are on, by their places from 1. Whoever changes them holds the partition's lock.
+/// Which of the reactions are on, by their places from 1. Whoever changes them holds the partition's lock. `is_on` is compared
+/// as a number for the reason that [`folding`] gives.
 const BEFORE: &str = "-- write_behind::before
 select entry.place from unnest($1::uuid[], $2::uuid[], $3::smallint[], $4::uuid[]) with ordinality
     as entry (circle_id, message_id, kind, user_id, place)
-join reactions r using (circle_id, message_id, kind, user_id) where r.is_on";
+join reactions r using (circle_id, message_id, kind, user_id) where r.is_on::integer = 1";
 
 /// Rows take only a newer intent than they have. Entries about what is not there (any more) change nothing.
 const REACT: &str = "-- write_behind::react
