@@ -35,7 +35,7 @@ fn rows() -> Vec<Row> {
         // A minute for the test itself.
         let seconds = key.kept_seconds().map(|most| (i64::from(most) - 60).max(0)..=i64::from(most));
         for companion in ["hidden:", "fence:", "lease:"] {
-            rows.push(Row::new(&format!("{companion}{form}"), Some(0..=5)));
+            rows.push(Row::new(&format!("{companion}{form}"), Some(0..=7)));
         }
         let may_wait = matches!(key.life, Life::Unflushed { .. });
         rows.push(Row { may_wait, ..Row::new(&form, seconds) });

@@ -110,14 +110,13 @@ async fn told_to_stop_it_finishes_what_it_has_begun() {
     let client = system.register("Ada").await;
     let api = address(&system.origins[0].api).to_owned();
     let idle = TcpStream::connect(&api).await.unwrap();
-    let creation = system.origins[0]
-        .hold("tx.statements", async || {
-            let client = client.clone();
-            tokio::spawn(async move {
-                client.post("/v1/circles", json!({"name": "Mornings", "visibility": "private"})).await
-            })
-        })
-        .await;
+    let mut creation = None;
+    let begin = async || {
+        let client = client.clone();
+        let body = json!({"name": "Mornings", "visibility": "private"});
+        creation = Some(tokio::spawn(async move { client.post("/v1/circles", body).await }));
+    };
+    system.origins[0].hold("tx.statements", begin).await;
     system.origins[0].signal("TERM");
     let refused = async {
         while TcpStream::connect(&api).await.is_ok() {
@@ -126,7 +125,7 @@ async fn told_to_stop_it_finishes_what_it_has_begun() {
     };
     tokio::time::timeout(Duration::from_secs(5), refused).await.expect("it takes no more connections");
     system.origins[0].release().await;
-    creation.await.unwrap().expect(201);
+    creation.expect("begun").await.unwrap().expect(201);
     let deadline = Instant::now() + Duration::from_secs(5);
     while system.origins[0].is_running() {
         assert!(Instant::now() < deadline, "it waits for connections that nobody uses");
