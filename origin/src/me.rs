@@ -173,7 +173,7 @@ async fn update(
         tx.event("user.updated", serde_json::json!({"user": caller.user}));
         Ok(me)
     })?;
-    let tag = optimist_shared::etag::entity_tag(&me.version.to_string(), "");
+    let tag = optimist_shared::etag::entity_tag(&tagged_version(me.version, caller.user), "");
     Ok(json_response(200, Some(tag), to_json(&me)?))
 }
 
@@ -224,16 +224,23 @@ pub async fn load_profile(app: &Ctx, parameters: &Parameters) -> Result<Snapshot
     .await
 }
 
+/// A version that says whose it is: `/v1/me` is everyone's address, and a browser that two people use one after the other
+/// would be told that what it keeps of the first is still good.
+fn tagged_version(version: i64, user: Uuid) -> String {
+    format!("{version}.({user})")
+}
+
 async fn load(
     app: &Ctx,
     sql: &'static str,
     parameters: &Parameters,
     render: impl Fn(&Row) -> Result<Vec<u8>>,
 ) -> Result<Snapshot> {
-    let row = app.db.query_opt(sql, &[&parameters.user.unwrap_or_default()]).await?;
+    let user = parameters.user.unwrap_or_default();
+    let row = app.db.query_opt(sql, &[&user]).await?;
     let row = row.ok_or_else(|| Error::internal("me", &"no row"))?;
     let loaded = match row.get::<_, Option<i64>>("version") {
-        Some(version) => Loaded::Object { version: version.to_string(), json: render(&row)? },
+        Some(version) => Loaded::Object { version: tagged_version(version, user), json: render(&row)? },
         None => Loaded::Missing,
     };
     Ok(Snapshot { seen_xmin: row.get::<_, i64>("seen").cast_unsigned(), loaded })

@@ -79,3 +79,17 @@ fn a_change_of_an_old_version_is_refused() {
         ada.send(Method::PATCH, "/v1/me", &[("if-match", "*")], change("three")).await.expect(200);
     });
 }
+
+#[test]
+fn what_a_browser_keeps_of_one_account_is_not_good_for_the_next() {
+    on_system(|system| async move {
+        let (ada, bo) = (system.register("Ada").await, system.register("Bo").await);
+        let tag = ada.get("/v1/me").await.expect(200).header("etag").to_owned();
+        let kept = [("if-none-match", tag.as_str())];
+        ada.send(Method::GET, "/v1/me", &kept, None).await.expect(304);
+        for _ in 0..2 {
+            let answer = bo.send(Method::GET, "/v1/me", &kept, None).await.expect(200);
+            assert_eq!(answer.text("/id"), bo.user, "from Postgres, and then from Redis");
+        }
+    });
+}
