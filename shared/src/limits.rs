@@ -106,7 +106,7 @@ pub const LIMITS: &[LimitRow] = &[
     row(Limit::Reads, "reads", "rate_limit:reads", "", User, Attempts, Counter, &[window(3_000, MINUTE)]),
     // The ceiling on what one person can make the origin do.
     row(Limit::Forwarded, "forwarded", "rate_limit:forwarded", "", User, Attempts, Counter, &[window(600, MINUTE)]),
-    // A shared address (an office, a carrier's NAT) must still be able to log in; a guesser gets 1,440 tries a day at most.
+    // A shared address (an office, a carrier's NAT) must still be able to log in; a guesser gets 7,200 tries a day at most.
     row(Limit::LoginAddress, "logins-address", "rate_limit:login_address", "", Address, Attempts, Exact, &[window(30, MINUTE), window(300, HOUR)]),
     // Ten guesses in a quarter of an hour: OWASP's order of magnitude for throttling by account.
     row(Limit::LoginAccount, "logins-account", "rate_limit:login_account", "", Account, Attempts, Exact, &[window(10, 15 * MINUTE)]),

@@ -20,7 +20,7 @@ const POSTGRES_FOLDER: &str = "OPTIMIST_POSTGRES_BIN_DIR";
 /// Names a `redis-server`.
 const REDIS_SERVER: &str = "OPTIMIST_REDIS_SERVER";
 const OLDEST_POSTGRES: u32 = 14;
-/// Scripts declare their keys' behaviour in ways that 6.x does not know.
+/// Scripts use `PEXPIRETIME` and `PEXPIRE … NX`, which 6.x does not know.
 const OLDEST_REDIS: u32 = 7;
 
 /// What the packages that test the API's description ask for.
