@@ -205,4 +205,11 @@ mod tests {
             assert!(parse(bad).is_err(), "{bad}");
         }
     }
+
+    #[test]
+    fn a_query_has_sixteen_parameters_at_most() {
+        let query = |count: u32| (0..count).map(|n| format!("p{n}=1")).collect::<Vec<_>>().join("&");
+        assert_eq!(parameters_of(Some(&query(16))).unwrap().len(), 16);
+        assert_eq!(parameters_of(Some(&query(17))).unwrap_err().code, ErrorCode::BadRequest);
+    }
 }

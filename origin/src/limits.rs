@@ -149,19 +149,15 @@ impl Limits {
     }
 
     /// Checks a token that the edge could not. An address that has brought too many bad ones is refused before: here by memory
-    /// alone, since the edge has counted it in Redis, if there is one.
-    pub async fn checking_token<T>(
-        &self,
-        client: &str,
-        request_id: &str,
-        check: impl Future<Output = Result<T>>,
-    ) -> Result<T> {
-        let row = Limit::BadTokens.row();
+    /// alone, since the edge has counted it in Redis, if there is one. Without, good tokens share their address's fate.
+    pub async fn checking_token<T>(&self, client: &str, check: impl Future<Output = Result<T>>) -> Result<T> {
+        // Of its own: a request that is sent again is another attempt.
+        let (row, attempt) = (Limit::BadTokens.row(), Uuid::now_v7().to_string());
         let memory = || self.memory.lock().unwrap_or_else(PoisonError::into_inner);
-        memory().charge(vec![row], client, request_id.to_owned(), now_ms())?;
+        memory().charge(vec![row], client, attempt.clone(), now_ms())?;
         let result = check.await;
         if !matches!(&result, Err(error) if error.code == ErrorCode::Unauthenticated) {
-            memory().give_back(&row.key(client), request_id);
+            memory().give_back(&row.key(client), &attempt);
         }
         result
     }
@@ -368,20 +364,17 @@ mod tests {
     async fn bad_tokens_of_an_address_are_counted_and_good_ones_are_not() {
         let limits = Limits::default();
         let admitted = Limit::BadTokens.row().windows[0].admitted;
-        let check = async |request: u32, result: Result<()>| {
-            limits
-                .checking_token("192.0.2.1", &request.to_string(), async { result })
-                .await
-                .map_err(|error| error.code)
+        let check = async |result: Result<()>| {
+            limits.checking_token("192.0.2.1", async { result }).await.map_err(|error| error.code)
         };
-        for request in 0..2 * admitted {
-            assert_eq!(check(request, Ok(())).await, Ok(()));
+        for _ in 0..2 * admitted {
+            assert_eq!(check(Ok(())).await, Ok(()));
         }
-        for request in 0..admitted {
+        for _ in 0..admitted {
             let bad = Err(Error::new(ErrorCode::Unauthenticated));
-            assert_eq!(check(request, bad).await, Err(ErrorCode::Unauthenticated));
+            assert_eq!(check(bad).await, Err(ErrorCode::Unauthenticated));
         }
-        assert_eq!(check(admitted, Ok(())).await, Err(ErrorCode::RateLimited));
+        assert_eq!(check(Ok(())).await, Err(ErrorCode::RateLimited));
     }
 
     #[test]

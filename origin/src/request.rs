@@ -217,7 +217,7 @@ async fn identify(app: &Ctx, asked: &Asked) -> Result<(Option<Caller>, Option<Ch
         Identity::Unchecked => {
             let token = token.ok_or_else(|| Error::new(ErrorCode::Unauthenticated))?;
             let check = session::check(app, &token);
-            app.limits.checking_token(&context.client, &context.request_id, check).await?;
+            app.limits.checking_token(&context.client, check).await?;
             Some((token.user, token.session))
         }
     };

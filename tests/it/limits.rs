@@ -310,3 +310,17 @@ async fn registrations_are_limited_by_address() {
         anyone.send(Method::POST, "/v1/auth/register", &[], Some(body.into_bytes())).await.expect(429);
     assert_eq!(refused.text("/limit"), "registrations-3600s");
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn without_redis_an_address_that_guesses_tokens_is_stopped() {
+    let mut system = System::start().await;
+    let ada = system.register("Ada").await;
+    system.redis.kill();
+    let guesser = ada.with_token(format!("{}.{}.{}", ada.user, ada.session, "A".repeat(43)));
+    let admitted = Limit::BadTokens.row().windows[0].admitted;
+    for guess in 0..admitted {
+        let status = guesser.get("/v1/me").await.status;
+        assert_eq!(status, 401, "guess {guess}");
+    }
+    guesser.get("/v1/me").await.expect(429);
+}

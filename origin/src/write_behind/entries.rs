@@ -9,7 +9,7 @@ use tokio_postgres::types::ToSql;
 use super::{Position, number};
 use crate::activity::{self, VisitEntry};
 use crate::app::Ctx;
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::notifications::folding::{self, Change};
 use crate::postgres::Tx;
 
@@ -143,26 +143,26 @@ async fn react(tx: &Tx, placed: &[Placed<ReactionEntry>], is_through: bool) -> R
     let generations: Vec<i64> = placed.iter().map(|placed| placed.generation).collect();
     let rows = tx.query(BEFORE, &[&circles, &messages, &kinds, &users]).await?;
     let places = rows.iter().filter_map(|row| usize::try_from(row.get::<_, i64>(0)).ok()?.checked_sub(1));
-    let before: HashSet<Row> =
-        places.map(|place| (circles[place], messages[place], kinds[place], users[place])).collect();
+    let before: HashSet<Target> = places.filter_map(|place| Some(placed.get(place)?.entry.target)).collect();
     let parameters: [&(dyn ToSql + Sync); 9] =
         [&circles, &messages, &kinds, &users, &reacted, &ms, &seq, &generations, &is_through];
     let rows = tx.query(REACT, &parameters).await?;
     let mut counts: BTreeMap<(Uuid, Uuid, i16), i32> = BTreeMap::new();
     let mut changes = Vec::with_capacity(rows.len());
     for row in rows {
-        let (circle, message, kind, user): Row = (row.get(0), row.get(1), row.get(2), row.get(3));
-        let (was_on, is_on) = (before.contains(&(circle, message, kind, user)), row.get(4));
-        *counts.entry((circle, message, kind)).or_default() += i32::from(is_on) - i32::from(was_on);
+        let (circle, message, place, user): (Uuid, Uuid, i16, Uuid) =
+            (row.get(0), row.get(1), row.get(2), row.get(3));
+        let kind = usize::try_from(place).ok().and_then(Kind::from_place);
+        let kind = kind.ok_or_else(|| Error::internal("write_behind", &"a kind that was not sent"))?;
+        let was_on = before.contains(&Target { circle, message, kind, user });
+        let is_on = row.get(4);
+        *counts.entry((circle, message, place)).or_default() += i32::from(is_on) - i32::from(was_on);
         changes.push(Change { circle, message, user, at: row.get(5), was_on, is_on });
     }
     count(tx, counts).await?;
     folding::fold(tx, &changes).await?;
     activity::reacted(tx, &changes).await
 }
-
-/// A reaction's row: circle, message, the kind's place, and who.
-type Row = (Uuid, Uuid, i16, Uuid);
 
 /// Counts up and down, in one order whoever counts.
 async fn count(tx: &Tx, mut by: BTreeMap<(Uuid, Uuid, i16), i32>) -> Result<()> {
