@@ -12,7 +12,8 @@ use axum::{Json, Router};
 use deadpool_postgres::{Manager, ManagerConfig, Pool, RecyclingMethod};
 use optimist_shared::ids::Uuid;
 use optimist_shared::signature::{
-    CONTEXT_HEADER, Context, Identity, SIGNATURE_HEADER, SIGNATURE_INPUT_HEADER, Signed, verify,
+    CONTEXT_HEADER, Context, Identity, SIGNATURE_HEADER, SIGNATURE_INPUT_HEADER, Signed, content_digest,
+    verify,
 };
 use optimist_tests::system::SIGNING_KEY;
 use redis::aio::MultiplexedConnection;
@@ -66,7 +67,9 @@ async fn insert(
     headers: HeaderMap,
     body: Bytes,
 ) -> Response {
-    let Some(user) = user(&method, &uri, &headers) else { return StatusCode::UNAUTHORIZED.into_response() };
+    let Some(user) = user(&method, &uri, &headers, &body) else {
+        return StatusCode::UNAUTHORIZED.into_response();
+    };
     let Ok(message) = serde_json::from_slice::<Message>(&body) else {
         return StatusCode::UNPROCESSABLE_ENTITY.into_response();
     };
@@ -92,7 +95,9 @@ async fn set(
     headers: HeaderMap,
     body: Bytes,
 ) -> Response {
-    let Some(user) = user(&method, &uri, &headers) else { return StatusCode::UNAUTHORIZED.into_response() };
+    let Some(user) = user(&method, &uri, &headers, &body) else {
+        return StatusCode::UNAUTHORIZED.into_response();
+    };
     let Ok(draft_body) = serde_json::from_slice::<Value>(&body) else {
         return StatusCode::UNPROCESSABLE_ENTITY.into_response();
     };
@@ -108,13 +113,15 @@ async fn set(
 }
 
 /// Whose request it is, if an edge has signed it.
-fn user(method: &Method, uri: &Uri, headers: &HeaderMap) -> Option<Uuid> {
+fn user(method: &Method, uri: &Uri, headers: &HeaderMap, body: &[u8]) -> Option<Uuid> {
     let text = |name: &str| headers.get(name).and_then(|value| value.to_str().ok()).unwrap_or_default();
     let signed = Signed {
         method: method.as_str(),
         target: uri.path_and_query().map_or("/", |target| target.as_str()),
         context: text(CONTEXT_HEADER),
         authorization: text(header::AUTHORIZATION.as_str()),
+        idempotency_key: text("idempotency-key"),
+        content_digest: &content_digest(body),
     };
     let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).ok()?.as_secs();
     let key = |id: &str| (id == SIGNING_KEY.1).then_some(&SIGNING_KEY.0[..]);

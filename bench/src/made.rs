@@ -9,7 +9,8 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use optimist_shared::ids::Uuid;
 use optimist_shared::session::Role;
 use optimist_shared::signature::{
-    CONTEXT_HEADER, Context, Identity, SIGNATURE_HEADER, SIGNATURE_INPUT_HEADER, Signed, sign,
+    CONTENT_DIGEST_HEADER, CONTEXT_HEADER, Context, Identity, SIGNATURE_HEADER, SIGNATURE_INPUT_HEADER,
+    Signed, content_digest, sign,
 };
 use optimist_tests::system::{REGION, SIGNING_KEY};
 
@@ -133,12 +134,22 @@ pub fn signed(
     }
     .render();
     let now = SystemTime::now().duration_since(UNIX_EPOCH).expect("a clock").as_secs();
-    let signed = Signed { method, target: path, context: &context, authorization: "" };
+    let key = headers.iter().find(|(name, _)| *name == "idempotency-key").map_or("", |(_, key)| key);
+    let content_digest = content_digest(body);
+    let signed = Signed {
+        method,
+        target: path,
+        context: &context,
+        authorization: "",
+        idempotency_key: key,
+        content_digest: &content_digest,
+    };
     let (input, signature) =
         sign(signed, SIGNING_KEY.1, &SIGNING_KEY.0, &Uuid::new_v4().simple().to_string(), now);
     let own = [
         ("content-type", "application/json"),
         (CONTEXT_HEADER, context.as_str()),
+        (CONTENT_DIGEST_HEADER, content_digest.as_str()),
         (SIGNATURE_INPUT_HEADER, input.as_str()),
         (SIGNATURE_HEADER, signature.as_str()),
     ];

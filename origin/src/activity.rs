@@ -192,6 +192,7 @@ async fn visit(State(app): State<Ctx>, caller: Caller) -> Result<Response> {
         Standing::read(tx, circle, caller.user).await?.require_member()?;
         let at_ms = Utc::now().timestamp_millis();
         visited(tx, &[VisitEntry { user: caller.user, circle, at_ms }]).await?;
+        // No key holds visits, and no one learns of one.
         tx.unchanged();
         Ok(())
     })?;

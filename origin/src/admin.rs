@@ -21,8 +21,12 @@ use crate::request::Caller;
 const IS_ADMIN: &str = "-- admin::is_admin
 select from users where id = $1 and role = 'admin' and status = 'active'";
 
+/// Its row in the outbox is the trail's: no copy says who administers, and no one learns of it.
 const SET_ROLE: &str = "-- admin::set_role
-update users set role = $2 where lower(email) = lower($1) returning id";
+with changed as (update users set role = $2 where lower(email) = lower($1) returning id),
+     recorded as (insert into outbox (region, request_id, keys, kind, payload)
+                  select $3, $4, '{}', 'admin.role-changed', jsonb_build_object('user', id, 'role', $2::text) from changed)
+select id from changed";
 
 pub const STATEMENTS: &[&str] = &[IS_ADMIN, SET_ROLE];
 
@@ -36,9 +40,10 @@ pub async fn require_admin(app: &Ctx, user: Uuid) -> Result<()> {
 }
 
 /// Makes someone an administrator, or no longer. Whether there is such an account.
-pub async fn set_role(db: &Postgres, email: &str, is_admin: bool) -> Result<bool> {
+pub async fn set_role(db: &Postgres, region: &str, email: &str, is_admin: bool) -> Result<bool> {
     let role = if is_admin { "admin" } else { "user" };
-    Ok(db.query_opt(SET_ROLE, &[&email, &role]).await?.is_some())
+    let request_id = format!("command-line-{}", Uuid::now_v7());
+    Ok(db.query_opt(SET_ROLE, &[&email, &role, &region, &request_id]).await?.is_some())
 }
 
 /// Drops a copy by its name in Redis, whatever there is of it: the next reader gets what Postgres has. What is no copy, and

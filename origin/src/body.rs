@@ -8,6 +8,7 @@ use http_body_util::{BodyExt as _, Full, Limited};
 use optimist_shared::error::ErrorCode;
 use optimist_shared::etag::{entity_tag, match_allows, none_match_hits};
 use optimist_shared::session::hex;
+use optimist_shared::signature::{CONTENT_DIGEST_HEADER, content_digest};
 use serde::de::DeserializeOwned;
 use sha2::{Digest, Sha256};
 
@@ -56,6 +57,8 @@ async fn read(request: Request) -> Result<Bytes> {
         .and_then(|value| value.to_str().ok())
         .unwrap_or_default()
         .to_owned();
+    let header = request.headers().get(CONTENT_DIGEST_HEADER);
+    let signed_digest = header.and_then(|value| value.to_str().ok()).unwrap_or_default().to_owned();
     let encoding = request.headers().get("content-encoding");
     if encoding.is_some_and(|encoding| !encoding.as_bytes().eq_ignore_ascii_case(b"identity")) {
         return Err(Error::new(ErrorCode::UnsupportedMediaType).field("Content-Encoding", "must be left out"));
@@ -67,6 +70,12 @@ async fn read(request: Request) -> Result<Bytes> {
         }
         Err(_) => return Err(Error::new(ErrorCode::BadRequest).detail("The body ended early.")),
     };
+    // The edge signed the digest, and admission has verified the signature.
+    if content_digest(&bytes) != signed_digest {
+        tracing::warn!("a request whose body is not the one that the edge has signed");
+        return Err(Error::new(ErrorCode::Unauthenticated)
+            .detail("The body is not the one that an edge of this region has signed."));
+    }
     let is_json = content_type
         .split(';')
         .next()

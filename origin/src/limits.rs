@@ -17,6 +17,7 @@ use optimist_shared::session::{attempt_entry, autosave_entry, request_entry};
 
 use crate::app::{Ctx, now_ms};
 use crate::error::{Error, Result};
+use crate::postgres::Tx;
 use crate::redis::{Call, Items};
 use crate::request::RequestContext;
 
@@ -87,7 +88,14 @@ impl Limits {
         }
         let window = row.windows[0];
         let (seconds, admitted) = (i64::from(window.seconds), i64::from(window.admitted));
-        let counted = app.db.query_opt(COUNT_ATTEMPT, &[&account, &seconds, &admitted]).await?;
+        let tx = Tx::begin(&app.db).await?;
+        // One after another: none sees those that others are about to add.
+        let counted = async {
+            tx.lock(account).await?;
+            tx.query_opt(COUNT_ATTEMPT, &[&account, &seconds, &admitted]).await
+        }
+        .await;
+        let counted = tx.end(counted).await?;
         match counted {
             Some(row) if row.get::<_, bool>(0) => Ok(()),
             counted => {

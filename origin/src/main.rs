@@ -169,8 +169,11 @@ async fn run(arguments: &Arguments) -> Result<(), Box<dyn std::error::Error>> {
                 AdminCommand::Grant { email } => (email, true),
                 AdminCommand::Revoke { email } => (email, false),
             };
-            let db = postgres::Postgres::new("postgres", &load()?.database_url, 1)?;
-            let found = admin::set_role(&db, email, is_admin).await.map_err(|error| error.code.as_str())?;
+            let config = load()?;
+            let db = postgres::Postgres::new("postgres", &config.database_url, 1)?;
+            let found = admin::set_role(&db, &config.region, email, is_admin)
+                .await
+                .map_err(|error| error.code.as_str())?;
             if found { Ok(()) } else { Err(format!("there is no account of {email}").into()) }
         }
         Command::Keys { command: KeysCommand::Rotate } => {

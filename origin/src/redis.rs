@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use ::redis::aio::MultiplexedConnection;
 use ::redis::{AsyncConnectionConfig, Client, Cmd, Pipeline, Value};
-use optimist_shared::scripts::{Script, Scripts, is_unknown_script};
+use optimist_shared::scripts::{Script, Scripts, is_about_the_call, is_unknown_script};
 use tokio::sync::Mutex;
 
 use crate::breaker::Breaker;
@@ -75,8 +75,13 @@ impl Redis {
         }) {
             None => Ok(values),
             Some(error) => {
-                // Loading, out of memory, read-only: a Redis that cannot do its work is no Redis.
-                self.breaker.failed(Duration::ZERO, &error);
+                if is_about_the_call(&error) {
+                    let scripts: Vec<&str> = calls.iter().map(|call| call.script.name).collect();
+                    tracing::error!(?scripts, error, "a script failed");
+                } else {
+                    // Loading, out of memory, read-only: a Redis that cannot do its work is no Redis.
+                    self.breaker.failed(Duration::ZERO, &error);
+                }
                 Err(RedisDown)
             }
         }

@@ -17,7 +17,8 @@ use optimist_shared::ids::Uuid;
 use optimist_shared::routes::{self, Matched, PathParameters, Route};
 use optimist_shared::session::{Role, Token};
 use optimist_shared::signature::{
-    CONTEXT_HEADER, Context, Identity, Refusal, SIGNATURE_HEADER, SIGNATURE_INPUT_HEADER, Signed, verify,
+    CONTENT_DIGEST_HEADER, CONTEXT_HEADER, Context, Identity, Refusal, SIGNATURE_HEADER,
+    SIGNATURE_INPUT_HEADER, Signed, verify,
 };
 use tracing::Instrument as _;
 
@@ -159,6 +160,9 @@ fn verify_signature(app: &Ctx, request: &Request) -> Result<Context> {
         target: request.uri().path_and_query().map_or("/", |target| target.as_str()),
         context,
         authorization: header(request, "authorization"),
+        idempotency_key: header(request, "idempotency-key"),
+        // Compared with the body where that is read.
+        content_digest: header(request, CONTENT_DIGEST_HEADER),
     };
     let now = now_ms() / 1000;
     let signature = header(request, SIGNATURE_HEADER);

@@ -18,6 +18,8 @@ pub enum ErrorCode {
     Forbidden,
     NotFound,
     MethodNotAllowed,
+    /// The body did not arrive in time.
+    RequestTimeout,
     /// What exists stands in the way: a taken e-mail, a member who joins again.
     Conflict,
     /// `If-Match` names another version than the current one.
@@ -46,6 +48,7 @@ impl ErrorCode {
             ErrorCode::Forbidden => 403,
             ErrorCode::NotFound => 404,
             ErrorCode::MethodNotAllowed => 405,
+            ErrorCode::RequestTimeout => 408,
             ErrorCode::Conflict => 409,
             ErrorCode::VersionMismatch => 412,
             ErrorCode::TooLarge => 413,
@@ -69,6 +72,7 @@ impl ErrorCode {
             ErrorCode::Forbidden => "forbidden",
             ErrorCode::NotFound => "not-found",
             ErrorCode::MethodNotAllowed => "method-not-allowed",
+            ErrorCode::RequestTimeout => "request-timeout",
             ErrorCode::Conflict => "conflict",
             ErrorCode::VersionMismatch => "version-mismatch",
             ErrorCode::TooLarge => "too-large",
@@ -91,6 +95,7 @@ impl ErrorCode {
             ErrorCode::Forbidden => "Not allowed",
             ErrorCode::NotFound => "Not found",
             ErrorCode::MethodNotAllowed => "Method not allowed",
+            ErrorCode::RequestTimeout => "The body took too long to arrive",
             ErrorCode::Conflict => "In conflict with what exists",
             ErrorCode::VersionMismatch => "Changed since it was read",
             ErrorCode::TooLarge => "The body is too large",

@@ -106,7 +106,7 @@ pub struct Route {
     pub key: Option<Key>,
     /// Checked in this order: the address's first, then the user's all at once. `Account` limits are the origin's.
     pub limits: &'static [Limit],
-    /// Bytes of request body let through.
+    /// Bytes of request body let through. None of a read's: not every host can send a GET on with one.
     pub body: usize,
     pub overlays: &'static [Overlay],
     /// What a successful write makes stale.
@@ -115,6 +115,7 @@ pub struct Route {
 
 /// Enough for any body of the API: its longest text has 16 Ki characters.
 const BODY: usize = 64 * 1024;
+/// For clients that send `{}` with everything.
 const NO_BODY: usize = 1024;
 /// A journal's text has 50,000 characters, of up to four bytes.
 const JOURNAL_BODY: usize = 256 * 1024;
@@ -137,7 +138,7 @@ const fn cached(
         pattern: CacheAside,
         key: Some(key),
         limits: &[Reads],
-        body: NO_BODY,
+        body: 0,
         overlays,
         fences: &[],
     }
@@ -153,7 +154,7 @@ const fn direct(name: &'static str, path: &'static str, caller: Caller) -> Route
         pattern: Direct,
         key: None,
         limits: &[Reads, Forwarded],
-        body: NO_BODY,
+        body: 0,
         overlays: &[],
         fences: &[],
     }
@@ -169,7 +170,7 @@ const fn at_edge(name: &'static str, path: &'static str) -> Route {
         pattern: RedisOnly,
         key: None,
         limits: &[Reads],
-        body: NO_BODY,
+        body: 0,
         overlays: &[],
         fences: &[],
     }

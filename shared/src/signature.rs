@@ -5,7 +5,7 @@
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use hmac::{Hmac, KeyInit, Mac};
-use sha2::Sha256;
+use sha2::{Digest, Sha256};
 
 use crate::ids::{Uuid, parse_id};
 use crate::session::Role;
@@ -17,6 +17,8 @@ pub const VALIDITY_SECONDS: u64 = 30;
 pub const CONTEXT_HEADER: &str = "optimist-context";
 pub const SIGNATURE_HEADER: &str = "signature";
 pub const SIGNATURE_INPUT_HEADER: &str = "signature-input";
+/// RFC 9530; see [`content_digest`].
+pub const CONTENT_DIGEST_HEADER: &str = "content-digest";
 
 /// What the edge says of a request that it forwards.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -94,6 +96,10 @@ pub struct Signed<'a> {
     pub context: &'a str,
     /// The `authorization` header, or empty: an unchecked identity rests on it.
     pub authorization: &'a str,
+    /// The `idempotency-key` header, or empty.
+    pub idempotency_key: &'a str,
+    /// The `content-digest` header: [`content_digest`] of the body, also of none.
+    pub content_digest: &'a str,
 }
 
 /// Why the origin refuses a request.
@@ -115,7 +121,15 @@ pub struct Verified {
 }
 
 const LABEL: &str = "edge";
-const COMPONENTS: &str = r#"("@method" "@path" "@query" "optimist-context" "authorization")"#;
+const COMPONENTS: &str = concat!(
+    r#"("@method" "@path" "@query" "optimist-context" "authorization" "#,
+    r#""idempotency-key" "content-digest")"#
+);
+
+/// A body's `content-digest` (RFC 9530): `sha-256=:<base64>:`.
+pub fn content_digest(body: &[u8]) -> String {
+    format!("sha-256=:{}:", STANDARD.encode(Sha256::digest(body)))
+}
 
 /// Signs: the values of `signature-input` and `signature`. `now` in Unix seconds; `nonce` must never repeat.
 pub fn sign(signed: Signed<'_>, key_id: &str, key: &[u8], nonce: &str, now: u64) -> (String, String) {
@@ -166,10 +180,11 @@ pub fn verify<'k>(
 
 fn signature_base(signed: Signed<'_>, parameters: &str) -> String {
     let (path, query) = signed.target.split_once('?').unwrap_or((signed.target, ""));
-    let Signed { method, context, authorization, .. } = signed;
+    let Signed { method, context, authorization, idempotency_key, content_digest, .. } = signed;
     format!(
         "\"@method\": {method}\n\"@path\": {path}\n\"@query\": ?{query}\n\"optimist-context\": {context}\n\
-         \"authorization\": {authorization}\n\"@signature-params\": {parameters}"
+         \"authorization\": {authorization}\n\"idempotency-key\": {idempotency_key}\n\
+         \"content-digest\": {content_digest}\n\"@signature-params\": {parameters}"
     )
 }
 
@@ -192,7 +207,14 @@ mod tests {
     const NOW: u64 = 1_800_000_000;
 
     fn signed(target: &str) -> Signed<'_> {
-        Signed { method: "GET", target, context: "identity=public", authorization: "" }
+        Signed {
+            method: "GET",
+            target,
+            context: "identity=public",
+            authorization: "",
+            idempotency_key: "",
+            content_digest: "sha-256=:47DEQpj8HBSa+/TImW+5JCeuQeRkm5NMpJWZG3hSuFU=:",
+        }
     }
 
     fn check(signed: Signed<'_>, now: u64, key: &'static [u8]) -> Result<Verified, Refusal> {
@@ -220,7 +242,22 @@ mod tests {
             check(Signed { authorization: "Bearer x", ..signed("/v1/me?x=1") }, NOW, KEY),
             Err(Refusal::Forged)
         );
+        assert_eq!(
+            check(Signed { idempotency_key: "x", ..signed("/v1/me?x=1") }, NOW, KEY),
+            Err(Refusal::Forged)
+        );
+        assert_eq!(
+            check(Signed { content_digest: &content_digest(b"x"), ..signed("/v1/me?x=1") }, NOW, KEY),
+            Err(Refusal::Forged)
+        );
         assert_eq!(check(signed("/v1/me?x=1"), NOW, &[8; 32]), Err(Refusal::Forged));
+    }
+
+    /// The digest of nothing, as RFC 9530 has it.
+    #[test]
+    fn a_digest_is_of_the_body() {
+        assert_eq!(content_digest(b""), signed("/").content_digest);
+        assert_ne!(content_digest(b"{}"), content_digest(b""));
     }
 
     #[test]

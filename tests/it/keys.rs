@@ -2,9 +2,9 @@
 
 use std::ops::RangeInclusive;
 
-use optimist_shared::keys::{KEYS, Life};
+use optimist_shared::keys::{KEYS, Key, Life, Parameters};
 use optimist_shared::limits::LIMITS;
-use optimist_tests::System;
+use optimist_tests::{Answer, System};
 use regex_lite::{Captures, Regex};
 use reqwest::Method;
 use serde_json::json;
@@ -120,4 +120,26 @@ async fn check(system: &System, kinds: usize) {
         seen.insert(index);
     }
     assert!(seen.len() >= kinds, "only {} kinds of keys were written", seen.len());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_key_of_another_type_is_no_lost_redis() {
+    let system = System::start().await;
+    let ada = system.register("Ada").await;
+    let [whole, broken] = [ada.create_circle("private").await, ada.create_circle("private").await];
+    let path = |circle: &str| format!("/v1/circles/{circle}/messages");
+    ada.say(&broken, "Good morning.").await;
+    for circle in [&whole, &broken] {
+        ada.get(&path(circle)).await.expect(200);
+    }
+    let is_hit = |answer: &Answer| answer.header("cache-status").starts_with("optimist; hit");
+    assert!(is_hit(&ada.get(&path(&whole)).await));
+    let mut redis = system.redis.connect().await;
+    let parameters = Parameters { circle: Some(broken.parse().unwrap()), ..Parameters::default() };
+    let counts = Key::Counts.render(&parameters).unwrap();
+    let _: () = redis::cmd("SET").arg(&counts).arg("not a hash").query_async(&mut redis).await.unwrap();
+    for _ in 0..3 {
+        assert_eq!(ada.get(&path(&broken)).await.expect(200).body["items"][0]["body"], "Good morning.");
+        assert!(is_hit(&ada.get(&path(&whole)).await));
+    }
 }

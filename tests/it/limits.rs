@@ -324,3 +324,17 @@ async fn without_redis_an_address_that_guesses_tokens_is_stopped() {
     }
     guesser.get("/v1/me").await.expect(429);
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn without_redis_an_account_is_not_guessed_at_faster_by_many_at_once() {
+    let mut system = System::start().await;
+    let ada = system.register("Ada").await;
+    system.redis.kill();
+    let body = json!({"email": ada.email, "password": "a wrong password"});
+    let guesses = (0..15).map(|_| ada.post("/v1/auth/login", body.clone()));
+    let statuses: Vec<u16> =
+        futures_util::future::join_all(guesses).await.into_iter().map(|answer| answer.status).collect();
+    let admitted = statuses.iter().filter(|status| **status == 401).count();
+    assert_eq!(admitted as u32, Limit::LoginAccount.row().windows[0].admitted, "{statuses:?}");
+    assert!(statuses.iter().all(|status| matches!(status, 401 | 429)), "{statuses:?}");
+}

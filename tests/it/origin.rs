@@ -1,11 +1,13 @@
 //! The origin by itself: it answers what its edge has signed, once, and nothing else.
 
+use std::sync::LazyLock;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use optimist_shared::session::Role;
 use optimist_shared::signature::{
-    CONTEXT_HEADER, Context, Identity, SIGNATURE_HEADER, SIGNATURE_INPUT_HEADER, Signed, sign,
+    CONTENT_DIGEST_HEADER, CONTEXT_HEADER, Context, Identity, SIGNATURE_HEADER, SIGNATURE_INPUT_HEADER,
+    Signed, content_digest, sign,
 };
 use optimist_tests::system::{REGION, SIGNING_KEY, address};
 use optimist_tests::{Answer, Client, Origin, System};
@@ -38,32 +40,49 @@ impl OriginClient {
 
     pub async fn get(&self, path: &str, context: Context) -> Answer {
         let nonce = format!("{:032}", self.nonce.fetch_add(1, Ordering::Relaxed));
-        let signed = self.sign(path, &context.render(), &nonce, now(), &SIGNING_KEY.0);
-        self.send(path, &signed).await
-    }
-
-    fn sign(
-        &self,
-        path: &str,
-        context: &str,
-        nonce: &str,
-        now: u64,
-        key: &[u8],
-    ) -> Vec<(&'static str, String)> {
-        let signed = Signed { method: "GET", target: path, context, authorization: "" };
-        let (input, signature) = sign(signed, SIGNING_KEY.1, key, nonce, now);
-        vec![
-            (CONTEXT_HEADER, context.to_owned()),
-            (SIGNATURE_INPUT_HEADER, input),
-            (SIGNATURE_HEADER, signature),
-        ]
+        let context = context.render();
+        self.send(path, &headers(read(path, &context), &nonce, now(), &SIGNING_KEY.0)).await
     }
 
     async fn send(&self, path: &str, headers: &[(&'static str, String)]) -> Answer {
+        self.send_body(Method::GET, path, headers, None).await
+    }
+
+    async fn send_body(
+        &self,
+        method: Method,
+        path: &str,
+        headers: &[(&'static str, String)],
+        body: Option<&str>,
+    ) -> Answer {
         let headers: Vec<(&str, &str)> =
             headers.iter().map(|(name, value)| (*name, value.as_str())).collect();
-        self.client.send(Method::GET, path, &headers, None).await
+        self.client.send(method, path, &headers, body.map(|body| body.as_bytes().to_vec())).await
     }
+}
+
+/// The parts of a GET.
+fn read<'a>(path: &'a str, context: &'a str) -> Signed<'a> {
+    static NOTHING: LazyLock<String> = LazyLock::new(|| content_digest(b""));
+    Signed {
+        method: "GET",
+        target: path,
+        context,
+        authorization: "",
+        idempotency_key: "",
+        content_digest: &NOTHING,
+    }
+}
+
+/// What an edge with that key adds to a request.
+fn headers(signed: Signed<'_>, nonce: &str, now: u64, key: &[u8]) -> Vec<(&'static str, String)> {
+    let (input, signature) = sign(signed, SIGNING_KEY.1, key, nonce, now);
+    vec![
+        (CONTEXT_HEADER, signed.context.to_owned()),
+        (CONTENT_DIGEST_HEADER, signed.content_digest.to_owned()),
+        (SIGNATURE_INPUT_HEADER, input),
+        (SIGNATURE_HEADER, signature),
+    ]
 }
 
 fn now() -> u64 {
@@ -77,24 +96,50 @@ async fn the_unsigned_forged_expired_and_replayed_are_refused() {
     let path = "/v1/openapi.json";
     let context = checked(Identity::Public).render();
     origin.send(path, &[]).await.expect(401);
-    let good = origin.sign(path, &context, "nonce-0123456789", now(), &SIGNING_KEY.0);
+    let good = headers(read(path, &context), "nonce-0123456789", now(), &SIGNING_KEY.0);
     origin.send(path, &good).await.expect(200);
     origin.send(path, &good).await.expect(401);
-    let other_path = origin.sign("/v1/me", &context, "nonce-1123456789", now(), &SIGNING_KEY.0);
+    let other_path = headers(read("/v1/me", &context), "nonce-1123456789", now(), &SIGNING_KEY.0);
     origin.send(path, &other_path).await.expect(401);
-    let other_key = origin.sign(path, &context, "nonce-2123456789", now(), &[8; 32]);
+    let other_key = headers(read(path, &context), "nonce-2123456789", now(), &[8; 32]);
     origin.send(path, &other_key).await.expect(401);
-    let expired = origin.sign(path, &context, "nonce-3123456789", now() - 40, &SIGNING_KEY.0);
+    let expired = headers(read(path, &context), "nonce-3123456789", now() - 40, &SIGNING_KEY.0);
     // What its edge has signed and is late is no fault of the client's: 401 would end its session.
     let late = origin.send(path, &expired).await.expect(503);
     assert_eq!(late.header("retry-after"), "1");
-    let mut other_context = origin.sign(path, &context, "nonce-4123456789", now(), &SIGNING_KEY.0);
+    let mut other_context = headers(read(path, &context), "nonce-4123456789", now(), &SIGNING_KEY.0);
     other_context[0].1 = context.replace("charged=1", "charged=0");
     origin.send(path, &other_context).await.expect(401);
     let elsewhere = Context { region: "elsewhere".to_owned(), ..checked(Identity::Public) };
     origin.get(path, elsewhere).await.expect(401);
     let problem = origin.send(path, &[]).await;
     assert_eq!(problem.header("content-type"), "application/problem+json");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_body_or_a_key_that_no_edge_has_signed_changes_nothing() {
+    let system = System::start().await;
+    let ada = system.register("Ada").await;
+    let circle = ada.create_circle("private").await;
+    let origin = OriginClient::new(&system);
+    let path = format!("/v1/circles/{circle}/messages");
+    let [user, session] = [&ada.user, &ada.session].map(|id| id.parse().expect("an id"));
+    let context = checked(Identity::Session { user, session }).render();
+    let body = r#"{"body":"as written"}"#;
+    let digest = content_digest(body.as_bytes());
+    let signed = Signed { method: "POST", content_digest: &digest, ..read(&path, &context) };
+    let sign = |nonce: &str| headers(signed, nonce, now(), &SIGNING_KEY.0);
+    let send = async |headers: &[_], body| origin.send_body(Method::POST, &path, headers, Some(body)).await;
+    send(&sign("nonce-0123456789"), r#"{"body":"as forged!"}"#).await.expect(401);
+    let mut with_key = sign("nonce-1123456789");
+    with_key.push(("idempotency-key", "another".to_owned()));
+    send(&with_key, body).await.expect(401);
+    let without_digest: Vec<_> =
+        sign("nonce-2123456789").into_iter().filter(|(name, _)| *name != CONTENT_DIGEST_HEADER).collect();
+    send(&without_digest, body).await.expect(401);
+    send(&sign("nonce-3123456789"), body).await.expect(201);
+    let messages = ada.get(&path).await.expect(200);
+    assert_eq!(messages.body["items"].as_array().map(Vec::len), Some(1), "{}", messages.body);
 }
 
 #[tokio::test(flavor = "multi_thread")]

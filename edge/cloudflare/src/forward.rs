@@ -24,11 +24,21 @@ pub async fn send(
     host: &WorkerHost<'_>,
     request: &Request,
     incoming: &Incoming,
-    forward: Forward,
+    mut forward: Forward,
 ) -> Result<Response, JsValue> {
-    let (outcome, response) = match collect(request, forward.body_limit).await? {
-        Some(body) => attempt(edge, request, incoming, &body, &forward).await?,
-        None => (Outcome::BodyTooLarge, None),
+    let collected = {
+        let body = pin!(collect(request, forward.body_limit));
+        match select(body, pin!(alarm(forward.body_deadline_ms))).await {
+            Either::Left((body, _)) => body?.ok_or(Outcome::BodyTooLarge),
+            Either::Right(_) => Err(Outcome::BodyLate),
+        }
+    };
+    let (outcome, response) = match collected {
+        Ok(body) => {
+            let signed = forward.sign(edge, host, incoming, &body);
+            attempt(edge, request, incoming, &body, &forward, &signed).await?
+        }
+        Err(outcome) => (outcome, None),
     };
     match (forward.pending.finish(edge, host, outcome).await, response) {
         (Finish::Pass { headers: changes }, Some(response)) => {
@@ -88,13 +98,14 @@ async fn attempt(
     incoming: &Incoming,
     body: &[u8],
     forward: &Forward,
+    signed: &[(&'static str, String)],
 ) -> Result<(Outcome, Option<Response>), JsValue> {
     let abort = AbortController::new()?;
     let init = RequestInit::new();
     init.set_method(incoming.method());
     init.set_redirect(RequestRedirect::Manual);
     init.set_signal(Some(&abort.signal()));
-    init.set_headers(forwarded_headers(&request.headers(), forward)?.unchecked_ref());
+    init.set_headers(forwarded_headers(&request.headers(), signed)?.unchecked_ref());
     if !body.is_empty() {
         init.set_body(&Uint8Array::from(body));
     }
@@ -105,14 +116,17 @@ async fn attempt(
             first => first,
         }
     });
-    let alarm = pin!(Delay::from(Duration::from_millis(u64::from(forward.deadline_ms))));
-    match select(work, alarm).await {
+    match select(work, pin!(alarm(forward.deadline_ms))).await {
         Either::Left((outcome, _)) => Ok(outcome),
         Either::Right(_) => {
             abort.abort();
             Ok((Outcome::Lost, None))
         }
     }
+}
+
+fn alarm(after_ms: u32) -> Delay {
+    Delay::from(Duration::from_millis(u64::from(after_ms)))
 }
 
 async fn once(url: &str, init: &RequestInit) -> (Outcome, Option<Response>) {
@@ -141,7 +155,7 @@ async fn once(url: &str, init: &RequestInit) -> (Outcome, Option<Response>) {
     }
 }
 
-fn forwarded_headers(headers: &Headers, forward: &Forward) -> Result<Headers, JsValue> {
+fn forwarded_headers(headers: &Headers, signed: &[(&'static str, String)]) -> Result<Headers, JsValue> {
     let kept = Headers::new()?;
     for entry in headers.entries() {
         let entry: Array = entry?.unchecked_into();
@@ -155,7 +169,7 @@ fn forwarded_headers(headers: &Headers, forward: &Forward) -> Result<Headers, Js
             kept.append(&name, &value)?;
         }
     }
-    for (name, value) in &forward.set {
+    for (name, value) in signed {
         kept.set(name, value)?;
     }
     Ok(kept)

@@ -81,17 +81,19 @@ pub enum Decision {
     Forward(Box<Forward>),
 }
 
-/// Send the native request on to the origin's base URL, body and upgrade untouched.
+/// Collect the body, have it signed ([`Forward::sign`]), and send the native request on to the origin's base URL.
 pub struct Forward {
-    /// Headers to set on the request, after dropping every client header for which [`is_internal_header`] holds.
-    pub set: Vec<(&'static str, String)>,
     /// Bytes of body to let through. When the body turns out longer, the host stops and reports
     /// [`Outcome::BodyTooLarge`]. (A longer `content-length` never gets this far.)
     pub body_limit: usize,
-    /// Milliseconds until the response's head must be there.
+    /// Milliseconds until the body must be there; after that the host reports [`Outcome::BodyLate`].
+    pub body_deadline_ms: u32,
+    /// Milliseconds until the response's head must be there, once the request is sent.
     pub deadline_ms: u32,
     /// Whether to try once more when the first attempt surely never reached the origin (connection refused).
     pub retry: bool,
+    /// What the pipeline says of the caller, to be signed: [`crate::Context`] as it is sent.
+    pub(crate) context: String,
     /// To be finished with the outcome before the response goes out.
     pub pending: crate::Pending,
 }
@@ -107,6 +109,8 @@ pub enum Outcome {
     /// It may have reached the origin, but no answer came: deadline, reset.
     Lost,
     BodyTooLarge,
+    /// The client took too long to send it.
+    BodyLate,
 }
 
 /// What [`crate::Pending::finish`] says of the response.

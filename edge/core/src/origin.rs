@@ -5,7 +5,8 @@ use optimist_shared::routes::Route;
 use optimist_shared::scripts::Script;
 use optimist_shared::session::hex;
 use optimist_shared::signature::{
-    CONTEXT_HEADER, Context, SIGNATURE_HEADER, SIGNATURE_INPUT_HEADER, Signed, sign,
+    CONTENT_DIGEST_HEADER, CONTEXT_HEADER, Context, SIGNATURE_HEADER, SIGNATURE_INPUT_HEADER, Signed,
+    content_digest, sign,
 };
 
 use crate::Edge;
@@ -35,44 +36,65 @@ pub struct Refund {
     pub entry: String,
 }
 
+/// The largest body, 256 KiB, at 70 kbit/s.
+const BODY_DEADLINE_MS: u32 = 30_000;
+
 /// Builds the decision to forward.
-pub fn forward<H: Host, R: Request>(
+pub fn forward<R: Request>(
     edge: &Edge,
-    host: &H,
     request: &R,
     route: &Route,
     context: &Context,
-    mut pending: Pending,
+    pending: Pending,
 ) -> Decision {
-    let mut nonce = [0; 16];
-    host.random(&mut nonce);
-    let nonce = hex(&nonce);
-    let context = context.render();
-    let authorization = request.header("authorization").unwrap_or_default();
-    let signed = Signed {
-        method: request.method(),
-        target: request.target(),
-        context: &context,
-        authorization: &authorization,
-    };
-    let (key_id, key) = &edge.config.signing_keys[0];
-    pending.forwarded_ms = host.now_ms();
-    let (signature_input, signature) = sign(signed, key_id, key, &nonce, pending.forwarded_ms / 1000);
-    let mut set = vec![
-        (CONTEXT_HEADER, context),
-        (SIGNATURE_INPUT_HEADER, signature_input),
-        (SIGNATURE_HEADER, signature),
-    ];
-    if !request.header("traceparent").is_some_and(|value| is_traceparent(&value)) {
-        set.push(("traceparent", new_traceparent(host)));
-    }
     Decision::Forward(Box::new(Forward {
-        set,
         body_limit: route.body,
+        body_deadline_ms: BODY_DEADLINE_MS,
         deadline_ms: edge.config.origin_deadline_ms,
         retry: route.method.is_idempotent() || request.header("idempotency-key").is_some(),
+        context: context.render(),
         pending,
     }))
+}
+
+impl Forward {
+    /// Signs the request, whose whole body is `body`: the headers to set on it, after dropping every client header for
+    /// which [`crate::host::is_internal_header`] holds.
+    pub fn sign<H: Host, R: Request>(
+        &mut self,
+        edge: &Edge,
+        host: &H,
+        request: &R,
+        body: &[u8],
+    ) -> Vec<(&'static str, String)> {
+        let mut nonce = [0; 16];
+        host.random(&mut nonce);
+        let nonce = hex(&nonce);
+        let header = |name| request.header(name).unwrap_or_default();
+        let content_digest = content_digest(body);
+        let signed = Signed {
+            method: request.method(),
+            target: request.target(),
+            context: &self.context,
+            authorization: &header("authorization"),
+            idempotency_key: &header("idempotency-key"),
+            content_digest: &content_digest,
+        };
+        let (key_id, key) = &edge.config.signing_keys[0];
+        self.pending.forwarded_ms = host.now_ms();
+        let (signature_input, signature) =
+            sign(signed, key_id, key, &nonce, self.pending.forwarded_ms / 1000);
+        let mut set = vec![
+            (CONTEXT_HEADER, std::mem::take(&mut self.context)),
+            (CONTENT_DIGEST_HEADER, content_digest),
+            (SIGNATURE_INPUT_HEADER, signature_input),
+            (SIGNATURE_HEADER, signature),
+        ];
+        if !request.header("traceparent").is_some_and(|value| is_traceparent(&value)) {
+            set.push(("traceparent", new_traceparent(host)));
+        }
+        set
+    }
 }
 
 impl Pending {
@@ -81,7 +103,7 @@ impl Pending {
         // A lost answer may have been a success: what it was charged stays charged.
         let failed = match outcome {
             Outcome::Answered { status } => status >= 400,
-            Outcome::Unreached | Outcome::BodyTooLarge => true,
+            Outcome::Unreached | Outcome::BodyTooLarge | Outcome::BodyLate => true,
             Outcome::Lost => false,
         };
         let refused_token = matches!(outcome, Outcome::Answered { status: 401 });
@@ -90,7 +112,8 @@ impl Pending {
             give_back(edge, host, &refund).await;
         }
         let exchange = self.exchange;
-        let unable = |status| matches!(status, 500 | 502 | 503 | 504);
+        // 500 is a defect: it would look the same tomorrow, behind a copy that grows old.
+        let unable = |status| matches!(status, 502..=504);
         match outcome {
             Outcome::Answered { status } if !unable(status) => {
                 let origin_ms = host.now_ms().saturating_sub(self.forwarded_ms);
@@ -103,6 +126,7 @@ impl Pending {
                 Finish::Pass { headers: changes }
             }
             Outcome::BodyTooLarge => Finish::Replace(exchange.error(ErrorCode::TooLarge)),
+            Outcome::BodyLate => Finish::Replace(exchange.error(ErrorCode::RequestTimeout)),
             _ if self.kept.is_some() => {
                 Finish::Replace(self.kept.unwrap_or_else(|| exchange.error(ErrorCode::Internal)))
             }

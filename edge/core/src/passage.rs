@@ -391,10 +391,10 @@ impl<H: Host, R: Request> Passage<'_, H, R> {
         suspicion: Option<Refund>,
         kept: Option<Response>,
     ) -> Decision {
-        let Passage { edge, host, request, route, exchange, .. } = self;
+        let Passage { edge, request, route, exchange, .. } = self;
         let is_read = route.method == Method::Get;
         let pending = Pending { exchange, is_read, cache_status, refund, suspicion, kept, forwarded_ms: 0 };
-        origin::forward(edge, host, request, route, context, pending)
+        origin::forward(edge, request, route, context, pending)
     }
 
     fn context(&self, identity: Identity, role: Option<Role>, charged: bool) -> Context {

@@ -2,7 +2,7 @@
 
 use std::cell::Cell;
 
-use optimist_shared::scripts::{Script, is_unknown_script};
+use optimist_shared::scripts::{Script, is_about_the_call, is_unknown_script};
 
 use crate::host::{Command, Host, Reply, Value};
 
@@ -85,7 +85,11 @@ pub async fn trip<H: Host>(
             Ok(replies)
         }
         Err(why) => {
-            breaker.failed(began_ms, host.now_ms());
+            if is_about_the_call(&why) {
+                breaker.succeeded();
+            } else {
+                breaker.failed(began_ms, host.now_ms());
+            }
             host.log(&format!("redis is unavailable: {why}"));
             Err(NoRedis)
         }

@@ -14,7 +14,7 @@ use spin_sdk::wasip3::clocks::monotonic_clock;
 use spin_sdk::wasip3::http::types::ErrorCode;
 use spin_sdk::wasip3::http_compat::{IncomingRequestBody, IncomingResponseBody};
 
-use crate::host::SpinHost;
+use crate::host::{Incoming, SpinHost};
 use crate::respond;
 
 /// Sends the request on, and answers with what the pipeline makes of the outcome.
@@ -22,12 +22,23 @@ pub async fn send(
     edge: &Edge,
     host: &SpinHost<'_>,
     parts: &Parts,
+    incoming: &Incoming<'_>,
     body: IncomingRequestBody,
-    forward: Forward,
+    mut forward: Forward,
 ) -> anyhow::Result<Response<BoxBody>> {
-    let (outcome, response) = match collect(body, forward.body_limit).await {
-        Some(body) => attempt(edge, parts, body, &forward).await,
-        None => (Outcome::BodyTooLarge, None),
+    let collected = {
+        let body = pin!(collect(body, forward.body_limit));
+        match select(body, pin!(alarm(forward.body_deadline_ms))).await {
+            Either::Left((body, _)) => body.ok_or(Outcome::BodyTooLarge),
+            Either::Right(_) => Err(Outcome::BodyLate),
+        }
+    };
+    let (outcome, response) = match collected {
+        Ok(body) => {
+            let signed = forward.sign(edge, host, incoming, &body);
+            attempt(edge, parts, body, &forward, &signed).await
+        }
+        Err(outcome) => (outcome, None),
     };
     let finish = forward.pending.finish(edge, host, outcome).await;
     match (finish, response) {
@@ -79,16 +90,16 @@ async fn attempt(
     parts: &Parts,
     body: Bytes,
     forward: &Forward,
+    signed: &[(&'static str, String)],
 ) -> (Outcome, Option<Response<IncomingResponseBody>>) {
-    let alarm = pin!(monotonic_clock::wait_for(u64::from(forward.deadline_ms) * 1_000_000));
     let work = pin!(async {
-        let first = once(edge, parts, body.clone(), forward).await;
+        let first = once(edge, parts, body.clone(), signed).await;
         match first {
-            Err(error) if forward.retry && is_unreached(&error) => once(edge, parts, body, forward).await,
+            Err(error) if forward.retry && is_unreached(&error) => once(edge, parts, body, signed).await,
             result => result,
         }
     });
-    match select(work, alarm).await {
+    match select(work, pin!(alarm(forward.deadline_ms))).await {
         Either::Left((Ok(response), _)) => {
             (Outcome::Answered { status: response.status().as_u16() }, Some(response))
         }
@@ -101,11 +112,15 @@ async fn attempt(
     }
 }
 
+async fn alarm(after_ms: u32) {
+    monotonic_clock::wait_for(u64::from(after_ms) * 1_000_000).await;
+}
+
 async fn once(
     edge: &Edge,
     parts: &Parts,
     body: Bytes,
-    forward: &Forward,
+    signed: &[(&'static str, String)],
 ) -> Result<Response<IncomingResponseBody>, ErrorCode> {
     let target = parts.uri.path_and_query().map_or("/", |target| target.as_str());
     let mut request = Request::new(Full::new(body.clone()));
@@ -113,24 +128,24 @@ async fn once(
     *request.uri_mut() = format!("{}{target}", edge.config().origin_url)
         .parse()
         .map_err(|_| ErrorCode::HttpRequestUriInvalid)?;
-    *request.headers_mut() = forwarded_headers(&parts.headers, &body, forward);
+    *request.headers_mut() = forwarded_headers(&parts.headers, &body, signed);
     spin_sdk::http::send(request).await
 }
 
-fn forwarded_headers(headers: &HeaderMap, body: &Bytes, forward: &Forward) -> HeaderMap {
+fn forwarded_headers(headers: &HeaderMap, body: &Bytes, signed: &[(&'static str, String)]) -> HeaderMap {
     let dropped = |name: &HeaderName| {
         is_internal_header(name.as_str())
             || HOP_BY_HOP.contains(&name.as_str())
             || matches!(name.as_str(), "host" | "content-length" | "expect")
     };
-    let mut kept = HeaderMap::with_capacity(headers.len() + forward.set.len());
+    let mut kept = HeaderMap::with_capacity(headers.len() + signed.len());
     for (name, value) in headers.iter().filter(|(name, _)| !dropped(name)) {
         kept.append(name.clone(), value.clone());
     }
     if !body.is_empty() {
         kept.insert("content-length", HeaderValue::from(body.len()));
     }
-    for (name, value) in &forward.set {
+    for (name, value) in signed {
         if let Ok(value) = HeaderValue::from_str(value) {
             kept.insert(HeaderName::from_static(name), value);
         }

@@ -48,7 +48,7 @@ async fn handle(request: Request) -> anyhow::Result<Response<BoxBody>> {
     let incoming = Incoming::new(&parts);
     match edge.handle(&host, &incoming).await {
         Decision::Respond(answer) => Ok(respond(answer)),
-        Decision::Forward(forward) => forward::send(&edge, &host, &parts, body, *forward).await,
+        Decision::Forward(forward) => forward::send(&edge, &host, &parts, &incoming, body, *forward).await,
     }
 }
 

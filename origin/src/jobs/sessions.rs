@@ -15,37 +15,48 @@ set idle_until = greatest(idle_until, least(to_timestamp(used.at / 1000.0) + int
 from unnest($1::uuid[], $2::bigint[]) as used (id, at)
 where sessions.id = used.id and revoked_at is null and idle_until > now()";
 
+/// Sessions of one statement.
+const AT_ONCE: usize = 2_000;
+
 /// Tells Postgres of sessions that were used, so that they outlive a Redis that loses them.
 pub async fn write_back(app: &Ctx) -> Result<u64> {
-    let read: Vec<Cmd> = Partition::all()
-        .map(|partition| {
-            let mut command = Cmd::new();
-            command.arg("ZRANGE").arg(Key::Touched.of_partition(partition)).arg(0).arg(-1).arg("WITHSCORES");
-            command
-        })
-        .collect();
-    let Ok(values) = app.cache.redis.send(&read).await else { return Ok(0) };
-    let (mut ids, mut times, mut done): (Vec<Uuid>, Vec<i64>, Vec<Cmd>) = Default::default();
-    for (partition, value) in Partition::all().zip(values) {
-        let Value::Array(pairs) = value else { continue };
-        let mut items = Items::new(Value::Array(pairs.clone()));
-        for _ in 0..pairs.len() / 2 {
-            let (member, at) = (items.text(), items.text());
-            let session = member.split_once(':').and_then(|(_, session)| parse_id(session));
-            if let (Some(session), Ok(at)) = (session, at.parse::<f64>()) {
-                ids.push(session);
-                times.push(at as i64);
+    let mut done = 0;
+    for partition in Partition::all() {
+        loop {
+            let noted = write_back_some(app, &Key::Touched.of_partition(partition)).await?;
+            done += noted as u64;
+            if noted < AT_ONCE {
+                break;
             }
-            let mut command = Cmd::new();
-            command.arg("ZREM").arg(Key::Touched.of_partition(partition)).arg(member);
-            done.push(command);
         }
     }
-    if ids.is_empty() {
+    Ok(done)
+}
+
+/// Those that were noted first. How many: none if Redis cannot be asked.
+async fn write_back_some(app: &Ctx, touched: &str) -> Result<usize> {
+    let mut oldest = Cmd::new();
+    oldest.arg("ZRANGE").arg(touched).arg(0).arg(AT_ONCE - 1).arg("WITHSCORES");
+    let Ok(values) = app.cache.redis.send(&[oldest]).await else { return Ok(0) };
+    let Some(Value::Array(pairs)) = values.into_iter().next() else { return Ok(0) };
+    let noted = pairs.len() / 2;
+    let mut items = Items::new(Value::Array(pairs));
+    let (mut ids, mut times): (Vec<Uuid>, Vec<i64>) = Default::default();
+    let mut done = Cmd::new();
+    done.arg("ZREM").arg(touched);
+    for _ in 0..noted {
+        let (member, at) = (items.text(), items.text());
+        let session = member.split_once(':').and_then(|(_, session)| parse_id(session));
+        if let (Some(session), Ok(at)) = (session, at.parse::<f64>()) {
+            ids.push(session);
+            times.push(at as i64);
+        }
+        done.arg(member);
+    }
+    if noted == 0 {
         return Ok(0);
     }
     app.db.query(WRITE_BACK, &[&ids, &times]).await?;
     // Left in place, they are written back once more.
-    let _ = app.cache.redis.send(&done).await;
-    Ok(ids.len() as u64)
+    Ok(app.cache.redis.send(&[done]).await.map_or(0, |_| noted))
 }

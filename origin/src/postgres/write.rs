@@ -38,6 +38,8 @@ pub struct Tx {
     /// be locked, in their order. `None` once it has begun.
     opening: Mutex<Option<Vec<Uuid>>>,
     touched: Vec<TouchedKey>,
+    /// A key that was to be touched and has no name: a parameter is missing.
+    nameless: Option<Key>,
     event: Option<(&'static str, serde_json::Value)>,
     unchanged: bool,
 }
@@ -52,7 +54,7 @@ impl Tx {
     async fn locking(db: &super::Postgres, order: Vec<Uuid>) -> Result<Tx> {
         let client = Some(db.client().await?);
         let opening = Mutex::new(Some(order));
-        Ok(Tx { client, opening, touched: Vec::new(), event: None, unchanged: false })
+        Ok(Tx { client, opening, touched: Vec::new(), nameless: None, event: None, unchanged: false })
     }
 
     /// Runs a statement of the transaction's; with the first, in the same trip and before it, what opens the transaction.
@@ -152,11 +154,16 @@ impl Tx {
         Ok(result)
     }
 
-    /// Names a key that this write makes stale.
+    /// Waits for everyone else who has locked that name, until the end of the transaction.
+    pub async fn lock(&self, name: &str) -> Result<()> {
+        self.execute(LOCK, &[&name]).await.map(drop)
+    }
+
+    /// Names a key that this write makes stale. If a parameter of it is missing, nothing is committed.
     pub fn touch(&mut self, key: Key, parameters: Parameters) {
         match TouchedKey::new(key, parameters) {
             Some(touched) => self.touched.push(touched),
-            None => debug_assert!(false, "a parameter of {key:?} is missing"),
+            None => self.nameless = Some(key),
         }
     }
 
@@ -256,6 +263,10 @@ impl<'a> Write<'a> {
                 return Err(error);
             }
         };
+        if let Some(key) = tx.nameless {
+            rollback(tx).await;
+            return Err(Error::internal(self.context.name, &format!("a parameter of {key:?} is missing")));
+        }
         hooks::step("tx.statements").await;
         let token = Uuid::now_v7().simple().to_string();
         // Both before the commit; neither waits for the other.

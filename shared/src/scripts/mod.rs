@@ -34,6 +34,12 @@ pub fn is_unknown_script(error: &str) -> bool {
     error.contains("NOSCRIPT") || error.contains("NoScript")
 }
 
+/// Whether an error that Redis answered is about the call alone: a key of another type, or a fault of the script's. Redis
+/// itself is well; any other error says that it cannot work (loading, out of memory, read-only, refusing us).
+pub fn is_about_the_call(error: &str) -> bool {
+    error.contains("WRONGTYPE") || error.contains("user_script:") && error.contains("attempt to")
+}
+
 /// Declares the scripts that the edge calls, and those of the origin alone.
 macro_rules! scripts {
     (edge { $($edge:tt)+ } origin { $($origin:tt)+ }) => {

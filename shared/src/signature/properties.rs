@@ -13,20 +13,40 @@ struct Sent {
     target: String,
     context: String,
     authorization: String,
+    idempotency_key: String,
+    content_digest: String,
     input: String,
     signature: String,
 }
 
 impl Sent {
     fn verify(&self, now: u64) -> Result<Verified, Refusal> {
-        let Sent { method, target, context, authorization, input, signature } = self;
-        let signed = Signed { method, target, context, authorization };
+        let Sent {
+            method,
+            target,
+            context,
+            authorization,
+            idempotency_key,
+            content_digest,
+            input,
+            signature,
+        } = self;
+        let signed = Signed { method, target, context, authorization, idempotency_key, content_digest };
         verify(signed, input, signature, |id| (id == "k1").then_some(KEY), now)
     }
 
-    fn parts(&mut self) -> [&mut String; 6] {
-        let Sent { method, target, context, authorization, input, signature } = self;
-        [method, target, context, authorization, input, signature]
+    fn parts(&mut self) -> [&mut String; 8] {
+        let Sent {
+            method,
+            target,
+            context,
+            authorization,
+            idempotency_key,
+            content_digest,
+            input,
+            signature,
+        } = self;
+        [method, target, context, authorization, idempotency_key, content_digest, input, signature]
     }
 }
 
@@ -36,12 +56,21 @@ prop_compose! {
         target in "/[a-z0-9/]{0,40}([?][a-z0-9=&%]{0,20})?",
         context in "identity=[a-z]{0,12};role=[a-z]{0,8}",
         authorization in "(Bearer [0-9a-f.]{10,60})?",
+        idempotency_key in "[0-9a-f-]{0,36}",
+        body in "[a-z]{0,40}",
         nonce in "[0-9a-f]{32}",
     ) -> Sent {
-        let signed =
-            Signed { method: &method, target: &target, context: &context, authorization: &authorization };
+        let content_digest = content_digest(body.as_bytes());
+        let signed = Signed {
+            method: &method,
+            target: &target,
+            context: &context,
+            authorization: &authorization,
+            idempotency_key: &idempotency_key,
+            content_digest: &content_digest,
+        };
         let (input, signature) = sign(signed, "k1", KEY, &nonce, NOW);
-        Sent { method, target, context, authorization, input, signature }
+        Sent { method, target, context, authorization, idempotency_key, content_digest, input, signature }
     }
 }
 
@@ -75,9 +104,9 @@ proptest! {
         prop_assert_eq!(sent.verify(NOW + VALIDITY_SECONDS + later), Err(Refusal::Expired));
     }
 
-    /// Of method, target, context, token, parameters or signature.
+    /// Of method, target, context, token, key, digest, parameters or signature.
     #[test]
-    fn no_bit_may_change(sent in sent(), part in 0..6usize, at: usize, bit in 0..7u8) {
+    fn no_bit_may_change(sent in sent(), part in 0..8usize, at: usize, bit in 0..7u8) {
         let mut forged = sent;
         let text = &mut *forged.parts()[part];
         prop_assume!(!text.is_empty());
@@ -90,7 +119,7 @@ proptest! {
     }
 
     #[test]
-    fn nothing_may_be_missing(sent in sent(), part in 0..6usize, length: usize) {
+    fn nothing_may_be_missing(sent in sent(), part in 0..8usize, length: usize) {
         let mut cut = sent.clone();
         let text = &mut *cut.parts()[part];
         prop_assume!(!text.is_empty());
@@ -103,7 +132,7 @@ proptest! {
     #[test]
     fn whatever_comes_as_a_signature_is_refused(
         sent in sent(),
-        input in "(edge=)?([(]\"@method\" \"@path\" \"@query\" \"optimist-context\" \"authorization\"[)])?(;(created|expires|nonce|keyid)=\"?[k0-9]{0,24}\"?){0,5}|\\PC*",
+        input in "(edge=)?([(]\"@method\" \"@path\" \"@query\" \"optimist-context\" \"authorization\" \"idempotency-key\" \"content-digest\"[)])?(;(created|expires|nonce|keyid)=\"?[k0-9]{0,24}\"?){0,5}|\\PC*",
         signature in "(edge=:)?[0-9A-Za-z+/=]{0,60}:?|\\PC*",
     ) {
         let forged = Sent { input, signature, ..sent };

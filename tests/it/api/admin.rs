@@ -18,6 +18,12 @@ fn administrators_alone_see_jobs_and_policies() {
             Origin::command(&environment, &["admin", "grant", &ada.email.to_uppercase()]);
         assert!(succeeded, "{output}");
         assert!(!Origin::command(&environment, &["admin", "grant", "nobody@example.org"]).0);
+        let recorded = format!(
+            "select payload ->> 'role' from outbox
+             where kind = 'admin.role-changed' and payload ->> 'user' = '{}'",
+            ada.user
+        );
+        assert_eq!(system.sql(&recorded).trim(), "admin");
         let jobs = ada.get("/v1/admin/jobs").await.expect(200);
         let items = jobs.body["items"].as_array().unwrap();
         assert!(

@@ -32,7 +32,13 @@ fn bodies_beyond_the_cap_are_refused_announced_or_not() {
         let path = format!("/v1/circles/{circle}/messages");
         let long = json!({"body": "x".repeat(70_000)}).to_string().into_bytes();
         assert_eq!(problem(ada.send(Method::POST, &path, &[], Some(long)).await, 413)["code"], "too-large");
-        assert_eq!(chunked(system, &ada, &path, 40).await, 413, "no content-length: counted as it comes");
+        let pieces = async |method, count, end| chunked(system, &ada, method, &path, count, end).await;
+        assert_eq!(pieces("POST", 40, "0\r\n\r\n").await, 413, "no content-length: counted as it comes");
+        // A read has none: not every host could send it on.
+        let read = ada.send(Method::GET, &path, &[], Some(b"{}".to_vec())).await;
+        assert_eq!(problem(read, 413)["code"], "too-large");
+        assert_eq!(pieces("GET", 1, "0\r\n\r\n").await, 413);
+        ada.get(&path).await.expect(200);
         // A refused attempt is not charged: ten may still be sent.
         for _ in 0..10 {
             ada.say(&circle, "Hello.").await;
@@ -40,14 +46,32 @@ fn bodies_beyond_the_cap_are_refused_announced_or_not() {
     });
 }
 
-/// Sends a body of so many pieces of 2,000 bytes without announcing its length; the status.
-async fn chunked(system: &System, client: &Client, path: &str, pieces: usize) -> u16 {
+#[test]
+fn a_body_that_does_not_come_to_its_end_is_not_waited_for() {
+    on_system(|system| async move {
+        let ada = system.register("Ada").await;
+        let circle = ada.create_circle("private").await;
+        let path = format!("/v1/circles/{circle}/messages");
+        assert_eq!(chunked(system, &ada, "POST", &path, 1, "7d0\r\n").await, 408);
+        ada.say(&circle, "Hello.").await;
+    });
+}
+
+/// Sends a body of so many pieces of 2,000 bytes, and then `end`, without announcing its length; the status.
+async fn chunked(
+    system: &System,
+    client: &Client,
+    method: &str,
+    path: &str,
+    pieces: usize,
+    end: &str,
+) -> u16 {
     use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
     let address = optimist_tests::system::address(&system.edge.url);
     let mut stream = tokio::net::TcpStream::connect(address).await.unwrap();
     let token = client.token.as_deref().unwrap();
     let head = format!(
-        "POST {path} HTTP/1.1\r\nhost: {address}\r\nauthorization: Bearer {token}\r\n\
+        "{method} {path} HTTP/1.1\r\nhost: {address}\r\nauthorization: Bearer {token}\r\n\
          content-type: application/json\r\ntransfer-encoding: chunked\r\nconnection: close\r\n\r\n"
     );
     stream.write_all(head.as_bytes()).await.unwrap();
@@ -58,7 +82,7 @@ async fn chunked(system: &System, client: &Client, path: &str, pieces: usize) ->
             break;
         }
     }
-    let _ = stream.write_all(b"0\r\n\r\n").await;
+    let _ = stream.write_all(end.as_bytes()).await;
     let mut answer = Vec::new();
     let _ = stream.read_to_end(&mut answer).await;
     let answer = String::from_utf8_lossy(&answer);
