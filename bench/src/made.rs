@@ -9,8 +9,8 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use optimist_shared::ids::Uuid;
 use optimist_shared::session::Role;
 use optimist_shared::signature::{
-    CONTENT_DIGEST_HEADER, CONTEXT_HEADER, Context, Identity, SIGNATURE_HEADER, SIGNATURE_INPUT_HEADER,
-    Signed, content_digest, sign,
+    CONTENT_DIGEST_HEADER, CONTEXT_HEADER, Charged, Context, Identity, SIGNATURE_HEADER,
+    SIGNATURE_INPUT_HEADER, Signed, content_digest, sign,
 };
 use optimist_tests::system::{REGION, SIGNING_KEY};
 
@@ -130,7 +130,7 @@ pub fn signed(
         client: "127.0.0.1".to_owned(),
         region: REGION.to_owned(),
         request_id: Uuid::now_v7().to_string(),
-        charged: true,
+        charged: Charged::Limits,
     }
     .render();
     let now = SystemTime::now().duration_since(UNIX_EPOCH).expect("a clock").as_secs();

@@ -13,8 +13,10 @@ use optimist_shared::keys::{self, Freshness, Key, Parameters};
 use optimist_shared::reactions::Counts;
 use optimist_shared::session::CachedSession;
 use tokio::sync::watch;
+use tokio_postgres::Row;
 
 use crate::app::{App, Ctx, now_ms};
+use crate::body::digest;
 use crate::error::{Error, Result};
 use crate::hooks;
 use crate::redis::{Call, Items, Redis, RedisDown};
@@ -74,6 +76,21 @@ impl ListItem {
 pub struct Snapshot {
     pub seen_xmin: u64,
     pub loaded: Loaded,
+}
+
+impl Snapshot {
+    /// A list of rows of `<columns>, seen`: those asked for and, if there are more, one beyond; where there are none, one row
+    /// of nothing but the snapshot. Its version is a digest of what it shows.
+    pub fn page(rows: &[Row], limit: usize, item: impl Fn(&Row) -> Result<ListItem>) -> Result<Snapshot> {
+        let seen_xmin = rows.first().map_or(0, |row| row.get::<_, i64>("seen").cast_unsigned());
+        let found = rows.iter().filter(|row| row.get::<_, Option<Uuid>>("id").is_some());
+        let mut items = found.map(item).collect::<Result<Vec<_>>>()?;
+        let more = items.len() > limit;
+        items.truncate(limit);
+        let mut shown: Vec<&[u8]> = items.iter().map(|item| item.json.as_slice()).collect();
+        shown.push(if more { b"more" } else { b"all" });
+        Ok(Snapshot { seen_xmin, loaded: Loaded::List { version: digest(&shown), items, more } })
+    }
 }
 
 /// A key that a write changes.

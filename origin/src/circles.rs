@@ -18,7 +18,7 @@ use tokio_postgres::types::ToSql;
 
 use crate::app::{Ctx, Handlers, on};
 use crate::body::sent::given;
-use crate::body::{Body, check_match, digest, json_response, require_change, tagged, text, to_json};
+use crate::body::{Body, check_match, json_response, require_change, tagged, text, to_json};
 use crate::cache::{ListItem, Loaded, Snapshot};
 use crate::cursor::{At, Cursor, no_query, page};
 use crate::error::{Error, Result};
@@ -330,15 +330,6 @@ pub fn respond_list(loaded: &Loaded, headers: &HeaderMap, limit: usize) -> Resul
     Ok(tagged(headers, version, "", render_list(&items, *more, limit, |_| None)))
 }
 
-/// A list from its items and one beyond the limit, if there is one. Its version is a digest of what it shows.
-pub fn list(mut items: Vec<ListItem>, limit: usize) -> Loaded {
-    let more = items.len() > limit;
-    items.truncate(limit);
-    let mut shown: Vec<&[u8]> = items.iter().map(|item| item.json.as_slice()).collect();
-    shown.push(if more { b"more" } else { b"all" });
-    Loaded::List { version: digest(&shown), items, more }
-}
-
 pub async fn load_circle(app: &Ctx, parameters: &Parameters) -> Result<Snapshot> {
     let row = app.db.query_opt(LOAD, &[&parameters.circle.unwrap_or_default()]).await?;
     let row = row.ok_or_else(|| Error::internal("circles", &"no row"))?;
@@ -365,15 +356,9 @@ pub async fn load_discovery(app: &Ctx) -> Result<Snapshot> {
 async fn load_page(app: &Ctx, after: Option<At<'c'>>, limit: usize) -> Result<Snapshot> {
     let (time, id) = (after.map(|at| at.time), after.map(|at| at.id));
     let rows = app.db.query(DISCOVER, &[&time, &id, &(limit as i64 + 1)]).await?;
-    let seen_xmin = rows.first().map_or(0, |row| row.get::<_, i64>("seen").cast_unsigned());
-    let items = rows
-        .iter()
-        .filter(|row| row.get::<_, Option<Uuid>>("id").is_some())
-        .map(|row| {
-            let circle = Circle::from_row(row);
-            let at = At::<'c'> { time: circle.created_at, id: circle.id };
-            Ok(ListItem { id: None, cursor: at.encode(), json: to_json(&circle)? })
-        })
-        .collect::<Result<Vec<_>>>()?;
-    Ok(Snapshot { seen_xmin, loaded: list(items, limit) })
+    Snapshot::page(&rows, limit, |row| {
+        let circle = Circle::from_row(row);
+        let at = At::<'c'> { time: circle.created_at, id: circle.id };
+        Ok(ListItem { id: None, cursor: at.encode(), json: to_json(&circle)? })
+    })
 }

@@ -156,8 +156,8 @@ impl Limits {
         Some(Ok(Charged { rows, keys, entry, states, in_memory: false, is_own }))
     }
 
-    /// Checks a token that the edge could not. An address that has brought too many bad ones is refused before: here by memory
-    /// alone, since the edge has counted it in Redis, if there is one. Without, good tokens share their address's fate.
+    /// Checks a token that the edge could not, nor count in Redis. An address that has brought too many bad ones is refused
+    /// before, by memory: good tokens share their address's fate.
     pub async fn checking_token<T>(&self, client: &str, check: impl Future<Output = Result<T>>) -> Result<T> {
         // Of its own: a request that is sent again is another attempt.
         let (row, attempt) = (Limit::BadTokens.row(), Uuid::now_v7().to_string());

@@ -18,7 +18,7 @@ use crate::auth::tag;
 use crate::body::sent::Id;
 use crate::body::{Body, json_response, to_json};
 use crate::cache::{ListItem, Snapshot};
-use crate::circles::{self, Standing, circle_of, is_moderator, list, respond_list};
+use crate::circles::{self, Standing, circle_of, is_moderator, respond_list};
 use crate::cursor::{At, Cursor, page, parameters_of};
 use crate::error::{Error, Result};
 use crate::idempotency::{Answer, Claim, Idempotency};
@@ -448,17 +448,11 @@ pub async fn load_members(app: &Ctx, parameters: &Parameters) -> Result<Snapshot
 async fn load_page(app: &Ctx, circle: Uuid, after: Option<At<'m'>>, limit: usize) -> Result<Snapshot> {
     let (time, id) = (after.map(|at| at.time), after.map(|at| at.id));
     let rows = app.db.query(LIST, &[&circle, &time, &id, &(limit as i64 + 1)]).await?;
-    let seen_xmin = rows.first().map_or(0, |row| row.get::<_, i64>("seen").cast_unsigned());
-    let items = rows
-        .iter()
-        .filter(|row| row.get::<_, Option<Uuid>>("id").is_some())
-        .map(|row| {
-            let member = member(row);
-            let at = At::<'m'> { time: member.joined_at, id: member.user.id };
-            Ok(ListItem { id: None, cursor: at.encode(), json: to_json(&member)? })
-        })
-        .collect::<Result<Vec<_>>>()?;
-    Ok(Snapshot { seen_xmin, loaded: list(items, limit) })
+    Snapshot::page(&rows, limit, |row| {
+        let member = member(row);
+        let at = At::<'m'> { time: member.joined_at, id: member.user.id };
+        Ok(ListItem { id: None, cursor: at.encode(), json: to_json(&member)? })
+    })
 }
 
 #[cfg(test)]

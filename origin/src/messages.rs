@@ -21,7 +21,7 @@ use tokio_postgres::Row;
 use crate::app::{Ctx, Handlers, on};
 use crate::body::{Body, check_match, json_response, tagged, text, to_json};
 use crate::cache::{ListItem, Loaded, Snapshot};
-use crate::circles::{Standing, circle_of, is_moderator, list as list_of};
+use crate::circles::{Standing, circle_of, is_moderator};
 use crate::cursor::{Cursor, no_query, page};
 use crate::error::{Error, Result};
 use crate::idempotency::{Answer, Claim, Idempotency};
@@ -342,14 +342,8 @@ pub async fn load_list(app: &Ctx, parameters: &Parameters) -> Result<Snapshot> {
 
 async fn load_page(app: &Ctx, circle: Uuid, before: i64, limit: usize) -> Result<Snapshot> {
     let rows = app.db.query(LIST, &[&circle, &before, &(limit as i64 + 1)]).await?;
-    let seen_xmin = rows.first().map_or(0, |row| row.get::<_, i64>("seen").cast_unsigned());
-    let items = rows
-        .iter()
-        .filter(|row| row.get::<_, Option<Uuid>>("id").is_some())
-        .map(|row| {
-            let message = Message::from_row(row);
-            Ok(ListItem { id: Some(message.id), cursor: message.number.encode(), json: to_json(&message)? })
-        })
-        .collect::<Result<Vec<_>>>()?;
-    Ok(Snapshot { seen_xmin, loaded: list_of(items, limit) })
+    Snapshot::page(&rows, limit, |row| {
+        let message = Message::from_row(row);
+        Ok(ListItem { id: Some(message.id), cursor: message.number.encode(), json: to_json(&message)? })
+    })
 }

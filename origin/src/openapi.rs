@@ -226,7 +226,8 @@ fn responses(route: &Route, described: &Described) -> Value {
 /// Whether the answer shows something that has a version. What the service tells of itself changes all the time.
 fn is_tagged(route: &Route, described: &Described) -> bool {
     let versioned = matches!(described.answer, Some("Me" | "CircleWithRole" | "Message" | "Entry"));
-    let read = route.method == Method::Get && matches!(route.pattern, Pattern::CacheAside | Pattern::Direct);
+    let read = route.method == Method::Get
+        && matches!(route.pattern, Pattern::CacheAside | Pattern::Joined | Pattern::Direct);
     versioned || (read && !matches!(route.name, "admin.jobs" | "admin.consistency"))
 }
 

@@ -129,6 +129,7 @@ pub fn pattern(pattern: Pattern) -> &'static str {
         Pattern::WriteBehind => "write-behind",
         Pattern::AutoSave => "auto-save",
         Pattern::RedisOnly => "Redis only",
+        Pattern::Joined => "Redis and Postgres, joined at the origin",
         Pattern::Direct => "Postgres only",
     }
 }

@@ -146,6 +146,23 @@ impl Redis {
     }
 }
 
+/// A place in a stream, displayed as an entry's id: milliseconds, or a transaction; and a number among those of the same.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Position(pub i64, pub i64);
+
+impl std::fmt::Display for Position {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{}-{}", self.0, self.1)
+    }
+}
+
+impl Position {
+    pub fn parse(text: &str) -> Option<Position> {
+        let (first, second) = text.split_once('-')?;
+        Some(Position(first.parse().ok()?, second.parse().ok()?))
+    }
+}
+
 /// A reply's items from front to back; what is missing or of another type reads as empty or 0.
 pub struct Items(std::vec::IntoIter<Value>);
 

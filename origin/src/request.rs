@@ -17,7 +17,7 @@ use optimist_shared::ids::Uuid;
 use optimist_shared::routes::{self, Matched, PathParameters, Route};
 use optimist_shared::session::{Role, Token};
 use optimist_shared::signature::{
-    CONTENT_DIGEST_HEADER, CONTEXT_HEADER, Context, Identity, Refusal, SIGNATURE_HEADER,
+    CONTENT_DIGEST_HEADER, CONTEXT_HEADER, Charged as AtEdge, Context, Identity, Refusal, SIGNATURE_HEADER,
     SIGNATURE_INPUT_HEADER, Signed, verify,
 };
 use tracing::Instrument as _;
@@ -221,14 +221,17 @@ async fn identify(app: &Ctx, asked: &Asked) -> Result<(Option<Caller>, Option<Ch
         Identity::Unchecked => {
             let token = token.ok_or_else(|| Error::new(ErrorCode::Unauthenticated))?;
             let check = session::check(app, &token);
-            app.limits.checking_token(&context.client, check).await?;
+            match context.charged {
+                AtEdge::Nothing => app.limits.checking_token(&context.client, check).await?,
+                AtEdge::Token | AtEdge::Limits => check.await?,
+            }
             Some((token.user, token.session))
         }
     };
     if let (routes::Caller::Admin, Some((user, _))) = (known.route.caller, identity) {
         admin::require_admin(app, user).await?;
     }
-    let charged = if context.charged {
+    let charged = if context.charged == AtEdge::Limits {
         None
     } else {
         let user = identity.map(|(user, _)| user);

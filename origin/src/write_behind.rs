@@ -9,14 +9,15 @@ mod flush;
 
 use std::time::Duration;
 
-use optimist_shared::ids::Partition;
+use optimist_shared::ids::{Partition, parse_hex};
 use optimist_shared::keys::Key;
+use optimist_shared::vouching::Vouched;
 
 use crate::app::Ctx;
 use crate::error::{Error, Result};
 use crate::hooks;
 use crate::postgres::Tx;
-use crate::redis::{Call, Items, RedisDown};
+use crate::redis::{Call, Items, Position, RedisDown};
 
 pub use entries::{ReactionEntry, STATEMENTS as ENTRY_STATEMENTS, Target, write_through};
 pub use flush::{STATEMENTS as FLUSH_STATEMENTS, flush_all_of, flush_waiting, run};
@@ -46,23 +47,6 @@ set generation = $3,
 where region = $1 and partition = $2 and generation < $3";
 
 pub const STATEMENTS: &[&str] = &[FIND, BEGIN, NEXT, ADOPT];
-
-/// An entry's place in its stream: milliseconds, and a number among those of the same.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
-pub struct Position(pub i64, pub i64);
-
-impl std::fmt::Display for Position {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "{}-{}", self.0, self.1)
-    }
-}
-
-impl Position {
-    fn parse(text: &str) -> Option<Position> {
-        let (ms, seq) = text.split_once('-')?;
-        Some(Position(ms.parse().ok()?, seq.parse().ok()?))
-    }
-}
 
 /// A partition as Postgres knows it.
 pub fn number(partition: Partition) -> i16 {
@@ -95,10 +79,9 @@ async fn ledger(app: &Ctx, partition: Partition) -> std::result::Result<Ledger, 
     fields.arg("HMGET").arg(Key::Ledger.of_partition(partition)).arg(&["epoch", "generation", "trimmed"]);
     let mut values = app.cache.redis.send(&[vouch, fields]).await?.into_iter();
     let mut next = || Items::new(values.next().unwrap_or(::redis::Value::Nil));
-    let hex = |text: String| u64::from_str_radix(text.get(..16)?, 16).ok();
-    let vouched = hex(next().text());
+    let vouched = Vouched::parse(&next().bytes()).map(|vouched| vouched.epoch);
     let mut fields = next();
-    let (epoch, generation) = (hex(fields.text()), fields.text().parse().ok());
+    let (epoch, generation) = (parse_hex(&fields.text()), fields.text().parse().ok());
     Ok(Ledger { vouched, epoch, generation, trimmed: Position::parse(&fields.text()).unwrap_or_default() })
 }
 

@@ -14,3 +14,4 @@ pub mod reactions;
 pub mod session;
 pub mod signature;
 pub mod visits;
+pub mod vouching;

@@ -66,7 +66,7 @@ impl Caller {
     }
 }
 
-/// The data patterns of the guidelines, and the two that they leave out.
+/// The data patterns of the guidelines, and what they leave out.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Pattern {
     /// Redis, on a miss Postgres, which then fills Redis.
@@ -79,6 +79,8 @@ pub enum Pattern {
     AutoSave,
     /// Redis alone, answered at the edge.
     RedisOnly,
+    /// Redis and Postgres, at the origin: it alone can open what Redis has, or join it with rows.
+    Joined,
     /// Postgres alone.
     Direct,
 }
@@ -158,6 +160,11 @@ const fn direct(name: &'static str, path: &'static str, caller: Caller) -> Route
         overlays: &[],
         fences: &[],
     }
+}
+
+/// A read that the origin puts together.
+const fn joined(name: &'static str, path: &'static str, caller: Caller) -> Route {
+    Route { pattern: Joined, ..direct(name, path, caller) }
 }
 
 /// A read that the edge answers by itself.
@@ -257,10 +264,10 @@ pub const ROUTES: &[Route] = &[
     write("messages.delete", Delete, "/v1/circles/{circle}/messages/{message}", Member, &[Forwarded], &[Key::CircleMessages, Key::Message, Key::Reactions]),
     behind("reactions.add", Put, "/v1/circles/{circle}/messages/{message}/reactions/{kind}", Member, &[Reactions]),
     behind("reactions.remove", Delete, "/v1/circles/{circle}/messages/{message}/reactions/{kind}", Member, &[Reactions]),
-    direct("reactions.list", "/v1/circles/{circle}/messages/{message}/reactions", CircleReader),
+    joined("reactions.list", "/v1/circles/{circle}/messages/{message}/reactions", CircleReader),
     // Activity
     behind("visits.record", Post, "/v1/circles/{circle}/visits", Member, &[Visits]),
-    direct("activity.live", "/v1/circles/{circle}/activity/live", Moderator),
+    joined("activity.live", "/v1/circles/{circle}/activity/live", Moderator),
     direct("activity.history", "/v1/circles/{circle}/activity/history", Moderator),
     // Notifications
     direct("notifications.list", "/v1/notifications", User),
@@ -269,8 +276,8 @@ pub const ROUTES: &[Route] = &[
     write("notifications.read-all", Post, "/v1/notifications/read", User, &[Forwarded], &[]),
     // Journaling and wellness
     Route { pattern: AutoSave, body: JOURNAL_BODY, ..write("drafts.save", Put, "/v1/journal/drafts/{draft}", User, &[JournalAutosaves, Forwarded], &[]) },
-    direct("drafts.list", "/v1/journal/drafts", User),
-    direct("drafts.get", "/v1/journal/drafts/{draft}", User),
+    joined("drafts.list", "/v1/journal/drafts", User),
+    joined("drafts.get", "/v1/journal/drafts/{draft}", User),
     write("drafts.discard", Delete, "/v1/journal/drafts/{draft}", User, &[Forwarded], &[]),
     Route { body: JOURNAL_BODY, ..write("journal.save", Post, "/v1/journal/entries", User, &[JournalEntries, Forwarded], &[Key::RecentTags, Key::Streak]) },
     direct("journal.list", "/v1/journal/entries", User),
@@ -278,8 +285,8 @@ pub const ROUTES: &[Route] = &[
     Route { body: JOURNAL_BODY, ..write("journal.edit", Patch, "/v1/journal/entries/{entry}", User, &[Forwarded], &[Key::RecentTags, Key::Streak]) },
     write("journal.delete", Delete, "/v1/journal/entries/{entry}", User, &[Forwarded], &[Key::RecentTags, Key::Streak]),
     cached("journal.prompts", "/v1/journal/prompts", User, Key::Prompts, &[]),
-    direct("journal.streak", "/v1/journal/streak", User),
-    direct("journal.tags", "/v1/journal/tags/recent", User),
+    joined("journal.streak", "/v1/journal/streak", User),
+    joined("journal.tags", "/v1/journal/tags/recent", User),
     write("mood.log", Post, "/v1/mood", User, &[Moods, Forwarded], &[]),
     direct("mood.list", "/v1/mood", User),
     // Administration

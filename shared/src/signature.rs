@@ -30,8 +30,29 @@ pub struct Context {
     pub client: String,
     pub region: String,
     pub request_id: String,
-    /// Whether every limit of the route but those by account has been charged already.
-    pub charged: bool,
+    pub charged: Charged,
+}
+
+/// What the edge has charged in Redis already.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Charged {
+    Nothing,
+    /// An attempt of the address's, for a token that Redis does not know.
+    Token,
+    /// Every limit of the route but those by account.
+    Limits,
+}
+
+impl Charged {
+    const ALL: [Charged; 3] = [Charged::Nothing, Charged::Token, Charged::Limits];
+
+    fn as_str(self) -> &'static str {
+        match self {
+            Charged::Nothing => "nothing",
+            Charged::Token => "token",
+            Charged::Limits => "limits",
+        }
+    }
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -54,7 +75,7 @@ impl Context {
         };
         let role = self.role.map_or("unknown", Role::as_str);
         let Context { client, region, request_id, charged, .. } = self;
-        let charged = u8::from(*charged);
+        let charged = charged.as_str();
         format!(
             "identity={identity};role={role};client={client};region={region};request={request_id};charged={charged}"
         )
@@ -78,11 +99,8 @@ impl Context {
         let client = take("client")?.to_owned();
         let region = take("region")?.to_owned();
         let request_id = take("request")?.to_owned();
-        let charged = match take("charged")? {
-            "1" => true,
-            "0" => false,
-            _ => return None,
-        };
+        let charged = take("charged")?;
+        let charged = Charged::ALL.into_iter().find(|known| known.as_str() == charged)?;
         pairs.next().is_none().then_some(Context { identity, role, client, region, request_id, charged })
     }
 }
@@ -268,10 +286,11 @@ mod tests {
             client: "2001:db8:1:2::/64".to_owned(),
             region: "eu".to_owned(),
             request_id: "0190a0a0-0000-7000-8000-000000000001".to_owned(),
-            charged: true,
+            charged: Charged::Limits,
         };
         assert_eq!(Context::parse(&context.render()), Some(context.clone()));
-        let unchecked = Context { identity: Identity::Unchecked, role: None, charged: false, ..context };
+        let unchecked =
+            Context { identity: Identity::Unchecked, role: None, charged: Charged::Nothing, ..context };
         assert_eq!(Context::parse(&unchecked.render()), Some(unchecked));
         assert_eq!(Context::parse("identity=public"), None);
     }

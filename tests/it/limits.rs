@@ -338,3 +338,19 @@ async fn without_redis_an_account_is_not_guessed_at_faster_by_many_at_once() {
     assert_eq!(admitted as u32, Limit::LoginAccount.row().windows[0].admitted, "{statuses:?}");
     assert!(statuses.iter().all(|status| matches!(status, 401 | 429)), "{statuses:?}");
 }
+
+/// An address's bad tokens are in Redis, where the edge counts them: what Redis forgets is forgotten.
+#[tokio::test(flavor = "multi_thread")]
+async fn bad_tokens_are_counted_once() {
+    let system = System::start().await;
+    let ada = system.register("Ada").await;
+    let unknown = uuid::Uuid::now_v7();
+    let guesser = ada.with_token(format!("{}.{unknown}.{}", ada.user, "A".repeat(43)));
+    let admitted = Limit::BadTokens.row().windows[0].admitted;
+    for guess in 0..admitted {
+        assert_eq!(guesser.get("/v1/me").await.status, 401, "guess {guess}");
+    }
+    guesser.get("/v1/me").await.expect(429);
+    system.forget_address_limits().await;
+    guesser.get("/v1/me").await.expect(401);
+}

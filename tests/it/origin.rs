@@ -6,8 +6,8 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use optimist_shared::session::Role;
 use optimist_shared::signature::{
-    CONTENT_DIGEST_HEADER, CONTEXT_HEADER, Context, Identity, SIGNATURE_HEADER, SIGNATURE_INPUT_HEADER,
-    Signed, content_digest, sign,
+    CONTENT_DIGEST_HEADER, CONTEXT_HEADER, Charged, Context, Identity, SIGNATURE_HEADER,
+    SIGNATURE_INPUT_HEADER, Signed, content_digest, sign,
 };
 use optimist_tests::system::{REGION, SIGNING_KEY, address};
 use optimist_tests::{Answer, Client, Origin, System};
@@ -29,7 +29,7 @@ pub fn checked(identity: Identity) -> Context {
         client: "127.0.0.1".to_owned(),
         region: REGION.to_owned(),
         request_id: "0190a0a0-0000-7000-8000-000000000001".to_owned(),
-        charged: true,
+        charged: Charged::Limits,
     }
 }
 
@@ -108,7 +108,7 @@ async fn the_unsigned_forged_expired_and_replayed_are_refused() {
     let late = origin.send(path, &expired).await.expect(503);
     assert_eq!(late.header("retry-after"), "1");
     let mut other_context = headers(read(path, &context), "nonce-4123456789", now(), &SIGNING_KEY.0);
-    other_context[0].1 = context.replace("charged=1", "charged=0");
+    other_context[0].1 = context.replace("charged=limits", "charged=nothing");
     origin.send(path, &other_context).await.expect(401);
     let elsewhere = Context { region: "elsewhere".to_owned(), ..checked(Identity::Public) };
     origin.get(path, elsewhere).await.expect(401);

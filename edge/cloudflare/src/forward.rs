@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use futures_util::future::{Either, select};
 use optimist_edge_core::Edge;
-use optimist_edge_core::host::{Finish, Forward, Outcome, Request as _, is_internal_header};
+use optimist_edge_core::host::{Finish, Forward, HOP_BY_HOP, Outcome, Request as _, is_sent_on};
 use wasm_bindgen::{JsCast as _, JsValue};
 use worker::js_sys::{self, Array, Reflect, Uint8Array};
 use worker::wasm_bindgen_futures::JsFuture;
@@ -64,10 +64,6 @@ pub async fn send(
         (Finish::Pass { .. }, None) => Err(JsValue::from_str("there is no answer to pass on")),
     }
 }
-
-/// About one connection alone (RFC 9110, 7.6.1).
-const HOP_BY_HOP: [&str; 7] =
-    ["connection", "keep-alive", "proxy-connection", "te", "trailer", "transfer-encoding", "upgrade"];
 
 /// The whole body, or `None` as soon as it is longer than `limit`. Bodies are small by policy, and once whole they can be
 /// sent again.
@@ -162,10 +158,7 @@ fn forwarded_headers(headers: &Headers, signed: &[(&'static str, String)]) -> Re
         let (Some(name), Some(value)) = (entry.get(0).as_string(), entry.get(1).as_string()) else {
             continue;
         };
-        let dropped = is_internal_header(&name)
-            || HOP_BY_HOP.contains(&name.as_str())
-            || matches!(name.as_str(), "host" | "content-length" | "expect");
-        if !dropped {
+        if is_sent_on(&name) {
             kept.append(&name, &value)?;
         }
     }

@@ -2,40 +2,12 @@
 
 use optimist_shared::envelope::{Body, DEFAULT_LIMIT, Envelope, parse_limit, render_list, render_object};
 use optimist_shared::etag::{entity_tag, none_match_hits};
-use optimist_shared::ids::parse_hex;
 use optimist_shared::reactions::{Counts, counts_version};
 use optimist_shared::routes::{Overlay, Route};
 use optimist_shared::session::{Access, Role};
 
 use crate::host::{Request, Response};
 use crate::respond::Exchange;
-
-/// What the region's relay says of Redis.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Vouched {
-    pub epoch: u64,
-    /// The relay has lost Postgres: what is kept is served, marked, however old.
-    pub degraded: bool,
-}
-
-impl Vouched {
-    /// From the value of the vouching key: 16 hex digits, then `d` when degraded. Empty when nobody vouches.
-    pub fn parse(value: &[u8]) -> Option<Vouched> {
-        let text = std::str::from_utf8(value).ok()?;
-        let (epoch, mode) = text.split_at_checked(16)?;
-        let degraded = match mode {
-            "" => false,
-            "d" => true,
-            _ => return None,
-        };
-        Some(Vouched { epoch: parse_hex(epoch)?, degraded })
-    }
-
-    /// Whether a copy counts: of this epoch, and fresh unless nothing fresher can be had.
-    pub fn believes(&self, envelope: &Envelope<'_>, now_ms: u64) -> bool {
-        envelope.stamp.epoch == self.epoch && (self.degraded || envelope.stamp.fresh_until_ms > now_ms)
-    }
-}
 
 /// Which part of a cached value a request asks for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -160,16 +132,10 @@ mod tests {
 
     proptest! {
         #[test]
-        fn a_limit_and_a_vouching_have_one_spelling(
-            query in "[?]?(limit=)?[+]?[0-9]{0,4}(&limit=[0-9])?|\\PC*",
-            vouching in "[0-9a-fA-F+]{15,17}[dx]?|\\PC*",
-        ) {
+        fn a_limit_has_one_spelling(query in "[?]?(limit=)?[+]?[0-9]{0,4}(&limit=[0-9])?|\\PC*") {
             if let Wanted::First { limit } = wanted(&format!("/v1/circles?{query}")) {
                 let spelling = format!("limit={limit}");
                 prop_assert!(query.is_empty() || query == spelling);
-            }
-            if let Some(Vouched { epoch, degraded }) = Vouched::parse(vouching.as_bytes()) {
-                prop_assert_eq!(format!("{epoch:016x}{}", if degraded { "d" } else { "" }), vouching);
             }
         }
     }
@@ -193,13 +159,5 @@ mod tests {
         assert_eq!(right_to_read(Some(Role::Banned), Some(Access::Public)), Right::Hidden);
         assert_eq!(right_to_read(Some(Role::None), None), Right::Unknown);
         assert_eq!(right_to_read(None, Some(Access::Public)), Right::Unknown);
-    }
-
-    #[test]
-    fn vouching_is_parsed_whole() {
-        assert_eq!(Vouched::parse(b"000000000000000a"), Some(Vouched { epoch: 10, degraded: false }));
-        assert_eq!(Vouched::parse(b"000000000000000ad"), Some(Vouched { epoch: 10, degraded: true }));
-        assert_eq!(Vouched::parse(b""), None);
-        assert_eq!(Vouched::parse(b"xyz"), None);
     }
 }

@@ -128,18 +128,22 @@ pub struct HeaderChange {
     pub append: bool,
 }
 
+/// Headers about one connection alone (RFC 9110, 7.6.1), which pass neither way. What `Connection` names besides, the hosts'
+/// runtimes take out.
+pub const HOP_BY_HOP: [&str; 7] =
+    ["connection", "keep-alive", "proxy-connection", "te", "trailer", "transfer-encoding", "upgrade"];
+
+/// Whether a client's header, its name in lower case, goes on to the origin in a message that the host frames anew.
+pub fn is_sent_on(name: &str) -> bool {
+    !matches!(name, "host" | "content-length" | "expect")
+        && !HOP_BY_HOP.contains(&name)
+        && !is_internal_header(name)
+}
+
 /// Whether a header belongs to the edge and the origin alone, or names a client address: such headers never pass from a
 /// client, on any host.
-pub fn is_internal_header(name: &str) -> bool {
-    let name = name.as_bytes();
-    let starts = |prefix: &str| {
-        name.len() >= prefix.len() && name[..prefix.len()].eq_ignore_ascii_case(prefix.as_bytes())
-    };
-    starts("optimist-")
-        || starts("x-forwarded-")
-        || starts("x-real-ip")
-        || starts("signature")
-        || starts("forwarded")
-        || starts("cf-")
-        || starts("spin-")
+fn is_internal_header(name: &str) -> bool {
+    const PREFIXES: [&str; 7] =
+        ["optimist-", "x-forwarded-", "x-real-ip", "signature", "forwarded", "cf-", "spin-"];
+    PREFIXES.iter().any(|prefix| name.starts_with(prefix))
 }

@@ -58,8 +58,8 @@ pub fn forward<R: Request>(
 }
 
 impl Forward {
-    /// Signs the request, whose whole body is `body`: the headers to set on it, after dropping every client header for
-    /// which [`crate::host::is_internal_header`] holds.
+    /// Signs the request, whose whole body is `body`: the headers to set on it, besides those of the client's for which
+    /// [`crate::host::is_sent_on`] holds.
     pub fn sign<H: Host, R: Request>(
         &mut self,
         edge: &Edge,

@@ -13,11 +13,12 @@ use optimist_shared::routes::{Caller, Method, Overlay, PathParameters, Pattern, 
 use optimist_shared::session::{
     Access, Role, SessionInfo, Token, attempt_entry, autosave_entry, request_entry,
 };
-use optimist_shared::signature::{Context, Identity};
+use optimist_shared::signature::{Charged, Context, Identity};
 use optimist_shared::visits::Visit;
+use optimist_shared::vouching::Vouched;
 
 use crate::Edge;
-use crate::cache::{self, Mark, Overlays, Right, Vouched, Wanted};
+use crate::cache::{self, Mark, Overlays, Right, Wanted};
 use crate::host::{Command, Decision, Host, Request, Response};
 use crate::limit::{Charge, Refused, rows_of};
 use crate::origin::{self, Pending, Refund};
@@ -55,7 +56,7 @@ impl<H: Host, R: Request> Passage<'_, H, R> {
         };
         let admission = Admission::new(self.route, &self.path, token, self.entry(token.user));
         let Some((admitted, found)) = self.ask(&admission).await else {
-            return self.unchecked(false, None, None, "optimist; fwd=bypass; detail=no-redis");
+            return self.unchecked(Charged::Nothing, None, None, "optimist; fwd=bypass; detail=no-redis");
         };
         match admitted {
             Admitted::WrongSecret => Decision::Respond(self.bad_token().await),
@@ -160,7 +161,7 @@ impl<H: Host, R: Request> Passage<'_, H, R> {
         if !session.is_vouched(found.vouched) {
             // Redis may have missed a revocation or a write. If the origin cannot answer either, what is kept is the best.
             let kept = self.kept(session, found);
-            return self.unchecked(true, refund, kept, "optimist; fwd=bypass; detail=unvouched");
+            return self.unchecked(Charged::Limits, refund, kept, "optimist; fwd=bypass; detail=unvouched");
         }
         let vouched = found.vouched;
         let believed =
@@ -221,7 +222,7 @@ impl<H: Host, R: Request> Passage<'_, H, R> {
         };
         let kept = (right == Right::Granted).then(|| self.kept(session, found)).flatten();
         let identity = Identity::Session { user: token.user, session: token.session };
-        let context = self.context(identity, role, true);
+        let context = self.context(identity, role, Charged::Limits);
         self.forward(&context, cache_status, refund, None, kept)
     }
 
@@ -278,7 +279,8 @@ impl<H: Host, R: Request> Passage<'_, H, R> {
             }
             None => None,
         };
-        let context = self.context(Identity::Unchecked, None, false);
+        let charged = if refund.is_some() { Charged::Token } else { Charged::Nothing };
+        let context = self.context(Identity::Unchecked, None, charged);
         self.forward(&context, "optimist; fwd=bypass; detail=unknown-session", None, refund, None)
     }
 
@@ -294,7 +296,7 @@ impl<H: Host, R: Request> Passage<'_, H, R> {
 
     fn unchecked(
         self,
-        charged: bool,
+        charged: Charged,
         refund: Option<Refund>,
         kept: Option<Response>,
         cache_status: &'static str,
@@ -303,17 +305,17 @@ impl<H: Host, R: Request> Passage<'_, H, R> {
         self.forward(&context, cache_status, refund, None, kept)
     }
 
-    /// Charges the address for a public route. Whether it was charged, or the refusal.
-    async fn charge_address(&mut self, rows: Vec<&'static LimitRow>) -> Result<bool, Response> {
+    /// Charges the address for a public route. What was charged, or the refusal.
+    async fn charge_address(&mut self, rows: Vec<&'static LimitRow>) -> Result<Charged, Response> {
         if rows.is_empty() {
-            return Ok(true);
+            return Ok(Charged::Limits);
         }
         let entry = self.request_entry();
         let charge = Charge::new(rows, &self.client(), entry);
         match self.charge_apart(&charge).await {
-            None => Ok(false),
+            None => Ok(Charged::Nothing),
             Some(Err(refused)) => Err(self.limited(&refused)),
-            Some(Ok(())) => Ok(true),
+            Some(Ok(())) => Ok(Charged::Limits),
         }
     }
 
@@ -397,7 +399,7 @@ impl<H: Host, R: Request> Passage<'_, H, R> {
         origin::forward(edge, request, route, context, pending)
     }
 
-    fn context(&self, identity: Identity, role: Option<Role>, charged: bool) -> Context {
+    fn context(&self, identity: Identity, role: Option<Role>, charged: Charged) -> Context {
         Context {
             identity,
             role,

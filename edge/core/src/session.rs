@@ -8,8 +8,8 @@ use optimist_shared::limits::LimitState;
 use optimist_shared::routes::{PathParameters, Route};
 use optimist_shared::scripts::EdgeScripts;
 use optimist_shared::session::{IDLE_MS, Role, Token, WRITE_BACK_MS};
+use optimist_shared::vouching::Vouched;
 
-use crate::cache::Vouched;
 use crate::host::{Command, Host, Value};
 use crate::limit::{Charge, Refused};
 use crate::redis::{Call, Fields};

@@ -8,7 +8,7 @@ use http::request::Parts;
 use http::{HeaderMap, HeaderName, HeaderValue, Request, Response};
 use http_body_util::{BodyExt as _, Full};
 use optimist_edge_core::Edge;
-use optimist_edge_core::host::{Finish, Forward, Outcome, is_internal_header};
+use optimist_edge_core::host::{Finish, Forward, HOP_BY_HOP, Outcome, is_sent_on};
 use spin_sdk::http::{BoxBody, box_body};
 use spin_sdk::wasip3::clocks::monotonic_clock;
 use spin_sdk::wasip3::http::types::ErrorCode;
@@ -63,10 +63,6 @@ pub async fn send(
         (Finish::Pass { .. }, None) => anyhow::bail!("there is no answer to pass on"),
     }
 }
-
-/// About one connection alone (RFC 9110, 7.6.1).
-const HOP_BY_HOP: [&str; 7] =
-    ["connection", "keep-alive", "proxy-connection", "te", "trailer", "transfer-encoding", "upgrade"];
 
 /// The whole body, or `None` as soon as it is longer than `limit`. Bodies are small by policy, and once whole they can be
 /// sent again.
@@ -133,13 +129,8 @@ async fn once(
 }
 
 fn forwarded_headers(headers: &HeaderMap, body: &Bytes, signed: &[(&'static str, String)]) -> HeaderMap {
-    let dropped = |name: &HeaderName| {
-        is_internal_header(name.as_str())
-            || HOP_BY_HOP.contains(&name.as_str())
-            || matches!(name.as_str(), "host" | "content-length" | "expect")
-    };
     let mut kept = HeaderMap::with_capacity(headers.len() + signed.len());
-    for (name, value) in headers.iter().filter(|(name, _)| !dropped(name)) {
+    for (name, value) in headers.iter().filter(|(name, _)| is_sent_on(name.as_str())) {
         kept.append(name.clone(), value.clone());
     }
     if !body.is_empty() {

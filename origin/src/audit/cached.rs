@@ -5,6 +5,7 @@ use ::redis::Cmd;
 use optimist_shared::envelope::{Body, Envelope};
 use optimist_shared::keys::{self, Freshness, Key, Parameters};
 use optimist_shared::session::CachedSession;
+use optimist_shared::vouching::Vouched;
 use serde_json::Value;
 
 use super::{Audit, Tally};
@@ -19,7 +20,7 @@ use crate::{sealing, session};
 #[derive(PartialEq, Eq)]
 struct Kept {
     bytes: Vec<u8>,
-    vouch: String,
+    epoch: u64,
 }
 
 /// `None` if nobody would be given it: no copy, or not vouched for, fenced, or expired.
@@ -33,10 +34,10 @@ async fn kept(audit: &Audit<'_>, key: Key, parameters: &Parameters, name: &str) 
     let mut values = audit.app.cache.redis.send(&commands).await.ok()?.into_iter().map(Items::new);
     let bytes = values.next()?.bytes();
     let is_fenced = values.next()?.int() != 0;
-    let vouch = values.next()?.text().get(..16)?.to_owned();
+    let epoch = Vouched::parse(&values.next()?.bytes())?.epoch;
     let stamp = Envelope::decode(&bytes)?.stamp;
-    let is_believed = format!("{:016x}", stamp.epoch) == vouch && stamp.fresh_until_ms > now_ms();
-    (is_believed && !is_fenced).then_some(Kept { bytes, vouch })
+    let is_believed = stamp.epoch == epoch && stamp.fresh_until_ms > now_ms();
+    (is_believed && !is_fenced).then_some(Kept { bytes, epoch })
 }
 
 /// Compares a copy with what a fill would put there now.

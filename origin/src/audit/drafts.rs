@@ -1,8 +1,9 @@
 //! Drafts: one that is flushed is what Postgres has, and one that is not is among those that wait for it.
 
 use ::redis::Cmd;
-use optimist_shared::ids::Partition;
+use optimist_shared::ids::{Partition, parse_hex};
 use optimist_shared::keys::{Key, Parameters};
+use optimist_shared::vouching::Vouched;
 
 use super::{Audit, Tally};
 use crate::error::Result;
@@ -27,9 +28,9 @@ async fn live(audit: &Audit<'_>, parameters: &Parameters, name: &str) -> Option<
     waits.arg("ZSCORE").arg(Key::DirtyDrafts.of_partition(partition)).arg(format!("{user}:{draft}"));
     let mut values =
         audit.app.cache.redis.send(&[vouch, fields, waits]).await.ok()?.into_iter().map(Items::new);
-    let vouch = values.next()?.text();
+    let vouched = Vouched::parse(&values.next()?.bytes())?;
     let mut fields = values.next()?;
-    let is_believed = fields.text() == vouch.get(..16)?;
+    let is_believed = parse_hex(&fields.text()) == Some(vouched.epoch);
     let (version, sealed, is_flushed) = (fields.text(), fields.text(), fields.text() == "1");
     let waits = !values.next()?.text().is_empty();
     (is_believed && !version.is_empty()).then_some(Live { version, sealed, is_flushed, waits })

@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 use crate::app::{Ctx, Handlers, on};
 use crate::body::to_json;
 use crate::cache::{ListItem, Snapshot};
-use crate::circles::{list as list_of, respond_list};
+use crate::circles::respond_list;
 use crate::cursor::{Cursor, limit, parameters_of};
 use crate::error::{Error, Result};
 use crate::request::Caller;
@@ -99,14 +99,8 @@ pub async fn load_prompts(app: &Ctx) -> Result<Snapshot> {
 
 async fn load_page(app: &Ctx, after: i32, category: Option<&str>, limit: usize) -> Result<Snapshot> {
     let rows = app.db.query(LIST, &[&after, &category, &(limit as i64 + 1)]).await?;
-    let seen_xmin = rows.first().map_or(0, |row| row.get::<_, i64>("seen").cast_unsigned());
-    let items = rows
-        .iter()
-        .filter(|row| row.get::<_, Option<Uuid>>("id").is_some())
-        .map(|row| {
-            let prompt = Prompt { id: row.get("id"), category: row.get("category"), body: row.get("body") };
-            Ok(ListItem { id: None, cursor: Place(row.get("place")).encode(), json: to_json(&prompt)? })
-        })
-        .collect::<Result<Vec<_>>>()?;
-    Ok(Snapshot { seen_xmin, loaded: list_of(items, limit) })
+    Snapshot::page(&rows, limit, |row| {
+        let prompt = Prompt { id: row.get("id"), category: row.get("category"), body: row.get("body") };
+        Ok(ListItem { id: None, cursor: Place(row.get("place")).encode(), json: to_json(&prompt)? })
+    })
 }

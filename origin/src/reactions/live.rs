@@ -15,9 +15,9 @@ use tokio_postgres::Row;
 use crate::app::Ctx;
 use crate::error::{Error, Result};
 use crate::hooks;
-use crate::redis::{Call, Items, RedisDown};
+use crate::redis::{Call, Items, Position, RedisDown};
 use crate::region::may_soon_vouch;
-use crate::write_behind::{self, Opened, Position};
+use crate::write_behind::{self, Opened};
 
 /// One snapshot: how far the partition is flushed, and what is so then. First the partition's row, then counts, then who
 /// reacted to the one message that is wanted whole.

@@ -15,7 +15,7 @@ use crate::app::Ctx;
 use crate::cache::drop_copies;
 use crate::error::Result;
 use crate::hooks;
-use crate::redis::{Call, Items};
+use crate::redis::{Call, Items, Position};
 
 /// How often the outbox is looked at when nobody wakes the relay.
 const POLL: Duration = Duration::from_millis(50);
@@ -46,23 +46,6 @@ where (xid, seq) > (
 order by xid, seq limit 1";
 
 pub const STATEMENTS: &[&str] = &[PENDING, CURSOR, ADVANCE, BEHIND];
-
-/// A row's place: its transaction, and its number. Displayed as a stream's id.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-struct Position(i64, i64);
-
-impl std::fmt::Display for Position {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "{}-{}", self.0, self.1)
-    }
-}
-
-impl Position {
-    fn parse(text: &str) -> Option<Position> {
-        let (xid, seq) = text.split_once('-')?;
-        Some(Position(xid.parse().ok()?, seq.parse().ok()?))
-    }
-}
 
 /// What a pass knows from those before it.
 struct Reader {

@@ -6,12 +6,13 @@ use optimist_shared::ids::{Partition, Uuid, parse_id};
 use optimist_shared::reactions::Kind;
 use tokio_postgres::types::ToSql;
 
-use super::{Position, number};
+use super::number;
 use crate::activity::{self, VisitEntry};
 use crate::app::Ctx;
 use crate::error::{Error, Result};
 use crate::notifications::folding::{self, Change};
 use crate::postgres::Tx;
+use crate::redis::Position;
 
 /// Which of the reactions are on, by their places from 1. Whoever changes them holds the partition's lock. `is_on` is compared
 /// as a number for the reason that [`folding`] gives.

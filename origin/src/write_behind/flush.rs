@@ -11,12 +11,12 @@ use optimist_shared::ids::Partition;
 use optimist_shared::keys::Key;
 
 use super::entries::{Entry, Placed, apply};
-use super::{Position, number, open};
+use super::{number, open};
 use crate::app::{Ctx, now_ms};
 use crate::error::Result;
 use crate::hooks;
 use crate::postgres::Tx;
-use crate::redis::{Call, Items, RedisDown};
+use crate::redis::{Call, Items, Position, RedisDown};
 
 /// How often one looks for entries: how old they get while all is well, and in what batches they come.
 const EVERY: Duration = Duration::from_millis(500);

@@ -6,8 +6,9 @@ use ::redis::{Cmd, Value};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use chrono::DateTime;
-use optimist_shared::ids::{Partition, Uuid};
+use optimist_shared::ids::{Partition, Uuid, parse_hex};
 use optimist_shared::keys::{Key, Parameters};
+use optimist_shared::vouching::Vouched;
 
 use super::Stored;
 use crate::app::Ctx;
@@ -221,10 +222,9 @@ async fn read_live(app: &Ctx, user: Uuid, draft: Uuid) -> Option<Stored> {
     vouch.arg("GET").arg(&names.vouch);
     fields.arg("HMGET").arg(&names.draft).arg(&["epoch", "version", "sealed", "saved_at", "sibling_of"]);
     let mut values = app.cache.redis.send(&[vouch, fields]).await.ok()?.into_iter();
-    let vouched = Items::new(values.next()?).text();
+    let vouched = Vouched::parse(&Items::new(values.next()?).bytes())?;
     let mut fields = Items::new(values.next()?);
-    let epoch = fields.text();
-    if epoch.is_empty() || vouched.get(..16) != Some(epoch.as_str()) {
+    if parse_hex(&fields.text()) != Some(vouched.epoch) {
         return None;
     }
     stored(&mut fields)

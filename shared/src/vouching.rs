@@ -1,0 +1,54 @@
+//! What the region's relay says of Redis: the value of a partition's vouching key, which the `vouch` script writes.
+
+use crate::envelope::Envelope;
+use crate::ids::parse_hex;
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Vouched {
+    pub epoch: u64,
+    /// The relay has lost Postgres: what is kept is served, marked, however old.
+    pub degraded: bool,
+}
+
+impl Vouched {
+    /// From 16 hex digits, and then `d` when degraded. Empty when nobody vouches.
+    pub fn parse(value: &[u8]) -> Option<Vouched> {
+        let text = std::str::from_utf8(value).ok()?;
+        let (epoch, mode) = text.split_at_checked(16)?;
+        let degraded = match mode {
+            "" => false,
+            "d" => true,
+            _ => return None,
+        };
+        Some(Vouched { epoch: parse_hex(epoch)?, degraded })
+    }
+
+    /// Whether a copy counts: of this epoch, and fresh unless nothing fresher can be had.
+    pub fn believes(&self, envelope: &Envelope<'_>, now_ms: u64) -> bool {
+        envelope.stamp.epoch == self.epoch && (self.degraded || envelope.stamp.fresh_until_ms > now_ms)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    proptest! {
+        #[test]
+        fn it_has_one_spelling(value in "[0-9a-fA-F+]{15,17}[dx]?|\\PC*") {
+            if let Some(Vouched { epoch, degraded }) = Vouched::parse(value.as_bytes()) {
+                prop_assert_eq!(format!("{epoch:016x}{}", if degraded { "d" } else { "" }), value);
+            }
+        }
+    }
+
+    #[test]
+    fn it_is_parsed_whole() {
+        assert_eq!(Vouched::parse(b"000000000000000a"), Some(Vouched { epoch: 10, degraded: false }));
+        assert_eq!(Vouched::parse(b"000000000000000ad"), Some(Vouched { epoch: 10, degraded: true }));
+        assert_eq!(Vouched::parse(b""), None);
+        assert_eq!(Vouched::parse(b"xyz"), None);
+    }
+}
