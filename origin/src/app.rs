@@ -80,6 +80,7 @@ fn handlers() -> Handlers {
 /// Every SQL statement there is.
 pub fn statements() -> Vec<&'static str> {
     [
+        &[PING][..],
         crate::postgres::STATEMENTS,
         crate::region::STATEMENTS,
         relay::STATEMENTS,

@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 use ::redis::Cmd;
 use optimist_shared::ids::Partition;
 use optimist_shared::keys::Key;
+use optimist_shared::vouching::Vouched;
 
 use crate::app::{App, Ctx};
 use crate::error::{Error, Result};
@@ -86,9 +87,8 @@ pub async fn learn(app: &App) {
     let asked = Instant::now();
     let Ok(values) = app.cache.redis.send(&[get, lives]).await else { return app.region.set_vouched(None) };
     let mut values = values.into_iter().map(Items::new);
-    let vouch = values.next().map(|mut vouch| vouch.text()).unwrap_or_default();
-    // A mark stands behind the epoch's sixteen digits, and is one itself.
-    let epoch = (vouch.len() == 16).then(|| u64::from_str_radix(&vouch, 16).ok()).flatten();
+    let vouched = values.next().and_then(|mut vouch| Vouched::parse(&vouch.bytes()));
+    let epoch = vouched.filter(|vouched| !vouched.degraded).map(|vouched| vouched.epoch);
     let lives_ms = values.next().and_then(|mut lives| u64::try_from(lives.int()).ok()).unwrap_or(0);
     app.region.set_vouched(epoch.map(|epoch| (epoch, asked + Duration::from_millis(lives_ms))));
 }

@@ -176,8 +176,11 @@ fn verify_signature(app: &Ctx, request: &Request) -> Result<Context> {
         refusal => refused(refusal),
     })?;
     let context = Context::parse(context).ok_or_else(|| refused(Refusal::Malformed))?;
-    if context.region != app.config.region || !app.nonces.is_new(verified.nonce, verified.expires, now) {
-        return Err(refused(Refusal::Expired));
+    if context.region != app.config.region {
+        return Err(refused(Refusal::OtherRegion));
+    }
+    if !app.nonces.is_new(verified.nonce, verified.expires, now) {
+        return Err(refused(Refusal::Replayed));
     }
     Ok(context)
 }

@@ -128,6 +128,9 @@ pub enum Refusal {
     UnknownKey,
     Forged,
     Expired,
+    /// The edge is another region's. The origin finds that, and the next.
+    OtherRegion,
+    Replayed,
 }
 
 /// A signature that verified; its nonce is still to be checked.

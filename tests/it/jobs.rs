@@ -2,6 +2,7 @@
 
 use std::time::{Duration, Instant};
 
+use optimist_shared::ids::Partition;
 use optimist_shared::keys::{Key, Parameters};
 use optimist_tests::{Options, Origin, System};
 use reqwest::Method;
@@ -98,6 +99,26 @@ async fn who_refreshes_by_hand_leaves_no_key_cold() {
         let name = key.render(&parameters).unwrap();
         let there: i64 = redis::cmd("EXISTS").arg(&name).query_async(&mut redis).await.unwrap();
         assert_eq!(there, 1, "{name}");
+    }
+}
+
+/// A copy of an epoch that the relay can no longer check would outlive it.
+#[tokio::test(flavor = "multi_thread")]
+async fn who_refreshes_by_hand_keeps_nothing_while_the_vouching_is_marked() {
+    let mut system = System::start().await;
+    let prompts = Key::Prompts.render(&Parameters::default()).unwrap();
+    let vouch = Key::Vouch.of_partition(Partition::COMMON);
+    let mut redis = system.redis.connect().await;
+    let vouched: String = redis::cmd("GET").arg(&vouch).query_async(&mut redis).await.unwrap();
+    system.origins[0].kill();
+    for (mark, kept) in [("d", 0), ("", 1)] {
+        let set =
+            redis::cmd("SET").arg(&vouch).arg(format!("{vouched}{mark}")).arg("PX").arg(60_000).to_owned();
+        let _: () = set.query_async(&mut redis).await.unwrap();
+        let (succeeded, output) = Origin::command(&system.environment(), &["jobs", "run", "cache.refresh"]);
+        assert!(succeeded, "{output}");
+        let there: i64 = redis::cmd("EXISTS").arg(&prompts).query_async(&mut redis).await.unwrap();
+        assert_eq!(there, kept, "vouched for with the mark {mark:?}");
     }
 }
 

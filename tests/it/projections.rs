@@ -139,3 +139,35 @@ async fn an_event_that_is_refused_costs_no_other_its_consequences_whoever_is_at_
     assert_eq!(skipped(), EACH, "those that are refused, each once");
     assert_eq!(system.sql(COUNTS_ARE_RIGHT), "0");
 }
+
+/// What a transaction cannot do in its time, several do.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_too_much_at_once_is_done_in_parts() {
+    const MESSAGES: usize = 60;
+    let system = System::start().await;
+    let ada = system.register("Ada").await;
+    let circle = ada.create_circle("private").await;
+    // More than twenty posts of one transaction end as a statement does that takes too long.
+    system.sql(
+        "create function hurry() returns trigger language plpgsql as $$
+         declare posts int := coalesce(nullif(current_setting('test.posts', true), ''), '0')::int + 1;
+         begin
+             perform set_config('test.posts', posts::text, true);
+             if posts > 20 then raise exception 'too slow' using errcode = '57014'; end if;
+             return new;
+         end $$;
+         create trigger hurry before insert on activity for each row execute function hurry()",
+    );
+    let rows: String = (0..MESSAGES)
+        .map(|_| {
+            format!(
+                "insert into outbox (region, actor, request_id, keys, kind, payload)
+                 values ('test', '{}', 'test', '{{}}', 'message.posted', '{{\"circle\": \"{circle}\"}}');",
+                ada.user
+            )
+        })
+        .collect();
+    system.sql(&format!("begin; {rows} commit"));
+    until("all are counted", async || system.sql("select sum(posts) from activity") == MESSAGES.to_string())
+        .await;
+}

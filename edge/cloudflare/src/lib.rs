@@ -28,7 +28,8 @@ async fn fetch(request: Request, env: Env, context: Context) -> worker::Result<R
     let edge = match edge(&env) {
         Ok(edge) => edge,
         Err(error) => {
-            console_error!("the edge is not configured: OPTIMIST_{}", error.to_string().to_ascii_uppercase());
+            let variable = error.variable.to_ascii_uppercase();
+            console_error!("the edge is not configured: OPTIMIST_{variable}: {}", error.reason);
             return Ok(respond(Answer { status: 500, headers: Vec::new(), body: Vec::new() })?);
         }
     };

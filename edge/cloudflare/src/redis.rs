@@ -27,7 +27,7 @@ pub async fn send(
     deadline_ms: u32,
 ) -> Result<Vec<Reply>, RedisUnavailable> {
     let name = format!("{}-{}", config.region, hash(spread) % u64::from(config.redis_objects));
-    let work = pin!(ask(env, &name, commands, deadline_ms));
+    let work = pin!(ask(env, &name, config.redis_location.as_deref(), commands, deadline_ms));
     let alarm = pin!(Delay::from(Duration::from_millis(u64::from(deadline_ms))));
     let bytes = match select(work, alarm).await {
         Either::Left((Ok(bytes), _)) => bytes,
@@ -38,8 +38,19 @@ pub async fn send(
         .ok_or_else(|| RedisUnavailable("the connection's object answered nonsense".to_owned()))
 }
 
-async fn ask(env: &Env, name: &str, commands: &[Command], deadline_ms: u32) -> worker::Result<Vec<u8>> {
-    let object: Object = env.durable_object("REDIS")?.get_by_name(name)?.into_rpc();
+async fn ask(
+    env: &Env,
+    name: &str,
+    location: Option<&str>,
+    commands: &[Command],
+    deadline_ms: u32,
+) -> worker::Result<Vec<u8>> {
+    let objects = env.durable_object("REDIS")?;
+    let object: Object = match location {
+        Some(location) => objects.get_by_name_with_location_hint(name, location)?,
+        None => objects.get_by_name(name)?,
+    }
+    .into_rpc();
     let init = RequestInit::new();
     init.set_method("POST");
     init.set_body(&Uint8Array::from(encode(commands).as_slice()));

@@ -21,6 +21,8 @@ pub struct Config {
     pub origin_deadline_ms: u32,
     /// Connections to Redis per region, on hosts that spread over several (Durable Objects).
     pub redis_objects: u32,
+    /// Where those hosts are asked to keep them, as the platform names places: near Redis, not near the first client.
+    pub redis_location: Option<String>,
     /// Mechanisms that a test has switched off, comma-separated.
     #[cfg(feature = "test-hooks")]
     pub disabled: String,
@@ -43,7 +45,7 @@ impl std::error::Error for ConfigError {}
 
 impl Config {
     /// Reads every setting by its variable's name in lower case (`region`, `origin_url`, `redis_url`, `signing_keys` as
-    /// `id:base64,…`, `cors_origins` comma-separated, `redis_deadline_ms`, `origin_deadline_ms`, `redis_objects`);
+    /// `id:base64,…`, `cors_origins` comma-separated, `redis_deadline_ms`, `origin_deadline_ms`, `redis_objects`, `redis_location`);
     /// an absent or empty value takes the default where there is one. Hosts that name variables otherwise (upper case
     /// with the prefix `OPTIMIST_`) map the name.
     pub fn from_lookup(lookup: impl Fn(&'static str) -> Option<String>) -> Result<Config, ConfigError> {
@@ -71,6 +73,7 @@ impl Config {
             redis_deadline_ms: number("redis_deadline_ms", 100)?,
             origin_deadline_ms: number("origin_deadline_ms", 10_000)?,
             redis_objects: number("redis_objects", 16)?,
+            redis_location: get("redis_location"),
             #[cfg(feature = "test-hooks")]
             disabled: get("disabled").unwrap_or_default(),
         })
