@@ -164,7 +164,15 @@ impl<'a> Envelope<'a> {
 }
 
 /// Bytes of an id in text.
-const ID: usize = 36;
+pub const ID: usize = 36;
+
+/// The ids of an encoded list's items, one behind the other, as its index has them. `None` for what has no index.
+pub fn listed_ids(bytes: &[u8]) -> Option<&[u8]> {
+    let (header, rest) = bytes.split_at_checked(HEADER)?;
+    let (count, rest) = rest.split_first()?;
+    let is_indexed = header[0] == WIRE_VERSION && header[HEADER - 1] == b'i';
+    rest.get(..usize::from(*count) * ID).filter(|_| is_indexed)
+}
 
 fn is_indexed(items: &[Item<'_>]) -> bool {
     !items.is_empty() && items.len() <= LIST_LIMIT && items.iter().all(|item| item.id.len() == ID)
@@ -278,6 +286,8 @@ mod tests {
         assert_eq!(&bytes[45..61], b"0000000000001092");
         let bytes = Envelope { stamp: STAMP, body: indexed() }.encode();
         assert_eq!((bytes[61], bytes[62], &bytes[63..99]), (b'i', 1, ID_TEXT.as_bytes()));
+        assert_eq!(listed_ids(&bytes), Some(ID_TEXT.as_bytes()));
+        assert_eq!(listed_ids(&bytes[..98]), None);
     }
 
     #[test]

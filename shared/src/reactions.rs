@@ -34,6 +34,9 @@ impl Kind {
     }
 }
 
+/// The field of a circle's counts that holds those of the first page of its messages, as the `counts` script made it.
+pub const PAGE_FIELD: &str = "@";
+
 /// How many people reacted to a message, by kind.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Counts([u32; KINDS.len()]);

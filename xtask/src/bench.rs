@@ -30,7 +30,7 @@ pub fn run(arguments: &[OsString]) -> Result<()> {
     let bench = release(&root, "optimist-bench")?;
     let component = edges::component(&root)?;
     let worker = cloudflare::build(&root)?;
-    let empty = empty_component(&root)?;
+    let (empty, get) = (peer_component(&root, "empty")?, peer_component(&root, "get")?);
 
     let mut command: Command = with_parent(&bench, Signal::SIGKILL, None);
     command
@@ -43,6 +43,7 @@ pub fn run(arguments: &[OsString]) -> Result<()> {
         .env("OPTIMIST_COMPONENT", component)
         .env("OPTIMIST_WORKER_DIR", worker)
         .env("OPTIMIST_BENCH_EMPTY", empty)
+        .env("OPTIMIST_BENCH_GET", get)
         .env("OPTIMIST_WORKERD_BIN", cloudflare::workerd(&root))
         .env("OPTIMIST_NODE_BIN", root.join("node_modules/node/bin/node"));
     if !command.status()?.success() {
@@ -51,12 +52,13 @@ pub fn run(arguments: &[OsString]) -> Result<()> {
     Ok(())
 }
 
-/// The component that does nothing, in a workspace and a target folder of its own.
-fn empty_component(root: &Path) -> Result<std::path::PathBuf> {
-    let target = workspace::target_folder(root)?.join("bench-empty");
+/// A component that ours is measured against, in a workspace and a target folder of its own.
+fn peer_component(root: &Path, name: &str) -> Result<std::path::PathBuf> {
+    let target = workspace::target_folder(root)?.join(format!("bench-{name}"));
     let target = target.to_str().context("the target folder has a name that is no text")?;
     let arguments = ["--release", "--target=wasm32-wasip2", "--locked", "--target-dir", target];
-    workspace::build(&root.join("bench/peers/empty"), &arguments)?.file("optimist-bench-empty", "wasm")
+    workspace::build(&root.join("bench/peers").join(name), &arguments)?
+        .file(&format!("optimist-bench-{name}"), "wasm")
 }
 
 /// One package at a time: built together, each would get the features that the others ask of their dependencies.

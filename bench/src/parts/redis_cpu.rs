@@ -1,8 +1,9 @@
 //! What a warm read costs Redis, beside one GET of the same value: processor time of the server, as it counts it itself,
 //! after what it spends on the region's heartbeat.
 //!
-//! The reads come through the embedded edge, 32 at a time. The GETs come over as many connections as the edge holds, so
-//! that they are as often read and answered together.
+//! The reads come through the embedded host, 32 at a time; and so do the GETs, by a component that does nothing else: each of
+//! both finds a Redis that has done something else meanwhile, or nothing. GETs that follow one upon the other, over as many
+//! connections, are measured as well.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -10,10 +11,12 @@ use std::time::{Duration, Instant};
 use optimist_shared::ids::parse_id;
 use optimist_shared::keys::{Key, Parameters};
 use optimist_tests::Kind;
+use optimist_tests::processes::{Launch, Process, program};
 use redis::aio::MultiplexedConnection;
 
 use crate::Settings;
-use crate::closed_loop::CONNECTIONS;
+use crate::closed_loop::{CONNECTIONS, Subject};
+use crate::http1::{Request, authority};
 use crate::parts::warm::MEMBERS;
 use crate::region::Region;
 use crate::report::{Figure, Outcome, Side, Target};
@@ -29,7 +32,15 @@ pub async fn run(settings: Arc<Settings>) -> Outcome {
     let key = Key::CircleMessages.render(&parameters).expect("a key");
 
     let idle = idle_share(&region).await;
-    let (mut warm, mut bare) = (Vec::new(), Vec::new());
+    let (host, url) = get_component(&region, &key);
+    let one_get = Subject {
+        name: "one GET, embedded host".to_owned(),
+        requests: vec![Request::new("GET", authority(&url), "/", &[], b"")],
+        url,
+        process: Some(host.id()),
+        is_right: |answer| answer.status == 200,
+    };
+    let (mut warm, mut alike, mut bare) = (Vec::new(), Vec::new(), Vec::new());
     for _ in 0..settings.turns {
         let meter = Meter::start(&region).await;
         let load = tokio::spawn({
@@ -42,18 +53,46 @@ pub async fn run(settings: Arc<Settings>) -> Outcome {
         warm.push(meter.stop(&region, idle).await / run.requests());
 
         let meter = Meter::start(&region).await;
+        let run = one_get.run(settings.seconds).await;
+        alike.push(meter.stop(&region, idle).await / run.requests());
+
+        let meter = Meter::start(&region).await;
         let gets = get_for(&region, &key, connections, settings.seconds).await;
         bare.push(meter.stop(&region, idle).await / gets as f64);
         println!(
-            "  Redis: {:.1} µs a warm read, {:.1} µs a GET over {connections} connections",
+            "  Redis: {:.1} µs a warm read, {:.1} µs a GET, {:.1} µs one behind the other over {connections} connections",
             warm[warm.len() - 1] * 1e6,
+            alike[alike.len() - 1] * 1e6,
             bare[bare.len() - 1] * 1e6
         );
     }
     let side = |name, seconds: Vec<f64>| Side::new(name, "µs", seconds.into_iter().map(|each| each * 1e6));
-    let (warm, bare) = (side("Redis, a warm read", warm), side("Redis, one GET of the same value", bare));
+    let alike = side("Redis, one GET of the same value, asked alike", alike);
+    let bare = side("Redis, one GET of many, one behind the other", bare);
+    let warm = side("Redis, a warm read", warm);
     let what = "warm read: processor time of Redis";
-    Outcome { figures: vec![Figure::times(what, warm, bare, Target::AtMost(4.0))], plots: Vec::new() }
+    let mut figure = Figure::times(what, warm, alike, Target::AtMost(4.0));
+    figure.sides.push(bare);
+    Outcome { figures: vec![figure], plots: Vec::new() }
+}
+
+/// The component that makes one GET, on the host that runs the edge; and its URL.
+fn get_component(region: &Region, key: &str) -> (Process, String) {
+    let component =
+        program("OPTIMIST_BENCH_GET", "target/bench-get/wasm32-wasip2/release/optimist_bench_get.wasm");
+    let (redis, key) = (format!("redis_url={}", region.redis.url()), format!("key={key}"));
+    let component = component.display().to_string();
+    let arguments =
+        ["--component", &component, "--listen", "127.0.0.1:0", "--variable", &redis, "--variable", &key];
+    let mut host = Process::start(&Launch {
+        program: &program("OPTIMIST_HOST_BIN", "target/release/optimist-edge-host"),
+        arguments: arguments.map(str::to_owned).to_vec(),
+        environment: Vec::new(),
+        log: region.folder.path().join("get.log"),
+        user: None,
+    });
+    let url = host.wait_for_line("listening").replace("listening ", "");
+    (host, url)
 }
 
 /// Processor time that Redis uses, from here on.

@@ -11,6 +11,7 @@ mod passage;
 mod session;
 mod limit;
 mod cache;
+mod found;
 mod origin;
 mod redis;
 mod respond;

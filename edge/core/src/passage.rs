@@ -3,12 +3,12 @@
 //! Each method is a step of the pipeline; routing comes before (see the crate's root), the outcome after (see
 //! [`crate::origin`]).
 
-use optimist_shared::envelope::{Body, Envelope};
+use optimist_shared::envelope::{DEFAULT_LIMIT, Envelope};
 use optimist_shared::error::ErrorCode;
 use optimist_shared::ids::{Partition, Uuid};
 use optimist_shared::keys::Key;
-use optimist_shared::limits::{LIMITS, Limit, LimitRow, LimitState, Scope, address_parameter};
-use optimist_shared::reactions::{Counts, Promise, Reacted, Reaction};
+use optimist_shared::limits::{LIMITS, Limit, LimitRow, Scope, address_parameter};
+use optimist_shared::reactions::{PAGE_FIELD, Promise, Reacted, Reaction};
 use optimist_shared::routes::{Caller, Method, Overlay, PathParameters, Pattern, Route};
 use optimist_shared::session::{
     Access, Role, SessionInfo, Token, attempt_entry, autosave_entry, request_entry,
@@ -19,6 +19,7 @@ use optimist_shared::vouching::Vouched;
 
 use crate::Edge;
 use crate::cache::{self, Mark, Overlays, Right, Wanted};
+use crate::found::{Found, FoundCounts};
 use crate::host::{Command, Decision, Host, Request, Response};
 use crate::limit::{Charge, Refused, rows_of};
 use crate::origin::{self, Pending, Refund};
@@ -55,7 +56,7 @@ impl<H: Host, R: Request> Passage<'_, H, R> {
             return Decision::Respond(self.exchange.unauthenticated("Send `Authorization: Bearer <token>`."));
         };
         let admission = Admission::new(self.route, &self.path, token, self.entry(token.user));
-        let Some((admitted, found)) = self.ask(&admission).await else {
+        let Some((admitted, mut found)) = self.ask(&admission).await else {
             return self.unchecked(Charged::Nothing, None, None, "optimist; fwd=bypass; detail=no-redis");
         };
         match admitted {
@@ -70,12 +71,13 @@ impl<H: Host, R: Request> Passage<'_, H, R> {
                 if session.write_back {
                     session::write_back(self.host, token.user, token.session, session.now_ms);
                 }
+                self.complete(token.user, &mut found).await;
                 self.admitted(&admission, &session, &found).await
             }
         }
     }
 
-    /// One trip: `admit`; what decides over the request, and the value that may answer it; and what is joined to that. For
+    /// One trip: `admit`; what decides over the request, and the value that may answer it; and the counts joined to that. For
     /// `GET /v1/me/limits` the limits' states as well.
     async fn ask(&mut self, admission: &Admission) -> Option<(Admitted, Found)> {
         let token = admission.token;
@@ -98,23 +100,22 @@ impl<H: Host, R: Request> Passage<'_, H, R> {
         let mut words: Vec<&[u8]> = vec![b"MGET", vouch_key.as_bytes()];
         words.extend([&value_key, &access_key].into_iter().flatten().map(String::as_bytes));
         let mut calls = vec![admission.call(scripts), Call::Plain(words)];
-        let (message, limit);
+        let field = self.path.message.map_or_else(|| PAGE_FIELD.to_owned(), |message| message.to_string());
+        let counts_key = counts_key.filter(|_| value_key.is_some());
+        let more;
         match (&value_key, &counts_key, self.path.message, self.wanted()) {
-            (Some(_), Some(counts_key), Some(id), _) => {
-                message = id.to_string();
-                calls.push(Call::Plain(vec![b"HGET", counts_key.as_bytes(), message.as_bytes()]));
+            // Longer than the page that is kept.
+            (Some(list), Some(counts), None, Wanted::First { limit }) if limit > DEFAULT_LIMIT => {
+                more = limit.to_string();
+                let keys = vec![list.as_str(), counts];
+                let arguments = vec![more.as_bytes(), b""];
+                calls.push(Call::Script { script: &scripts.counts, keys, arguments });
             }
-            (Some(value_key), Some(counts_key), None, Wanted::First { limit: shown }) => {
-                limit = shown.to_string();
-                calls.push(Call::Script {
-                    script: &scripts.counts,
-                    keys: vec![value_key, counts_key],
-                    arguments: vec![limit.as_bytes()],
-                });
+            (_, Some(counts), ..) => {
+                calls.push(Call::Plain(vec![b"HGET", counts.as_bytes(), field.as_bytes()]));
             }
             _ => {}
         }
-        let has_counts = calls.len() > 2;
         let peeked = Charge::new(self.peeked(), &token.user.to_string(), String::new());
         if !peeked.rows.is_empty() {
             let keys = peeked.keys.iter().map(String::as_str).collect();
@@ -138,15 +139,35 @@ impl<H: Host, R: Request> Passage<'_, H, R> {
         }
         let value = if value_key.is_some() { fields.bytes() } else { Vec::new() };
         let access = if access_key.is_some() { fields.bytes() } else { Vec::new() };
-        let counts = match (has_counts.then(|| replies.next()).flatten(), self.path.message) {
-            (Some(reply), None) => {
-                let mut fields = Fields::new(reply);
-                FoundCounts { of: Some(fields.bytes()), lines: fields.bytes() }
-            }
-            (reply, _) => FoundCounts { of: None, lines: Fields::new(reply.unwrap_or_default()).bytes() },
+        let counts = counts_key.and_then(|_| replies.next()).map(|reply| Fields::new(reply).bytes());
+        let counts = match (counts, self.path.message) {
+            (Some(page), None) => FoundCounts::page(page),
+            (counts, _) => FoundCounts { of: None, lines: counts.unwrap_or_default() },
         };
         let limits = replies.next().map(|reply| peeked.states(&mut Fields::new(reply))).unwrap_or_default();
         Some((admitted, Found { vouched, value, access, counts, limits }))
+    }
+
+    /// A second trip, if somebody has reacted or written since the page of counts was made, or it is too short.
+    async fn complete(&mut self, user: Uuid, found: &mut Found) {
+        let Wanted::First { limit } = self.wanted() else { return };
+        if found.counts.are_of(&found.value, limit) {
+            return;
+        }
+        let parameters = self.path.with_session(Some(user), None);
+        let list = self.cached().and_then(|key| key.render(&parameters));
+        let (Some(list), Some(counts)) = (list, Key::Counts.render(&parameters)) else { return };
+        // A page of the usual length is kept for the next reader.
+        let is_kept: &[u8] = if limit <= DEFAULT_LIMIT { b"1" } else { b"" };
+        let limit = limit.max(DEFAULT_LIMIT).to_string();
+        let call = Call::Script {
+            script: &self.edge.scripts.counts,
+            keys: vec![&list, &counts],
+            arguments: vec![limit.as_bytes(), is_kept],
+        };
+        if let Some(mut fields) = self.second_trip(user, call).await {
+            found.counts = FoundCounts::page(fields.bytes());
+        }
     }
 
     /// The session is in Redis, its secret is right, and no limit is used up.
@@ -443,46 +464,5 @@ impl<H: Host, R: Request> Passage<'_, H, R> {
     fn peeked(&self) -> Vec<&'static LimitRow> {
         let all = self.route.name == "me.limits";
         LIMITS.iter().filter(|row| all && row.scope == Scope::User).collect()
-    }
-}
-
-/// What Redis held for a request, unjudged.
-struct Found {
-    vouched: Option<Vouched>,
-    value: Vec<u8>,
-    access: Vec<u8>,
-    counts: FoundCounts,
-    limits: Vec<LimitState>,
-}
-
-impl Found {
-    fn access(&self, believed: impl Fn(&Envelope<'_>) -> bool) -> Option<Access> {
-        let envelope = Envelope::decode(&self.access).filter(|envelope| believed(envelope))?;
-        match envelope.body {
-            Body::Text(access) => Access::parse(access),
-            _ => None,
-        }
-    }
-}
-
-/// Reaction counts as Redis held them.
-struct FoundCounts {
-    /// The ids of the list's items, one behind the other. The list may have changed since it was read itself.
-    of: Option<Vec<u8>>,
-    /// Those of each item, or of the one message, one a line.
-    lines: Vec<u8>,
-}
-
-impl FoundCounts {
-    /// Those of the items of `envelope`, of an epoch that is believed.
-    fn of(&self, envelope: &Envelope<'_>, believed: impl Fn(u64) -> bool) -> Vec<Option<Counts>> {
-        if let (Some(of), Body::List { items, .. }) = (&self.of, &envelope.body) {
-            let mut shown = items.iter().map(|item| item.id.as_bytes());
-            if !of.chunks(36).all(|id| shown.next() == Some(id)) {
-                return Vec::new();
-            }
-        }
-        let lines = self.lines.split(|byte| *byte == b'\n').map(Counts::parse_live);
-        lines.map(|live| live.filter(|(epoch, _)| believed(*epoch)).map(|(_, counts)| counts)).collect()
     }
 }

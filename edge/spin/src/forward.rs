@@ -1,20 +1,16 @@
 //! Passing a request on to the origin, and its answer back.
 
-use std::pin::pin;
-
 use bytes::{Bytes, BytesMut};
-use futures_util::future::{Either, select};
 use http::request::Parts;
 use http::{HeaderMap, HeaderName, HeaderValue, Request, Response};
 use http_body_util::{BodyExt as _, Full};
 use optimist_edge_core::Edge;
 use optimist_edge_core::host::{Finish, Forward, HOP_BY_HOP, Outcome, is_sent_on};
 use spin_sdk::http::{BoxBody, box_body};
-use spin_sdk::wasip3::clocks::monotonic_clock;
 use spin_sdk::wasip3::http::types::ErrorCode;
 use spin_sdk::wasip3::http_compat::{IncomingRequestBody, IncomingResponseBody};
 
-use crate::host::{Incoming, SpinHost};
+use crate::host::{Incoming, SpinHost, within};
 use crate::respond;
 
 /// Sends the request on, and answers with what the pipeline makes of the outcome.
@@ -26,12 +22,9 @@ pub async fn send(
     body: IncomingRequestBody,
     mut forward: Forward,
 ) -> anyhow::Result<Response<BoxBody>> {
-    let collected = {
-        let body = pin!(collect(body, forward.body_limit));
-        match select(body, pin!(alarm(forward.body_deadline_ms))).await {
-            Either::Left((body, _)) => body.ok_or(Outcome::BodyTooLarge),
-            Either::Right(_) => Err(Outcome::BodyLate),
-        }
+    let collected = match within(forward.body_deadline_ms, collect(body, forward.body_limit)).await {
+        Some(body) => body.ok_or(Outcome::BodyTooLarge),
+        None => Err(Outcome::BodyLate),
     };
     let (outcome, response) = match collected {
         Ok(body) => {
@@ -88,28 +81,24 @@ async fn attempt(
     forward: &Forward,
     signed: &[(&'static str, String)],
 ) -> (Outcome, Option<Response<IncomingResponseBody>>) {
-    let work = pin!(async {
-        let first = once(edge, parts, body.clone(), signed).await;
-        match first {
-            Err(error) if forward.retry && is_unreached(&error) => once(edge, parts, body, signed).await,
-            result => result,
+    let work = async {
+        let mut again = forward.retry;
+        loop {
+            match once(edge, parts, body.clone(), signed).await {
+                Err(error) if again && is_unreached(&error) => again = false,
+                result => break result,
+            }
         }
-    });
-    match select(work, pin!(alarm(forward.deadline_ms))).await {
-        Either::Left((Ok(response), _)) => {
-            (Outcome::Answered { status: response.status().as_u16() }, Some(response))
-        }
-        Either::Left((Err(error), _)) if is_unreached(&error) => (Outcome::Unreached, None),
-        Either::Left((Err(error), _)) => {
+    };
+    match within(forward.deadline_ms, work).await {
+        Some(Ok(response)) => (Outcome::Answered { status: response.status().as_u16() }, Some(response)),
+        Some(Err(error)) if is_unreached(&error) => (Outcome::Unreached, None),
+        Some(Err(error)) => {
             eprintln!("the origin's answer was lost: {error}");
             (Outcome::Lost, None)
         }
-        Either::Right(_) => (Outcome::Lost, None),
+        None => (Outcome::Lost, None),
     }
-}
-
-async fn alarm(after_ms: u32) {
-    monotonic_clock::wait_for(u64::from(after_ms) * 1_000_000).await;
 }
 
 async fn once(

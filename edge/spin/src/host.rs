@@ -1,11 +1,14 @@
 //! Spin's clock, randomness, log and client address, as the pipeline asks for them.
 
 use std::net::{IpAddr, SocketAddr};
+use std::pin::pin;
 use std::time::{SystemTime, UNIX_EPOCH};
 
+use futures_util::future::{Either, select};
 use http::request::Parts;
 use optimist_edge_core::host::{Command, Host, RedisUnavailable, Reply, Request};
 use spin_sdk::wasip3;
+use spin_sdk::wasip3::clocks::monotonic_clock;
 
 use crate::redis;
 
@@ -79,5 +82,14 @@ impl Request for Incoming<'_> {
     fn client_address(&self) -> Option<IpAddr> {
         let text = self.parts.headers.get_all("spin-client-addr").iter().next_back()?.to_str().ok()?;
         text.parse::<SocketAddr>().map(|address| address.ip()).or_else(|_| text.parse()).ok()
+    }
+}
+
+/// What `work` comes to, unless it takes longer.
+pub async fn within<T>(deadline_ms: u32, work: impl Future<Output = T>) -> Option<T> {
+    let alarm = pin!(monotonic_clock::wait_for(u64::from(deadline_ms) * 1_000_000));
+    match select(pin!(work), alarm).await {
+        Either::Left((output, _)) => Some(output),
+        Either::Right(_) => None,
     }
 }

@@ -7,9 +7,10 @@ use std::collections::HashMap;
 
 use ::redis::{Cmd, Value};
 use optimist_shared::error::ErrorCode;
-use optimist_shared::ids::{Partition, Uuid};
+use optimist_shared::ids::{Partition, Uuid, parse_hex};
 use optimist_shared::keys::{self, Key, Parameters};
 use optimist_shared::reactions::{Counts, KINDS, Kind, Promise, Reacted, Reaction};
+use optimist_shared::vouching::Vouched;
 use tokio_postgres::Row;
 
 use crate::app::Ctx;
@@ -92,13 +93,15 @@ async fn known(app: &Ctx, circle: Uuid, messages: &[Uuid]) -> Vec<Option<Counts>
     }
     let Ok(values) = app.cache.redis.send(&[vouch, counts]).await else { return vec![None; messages.len()] };
     let mut values = values.into_iter().map(Items::new);
-    let vouched = values.next().map(|mut items| items.text()).unwrap_or_default();
-    let vouched = vouched.get(..16).and_then(|epoch| u64::from_str_radix(epoch, 16).ok());
+    let vouched = values.next().and_then(|mut items| Vouched::parse(&items.bytes()));
     let mut fields = values.next().unwrap_or_else(|| Items::new(Value::Nil));
     messages
         .iter()
         .map(|_| Counts::parse_live(&fields.bytes()))
-        .map(|live| live.filter(|(epoch, _)| Some(*epoch) == vouched).map(|(_, counts)| counts))
+        .map(|live| {
+            let is_believed = |epoch| vouched.is_some_and(|vouched| vouched.epoch == epoch);
+            live.filter(|(epoch, _)| is_believed(*epoch)).map(|(_, counts)| counts)
+        })
         .collect()
 }
 
@@ -405,11 +408,10 @@ async fn mine(app: &Ctx, circle: Uuid, message: Uuid, user: Uuid) -> Option<Vec<
         fields.arg(format!("{place}:{user}"));
     }
     let mut values = app.cache.redis.send(&[vouch, fields]).await.ok()?.into_iter();
-    let vouched = Items::new(values.next()?).text();
+    let vouched = Vouched::parse(&Items::new(values.next()?).bytes())?;
     let Value::Array(fields) = values.next()? else { return None };
     let mut fields = fields.into_iter();
-    let epoch = Items::new(fields.next()?).text();
-    if epoch.is_empty() || vouched.get(..16) != Some(epoch.as_str()) {
+    if parse_hex(&Items::new(fields.next()?).text()) != Some(vouched.epoch) {
         return None;
     }
     let set = fields.enumerate().filter(|(_, value)| !matches!(value, Value::Nil));

@@ -28,7 +28,7 @@ for _, message in ipairs(messages) do
     for place = 1, math.max(#numbers, #counts[message]) do
       same = same and (numbers[place] or 0) == (counts[message][place] or 0)
     end
-    compared(same, function() redis.call('HDEL', KEYS[4], message) end)
+    compared(same, function() redis.call('HDEL', KEYS[4], message, '@') end)
   end
 end
 if ARGV[4] ~= '' and redis.call('HGET', KEYS[5], '@') == epoch and redis.call('EXISTS', KEYS[6]) == 0 then

@@ -22,15 +22,17 @@ end
 local messages, counts, members = parse_snapshot(8)
 add_unflushed(KEYS[3], ARGV[3], counts, wanted, members)
 
-local out = { 'done' }
+local out, is_new = { 'done' }, false
 for index, message in ipairs(messages) do
   local known = redis.call('HGET', KEYS[4], message)
   if not known or string.sub(known, 1, 16) ~= epoch then
     known = epoch .. table.concat(counts[message], ',')
     redis.call('HSET', KEYS[4], message, known)
+    is_new = true
   end
   out[index + 1] = string.sub(known, 17)
 end
+if is_new then redis.call('HDEL', KEYS[4], '@') end
 redis.call('PEXPIRE', KEYS[4], ARGV[4], 'NX')
 if wanted then
   redis.call('DEL', KEYS[5], KEYS[7])

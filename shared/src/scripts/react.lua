@@ -26,4 +26,5 @@ else
 end
 local text = table.concat(numbers, ',')
 redis.call('HSET', KEYS[5], ARGV[3], epoch .. text)
+redis.call('HDEL', KEYS[5], '@')
 return { 'done', text }

@@ -71,6 +71,46 @@ fn a_reaction_is_made_once_and_seen_at_once_everywhere() {
     });
 }
 
+/// However the page of counts that Redis keeps came to be, and whoever has changed one of them or the list since.
+#[test]
+fn every_page_shows_the_counts_of_its_moment() {
+    on_system(|system| async move {
+        let cast = Cast::new(system, "private").await;
+        let mut messages = vec![cast.message.clone()];
+        let mut hearts: Vec<u64> = vec![0];
+        for step in 0..60 {
+            system.forget_limits_of(&cast.member).await;
+            if step % 3 == 0 && messages.len() < 25 {
+                messages.push(cast.member.say(&cast.circle, &format!("Number {step}.")).await);
+                hearts.push(0);
+            }
+            // Of the newest page, and of before.
+            let at = step * 7 % messages.len();
+            let path = cast.path(&format!("/messages/{}", messages[at]));
+            if hearts[at] == 0 {
+                react(&cast.member, &path, "heart").await.expect(202);
+            } else {
+                take_back(&cast.member, &path, "heart").await.expect(202);
+            }
+            hearts[at] = 1 - hearts[at];
+            let limit = [20, 1, 100, 5][step % 4];
+            for _ in 0..2 {
+                let page = cast.member.get(&cast.path(&format!("/messages?limit={limit}"))).await.expect(200);
+                let items = page.body["items"].as_array().unwrap();
+                assert_eq!(items.len(), messages.len().min(limit));
+                for (item, (message, hearts)) in items.iter().zip(messages.iter().zip(&hearts).rev()) {
+                    assert_eq!(item["id"], message.as_str());
+                    assert_eq!(
+                        item["reactions"]["heart"].as_u64().unwrap_or(0),
+                        *hearts,
+                        "step {step}: {page:#?}"
+                    );
+                }
+            }
+        }
+    });
+}
+
 #[test]
 fn a_warm_reaction_is_answered_at_the_edge() {
     on_system(|system| async move {
