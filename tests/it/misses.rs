@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
 use futures_util::future::join_all;
+use optimist_shared::keys::{Key, Parameters};
 use optimist_shared::signature::Identity;
 use optimist_tests::{Answer, Kind, Options, System};
 
@@ -200,4 +201,29 @@ async fn an_edge_without_its_origin_answers_what_it_has() {
     let items = limits.body["items"].as_array().unwrap();
     let creations = items.iter().find(|item| item["policy"] == "circle-creations-86400s").unwrap();
     assert_eq!(creations["remaining"], 2);
+}
+
+/// A copy stands in for an origin that is away, not for one that is broken: nobody would learn of that.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_defect_is_not_hidden_behind_an_old_copy() {
+    let system = System::start().await;
+    let ada = system.register("Ada").await;
+    let circle = ada.create_circle("private").await;
+    let path = format!("/v1/circles/{circle}");
+    while !ada.get(&path).await.expect(200).is_hit() {}
+    let parameters = Parameters { circle: circle.parse().ok(), ..Parameters::default() };
+    let name = Key::Circle.render(&parameters).unwrap();
+    let mut redis = system.redis.connect().await;
+    // Fresh until 1970.
+    let _: i64 = redis::cmd("SETRANGE")
+        .arg(&name)
+        .arg(17)
+        .arg("00000000000001")
+        .query_async(&mut redis)
+        .await
+        .unwrap();
+    system.sql("alter table circles rename column description to gone");
+    ada.get(&path).await.expect(500);
+    system.sql("alter table circles rename column gone to description");
+    ada.get(&path).await.expect(200);
 }
