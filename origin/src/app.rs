@@ -38,6 +38,7 @@ pub struct App {
     pub region: Region,
     pub limits: Limits,
     pub nonces: Nonces,
+    pub posting: messages::posting::Posting,
     pub passwords: auth::Passwords,
     /// Told after each commit of this process.
     pub relay_wake: tokio::sync::Notify,
@@ -95,6 +96,7 @@ pub fn statements() -> Vec<&'static str> {
         circles::STATEMENTS,
         members::STATEMENTS,
         messages::STATEMENTS,
+        messages::posting::STATEMENTS,
         reactions::STATEMENTS,
         reactions::live::STATEMENTS,
         write_behind::STATEMENTS,
@@ -150,6 +152,7 @@ impl App {
             region: Region::default(),
             limits: Limits::default(),
             nonces: Nonces::default(),
+            posting: messages::posting::Posting::default(),
             passwords: auth::Passwords::new()?,
             relay_wake: tokio::sync::Notify::new(),
             metrics,

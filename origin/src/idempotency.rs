@@ -74,6 +74,14 @@ impl Idempotency {
         self
     }
 
+    pub fn key(&self) -> Option<&str> {
+        self.key.as_deref()
+    }
+
+    pub fn request_hash(&self) -> &str {
+        &self.request_hash
+    }
+
     /// Claims the key for this transaction and notes what it is going to answer, or finds what an earlier one answered.
     /// Without a key every request is the first.
     pub async fn claim(&self, tx: &mut Tx, caller: &Caller, answer: Answer) -> Result<Claim> {

@@ -24,12 +24,16 @@ use crate::cache::{ListItem, Loaded, Snapshot};
 use crate::circles::{Standing, circle_of, is_moderator};
 use crate::cursor::{Cursor, no_query, page};
 use crate::error::{Error, Result};
-use crate::idempotency::{Answer, Claim, Idempotency};
+use crate::idempotency::Idempotency;
 use crate::members::Person;
 use crate::postgres::{Tx, WriteContext, transaction};
 use crate::reactions::live;
 use crate::request::Caller;
 use crate::session::reader_of_circle;
+
+pub mod posting;
+
+use posting::Post;
 
 pub fn routes() -> Handlers {
     vec![
@@ -95,15 +99,6 @@ struct Write {
     body: String,
 }
 
-const POST: &str = "-- messages::post
-with counted as (
-    update circles set last_number = last_number + 1 where id = $2 returning last_number),
-posted as (
-    insert into messages (id, circle_id, number, author_id, body)
-    select $1, $2, last_number, $3, $4 from counted
-    returning id, circle_id, number, author_id, body, created_at, edited_at, version)
-select posted.*, users.name as author_name from posted join users on users.id = author_id";
-
 const SELECT: &str = "-- messages::select
 select m.id, circle_id, number, author_id, users.name as author_name, body, m.created_at, edited_at, m.version
 from messages m join users on users.id = author_id
@@ -137,7 +132,7 @@ select edited.*, users.name as author_name from edited join users on users.id = 
 const DELETE: &str = "-- messages::delete
 update messages set body = '', version = version + 1, deleted_at = now() where circle_id = $1 and id = $2";
 
-pub const STATEMENTS: &[&str] = &[POST, SELECT, LOAD, LIST, AUTHOR, EDIT, DELETE];
+pub const STATEMENTS: &[&str] = &[SELECT, LOAD, LIST, AUTHOR, EDIT, DELETE];
 
 async fn post(
     State(app): State<Ctx>,
@@ -148,28 +143,8 @@ async fn post(
     let circle = circle_of(&caller)?;
     let idempotency = Idempotency::from_request(&headers, &caller.request.path, &body.bytes)?;
     let body = text("body", &body.value.body, BODY, true)?;
-    let new = Uuid::now_v7();
-    let order = [circle];
-    let context = WriteContext {
-        name: "messages::post",
-        request: &caller.request,
-        actor: caller.actor(),
-        order: &order,
-    };
-    let (message, is_new) = transaction!(&app, context, |tx| {
-        let claim = idempotency.claim(tx, &caller, Answer { status: 201, resource: new }).await?;
-        let standing = Standing::read(tx, circle, caller.user).await?;
-        tx.touch(Key::CircleMessages, standing.keys());
-        if let Claim::Repeated(before) = claim {
-            standing.require_reader()?;
-            return Ok((select(tx, circle, before.resource).await?, false));
-        }
-        standing.require_member()?;
-        let message = Message::from_row(&tx.query_one(POST, &[&new, &circle, &caller.user, &body]).await?);
-        let payload = serde_json::json!({"circle": circle, "message": new, "number": message.number});
-        tx.event("message.posted", payload);
-        Ok((message, true))
-    })?;
+    let post = Post { id: Uuid::now_v7(), circle, caller, idempotency, body };
+    let (message, is_new) = posting::post(&app, post).await?;
     // Nobody has reacted to what nobody has seen.
     let mut response = match is_new {
         true => message.respond_with(Counts::default(), 201)?,

@@ -4,7 +4,7 @@ use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use deadpool_postgres::Client;
-use futures_util::future::{join, join_all, join3};
+use futures_util::future::{join, join3};
 use optimist_shared::ids::Uuid;
 use optimist_shared::keys::{Key, Parameters};
 use tokio_postgres::Row;
@@ -42,6 +42,7 @@ pub struct Tx {
     nameless: Option<Key>,
     event: Option<(&'static str, serde_json::Value)>,
     unchanged: bool,
+    recorded: bool,
 }
 
 impl Tx {
@@ -54,7 +55,15 @@ impl Tx {
     async fn locking(db: &super::Postgres, order: Vec<Uuid>) -> Result<Tx> {
         let client = Some(db.client().await?);
         let opening = Mutex::new(Some(order));
-        Ok(Tx { client, opening, touched: Vec::new(), nameless: None, event: None, unchanged: false })
+        Ok(Tx {
+            client,
+            opening,
+            touched: Vec::new(),
+            nameless: None,
+            event: None,
+            unchanged: false,
+            recorded: false,
+        })
     }
 
     /// Runs a statement of the transaction's; with the first, in the same trip and before it, what opens the transaction.
@@ -67,14 +76,18 @@ impl Tx {
         let client = self.client()?;
         // Prepared beforehand: nothing may come between sending it and sending what follows.
         let lock = client.prepare_cached(LOCK).await?;
-        let locks = order.iter().map(async |id| {
+        let names: Vec<String> = order.iter().map(Uuid::to_string).collect();
+        let locked = async {
+            if names.is_empty() {
+                return Ok(0);
+            }
             hooks::statement(LOCK);
-            client.execute(&lock, &[&id.to_string()]).await
-        });
+            client.execute(&lock, &[&names]).await
+        };
         // Sent in the order in which they are polled first, which is this.
-        let (begun, locked, result) = join3(client.batch_execute("begin"), join_all(locks), statement).await;
+        let (begun, locked, result) = join3(client.batch_execute("begin"), locked, statement).await;
         begun?;
-        locked.into_iter().collect::<std::result::Result<Vec<_>, _>>()?;
+        locked?;
         Ok(result?)
     }
 
@@ -156,7 +169,7 @@ impl Tx {
 
     /// Waits for everyone else who has locked that name, until the end of the transaction.
     pub async fn lock(&self, name: &str) -> Result<()> {
-        self.execute(LOCK, &[&name]).await.map(drop)
+        self.execute(LOCK, &[&[name].as_slice()]).await.map(drop)
     }
 
     /// Names a key that this write makes stale. If a parameter of it is missing, nothing is committed.
@@ -177,13 +190,18 @@ impl Tx {
     pub fn unchanged(&mut self) {
         self.unchanged = true;
     }
+
+    /// Says that the rows of the outbox are among the statements: of a batch, each part has its own.
+    pub fn recorded(&mut self) {
+        self.recorded = true;
+    }
 }
 
 /// Attempts at a transaction that fails to serialise, or finds the region in another mode than it thought.
 const ATTEMPTS: u32 = 4;
 
 const LOCK: &str = "-- postgres::lock
-select pg_advisory_xact_lock(hashtextextended($1, 0))";
+select pg_advisory_xact_lock(hashtextextended(name, 0)) from unnest($1::text[]) as name";
 
 const OUTBOX: &str = "-- outbox::insert
 insert into outbox (region, actor, session, request_id, traceparent, keys, kind, payload, topics)
@@ -301,7 +319,7 @@ impl<'a> Write<'a> {
             "{} touches keys that its route does not name",
             self.context.name
         );
-        if !tx.unchanged {
+        if !tx.unchanged && !tx.recorded {
             insert_outbox(tx, self.app, self.context).await?;
         }
         hooks::step("tx.outbox").await;

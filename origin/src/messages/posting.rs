@@ -1,0 +1,260 @@
+//! Posting: what comes while a transaction is under way shares the next one.
+//!
+//! A batch accepts members' new messages in active circles, and nothing else. Whatever it leaves (repetitions, refusals, all
+//! of a batch that failed) is posted alone, by [`post_alone`], which decides it and says why.
+
+use std::collections::BTreeSet;
+use std::hash::{DefaultHasher, Hash, Hasher};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use optimist_shared::error::ErrorCode;
+use optimist_shared::ids::Uuid;
+use optimist_shared::keys::{Key, Parameters};
+use tokio::sync::oneshot;
+use tokio_postgres::Row;
+
+use super::{Message, select};
+use crate::app::Ctx;
+use crate::circles::Standing;
+use crate::error::{Error, Result};
+use crate::hooks;
+use crate::idempotency::{Answer, Claim, Idempotency};
+use crate::postgres::{Tx, WriteContext, transaction};
+use crate::request::Caller;
+
+/// A message to be posted, its text checked.
+pub struct Post {
+    /// The new message's id.
+    pub id: Uuid,
+    pub circle: Uuid,
+    pub caller: Caller,
+    pub idempotency: Idempotency,
+    pub body: String,
+}
+
+const POST: &str = "-- messages::post
+with counted as (
+    update circles set last_number = last_number + 1 where id = $2 returning last_number),
+posted as (
+    insert into messages (id, circle_id, number, author_id, body)
+    select $1, $2, last_number, $3, $4 from counted
+    returning id, circle_id, number, author_id, body, created_at, edited_at, version)
+select posted.*, users.name as author_name from posted join users on users.id = author_id";
+
+/// All of a batch that may be posted and is new, in its order within each circle, with the outbox's rows in that order. Keys
+/// are claimed in an order of their own, so that two batches never wait for each other.
+const POST_ALL: &str = "-- messages::post_all
+with posts as materialized (
+    select * from unnest(
+        $1::uuid[], $2::uuid[], $3::uuid[], $4::uuid[], $5::text[], $6::text[], $7::text[], $8::text[], $9::text[], $10::text[])
+    with ordinality as post (
+        id, circle_id, author_id, session, body, idempotency_key, request_hash, request_id, traceparent, cache_key, place)),
+allowed as materialized (
+    select posts.* from posts
+    join circles on circles.id = posts.circle_id and archived_at is null
+    join memberships on memberships.circle_id = posts.circle_id and user_id = author_id and role <> 'banned'),
+claimed as (
+    insert into idempotency (user_id, route, key, request_hash, status, resource)
+    select author_id, $11, idempotency_key, request_hash, $12, id from allowed
+    where idempotency_key is not null order by author_id, idempotency_key
+    on conflict (user_id, route, key) do nothing
+    returning resource),
+accepted as (
+    select *, row_number() over (partition by circle_id order by place) as nth, count(*) over (partition by circle_id) as n
+    from allowed where idempotency_key is null or id in (select resource from claimed)),
+counted as (
+    update circles set last_number = last_number + n from accepted
+    where circles.id = circle_id and nth = 1
+    returning circles.id as counted_id, last_number - n as before),
+numbered as materialized (
+    select *, before + nth as number from accepted join counted on counted_id = circle_id order by circle_id, nth),
+recorded as (
+    insert into outbox (region, actor, session, request_id, traceparent, keys, kind, payload, topics)
+    select $13, author_id, session, request_id, traceparent, array[cache_key], 'message.posted',
+        jsonb_build_object('circle', circle_id, 'message', id, 'number', number), array[circle_id]
+    from numbered),
+posted as (
+    insert into messages (id, circle_id, number, author_id, body)
+    select id, circle_id, number, author_id, body from numbered
+    returning id, circle_id, number, author_id, body, created_at, edited_at, version)
+select posted.*, users.name as author_name from posted join users on users.id = author_id";
+
+pub const STATEMENTS: &[&str] = &[POST, POST_ALL];
+
+/// The status of the answer to a new message.
+const CREATED: u16 = 201;
+
+/// Posts a message; and whether it is new, or was posted before under the same key.
+pub(super) async fn post(app: &Ctx, post: Post) -> Result<(Message, bool)> {
+    let post = Arc::new(post);
+    match app.posting.batched(app, post.clone()).await? {
+        Some(message) => Ok((message, true)),
+        None => post_alone(app, &post).await,
+    }
+}
+
+async fn post_alone(app: &Ctx, post: &Post) -> Result<(Message, bool)> {
+    let Post { id, circle, caller, body, .. } = post;
+    let order = [*circle];
+    let context = WriteContext {
+        name: "messages::post",
+        request: &caller.request,
+        actor: caller.actor(),
+        order: &order,
+    };
+    transaction!(app, context, |tx| {
+        let claim = post.idempotency.claim(tx, caller, Answer { status: CREATED, resource: *id }).await?;
+        let standing = Standing::read(tx, *circle, caller.user).await?;
+        tx.touch(Key::CircleMessages, standing.keys());
+        if let Claim::Repeated(before) = claim {
+            standing.require_reader()?;
+            return Ok((select(tx, *circle, before.resource).await?, false));
+        }
+        standing.require_member()?;
+        let message = Message::from_row(&tx.query_one(POST, &[id, circle, &caller.user, body]).await?);
+        let payload = serde_json::json!({"circle": circle, "message": id, "number": message.number});
+        tx.event("message.posted", payload);
+        Ok((message, true))
+    })
+}
+
+/// Transactions that one process has under way at a time. A circle's posts are all in one lane: their batches would wait
+/// for each other under the circle's lock.
+const LANES: usize = 4;
+/// Posts of one transaction: its circles stay locked until it is committed.
+const BATCH: usize = 64;
+
+/// What is waiting to be posted.
+#[derive(Default)]
+pub struct Posting {
+    lanes: [Lane; LANES],
+}
+
+#[derive(Default)]
+struct Lane {
+    waiting: Mutex<Vec<Waiting>>,
+    /// Held by whoever runs batches.
+    turn: tokio::sync::Mutex<()>,
+}
+
+struct Waiting {
+    post: Arc<Post>,
+    /// Hears `None` for what the batch has left alone.
+    answer: oneshot::Sender<Result<Option<Message>>>,
+}
+
+impl Posting {
+    async fn batched(&self, app: &Ctx, post: Arc<Post>) -> Result<Option<Message>> {
+        let mut hasher = DefaultHasher::new();
+        post.circle.hash(&mut hasher);
+        let lane = (hasher.finish() % LANES as u64) as usize;
+        let (answer, answered) = oneshot::channel();
+        let is_first = {
+            let mut waiting = self.lanes[lane].waiting.lock().unwrap_or_else(PoisonError::into_inner);
+            waiting.push(Waiting { post, answer });
+            waiting.len() == 1
+        };
+        if is_first {
+            // A task of its own: a client that goes away takes nobody else's message along.
+            tokio::spawn(run_waiting(app.clone(), lane));
+        }
+        let lost = |_| Error::internal("messages::post", &"a batch was abandoned");
+        answered.await.unwrap_or_else(|gone| Err(lost(gone)))
+    }
+}
+
+/// Posts what is waiting when the lane's turn comes.
+async fn run_waiting(app: Ctx, lane: usize) {
+    let lane = &app.posting.lanes[lane];
+    let _turn = lane.turn.lock().await;
+    // Who comes from here on is the first of the next.
+    let mut waiting = std::mem::take(&mut *lane.waiting.lock().unwrap_or_else(PoisonError::into_inner));
+    // Nobody waits for them any more.
+    waiting.retain(|waiting| !waiting.answer.is_closed());
+    while !waiting.is_empty() {
+        let batch: Vec<Waiting> = waiting.drain(..waiting.len().min(BATCH)).collect();
+        metrics::histogram!("optimist_posting_batch").record(batch.len() as f64);
+        let posts: Vec<&Post> = batch.iter().map(|waiting| &*waiting.post).collect();
+        match post_all(&app, &posts).await {
+            Ok(mut messages) => {
+                for waiting in batch {
+                    let posted = messages.iter().position(|message| message.id == waiting.post.id);
+                    // Nobody may be left to hear it.
+                    let _ = waiting.answer.send(Ok(posted.map(|index| messages.swap_remove(index))));
+                }
+            }
+            Err(error) => {
+                // Without its stores nothing can be posted, or it is not known whether it was. Otherwise one of them cannot
+                // be posted, and nothing was.
+                let is_lost = error.code == ErrorCode::Unavailable;
+                for waiting in batch {
+                    let _ = waiting.answer.send(if is_lost { Err(error.clone()) } else { Ok(None) });
+                }
+            }
+        }
+    }
+}
+
+/// Posts those that may be posted and are new.
+async fn post_all(app: &Ctx, posts: &[&Post]) -> Result<Vec<Message>> {
+    let Some(first) = posts.first() else { return Ok(Vec::new()) };
+    let order: Vec<Uuid> = posts.iter().map(|post| post.circle).collect();
+    let context = WriteContext {
+        name: "messages::post_all",
+        request: &first.caller.request,
+        actor: None,
+        order: &order,
+    };
+    transaction!(app, context, |tx| {
+        let messages: Vec<Message> = insert(tx, app, posts).await?.iter().map(Message::from_row).collect();
+        let circles: BTreeSet<Uuid> = messages.iter().map(|message| message.circle_id).collect();
+        for circle in circles {
+            tx.touch(Key::CircleMessages, Parameters { circle: Some(circle), ..Parameters::default() });
+        }
+        if messages.is_empty() {
+            tx.unchanged();
+        }
+        tx.recorded();
+        Ok(messages)
+    })
+}
+
+async fn insert(tx: &Tx, app: &Ctx, posts: &[&Post]) -> Result<Vec<Row>> {
+    let ids: Vec<Uuid> = posts.iter().map(|post| post.id).collect();
+    let circles: Vec<Uuid> = posts.iter().map(|post| post.circle).collect();
+    let authors: Vec<Uuid> = posts.iter().map(|post| post.caller.user).collect();
+    let sessions: Vec<Uuid> = posts.iter().map(|post| post.caller.session).collect();
+    let bodies: Vec<&str> = posts.iter().map(|post| post.body.as_str()).collect();
+    let keys: Vec<Option<&str>> = posts.iter().map(|post| post.idempotency.key()).collect();
+    let hashes: Vec<&str> = posts.iter().map(|post| post.idempotency.request_hash()).collect();
+    let request_ids: Vec<&str> = posts.iter().map(|post| post.caller.request.request_id.as_str()).collect();
+    let traces: Vec<Option<&str>> =
+        posts.iter().map(|post| post.caller.request.traceparent.as_deref()).collect();
+    let cache_keys: Vec<Option<String>> = posts
+        .iter()
+        .map(|post| {
+            Key::CircleMessages.render(&Parameters { circle: Some(post.circle), ..Parameters::default() })
+        })
+        .collect();
+    let route = posts.first().map_or("", |post| post.caller.request.route.name);
+    hooks::step("post.batched").await;
+    tx.query(
+        POST_ALL,
+        &[
+            &ids,
+            &circles,
+            &authors,
+            &sessions,
+            &bodies,
+            &keys,
+            &hashes,
+            &request_ids,
+            &traces,
+            &cache_keys,
+            &route,
+            &CREATED.cast_signed(),
+            &app.config.region,
+        ],
+    )
+    .await
+}
