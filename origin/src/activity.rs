@@ -111,14 +111,14 @@ async fn add(tx: &Tx, days: &Days) -> Result<()> {
     tx.execute(ADD, &[&circles, &users, &dates, &posts, &reactions, &visits, &seen]).await.map(drop)
 }
 
-/// Counts a post: a projection of the outbox.
-pub async fn follow(tx: &Tx, event: &Event) -> Result<()> {
-    let (Some(circle), Some(user), "message.posted") = (event.id("circle"), event.actor, event.kind.as_str())
-    else {
-        return Ok(());
-    };
+/// Counts posts: a projection of the outbox.
+pub async fn follow(tx: &Tx, events: &[Event]) -> Result<()> {
     let mut days = Days::new();
-    deeds_of(&mut days, circle, user, event.at).posts += 1;
+    for event in events.iter().filter(|event| event.kind == "message.posted") {
+        if let (Some(circle), Some(user)) = (event.id("circle"), event.actor) {
+            deeds_of(&mut days, circle, user, event.at).posts += 1;
+        }
+    }
     add(tx, &days).await
 }
 

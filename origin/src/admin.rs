@@ -68,7 +68,7 @@ async fn drop_copy(State(app): State<Ctx>, caller: Caller, Path(name): Path<Stri
         tx.event("admin.copy-dropped", serde_json::json!({"key": name}));
         Ok(())
     })?;
-    let dropped = drop_copies(&app, u64::MAX, std::slice::from_ref(&name)).await;
+    let dropped = drop_copies(&app, std::slice::from_ref(&name)).await;
     let dropped = dropped.map_err(|_| Error::unavailable("The cache"))?;
     Ok(json_response(200, None, to_json(&serde_json::json!({"key": name, "dropped": dropped}))?))
 }

@@ -132,7 +132,7 @@ pub async fn run(app: &Ctx) -> Result<u64> {
 pub async fn check(audit: Audit<'_>) -> Result<Findings> {
     let mut vouch = Cmd::new();
     vouch.arg("EXISTS").arg(Key::Vouch.of_partition(Partition::COMMON));
-    let vouched = audit.app.cache.redis.send(&[vouch]).await.map_err(|_| Error::unavailable("The cache"))?;
+    let vouched = audit.app.cache.redis.send([vouch]).await.map_err(|_| Error::unavailable("The cache"))?;
     if vouched.into_iter().map(|value| Items::new(value).int()).sum::<i64>() == 0 {
         return Err(Error::unavailable("A relay that vouches for the cache"));
     }
@@ -191,7 +191,7 @@ impl Audit<'_> {
             let mut scan = Cmd::new();
             scan.arg("SCAN").arg(*cursor).arg("COUNT").arg(SCANNED);
             let values =
-                self.app.cache.redis.send(&[scan]).await.map_err(|_| Error::unavailable("The cache"))?;
+                self.app.cache.redis.send([scan]).await.map_err(|_| Error::unavailable("The cache"))?;
             let Some(Value::Array(parts)) = values.into_iter().next() else { return Ok(names) };
             let mut parts = parts.into_iter();
             let next = Items::new(parts.next().unwrap_or(Value::Nil)).text().parse().unwrap_or(0);
@@ -268,7 +268,7 @@ async fn waiting(app: &Ctx) -> Option<(i64, i64)> {
         Partition::all().map(of).collect()
     };
     let commands = [length("XLEN", Key::Writes), length("ZCARD", Key::DirtyDrafts)].concat();
-    let counts = app.cache.redis.send(&commands).await.ok()?;
+    let counts = app.cache.redis.send(commands).await.ok()?;
     let counts: Vec<i64> = counts.into_iter().map(|value| Items::new(value).int()).collect();
     let (writes, drafts) = counts.split_at(counts.len() / 2);
     Some((writes.iter().sum(), drafts.iter().sum()))

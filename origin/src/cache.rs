@@ -3,7 +3,7 @@
 //! Fills read the primary. What a value is made of is a loader's business (see [`crate::app::load`]); whether Redis is
 //! believed is the region's.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -256,7 +256,7 @@ impl Cache {
             let (mut set, mut give_back) = (::redis::Cmd::new(), ::redis::Cmd::new());
             set.arg("SET").arg(name).arg(&value).arg("PX").arg(kept_ms);
             give_back.arg("DEL").arg(&lease);
-            self.redis.send(&[set, give_back]).await.is_ok()
+            self.redis.send([set, give_back]).await.is_ok()
         } else {
             let kept = kept_ms.to_string();
             let arguments = vec![token.as_bytes(), &value, kept.as_bytes()];
@@ -375,26 +375,36 @@ fn encode(snapshot: &Snapshot, epoch: u64, read_at_ms: u64, fresh_ms: u64) -> Op
     Some(Envelope { stamp, body }.encode())
 }
 
-/// Drops copies that a transaction made stale, whatever lease there is; of the newest transaction of all, any copy. How many
+/// Copies dropped in one trip, which has a deadline.
+const DROPPED_AT_ONCE: usize = 100;
+
+/// Drops any copies, whatever lease there is. How many there were.
+pub async fn drop_copies(app: &App, names: &[String]) -> Result<u64, RedisDown> {
+    let newest = names.iter().map(|name| (name.as_str(), u64::MAX)).collect();
+    drop_stale(app, newest).await
+}
+
+/// Drops the copies of names that do not show the transaction which changed them last, whatever lease there is. How many
 /// there were.
-pub async fn drop_copies(app: &App, xid: u64, names: &[String]) -> Result<u64, RedisDown> {
-    let xid = format!("{xid:016x}");
-    let companions: Vec<(String, String)> =
-        names.iter().map(|name| (keys::hidden(name), noted_lease(name))).collect();
-    let calls: Vec<Call<'_>> = names
+pub async fn drop_stale(app: &App, changed: BTreeMap<&str, u64>) -> Result<u64, RedisDown> {
+    let changed: Vec<(&str, [String; 3])> = changed
+        .into_iter()
+        .map(|(name, xid)| (name, [keys::hidden(name), noted_lease(name), format!("{xid:016x}")]))
+        .collect();
+    let calls: Vec<Call<'_>> = changed
         .iter()
-        .zip(&companions)
-        .map(|(name, (hidden, lease))| Call {
+        .map(|(name, [hidden, lease, xid])| Call {
             script: &app.cache.redis.scripts.invalidate,
             keys: vec![name, hidden, lease],
             arguments: vec![xid.as_bytes()],
         })
         .collect();
-    if calls.is_empty() {
-        return Ok(0);
+    let mut dropped = 0;
+    for calls in calls.chunks(DROPPED_AT_ONCE) {
+        let values = app.cache.redis.call(calls).await?;
+        dropped += values.into_iter().map(|value| Items::new(value).int()).sum::<i64>();
     }
-    let values = app.cache.redis.call(&calls).await?;
-    Ok(values.into_iter().map(|value| Items::new(value).int()).sum::<i64>().max(0).cast_unsigned())
+    Ok(dropped.max(0).cast_unsigned())
 }
 
 /// The lease that is told of a transaction.

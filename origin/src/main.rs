@@ -115,6 +115,11 @@ enum KeysCommand {
     Rotate,
 }
 
+/// Many threads make and drop many small things: a fifth of the processor time that posting a message takes here was
+/// spent in the system's allocator.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 #[tokio::main]
 async fn main() -> ExitCode {
     let arguments = Arguments::parse();

@@ -54,6 +54,23 @@ counted as (
     on conflict (user_id) do update set unread = c.unread + 1)
 select count(*), (select user_id from member order by user_id desc limit 1) from member";
 
+/// As [`MESSAGE`], of several messages, to all members of their circles.
+const MESSAGES: &str = "-- notifications::messages
+with message as (
+    select * from unnest($1::uuid[], $2::uuid[], $3::uuid[], $4::timestamptz[]) as posted (circle_id, id, author_id, at)
+    where exists (
+        select from messages m where m.circle_id = posted.circle_id and m.id = posted.id and deleted_at is null)),
+noted as (
+    insert into notifications (user_id, id, kind, circle_id, message_id, actor_id, created_at, updated_at)
+    select user_id, id, 'message', circle_id, id, author_id, at, at
+    from message join memberships using (circle_id)
+    where role <> 'banned' and user_id <> author_id
+    order by user_id, id
+    on conflict do nothing returning user_id)
+insert into notification_counts as c (user_id, unread)
+select user_id, count(*) from noted group by user_id order by user_id
+on conflict (user_id) do update set unread = c.unread + excluded.unread";
+
 const ROLE: &str = "-- notifications::role
 with noted as (
     insert into notifications (user_id, id, kind, circle_id, actor_id, role, created_at, updated_at)
@@ -124,24 +141,77 @@ counted as (
 select count(*) from gone";
 
 pub const STATEMENTS: &[&str] =
-    &[MESSAGE, ROLE, INVITE, FORGET, LIST, UNREAD, EXISTS, READ, READ_SOME, CLEAN];
+    &[MESSAGE, MESSAGES, ROLE, INVITE, FORGET, LIST, UNREAD, EXISTS, READ, READ_SOME, CLEAN];
 
-/// Whom an event is told, and what: a projection of the outbox.
-pub async fn follow(tx: &Tx, event: &Event, after: Option<Uuid>) -> Result<Done> {
-    let Some(circle) = event.id("circle") else { return Ok(Done::All(0)) };
+/// Whom events are told, and what: a projection of the outbox. One of them, or messages to few.
+pub async fn follow(tx: &Tx, events: &[Event], after: Option<Uuid>) -> Result<Done> {
+    let several = if after.is_none() { messages_to_few(events) } else { Vec::new() };
+    if several.len() > 1 {
+        return tell_of(tx, &several).await;
+    }
+    let Some(event) = events.first() else { return Ok(Done { events: 0, written: 0, up_to: None }) };
+    let written = match (Message::of(event), event.id("circle")) {
+        (Some(message), _) => return tell_everyone(tx, &message, after).await,
+        (None, Some(circle)) => tell(tx, event, circle).await?,
+        (None, None) => 0,
+    };
+    Ok(Done { events: 1, written, up_to: None })
+}
+
+/// A message that was posted.
+struct Message {
+    circle: Uuid,
+    id: Uuid,
+    author: Uuid,
+    at: DateTime<Utc>,
+    members: Option<i32>,
+}
+
+impl Message {
+    fn of(event: &Event) -> Option<Message> {
+        let (circle, id) = (event.id("circle")?, event.id("message")?);
+        let author = event.actor.unwrap_or_default();
+        (event.kind == "message.posted").then_some(Message {
+            circle,
+            id,
+            author,
+            at: event.at,
+            members: event.members,
+        })
+    }
+}
+
+/// As many messages as come first, one after another, and go to no more people together than are told at once.
+fn messages_to_few(events: &[Event]) -> Vec<Message> {
+    let mut people = 0;
+    let go_to_few = |message: &Message| {
+        people += message.members.map_or(AT_ONCE + 1, i64::from);
+        people <= AT_ONCE
+    };
+    events.iter().map_while(Message::of).take_while(go_to_few).collect()
+}
+
+async fn tell_of(tx: &Tx, messages: &[Message]) -> Result<Done> {
+    let ids = |of: fn(&Message) -> Uuid| -> Vec<Uuid> { messages.iter().map(of).collect() };
+    let at: Vec<DateTime<Utc>> = messages.iter().map(|message| message.at).collect();
+    let (circles, authors) = (ids(|message| message.circle), ids(|message| message.author));
+    tx.execute(MESSAGES, &[&circles, &ids(|message| message.id), &authors, &at]).await?;
+    let people: i64 = messages.iter().filter_map(|message| message.members).map(i64::from).sum();
+    Ok(Done { events: messages.len(), written: people.max(0).cast_unsigned(), up_to: None })
+}
+
+async fn tell_everyone(tx: &Tx, message: &Message, after: Option<Uuid>) -> Result<Done> {
+    let Message { circle, id, author, at, .. } = message;
+    let row = tx.query_one(MESSAGE, &[circle, &after.unwrap_or_default(), id, author, at, &AT_ONCE]).await?;
+    let (count, last): (i64, Option<Uuid>) = (row.get(0), row.get(1));
+    let up_to = last.filter(|_| count == AT_ONCE);
+    Ok(Done { events: usize::from(up_to.is_none()), written: count.max(0).cast_unsigned(), up_to })
+}
+
+/// Tells whom an event is about. How many.
+async fn tell(tx: &Tx, event: &Event, circle: Uuid) -> Result<u64> {
     let actor = event.actor.unwrap_or_default();
     match event.kind.as_str() {
-        "message.posted" => {
-            let Some(message) = event.id("message") else { return Ok(Done::All(0)) };
-            let after = after.unwrap_or_default();
-            let row =
-                tx.query_one(MESSAGE, &[&circle, &after, &message, &actor, &event.at, &AT_ONCE]).await?;
-            let (count, last): (i64, Option<Uuid>) = (row.get(0), row.get(1));
-            return Ok(match last {
-                Some(last) if count == AT_ONCE => Done::UpTo(last),
-                _ => Done::All(count.max(0).cast_unsigned()),
-            });
-        }
         "member.role" => {
             if let (Some(user), Some(role)) = (event.id("user"), event.text("role")) {
                 tx.execute(ROLE, &[&user, &Uuid::now_v7(), &circle, &actor, &role, &event.at]).await?;
@@ -158,9 +228,9 @@ pub async fn follow(tx: &Tx, event: &Event, after: Option<Uuid>) -> Result<Done>
                 tx.execute(FORGET, &[&user, &circle]).await?;
             }
         }
-        _ => return Ok(Done::All(0)),
+        _ => return Ok(0),
     }
-    Ok(Done::All(1))
+    Ok(1)
 }
 
 #[derive(Serialize)]

@@ -9,6 +9,7 @@ use chrono::{DateTime, Utc};
 use optimist_shared::error::ErrorCode;
 use optimist_shared::ids::Uuid;
 use serde_json::Value;
+use tokio_postgres::Row;
 
 use crate::app::Ctx;
 use crate::error::Result;
@@ -33,7 +34,9 @@ for update skip locked";
 
 /// Ordered by the column itself: its text, which is selected, has another order.
 const PENDING: &str = "-- projections::pending
-select xid::text, seq, kind, actor, payload, created_at from outbox
+select xid::text, seq, kind, actor, payload, created_at,
+    case when kind = 'message.posted' then (select member_count from circles where id = topics[1]) end
+from outbox
 where (xid, seq) > ($1::text::xid8, $2) and xid < pg_snapshot_xmin(pg_current_snapshot())
 order by outbox.xid, outbox.seq limit $3";
 
@@ -44,13 +47,27 @@ pub const STATEMENTS: &[&str] = &[CLAIM, PENDING, ADVANCE];
 
 /// A row of the outbox.
 pub struct Event {
+    at_row: (String, i64),
     pub kind: String,
     pub actor: Option<Uuid>,
     payload: Value,
     pub at: DateTime<Utc>,
+    /// Of a message, how many are in its circle; `None` if that is gone.
+    pub members: Option<i32>,
 }
 
 impl Event {
+    fn from_row(row: &Row) -> Event {
+        Event {
+            at_row: (row.get(0), row.get(1)),
+            kind: row.get(2),
+            actor: row.get(3),
+            payload: row.get(4),
+            at: row.get(5),
+            members: row.get(6),
+        }
+    }
+
     /// An id in its payload.
     pub fn id(&self, name: &str) -> Option<Uuid> {
         optimist_shared::ids::parse_id(self.payload.get(name)?.as_str()?)
@@ -61,12 +78,14 @@ impl Event {
     }
 }
 
-/// How far an event is dealt with.
-pub enum Done {
-    /// So many rows were written.
-    All(u64),
-    /// It goes on after this person.
-    UpTo(Uuid),
+/// How far one has come with some events.
+pub struct Done {
+    /// So many are dealt with.
+    pub events: usize,
+    /// Rows written for them, about.
+    pub written: u64,
+    /// The next one is begun, and goes on after this person.
+    pub up_to: Option<Uuid>,
 }
 
 /// Runs until the process ends.
@@ -103,53 +122,51 @@ async fn project(tx: &Tx, limit: i64) -> Result<bool> {
     let Some(row) = tx.query_opt(CLAIM, &[]).await? else { return Ok(false) };
     let (xid, seq): (String, i64) = (row.get(0), row.get(1));
     let mut part: Option<Uuid> = row.get(2);
-    let (mut to, mut written) = ((xid.clone(), seq), 0);
     let rows = tx.query(PENDING, &[&xid, &seq, &limit]).await?;
-    let mut is_more = rows.len() as i64 == limit;
-    for row in &rows {
-        let event = Event { kind: row.get(2), actor: row.get(3), payload: row.get(4), at: row.get(5) };
+    let events: Vec<Event> = rows.iter().map(Event::from_row).collect();
+    let (mut next, mut written) = (0, 0);
+    while next < events.len() && part.is_none_or(|_| next == 0) && written < WRITTEN {
+        let rest = &events[next..];
         let outcome = if limit == 1 {
-            tx.part(consequences(tx, &event, part)).await?
+            tx.part(consequences(tx, rest, part)).await?
         } else {
-            consequences(tx, &event, part).await
+            consequences(tx, rest, part).await
         };
-        match outcome {
-            Ok(Done::All(rows)) => written += rows,
-            Ok(Done::UpTo(user)) => {
-                part = Some(user);
-                is_more = true;
-                break;
-            }
+        let done = match outcome {
             Err(error) if limit == 1 && error.code == ErrorCode::Internal => {
-                let (xid, seq): (String, i64) = (row.get(0), row.get(1));
-                tracing::error!(
-                    xid,
-                    seq,
-                    kind = event.kind,
-                    "nothing follows from an event: postgres refuses it"
-                );
-                metrics::counter!("optimist_events_skipped_total").increment(1);
+                skip(&events[next]);
+                Done { events: 1, written: 0, up_to: None }
             }
-            Err(error) => return Err(error),
-        }
-        let age = (Utc::now() - event.at).to_std().unwrap_or_default();
-        metrics::histogram!("optimist_projections_lag_seconds").record(age.as_secs_f64());
-        part = None;
-        to = (row.get(0), row.get(1));
-        if written >= WRITTEN {
-            is_more = true;
-            break;
-        }
+            outcome => outcome?,
+        };
+        rest[..done.events].iter().for_each(note_lag);
+        next += done.events;
+        written += done.written;
+        part = done.up_to;
     }
+    let to = next.checked_sub(1).map_or((xid, seq), |last| events[last].at_row.clone());
     tx.execute(ADVANCE, &[&to.0, &to.1, &part]).await?;
     hooks::step("projections.done").await;
-    Ok(is_more)
+    Ok(next < events.len() || events.len() as i64 == limit)
 }
 
-/// `after` is the last person that an earlier pass has come to.
-async fn consequences(tx: &Tx, event: &Event, after: Option<Uuid>) -> Result<Done> {
-    if after.is_none() {
-        activity::follow(tx, event).await?;
-    }
-    notifications::follow(tx, event, after).await
+fn skip(event: &Event) {
+    let ((xid, seq), kind) = (&event.at_row, &event.kind);
+    tracing::error!(xid, seq, kind, "nothing follows from an event: postgres refuses it");
+    metrics::counter!("optimist_events_skipped_total").increment(1);
+}
+
+fn note_lag(event: &Event) {
+    let age = (Utc::now() - event.at).to_std().unwrap_or_default();
+    metrics::histogram!("optimist_projections_lag_seconds").record(age.as_secs_f64());
+}
+
+/// Deals with the first of some events, and with those behind it that go with it. `after` is the last person that an earlier
+/// pass has come to.
+async fn consequences(tx: &Tx, events: &[Event], after: Option<Uuid>) -> Result<Done> {
+    let done = notifications::follow(tx, events, after).await?;
+    // Each when it is begun.
+    let begun = usize::from(after.is_some())..done.events + usize::from(done.up_to.is_some());
+    activity::follow(tx, &events[begun]).await?;
+    Ok(done)
 }

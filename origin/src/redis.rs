@@ -33,9 +33,8 @@ pub struct Call<'a> {
 
 impl Call<'_> {
     fn command(&self, whole: bool) -> Cmd {
-        let mut words = self.script.command(whole, &self.keys, &self.arguments).into_iter();
         let mut command = Cmd::new();
-        words.by_ref().for_each(|word| {
+        self.script.words(whole, &self.keys, &self.arguments, |word| {
             command.arg(word);
         });
         command
@@ -59,13 +58,12 @@ impl Redis {
 
     /// Calls scripts, all in one trip, and again by EVAL those that Redis had forgotten.
     pub async fn call(&self, calls: &[Call<'_>]) -> Result<Vec<Value>, RedisDown> {
-        let commands: Vec<Cmd> = calls.iter().map(|call| call.command(false)).collect();
-        let mut values = self.send(&commands).await?;
+        let mut values = self.send(calls.iter().map(|call| call.command(false))).await?;
         let forgotten = |value: &Value| matches!(value, Value::ServerError(error) if is_unknown_script(&error.to_string()));
         let again: Vec<usize> = (0..values.len()).filter(|index| forgotten(&values[*index])).collect();
         if !again.is_empty() {
-            let commands: Vec<Cmd> = again.iter().map(|index| calls[*index].command(true)).collect();
-            for (index, value) in again.into_iter().zip(self.send(&commands).await?) {
+            let whole = self.send(again.iter().map(|index| calls[*index].command(true))).await?;
+            for (index, value) in again.into_iter().zip(whole) {
                 values[index] = value;
             }
         }
@@ -88,15 +86,19 @@ impl Redis {
     }
 
     /// Sends commands in one trip.
-    pub async fn send(&self, commands: &[Cmd]) -> Result<Vec<Value>, RedisDown> {
+    pub async fn send(&self, commands: impl IntoIterator<Item = Cmd>) -> Result<Vec<Value>, RedisDown> {
         if !self.breaker.admits() {
             return Err(RedisDown);
         }
-        self.send_now(commands).await
+        let mut pipeline = Pipeline::new();
+        commands.into_iter().for_each(|command| {
+            pipeline.add_command(command);
+        });
+        self.send_now(&pipeline).await
     }
 
     /// Past the breaker.
-    async fn send_now(&self, commands: &[Cmd]) -> Result<Vec<Value>, RedisDown> {
+    async fn send_now(&self, commands: &Pipeline) -> Result<Vec<Value>, RedisDown> {
         let began = Instant::now();
         match tokio::time::timeout(self.deadline, self.attempt(commands)).await {
             Ok(Ok(values)) => {
@@ -116,13 +118,8 @@ impl Redis {
         }
     }
 
-    async fn attempt(&self, commands: &[Cmd]) -> ::redis::RedisResult<Vec<Value>> {
-        let mut connection = self.connected().await?;
-        let mut pipeline = Pipeline::with_capacity(commands.len());
-        commands.iter().for_each(|command| {
-            pipeline.add_command(command.clone());
-        });
-        connection.send_packed_commands(&pipeline, 0, commands.len()).await
+    async fn attempt(&self, commands: &Pipeline) -> ::redis::RedisResult<Vec<Value>> {
+        self.connected().await?.send_packed_commands(commands, 0, commands.len()).await
     }
 
     async fn connected(&self) -> ::redis::RedisResult<MultiplexedConnection> {
@@ -140,9 +137,9 @@ impl Redis {
 
     /// Whether Redis answers, asked past the breaker.
     pub async fn reachable(&self) -> bool {
-        let mut ping = Cmd::new();
-        ping.arg("PING");
-        self.send_now(&[ping]).await.is_ok()
+        let mut ping = Pipeline::new();
+        ping.cmd("PING");
+        self.send_now(&ping).await.is_ok()
     }
 }
 

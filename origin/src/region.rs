@@ -63,7 +63,7 @@ pub const STATEMENTS: &[&str] = &[SWITCH_OFF, HOLD_OFF];
 pub async fn may_soon_vouch(app: &App) -> Result<bool> {
     let mut ping = Cmd::new();
     ping.arg("PING");
-    if app.region.mode() != Mode::Fenced || app.cache.redis.send(&[ping]).await.is_err() {
+    if app.region.mode() != Mode::Fenced || app.cache.redis.send([ping]).await.is_err() {
         return Ok(false);
     }
     app.db.client().await.map(|_| true)
@@ -85,7 +85,7 @@ pub async fn learn(app: &App) {
     get.arg("GET").arg(&vouch);
     lives.arg("PTTL").arg(&vouch);
     let asked = Instant::now();
-    let Ok(values) = app.cache.redis.send(&[get, lives]).await else { return app.region.set_vouched(None) };
+    let Ok(values) = app.cache.redis.send([get, lives]).await else { return app.region.set_vouched(None) };
     let mut values = values.into_iter().map(Items::new);
     let vouched = values.next().and_then(|mut vouch| Vouched::parse(&vouch.bytes()));
     let epoch = vouched.filter(|vouched| !vouched.degraded).map(|vouched| vouched.epoch);

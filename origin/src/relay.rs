@@ -191,9 +191,9 @@ async fn vouch_all(app: &Ctx, link: &mut Link, epoch: u64, mode: &str, time_ms: 
         let (epoch_key, vouch_key) = (Key::Epoch.of_partition(partition), Key::Vouch.of_partition(partition));
         let arguments = [epoch.as_bytes(), mode.as_bytes(), time.as_bytes(), length.as_bytes()];
         let mut command = Cmd::new();
-        for word in script.command(false, &[&epoch_key, &vouch_key], &arguments) {
+        script.words(false, &[&epoch_key, &vouch_key], &arguments, |word| {
             command.arg(word);
-        }
+        });
         pipeline.add_command(command);
     }
     let values: Vec<Value> = pipeline.query_async(&mut link.connection).await?;

@@ -143,7 +143,7 @@ pub async fn sealer(app: &Ctx, user: Uuid) -> Result<Sealer> {
     let mut set = ::redis::Cmd::new();
     set.arg("SET").arg(&name).arg(value).arg("EX").arg(seconds);
     // Without Redis it is read from Postgres each time.
-    let _ = app.cache.redis.send(&[set]).await;
+    let _ = app.cache.redis.send([set]).await;
     Ok(Sealer::new(user, &data_key))
 }
 
@@ -156,7 +156,7 @@ pub async fn stored(app: &Ctx, user: Uuid) -> Result<Option<(String, Vec<u8>)>> 
 pub async fn kept(app: &Ctx, name: &str) -> Option<(String, Vec<u8>)> {
     let mut get = ::redis::Cmd::new();
     get.arg("GET").arg(name);
-    let value = app.cache.redis.send(&[get]).await.ok()?.pop()?;
+    let value = app.cache.redis.send([get]).await.ok()?.pop()?;
     let text = crate::redis::Items::new(value).text();
     let (kek_id, wrapped) = text.split_once(' ')?;
     Some((kek_id.to_owned(), STANDARD.decode(wrapped).ok()?))

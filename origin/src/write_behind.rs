@@ -77,7 +77,7 @@ async fn ledger(app: &Ctx, partition: Partition) -> std::result::Result<Ledger, 
     vouch.arg("GET").arg(Key::Vouch.of_partition(partition));
     let mut fields = ::redis::Cmd::new();
     fields.arg("HMGET").arg(Key::Ledger.of_partition(partition)).arg(&["epoch", "generation", "trimmed"]);
-    let mut values = app.cache.redis.send(&[vouch, fields]).await?.into_iter();
+    let mut values = app.cache.redis.send([vouch, fields]).await?.into_iter();
     let mut next = || Items::new(values.next().unwrap_or(::redis::Value::Nil));
     let vouched = Vouched::parse(&next().bytes()).map(|vouched| vouched.epoch);
     let mut fields = next();

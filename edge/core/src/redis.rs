@@ -60,7 +60,11 @@ pub enum Call<'a> {
 impl Call<'_> {
     fn command(&self, whole: bool) -> Command {
         match self {
-            Call::Script { script, keys, arguments } => Command(script.command(whole, keys, arguments)),
+            Call::Script { script, keys, arguments } => {
+                let mut words = Vec::with_capacity(3 + keys.len() + arguments.len());
+                script.words(whole, keys, arguments, |word| words.push(word.to_vec()));
+                Command(words)
+            }
             Call::Plain(words) => Command(words.iter().map(|word| word.to_vec()).collect()),
         }
     }

@@ -31,7 +31,7 @@ async fn kept(audit: &Audit<'_>, key: Key, parameters: &Parameters, name: &str) 
         asked.arg(command).arg(key);
         asked
     });
-    let mut values = audit.app.cache.redis.send(&commands).await.ok()?.into_iter().map(Items::new);
+    let mut values = audit.app.cache.redis.send(commands).await.ok()?.into_iter().map(Items::new);
     let bytes = values.next()?.bytes();
     let is_fenced = values.next()?.int() != 0;
     let epoch = Vouched::parse(&values.next()?.bytes())?.epoch;
@@ -83,7 +83,7 @@ pub async fn compare_key(audit: &Audit<'_>, parameters: Parameters, name: &str) 
         let mut drop = Cmd::new();
         drop.arg("DEL").arg(name);
         // Without Redis it is found again.
-        let _ = audit.app.cache.redis.send(&[drop]).await;
+        let _ = audit.app.cache.redis.send([drop]).await;
     }
     let is_rewrapped = stored.is_some_and(|stored| stored.0 != before.0);
     Ok(if is_rewrapped { Tally::STALE } else { Tally::CONFLICT })
@@ -105,7 +105,7 @@ async fn settle(
     }
     if audit.repair {
         // The next reader fills it.
-        let _ = drop_copies(audit.app, u64::MAX, &[name.to_owned()]).await;
+        let _ = drop_copies(audit.app, &[name.to_owned()]).await;
     }
     Ok(if key.row().freshness == Freshness::Ttl { Tally::STALE } else { Tally::CONFLICT })
 }

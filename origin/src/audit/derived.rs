@@ -103,6 +103,6 @@ async fn drop_circle(audit: &Audit<'_>, circle: Uuid) {
     let parameters = Parameters { circle: Some(circle), ..Parameters::default() };
     if let Some(name) = Key::Circle.render(&parameters).filter(|_| audit.repair) {
         // Without Redis there is none.
-        let _ = drop_copies(audit.app, u64::MAX, &[name]).await;
+        let _ = drop_copies(audit.app, &[name]).await;
     }
 }

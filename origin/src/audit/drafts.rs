@@ -27,7 +27,7 @@ async fn live(audit: &Audit<'_>, parameters: &Parameters, name: &str) -> Option<
     fields.arg("HMGET").arg(name).arg(&["epoch", "version", "sealed", "flushed"]);
     waits.arg("ZSCORE").arg(Key::DirtyDrafts.of_partition(partition)).arg(format!("{user}:{draft}"));
     let mut values =
-        audit.app.cache.redis.send(&[vouch, fields, waits]).await.ok()?.into_iter().map(Items::new);
+        audit.app.cache.redis.send([vouch, fields, waits]).await.ok()?.into_iter().map(Items::new);
     let vouched = Vouched::parse(&values.next()?.bytes())?;
     let mut fields = values.next()?;
     let is_believed = parse_hex(&fields.text()) == Some(vouched.epoch);
@@ -66,7 +66,7 @@ pub async fn compare(audit: &Audit<'_>, parameters: Parameters, name: &str) -> R
             let mut wait = Cmd::new();
             let dirty = Key::DirtyDrafts.of_partition(Partition::of(user));
             wait.arg("ZADD").arg(dirty).arg(0).arg(format!("{user}:{draft}"));
-            audit.app.cache.redis.send(&[wait]).await
+            audit.app.cache.redis.send([wait]).await
         }
     };
     Ok(if is_buried { Tally::STALE } else { Tally::CONFLICT })

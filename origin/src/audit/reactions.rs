@@ -36,7 +36,7 @@ pub async fn compare(audit: &Audit<'_>, parameters: Parameters) -> Result<Tally>
 async fn counted(audit: &Audit<'_>, parameters: Parameters) -> Vec<Uuid> {
     let mut some = Cmd::new();
     some.arg("HRANDFIELD").arg(Key::Counts.render(&parameters)).arg(AT_ONCE);
-    match audit.app.cache.redis.send(&[some]).await.map(|mut values| values.pop()) {
+    match audit.app.cache.redis.send([some]).await.map(|mut values| values.pop()) {
         Ok(Some(Value::Array(fields))) => {
             fields.into_iter().filter_map(|field| parse_id(&Items::new(field).text())).collect()
         }

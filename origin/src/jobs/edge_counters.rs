@@ -13,7 +13,7 @@ use crate::redis::Items;
 pub async fn edge_counters(app: &Ctx) -> String {
     let mut read = Cmd::new();
     read.arg("HGETALL").arg(Key::Metrics.of_partition(Partition::COMMON));
-    let Ok(values) = app.cache.redis.send(&[read]).await else { return String::new() };
+    let Ok(values) = app.cache.redis.send([read]).await else { return String::new() };
     let mut counts = std::collections::BTreeMap::<(String, String), i64>::new();
     for value in values {
         let Value::Array(pairs) = value else { continue };

@@ -29,7 +29,7 @@ pub async fn critical_keys(app: &Ctx) -> Result<u64> {
         // Counts are live: what is there is good.
         if let Some(name) = key.render(&parameters).filter(|_| key != Key::Counts) {
             // Without Redis there is nothing to refresh.
-            let Ok(_) = drop_copies(app, u64::MAX, &[name]).await else { return Ok(done) };
+            let Ok(_) = drop_copies(app, &[name]).await else { return Ok(done) };
         }
         app.cache.read(app, key, parameters).await?;
         done += 1;

@@ -37,7 +37,7 @@ pub async fn write_back(app: &Ctx) -> Result<u64> {
 async fn write_back_some(app: &Ctx, touched: &str) -> Result<usize> {
     let mut oldest = Cmd::new();
     oldest.arg("ZRANGE").arg(touched).arg(0).arg(AT_ONCE - 1).arg("WITHSCORES");
-    let Ok(values) = app.cache.redis.send(&[oldest]).await else { return Ok(0) };
+    let Ok(values) = app.cache.redis.send([oldest]).await else { return Ok(0) };
     let Some(Value::Array(pairs)) = values.into_iter().next() else { return Ok(0) };
     let noted = pairs.len() / 2;
     let mut items = Items::new(Value::Array(pairs));
@@ -58,5 +58,5 @@ async fn write_back_some(app: &Ctx, touched: &str) -> Result<usize> {
     }
     app.db.query(WRITE_BACK, &[&ids, &times]).await?;
     // Left in place, they are written back once more.
-    Ok(app.cache.redis.send(&[done]).await.map_or(0, |_| noted))
+    Ok(app.cache.redis.send([done]).await.map_or(0, |_| noted))
 }

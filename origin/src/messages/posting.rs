@@ -120,7 +120,7 @@ async fn post_alone(app: &Ctx, post: &Post) -> Result<(Message, bool)> {
 
 /// Transactions that one process has under way at a time. A circle's posts are all in one lane: their batches would wait
 /// for each other under the circle's lock.
-const LANES: usize = 4;
+const LANES: usize = 2;
 /// Posts of one transaction: its circles stay locked until it is committed.
 const BATCH: usize = 64;
 
@@ -154,6 +154,7 @@ impl Posting {
             waiting.push(Waiting { post, answer });
             waiting.len() == 1
         };
+        hooks::step("post.waiting").await;
         if is_first {
             // A task of its own: a client that goes away takes nobody else's message along.
             tokio::spawn(run_waiting(app.clone(), lane));
@@ -237,7 +238,6 @@ async fn insert(tx: &Tx, app: &Ctx, posts: &[&Post]) -> Result<Vec<Row>> {
         })
         .collect();
     let route = posts.first().map_or("", |post| post.caller.request.route.name);
-    hooks::step("post.batched").await;
     tx.query(
         POST_ALL,
         &[

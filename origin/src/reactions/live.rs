@@ -91,7 +91,7 @@ async fn known(app: &Ctx, circle: Uuid, messages: &[Uuid]) -> Vec<Option<Counts>
     for message in messages {
         counts.arg(message.to_string());
     }
-    let Ok(values) = app.cache.redis.send(&[vouch, counts]).await else { return vec![None; messages.len()] };
+    let Ok(values) = app.cache.redis.send([vouch, counts]).await else { return vec![None; messages.len()] };
     let mut values = values.into_iter().map(Items::new);
     let vouched = values.next().and_then(|mut items| Vouched::parse(&items.bytes()));
     let mut fields = values.next().unwrap_or_else(|| Items::new(Value::Nil));
@@ -197,7 +197,7 @@ fn state_keys(circle: Uuid, message: Uuid) -> StateKeys {
 async fn lease(app: &Ctx, circle: Uuid, message: Uuid, token: &str) -> std::result::Result<bool, RedisDown> {
     let mut command = Cmd::new();
     command.arg("SET").arg(state_keys(circle, message).lease).arg(token).arg("NX").arg("PX").arg(LEASE_MS);
-    let values = app.cache.redis.send(&[command]).await?;
+    let values = app.cache.redis.send([command]).await?;
     Ok(matches!(values.first(), Some(Value::Okay)))
 }
 
@@ -407,7 +407,7 @@ async fn mine(app: &Ctx, circle: Uuid, message: Uuid, user: Uuid) -> Option<Vec<
     for place in 1..=KINDS.len() {
         fields.arg(format!("{place}:{user}"));
     }
-    let mut values = app.cache.redis.send(&[vouch, fields]).await.ok()?.into_iter();
+    let mut values = app.cache.redis.send([vouch, fields]).await.ok()?.into_iter();
     let vouched = Vouched::parse(&Items::new(values.next()?).bytes())?;
     let Value::Array(fields) = values.next()? else { return None };
     let mut fields = fields.into_iter();

@@ -3,7 +3,7 @@
 //! Events go to the streams of their topics' partitions, in the order `(xid, seq)`, each once: a stream and its cursor move
 //! in one script, which refuses whoever does not know where the cursor is. So any number of relays may run, and any may die.
 
-use std::collections::{BTreeMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
 
 use ::redis::{Cmd, Value};
@@ -12,7 +12,7 @@ use optimist_shared::keys::Key;
 use tokio_postgres::Row;
 
 use crate::app::Ctx;
-use crate::cache::drop_copies;
+use crate::cache::drop_stale;
 use crate::error::Result;
 use crate::hooks;
 use crate::redis::{Call, Items, Position};
@@ -24,10 +24,16 @@ const IDLE: Duration = Duration::from_secs(30);
 /// Entries that a partition's stream keeps, about: hours of a busy region's events.
 const KEPT: &[u8] = b"2000";
 
+/// What was not read yet, and in the same snapshot up to which transaction all is settled.
 const PENDING: &str = "-- outbox::pending
-select xid::text::bigint, seq, keys, xid < pg_snapshot_xmin(pg_current_snapshot()), kind, version, payload::text, topics,
-    actor, (extract(epoch from created_at) * 1000)::bigint, (extract(epoch from clock_timestamp() - created_at))::float8
-from outbox where (xid, seq) > ($1::text::xid8, $2) order by outbox.xid, outbox.seq limit 1000";
+with settled as materialized (select pg_snapshot_xmin(pg_current_snapshot())::text::bigint as before)
+select before, xid::text::bigint as xid, seq, keys, kind, version, payload::text as payload, topics, actor,
+    (extract(epoch from created_at) * 1000)::bigint as at,
+    extract(epoch from clock_timestamp() - created_at)::float8 as age
+from settled left join lateral (
+    select * from outbox where (outbox.xid, outbox.seq) > ($1::text::xid8, $2) and outbox.seq <> all ($3)
+    order by outbox.xid, outbox.seq limit $4) pending on true
+order by pending.xid, pending.seq";
 
 const CURSOR: &str = "-- outbox::cursor
 select cursor_xid::text::bigint, cursor_seq, outbox_floor.xid::text::bigint, outbox_floor.seq
@@ -47,12 +53,17 @@ order by xid, seq limit 1";
 
 pub const STATEMENTS: &[&str] = &[PENDING, CURSOR, ADVANCE, BEHIND];
 
+/// Rows that a pass reads.
+const ROWS: usize = 1_000;
+/// Rows that may wait to be settled. While there are more, a pass reads from the first of them, whether it was read or not.
+const WAITING: usize = 10_000;
+
 /// What a pass knows from those before it.
 struct Reader {
     /// All that is settled up to here is invalidated, and appended.
     at: Position,
-    /// Rows beyond that are invalidated already.
-    invalidated: HashSet<Position>,
+    /// Rows beyond that are invalidated already, but older transactions can still commit.
+    waiting: BTreeMap<Position, Event>,
     /// Of each partition, where its stream's cursor is in Redis; `None` if there is none.
     cursors: Vec<Option<Position>>,
     idled: Instant,
@@ -119,7 +130,7 @@ async fn load(app: &Ctx) -> std::result::Result<Reader, Stop> {
             command
         })
         .collect();
-    let values = app.cache.redis.send(&commands).await?;
+    let values = app.cache.redis.send(commands).await?;
     let mut cursors: Vec<Option<Position>> =
         values.into_iter().map(|value| Position::parse(&Items::new(value).text())).collect();
     let mut dropped = Vec::new();
@@ -132,12 +143,12 @@ async fn load(app: &Ctx) -> std::result::Result<Reader, Stop> {
         }
     }
     if !dropped.is_empty() {
-        app.cache.redis.send(&dropped).await?;
+        app.cache.redis.send(dropped).await?;
     }
     let at = cursors.iter().flatten().copied().fold(region, Position::min);
     // Missing ones are made at once, where the region is: nobody has read them.
     let idled = Instant::now();
-    let mut reader = Reader { at, invalidated: HashSet::new(), cursors, idled };
+    let mut reader = Reader { at, waiting: BTreeMap::new(), cursors, idled };
     reader.begin_missing(app, region).await?;
     Ok(reader)
 }
@@ -147,54 +158,7 @@ impl Reader {
         let missing: Vec<Partition> =
             Partition::all().filter(|partition| self.cursors[partition.index()].is_none()).collect();
         let batches = missing.into_iter().map(|partition| (partition, Vec::new())).collect();
-        self.append(app, batches, region).await.map(drop)
-    }
-
-    /// Appends to streams and moves their cursors to `to`. Whether each is there, or beyond.
-    async fn append(
-        &mut self,
-        app: &Ctx,
-        batches: BTreeMap<Partition, Vec<&Event>>,
-        to: Position,
-    ) -> std::result::Result<bool, Stop> {
-        let lives = Key::Events.row().kept_seconds().unwrap_or_default() * 1000;
-        let (to_text, lives) = (to.to_string(), lives.to_string());
-        let prepared: Vec<Prepared> = batches
-            .iter()
-            .map(|(partition, events)| Prepared::new(*partition, self.cursors[partition.index()], events))
-            .collect();
-        let calls: Vec<Call<'_>> = prepared
-            .iter()
-            .map(|batch| {
-                let mut arguments = vec![batch.from.as_bytes(), to_text.as_bytes(), KEPT, lives.as_bytes()];
-                arguments.extend(batch.entries.iter().map(String::as_bytes));
-                Call {
-                    script: &app.cache.redis.scripts.append,
-                    keys: vec![&batch.stream, &batch.cursor],
-                    arguments,
-                }
-            })
-            .collect();
-        let values: Vec<Value> =
-            if calls.is_empty() { Vec::new() } else { app.cache.redis.call(&calls).await? };
-        let mut all = true;
-        for (batch, value) in prepared.iter().zip(values) {
-            let known = &mut self.cursors[batch.partition.index()];
-            let answer = Items::new(value).text();
-            if answer == "ok" {
-                *known = Some(to);
-                metrics::counter!("optimist_events_appended_total").increment(batch.count);
-                continue;
-            }
-            // Another relay was here; or Redis has lost its newest seconds, and with them entries.
-            let found = Position::parse(&answer);
-            if found < *known {
-                return Err(Stop::Reload);
-            }
-            *known = found;
-            all &= found >= Some(to);
-        }
-        Ok(all)
+        append(app, &mut self.cursors, batches, region).await.map(drop)
     }
 
     /// Moves the cursors of partitions without events along, so that they never become too old.
@@ -205,8 +169,54 @@ impl Reader {
         self.idled = Instant::now();
         let behind = Partition::all().filter(|partition| self.cursors[partition.index()] <= Some(self.at));
         let batches = behind.map(|partition| (partition, Vec::new())).collect();
-        self.append(app, batches, self.at).await.map(drop)
+        append(app, &mut self.cursors, batches, self.at).await.map(drop)
     }
+}
+
+/// Appends to streams and moves their cursors to `to`. Whether each is there, or beyond.
+async fn append(
+    app: &Ctx,
+    cursors: &mut [Option<Position>],
+    batches: BTreeMap<Partition, Vec<&Event>>,
+    to: Position,
+) -> std::result::Result<bool, Stop> {
+    let lives = Key::Events.row().kept_seconds().unwrap_or_default() * 1000;
+    let (to_text, lives) = (to.to_string(), lives.to_string());
+    let prepared: Vec<Prepared> = batches
+        .iter()
+        .map(|(partition, events)| Prepared::new(*partition, cursors[partition.index()], events))
+        .collect();
+    let calls: Vec<Call<'_>> = prepared
+        .iter()
+        .map(|batch| {
+            let mut arguments = vec![batch.from.as_bytes(), to_text.as_bytes(), KEPT, lives.as_bytes()];
+            arguments.extend(batch.entries.iter().map(String::as_bytes));
+            Call {
+                script: &app.cache.redis.scripts.append,
+                keys: vec![&batch.stream, &batch.cursor],
+                arguments,
+            }
+        })
+        .collect();
+    let values: Vec<Value> = if calls.is_empty() { Vec::new() } else { app.cache.redis.call(&calls).await? };
+    let mut all = true;
+    for (batch, value) in prepared.iter().zip(values) {
+        let known = &mut cursors[batch.partition.index()];
+        let answer = Items::new(value).text();
+        if answer == "ok" {
+            *known = Some(to);
+            metrics::counter!("optimist_events_appended_total").increment(batch.count);
+            continue;
+        }
+        // Another relay was here; or Redis has lost its newest seconds, and with them entries.
+        let found = Position::parse(&answer);
+        if found < *known {
+            return Err(Stop::Reload);
+        }
+        *known = found;
+        all &= found >= Some(to);
+    }
+    Ok(all)
 }
 
 /// One partition's part of a batch, as the script takes it.
@@ -242,69 +252,107 @@ impl Prepared {
 /// A row of the outbox, as a stream's entry.
 struct Event {
     at: Position,
+    /// How old it was when it was read.
+    age: Duration,
+    read: Instant,
     topics: Vec<Uuid>,
     fields: [(&'static str, String); 6],
 }
 
 impl Event {
-    fn from_row(row: &Row) -> Event {
-        let topics: Vec<Uuid> = row.get(7);
+    fn from_row(at: Position, row: &Row) -> Event {
+        let topics: Vec<Uuid> = row.get("topics");
         let names: Vec<String> = topics.iter().map(Uuid::to_string).collect();
-        let actor = row.get::<_, Option<Uuid>>(8).map_or_else(String::new, |actor| actor.to_string());
+        let actor = row.get::<_, Option<Uuid>>("actor").map_or_else(String::new, |actor| actor.to_string());
         let fields = [
-            ("kind", row.get(4)),
-            ("version", row.get::<_, i16>(5).to_string()),
+            ("kind", row.get("kind")),
+            ("version", row.get::<_, i16>("version").to_string()),
             ("topics", names.join(" ")),
             ("actor", actor),
-            ("at", row.get::<_, i64>(9).to_string()),
-            ("payload", row.get(6)),
+            ("at", row.get::<_, i64>("at").to_string()),
+            ("payload", row.get("payload")),
         ];
-        Event { at: Position(row.get(0), row.get(1)), topics, fields }
+        let age = Duration::try_from_secs_f64(row.get("age")).unwrap_or_default();
+        Event { at, age, read: Instant::now(), topics, fields }
+    }
+
+    /// Seconds since it was written.
+    fn lag(&self) -> f64 {
+        (self.age + self.read.elapsed()).as_secs_f64()
+    }
+
+    fn partitions(&self) -> BTreeSet<Partition> {
+        self.topics.iter().map(|topic| Partition::of(*topic)).collect()
     }
 }
 
 async fn pass(app: &Ctx, reader: &mut Reader) -> std::result::Result<(), Stop> {
     hooks::step("relay.read").await;
-    let from = reader.at;
-    // A replica shows the same order, later: what its snapshot takes for running, it does not show as settled.
-    let rows =
-        app.replica.as_ref().unwrap_or(&app.db).query(PENDING, &[&from.0.to_string(), &from.1]).await?;
-    note_behind(rows.first().map_or(0.0, |row| row.get(10)));
-    let mut events = Vec::new();
-    let mut is_settled = true;
-    for row in &rows {
-        let (position, touched): (Position, Vec<String>) = (Position(row.get(0), row.get(1)), row.get(2));
-        if !reader.invalidated.contains(&position) {
-            let dropped = drop_copies(app, position.0.cast_unsigned(), &touched).await?;
-            metrics::counter!("optimist_relay_dropped_total").increment(dropped);
-            reader.invalidated.insert(position);
-        }
-        // In this order a settled row never follows one that is not.
-        is_settled &= row.get::<_, bool>(3) || hooks::disabled("order");
-        if is_settled {
-            events.push(Event::from_row(row));
-            metrics::histogram!("optimist_relay_lag_seconds").record(row.get::<_, f64>(10));
-        }
-    }
-    if let Some(last) = events.last().map(|event| event.at) {
+    let is_settled = read(app, reader).await?;
+    note_behind(reader.waiting.values().next().map_or(0.0, Event::lag));
+    // In this order a settled row never follows one that is not.
+    let settled: Vec<&Event> = reader.waiting.values().take_while(|event| is_settled(event.at)).collect();
+    if let Some(last) = settled.last().map(|event| event.at) {
         let mut batches: BTreeMap<Partition, Vec<&Event>> = BTreeMap::new();
-        for event in &events {
-            let partitions: std::collections::BTreeSet<Partition> =
-                event.topics.iter().map(|topic| Partition::of(*topic)).collect();
-            partitions.into_iter().for_each(|partition| batches.entry(partition).or_default().push(event));
+        for event in settled {
+            event
+                .partitions()
+                .into_iter()
+                .for_each(|partition| batches.entry(partition).or_default().push(event));
         }
         batches.retain(|partition, _| reader.cursors[partition.index()] < Some(last));
         hooks::step("relay.append").await;
-        if !reader.append(app, batches, last).await? {
+        if !append(app, &mut reader.cursors, batches, last).await? {
             // Another relay is in the middle of it: the next pass sees how far it came.
             return Ok(());
         }
         hooks::step("relay.appended").await;
         advance(app, last).await?;
         reader.at = last;
-        reader.invalidated.retain(|position| *position > last);
+        while let Some(first) = reader.waiting.first_entry().filter(|first| *first.key() <= last) {
+            metrics::histogram!("optimist_relay_lag_seconds").record(first.remove().lag());
+        }
     }
     reader.move_idle(app).await
+}
+
+/// Reads what is new, settled or not, and drops what it makes stale: of a key's changes, once for the last. Tells which rows
+/// are settled.
+async fn read(
+    app: &Ctx,
+    reader: &mut Reader,
+) -> std::result::Result<impl Fn(Position) -> bool + use<>, Stop> {
+    let known: Vec<i64> = match reader.waiting.len() {
+        0..WAITING => reader.waiting.keys().map(|position| position.1).collect(),
+        _ => Vec::new(),
+    };
+    let from = (reader.at.0.to_string(), reader.at.1);
+    // A replica shows the same order, later: what its snapshot takes for running, it does not show as settled.
+    let db = app.replica.as_ref().unwrap_or(&app.db);
+    let rows = db.query(PENDING, &[&from.0, &from.1, &known, &(ROWS as i64)]).await?;
+    let settled_before: i64 = rows.first().map_or(0, |row| row.get("before"));
+    let mut changed: BTreeMap<&str, u64> = BTreeMap::new();
+    let (mut events, mut last) = (Vec::new(), None);
+    // Where there is none, the one row says no more than what is settled.
+    for row in rows.iter().filter(|row| row.get::<_, Option<i64>>("xid").is_some()) {
+        let position = Position(row.get("xid"), row.get("seq"));
+        last = Some(position);
+        if !reader.waiting.contains_key(&position) {
+            let keys = row.get::<_, Vec<&str>>("keys");
+            // In the order of their transactions.
+            changed.extend(keys.into_iter().map(|key| (key, position.0.cast_unsigned())));
+            events.push((position, Event::from_row(position, row)));
+        }
+    }
+    let dropped = drop_stale(app, changed).await?;
+    metrics::counter!("optimist_relay_dropped_total").increment(dropped);
+    reader.waiting.extend(events);
+    // There may be rows beyond the last that was read, and before others that are known.
+    let read_up_to = last.filter(|_| rows.len() == ROWS);
+    let any_order = hooks::disabled("order");
+    Ok(move |position: Position| {
+        (position.0 < settled_before || any_order) && read_up_to.is_none_or(|last| position <= last)
+    })
 }
 
 /// Seconds: also while no row is dealt with, of which a histogram could tell.

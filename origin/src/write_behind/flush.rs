@@ -138,7 +138,7 @@ async fn waiting(app: &Ctx) -> std::result::Result<Vec<(Partition, usize)>, Redi
             command
         })
         .collect();
-    let lengths = app.cache.redis.send(&commands).await?;
+    let lengths = app.cache.redis.send(commands).await?;
     let lengths: Vec<i64> = lengths.into_iter().map(|value| Items::new(value).int()).collect();
     metrics::gauge!("optimist_writes_waiting").set(lengths.iter().sum::<i64>() as f64);
     let lengths = lengths.into_iter().map(|length| usize::try_from(length).unwrap_or(0));
@@ -174,7 +174,7 @@ async fn read(
             [generation, entries]
         })
         .collect();
-    let mut values = app.cache.redis.send(&commands).await?.into_iter();
+    let mut values = app.cache.redis.send(commands).await?.into_iter();
     let mut batches = Vec::with_capacity(partitions.len());
     for partition in partitions {
         let generation = Items::new(values.next().unwrap_or(Value::Nil)).text().parse().unwrap_or(0);

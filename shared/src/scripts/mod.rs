@@ -17,15 +17,13 @@ impl Script {
         Script { name, source, sha1: digest.iter().map(|byte| format!("{byte:02x}")).collect() }
     }
 
-    /// The words of an EVALSHA command, or of EVAL when `whole`.
-    pub fn command(&self, whole: bool, keys: &[&str], arguments: &[&[u8]]) -> Vec<Vec<u8>> {
-        let mut words: Vec<Vec<u8>> = Vec::with_capacity(3 + keys.len() + arguments.len());
-        words.push(if whole { b"EVAL".to_vec() } else { b"EVALSHA".to_vec() });
-        words.push(if whole { self.source.as_bytes().to_vec() } else { self.sha1.clone().into_bytes() });
-        words.push(keys.len().to_string().into_bytes());
-        words.extend(keys.iter().map(|key| key.as_bytes().to_vec()));
-        words.extend(arguments.iter().map(|argument| argument.to_vec()));
-        words
+    /// Passes on the words of an EVALSHA command, or of EVAL when `whole`, one after another.
+    pub fn words(&self, whole: bool, keys: &[&str], arguments: &[&[u8]], mut word: impl FnMut(&[u8])) {
+        word(if whole { b"EVAL" } else { b"EVALSHA" });
+        word(if whole { self.source } else { &self.sha1 }.as_bytes());
+        word(keys.len().to_string().as_bytes());
+        keys.iter().for_each(|key| word(key.as_bytes()));
+        arguments.iter().for_each(|argument| word(argument));
     }
 }
 

@@ -86,7 +86,7 @@ async fn waiting(app: &Ctx) -> std::result::Result<Vec<Partition>, RedisDown> {
             command
         })
         .collect();
-    let counts = app.cache.redis.send(&commands).await?;
+    let counts = app.cache.redis.send(commands).await?;
     let counts: Vec<i64> = counts.into_iter().map(|value| Items::new(value).int()).collect();
     metrics::gauge!("optimist_drafts_waiting").set(counts.iter().sum::<i64>() as f64);
     Ok(Partition::all().zip(counts).filter(|(_, count)| *count > 0).map(|(partition, _)| partition).collect())
@@ -170,7 +170,7 @@ async fn upsert(app: &Ctx, drafts: &[Waiting]) -> Result<Vec<(Uuid, Uuid)>> {
 async fn read(app: &Ctx, partition: Partition, from: usize) -> std::result::Result<Batch, RedisDown> {
     let mut oldest = Cmd::new();
     oldest.arg("ZRANGE").arg(Key::DirtyDrafts.of_partition(partition)).arg(from).arg(from + BATCH - 1);
-    let members = match app.cache.redis.send(&[oldest]).await?.pop() {
+    let members = match app.cache.redis.send([oldest]).await?.pop() {
         Some(Value::Array(members)) => members,
         _ => Vec::new(),
     };
@@ -196,7 +196,7 @@ async fn read(app: &Ctx, partition: Partition, from: usize) -> std::result::Resu
             fields
         })
         .collect();
-    let values = app.cache.redis.send(&reads).await?;
+    let values = app.cache.redis.send(reads).await?;
     for ((user, id), value) in members.into_iter().zip(values) {
         match stored(&mut Items::new(value)).filter(|stored| checked_version(&stored.version).is_ok()) {
             Some(stored) => batch.drafts.push(Waiting { user, id, stored }),

@@ -221,7 +221,7 @@ async fn read_live(app: &Ctx, user: Uuid, draft: Uuid) -> Option<Stored> {
     let (mut vouch, mut fields) = (Cmd::new(), Cmd::new());
     vouch.arg("GET").arg(&names.vouch);
     fields.arg("HMGET").arg(&names.draft).arg(&["epoch", "version", "sealed", "saved_at", "sibling_of"]);
-    let mut values = app.cache.redis.send(&[vouch, fields]).await.ok()?.into_iter();
+    let mut values = app.cache.redis.send([vouch, fields]).await.ok()?.into_iter();
     let vouched = Vouched::parse(&Items::new(values.next()?).bytes())?;
     let mut fields = Items::new(values.next()?);
     if parse_hex(&fields.text()) != Some(vouched.epoch) {
@@ -276,7 +276,7 @@ pub async fn in_postgres(app: &Ctx, user: Uuid, draft: Uuid) -> Result<Option<(S
 pub async fn newest_version(app: &Ctx, user: Uuid, draft: Uuid) -> Result<String> {
     let mut get = Cmd::new();
     get.arg("HGET").arg(Names::of(user, draft).draft).arg("version");
-    let live = match app.cache.redis.send(&[get]).await {
+    let live = match app.cache.redis.send([get]).await {
         Ok(mut values) => Items::new(values.pop().unwrap_or(Value::Nil)).text(),
         Err(RedisDown) => String::new(),
     };

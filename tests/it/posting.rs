@@ -1,0 +1,215 @@
+//! Posts that share a transaction: each is answered as if it were alone, and is made once, whoever dies.
+
+use std::time::Duration;
+
+use futures_util::future::join_all;
+use optimist_tests::{Answer, Client, System};
+use reqwest::Method;
+use serde_json::{Value, json};
+use tokio::task::JoinHandle;
+
+const POSTS: usize = 8;
+
+/// Posts, to wait for the answer later.
+fn post(client: &Client, circle: &str, key: &str, body: &str) -> JoinHandle<reqwest::Result<Answer>> {
+    let (client, path, key) = (client.clone(), format!("/v1/circles/{circle}/messages"), key.to_owned());
+    let body = json!({ "body": body }).to_string().into_bytes();
+    tokio::spawn(async move {
+        client.try_send(Method::POST, &path, &[("idempotency-key", &key)], Some(body)).await
+    })
+}
+
+async fn answer(posted: JoinHandle<reqwest::Result<Answer>>) -> Answer {
+    posted.await.unwrap().expect("an answer")
+}
+
+/// Has a first post wait in its transaction, so that all that `begin` posts to the circle waits for the next; lets them go
+/// once `count` of them wait. The first one's answer, and what `begin` returned.
+async fn batched<T>(
+    system: &System,
+    first: (&Client, &str),
+    count: u64,
+    begin: impl FnOnce() -> T,
+) -> (Answer, T) {
+    let origin = &system.origins[0];
+    let first = origin.hold("tx.begun", async || post(first.0, first.1, "first", "First.")).await;
+    let waiting = origin.passes("post.waiting").await;
+    let begun = begin();
+    origin.wait_for_passes("post.waiting", waiting + count).await;
+    origin.release().await;
+    (answer(first).await, begun)
+}
+
+/// How often a statement was sent.
+async fn sent(system: &System, statement: &str) -> u64 {
+    system.origins[0].statements().await.get(statement).copied().unwrap_or_default()
+}
+
+/// The numbers that the outbox tells of a circle's messages, in its order.
+fn numbers_told(system: &System, circle: &str) -> String {
+    system.sql(&format!(
+        "select string_agg(payload ->> 'number', ' ' order by xid, seq) from outbox
+         where kind = 'message.posted' and topics = array['{circle}']::uuid[]"
+    ))
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn of_a_batch_each_is_answered_as_if_it_were_alone() {
+    let system = System::start().await;
+    let (owner, member, former) =
+        (system.register("Owen").await, system.register("Meg").await, system.register("Fay").await);
+    let (banned, stranger) = (system.register("Bob").await, system.register("Sam").await);
+    let circle = owner.create_circle("private").await;
+    for person in [&member, &former, &banned] {
+        person.join(&circle, &owner).await;
+    }
+    former.delete(&format!("/v1/circles/{circle}/members/me")).await.expect(204);
+    owner.delete(&format!("/v1/circles/{circle}/members/{}?ban=true", banned.user)).await.expect(204);
+    let before = post(&member, &circle, "before", "Before.");
+    let before = answer(before).await.expect(201);
+    let batches = sent(&system, "messages::post_all").await;
+    let (first, posted) = batched(&system, (&owner, &circle), 9, || {
+        [
+            post(&member, &circle, "new", "New."),
+            post(&member, &circle, "twice", "Twice."),
+            post(&member, &circle, "twice", "Twice."),
+            // Another person's key is another key.
+            post(&owner, &circle, "twice", "Twice."),
+            post(&member, &circle, "before", "Before."),
+            post(&member, &circle, "before", "Before, otherwise."),
+            post(&former, &circle, "former", "Let me."),
+            post(&banned, &circle, "banned", "Let me."),
+            post(&stranger, &circle, "stranger", "Let me."),
+        ]
+    })
+    .await;
+    let first = first.expect(201);
+    let answers = join_all(posted.into_iter().map(answer)).await;
+    let [new, twice, again, of_owner, repeated, reused, ..] = &answers[..] else { panic!() };
+    assert_eq!(
+        sent(&system, "messages::post_all").await,
+        batches + 2,
+        "the first, and one for all that waited"
+    );
+    for answer in [new, twice, again, of_owner, repeated] {
+        answer.clone().expect(201);
+    }
+    assert_eq!(twice.body, again.body);
+    assert_eq!(repeated.body, before.body);
+    assert_eq!(reused.clone().expect(422).body["code"], "idempotency-key-reused");
+    for refused in &answers[6..] {
+        assert!([403, 404].contains(&refused.status), "{refused:#?}");
+    }
+    assert_eq!(answers[8].status, 404, "a private circle is hidden from strangers");
+    let made = [&before, &first, new, twice, of_owner];
+    let listed = owner.get(&format!("/v1/circles/{circle}/messages")).await.expect(200);
+    let mut shown: Vec<&Value> =
+        listed.body["items"].as_array().unwrap().iter().map(|item| &item["id"]).collect();
+    shown.sort_by_key(|id| id.as_str());
+    let mut expected: Vec<&Value> = made.iter().map(|answer| &answer.body["id"]).collect();
+    expected.sort_by_key(|id| id.as_str());
+    assert_eq!(shown, expected, "each once, and nothing of those who may not");
+    assert_eq!(numbers_told(&system, &circle), "1 2 3 4 5", "told once, in order");
+    let authors = system.sql(
+        "select count(*) from outbox join messages on messages.id = (payload ->> 'message')::uuid
+         where kind = 'message.posted' and (actor <> author_id or session is null)",
+    );
+    assert_eq!(authors, "0", "each by its author's session");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_archived_circle_takes_nothing_from_a_batch() {
+    let system = System::start().await;
+    let owner = system.register("Owen").await;
+    let (open, archived) = (owner.create_circle("public").await, owner.create_circle("public").await);
+    owner.delete(&format!("/v1/circles/{archived}")).await.expect(204);
+    // Of one lane or not: those of the open one are posted, those of the other are refused.
+    let posted: Vec<_> = (0..POSTS)
+        .map(|index| {
+            let circle = if index % 2 == 0 { &open } else { &archived };
+            post(&owner, circle, &format!("key-{index}"), "Hello.")
+        })
+        .collect();
+    for (index, answer) in join_all(posted.into_iter().map(answer)).await.into_iter().enumerate() {
+        answer.expect(if index % 2 == 0 { 201 } else { 409 });
+    }
+    assert_eq!(system.sql(&format!("select count(*) from messages where circle_id = '{archived}'")), "0");
+}
+
+/// Who holds one circle's lock for too long fails that circle's posts, and nobody else's.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_circle_that_is_locked_holds_nobody_else_up_for_long() {
+    let system = System::start().await;
+    let mut places = Vec::new();
+    for _ in 0..POSTS {
+        let owner = system.register("Owen").await;
+        let circle = owner.create_circle("private").await;
+        places.push((owner, circle));
+    }
+    let (database, locked) = (system.database.clone(), places[0].1.clone());
+    let holder = tokio::task::spawn_blocking(move || {
+        let lock = format!("select pg_advisory_xact_lock(hashtextextended('{locked}', 0))");
+        optimist_tests::stores::SHARED.sql(&database, &format!("begin; {lock}; select pg_sleep(4); commit"))
+    });
+    tokio::time::sleep(Duration::from_millis(500)).await;
+    let posted: Vec<_> = places.iter().map(|(owner, circle)| post(owner, circle, "key", "Hello.")).collect();
+    let answers = join_all(posted.into_iter().map(answer)).await;
+    for other in &answers[1..] {
+        other.clone().expect(201);
+    }
+    holder.await.unwrap();
+    let (owner, circle) = &places[0];
+    answer(post(owner, circle, "key", "Hello.")).await.expect(201);
+    assert_eq!(numbers_told(&system, circle), "1");
+}
+
+/// Of a post whose client has gone before its turn, nothing is made; of its repetition, one message.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_client_that_goes_away_takes_nobody_elses_message_along() {
+    let system = System::start().await;
+    let owner = system.register("Owen").await;
+    let circle = owner.create_circle("private").await;
+    let (first, [kept, gone]) = batched(&system, (&owner, &circle), 2, || {
+        [post(&owner, &circle, "kept", "Kept."), post(&owner, &circle, "gone", "Gone.")]
+    })
+    .await;
+    gone.abort();
+    first.expect(201);
+    answer(kept).await.expect(201);
+    answer(post(&owner, &circle, "gone", "Gone.")).await.expect(201);
+    assert_eq!(numbers_told(&system, &circle), "1 2 3");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_batch_is_made_once_wherever_the_origin_dies() {
+    let mut system = System::start().await;
+    let owner = system.register("Owen").await;
+    let circle = owner.create_circle("private").await;
+    let steps = ["tx.begun", "tx.statements", "tx.outbox", "tx.fenced", "tx.committed", "tx.released"];
+    for step in steps {
+        system.forget_limits_of(&owner).await;
+        system.origins[0].arm(step, "abort", 0, 1).await;
+        let all = || (0..POSTS).map(|index| post(&owner, &circle, &format!("{step}-{index}"), "Hello."));
+        // Some in the batch that dies, some behind it.
+        join_all(all()).await;
+        assert!(!system.origins[0].is_running(), "nobody came to {step}");
+        system.replace_origin(0);
+        let mut pending: Vec<usize> = (0..POSTS).collect();
+        for _ in 0..100 {
+            let tried =
+                pending.iter().map(|index| post(&owner, &circle, &format!("{step}-{index}"), "Hello."));
+            let answers = join_all(tried.collect::<Vec<_>>().into_iter().map(answer)).await;
+            let mut answers = answers.iter();
+            pending.retain(|_| answers.next().is_some_and(|answer| answer.status != 201));
+            if pending.is_empty() {
+                break;
+            }
+            tokio::time::sleep(Duration::from_millis(100)).await;
+        }
+        assert!(pending.is_empty(), "after {step}");
+    }
+    let all: Vec<String> = (1..=steps.len() * POSTS).map(|number| number.to_string()).collect();
+    assert_eq!(numbers_told(&system, &circle), all.join(" "), "each once, told once");
+    let listed = owner.get(&format!("/v1/circles/{circle}/messages")).await.expect(200);
+    assert_eq!(listed.body["items"][0]["number"], all.len());
+}
