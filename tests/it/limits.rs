@@ -67,9 +67,9 @@ impl Bench {
                 arguments.extend(description.iter().map(Vec::as_slice));
             }
             let mut command = redis::Cmd::new();
-            for word in script.command(false, &keys, &arguments) {
+            script.words(false, &keys, &arguments, |word| {
                 command.arg(word);
-            }
+            });
             pipeline.add_command(command);
         }
         let replies: Vec<redis::Value> = pipeline.query_async(&mut self.connection).await.unwrap();
