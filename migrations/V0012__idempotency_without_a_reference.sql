@@ -1,5 +1,5 @@
--- A record of an answer is written by a session of its user's and is gone after a day. To check with each that there is such a
--- user, and lock the user's row, was a fifth of the cost of writing it down, and users are never deleted.
+-- A record of an answer is written by a session of its user's and is gone after a day; users are never deleted. To look the user
+-- up with each, and lock the user's row, gains nothing.
 
 set lock_timeout = '5s';
 

@@ -17,6 +17,8 @@ pub struct Error {
     retry_after: Option<u64>,
     /// Milliseconds after which another attempt of the same transaction is worth making.
     pub retry_in_ms: Option<u64>,
+    /// What was asked for may have been done all the same.
+    pub is_uncertain: bool,
 }
 
 tokio::task_local! {
@@ -26,7 +28,15 @@ tokio::task_local! {
 
 impl Error {
     pub fn new(code: ErrorCode) -> Error {
-        Error { code, detail: None, fields: Vec::new(), limit: None, retry_after: None, retry_in_ms: None }
+        Error {
+            code,
+            detail: None,
+            fields: Vec::new(),
+            limit: None,
+            retry_after: None,
+            retry_in_ms: None,
+            is_uncertain: false,
+        }
     }
 
     pub fn detail(mut self, detail: impl Into<String>) -> Error {
@@ -50,6 +60,12 @@ impl Error {
             Error::new(ErrorCode::Unavailable).detail(format!("{store} cannot be reached at the moment."));
         error.retry_after = Some(1);
         error
+    }
+
+    /// It was sent, and it is not known whether it was done.
+    pub fn uncertain(mut self) -> Error {
+        self.is_uncertain = true;
+        self
     }
 
     /// A request that the origin got too late to answer: 503, worth another attempt in a second.

@@ -7,7 +7,6 @@ use std::collections::BTreeSet;
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::{Arc, Mutex, PoisonError};
 
-use optimist_shared::error::ErrorCode;
 use optimist_shared::ids::Uuid;
 use optimist_shared::keys::{Key, Parameters};
 use tokio::sync::oneshot;
@@ -154,11 +153,11 @@ impl Posting {
             waiting.push(Waiting { post, answer });
             waiting.len() == 1
         };
-        hooks::step("post.waiting").await;
         if is_first {
             // A task of its own: a client that goes away takes nobody else's message along.
             tokio::spawn(run_waiting(app.clone(), lane));
         }
+        hooks::step("post.waiting").await;
         let lost = |_| Error::internal("messages::post", &"a batch was abandoned");
         answered.await.unwrap_or_else(|gone| Err(lost(gone)))
     }
@@ -184,14 +183,10 @@ async fn run_waiting(app: Ctx, lane: usize) {
                     let _ = waiting.answer.send(Ok(posted.map(|index| messages.swap_remove(index))));
                 }
             }
-            Err(error) => {
-                // Without its stores nothing can be posted, or it is not known whether it was. Otherwise one of them cannot
-                // be posted, and nothing was.
-                let is_lost = error.code == ErrorCode::Unavailable;
-                for waiting in batch {
-                    let _ = waiting.answer.send(if is_lost { Err(error.clone()) } else { Ok(None) });
-                }
-            }
+            // Whether they were posted is for their clients to find out. Otherwise nothing was, because of one of them perhaps.
+            Err(error) => batch.into_iter().for_each(|waiting| {
+                let _ = waiting.answer.send(if error.is_uncertain { Err(error.clone()) } else { Ok(None) });
+            }),
         }
     }
 }

@@ -306,7 +306,7 @@ impl<'a> Write<'a> {
         hooks::step("tx.fenced").await;
         self.commit(tx, is_fenced.then_some(&touched), &token).await?;
         hooks::step("tx.committed").await;
-        self.release(&touched, &token).await?;
+        self.release(&touched, &token).await.map_err(Error::uncertain)?;
         hooks::step("tx.released").await;
         self.app.relay_wake.notify_one();
         Ok(value)
@@ -352,7 +352,7 @@ impl<'a> Write<'a> {
         // The commit may have happened: the fence lapses by itself, and the client has to look.
         tracing::warn!(name = self.context.name, why = %error, "the outcome of a commit is unknown");
         let detail = "The outcome is unknown: the connection was lost while committing.";
-        Err(Error::unavailable("The database").detail(detail))
+        Err(Error::unavailable("The database").detail(detail).uncertain())
     }
 
     async fn release(&self, touched: &[TouchedKey], token: &str) -> Result<()> {
