@@ -51,12 +51,15 @@ pub async fn set_role(db: &Postgres, region: &str, email: &str, is_admin: bool) 
 async fn drop_copy(State(app): State<Ctx>, caller: Caller, Path(name): Path<String>) -> Result<Response> {
     let is_copy = |key: Key| match key.row().freshness {
         Freshness::Fenced | Freshness::Ttl => true,
-        Freshness::Live => matches!(key, Key::Reactions | Key::Counts),
+        Freshness::Live => matches!(key, Key::Reactions | Key::Counts | Key::CountsPage),
         Freshness::Own => false,
     };
-    if !Key::parse(&name).is_some_and(|(key, _)| is_copy(key)) {
-        return Err(Error::invalid("key", "is not the name of a copy in Redis"));
-    }
+    let (key, parameters) = Key::parse(&name)
+        .filter(|(key, _)| is_copy(*key))
+        .ok_or_else(|| Error::invalid("key", "is not the name of a copy in Redis"))?;
+    // With what was made of it.
+    let page = Key::CountsPage.render(&parameters).filter(|_| key == Key::Counts);
+    let names: Vec<String> = std::iter::once(name.clone()).chain(page).collect();
     let context = WriteContext {
         name: "admin::drop_copy",
         request: &caller.request,
@@ -68,7 +71,7 @@ async fn drop_copy(State(app): State<Ctx>, caller: Caller, Path(name): Path<Stri
         tx.event("admin.copy-dropped", serde_json::json!({"key": name}));
         Ok(())
     })?;
-    let dropped = drop_copies(&app, std::slice::from_ref(&name)).await;
+    let dropped = drop_copies(&app, &names).await;
     let dropped = dropped.map_err(|_| Error::unavailable("The cache"))?;
     Ok(json_response(200, None, to_json(&serde_json::json!({"key": name, "dropped": dropped}))?))
 }

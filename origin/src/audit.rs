@@ -209,7 +209,7 @@ impl Audit<'_> {
 
     async fn compare(&self, key: Key, parameters: Parameters, name: &str) -> Result<Tally> {
         match key {
-            Key::Reactions | Key::Counts => reactions::compare(self, parameters).await,
+            Key::Reactions | Key::Counts | Key::CountsPage => reactions::compare(self, parameters).await,
             Key::Draft => drafts::compare(self, parameters, name).await,
             Key::JournalKey => cached::compare_key(self, parameters, name).await,
             Key::Session => cached::compare_session(self, parameters, name).await,

@@ -18,6 +18,7 @@ pub enum Key {
     Message,
     Reactions,
     Counts,
+    CountsPage,
     Draft,
     DirtyDrafts,
     JournalKey,
@@ -109,6 +110,8 @@ pub const KEYS: &[KeyRow] = &[
     // Together again from Postgres and the unflushed writes whenever they are missing: a day bounds memory.
     row(Key::Reactions, "circle:{<p:circle>}:<circle>:message:<message>:reactions", "reactions", seconds(DAY, 0), Live),
     row(Key::Counts, "circle:{<p:circle>}:<circle>:counts", "counts", seconds(DAY, 0), Live),
+    // What the first page of a circle's messages takes of them, as the script `counts` found it: as long as they live.
+    row(Key::CountsPage, "circle:{<p:circle>}:<circle>:counts:page", "counts_page", seconds(DAY, 0), Live),
     // The guidelines' hour, from the flush; until then a draft is kept.
     row(Key::Draft, "draft:{<p:user>}:<user>:<draft>", "draft", Life::Unflushed { then: HOUR }, Live),
     row(Key::DirtyDrafts, "drafts:{<p>}", "drafts", Life::Kept { because: "it names what is not flushed; a flush empties it" }, Own),

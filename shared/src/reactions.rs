@@ -34,9 +34,6 @@ impl Kind {
     }
 }
 
-/// The field of a circle's counts that holds those of the first page of its messages, as the `counts` script made it.
-pub const PAGE_FIELD: &str = "@";
-
 /// How many people reacted to a message, by kind.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Counts([u32; KINDS.len()]);
@@ -93,7 +90,7 @@ pub struct Reaction {
     pub kind: Kind,
     /// Made, rather than taken back.
     pub reacted: bool,
-    keys: [String; 5],
+    keys: [String; 6],
     arguments: [String; 6],
 }
 
@@ -108,6 +105,7 @@ impl Reaction {
             Key::Writes.of_partition(partition),
             Key::Reactions.render(parameters)?,
             Key::Counts.render(parameters)?,
+            Key::CountsPage.render(parameters)?,
         ];
         let ids = [user, circle, message].map(|id: Uuid| id.to_string());
         let [user, circle, message] = ids;

@@ -112,6 +112,7 @@ async fn plant(redis: &mut redis::aio::MultiplexedConnection, name: &str, key: K
             let value: Vec<u8> = redis::cmd("GET").arg(name).query_async(redis).await.unwrap();
             let planted = match key {
                 Key::JournalKey => b"j1 AAAA".to_vec(),
+                Key::CountsPage => [&value[..], b"9"].concat(),
                 Key::Prompts => replaced(&value, "category", "kategory"),
                 Key::Session => {
                     let other = if value[HEADER] == b'0' { b'1' } else { b'0' };

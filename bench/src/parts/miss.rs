@@ -128,7 +128,7 @@ fn forgotten(places: &[(String, usize)]) -> Vec<String> {
         let parameters = Parameters { circle: id, ..Parameters::default() };
         let of = |key: Key| key.render(&parameters).expect("a key");
         let theirs = ["messages", "counts"].map(|kind| format!("peer:{kind}:{circle}"));
-        [of(Key::CircleMessages), of(Key::Counts)].into_iter().chain(theirs)
+        [of(Key::CircleMessages), of(Key::Counts), of(Key::CountsPage)].into_iter().chain(theirs)
     };
     places.iter().flat_map(|(circle, _)| keys(circle)).collect()
 }

@@ -8,7 +8,7 @@ use optimist_shared::error::ErrorCode;
 use optimist_shared::ids::{Partition, Uuid};
 use optimist_shared::keys::Key;
 use optimist_shared::limits::{LIMITS, Limit, LimitRow, Scope, address_parameter};
-use optimist_shared::reactions::{PAGE_FIELD, Promise, Reacted, Reaction};
+use optimist_shared::reactions::{Promise, Reacted, Reaction};
 use optimist_shared::routes::{Caller, Method, Overlay, PathParameters, Pattern, Route};
 use optimist_shared::session::{
     Access, Role, SessionInfo, Token, attempt_entry, autosave_entry, request_entry,
@@ -94,28 +94,34 @@ impl<H: Host, R: Request> Passage<'_, H, R> {
         let value_key = key.and_then(|key| key.render(&parameters));
         let wants_access = writes_behind || self.route.caller == Caller::CircleReader;
         let access_key = wants_access.then(|| Key::CircleAccess.render(&parameters)).flatten();
-        let counted = self.route.overlays.contains(&Overlay::Reactions);
-        let counts_key = counted.then(|| Key::Counts.render(&parameters)).flatten();
+        let counted = self.route.overlays.contains(&Overlay::Reactions) && value_key.is_some();
+        let counts_keys =
+            [Key::Counts, Key::CountsPage].map(|key| key.render(&parameters).filter(|_| counted));
         let scripts = &self.edge.scripts;
         let mut words: Vec<&[u8]> = vec![b"MGET", vouch_key.as_bytes()];
         words.extend([&value_key, &access_key].into_iter().flatten().map(String::as_bytes));
-        let mut calls = vec![admission.call(scripts), Call::Plain(words)];
-        let field = self.path.message.map_or_else(|| PAGE_FIELD.to_owned(), |message| message.to_string());
-        let counts_key = counts_key.filter(|_| value_key.is_some());
+        let message = self.path.message.map(|message| message.to_string());
         let more;
-        match (&value_key, &counts_key, self.path.message, self.wanted()) {
+        let counts_apart = match (&value_key, &counts_keys, &message, self.wanted()) {
+            (_, [Some(counts), _], Some(message), _) => {
+                Some(Call::Plain(vec![b"HGET", counts.as_bytes(), message.as_bytes()]))
+            }
             // Longer than the page that is kept.
-            (Some(list), Some(counts), None, Wanted::First { limit }) if limit > DEFAULT_LIMIT => {
+            (Some(list), [Some(counts), Some(page)], None, Wanted::First { limit })
+                if limit > DEFAULT_LIMIT =>
+            {
                 more = limit.to_string();
-                let keys = vec![list.as_str(), counts];
-                let arguments = vec![more.as_bytes(), b""];
-                calls.push(Call::Script { script: &scripts.counts, keys, arguments });
+                let (keys, arguments) = (vec![list.as_str(), counts, page], vec![more.as_bytes(), b""]);
+                Some(Call::Script { script: &scripts.counts, keys, arguments })
             }
-            (_, Some(counts), ..) => {
-                calls.push(Call::Plain(vec![b"HGET", counts.as_bytes(), field.as_bytes()]));
+            (_, [_, page], ..) => {
+                words.extend(page.iter().map(String::as_bytes));
+                None
             }
-            _ => {}
-        }
+        };
+        let are_apart = counts_apart.is_some();
+        let mut calls = vec![admission.call(scripts), Call::Plain(words)];
+        calls.extend(counts_apart);
         let peeked = Charge::new(self.peeked(), &token.user.to_string(), String::new());
         if !peeked.rows.is_empty() {
             let keys = peeked.keys.iter().map(String::as_str).collect();
@@ -139,10 +145,10 @@ impl<H: Host, R: Request> Passage<'_, H, R> {
         }
         let value = if value_key.is_some() { fields.bytes() } else { Vec::new() };
         let access = if access_key.is_some() { fields.bytes() } else { Vec::new() };
-        let counts = counts_key.and_then(|_| replies.next()).map(|reply| Fields::new(reply).bytes());
-        let counts = match (counts, self.path.message) {
-            (Some(page), None) => FoundCounts::page(page),
-            (counts, _) => FoundCounts { of: None, lines: counts.unwrap_or_default() },
+        let counts = if are_apart { Fields::new(replies.next()?).bytes() } else { fields.bytes() };
+        let counts = match self.path.message {
+            None if counted => FoundCounts::page(counts),
+            _ => FoundCounts { of: None, lines: counts },
         };
         let limits = replies.next().map(|reply| peeked.states(&mut Fields::new(reply))).unwrap_or_default();
         Some((admitted, Found { vouched, value, access, counts, limits }))
@@ -155,14 +161,14 @@ impl<H: Host, R: Request> Passage<'_, H, R> {
             return;
         }
         let parameters = self.path.with_session(Some(user), None);
-        let list = self.cached().and_then(|key| key.render(&parameters));
-        let (Some(list), Some(counts)) = (list, Key::Counts.render(&parameters)) else { return };
+        let keys = [self.cached(), Some(Key::Counts), Some(Key::CountsPage)];
+        let [Some(list), Some(counts), Some(page)] = keys.map(|key| key?.render(&parameters)) else { return };
         // A page of the usual length is kept for the next reader.
         let is_kept: &[u8] = if limit <= DEFAULT_LIMIT { b"1" } else { b"" };
         let limit = limit.max(DEFAULT_LIMIT).to_string();
         let call = Call::Script {
             script: &self.edge.scripts.counts,
-            keys: vec![&list, &counts],
+            keys: vec![&list, &counts, &page],
             arguments: vec![limit.as_bytes(), is_kept],
         };
         if let Some(mut fields) = self.second_trip(user, call).await {

@@ -63,6 +63,7 @@ async fn once(
         Key::Ledger.of_partition(partition),
         Key::Writes.of_partition(partition),
         Key::Counts.render(&parameters).unwrap_or_default(),
+        Key::CountsPage.render(&parameters).unwrap_or_default(),
     ];
     if whole.is_some() {
         let state = Key::Reactions.render(&parameters).unwrap_or_default();

@@ -286,6 +286,7 @@ impl Snapshot {
             Key::Ledger.of_partition(partition),
             Key::Writes.of_partition(partition),
             Key::Counts.render(&parameters).unwrap_or_default(),
+            Key::CountsPage.render(&parameters).unwrap_or_default(),
         ];
         let state = whole.map(|message| state_keys(circle, message));
         let mut keys: Vec<&str> = names.iter().map(String::as_str).collect();

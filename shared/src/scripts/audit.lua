@@ -1,7 +1,7 @@
 -- Compares what Redis has of messages' reactions with what Postgres knew at one moment and the entries since. With '1',
 -- what differs is dropped: it is installed anew when it is wanted.
 --
--- KEYS: vouch, ledger, stream, counts, and if one message's reactions are compared: reactions, fence
+-- KEYS: vouch, ledger, stream, counts, their page, and if one message's reactions are compared: reactions, fence
 -- ARGV: generation, position, '1' to drop what differs, message whose reactions are compared or '',
 --       what Postgres knew (see writes_core)
 -- Returns 'closed' | 'late': not comparable now | 'checked', how many were compared, how many differed
@@ -28,18 +28,31 @@ for _, message in ipairs(messages) do
     for place = 1, math.max(#numbers, #counts[message]) do
       same = same and (numbers[place] or 0) == (counts[message][place] or 0)
     end
-    compared(same, function() redis.call('HDEL', KEYS[4], message, '@') end)
+    compared(same, function()
+      redis.call('HDEL', KEYS[4], message)
+      redis.call('DEL', KEYS[5])
+    end)
   end
 end
-if ARGV[4] ~= '' and redis.call('HGET', KEYS[5], '@') == epoch and redis.call('EXISTS', KEYS[6]) == 0 then
+local page = redis.call('GET', KEYS[5])
+if page then
+  local same, at = true, string.find(page, '\n', 1, true)
+  for id in string.gmatch(string.sub(page, 1, at - 1), string.rep('.', 36)) do
+    local rest = string.find(page, '\n', at + 1, true) or #page + 1
+    same = same and string.sub(page, at + 1, rest - 1) == (redis.call('HGET', KEYS[4], id) or '')
+    at = rest
+  end
+  compared(same and at > #page, function() redis.call('DEL', KEYS[5]) end)
+end
+if ARGV[4] ~= '' and redis.call('HGET', KEYS[6], '@') == epoch and redis.call('EXISTS', KEYS[7]) == 0 then
   local same, found, expected = true, 0, 0
-  for _, member in ipairs(redis.call('HKEYS', KEYS[5])) do
+  for _, member in ipairs(redis.call('HKEYS', KEYS[6])) do
     if member ~= '@' then
       found = found + 1
       same = same and members[member] == true
     end
   end
   for _ in pairs(members) do expected = expected + 1 end
-  compared(same and found == expected, function() redis.call('DEL', KEYS[5]) end)
+  compared(same and found == expected, function() redis.call('DEL', KEYS[6]) end)
 end
 return { 'checked', checked, differ }

@@ -1,6 +1,6 @@
 -- The reaction counts of a cached list's first items. Of the list it reads no more than the ids that it begins with.
 --
--- KEYS: the list, the hash of its circle's counts   ARGV: how many items at most, '1' to keep the page in the hash
+-- KEYS: the list, the hash of its circle's counts, where the page is kept   ARGV: how many items at most, '1' to keep it
 -- Returns a page: the items' ids one behind the other, then for each of them, on a line of its own, what the hash has, or
 --         nothing; '' if there is no such list
 
@@ -18,6 +18,7 @@ for index = 1, #ids do
   counts[index] = counts[index] or ''
 end
 local page = table.concat(ids) .. '\n' .. table.concat(counts, '\n')
--- In a hash that is there, and lapses. A Redis without room answers all the same.
-if ARGV[2] == '1' and is_known then redis.pcall('HSET', KEYS[2], '@', page) end
+-- No longer than the hash. A Redis without room answers all the same.
+local lives = is_known and ARGV[2] == '1' and redis.call('PTTL', KEYS[2]) or 0
+if lives > 0 then redis.pcall('SET', KEYS[3], page, 'PX', lives) end
 return page

@@ -4,7 +4,7 @@
 -- Everything was read in one snapshot, with the partition's generation and position. What the stream has lost since by a
 -- flush, the snapshot did not see: then nothing is installed.
 --
--- KEYS: vouch, ledger, stream, counts, and if one message's reactions are wanted: reactions, fence, lease
+-- KEYS: vouch, ledger, stream, counts, their page, and if one message's reactions are wanted: reactions, fence, lease
 -- ARGV: epoch, generation, position, ms that it lives, message whose reactions are wanted or '', token of the lease,
 --       oldest transaction that the snapshot may not have seen (16 hex digits), what Postgres knew (see writes_core)
 -- Returns 'closed': of another epoch or generation | 'late': flushed since, or changed: to be read anew
@@ -14,8 +14,8 @@ local epoch = vouched(KEYS[1])
 local ledger = redis.call('HMGET', KEYS[2], 'epoch', 'generation', 'trimmed')
 if epoch ~= ARGV[1] or ledger[1] ~= ARGV[1] or ledger[2] ~= ARGV[2] then return { 'closed' } end
 if ledger[3] > padded(ARGV[3]) then return { 'late' } end
-local wanted = ARGV[5] ~= '' and redis.call('HGET', KEYS[5], '@') ~= epoch and ARGV[5]
-if wanted and (not lease_stands(KEYS[7], ARGV[6], ARGV[7]) or fences_up(KEYS[6], now_ms()) > 0) then
+local wanted = ARGV[5] ~= '' and redis.call('HGET', KEYS[6], '@') ~= epoch and ARGV[5]
+if wanted and (not lease_stands(KEYS[8], ARGV[6], ARGV[7]) or fences_up(KEYS[7], now_ms()) > 0) then
   return { 'late' }
 end
 
@@ -32,12 +32,12 @@ for index, message in ipairs(messages) do
   end
   out[index + 1] = string.sub(known, 17)
 end
-if is_new then redis.call('HDEL', KEYS[4], '@') end
+if is_new then redis.call('DEL', KEYS[5]) end
 redis.call('PEXPIRE', KEYS[4], ARGV[4], 'NX')
 if wanted then
-  redis.call('DEL', KEYS[5], KEYS[7])
-  redis.call('HSET', KEYS[5], '@', epoch)
-  for member in pairs(members) do redis.call('HSET', KEYS[5], member, '') end
-  redis.call('PEXPIRE', KEYS[5], ARGV[4])
+  redis.call('DEL', KEYS[6], KEYS[8])
+  redis.call('HSET', KEYS[6], '@', epoch)
+  for member in pairs(members) do redis.call('HSET', KEYS[6], member, '') end
+  redis.call('PEXPIRE', KEYS[6], ARGV[4])
 end
 return out

@@ -1,6 +1,6 @@
 -- Reacts to a message, or takes the reaction back: state, live counts and the entry to be flushed, in one step.
 --
--- KEYS: vouch, ledger, stream, reactions, counts
+-- KEYS: vouch, ledger, stream, reactions, counts, their page
 -- ARGV: user, circle, message, place of the kind, '1' to react | '0', entries that the stream may hold
 -- Returns 'closed', '': the partition takes no writes of this epoch | 'absent', '': the message's state is not here
 --       | 'full', '' | 'same', counts: it was so already | 'done', counts
@@ -26,5 +26,5 @@ else
 end
 local text = table.concat(numbers, ',')
 redis.call('HSET', KEYS[5], ARGV[3], epoch .. text)
-redis.call('HDEL', KEYS[5], '@')
+redis.call('DEL', KEYS[6])
 return { 'done', text }

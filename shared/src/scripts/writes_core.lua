@@ -4,8 +4,8 @@
 -- writes, 16 hex digits; 'generation', which Postgres knows it by; 'trimmed', up to which entries are gone, padded.
 --
 -- A message's reactions are a hash: '@', the epoch; '<place of the kind>:<user>' for each. Its circle's counts are a hash:
--- by message the epoch and a number for each kind, separated by commas; and under '@' those of the list's first page (see
--- counts), which whoever changes one of the others drops.
+-- by message the epoch and a number for each kind, separated by commas. Those of the list's first page are kept beside it
+-- (see counts): whoever changes a count drops the page.
 
 -- The epoch that Redis is vouched for, or nil.
 local function vouched(vouch_key)
