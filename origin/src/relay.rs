@@ -146,7 +146,7 @@ async fn connect(app: &Ctx) -> RedisResult<Link> {
     };
     let script = &app.cache.redis.scripts.vouch;
     let _: String =
-        ::redis::cmd("SCRIPT").arg("LOAD").arg(script.source).query_async(&mut connection).await?;
+        ::redis::cmd("SCRIPT").arg("LOAD").arg(script.source()).query_async(&mut connection).await?;
     Ok(Link { connection, run_id: field("run_id") })
 }
 

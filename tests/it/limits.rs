@@ -37,7 +37,7 @@ impl Bench {
         for script in scripts.all() {
             let _: String = redis::cmd("SCRIPT")
                 .arg("LOAD")
-                .arg(script.source)
+                .arg(script.source())
                 .query_async(&mut connection)
                 .await
                 .unwrap();

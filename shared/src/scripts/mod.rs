@@ -6,21 +6,33 @@ use sha1::{Digest, Sha1};
 #[derive(Debug)]
 pub struct Script {
     pub name: &'static str,
-    pub source: &'static str,
+    /// One behind the other: what several scripts begin with is there once.
+    parts: &'static [&'static str],
     /// 40 hex digits.
     pub sha1: String,
 }
 
 impl Script {
-    fn new(name: &'static str, source: &'static str) -> Script {
-        let digest = Sha1::digest(source.as_bytes());
-        Script { name, source, sha1: digest.iter().map(|byte| format!("{byte:02x}")).collect() }
+    fn new(name: &'static str, parts: &'static [&'static str]) -> Script {
+        let mut digest = Sha1::new();
+        parts.iter().for_each(|part| digest.update(part.as_bytes()));
+        let sha1 = digest.finalize().iter().map(|byte| format!("{byte:02x}")).collect();
+        Script { name, parts, sha1 }
+    }
+
+    pub fn source(&self) -> String {
+        self.parts.concat()
     }
 
     /// Passes on the words of an EVALSHA command, or of EVAL when `whole`, one after another.
     pub fn words(&self, whole: bool, keys: &[&str], arguments: &[&[u8]], mut word: impl FnMut(&[u8])) {
-        word(if whole { b"EVAL" } else { b"EVALSHA" });
-        word(if whole { self.source } else { &self.sha1 }.as_bytes());
+        if whole {
+            word(b"EVAL");
+            word(self.source().as_bytes());
+        } else {
+            word(b"EVALSHA");
+            word(self.sha1.as_bytes());
+        }
         word(keys.len().to_string().as_bytes());
         keys.iter().for_each(|key| word(key.as_bytes()));
         arguments.iter().for_each(|argument| word(argument));
@@ -53,7 +65,7 @@ macro_rules! scripts {
 
         impl $scripts {
             pub fn new() -> $scripts {
-                $scripts { $($field: Script::new(stringify!($field), concat!($(include_str!($file)),+)),)+ }
+                $scripts { $($field: Script::new(stringify!($field), &[$(include_str!($file)),+]),)+ }
             }
 
             pub fn all(&self) -> Vec<&Script> {
