@@ -57,7 +57,7 @@ async fn commands_of<T>(
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_warm_read_is_three_commands_sent_together_and_nothing_else() {
+async fn a_warm_read_is_two_commands_sent_together_and_nothing_else() {
     let system = System::start().await;
     let ada = system.register("Ada").await;
     let circle = ada.create_circle("private").await;
@@ -79,8 +79,8 @@ async fn a_warm_read_is_three_commands_sent_together_and_nothing_else() {
         .filter(|command| !command.contains("metrics:"))
         .map(|command| command.split('"').nth(1).unwrap_or_default())
         .collect();
-    // Admission, the value, and its counts.
-    assert_eq!(names, ["EVALSHA", "MGET", "HGET"], "{of_edge:#?}");
+    // Admission; the value, and its counts.
+    assert_eq!(names, ["EVALSHA", "MGET"], "{of_edge:#?}");
     // What follows from the message, and what the origin does now and then, comes to an end between two reads.
     let deadline = Instant::now() + Duration::from_secs(20);
     loop {
