@@ -186,7 +186,9 @@ async fn planted_differences_of_every_type_are_found_and_repaired() {
         // Counts are mended with their message's state, and a key by whoever needs it: then nothing is left to be found.
         let missing: Vec<&str> = data_types()
             .into_iter()
-            .filter(|name| !["counts", "counts_page", "journal_key"].contains(name) && found(name) != Some(true))
+            .filter(|name| {
+                !["counts", "counts_page", "journal_key"].contains(name) && found(name) != Some(true)
+            })
             .collect();
         if missing.is_empty() {
             assert_eq!((&report["region"], &report["mode"]), (&json!("test"), &json!("on")));
