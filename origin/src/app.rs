@@ -99,6 +99,7 @@ pub fn statements() -> Vec<&'static str> {
         messages::posting::STATEMENTS,
         reactions::STATEMENTS,
         reactions::live::STATEMENTS,
+        reactions::snapshot::STATEMENTS,
         write_behind::STATEMENTS,
         crate::sealing::STATEMENTS,
         drafts::STATEMENTS,

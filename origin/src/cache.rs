@@ -19,6 +19,7 @@ use crate::app::{App, Ctx, now_ms};
 use crate::body::digest;
 use crate::error::{Error, Result};
 use crate::hooks;
+use crate::reactions::snapshot::{self as reactions, Put};
 use crate::redis::{Call, Items, Redis, RedisDown};
 
 /// Milliseconds that a fence stands: longer than any commit can take, see the session's timeouts in [`crate::postgres`].
@@ -72,24 +73,29 @@ impl ListItem {
 }
 
 /// A loader's result, and the oldest transaction that its snapshot may not have seen.
-#[derive(Debug)]
 pub struct Snapshot {
     pub seen_xmin: u64,
     pub loaded: Loaded,
+    /// What was known in it of the reactions to the messages that were loaded.
+    pub reactions: Option<reactions::Snapshot>,
 }
 
 impl Snapshot {
+    pub fn new(seen_xmin: i64, loaded: Loaded) -> Snapshot {
+        Snapshot { seen_xmin: seen_xmin.cast_unsigned(), loaded, reactions: None }
+    }
+
     /// A list of rows of `<columns>, seen`: those asked for and, if there are more, one beyond; where there are none, one row
     /// of nothing but the snapshot. Its version is a digest of what it shows.
     pub fn page(rows: &[Row], limit: usize, item: impl Fn(&Row) -> Result<ListItem>) -> Result<Snapshot> {
-        let seen_xmin = rows.first().map_or(0, |row| row.get::<_, i64>("seen").cast_unsigned());
+        let seen = rows.first().map_or(0, |row| row.get("seen"));
         let found = rows.iter().filter(|row| row.get::<_, Option<Uuid>>("id").is_some());
         let mut items = found.map(item).collect::<Result<Vec<_>>>()?;
         let more = items.len() > limit;
         items.truncate(limit);
         let mut shown: Vec<&[u8]> = items.iter().map(|item| item.json.as_slice()).collect();
         shown.push(if more { b"more" } else { b"all" });
-        Ok(Snapshot { seen_xmin, loaded: Loaded::List { version: digest(&shown), items, more } })
+        Ok(Snapshot::new(seen, Loaded::List { version: digest(&shown), items, more }))
     }
 }
 
@@ -138,9 +144,7 @@ impl Cache {
     /// The miss path: callers of a key share one query, as long as it has not been sent when they come, so that what each
     /// gets was read after it asked. The holder of the key's lease fills Redis.
     pub async fn read(&self, app: &Ctx, key: Key, parameters: Parameters) -> Outcome {
-        let name = key
-            .render(&parameters)
-            .ok_or_else(|| Error::internal("cache", &"a key's parameter is missing"))?;
+        let name = rendered(key, &parameters)?;
         let mut group = self.join(app, key, parameters, &name);
         hooks::step("read.joined").await;
         let outcome = group.wait_for(Option::is_some).await;
@@ -166,7 +170,7 @@ impl Cache {
             let _turn = turn.lock().await;
             // From here on the query counts as sent: who comes now starts the next group.
             lock(&app.cache.waiting).remove(&name);
-            let outcome = app.cache.fetch(&app, key, parameters, &name).await.map(Arc::new);
+            let outcome = app.cache.fetch(&app, key, parameters).await.map(Arc::new);
             // Nobody may be left to hear it.
             let _ = publish.send(Some(outcome));
             let mut turns = lock(&app.cache.turns);
@@ -178,15 +182,26 @@ impl Cache {
         group
     }
 
-    /// Value, lease or neither; then the query, and the fill if the lease still stands.
-    async fn fetch(&self, app: &Ctx, key: Key, parameters: Parameters, name: &str) -> Result<Loaded> {
-        if key.row().freshness == Freshness::Live {
-            return crate::messages::load_counted(app, parameters).await;
+    async fn fetch(&self, app: &Ctx, key: Key, parameters: Parameters) -> Result<Loaded> {
+        match key.row().freshness {
+            Freshness::Live => crate::messages::load_counted(app, parameters).await,
+            _ => self.load(app, key, parameters).await.map(|(loaded, _)| loaded),
         }
+    }
+
+    /// Value, lease or neither; then the query, and the fill if the lease still stands. With messages that were filled come
+    /// their live counts, if Redis has them now.
+    pub async fn load(
+        &self,
+        app: &Ctx,
+        key: Key,
+        parameters: Parameters,
+    ) -> Result<(Loaded, Option<HashMap<Uuid, Counts>>)> {
+        let name = &rendered(key, &parameters)?;
         let lease = Uuid::now_v7().simple().to_string();
         for _ in 0..LEASED_POLLS {
             let granted = match self.lease(app, key, &parameters, name, &lease).await {
-                Lease::Value(loaded) => return Ok(loaded),
+                Lease::Value(loaded) => return Ok((loaded, None)),
                 Lease::Leased => {
                     tokio::time::sleep(Duration::from_millis(LEASED_POLL_MS)).await;
                     continue;
@@ -198,13 +213,14 @@ impl Cache {
             let read_at_ms = now_ms();
             let loaded = crate::app::load(app, key, &parameters).await;
             hooks::step("fill.loaded").await;
+            let mut counts = None;
             if let Some(epoch) = granted {
-                self.fill(app, key, name, &lease, epoch, read_at_ms, loaded.as_ref().ok()).await;
+                counts = self.fill(app, key, name, &lease, epoch, read_at_ms, loaded.as_ref().ok()).await;
             }
-            return loaded.map(|snapshot| snapshot.loaded);
+            return loaded.map(|snapshot| (snapshot.loaded, counts));
         }
         // Whoever holds the lease is slow: read without it, and leave the filling to them.
-        crate::app::load(app, key, &parameters).await.map(|snapshot| snapshot.loaded)
+        crate::app::load(app, key, &parameters).await.map(|snapshot| (snapshot.loaded, None))
     }
 
     async fn lease(&self, app: &App, key: Key, parameters: &Parameters, name: &str, token: &str) -> Lease {
@@ -231,6 +247,7 @@ impl Cache {
         }
     }
 
+    /// And installs counts, in the same trip: they are returned.
     #[allow(clippy::too_many_arguments)] // The parts of one fill.
     async fn fill(
         &self,
@@ -241,7 +258,7 @@ impl Cache {
         epoch: u64,
         read_at_ms: u64,
         snapshot: Option<&Snapshot>,
-    ) {
+    ) -> Option<HashMap<Uuid, Counts>> {
         let data_type = key.row().data_type;
         let fresh_ms = u64::from(key.row().fresh_seconds().unwrap_or_default()) * 1000;
         let kept_ms = u64::from(key.row().kept_seconds().unwrap_or_default()) * 1000;
@@ -252,6 +269,10 @@ impl Cache {
             _ => Vec::new(),
         };
         let (fence, lease) = (keys::fence(name), keys::lease(name));
+        let install = snapshot
+            .and_then(|snapshot| snapshot.reactions.as_ref())
+            .map(|reactions| reactions.install(epoch, ""));
+        let mut counts = None;
         let filled = if hooks::disabled("fill") {
             let (mut set, mut give_back) = (::redis::Cmd::new(), ::redis::Cmd::new());
             set.arg("SET").arg(name).arg(&value).arg("PX").arg(kept_ms);
@@ -260,11 +281,16 @@ impl Cache {
         } else {
             let kept = kept_ms.to_string();
             let arguments = vec![token.as_bytes(), &value, kept.as_bytes()];
-            let call = Call { script: &self.redis.scripts.fill, keys: vec![name, &fence, &lease], arguments };
-            match self.redis.call(&[call]).await {
-                Ok(values) => Items::new(values.into_iter().next().unwrap_or(::redis::Value::Nil)).int() == 1,
-                Err(RedisDown) => false,
-            }
+            let fill = Call { script: &self.redis.scripts.fill, keys: vec![name, &fence, &lease], arguments };
+            let put = install.as_ref().map(|install| install.call(&self.redis.scripts));
+            let calls: Vec<Call<'_>> = [Some(fill), put].into_iter().flatten().collect();
+            let mut values = self.redis.call(&calls).await.unwrap_or_default().into_iter();
+            let filled = values.next().is_some_and(|value| Items::new(value).int() == 1);
+            counts = install.zip(values.next()).and_then(|(install, answer)| match install.read(answer) {
+                Put::Done(counts) => Some(counts),
+                Put::Late | Put::Closed => None,
+            });
+            filled
         };
         let outcome = match (filled, value.is_empty()) {
             (true, _) => "filled",
@@ -272,6 +298,7 @@ impl Cache {
             (false, false) => "dropped",
         };
         metrics::counter!("optimist_fills_total", "type" => data_type, "outcome" => outcome).increment(1);
+        counts
     }
 
     /// Hides the values of keys, voids their leases and blocks fills, until released or lapsed.
@@ -333,6 +360,10 @@ impl Cache {
             });
         }
     }
+}
+
+fn rendered(key: Key, parameters: &Parameters) -> Result<String> {
+    key.render(parameters).ok_or_else(|| Error::internal("cache", &"a key's parameter is missing"))
 }
 
 enum Lease {

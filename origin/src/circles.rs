@@ -339,14 +339,14 @@ pub async fn load_circle(app: &Ctx, parameters: &Parameters) -> Result<Snapshot>
         }
         None => Loaded::Missing,
     };
-    Ok(Snapshot { seen_xmin: row.get::<_, i64>("seen").cast_unsigned(), loaded })
+    Ok(Snapshot::new(row.get("seen"), loaded))
 }
 
 pub async fn load_access(app: &Ctx, parameters: &Parameters) -> Result<Snapshot> {
     let row = app.db.query_opt(LOAD_ACCESS, &[&parameters.circle.unwrap_or_default()]).await?;
     let row = row.ok_or_else(|| Error::internal("circles", &"no row"))?;
     let loaded = row.get::<_, Option<String>>(1).map_or(Loaded::Missing, Loaded::Text);
-    Ok(Snapshot { seen_xmin: row.get::<_, i64>(0).cast_unsigned(), loaded })
+    Ok(Snapshot::new(row.get(0), loaded))
 }
 
 pub async fn load_discovery(app: &Ctx) -> Result<Snapshot> {

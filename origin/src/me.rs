@@ -243,5 +243,5 @@ async fn load(
         Some(version) => Loaded::Object { version: tagged_version(version, user), json: render(&row)? },
         None => Loaded::Missing,
     };
-    Ok(Snapshot { seen_xmin: row.get::<_, i64>("seen").cast_unsigned(), loaded })
+    Ok(Snapshot::new(row.get("seen"), loaded))
 }

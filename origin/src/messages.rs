@@ -12,7 +12,7 @@ use chrono::{DateTime, Utc};
 use optimist_shared::envelope::{LIST_LIMIT, render_list, render_object};
 use optimist_shared::error::ErrorCode;
 use optimist_shared::etag::entity_tag;
-use optimist_shared::ids::Uuid;
+use optimist_shared::ids::{Partition, Uuid};
 use optimist_shared::keys::{Key, Parameters};
 use optimist_shared::reactions::{Counts, counts_version};
 use serde::{Deserialize, Serialize};
@@ -28,8 +28,10 @@ use crate::idempotency::Idempotency;
 use crate::members::Person;
 use crate::postgres::{Tx, WriteContext, transaction};
 use crate::reactions::live;
+use crate::reactions::snapshot as reactions;
 use crate::request::Caller;
 use crate::session::reader_of_circle;
+use crate::write_behind;
 
 pub mod posting;
 
@@ -104,20 +106,32 @@ select m.id, circle_id, number, author_id, users.name as author_name, body, m.cr
 from messages m join users on users.id = author_id
 where circle_id = $1 and m.id = $2 and deleted_at is null";
 
+/// A message and what a snapshot of its reactions is made of.
 const LOAD: &str = "-- messages::load
-select seen, m.* from (select pg_snapshot_xmin(pg_current_snapshot())::text::bigint as seen) snapshot
+select seen, generation, position_ms, position_seq, m.*, kinds, counts
+from (select pg_snapshot_xmin(pg_current_snapshot())::text::bigint as seen) snapshot
+left join write_behind on region = $3 and partition = $4
 left join lateral (
     select m.id, circle_id, number, author_id, users.name as author_name, body, m.created_at, edited_at, m.version
     from messages m join users on users.id = author_id
-    where circle_id = $1 and m.id = $2 and deleted_at is null) m on true";
+    where circle_id = $1 and m.id = $2 and deleted_at is null) m on true
+left join lateral (
+    select array_agg(kind) as kinds, array_agg(count) as counts
+    from reaction_counts where circle_id = $1 and message_id = m.id and count > 0) counted on true";
 
+/// So for each message of a page.
 const LIST: &str = "-- messages::list
-select seen, m.* from (select pg_snapshot_xmin(pg_current_snapshot())::text::bigint as seen) snapshot
+select seen, generation, position_ms, position_seq, m.*, kinds, counts
+from (select pg_snapshot_xmin(pg_current_snapshot())::text::bigint as seen) snapshot
+left join write_behind on region = $4 and partition = $5
 left join lateral (
     select m.id, circle_id, number, author_id, users.name as author_name, body, m.created_at, edited_at, m.version
     from messages m join users on users.id = author_id
     where circle_id = $1 and number < $2 and deleted_at is null
     order by number desc limit $3) m on true
+left join lateral (
+    select array_agg(kind) as kinds, array_agg(count) as counts
+    from reaction_counts where circle_id = $1 and message_id = m.id and count > 0) counted on true
 order by number desc";
 
 const AUTHOR: &str = "-- messages::author
@@ -169,8 +183,9 @@ async fn list(State(app): State<Ctx>, caller: Caller, headers: HeaderMap, uri: U
     let counted = match page.after {
         None => app.cache.read(&app, Key::Counts, parameters).await?,
         Some(before) => {
-            let loaded = load_page(&app, circle, before, page.limit).await?.loaded;
-            counted(&app, circle, Arc::new(loaded)).await?.into()
+            let Snapshot { loaded, reactions, .. } = load_page(&app, circle, before, page.limit).await?;
+            let counts = live::counts_read(&app, circle, &messages_of(&loaded), reactions).await?;
+            Arc::new(Loaded::Counted(Arc::new(loaded), counts))
         }
     };
     let Loaded::Counted(loaded, counts) = &*counted else { return Err(uncounted()) };
@@ -183,6 +198,14 @@ async fn list(State(app): State<Ctx>, caller: Caller, headers: HeaderMap, uri: U
     Ok(tagged(&headers, version, &counts_version(&shown), json))
 }
 
+/// The messages of a list.
+fn messages_of(loaded: &Loaded) -> Vec<Uuid> {
+    match loaded {
+        Loaded::List { items, .. } => items.iter().filter_map(|item| item.id).collect(),
+        _ => Vec::new(),
+    }
+}
+
 fn uncounted() -> Error {
     Error::internal("messages", &"a list or a message with counts was expected")
 }
@@ -190,23 +213,17 @@ fn uncounted() -> Error {
 /// The message that the parameters name, or else the circle's first page; and the live counts of all it shows.
 pub async fn load_counted(app: &Ctx, parameters: Parameters) -> Result<Loaded> {
     let key = if parameters.message.is_some() { Key::Message } else { Key::CircleMessages };
-    let loaded = Box::pin(app.cache.read(app, key, parameters)).await?;
-    match (&*loaded, parameters.message) {
-        (Loaded::Object { .. }, Some(message)) => {
-            let counts = live::counts(app, parameters.circle.unwrap_or_default(), &[message]).await?;
-            Ok(Loaded::Counted(loaded, counts))
-        }
-        (Loaded::List { .. }, None) => counted(app, parameters.circle.unwrap_or_default(), loaded).await,
-        _ => Ok(Loaded::Missing),
-    }
-}
-
-/// A list with the counts of its items.
-async fn counted(app: &Ctx, circle: Uuid, loaded: Arc<Loaded>) -> Result<Loaded> {
-    let Loaded::List { items, .. } = &*loaded else { return Err(uncounted()) };
-    let ids: Vec<Uuid> = items.iter().filter_map(|item| item.id).collect();
-    let counts = live::counts(app, circle, &ids).await?;
-    Ok(Loaded::Counted(loaded, counts))
+    let (loaded, counts) = app.cache.load(app, key, parameters).await?;
+    let messages: Vec<Uuid> = match (&loaded, parameters.message) {
+        (Loaded::Object { .. }, Some(message)) => vec![message],
+        (Loaded::List { .. }, None) => messages_of(&loaded),
+        _ => return Ok(Loaded::Missing),
+    };
+    let counts = match counts {
+        Some(counts) => counts,
+        None => live::counts(app, parameters.circle.unwrap_or_default(), &messages).await?,
+    };
+    Ok(Loaded::Counted(Arc::new(loaded), counts))
 }
 
 async fn get(State(app): State<Ctx>, caller: Caller, headers: HeaderMap, uri: Uri) -> Result<Response> {
@@ -300,7 +317,8 @@ async fn delete(State(app): State<Ctx>, caller: Caller) -> Result<Response> {
 
 pub async fn load_message(app: &Ctx, parameters: &Parameters) -> Result<Snapshot> {
     let (circle, message) = (parameters.circle.unwrap_or_default(), parameters.message.unwrap_or_default());
-    let row = app.db.query_opt(LOAD, &[&circle, &message]).await?;
+    let (region, partition) = (&app.config.region, write_behind::number(Partition::of(circle)));
+    let row = app.db.query_opt(LOAD, &[&circle, &message, region, &partition]).await?;
     let row = row.ok_or_else(|| Error::internal("messages", &"no row"))?;
     let loaded = match row.get::<_, Option<i64>>("version") {
         Some(version) => {
@@ -308,7 +326,8 @@ pub async fn load_message(app: &Ctx, parameters: &Parameters) -> Result<Snapshot
         }
         None => Loaded::Missing,
     };
-    Ok(Snapshot { seen_xmin: row.get::<_, i64>("seen").cast_unsigned(), loaded })
+    let reactions = reactions::Snapshot::of_messages(circle, std::slice::from_ref(&row));
+    Ok(Snapshot { reactions, ..Snapshot::new(row.get("seen"), loaded) })
 }
 
 pub async fn load_list(app: &Ctx, parameters: &Parameters) -> Result<Snapshot> {
@@ -316,9 +335,13 @@ pub async fn load_list(app: &Ctx, parameters: &Parameters) -> Result<Snapshot> {
 }
 
 async fn load_page(app: &Ctx, circle: Uuid, before: i64, limit: usize) -> Result<Snapshot> {
-    let rows = app.db.query(LIST, &[&circle, &before, &(limit as i64 + 1)]).await?;
-    Snapshot::page(&rows, limit, |row| {
+    let (region, partition) = (&app.config.region, write_behind::number(Partition::of(circle)));
+    let rows = app.db.query(LIST, &[&circle, &before, &(limit as i64 + 1), region, &partition]).await?;
+    let page = Snapshot::page(&rows, limit, |row| {
         let message = Message::from_row(row);
         Ok(ListItem { id: Some(message.id), cursor: message.number.encode(), json: to_json(&message)? })
-    })
+    })?;
+    // Without the one beyond the page.
+    let shown = rows.get(..limit).unwrap_or(&rows);
+    Ok(Snapshot { reactions: reactions::Snapshot::of_messages(circle, shown), ..page })
 }

@@ -3,6 +3,7 @@
 //! They live in Redis and come to Postgres in batches; without Redis they are written to Postgres.
 
 pub mod live;
+pub mod snapshot;
 
 use axum::extract::State;
 use axum::http::{HeaderMap, Uri};

@@ -71,7 +71,7 @@ pub async fn load_session(app: &Ctx, parameters: &Parameters) -> Result<Snapshot
             absolute_until_ms: row.get::<_, Option<i64>>(2).unwrap_or_default().cast_unsigned(),
         })
     });
-    Ok(Snapshot { seen_xmin: row.get::<_, i64>(0).cast_unsigned(), loaded })
+    Ok(Snapshot::new(row.get(0), loaded))
 }
 
 /// A session's secret, hashed, and when it is over at the latest; `None` if it is.
@@ -86,7 +86,7 @@ pub async fn load_membership(app: &Ctx, parameters: &Parameters) -> Result<Snaps
     let row = app.db.query_opt(ROLE, &[&circle, &user]).await?;
     let row = row.ok_or_else(|| Error::internal("session", &"no row"))?;
     let loaded = row.get::<_, Option<String>>(1).map_or(Loaded::Missing, Loaded::Text);
-    Ok(Snapshot { seen_xmin: row.get::<_, i64>(0).cast_unsigned(), loaded })
+    Ok(Snapshot::new(row.get(0), loaded))
 }
 
 /// The caller's right to read the circle of the path, and their role in it. 404 for those for whom it does not exist.

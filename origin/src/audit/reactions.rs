@@ -6,7 +6,7 @@ use optimist_shared::keys::{self, Key, Parameters};
 
 use super::{Audit, Tally};
 use crate::error::Result;
-use crate::reactions::live::Snapshot;
+use crate::reactions::snapshot::Snapshot;
 use crate::redis::{Call, Items};
 
 /// Messages of a circle whose counts are compared at a time.
@@ -76,7 +76,7 @@ async fn once(
         u8::from(repair).to_string(),
         whole.map_or_else(String::new, |message| message.to_string()),
     ];
-    snapshot.describe(&existing, &mut words);
+    snapshot.describe(&mut words);
     let call = Call {
         script: &audit.app.cache.redis.scripts.audit,
         keys: names.iter().map(String::as_str).collect(),

@@ -417,7 +417,7 @@ pub async fn load_recent_tags(app: &Ctx, parameters: &Parameters) -> Result<Snap
     let user = parameters.user.unwrap_or_default();
     let sealer = sealer(app, user).await?;
     let rows = app.db.query(RECENT, &[&user]).await?;
-    let seen_xmin = rows.first().map_or(0, |row| row.get::<_, i64>("seen").cast_unsigned());
+    let seen = rows.first().map_or(0, |row| row.get("seen"));
     let mut recent: Vec<String> = Vec::new();
     for row in rows.iter().filter(|row| row.get::<_, Option<Uuid>>("id").is_some()) {
         let version = row.get::<_, i64>("version").to_string();
@@ -429,7 +429,7 @@ pub async fn load_recent_tags(app: &Ctx, parameters: &Parameters) -> Result<Snap
         }
     }
     let sealed = sealer.seal(What::Tags, user, "", &to_json(&recent)?)?;
-    Ok(Snapshot { seen_xmin, loaded: Loaded::Text(streaks::to_text(&sealed)) })
+    Ok(Snapshot::new(seen, Loaded::Text(streaks::to_text(&sealed))))
 }
 
 /// Whether two cached lists of recent tags, each sealed anew, say the same.

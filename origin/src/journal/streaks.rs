@@ -82,10 +82,7 @@ pub async fn load_streak(app: &Ctx, parameters: &Parameters) -> Result<Snapshot>
     let last_day =
         row.get::<_, Option<NaiveDate>>("last_day").map_or_else(String::new, |day| day.to_string());
     let (longest, newest): (i64, i64) = (row.get("longest"), row.get("newest"));
-    Ok(Snapshot {
-        seen_xmin: row.get::<_, i64>("seen").cast_unsigned(),
-        loaded: Loaded::Text(format!("{longest} {newest} {last_day}")),
-    })
+    Ok(Snapshot::new(row.get("seen"), Loaded::Text(format!("{longest} {newest} {last_day}"))))
 }
 
 async fn streak(State(app): State<Ctx>, caller: Caller, headers: HeaderMap, uri: Uri) -> Result<Response> {

@@ -8,7 +8,7 @@ use std::collections::HashMap;
 use ::redis::{Cmd, Value};
 use optimist_shared::error::ErrorCode;
 use optimist_shared::ids::{Partition, Uuid, parse_hex};
-use optimist_shared::keys::{self, Key, Parameters};
+use optimist_shared::keys::{Key, Parameters};
 use optimist_shared::reactions::{Counts, KINDS, Kind, Promise, Reacted, Reaction};
 use optimist_shared::vouching::Vouched;
 use tokio_postgres::Row;
@@ -16,23 +16,10 @@ use tokio_postgres::Row;
 use crate::app::Ctx;
 use crate::error::{Error, Result};
 use crate::hooks;
-use crate::redis::{Call, Items, Position, RedisDown};
+use crate::reactions::snapshot::{Install, Put, Snapshot, StateKeys, counts_of, state_keys};
+use crate::redis::{Call, Items, RedisDown};
 use crate::region::may_soon_vouch;
 use crate::write_behind::{self, Opened};
-
-/// One snapshot: how far the partition is flushed, and what is so then. First the partition's row, then counts, then who
-/// reacted to the one message that is wanted whole.
-const SNAPSHOT: &str = "-- reactions::snapshot
-select generation, position_ms, position_seq, pg_snapshot_xmin(pg_current_snapshot())::text::bigint as seen,
-    exists (select from messages where circle_id = $3 and id = $5 and deleted_at is null) as exists,
-    null::uuid as message_id, null::smallint as kind, null::integer as count, null::uuid as user_id
-from write_behind where region = $1 and partition = $2
-union all
-select null, null, null, null, null, message_id, kind, count, null
-from reaction_counts where circle_id = $3 and message_id = any($4) and count > 0
-union all
-select null, null, null, null, null, message_id, kind, null, user_id
-from reactions where circle_id = $3 and message_id = $5 and is_on";
 
 const COUNTS: &str = "-- reactions::counts
 select message_id, kind, count from reaction_counts where circle_id = $1 and message_id = any($2) and count > 0";
@@ -40,7 +27,7 @@ select message_id, kind, count from reaction_counts where circle_id = $1 and mes
 const MINE: &str = "-- reactions::mine
 select kind from reactions where circle_id = $1 and message_id = $2 and user_id = $3 and is_on";
 
-pub const STATEMENTS: &[&str] = &[SNAPSHOT, COUNTS, MINE];
+pub const STATEMENTS: &[&str] = &[COUNTS, MINE];
 
 /// How often one tries again after somebody else was faster: longer than the right of one who died lasts.
 const ATTEMPTS: u32 = 160;
@@ -64,10 +51,10 @@ pub async fn counts(app: &Ctx, circle: Uuid, messages: &[Uuid]) -> Result<HashMa
         return Ok(found);
     }
     match install(app, circle, &missing, None).await? {
-        Installed::Counts(counts) => found.extend(missing.into_iter().zip(counts)),
+        Installed::Counts(counts) => found.extend(counts),
         Installed::Missing | Installed::NoRedis => {
             let rows = app.db.query(COUNTS, &[&circle, &missing]).await?;
-            let stored = stored(&rows);
+            let stored = counts_of(&rows);
             found.extend(
                 missing
                     .into_iter()
@@ -76,6 +63,21 @@ pub async fn counts(app: &Ctx, circle: Uuid, messages: &[Uuid]) -> Result<HashMa
         }
     }
     Ok(found)
+}
+
+/// So for messages that were read together with what Postgres has of their reactions: at best in one trip to Redis.
+pub async fn counts_read(
+    app: &Ctx,
+    circle: Uuid,
+    messages: &[Uuid],
+    read: Option<Snapshot>,
+) -> Result<HashMap<Uuid, Counts>> {
+    if let Some((snapshot, epoch)) = read.zip(app.region.vouched(Partition::of(circle)))
+        && let Ok(Put::Done(counts)) = put(app, &snapshot.install(epoch, "")).await
+    {
+        return Ok(counts);
+    }
+    counts(app, circle, messages).await
 }
 
 /// What Redis knows, believed: counts of the vouched epoch.
@@ -105,22 +107,8 @@ async fn known(app: &Ctx, circle: Uuid, messages: &[Uuid]) -> Vec<Option<Counts>
         .collect()
 }
 
-fn stored<'a>(rows: impl IntoIterator<Item = &'a Row>) -> HashMap<Uuid, Counts> {
-    let mut stored: HashMap<Uuid, Counts> = HashMap::new();
-    for row in rows {
-        let (message, place, count): (Uuid, i16, i32) =
-            (row.get("message_id"), row.get("kind"), row.get("count"));
-        // A kind that a newer release has added is none of this one's.
-        if let Some(kind) = Kind::from_place(usize::try_from(place).unwrap_or(0)) {
-            stored.entry(message).or_default().set(kind, u32::try_from(count).unwrap_or(0));
-        }
-    }
-    stored
-}
-
 enum Installed {
-    /// Of each message, in their order.
-    Counts(Vec<Counts>),
+    Counts(HashMap<Uuid, Counts>),
     /// The message that was wanted whole does not exist.
     Missing,
     /// Redis cannot be asked, or not at the moment.
@@ -159,7 +147,7 @@ async fn install(app: &Ctx, circle: Uuid, messages: &[Uuid], whole: Option<Uuid>
             return Ok(Installed::Missing);
         }
         let outcome = match &snapshot {
-            Some(snapshot) => snapshot.put(app, circle, epoch, messages, whole, &token).await,
+            Some(snapshot) => put(app, &snapshot.install(epoch, &token)).await,
             None => Ok(Put::Closed),
         };
         match outcome {
@@ -180,19 +168,6 @@ async fn install(app: &Ctx, circle: Uuid, messages: &[Uuid], whole: Option<Uuid>
     if whole.is_some() && is_vouched { Err(Error::unavailable("The cache")) } else { Ok(Installed::NoRedis) }
 }
 
-/// The keys of one message's state.
-struct StateKeys {
-    state: String,
-    fence: String,
-    lease: String,
-}
-
-fn state_keys(circle: Uuid, message: Uuid) -> StateKeys {
-    let parameters = Parameters { circle: Some(circle), message: Some(message), ..Parameters::default() };
-    let state = Key::Reactions.render(&parameters).unwrap_or_default();
-    StateKeys { fence: keys::fence(&state), lease: keys::lease(&state), state }
-}
-
 /// Whether the right to install the message's state was free.
 async fn lease(app: &Ctx, circle: Uuid, message: Uuid, token: &str) -> std::result::Result<bool, RedisDown> {
     let mut command = Cmd::new();
@@ -210,110 +185,9 @@ async fn give_back(app: &Ctx, circle: Uuid, message: Uuid, token: &str) {
     let _ = app.cache.redis.call(&[call]).await;
 }
 
-/// What Postgres knew at one moment.
-pub struct Snapshot {
-    pub generation: i64,
-    pub position: Position,
-    seen_xmin: i64,
-    exists: bool,
-    counts: HashMap<Uuid, Counts>,
-    /// `<place of the kind>:<user>`, as the state has it.
-    members: Vec<String>,
-}
-
-enum Put {
-    Done(Vec<Counts>),
-    /// Flushed since, or changed: to be read anew.
-    Late,
-    /// The partition is to be opened first.
-    Closed,
-}
-
-impl Snapshot {
-    pub async fn read(
-        app: &Ctx,
-        circle: Uuid,
-        messages: &[Uuid],
-        whole: Option<Uuid>,
-    ) -> Result<Option<Snapshot>> {
-        let (region, partition) = (&app.config.region, write_behind::number(Partition::of(circle)));
-        let rows = app.db.query(SNAPSHOT, &[region, &partition, &circle, &messages, &whole]).await?;
-        Ok(Snapshot::from_rows(&rows))
-    }
-
-    /// `None` if the partition was never opened.
-    fn from_rows(rows: &[Row]) -> Option<Snapshot> {
-        let first = rows.iter().find(|row| row.get::<_, Option<i64>>("generation").is_some())?;
-        let counted = rows.iter().filter(|row| row.get::<_, Option<i32>>("count").is_some());
-        let members = rows.iter().filter_map(|row| {
-            let user: Uuid = row.get::<_, Option<Uuid>>("user_id")?;
-            Some(format!("{}:{user}", row.get::<_, i16>("kind")))
-        });
-        Some(Snapshot {
-            generation: first.get("generation"),
-            position: Position(first.get("position_ms"), first.get("position_seq")),
-            seen_xmin: first.get("seen"),
-            exists: first.get("exists"),
-            counts: stored(counted),
-            members: members.collect(),
-        })
-    }
-
-    /// As the scripts take it.
-    pub fn describe(&self, messages: &[Uuid], words: &mut Vec<String>) {
-        words.push(messages.len().to_string());
-        for message in messages {
-            let counts = self.counts.get(message).copied().unwrap_or_default();
-            words.extend([message.to_string(), counts.render()]);
-        }
-        words.push(self.members.len().to_string());
-        words.extend(self.members.iter().cloned());
-    }
-
-    async fn put(
-        &self,
-        app: &Ctx,
-        circle: Uuid,
-        epoch: u64,
-        messages: &[Uuid],
-        whole: Option<Uuid>,
-        token: &str,
-    ) -> std::result::Result<Put, RedisDown> {
-        let partition = Partition::of(circle);
-        let parameters = Parameters { circle: Some(circle), ..Parameters::default() };
-        let names = [
-            Key::Vouch.of_partition(partition),
-            Key::Ledger.of_partition(partition),
-            Key::Writes.of_partition(partition),
-            Key::Counts.render(&parameters).unwrap_or_default(),
-            Key::CountsPage.render(&parameters).unwrap_or_default(),
-        ];
-        let state = whole.map(|message| state_keys(circle, message));
-        let mut keys: Vec<&str> = names.iter().map(String::as_str).collect();
-        keys.extend(state.iter().flat_map(|keys| [keys.state.as_str(), &keys.fence, &keys.lease]));
-        let lives_ms = u64::from(Key::Counts.row().kept_seconds().unwrap_or_default()) * 1000;
-        let mut words = vec![
-            format!("{epoch:016x}"),
-            self.generation.to_string(),
-            self.position.to_string(),
-            lives_ms.to_string(),
-            whole.map_or_else(String::new, |message| message.to_string()),
-            token.to_owned(),
-            format!("{:016x}", self.seen_xmin),
-        ];
-        self.describe(messages, &mut words);
-        let arguments = words.iter().map(String::as_bytes).collect();
-        let call = Call { script: &app.cache.redis.scripts.install, keys, arguments };
-        let values = app.cache.redis.call(&[call]).await?;
-        let mut items = Items::new(values.into_iter().next().unwrap_or(Value::Nil));
-        Ok(match items.text().as_str() {
-            "done" => {
-                Put::Done(messages.iter().map(|_| Counts::parse(&items.text()).unwrap_or_default()).collect())
-            }
-            "closed" => Put::Closed,
-            _ => Put::Late,
-        })
-    }
+async fn put(app: &Ctx, install: &Install) -> std::result::Result<Put, RedisDown> {
+    let mut values = app.cache.redis.call(&[install.call(&app.cache.redis.scripts)]).await?;
+    Ok(install.read(values.pop().unwrap_or(Value::Nil)))
 }
 
 /// Reacts in Redis. `None` if it cannot be asked.
@@ -397,7 +271,7 @@ pub async fn standing(app: &Ctx, circle: Uuid, message: Uuid, user: Uuid) -> Res
 
 async fn counts_of_one(app: &Ctx, circle: Uuid, message: Uuid) -> Result<Counts> {
     let rows = app.db.query(COUNTS, &[&circle, &[message].as_slice()]).await?;
-    Ok(stored(&rows).get(&message).copied().unwrap_or_default())
+    Ok(counts_of(&rows).get(&message).copied().unwrap_or_default())
 }
 
 /// The caller's kinds, if the state is in Redis and of the vouched epoch.

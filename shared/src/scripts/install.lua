@@ -20,19 +20,29 @@ if wanted and (not lease_stands(KEYS[8], ARGV[6], ARGV[7]) or fences_up(KEYS[7],
 end
 
 local messages, counts, members = parse_snapshot(8)
-add_unflushed(KEYS[3], ARGV[3], counts, wanted, members)
-
-local out, is_new = { 'done' }, false
-for index, message in ipairs(messages) do
-  local known = redis.call('HGET', KEYS[4], message)
-  if not known or string.sub(known, 1, 16) ~= epoch then
-    known = epoch .. table.concat(counts[message], ',')
-    redis.call('HSET', KEYS[4], message, known)
-    is_new = true
+local known, lacks = #messages > 0 and redis.call('HMGET', KEYS[4], unpack(messages)) or {}, wanted
+for index = 1, #messages do
+  if not known[index] or string.sub(known[index], 1, 16) ~= epoch then
+    known[index], lacks = false, true
   end
-  out[index + 1] = string.sub(known, 17)
 end
-if is_new then redis.call('DEL', KEYS[5]) end
+-- Who lacks nothing is spared the stream.
+if lacks then add_unflushed(KEYS[3], ARGV[3], counts, wanted, members) end
+
+local out, new = { 'done' }, {}
+for index, message in ipairs(messages) do
+  local count = known[index]
+  if not count then
+    count = epoch .. table.concat(counts[message], ',')
+    new[#new + 1] = message
+    new[#new + 1] = count
+  end
+  out[index + 1] = string.sub(count, 17)
+end
+if #new > 0 then
+  redis.call('HSET', KEYS[4], unpack(new))
+  redis.call('DEL', KEYS[5])
+end
 redis.call('PEXPIRE', KEYS[4], ARGV[4], 'NX')
 if wanted then
   redis.call('DEL', KEYS[6], KEYS[8])
