@@ -24,9 +24,10 @@ end
 for _, message in ipairs(messages) do
   local known = redis.call('HGET', KEYS[4], message)
   if known and string.sub(known, 1, 16) == epoch then
-    local numbers, same = parse_counts(string.sub(known, 17)), true
-    for place = 1, math.max(#numbers, #counts[message]) do
-      same = same and (numbers[place] or 0) == (counts[message][place] or 0)
+    local numbers, expected, same = parse_counts(string.sub(known, 17)), counts[message], true
+    if type(expected) == 'string' then expected = parse_counts(expected) end
+    for place = 1, math.max(#numbers, #expected) do
+      same = same and (numbers[place] or 0) == (expected[place] or 0)
     end
     compared(same, function()
       redis.call('HDEL', KEYS[4], message)

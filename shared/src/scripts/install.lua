@@ -33,7 +33,8 @@ local out, new = { 'done' }, {}
 for index, message in ipairs(messages) do
   local count = known[index]
   if not count then
-    count = epoch .. table.concat(counts[message], ',')
+    count = counts[message]
+    count = epoch .. (type(count) == 'table' and table.concat(count, ',') or count)
     new[#new + 1] = message
     new[#new + 1] = count
   end

@@ -26,12 +26,12 @@ local function padded(id)
 end
 
 -- What Postgres knew, from the arguments: how many messages, (message, numbers)..., how many reactions of the one that is
--- wanted whole, (place of the kind, ':', user)...
+-- wanted whole, (place of the kind, ':', user)... A message's numbers are a text until they change: parsing costs most.
 local function parse_snapshot(at)
   local messages, counts, members = {}, {}, {}
   for index = 1, tonumber(ARGV[at]) do
     messages[index] = ARGV[at + index * 2 - 1]
-    counts[messages[index]] = parse_counts(ARGV[at + index * 2])
+    counts[messages[index]] = ARGV[at + index * 2]
   end
   at = at + #messages * 2 + 1
   for index = at + 1, at + tonumber(ARGV[at]) do members[ARGV[index]] = true end
@@ -45,6 +45,8 @@ local function add_unflushed(stream, position, counts, wanted, members)
       local user, message, place, on = string.match(entry[2][2], '^(%S+) %S+ (%S+) (%d+) ([01])$')
       local numbers = counts[message]
       if numbers then
+        if type(numbers) == 'string' then numbers = parse_counts(numbers) end
+        counts[message] = numbers
         place = tonumber(place)
         for index = #numbers + 1, place do numbers[index] = 0 end
         numbers[place] = math.max(numbers[place] + (on == '1' and 1 or -1), 0)
