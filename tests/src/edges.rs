@@ -148,6 +148,6 @@ fn wait_for_port(port: u16, process: &Process) {
     while std::net::TcpStream::connect(("127.0.0.1", port)).is_err() {
         let log = || std::fs::read_to_string(&process.log).unwrap_or_default();
         assert!(Instant::now() < deadline, "the edge did not start: {}", log());
-        std::thread::sleep(Duration::from_millis(20));
+        std::thread::sleep(Duration::from_millis(1));
     }
 }

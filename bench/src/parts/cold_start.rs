@@ -98,7 +98,7 @@ fn empty_worker(folder: &Path) -> (Process, String) {
     });
     // As the harness waits for the other one.
     while std::net::TcpStream::connect(("127.0.0.1", port)).is_err() {
-        std::thread::sleep(Duration::from_millis(20));
+        std::thread::sleep(Duration::from_millis(1));
     }
     (process, format!("http://127.0.0.1:{port}"))
 }

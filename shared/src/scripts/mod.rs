@@ -1,22 +1,26 @@
 //! The Redis scripts, and how to call them: EVALSHA first, EVAL when Redis does not know the script (it was restarted).
 
-use sha1::{Digest, Sha1};
-
 /// A script and the digest that Redis knows it by.
 #[derive(Debug)]
 pub struct Script {
     pub name: &'static str,
     /// One behind the other: what several scripts begin with is there once.
     parts: &'static [&'static str],
-    /// 40 hex digits.
-    pub sha1: String,
+    /// 40 hex digits. Computed when this is compiled: an instance's first request does not wait for it.
+    sha1: [u8; 40],
 }
 
 impl Script {
-    fn new(name: &'static str, parts: &'static [&'static str]) -> Script {
-        let mut digest = Sha1::new();
-        parts.iter().for_each(|part| digest.update(part.as_bytes()));
-        let sha1 = digest.finalize().iter().map(|byte| format!("{byte:02x}")).collect();
+    const fn new(name: &'static str, parts: &'static [&'static str], joined: &[u8]) -> Script {
+        const DIGITS: &[u8; 16] = b"0123456789abcdef";
+        let digest = const_sha1::sha1(joined).as_bytes();
+        let mut sha1 = [0; 40];
+        let mut at = 0;
+        while at < digest.len() {
+            sha1[at * 2] = DIGITS[(digest[at] >> 4) as usize];
+            sha1[at * 2 + 1] = DIGITS[(digest[at] & 15) as usize];
+            at += 1;
+        }
         Script { name, parts, sha1 }
     }
 
@@ -31,7 +35,7 @@ impl Script {
             word(self.source().as_bytes());
         } else {
             word(b"EVALSHA");
-            word(self.sha1.as_bytes());
+            word(&self.sha1);
         }
         word(keys.len().to_string().as_bytes());
         keys.iter().for_each(|key| word(key.as_bytes()));
@@ -50,6 +54,31 @@ pub fn is_about_the_call(error: &str) -> bool {
     error.contains("WRONGTYPE") || error.contains("user_script:") && error.contains("attempt to")
 }
 
+const fn length(parts: &[&str]) -> usize {
+    let (mut sum, mut part) = (0, 0);
+    while part < parts.len() {
+        sum += parts[part].len();
+        part += 1;
+    }
+    sum
+}
+
+const fn joined<const LENGTH: usize>(parts: &[&str]) -> [u8; LENGTH] {
+    let mut joined = [0; LENGTH];
+    let (mut at, mut part) = (0, 0);
+    while part < parts.len() {
+        let bytes = parts[part].as_bytes();
+        let mut byte = 0;
+        while byte < bytes.len() {
+            joined[at] = bytes[byte];
+            at += 1;
+            byte += 1;
+        }
+        part += 1;
+    }
+    joined
+}
+
 /// Declares the scripts that the edge calls, and those of the origin alone.
 macro_rules! scripts {
     (edge { $($edge:tt)+ } origin { $($origin:tt)+ }) => {
@@ -65,7 +94,12 @@ macro_rules! scripts {
 
         impl $scripts {
             pub fn new() -> $scripts {
-                $scripts { $($field: Script::new(stringify!($field), &[$(include_str!($file)),+]),)+ }
+                $scripts {
+                    $($field: const {
+                        const PARTS: &[&str] = &[$(include_str!($file)),+];
+                        Script::new(stringify!($field), PARTS, &joined::<{ length(PARTS) }>(PARTS))
+                    },)+
+                }
             }
 
             pub fn all(&self) -> Vec<&Script> {
@@ -150,4 +184,18 @@ pub fn describe_limits(limits: &[&crate::limits::LimitRow]) -> Vec<Vec<u8>> {
         }
     }
     words.into_iter().map(String::into_bytes).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_digest_is_that_of_the_parts_joined() {
+        const PARTS: &[&str] = &["return", " ", "1"];
+        let script = const { Script::new("one", PARTS, &joined::<{ length(PARTS) }>(PARTS)) };
+        assert_eq!(script.source(), "return 1");
+        // What SCRIPT LOAD answers.
+        assert_eq!(&script.sha1, b"e0e1f9fabfc9d4800c877a703b823ac0578ff8db");
+    }
 }
