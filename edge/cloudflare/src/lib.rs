@@ -9,6 +9,7 @@ mod socket;
 use std::cell::RefCell;
 use std::rc::Rc;
 
+use futures_util::FutureExt as _;
 use optimist_edge_core::host::{Decision, Response as Answer};
 use optimist_edge_core::{Config, Edge};
 use wasm_bindgen::{JsCast as _, JsValue};
@@ -37,7 +38,9 @@ async fn fetch(request: Request, env: Env, context: Context) -> worker::Result<R
     let incoming = Incoming::new(&request, variable(&env, "client_address"));
     let response = match edge.handle(&host, &incoming).await {
         Decision::Respond(answer) => respond(answer)?,
-        Decision::Forward(forward) => forward::send(&edge, &host, &request, &incoming, *forward).await?,
+        Decision::Forward(forward) => {
+            forward::send(&edge, &host, &request, &incoming, *forward).boxed_local().await?
+        }
     };
     Ok(response)
 }

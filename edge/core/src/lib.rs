@@ -24,7 +24,7 @@ use optimist_shared::routes::{self, Caller, Matched, Method, PathParameters, Rou
 use optimist_shared::scripts::EdgeScripts;
 
 use host::{Decision, Host, Request, Response};
-use passage::Passage;
+use passage::{Passage, apart};
 use redis::Breaker;
 use respond::Exchange;
 
@@ -55,10 +55,10 @@ impl Edge {
         };
         let mut passage = Passage { edge: self, host, request, route, path, exchange };
         match route.caller {
-            Caller::Public => passage.public().await,
+            Caller::Public => apart(passage.public()).await,
             _ => {
                 passage.exchange.private = true;
-                passage.signed_in().await
+                apart(passage.signed_in()).await
             }
         }
     }

@@ -3,6 +3,8 @@
 //! Each method is a step of the pipeline; routing comes before (see the crate's root), the outcome after (see
 //! [`crate::origin`]).
 
+use std::pin::Pin;
+
 use optimist_shared::envelope::{DEFAULT_LIMIT, Envelope};
 use optimist_shared::error::ErrorCode;
 use optimist_shared::ids::{Partition, Uuid};
@@ -26,6 +28,12 @@ use crate::origin::{self, Pending, Refund};
 use crate::redis::{Call, Fields, trip};
 use crate::respond::Exchange;
 use crate::session::{self, Admission, Admitted, Session};
+
+/// A step of its own when it is compiled: a Worker's functions are compiled when they are first called, each as a whole, and
+/// larger ones take longer than as many small ones.
+pub fn apart<'a, T>(step: impl Future<Output = T> + 'a) -> Pin<Box<dyn Future<Output = T> + 'a>> {
+    Box::pin(step)
+}
 
 /// A request on its way through the pipeline.
 pub struct Passage<'a, H, R> {
@@ -56,12 +64,12 @@ impl<H: Host, R: Request> Passage<'_, H, R> {
             return Decision::Respond(self.exchange.unauthenticated("Send `Authorization: Bearer <token>`."));
         };
         let admission = Admission::new(self.route, &self.path, token, self.entry(token.user));
-        let Some((admitted, mut found)) = self.ask(&admission).await else {
+        let Some((admitted, mut found)) = apart(self.ask(&admission)).await else {
             return self.unchecked(Charged::Nothing, None, None, "optimist; fwd=bypass; detail=no-redis");
         };
         match admitted {
-            Admitted::WrongSecret => Decision::Respond(self.bad_token().await),
-            Admitted::Unknown => self.unknown_session().await,
+            Admitted::WrongSecret => Decision::Respond(apart(self.bad_token()).await),
+            Admitted::Unknown => apart(self.unknown_session()).await,
             Admitted::Limited(refused, states) => {
                 self.exchange.limits = Some((admission.charge.rows, states));
                 Decision::Respond(self.limited(&refused))
@@ -71,8 +79,8 @@ impl<H: Host, R: Request> Passage<'_, H, R> {
                 if session.write_back {
                     session::write_back(self.host, token.user, token.session, session.now_ms);
                 }
-                self.complete(token.user, &mut found).await;
-                self.admitted(&admission, &session, &found).await
+                apart(self.complete(token.user, &mut found)).await;
+                apart(self.admitted(&admission, &session, &found)).await
             }
         }
     }
@@ -215,7 +223,7 @@ impl<H: Host, R: Request> Passage<'_, H, R> {
         if self.route.pattern == Pattern::WriteBehind
             && role.is_some_and(Role::is_member)
             && matches!(access, Some(Access::Public | Access::Private))
-            && let Some(response) = self.write_behind(token.user).await
+            && let Some(response) = apart(self.write_behind(token.user)).await
         {
             return Decision::Respond(response);
         }
