@@ -48,6 +48,7 @@ impl Config {
     /// `id:base64,…`, `cors_origins` comma-separated, `redis_deadline_ms`, `origin_deadline_ms`, `redis_objects`, `redis_location`);
     /// an absent or empty value takes the default where there is one. Hosts that name variables otherwise (upper case
     /// with the prefix `OPTIMIST_`) map the name.
+    #[inline(never)] // Once in an instance's life: see [`crate::passage::apart`].
     pub fn from_lookup(lookup: impl Fn(&'static str) -> Option<String>) -> Result<Config, ConfigError> {
         let get = |name: &'static str| lookup(name).map(|v| v.trim().to_owned()).filter(|v| !v.is_empty());
         let required = |name: &'static str| {

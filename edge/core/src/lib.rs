@@ -63,6 +63,7 @@ impl Edge {
         }
     }
 
+    #[inline(never)] // Compiled apart: see [`apart`].
     fn route<R: Request>(
         &self,
         request: &R,
