@@ -7,6 +7,7 @@ use futures_util::future::join_all;
 use optimist_shared::keys::{Key, Parameters};
 use optimist_shared::signature::Identity;
 use optimist_tests::{Answer, Kind, Options, System};
+use reqwest::Method;
 
 use crate::origin::{OriginClient, checked};
 
@@ -92,6 +93,45 @@ async fn a_warm_read_is_two_commands_sent_together_and_nothing_else() {
         }
         assert!(Instant::now() < deadline, "with every read: {statements:?}");
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_miss_of_messages_is_one_query_between_two_trips() {
+    let system = System::start().await;
+    let ada = system.register("Ada").await;
+    let circle = ada.create_circle("private").await;
+    let message = ada.say(&circle, "Good morning.").await;
+    let path = format!("/v1/circles/{circle}/messages");
+    // Opens what is written behind.
+    ada.send(Method::PUT, &format!("{path}/{message}/reactions/heart"), &[], None).await.expect(202);
+    while !ada.get(&path).await.expect(200).is_hit() {}
+    let parameters = Parameters { circle: circle.parse().ok(), ..Parameters::default() };
+    let mut connection = system.redis.connect().await;
+    for key in [Key::CircleMessages, Key::Counts, Key::CountsPage] {
+        let key = key.render(&parameters).unwrap();
+        let _: u64 = redis::cmd("DEL").arg(key).query_async(&mut connection).await.unwrap();
+    }
+    let before = system.origins[0].statements().await;
+    let (answer, commands): (Answer, _) = commands_of(&system, ada.get(&path)).await;
+    assert_eq!(answer.header("cache-status"), "optimist; fwd=uri-miss");
+    assert_eq!(answer.body["items"][0]["reactions"], serde_json::json!({"heart": 1}), "{answer:?}");
+    let mut statements = since(&before, &system.origins[0].statements().await);
+    // What follows from the message may come now.
+    statements.retain(|name, _| name.starts_with("messages::") || name.starts_with("reactions::"));
+    assert_eq!(statements, BTreeMap::from([("messages::list".to_owned(), 1)]));
+    let list = Key::CircleMessages.render(&parameters).unwrap();
+    let of_origin = commands.values().find(|commands| {
+        let is_of = |word: &str| commands.iter().any(|command| command.contains(word));
+        is_of(&list) && !is_of("MGET")
+    });
+    let names: Vec<&str> = of_origin
+        .unwrap_or_else(|| panic!("nobody asked for the list: {commands:#?}"))
+        .iter()
+        .filter(|command| command.contains(&circle))
+        .map(|command| command.split('"').nth(1).unwrap_or_default())
+        .collect();
+    // The lease; then the list, and its counts.
+    assert_eq!(names, ["EVALSHA"; 3], "{of_origin:#?}");
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -37,14 +37,14 @@ with days as (
     from journal_entries where user_id = $1 group by entry_date),
 starts as (
     select day, case
-        when day - lag(day) over (order by day) = 1 then 0
-        when day - lag(day) over (order by day) = 2
-             and first_at - lag(last_at) over (order by day) <= interval '24 hours' then 0
+        when day - lag(day) over by_day = 1 then 0
+        when day - lag(day) over by_day = 2 and first_at - lag(last_at) over by_day <= interval '24 hours' then 0
         else 1 end as is_start
-    from days),
+    from days window by_day as (order by day)),
 runs as (
     select count(*) as length, max(day) as last_day
-    from (select day, sum(is_start) over (order by day) as run from starts) numbered group by run)
+    from (select day, sum(is_start) over (order by day rows unbounded preceding) as run from starts) numbered
+    group by run)
 select pg_snapshot_xmin(pg_current_snapshot())::text::bigint as seen,
     coalesce((select max(length) from runs), 0) as longest,
     coalesce((select length from runs order by last_day desc limit 1), 0) as newest,
