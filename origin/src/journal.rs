@@ -2,106 +2,45 @@
 //!
 //! Titles, texts, notes, tags and emotions are sealed before they go to either store, and never logged.
 
+pub mod content;
 pub mod drafts;
-pub mod entries;
-pub mod moods;
-pub mod prompts;
-pub mod streaks;
+mod entries;
+mod moods;
+mod prompts;
+pub mod sealing;
+mod streaks;
 
-use std::ops::RangeInclusive;
+use optimist_plane::domain::{Domain, Loader};
+use optimist_plane::http::served::Served;
+use optimist_shared::keys::Key;
 
-use optimist_shared::ids::Uuid;
-use serde::{Deserialize, Serialize};
+pub const DOMAIN: Domain = Domain {
+    routes,
+    statements: &[
+        entries::STATEMENTS,
+        moods::STATEMENTS,
+        prompts::STATEMENTS,
+        sealing::STATEMENTS,
+        streaks::STATEMENTS,
+    ],
+    loaders: &[
+        (
+            Key::RecentTags,
+            Loader::Copy(|app, parameters| Box::pin(entries::load_recent_tags(app, parameters))),
+        ),
+        (Key::Streak, Loader::Copy(|app, parameters| Box::pin(streaks::load_streak(app, parameters)))),
+        (Key::Prompts, Loader::Copy(|app, _| Box::pin(prompts::load_prompts(app)))),
+    ],
+    audits: &[
+        (Key::RecentTags, |app, suspect| Box::pin(entries::compare_tags(app, suspect))),
+        (Key::JournalKey, |app, suspect| Box::pin(sealing::compare(app, suspect))),
+    ],
+    key_rings: &[sealing::JOURNAL_KEYS],
+    seed: Some(|client| Box::pin(prompts::seed(client))),
+    ..Domain::new("journal")
+};
 
-use crate::body::sent::{Id, Whole};
-use crate::body::{text, verbatim};
-use crate::error::{Error, Result};
-
-/// Characters of a journal's texts, and how many tags there may be.
-pub const TITLE: RangeInclusive<usize> = 0..=200;
-pub const BODY: RangeInclusive<usize> = 0..=50_000;
-pub const NOTE: RangeInclusive<usize> = 0..=2_000;
-pub const TAG: RangeInclusive<usize> = 1..=40;
-pub const TAGS: usize = 20;
-pub const MOOD: RangeInclusive<i16> = 1..=5;
-
-/// What is sealed of a draft or an entry.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
-pub struct Content {
-    pub title: String,
-    pub body: String,
-    pub tags: Vec<String>,
-    pub mood: Option<i16>,
-    pub prompt_id: Option<Uuid>,
-}
-
-/// What a text is to be.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Form {
-    /// Just as it stands in the editor: somebody is in the midst of it.
-    Draft,
-    /// Not empty, and without the space around it.
-    Entry,
-}
-
-impl Content {
-    pub fn checked(
-        form: Form,
-        title: Option<&str>,
-        body: &str,
-        tags: Option<&[String]>,
-        mood: Option<Whole>,
-        prompt_id: Option<Id>,
-    ) -> Result<Content> {
-        let title = title.unwrap_or_default();
-        let (title, body) = match form {
-            Form::Draft => (verbatim("title", title, TITLE, false)?, verbatim("body", body, BODY, true)?),
-            Form::Entry => (text("title", title, TITLE, false)?, text("body", body, 1..=*BODY.end(), true)?),
-        };
-        Ok(Content {
-            title,
-            body,
-            tags: checked_tags("tags", tags.unwrap_or_default())?,
-            mood: mood.map(|Whole(mood)| checked_mood(mood)).transpose()?,
-            prompt_id: prompt_id.map(|Id(prompt)| prompt),
-        })
-    }
-
-    pub fn to_bytes(&self) -> Result<Vec<u8>> {
-        crate::body::to_json(self)
-    }
-
-    pub fn from_bytes(bytes: &[u8]) -> Result<Content> {
-        serde_json::from_slice(bytes).map_err(|error| Error::internal("journal", &error.classify_text()))
-    }
-}
-
-/// What is wrong with a sealed text that opened: never the text itself.
-trait ClassifyText {
-    fn classify_text(&self) -> &'static str;
-}
-
-impl ClassifyText for serde_json::Error {
-    fn classify_text(&self) -> &'static str {
-        "a sealed text is of another form"
-    }
-}
-
-pub fn checked_mood(mood: i16) -> Result<i16> {
-    if MOOD.contains(&mood) { Ok(mood) } else { Err(Error::invalid("mood", "must be a number from 1 to 5")) }
-}
-
-/// Tags in lower case, each once, in their order.
-pub fn checked_tags(field: &'static str, tags: &[String]) -> Result<Vec<String>> {
-    if tags.len() > TAGS {
-        return Err(Error::invalid(field, format!("must be at most {TAGS}")));
-    }
-    let mut checked: Vec<String> = Vec::with_capacity(tags.len());
-    for tag in tags {
-        let tag = text(field, tag, TAG, false)?.to_lowercase();
-        if !checked.contains(&tag) {
-            checked.push(tag);
-        }
-    }
-    Ok(checked)
+fn routes() -> Vec<Served> {
+    let routes = [entries::routes(), moods::routes(), prompts::routes(), streaks::routes()];
+    routes.into_iter().flatten().collect()
 }

@@ -3,46 +3,33 @@
 //! It answers what the edge forwards, and nothing that the edge has not signed. It never talks to clients directly.
 
 mod app;
-mod serve;
-mod request;
-mod config;
-mod error;
-mod hooks;
-mod telemetry;
+mod migrate;
+mod domains;
 
-mod breaker;
-mod postgres;
-mod redis;
-mod cache;
-mod region;
-mod relay;
-mod write_behind;
-mod jobs;
-mod session;
-mod limits;
-mod idempotency;
-mod sealing;
-
-mod body;
-mod cursor;
-mod auth;
-mod me;
+mod people;
 mod circles;
-mod members;
-mod messages;
-mod reactions;
-mod activity;
-mod projections;
-mod notifications;
 mod journal;
-mod admin;
-mod audit;
+mod notifications;
+mod activity;
+mod reactions;
+mod messages;
+mod operations;
 mod openapi;
-mod policies;
 
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
+use optimist_plane::audit::walk;
+use optimist_plane::config::Config;
+use optimist_plane::jobs;
+use optimist_plane::postgres::pool::Postgres;
+use optimist_plane::region::switch;
+use optimist_plane::telemetry;
+
+use crate::domains::REGISTRY;
+use crate::journal::sealing;
+use crate::operations::policies;
+use crate::people::admin;
 
 #[derive(Parser)]
 #[command(name = "optimist-origin", version, about = "The origin of an Optimist region.")]
@@ -133,7 +120,7 @@ async fn main() -> ExitCode {
 }
 
 async fn run(arguments: &Arguments) -> Result<(), Box<dyn std::error::Error>> {
-    let load = || config::Config::load(arguments.config.as_deref());
+    let load = || Config::load(arguments.config.as_deref(), &domains::key_rings());
     match &arguments.command {
         Command::Serve => {
             telemetry::start_logs();
@@ -141,7 +128,7 @@ async fn run(arguments: &Arguments) -> Result<(), Box<dyn std::error::Error>> {
         }
         Command::Migrate => {
             telemetry::start_logs();
-            postgres::migrate(&load()?).await
+            migrate::migrate(&load()?).await
         }
         Command::Routes => {
             println!("{}", policies::render().trim_end());
@@ -152,18 +139,18 @@ async fn run(arguments: &Arguments) -> Result<(), Box<dyn std::error::Error>> {
             Ok(())
         }
         Command::Jobs { command: JobsCommand::List } => {
-            for job in jobs::JOBS {
+            for job in REGISTRY.domains.iter().flat_map(|domain| domain.jobs) {
                 println!("{:<22} every {:>4} s  {}", job.name, job.every.as_secs(), job.what);
             }
             Ok(())
         }
         Command::Jobs { command: JobsCommand::Run { name } } => {
             telemetry::start_logs();
-            let job = jobs::JOBS.iter().find(|job| job.name == name);
+            let job = REGISTRY.domains.iter().flat_map(|domain| domain.jobs).find(|job| job.name == name);
             let job = job.ok_or_else(|| format!("there is no job {name}: see `jobs list`"))?;
-            let app = app::App::build(load()?)?;
-            region::learn(&app).await;
-            tokio::spawn(region::follow(app.clone()));
+            let app = app::build(load()?)?;
+            switch::learn(&app).await;
+            tokio::spawn(switch::follow(app.clone()));
             let done =
                 jobs::run_one(&app, job).await.map_err(|error| format!("{name}: {}", error.code.as_str()))?;
             println!("{done}");
@@ -175,7 +162,7 @@ async fn run(arguments: &Arguments) -> Result<(), Box<dyn std::error::Error>> {
                 AdminCommand::Revoke { email } => (email, false),
             };
             let config = load()?;
-            let db = postgres::Postgres::new("postgres", &config.database_url, 1)?;
+            let db = Postgres::new("postgres", &config.database_url, 1)?;
             let found = admin::set_role(&db, &config.region, email, is_admin)
                 .await
                 .map_err(|error| error.code.as_str())?;
@@ -184,9 +171,10 @@ async fn run(arguments: &Arguments) -> Result<(), Box<dyn std::error::Error>> {
         Command::Keys { command: KeysCommand::Rotate } => {
             telemetry::start_logs();
             let config = load()?;
-            let db = postgres::Postgres::new("postgres", &config.database_url, 1)?;
-            let rotated =
-                sealing::rotate(&db, &config.journal_keys).await.map_err(|error| error.code.as_str())?;
+            let db = Postgres::new("postgres", &config.database_url, 1)?;
+            let rotated = sealing::rotate(&db, config.keys(sealing::JOURNAL_KEYS))
+                .await
+                .map_err(|error| error.code.as_str())?;
             println!("{rotated}");
             Ok(())
         }
@@ -195,26 +183,26 @@ async fn run(arguments: &Arguments) -> Result<(), Box<dyn std::error::Error>> {
             check(load()?, data_type.as_deref(), *repair).await
         }
         Command::Statements => {
-            println!("{}", serde_json::to_string(&app::statements())?);
+            println!("{}", serde_json::to_string(&domains::statements())?);
             Ok(())
         }
-        Command::CheckStatements => postgres::check_statements(&load()?).await,
+        Command::CheckStatements => migrate::check_statements(&load()?).await,
     }
 }
 
 /// Prints what was compared, by data type.
 async fn check(
-    config: config::Config,
+    config: Config,
     data_type: Option<&str>,
     repair: bool,
 ) -> Result<(), Box<dyn std::error::Error>> {
-    let known = audit::data_types();
+    let known = walk::data_types(&REGISTRY);
     if let Some(unknown) = data_type.filter(|name| !known.contains(name)) {
         return Err(format!("there is no data type {unknown}; there are {}", known.join(", ")).into());
     }
-    let app = app::App::build(config)?;
-    let audit = audit::Audit { app: &app, repair, only: data_type };
-    let findings = audit::check(audit).await;
+    let app = app::build(config)?;
+    let audit = walk::Audit { ctx: &app, repair, only: data_type };
+    let findings = walk::check(audit).await;
     let findings =
         findings.map_err(|error| format!("{}: {}", error.code.as_str(), error.detail.unwrap_or_default()))?;
     println!("{:<16} {:>8} {:>8} {:>8}", "data type", "checked", "differ", "stale");

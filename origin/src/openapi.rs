@@ -13,10 +13,12 @@ use optimist_shared::limits::{Counts, Scope};
 use optimist_shared::routes::{Caller, Method, Pattern, ROUTES, Route};
 use serde_json::{Map, Value, json};
 
-use crate::app::{Handlers, on};
-use crate::body::{digest, tagged};
-use crate::error::Result;
-use crate::policies::{caller, pattern};
+use optimist_plane::error::Result;
+use optimist_plane::hash::digest;
+use optimist_plane::http::body::tagged;
+use optimist_plane::http::served::{Served, on};
+
+use crate::operations::policies::{caller, pattern};
 
 mod descriptions;
 mod examples;
@@ -31,7 +33,7 @@ static DOCUMENT: LazyLock<String> = LazyLock::new(|| build().to_string());
 static SERVED: LazyLock<(Bytes, String)> =
     LazyLock::new(|| (Bytes::from_static(DOCUMENT.as_bytes()), digest(&[DOCUMENT.as_bytes()])));
 
-pub fn routes() -> Handlers {
+pub fn routes() -> Vec<Served> {
     vec![on("openapi", serve)]
 }
 

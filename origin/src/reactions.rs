@@ -1,157 +1,65 @@
-//! Reactions to messages: made and taken back where the edge could not, and who reacted how.
-//!
-//! They live in Redis and come to Postgres in batches; without Redis they are written to Postgres.
+//! Reactions to messages: they live in Redis and come to Postgres in batches; without Redis they are written to Postgres.
 
+mod apply;
+mod audit;
 pub mod live;
+mod reacting;
 pub mod snapshot;
 
-use axum::extract::State;
-use axum::http::{HeaderMap, Uri};
-use axum::response::Response;
-use chrono::{DateTime, Utc};
-use optimist_shared::error::ErrorCode;
-use optimist_shared::ids::Uuid;
-use optimist_shared::reactions::{Counts, Kind, Promise, Reaction};
-use optimist_shared::routes::Method;
-use serde::Serialize;
+use optimist_plane::domain::{Compare, Domain, Entries, Job, Sum};
+use optimist_plane::jobs::clean;
+use optimist_plane::own::HOUR;
+use optimist_shared::keys::Key;
 
-use crate::app::{Ctx, Handlers, on};
-use crate::body::{digest, json_response, tagged, to_json};
-use crate::circles::Standing;
-use crate::cursor::no_query;
-use crate::error::{Error, Result};
-use crate::members::Person;
-use crate::postgres::{WriteContext, transaction};
-use crate::region::Mode;
-use crate::request::Caller;
-use crate::session::{reader_of_circle, require_member};
-use crate::write_behind::{ReactionEntry, Target, write_through};
+const COMPARE: Compare = |app, suspect| Box::pin(audit::compare(app, suspect));
 
-pub fn routes() -> Handlers {
-    vec![on("reactions.add", set), on("reactions.remove", set), on("reactions.list", list)]
-}
+pub const DOMAIN: Domain = Domain {
+    routes: reacting::routes,
+    statements: &[
+        apply::STATEMENTS,
+        audit::STATEMENTS,
+        live::STATEMENTS,
+        reacting::STATEMENTS,
+        snapshot::STATEMENTS,
+        &[CLEAN_REACTIONS, REACTION_COUNTS],
+    ],
+    entries: &[Entries {
+        field: "reaction",
+        is_understood: |value| apply::ReactionEntry::parse(value).is_some(),
+        apply: |tx, placed| Box::pin(apply::apply(tx, placed)),
+    }],
+    jobs: &[Job {
+        name: "reactions.clean",
+        what: "removes reactions a day after they were taken back",
+        every: HOUR,
+        run: |app| Box::pin(clean(app, CLEAN_REACTIONS)),
+    }],
+    audits: &[(Key::Reactions, COMPARE), (Key::Counts, COMPARE), (Key::CountsPage, COMPARE)],
+    sums: &[Sum { data_type: "reaction_counts", sql: REACTION_COUNTS, is_grouped: true, mended: None }],
+    ..Domain::new("reactions")
+};
 
-const EXISTS: &str = "-- reactions::exists
-select from messages where circle_id = $1 and id = $2 and deleted_at is null";
+const CLEAN_REACTIONS: &str = "-- jobs::clean_reactions
+with gone as (
+    delete from reactions where ctid = any(array(
+        select ctid from reactions where not is_on and reacted_at < now() - interval '1 day' limit $1))
+    returning 1)
+select count(*) from gone";
 
-/// The newest, with their people.
-const LIST: &str = "-- reactions::list
-select r.kind, r.reacted_at, users.id, users.name
-from reactions r join users on users.id = r.user_id
-where circle_id = $1 and message_id = $2 and is_on
-order by reacted_at desc limit 100";
-
-const NAME: &str = "-- reactions::name
-select name from users where id = $1";
-
-pub const STATEMENTS: &[&str] = &[EXISTS, LIST, NAME];
-
-/// Reacts, or takes a reaction back: the route's method says which.
-async fn set(State(app): State<Ctx>, caller: Caller) -> Result<Response> {
-    let (circle, message) = message_of(&caller)?;
-    let kind = caller.request.path.kind.ok_or_else(|| Error::new(ErrorCode::NotFound))?;
-    let parameters = caller.request.path.with_session(Some(caller.user), None);
-    let reaction = Reaction::new(&parameters, kind, caller.request.route.method == Method::Put)
-        .ok_or_else(|| Error::new(ErrorCode::NotFound))?;
-    require_member(&app, &caller, circle).await?;
-    /// Redis may go away, and come back, while one tries.
-    const ROUNDS: u32 = 3;
-    for _ in 0..ROUNDS {
-        if app.region.mode() == Mode::Fenced {
-            if let Some((counts, promise)) = live::react(&app, &parameters, &reaction).await? {
-                return Ok(json_response(202, None, reaction.answer(&counts, promise)));
-            }
-            if app.region.mode() == Mode::Fenced {
-                app.region.switch_off(&app).await?;
-            }
-        }
-        let target = Target { circle, message, kind, user: caller.user };
-        match through(&app, &caller, ReactionEntry { target, reacted: reaction.reacted }).await {
-            Ok(counts) => {
-                return Ok(json_response(202, None, reaction.answer(&counts, Promise::Postgres)));
-            }
-            Err(error) if error.retry_in_ms.is_some() => {}
-            Err(error) => return Err(error),
-        }
-    }
-    Err(Error::unavailable("The cache"))
-}
-
-fn message_of(caller: &Caller) -> Result<(Uuid, Uuid)> {
-    let path = &caller.request.path;
-    path.circle.zip(path.message).ok_or_else(|| Error::new(ErrorCode::NotFound))
-}
-
-/// Writes to Postgres while the region is off, so that nobody writes to Redis, nor reads it.
-async fn through(app: &Ctx, caller: &Caller, reaction: ReactionEntry) -> Result<Counts> {
-    let ReactionEntry { target: Target { circle, message, kind, .. }, reacted } = reaction;
-    let order = [circle];
-    let context = WriteContext {
-        name: "reactions::set",
-        request: &caller.request,
-        actor: caller.actor(),
-        order: &order,
-    };
-    transaction!(app, context, |tx| {
-        app.region.hold_off(app, tx).await?;
-        let standing = Standing::read(tx, circle, caller.user).await?;
-        standing.require_member()?;
-        tx.query_opt(EXISTS, &[&circle, &message]).await?.ok_or_else(|| Error::new(ErrorCode::NotFound))?;
-        write_through(app, tx, reaction).await?;
-        tx.event(
-            "message.reacted",
-            serde_json::json!({"circle": circle, "message": message, "kind": kind.as_str(), "reacted": reacted}),
-        );
-        Ok(())
-    })?;
-    Ok(live::counts(app, circle, &[message]).await?.remove(&message).unwrap_or_default())
-}
-
-#[derive(Serialize)]
-struct Item {
-    user: Person,
-    kind: &'static str,
-    reacted_at: DateTime<Utc>,
-}
-
-#[derive(Serialize)]
-struct Reactions {
-    counts: Counts,
-    mine: Vec<&'static str>,
-    items: Vec<Item>,
-}
-
-/// Counts and the caller's own are live; who else reacted is as Postgres has it, a second or so behind.
-async fn list(State(app): State<Ctx>, caller: Caller, headers: HeaderMap, uri: Uri) -> Result<Response> {
-    no_query(uri.query())?;
-    let (circle, message) = message_of(&caller)?;
-    reader_of_circle(&app, &caller).await?;
-    let standing = live::standing(&app, circle, message, caller.user).await?;
-    if app.db.query_opt(EXISTS, &[&circle, &message]).await?.is_none() {
-        return Err(Error::new(ErrorCode::NotFound));
-    }
-    let rows = app.db.query(LIST, &[&circle, &message]).await?;
-    let mut items: Vec<Item> = rows
-        .iter()
-        .filter_map(|row| {
-            let kind = Kind::from_place(usize::try_from(row.get::<_, i16>(0)).ok()?)?;
-            let user = Person { id: row.get(2), name: row.get(3) };
-            Some(Item { user, kind: kind.as_str(), reacted_at: row.get(1) })
-        })
-        .collect();
-    let mine: Vec<&str> = standing.mine.iter().map(|kind| kind.as_str()).collect();
-    items.retain(|item| item.user.id != caller.user || mine.contains(&item.kind));
-    let is_listed = |kind: &str| items.iter().any(|item| item.user.id == caller.user && item.kind == kind);
-    let unlisted: Vec<&str> = mine.iter().filter(|kind| !is_listed(kind)).copied().collect();
-    // They may be older than the hundred newest; then they are not listed either.
-    if !unlisted.is_empty() && items.len() < 100 {
-        let name = app.db.query_opt(NAME, &[&caller.user]).await?;
-        let name: String = name.map_or_else(String::new, |row| row.get(0));
-        for kind in unlisted {
-            let user = Person { id: caller.user, name: name.clone() };
-            items.insert(0, Item { user, kind, reacted_at: Utc::now() });
-        }
-    }
-    let json = to_json(&Reactions { counts: standing.counts, mine, items })?;
-    Ok(tagged(&headers, &digest(&[&json]), "", json))
-}
+const REACTION_COUNTS: &str = "-- audit::reaction_counts
+with sample as (
+    select circle_id, id from messages where (circle_id, id) > ($4, $1) order by circle_id, id limit $2),
+counted as (
+    select s.circle_id, s.id, kind, sum(real)::integer as real, sum(stored)::integer as stored
+    from sample s join lateral (
+        select kind, 1 as real, 0 as stored from reactions r
+        where r.circle_id = s.circle_id and r.message_id = s.id and is_on
+        union all
+        select kind, 0, count from reaction_counts c where c.circle_id = s.circle_id and c.message_id = s.id) each on true
+    group by s.circle_id, s.id, kind),
+repaired as (
+    insert into reaction_counts as c (circle_id, message_id, kind, count)
+    select circle_id, id, kind, real - stored from counted where $3 and real <> stored
+    on conflict (circle_id, message_id, kind) do update set count = c.count + excluded.count)
+select circle_id, id, coalesce(bool_or(real <> stored), false)
+from sample left join counted using (circle_id, id) group by circle_id, id order by circle_id, id";

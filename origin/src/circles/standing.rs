@@ -1,19 +1,22 @@
 //! A caller's standing in a circle: what decides over each write in it.
 //!
-//! Reads are decided by the edge, or by [`crate::session::reader_of_circle`], from the copies of the same facts.
+//! Reads are decided by the edge, or by [`super::access::reader_of_circle`], from the copies of the same facts.
 
 use optimist_shared::error::ErrorCode;
 use optimist_shared::ids::Uuid;
 use optimist_shared::keys::Parameters;
 use optimist_shared::session::Role;
 
-use crate::error::{Error, Result};
-use crate::postgres::Tx;
+use optimist_plane::error::Error;
+use optimist_plane::error::Result;
+use optimist_plane::postgres::transaction::Tx;
 
-pub const STANDING: &str = "-- circles::standing
+const STANDING: &str = "-- circles::standing
 select c.visibility, c.archived_at is not null, m.role, c.version
 from circles c left join memberships m on m.circle_id = c.id and m.user_id = $2
 where c.id = $1";
+
+pub const STATEMENTS: &[&str] = &[STANDING];
 
 /// What someone may do in a circle, read in a transaction that holds the circle's lock.
 pub struct Standing {

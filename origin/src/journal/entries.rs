@@ -12,21 +12,45 @@ use optimist_shared::keys::{Key, Parameters};
 use serde::{Deserialize, Serialize};
 use tokio_postgres::Row;
 
-use super::drafts;
-use super::streaks::{self, today_of};
-use super::{Content, Form, MOOD};
-use crate::app::{Ctx, Handlers, on};
-use crate::body::sent::{Day, Id, Whole, given, parse_day};
-use crate::body::{Body, check_match, digest, json_response, require_change, tagged, to_json};
-use crate::cache::{Loaded, Snapshot};
-use crate::cursor::{Cursor, no_query, parameters_of};
-use crate::error::{Error, Result};
-use crate::idempotency::{Answer, Claim, Idempotency};
-use crate::postgres::{Tx, WriteContext, transaction};
-use crate::request::Caller;
-use crate::sealing::{Sealer, What, sealer};
+use crate::journal::content::{Content, Form, MOOD};
+use crate::journal::drafts::store as drafts;
+use crate::journal::sealing::{Sealer, What, sealer};
+use crate::journal::streaks::{self, today_of};
+use optimist_plane::audit::copies;
+use optimist_plane::audit::tally::{Suspect, Tally};
+use optimist_plane::cache::read::read_through;
+use optimist_plane::cache::value::Loaded;
+use optimist_plane::cache::value::Snapshot;
+use optimist_plane::clock;
+use optimist_plane::ctx::Ctx;
+use optimist_plane::error::Error;
+use optimist_plane::error::Result;
+use optimist_plane::hash::digest;
+use optimist_plane::http::body::Body;
+use optimist_plane::http::body::check_match;
+use optimist_plane::http::body::json_response;
+use optimist_plane::http::body::require_change;
+use optimist_plane::http::body::tagged;
+use optimist_plane::http::body::to_json;
+use optimist_plane::http::idempotency::Answer;
+use optimist_plane::http::idempotency::Claim;
+use optimist_plane::http::idempotency::Idempotency;
+use optimist_plane::http::page::Cursor;
+use optimist_plane::http::page::no_query;
+use optimist_plane::http::page::parameters_of;
+use optimist_plane::http::sent::Day;
+use optimist_plane::http::sent::Id;
+use optimist_plane::http::sent::Whole;
+use optimist_plane::http::sent::given;
+use optimist_plane::http::sent::parse_day;
+use optimist_plane::http::served::Served;
+use optimist_plane::http::served::on;
+use optimist_plane::postgres::transaction::Tx;
+use optimist_plane::postgres::write::WriteContext;
+use optimist_plane::request::Caller;
+use optimist_plane::transaction;
 
-pub fn routes() -> Handlers {
+pub fn routes() -> Vec<Served> {
     vec![
         on("journal.save", save),
         on("journal.list", list),
@@ -187,9 +211,9 @@ async fn save(
     let idempotency = Idempotency::from_request(&headers, &caller.request.path, &body.bytes)?;
     let Save { draft_id, title, body, tags, mood, prompt_id, entry_date } = body.value;
     let content = Content::checked(Form::Entry, title.as_deref(), &body, tags.as_deref(), mood, prompt_id)?;
-    let now = crate::hooks::now();
+    let now = clock::now();
     let sealer = sealer(&app, caller.user).await?;
-    let idempotency = idempotency.of_private(&sealer);
+    let idempotency = idempotency.keyed(|hash| sealer.index(hash));
     let id = Uuid::now_v7();
     let sealed = sealer.seal(What::Entry, id, "1", &content.to_bytes()?)?;
     // The newest text that the draft has anywhere: no flush of it brings the draft back.
@@ -308,7 +332,7 @@ impl Filter {
                         AtDay::decode(&value).ok_or_else(|| refused("is not a cursor of this list"))?;
                     filter.after = Some(after);
                 }
-                "limit" => filter.limit = Some(crate::cursor::limit(&value)?),
+                "limit" => filter.limit = Some(optimist_plane::http::page::limit(&value)?),
                 _ => return Err(refused("is not a parameter of this list")),
             }
         }
@@ -346,7 +370,7 @@ async fn edit(
     let id = entry_of(&caller)?;
     let Edit { title, body, tags, mood, entry_date } = body.value;
     require_change(&[title.is_some(), body.is_some(), tags.is_some(), mood.is_some(), entry_date.is_some()])?;
-    let now = crate::hooks::now();
+    let now = clock::now();
     let entry_date = entry_date.map(|Day(date)| check_date(date, now)).transpose()?;
     // What is given is checked before anything is read.
     let given = Content::checked(
@@ -432,8 +456,18 @@ pub async fn load_recent_tags(app: &Ctx, parameters: &Parameters) -> Result<Snap
     Ok(Snapshot::new(seen, Loaded::Text(streaks::to_text(&sealed))))
 }
 
-/// Whether two cached lists of recent tags, each sealed anew, say the same.
-pub async fn same_tags(app: &Ctx, user: Uuid, one: &str, other: &str) -> Result<bool> {
+/// Compares two lists of recent tags, each sealed anew: whether they say the same.
+pub async fn compare_tags(app: &Ctx, suspect: Suspect<'_>) -> Result<Tally> {
+    let Some(pair) = copies::read(app, &suspect).await? else { return Ok(Tally::PASSED_OVER) };
+    let user = suspect.parameters.user.unwrap_or_default();
+    let is_same = match (&pair.copy, &pair.fresh) {
+        (Loaded::Text(copy), Loaded::Text(fresh)) => same_tags(app, user, copy, fresh).await?,
+        _ => false,
+    };
+    copies::settle(app, suspect, &pair.before, is_same).await
+}
+
+async fn same_tags(app: &Ctx, user: Uuid, one: &str, other: &str) -> Result<bool> {
     let sealer = sealer(app, user).await?;
     let open = |text: &str| sealer.open(What::Tags, user, "", &streaks::from_text(text)?);
     // One that does not open is none.
@@ -448,7 +482,7 @@ async fn recent_tags(
 ) -> Result<Response> {
     no_query(uri.query())?;
     let parameters = Parameters { user: Some(caller.user), ..Parameters::default() };
-    let loaded = app.cache.read(&app, Key::RecentTags, parameters).await?;
+    let loaded = read_through(&app, Key::RecentTags, parameters).await?;
     let Loaded::Text(text) = &*loaded else { return Err(Error::internal("journal", &"these are not tags")) };
     let sealed = streaks::from_text(text)?;
     let opened = sealer(&app, caller.user).await?.open(What::Tags, caller.user, "", &sealed)?;

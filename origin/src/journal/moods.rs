@@ -9,18 +9,33 @@ use optimist_shared::ids::Uuid;
 use serde::{Deserialize, Serialize};
 use tokio_postgres::Row;
 
-use super::{MOOD, NOTE, checked_tags};
-use crate::app::{Ctx, Handlers, on};
-use crate::body::sent::{Moment, Whole};
-use crate::body::{Body, digest, json_response, tagged, text, to_json};
-use crate::cursor::{At, Cursor, page};
-use crate::error::{Error, Result};
-use crate::idempotency::{Answer, Claim, Idempotency};
-use crate::postgres::{WriteContext, transaction};
-use crate::request::Caller;
-use crate::sealing::{Sealer, What, sealer};
+use crate::journal::content::{MOOD, NOTE, checked_tags};
+use crate::journal::sealing::{Sealer, What, sealer};
+use optimist_plane::clock;
+use optimist_plane::ctx::Ctx;
+use optimist_plane::error::Error;
+use optimist_plane::error::Result;
+use optimist_plane::hash::digest;
+use optimist_plane::http::body::Body;
+use optimist_plane::http::body::json_response;
+use optimist_plane::http::body::tagged;
+use optimist_plane::http::body::text;
+use optimist_plane::http::body::to_json;
+use optimist_plane::http::idempotency::Answer;
+use optimist_plane::http::idempotency::Claim;
+use optimist_plane::http::idempotency::Idempotency;
+use optimist_plane::http::page::At;
+use optimist_plane::http::page::Cursor;
+use optimist_plane::http::page::page;
+use optimist_plane::http::sent::Moment;
+use optimist_plane::http::sent::Whole;
+use optimist_plane::http::served::Served;
+use optimist_plane::http::served::on;
+use optimist_plane::postgres::write::WriteContext;
+use optimist_plane::request::Caller;
+use optimist_plane::transaction;
 
-pub fn routes() -> Handlers {
+pub fn routes() -> Vec<Served> {
     vec![on("mood.log", log), on("mood.list", list)]
 }
 
@@ -92,14 +107,14 @@ async fn log(
         note: text("note", note.as_deref().unwrap_or_default(), NOTE, true)?,
         tags: checked_tags("tags", tags.as_deref().unwrap_or_default())?,
     };
-    let now = crate::hooks::now();
+    let now = clock::now();
     let logged_at = logged_at.map_or(now, |Moment(time)| time);
     // A clock may be ahead by a little; and nobody remembers moods of before the computer.
     if logged_at > now + Duration::minutes(5) || logged_at.timestamp() < 0 {
         return Err(Error::invalid("logged_at", "must be a time from 1970 to now"));
     }
     let sealer = sealer(&app, caller.user).await?;
-    let idempotency = idempotency.of_private(&sealer);
+    let idempotency = idempotency.keyed(|hash| sealer.index(hash));
     let id = Uuid::now_v7();
     let sealed = sealer.seal(What::Mood, id, "1", &to_json(&sealed)?)?;
     let order = [caller.user];

@@ -8,16 +8,23 @@ use optimist_shared::ids::Uuid;
 use optimist_shared::keys::{Key, Parameters};
 use serde::{Deserialize, Serialize};
 
-use crate::app::{Ctx, Handlers, on};
-use crate::body::to_json;
-use crate::cache::{ListItem, Snapshot};
-use crate::circles::respond_list;
-use crate::cursor::{Cursor, limit, parameters_of};
-use crate::error::{Error, Result};
-use crate::request::Caller;
+use optimist_plane::cache::read::read_through;
+use optimist_plane::cache::value::ListItem;
+use optimist_plane::cache::value::Snapshot;
+use optimist_plane::ctx::Ctx;
+use optimist_plane::error::Error;
+use optimist_plane::error::Result;
+use optimist_plane::http::body::to_json;
+use optimist_plane::http::loaded::respond_list;
+use optimist_plane::http::page::Cursor;
+use optimist_plane::http::page::limit;
+use optimist_plane::http::page::parameters_of;
+use optimist_plane::http::served::Served;
+use optimist_plane::http::served::on;
+use optimist_plane::request::Caller;
 use optimist_shared::error::ErrorCode;
 
-pub fn routes() -> Handlers {
+pub fn routes() -> Vec<Served> {
     vec![on("journal.prompts", list)]
 }
 
@@ -71,7 +78,7 @@ async fn list(State(app): State<Ctx>, _: Caller, headers: HeaderMap, uri: Uri) -
     }
     let wanted = wanted.unwrap_or(optimist_shared::envelope::DEFAULT_LIMIT);
     if after.is_none() && category.is_none() {
-        let loaded = app.cache.read(&app, Key::Prompts, Parameters::default()).await?;
+        let loaded = read_through(&app, Key::Prompts, Parameters::default()).await?;
         return respond_list(&loaded, &headers, wanted);
     }
     let after = after.map_or(0, |Place(place)| place);

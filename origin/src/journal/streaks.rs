@@ -12,15 +12,23 @@ use chrono::{DateTime, NaiveDate, Utc};
 use optimist_shared::ids::Uuid;
 use optimist_shared::keys::{Key, Parameters};
 
-use crate::app::{Ctx, Handlers, on};
-use crate::body::{digest, tagged, to_json};
-use crate::cache::{Loaded, Snapshot};
-use crate::cursor::no_query;
-use crate::error::{Error, Result};
-use crate::postgres::Tx;
-use crate::request::Caller;
+use optimist_plane::cache::read::read_through;
+use optimist_plane::cache::value::Loaded;
+use optimist_plane::cache::value::Snapshot;
+use optimist_plane::clock;
+use optimist_plane::ctx::Ctx;
+use optimist_plane::error::Error;
+use optimist_plane::error::Result;
+use optimist_plane::hash::digest;
+use optimist_plane::http::body::tagged;
+use optimist_plane::http::body::to_json;
+use optimist_plane::http::page::no_query;
+use optimist_plane::http::served::Served;
+use optimist_plane::http::served::on;
+use optimist_plane::postgres::transaction::Tx;
+use optimist_plane::request::Caller;
 
-pub fn routes() -> Handlers {
+pub fn routes() -> Vec<Served> {
     vec![on("journal.streak", streak)]
 }
 
@@ -88,7 +96,7 @@ pub async fn load_streak(app: &Ctx, parameters: &Parameters) -> Result<Snapshot>
 async fn streak(State(app): State<Ctx>, caller: Caller, headers: HeaderMap, uri: Uri) -> Result<Response> {
     no_query(uri.query())?;
     let parameters = Parameters { user: Some(caller.user), ..Parameters::default() };
-    let loaded = app.cache.read(&app, Key::Streak, parameters).await?;
+    let loaded = read_through(&app, Key::Streak, parameters).await?;
     let Loaded::Text(text) = &*loaded else { return Err(Error::internal("streaks", &"this is no streak")) };
     let mut parts = text.split(' ');
     let mut number = || parts.next().and_then(|part| part.parse::<i64>().ok()).unwrap_or(0);
@@ -96,7 +104,7 @@ async fn streak(State(app): State<Ctx>, caller: Caller, headers: HeaderMap, uri:
     let last_day = parts.next().and_then(|part| part.parse::<NaiveDate>().ok());
     let row = app.db.query_opt(ZONE, &[&caller.user]).await?;
     let zone: String = row.map_or_else(|| "UTC".to_owned(), |row| row.get(0));
-    let today = day_in(&zone, crate::hooks::now());
+    let today = day_in(&zone, clock::now());
     // Today's may still come.
     let is_current = last_day.is_some_and(|day| day.succ_opt().is_some_and(|next| next >= today));
     let json = to_json(&serde_json::json!({

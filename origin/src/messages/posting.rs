@@ -12,14 +12,19 @@ use optimist_shared::keys::{Key, Parameters};
 use tokio::sync::oneshot;
 use tokio_postgres::Row;
 
-use super::{Message, select};
-use crate::app::Ctx;
-use crate::circles::Standing;
-use crate::error::{Error, Result};
-use crate::hooks;
-use crate::idempotency::{Answer, Claim, Idempotency};
-use crate::postgres::{Tx, WriteContext, transaction};
-use crate::request::Caller;
+use crate::circles::standing::Standing;
+use crate::messages::message::{Message, select};
+use optimist_plane::ctx::Ctx;
+use optimist_plane::error::Error;
+use optimist_plane::error::Result;
+use optimist_plane::hooks;
+use optimist_plane::http::idempotency::Answer;
+use optimist_plane::http::idempotency::Claim;
+use optimist_plane::http::idempotency::Idempotency;
+use optimist_plane::postgres::transaction::Tx;
+use optimist_plane::postgres::write::WriteContext;
+use optimist_plane::request::Caller;
+use optimist_plane::transaction;
 
 /// A message to be posted, its text checked.
 pub struct Post {
@@ -84,9 +89,9 @@ pub const STATEMENTS: &[&str] = &[POST, POST_ALL];
 const CREATED: u16 = 201;
 
 /// Posts a message; and whether it is new, or was posted before under the same key.
-pub(super) async fn post(app: &Ctx, post: Post) -> Result<(Message, bool)> {
+pub async fn post_in_batch(app: &Ctx, posting: &Arc<Posting>, post: Post) -> Result<(Message, bool)> {
     let post = Arc::new(post);
-    match app.posting.batched(app, post.clone()).await? {
+    match posting.batched(app, post.clone()).await? {
         Some(message) => Ok((message, true)),
         None => post_alone(app, &post).await,
     }
@@ -143,7 +148,7 @@ struct Waiting {
 }
 
 impl Posting {
-    async fn batched(&self, app: &Ctx, post: Arc<Post>) -> Result<Option<Message>> {
+    async fn batched(self: &Arc<Self>, app: &Ctx, post: Arc<Post>) -> Result<Option<Message>> {
         let mut hasher = DefaultHasher::new();
         post.circle.hash(&mut hasher);
         let lane = (hasher.finish() % LANES as u64) as usize;
@@ -155,7 +160,7 @@ impl Posting {
         };
         if is_first {
             // A task of its own: a client that goes away takes nobody else's message along.
-            tokio::spawn(run_waiting(app.clone(), lane));
+            tokio::spawn(run_waiting(app.clone(), self.clone(), lane));
         }
         hooks::step("post.waiting").await;
         let lost = |_| Error::internal("messages::post", &"a batch was abandoned");
@@ -164,8 +169,8 @@ impl Posting {
 }
 
 /// Posts what is waiting when the lane's turn comes.
-async fn run_waiting(app: Ctx, lane: usize) {
-    let lane = &app.posting.lanes[lane];
+async fn run_waiting(app: Ctx, posting: Arc<Posting>, lane: usize) {
+    let lane = &posting.lanes[lane];
     let _turn = lane.turn.lock().await;
     // Who comes from here on is the first of the next.
     let mut waiting = std::mem::take(&mut *lane.waiting.lock().unwrap_or_else(PoisonError::into_inner));

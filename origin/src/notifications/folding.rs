@@ -9,8 +9,8 @@ use optimist_shared::ids::Uuid;
 use optimist_shared::reactions::KINDS;
 use tokio_postgres::Row;
 
-use crate::error::Result;
-use crate::postgres::Tx;
+use optimist_plane::error::Result;
+use optimist_plane::postgres::transaction::Tx;
 
 /// The author of each message is told, unless nobody but they reacted: `least` and `greatest` are the ends of who did. They must
 /// still be in the circle, and whoever is leaving is waited for, since what their leaving removes would otherwise not include

@@ -4,6 +4,7 @@
 //! tells.
 
 use std::collections::HashMap;
+use std::sync::Arc;
 
 use ::redis::{Cmd, Value};
 use optimist_shared::error::ErrorCode;
@@ -13,13 +14,18 @@ use optimist_shared::reactions::{Counts, KINDS, Kind, Promise, Reacted, Reaction
 use optimist_shared::vouching::Vouched;
 use tokio_postgres::Row;
 
-use crate::app::Ctx;
-use crate::error::{Error, Result};
-use crate::hooks;
 use crate::reactions::snapshot::{Install, Put, Snapshot, StateKeys, counts_of, state_keys};
-use crate::redis::{Call, Items, RedisDown};
-use crate::region::may_soon_vouch;
-use crate::write_behind::{self, Opened};
+use optimist_plane::cache::value::Alongside;
+use optimist_plane::ctx::Ctx;
+use optimist_plane::error::Error;
+use optimist_plane::error::Result;
+use optimist_plane::hooks;
+use optimist_plane::redis::Call;
+use optimist_plane::redis::Items;
+use optimist_plane::redis::RedisDown;
+use optimist_plane::region::switch::may_soon_vouch;
+use optimist_plane::write_behind::flush::flush_all_of;
+use optimist_plane::write_behind::open::{self, Opened, open_patiently};
 
 const COUNTS: &str = "-- reactions::counts
 select message_id, kind, count from reaction_counts where circle_id = $1 and message_id = any($2) and count > 0";
@@ -65,17 +71,20 @@ pub async fn counts(app: &Ctx, circle: Uuid, messages: &[Uuid]) -> Result<HashMa
     Ok(found)
 }
 
-/// So for messages that were read together with what Postgres has of their reactions: at best in one trip to Redis.
+/// The same for messages already loaded with what Postgres has of their reactions: at best in one trip to Redis.
 pub async fn counts_read(
     app: &Ctx,
     circle: Uuid,
     messages: &[Uuid],
-    read: Option<Snapshot>,
+    read: Option<Box<dyn Alongside>>,
 ) -> Result<HashMap<Uuid, Counts>> {
-    if let Some((snapshot, epoch)) = read.zip(app.region.vouched(Partition::of(circle)))
-        && let Ok(Put::Done(counts)) = put(app, &snapshot.install(epoch, "")).await
-    {
-        return Ok(counts);
+    if let Some((read, epoch)) = read.zip(app.region.vouched()) {
+        let prepared = read.prepare(epoch);
+        let values = app.redis.call(&[prepared.call(&app.redis.scripts)]).await;
+        let answer = values.ok().and_then(|mut values| prepared.read(values.pop()?));
+        if let Some(counts) = answer.and_then(|counts| counts.downcast().ok()) {
+            return Ok(Arc::unwrap_or_clone(counts));
+        }
     }
     counts(app, circle, messages).await
 }
@@ -93,7 +102,7 @@ async fn known(app: &Ctx, circle: Uuid, messages: &[Uuid]) -> Vec<Option<Counts>
     for message in messages {
         counts.arg(message.to_string());
     }
-    let Ok(values) = app.cache.redis.send([vouch, counts]).await else { return vec![None; messages.len()] };
+    let Ok(values) = app.redis.send([vouch, counts]).await else { return vec![None; messages.len()] };
     let mut values = values.into_iter().map(Items::new);
     let vouched = values.next().and_then(|mut items| Vouched::parse(&items.bytes()));
     let mut fields = values.next().unwrap_or_else(|| Items::new(Value::Nil));
@@ -125,7 +134,7 @@ async fn install(app: &Ctx, circle: Uuid, messages: &[Uuid], whole: Option<Uuid>
         if attempt > 0 {
             tokio::time::sleep(AGAIN).await;
         }
-        let Some(epoch) = app.region.vouched(partition) else {
+        let Some(epoch) = app.region.vouched() else {
             if whole.is_some() && may_soon_vouch(app).await? {
                 continue;
             }
@@ -155,8 +164,8 @@ async fn install(app: &Ctx, circle: Uuid, messages: &[Uuid], whole: Option<Uuid>
             Ok(Put::Late) => {}
             Ok(Put::Closed) => {
                 let is_open = match whole {
-                    Some(_) => write_behind::open_patiently(app, partition).await?,
-                    None => write_behind::open(app, partition).await? == Opened::Yes,
+                    Some(_) => open_patiently(app, partition).await?,
+                    None => open::open(app, partition).await? == Opened::Yes,
                 };
                 if !is_open {
                     return Ok(Installed::NoRedis);
@@ -172,21 +181,21 @@ async fn install(app: &Ctx, circle: Uuid, messages: &[Uuid], whole: Option<Uuid>
 async fn lease(app: &Ctx, circle: Uuid, message: Uuid, token: &str) -> std::result::Result<bool, RedisDown> {
     let mut command = Cmd::new();
     command.arg("SET").arg(state_keys(circle, message).lease).arg(token).arg("NX").arg("PX").arg(LEASE_MS);
-    let values = app.cache.redis.send([command]).await?;
+    let values = app.redis.send([command]).await?;
     Ok(matches!(values.first(), Some(Value::Okay)))
 }
 
 async fn give_back(app: &Ctx, circle: Uuid, message: Uuid, token: &str) {
     let StateKeys { state, fence, lease } = state_keys(circle, message);
-    let script = &app.cache.redis.scripts.fill;
+    let script = &app.redis.scripts.fill;
     let call =
         Call { script, keys: vec![&state, &fence, &lease], arguments: vec![token.as_bytes(), b"", b"1"] };
     // It lapses by itself.
-    let _ = app.cache.redis.call(&[call]).await;
+    let _ = app.redis.call(&[call]).await;
 }
 
 async fn put(app: &Ctx, install: &Install) -> std::result::Result<Put, RedisDown> {
-    let mut values = app.cache.redis.call(&[install.call(&app.cache.redis.scripts)]).await?;
+    let mut values = app.redis.call(&[install.call(&app.redis.scripts)]).await?;
     Ok(install.read(values.pop().unwrap_or(Value::Nil)))
 }
 
@@ -200,21 +209,21 @@ pub async fn react(
     let partition = Partition::of(circle);
     let mut promise = Promise::Redis;
     for _ in 0..ATTEMPTS {
-        let script = &app.cache.redis.scripts.react;
+        let script = &app.redis.scripts.react;
         let call = Call { script, keys: reaction.keys(), arguments: reaction.arguments() };
-        let Ok(values) = app.cache.redis.call(&[call]).await else { return Ok(None) };
+        let Ok(values) = app.redis.call(&[call]).await else { return Ok(None) };
         let mut items = Items::new(values.into_iter().next().unwrap_or(Value::Nil));
         let outcome = Reacted::read(&items.text(), &items.text())
             .ok_or_else(|| Error::internal("reactions", &"the script answered nonsense"))?;
         match outcome {
             Reacted::Done(counts) => {
-                if promise == Promise::Postgres && !write_behind::flush_all_of(app, partition).await? {
+                if promise == Promise::Postgres && !flush_all_of(app, partition).await? {
                     promise = Promise::Redis;
                 }
                 return Ok(Some((counts, promise)));
             }
             Reacted::Closed => {
-                if !write_behind::open_patiently(app, partition).await? {
+                if !open_patiently(app, partition).await? {
                     return Ok(None);
                 }
             }
@@ -226,7 +235,7 @@ pub async fn react(
             // Whoever comes when too much waits for Postgres waits for it too.
             Reacted::Full => {
                 promise = Promise::Postgres;
-                if !write_behind::flush_all_of(app, partition).await? {
+                if !flush_all_of(app, partition).await? {
                     tokio::time::sleep(AGAIN).await;
                 }
             }
@@ -282,7 +291,7 @@ async fn mine(app: &Ctx, circle: Uuid, message: Uuid, user: Uuid) -> Option<Vec<
     for place in 1..=KINDS.len() {
         fields.arg(format!("{place}:{user}"));
     }
-    let mut values = app.cache.redis.send([vouch, fields]).await.ok()?.into_iter();
+    let mut values = app.redis.send([vouch, fields]).await.ok()?.into_iter();
     let vouched = Vouched::parse(&Items::new(values.next()?).bytes())?;
     let Value::Array(fields) = values.next()? else { return None };
     let mut fields = fields.into_iter();

@@ -3,7 +3,9 @@
 //!
 //! When something is to be installed, and what is done without it, is [`super::live`]'s.
 
+use std::any::Any;
 use std::collections::HashMap;
+use std::sync::Arc;
 
 use ::redis::Value;
 use optimist_shared::ids::{Partition, Uuid};
@@ -12,10 +14,13 @@ use optimist_shared::reactions::{Counts, Kind};
 use optimist_shared::scripts::Scripts;
 use tokio_postgres::Row;
 
-use crate::app::Ctx;
-use crate::error::Result;
-use crate::redis::{Call, Items, Position};
-use crate::write_behind;
+use optimist_plane::cache::value::{Alongside, Prepared};
+use optimist_plane::ctx::Ctx;
+use optimist_plane::error::Result;
+use optimist_plane::redis::Call;
+use optimist_plane::redis::Items;
+use optimist_plane::redis::Position;
+use optimist_plane::write_behind::entry::number;
 
 /// One snapshot: how far the partition is flushed, and what is so then. First the partition's row, then counts, then who
 /// reacted to the one message that is wanted whole.
@@ -58,7 +63,7 @@ impl Snapshot {
         messages: &[Uuid],
         whole: Option<Uuid>,
     ) -> Result<Option<Snapshot>> {
-        let (region, partition) = (&app.config.region, write_behind::number(Partition::of(circle)));
+        let (region, partition) = (&app.config.region, number(Partition::of(circle)));
         let rows = app.db.query(SNAPSHOT, &[region, &partition, &circle, &messages, &whole]).await?;
         let Some(first) = rows.iter().find(|row| row.get::<_, Option<i64>>("generation").is_some()) else {
             return Ok(None);
@@ -82,7 +87,7 @@ impl Snapshot {
 
     /// From messages that were read together with their counts: `id, kinds, counts`, and in each row `seen` and the partition's
     /// `generation, position_ms, position_seq`. `None` if the partition was never opened.
-    pub fn of_messages(circle: Uuid, rows: &[Row]) -> Option<Snapshot> {
+    fn of_messages(circle: Uuid, rows: &[Row]) -> Option<Snapshot> {
         let first = rows.first()?;
         let mut counts: HashMap<Uuid, Counts> = HashMap::new();
         let mut messages = Vec::with_capacity(rows.len());
@@ -146,6 +151,31 @@ impl Snapshot {
         ];
         self.describe(&mut words);
         Install { messages: self.messages.clone(), keys, words }
+    }
+}
+
+/// What a page of messages was read with, to be installed in the trip that fills. `None` if the partition was never opened.
+pub fn alongside(circle: Uuid, rows: &[Row]) -> Option<Box<dyn Alongside>> {
+    Some(Box::new(Snapshot::of_messages(circle, rows)?))
+}
+
+impl Alongside for Snapshot {
+    fn prepare(self: Box<Self>, epoch: u64) -> Box<dyn Prepared> {
+        Box::new(self.install(epoch, ""))
+    }
+}
+
+impl Prepared for Install {
+    fn call<'a>(&'a self, scripts: &'a Scripts) -> Call<'a> {
+        Install::call(self, scripts)
+    }
+
+    /// The counts of each message.
+    fn read(&self, answer: Value) -> Option<Arc<dyn Any + Send + Sync>> {
+        match Install::read(self, answer) {
+            Put::Done(counts) => Some(Arc::new(counts)),
+            Put::Late | Put::Closed => None,
+        }
     }
 }
 

@@ -10,13 +10,15 @@ use optimist_shared::error::ErrorCode;
 use optimist_shared::ids::{Partition, Uuid, parse_id};
 use optimist_shared::keys::Key;
 
-use super::Stored;
-use super::saving::checked_version;
-use super::store::{Names, flushed_ms, fork, stored};
-use crate::app::Ctx;
-use crate::error::Result;
-use crate::hooks;
-use crate::redis::{Call, Items, RedisDown};
+use crate::journal::drafts::draft::Stored;
+use crate::journal::drafts::saving::checked_version;
+use crate::journal::drafts::store::{Names, flushed_ms, fork, stored};
+use optimist_plane::ctx::Ctx;
+use optimist_plane::error::Result;
+use optimist_plane::hooks;
+use optimist_plane::redis::Call;
+use optimist_plane::redis::Items;
+use optimist_plane::redis::RedisDown;
 
 /// How often: what a lost Redis can cost at most.
 const EVERY: Duration = Duration::from_secs(3);
@@ -86,7 +88,7 @@ async fn waiting(app: &Ctx) -> std::result::Result<Vec<Partition>, RedisDown> {
             command
         })
         .collect();
-    let counts = app.cache.redis.send(commands).await?;
+    let counts = app.redis.send(commands).await?;
     let counts: Vec<i64> = counts.into_iter().map(|value| Items::new(value).int()).collect();
     metrics::gauge!("optimist_drafts_waiting").set(counts.iter().sum::<i64>() as f64);
     Ok(Partition::all().zip(counts).filter(|(_, count)| *count > 0).map(|(partition, _)| partition).collect())
@@ -170,7 +172,7 @@ async fn upsert(app: &Ctx, drafts: &[Waiting]) -> Result<Vec<(Uuid, Uuid)>> {
 async fn read(app: &Ctx, partition: Partition, from: usize) -> std::result::Result<Batch, RedisDown> {
     let mut oldest = Cmd::new();
     oldest.arg("ZRANGE").arg(Key::DirtyDrafts.of_partition(partition)).arg(from).arg(from + BATCH - 1);
-    let members = match app.cache.redis.send([oldest]).await?.pop() {
+    let members = match app.redis.send([oldest]).await?.pop() {
         Some(Value::Array(members)) => members,
         _ => Vec::new(),
     };
@@ -196,7 +198,7 @@ async fn read(app: &Ctx, partition: Partition, from: usize) -> std::result::Resu
             fields
         })
         .collect();
-    let values = app.cache.redis.send(reads).await?;
+    let values = app.redis.send(reads).await?;
     for ((user, id), value) in members.into_iter().zip(values) {
         match stored(&mut Items::new(value)).filter(|stored| checked_version(&stored.version).is_ok()) {
             Some(stored) => batch.drafts.push(Waiting { user, id, stored }),
@@ -214,7 +216,7 @@ async fn note(app: &Ctx, drafts: &[Waiting], missing: &[Names]) -> std::result::
     let noted = names.iter().zip(versions).chain(missing.iter().map(|names| (names, "")));
     let calls: Vec<Call<'_>> = noted
         .map(|(names, version)| Call {
-            script: &app.cache.redis.scripts.flushed,
+            script: &app.redis.scripts.flushed,
             keys: vec![&names.draft, &names.dirty],
             arguments: vec![version.as_bytes(), names.member.as_bytes(), lives.as_bytes()],
         })
@@ -222,6 +224,6 @@ async fn note(app: &Ctx, drafts: &[Waiting], missing: &[Names]) -> std::result::
     if calls.is_empty() {
         return Ok(Vec::new());
     }
-    let values = app.cache.redis.call(&calls).await?;
+    let values = app.redis.call(&calls).await?;
     Ok(values.into_iter().map(|value| Items::new(value).int() == 1).collect())
 }

@@ -8,16 +8,27 @@ use optimist_shared::error::ErrorCode;
 use optimist_shared::ids::Uuid;
 use optimist_shared::reactions::Promise;
 
-use super::store::{AGAIN, ATTEMPTS, Names, Together, bring_together, read, sibling_id};
-use super::{Content, Draft, Stored};
-use crate::app::Ctx;
-use crate::error::{Error, Result};
-use crate::hooks;
-use crate::postgres::{WriteContext, transaction};
-use crate::redis::{Call, Items, RedisDown};
-use crate::region::Mode;
-use crate::request::Caller;
-use crate::sealing::{Sealer, What};
+use crate::journal::content::Content;
+use crate::journal::drafts::draft::{Draft, Stored};
+use crate::journal::drafts::store::{AGAIN, ATTEMPTS, Names, Together, bring_together, read, sibling_id};
+use crate::journal::sealing::{Sealer, What};
+use optimist_plane::clock;
+use optimist_plane::clock::now_ms;
+use optimist_plane::ctx::Ctx;
+use optimist_plane::error::Error;
+use optimist_plane::error::Result;
+use optimist_plane::limits::charge::charge;
+use optimist_plane::postgres::write::WriteContext;
+use optimist_plane::postgres::write::hold_off;
+use optimist_plane::redis::Call;
+use optimist_plane::redis::Items;
+use optimist_plane::redis::RedisDown;
+use optimist_plane::region::belief::Mode;
+use optimist_plane::region::switch::switch_off;
+use optimist_plane::request::Caller;
+use optimist_plane::transaction;
+use optimist_shared::limits::Limit;
+use optimist_shared::session::autosave_entry;
 
 const LOCK: &str = "-- drafts::lock
 select version, deleted_at is not null from drafts where user_id = $1 and id = $2 for update";
@@ -73,7 +84,7 @@ impl Saver<'_> {
     ) -> Result<Outcome> {
         let app = self.app;
         // As exact as Redis keeps it.
-        let now = hooks::now();
+        let now = clock::now();
         let now = DateTime::from_timestamp_millis(now.timestamp_millis()).unwrap_or(now);
         let version = next_version(base, now)?;
         let sealed = self.sealer.seal(What::Draft, draft, &version, &content.to_bytes()?)?;
@@ -98,7 +109,7 @@ impl Saver<'_> {
                         Together::NoRedis => tokio::time::sleep(AGAIN).await,
                     },
                     Ok(Live::Closed) => tokio::time::sleep(AGAIN).await,
-                    Err(RedisDown) if app.region.mode() == Mode::Fenced => app.region.switch_off(app).await?,
+                    Err(RedisDown) if app.region.mode() == Mode::Fenced => switch_off(app).await?,
                     Err(RedisDown) => {}
                 }
                 continue;
@@ -121,11 +132,11 @@ impl Saver<'_> {
         let arguments =
             [base.unwrap_or_default(), &stored.version, &sealed, &saved_at, &sibling_of, &names.member];
         let call = Call {
-            script: &self.app.cache.redis.scripts.autosave,
+            script: &self.app.redis.scripts.autosave,
             keys: names.keys(),
             arguments: arguments.iter().map(|text| text.as_bytes()).collect(),
         };
-        let values = self.app.cache.redis.call(&[call]).await?;
+        let values = self.app.redis.call(&[call]).await?;
         let mut items = Items::new(values.into_iter().next().unwrap_or(Value::Nil));
         Ok(match items.text().as_str() {
             "saved" => Live::Saved,
@@ -149,7 +160,7 @@ impl Saver<'_> {
             order: &order,
         };
         transaction!(app, context, |tx| {
-            app.region.hold_off(app, tx).await?;
+            hold_off(app, tx).await?;
             let row = tx.query_opt(LOCK, &[&caller.user, &draft]).await?;
             let current: Option<(String, bool)> = row.map(|row| (row.get(0), row.get(1)));
             let fits = match (&current, base) {
@@ -187,19 +198,14 @@ impl Saver<'_> {
 
     /// Keeps a text that lost a conflict, the same text over the same version once; it is charged as the new draft that it
     /// is.
-    pub(super) async fn keep_as_sibling(
-        &self,
-        draft: Uuid,
-        base: Option<&str>,
-        content: &Content,
-    ) -> Result<Draft> {
+    pub async fn keep_as_sibling(&self, draft: Uuid, base: Option<&str>, content: &Content) -> Result<Draft> {
         let (app, user) = (self.app, self.caller.user);
         let text = self.sealer.index_bytes(&content.to_bytes()?);
         let id = sibling_id(draft, &[base.unwrap_or_default().as_bytes(), &text]);
         if let Some(known) = read(app, user, id).await? {
             return Draft::open(self.sealer, id, &known);
         }
-        app.limits.charge_draft(app, user, id).await?;
+        charge_sibling(app, user, id).await?;
         match self.save(id, None, content, Some(draft)).await? {
             Outcome::Saved { version, saved_at, .. } => {
                 Ok(Draft { id, version, content: content.clone(), sibling_of: Some(draft), saved_at })
@@ -211,6 +217,12 @@ impl Saver<'_> {
             }
         }
     }
+}
+
+/// Charges a draft that the user did not ask for: one that keeps a refused text.
+async fn charge_sibling(app: &Ctx, user: Uuid, draft: Uuid) -> Result<()> {
+    let entry = autosave_entry(user, draft, now_ms());
+    charge(app, vec![Limit::JournalAutosaves.row()], &user.to_string(), entry).await.map(drop)
 }
 
 fn saved(stored: Stored, promise: Promise) -> Outcome {

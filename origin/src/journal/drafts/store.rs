@@ -10,16 +10,20 @@ use optimist_shared::ids::{Partition, Uuid, parse_hex};
 use optimist_shared::keys::{Key, Parameters};
 use optimist_shared::vouching::Vouched;
 
-use super::Stored;
-use crate::app::Ctx;
-use crate::auth::tag;
-use crate::cursor::At;
-use crate::error::Result;
-use crate::hooks;
-use crate::postgres::Tx;
-use crate::redis::{Call, Items, RedisDown};
-use crate::region::{Mode, may_soon_vouch};
-use crate::sealing::{What, sealer};
+use crate::journal::drafts::draft::Stored;
+use crate::journal::sealing::{What, sealer};
+use optimist_plane::ctx::Ctx;
+use optimist_plane::error::Result;
+use optimist_plane::hash::keyed_hash;
+use optimist_plane::hooks;
+use optimist_plane::http::page::At;
+use optimist_plane::postgres::transaction::Tx;
+use optimist_plane::redis::Call;
+use optimist_plane::redis::Items;
+use optimist_plane::redis::RedisDown;
+use optimist_plane::region::belief::Mode;
+use optimist_plane::region::switch::may_soon_vouch;
+use optimist_plane::region::switch::switch_off;
 
 const SELECT: &str = "-- drafts::select
 select version, overtook, sealed, sibling_of, saved_at, deleted_at is not null from drafts where user_id = $1 and id = $2";
@@ -113,7 +117,7 @@ pub async fn bring_together(app: &Ctx, user: Uuid, draft: Uuid) -> Result<Togeth
     let lives = flushed_ms();
     let mut drop_version = String::new();
     for _ in 0..ATTEMPTS {
-        let Some(epoch) = app.region.vouched(Partition::of(user)) else {
+        let Some(epoch) = app.region.vouched() else {
             if !may_soon_vouch(app).await? {
                 return Ok(Together::NoRedis);
             }
@@ -150,11 +154,11 @@ pub async fn bring_together(app: &Ctx, user: Uuid, draft: Uuid) -> Result<Togeth
             &drop_version,
         ];
         let call = Call {
-            script: &app.cache.redis.scripts.restore,
+            script: &app.redis.scripts.restore,
             keys: names.keys(),
             arguments: arguments.iter().map(|text| text.as_bytes()).collect(),
         };
-        let Ok(values) = app.cache.redis.call(&[call]).await else { return Ok(Together::NoRedis) };
+        let Ok(values) = app.redis.call(&[call]).await else { return Ok(Together::NoRedis) };
         let mut items = Items::new(values.into_iter().next().unwrap_or(Value::Nil));
         match items.text().as_str() {
             "restored" | "kept" => return Ok(Together::There),
@@ -180,7 +184,7 @@ pub async fn bring_together(app: &Ctx, user: Uuid, draft: Uuid) -> Result<Togeth
 
 /// The id of the draft that keeps a text beside another: the same for the same text.
 pub fn sibling_id(draft: Uuid, text: &[&[u8]]) -> Uuid {
-    let digest = tag(draft.as_bytes(), &[&[b"sibling" as &[u8]], text].concat());
+    let digest = keyed_hash(draft.as_bytes(), &[&[b"sibling" as &[u8]], text].concat());
     let mut bytes = [0; 16];
     bytes.copy_from_slice(&digest[..16]);
     uuid::Builder::from_custom_bytes(bytes).into_uuid()
@@ -221,7 +225,7 @@ async fn read_live(app: &Ctx, user: Uuid, draft: Uuid) -> Option<Stored> {
     let (mut vouch, mut fields) = (Cmd::new(), Cmd::new());
     vouch.arg("GET").arg(&names.vouch);
     fields.arg("HMGET").arg(&names.draft).arg(&["epoch", "version", "sealed", "saved_at", "sibling_of"]);
-    let mut values = app.cache.redis.send([vouch, fields]).await.ok()?.into_iter();
+    let mut values = app.redis.send([vouch, fields]).await.ok()?.into_iter();
     let vouched = Vouched::parse(&Items::new(values.next()?).bytes())?;
     let mut fields = Items::new(values.next()?);
     if parse_hex(&fields.text()) != Some(vouched.epoch) {
@@ -276,7 +280,7 @@ pub async fn in_postgres(app: &Ctx, user: Uuid, draft: Uuid) -> Result<Option<(S
 pub async fn newest_version(app: &Ctx, user: Uuid, draft: Uuid) -> Result<String> {
     let mut get = Cmd::new();
     get.arg("HGET").arg(Names::of(user, draft).draft).arg("version");
-    let live = match app.cache.redis.send([get]).await {
+    let live = match app.redis.send([get]).await {
         Ok(mut values) => Items::new(values.pop().unwrap_or(Value::Nil)).text(),
         Err(RedisDown) => String::new(),
     };
@@ -303,7 +307,7 @@ pub async fn bury(tx: &Tx, user: Uuid, draft: Uuid, version: &str) -> Result<boo
 pub async fn forget(app: &Ctx, user: Uuid, draft: Uuid) -> Result<()> {
     hooks::step("drafts.buried").await;
     match bring_together(app, user, draft).await? {
-        Together::NoRedis if app.region.mode() == Mode::Fenced => app.region.switch_off(app).await,
+        Together::NoRedis if app.region.mode() == Mode::Fenced => switch_off(app).await,
         _ => Ok(()),
     }
 }

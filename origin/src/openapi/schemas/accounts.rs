@@ -6,7 +6,7 @@ use super::{
     answer, change, count, id, line, lines, list, optional, reference, request, secret, string, text, time,
     zone,
 };
-use crate::{auth, me};
+use crate::people::{auth, me};
 
 pub fn schemas() -> Vec<(&'static str, Value)> {
     let seconds_left = || count("Seconds until it is over if it stays idle.");

@@ -6,7 +6,9 @@ use super::{
     answer, change, count, id, line, lines, list, optional, optional_reference, promise, reaction_kind,
     reference, request, string, text, time, with,
 };
-use crate::{circles, me, messages};
+use crate::circles::definition as circles;
+use crate::messages::message as messages;
+use crate::people::me;
 
 pub fn schemas() -> Vec<(&'static str, Value)> {
     let visibility = || json!({"type": "string", "enum": ["public", "private"]});

@@ -6,7 +6,7 @@ use super::{
     answer, change, count, id, line, lines, list, optional, promise, reference, request, string, text, time,
     with, zone,
 };
-use crate::journal;
+use crate::journal::content as journal;
 
 pub fn schemas() -> Vec<(&'static str, Value)> {
     let day = || json!({"type": "string", "format": "date"});

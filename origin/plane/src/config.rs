@@ -1,0 +1,294 @@
+//! The origin's configuration: the environment over an optional TOML file, validated before anything starts.
+//!
+//! Secret keys that only a domain uses are named by that domain (see [`crate::domain::Domain::key_rings`]).
+
+use std::collections::HashMap;
+use std::net::SocketAddr;
+use std::path::Path;
+
+use base64::Engine as _;
+use figment::Figment;
+use figment::providers::{Env, Format, Toml};
+use serde::Deserialize;
+
+/// Settings as they are written. In the environment their names are upper case, with the prefix `OPTIMIST_`.
+#[derive(Clone, Deserialize)]
+struct Settings {
+    database_url: Option<String>,
+    migrate_database_url: Option<String>,
+    replica_url: Option<String>,
+    redis_url: Option<String>,
+    region: Option<String>,
+    listen: Option<String>,
+    internal_listen: Option<String>,
+    database_pool: Option<usize>,
+    value_budget_bytes: Option<u64>,
+    redis_deadline_ms: Option<u64>,
+    /// Key rings, or the files that hold them.
+    #[serde(flatten)]
+    others: HashMap<String, String>,
+}
+
+const NAMES: [&str; 10] = [
+    "database_url",
+    "migrate_database_url",
+    "replica_url",
+    "redis_url",
+    "region",
+    "listen",
+    "internal_listen",
+    "database_pool",
+    "value_budget_bytes",
+    "redis_deadline_ms",
+];
+
+/// The ring that verifies the edge's signatures.
+const SIGNING_KEYS: &str = "signing_keys";
+
+#[derive(Clone)]
+pub struct Config {
+    pub database_url: String,
+    pub migrate_database_url: Option<String>,
+    /// A read replica near the region, from which the relay may read the outbox.
+    pub replica_url: Option<String>,
+    pub redis_url: String,
+    pub region: String,
+    pub listen: SocketAddr,
+    pub internal_listen: SocketAddr,
+    /// Connections to Postgres.
+    pub database_pool: usize,
+    /// Bytes of Redis memory beyond which values are not cached any more; 0 for no bound.
+    pub value_budget_bytes: u64,
+    pub redis_deadline_ms: u64,
+    key_rings: HashMap<&'static str, Keys>,
+    no_keys: Keys,
+}
+
+/// Named keys, of which the first is the newest.
+#[derive(Clone, Default)]
+pub struct Keys {
+    pub first: String,
+    by_id: HashMap<String, Vec<u8>>,
+}
+
+impl Keys {
+    pub fn get(&self, id: &str) -> Option<&[u8]> {
+        self.by_id.get(id).map(Vec::as_slice)
+    }
+
+    fn parse(variable: &str, text: &str) -> Result<Keys, ConfigError> {
+        let error = |reason: &str| ConfigError::new(variable, reason);
+        let mut first = None;
+        let mut by_id = HashMap::new();
+        for part in text.split(',') {
+            let (id, key) = part
+                .trim()
+                .split_once(':')
+                .ok_or_else(|| error("must be `id:base64` pairs, separated by commas"))?;
+            let key = base64::engine::general_purpose::STANDARD
+                .decode(key)
+                .map_err(|_| error("holds a key that is not base64"))?;
+            if key.len() < 32 {
+                return Err(error("holds a key of less than 32 bytes"));
+            }
+            first.get_or_insert_with(|| id.to_owned());
+            by_id.insert(id.to_owned(), key);
+        }
+        Ok(Keys { first: first.unwrap_or_default(), by_id })
+    }
+}
+
+/// A setting is missing or wrong.
+#[derive(Debug, PartialEq, Eq)]
+pub struct ConfigError {
+    /// In upper case, without the prefix.
+    pub variable: String,
+    pub reason: String,
+}
+
+impl ConfigError {
+    fn new(variable: &str, reason: impl Into<String>) -> ConfigError {
+        ConfigError { variable: variable.to_uppercase(), reason: reason.into() }
+    }
+}
+
+impl std::fmt::Display for ConfigError {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "OPTIMIST_{} {}", self.variable, self.reason)
+    }
+}
+
+impl std::error::Error for ConfigError {}
+
+impl Config {
+    /// `key_rings` are the domains': each is required, as `<name>` or as `<name>_file`.
+    pub fn load(
+        file: Option<&Path>,
+        key_rings: &[&'static str],
+    ) -> Result<Config, Box<dyn std::error::Error>> {
+        let rings = rings(key_rings);
+        let known = rings.clone();
+        let mut figment = Figment::new();
+        if let Some(file) = file {
+            figment = figment.merge(Toml::file_exact(file));
+        }
+        // Other programs' variables with our prefix (the edge's, the tests') are none of the origin's settings.
+        let environment = Env::prefixed("OPTIMIST_").filter(move |name| is_setting(name.as_str(), &known));
+        let settings: Settings = figment.merge(environment).extract()?;
+        if let Some(unknown) = settings.others.keys().find(|name| !is_setting(name, &rings)) {
+            return Err(ConfigError::new(unknown, "is not a setting").into());
+        }
+        Ok(Config::validate(settings, &rings)?)
+    }
+
+    fn validate(settings: Settings, rings: &[&'static str]) -> Result<Config, ConfigError> {
+        let required = |variable, value: Option<String>| {
+            value
+                .filter(|text| !text.trim().is_empty())
+                .ok_or_else(|| ConfigError::new(variable, "is required"))
+        };
+        let address = |variable, value: Option<String>| {
+            let text = value.unwrap_or_else(|| "127.0.0.1:0".to_owned());
+            let reason = format!("must be an address and a port, not {text:?}");
+            text.parse().map_err(|_| ConfigError::new(variable, reason))
+        };
+        let region = required("region", settings.region)?;
+        if !region.bytes().all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-') {
+            return Err(ConfigError::new("region", "may hold lower-case letters, digits and `-`"));
+        }
+        let database_url = required("database_url", settings.database_url)?;
+        let is_postgres = |url: &String| url.parse::<tokio_postgres::Config>().is_ok();
+        if !is_postgres(&database_url) {
+            return Err(ConfigError::new("database_url", "is not a Postgres URL"));
+        }
+        if settings.replica_url.as_ref().is_some_and(|url| !is_postgres(url)) {
+            return Err(ConfigError::new("replica_url", "is not a Postgres URL"));
+        }
+        let redis_url = required("redis_url", settings.redis_url)?;
+        ::redis::Client::open(redis_url.as_str())
+            .map_err(|_| ConfigError::new("redis_url", "is not a Redis URL"))?;
+        let database_pool = settings.database_pool.unwrap_or(16);
+        if !(2..=500).contains(&database_pool) {
+            return Err(ConfigError::new("database_pool", "must lie between 2 and 500"));
+        }
+        let ring = |name: &&'static str| Ok((*name, key_ring(name, &settings.others)?));
+        Ok(Config {
+            database_url,
+            migrate_database_url: settings.migrate_database_url,
+            replica_url: settings.replica_url,
+            redis_url,
+            region,
+            listen: address("listen", settings.listen)?,
+            internal_listen: address("internal_listen", settings.internal_listen)?,
+            database_pool,
+            value_budget_bytes: settings.value_budget_bytes.unwrap_or(0),
+            redis_deadline_ms: settings.redis_deadline_ms.unwrap_or(250).max(1),
+            key_rings: rings.iter().map(ring).collect::<Result<_, _>>()?,
+            no_keys: Keys::default(),
+        })
+    }
+
+    /// Keys that verify the edge's signatures.
+    pub fn signing_keys(&self) -> &Keys {
+        self.keys(SIGNING_KEYS)
+    }
+
+    /// A domain's key ring, by its setting's name; without keys if the domain has not declared it.
+    pub fn keys(&self, ring: &str) -> &Keys {
+        self.key_rings.get(ring).unwrap_or(&self.no_keys)
+    }
+}
+
+fn is_setting(name: &str, rings: &[&str]) -> bool {
+    let name = name.to_lowercase();
+    let ring = name.strip_suffix("_file").unwrap_or(&name);
+    NAMES.contains(&name.as_str()) || rings.contains(&ring)
+}
+
+/// All rings there are: the domains' and the plane's own.
+fn rings(domains: &[&'static str]) -> Vec<&'static str> {
+    [&[SIGNING_KEYS], domains].concat()
+}
+
+/// From the setting, or from a file that a secret store has put there.
+fn key_ring(name: &str, settings: &HashMap<String, String>) -> Result<Keys, ConfigError> {
+    let given = |name: &str| settings.get(name).filter(|text| !text.trim().is_empty());
+    let in_file = format!("{name}_file");
+    let text = match (given(name), given(&in_file)) {
+        (Some(_), Some(_)) => {
+            let reason = format!("and OPTIMIST_{} exclude each other", in_file.to_uppercase());
+            return Err(ConfigError::new(name, reason));
+        }
+        (Some(text), None) => text.clone(),
+        (None, Some(file)) => std::fs::read_to_string(file)
+            .map_err(|why| ConfigError::new(&in_file, format!("cannot be read: {why}")))?,
+        (None, None) => {
+            let reason = format!("is required, or OPTIMIST_{}", in_file.to_uppercase());
+            return Err(ConfigError::new(name, reason));
+        }
+    };
+    Keys::parse(name, text.trim())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const RING: &str = "sealing_keys";
+
+    fn settings() -> Settings {
+        let key = format!("k1:{}", base64::engine::general_purpose::STANDARD.encode([1; 32]));
+        Settings {
+            database_url: Some("postgres://serve@127.0.0.1:1/optimist".to_owned()),
+            migrate_database_url: None,
+            replica_url: None,
+            redis_url: Some("redis://127.0.0.1:1".to_owned()),
+            region: Some("eu".to_owned()),
+            listen: None,
+            internal_listen: None,
+            database_pool: None,
+            value_budget_bytes: None,
+            redis_deadline_ms: None,
+            others: [SIGNING_KEYS, RING].map(|name| (name.to_owned(), key.clone())).into(),
+        }
+    }
+
+    fn validate(change: impl FnOnce(&mut Settings)) -> Result<Config, ConfigError> {
+        let mut settings = settings();
+        change(&mut settings);
+        Config::validate(settings, &rings(&[RING]))
+    }
+
+    fn refused(change: impl FnOnce(&mut Settings)) -> String {
+        validate(change).err().expect("refused").variable
+    }
+
+    fn set(settings: &mut Settings, name: &str, value: &str) {
+        settings.others.insert(name.to_owned(), value.to_owned());
+    }
+
+    #[test]
+    fn errors_name_the_variable() {
+        assert!(validate(|_| ()).is_ok_and(|config| config.keys(RING).first == "k1"));
+        assert_eq!(refused(|s| s.region = None), "REGION");
+        assert_eq!(refused(|s| s.region = Some("EU 1".to_owned())), "REGION");
+        assert_eq!(refused(|s| s.database_url = Some("nonsense".to_owned())), "DATABASE_URL");
+        assert_eq!(refused(|s| s.replica_url = Some("nonsense".to_owned())), "REPLICA_URL");
+        assert_eq!(refused(|s| s.redis_url = Some("nonsense".to_owned())), "REDIS_URL");
+        assert_eq!(refused(|s| s.listen = Some("here".to_owned())), "LISTEN");
+        assert_eq!(refused(|s| s.database_pool = Some(0)), "DATABASE_POOL");
+    }
+
+    #[test]
+    fn a_key_ring_is_given_once_and_whole() {
+        assert_eq!(refused(|s| set(s, SIGNING_KEYS, "k1:c2hvcnQ=")), "SIGNING_KEYS");
+        assert_eq!(refused(|s| set(s, RING, "nonsense")), "SEALING_KEYS");
+        assert_eq!(refused(|s| drop(s.others.remove(RING))), "SEALING_KEYS");
+        assert_eq!(refused(|s| set(s, "sealing_keys_file", "/nonexistent")), "SEALING_KEYS");
+        let from_file = |s: &mut Settings| {
+            s.others.remove(RING);
+            set(s, "sealing_keys_file", "/nonexistent");
+        };
+        assert_eq!(refused(from_file), "SEALING_KEYS_FILE");
+    }
+}

@@ -1,0 +1,11 @@
+//! The HTTP boundary: connections, admission, bodies and queries in, answers out.
+
+pub mod serve;
+pub mod served;
+pub mod admit;
+pub mod nonces;
+pub mod body;
+pub mod loaded;
+pub mod sent;
+pub mod page;
+pub mod idempotency;

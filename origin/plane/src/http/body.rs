@@ -1,0 +1,345 @@
+//! Request bodies: JSON in, or a problem that names the field and the reason.
+
+use axum::body::Bytes;
+use axum::extract::{FromRequest, Request};
+use axum::http::HeaderMap;
+use axum::response::{IntoResponse, Response};
+use http_body_util::{BodyExt as _, Full, Limited};
+use optimist_shared::error::ErrorCode;
+use optimist_shared::etag::{entity_tag, match_allows, none_match_hits};
+use optimist_shared::signature::{CONTENT_DIGEST_HEADER, content_digest};
+use serde::de::DeserializeOwned;
+
+use crate::error::{Error, Result};
+use crate::request::RequestContext;
+
+/// Deserialised, not yet validated. `bytes` is what was sent.
+pub struct Body<T> {
+    pub value: T,
+    pub bytes: Bytes,
+}
+
+impl<T: DeserializeOwned, S: Sync> FromRequest<S> for Body<T> {
+    type Rejection = Error;
+
+    async fn from_request(request: Request, _: &S) -> Result<Body<T>> {
+        let bytes = read(request).await?;
+        Ok(Body { value: parse(&bytes)?, bytes })
+    }
+}
+
+fn parse<T: DeserializeOwned>(bytes: &[u8]) -> Result<T> {
+    // An endpoint whose fields are all optional may be called without a body.
+    let text: &[u8] = if bytes.is_empty() { b"{}" } else { bytes };
+    // serde would take an array of a struct's fields for the struct.
+    if text.trim_ascii_start().starts_with(b"[") {
+        return Err(Error::invalid("body", "must be an object"));
+    }
+    let mut deserializer = serde_json::Deserializer::from_slice(text);
+    let value = serde_path_to_error::deserialize(&mut deserializer).map_err(|error| {
+        let path = error.path().to_string();
+        describe(&path, error.inner())
+    })?;
+    deserializer.end().map_err(|error| describe(".", &error))?;
+    Ok(value)
+}
+
+async fn read(request: Request) -> Result<Bytes> {
+    let limit = request.extensions().get::<RequestContext>().map_or(0, |context| context.route.body);
+    let content_type = request
+        .headers()
+        .get("content-type")
+        .and_then(|value| value.to_str().ok())
+        .unwrap_or_default()
+        .to_owned();
+    let header = request.headers().get(CONTENT_DIGEST_HEADER);
+    let signed_digest = header.and_then(|value| value.to_str().ok()).unwrap_or_default().to_owned();
+    let encoding = request.headers().get("content-encoding");
+    if encoding.is_some_and(|encoding| !encoding.as_bytes().eq_ignore_ascii_case(b"identity")) {
+        return Err(Error::new(ErrorCode::UnsupportedMediaType).field("Content-Encoding", "must be left out"));
+    }
+    let bytes = match Limited::new(request.into_body(), limit).collect().await {
+        Ok(collected) => collected.to_bytes(),
+        Err(error) if error.is::<http_body_util::LengthLimitError>() => {
+            return Err(Error::new(ErrorCode::TooLarge).detail(format!("At most {limit} bytes.")));
+        }
+        Err(_) => return Err(Error::new(ErrorCode::BadRequest).detail("The body ended early.")),
+    };
+    // The edge signed the digest, and admission has verified the signature.
+    if content_digest(&bytes) != signed_digest {
+        tracing::warn!("a request whose body is not the one that the edge has signed");
+        return Err(Error::new(ErrorCode::Unauthenticated)
+            .detail("The body is not the one that an edge of this region has signed."));
+    }
+    let is_json = content_type
+        .split(';')
+        .next()
+        .is_some_and(|kind| kind.trim().eq_ignore_ascii_case("application/json"));
+    if !bytes.is_empty() && !is_json {
+        return Err(
+            Error::new(ErrorCode::UnsupportedMediaType).field("Content-Type", "must be application/json")
+        );
+    }
+    Ok(bytes)
+}
+
+/// Names the field, and says what is wrong without repeating what was sent.
+fn describe(path: &str, error: &serde_json::Error) -> Error {
+    use serde_json::error::Category;
+    let text = error.to_string();
+    let reason = text.split(" at line ").next().unwrap_or_default();
+    match error.classify() {
+        Category::Data => {
+            // serde's own words: "missing field `x`", "unknown field `x`, expected …", "invalid type: …".
+            let named = |prefix: &str| reason.strip_prefix(prefix).and_then(|rest| rest.split('`').next());
+            if let Some(field) = named("missing field `") {
+                return Error::invalid(join(path, field), "is required");
+            }
+            if let Some(field) = named("unknown field `") {
+                // The client's own text: shortened, and without what could disturb a log or a terminal.
+                let visible = |character: char| if character.is_control() { '\u{fffd}' } else { character };
+                let shown: String = field.chars().take(64).map(visible).collect();
+                return Error::invalid(join(parent(path, field), &shown), "is not a field of this request");
+            }
+            if let Some(field) = named("duplicate field `") {
+                return Error::invalid(join(path, field), "is given twice");
+            }
+            let expected = reason.rsplit_once("expected ").map_or("something else", |(_, expected)| expected);
+            let expected = match expected {
+                expected if expected.starts_with("struct ") => "an object",
+                "i16" | "i32" | "i64" | "u32" | "u64" => "a whole number",
+                "f64" => "a number",
+                "a sequence" => "a list",
+                expected => expected,
+            };
+            Error::invalid(whole_or(path), format!("must be {expected}"))
+        }
+        Category::Syntax | Category::Eof | Category::Io => {
+            Error::new(ErrorCode::BadRequest).field(whole_or(path), format!("is not JSON: {reason}"))
+        }
+    }
+}
+
+/// The path of a field; what is wrong with no field in particular is wrong with the body.
+fn whole_or(path: &str) -> &str {
+    if matches!(path, "." | "?") { "body" } else { path }
+}
+
+fn join(path: &str, field: &str) -> String {
+    if field.is_empty() {
+        return whole_or(path).to_owned();
+    }
+    if path == "." || path == field { field.to_owned() } else { format!("{path}.{field}") }
+}
+
+/// serde_path_to_error counts an unknown field as part of the path.
+fn parent<'a>(path: &'a str, field: &str) -> &'a str {
+    path.strip_suffix(field)
+        .map_or(path, |rest| if rest.is_empty() { "." } else { rest.trim_end_matches('.') })
+}
+
+/// A text without the space around it, as [`verbatim`] has it. Without that space it must not be empty, if there is a
+/// least number of characters; the most counts it, so that the API's description can say what is accepted.
+pub fn text(
+    field: &'static str,
+    value: &str,
+    characters: std::ops::RangeInclusive<usize>,
+    multiline: bool,
+) -> Result<String> {
+    let least = *characters.start();
+    let text = verbatim(field, value, 0..=*characters.end(), multiline)?.trim().to_owned();
+    if text.chars().count() < least { Err(Error::invalid(field, "must not be empty")) } else { Ok(text) }
+}
+
+/// A text within bounds, without control characters but for line breaks and tabs where `multiline`.
+pub fn verbatim(
+    field: &'static str,
+    value: &str,
+    characters: std::ops::RangeInclusive<usize>,
+    multiline: bool,
+) -> Result<String> {
+    let length = value.chars().count();
+    let (least, most) = (*characters.start(), *characters.end());
+    if length < least {
+        return Err(Error::invalid(field, "must not be empty"));
+    }
+    if length > most {
+        return Err(Error::invalid(field, format!("must have at most {most} characters")));
+    }
+    let refused = |character: char| match character {
+        '\n' | '\r' | '\t' => !multiline,
+        // Marks that reorder what follows: they would let a name pose as another, or disturb the text around it.
+        '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}' => !multiline,
+        character => character.is_control(),
+    };
+    if value.chars().any(refused) {
+        return Err(Error::invalid(field, "must not contain control characters"));
+    }
+    Ok(value.to_owned())
+}
+
+/// Refuses a change that changes nothing.
+pub fn require_change(is_given: &[bool]) -> Result<()> {
+    if is_given.contains(&true) { Ok(()) } else { Err(Error::invalid("body", "must name a field to change")) }
+}
+
+/// An answer to one caller, to be asked for again each time, by its entity tag.
+const PRIVATE: &str = "private, no-cache";
+
+/// JSON with an entity tag; 304 if the client has it.
+pub fn tagged(
+    headers: &HeaderMap,
+    row_version: &str,
+    overlay_version: &str,
+    json: impl Into<Bytes>,
+) -> Response {
+    let tag = entity_tag(row_version, overlay_version);
+    let known = headers.get("if-none-match").and_then(|value| value.to_str().ok());
+    if known.is_some_and(|known| none_match_hits(known, &tag)) {
+        let headers = [("etag", tag.as_str()), ("cache-control", PRIVATE)];
+        return (axum::http::StatusCode::NOT_MODIFIED, headers).into_response();
+    }
+    json_response(200, Some(tag), json)
+}
+
+pub fn json_response(status: u16, tag: Option<String>, json: impl Into<Bytes>) -> Response {
+    let mut response = Response::builder()
+        .status(status)
+        .header("content-type", "application/json")
+        .header("cache-control", PRIVATE);
+    if let Some(tag) = tag {
+        response = response.header("etag", tag);
+    }
+    response
+        .body(axum::body::Body::new(Full::from(json.into())))
+        .unwrap_or_else(|_| axum::http::StatusCode::INTERNAL_SERVER_ERROR.into_response())
+}
+
+/// Serialises a wire type.
+pub fn to_json<T: serde::Serialize>(value: &T) -> Result<Vec<u8>> {
+    serde_json::to_vec(value).map_err(|error| Error::internal("json", &error))
+}
+
+/// Refuses a change of a version that the client has not seen.
+pub fn check_match(headers: &HeaderMap, version: i64) -> Result<()> {
+    match headers.get("if-match").map(|value| value.to_str().unwrap_or_default()) {
+        Some(expected) if !match_allows(expected, &version.to_string()) => {
+            Err(Error::new(ErrorCode::VersionMismatch))
+        }
+        _ => Ok(()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::collection::{btree_map, vec};
+    use proptest::prelude::*;
+    use serde::Deserialize;
+
+    use super::*;
+
+    #[derive(Debug, Deserialize)]
+    #[serde(deny_unknown_fields)]
+    struct Sample {
+        #[allow(dead_code)]
+        name: String,
+        #[allow(dead_code)]
+        bio: Option<String>,
+    }
+
+    /// JSON of any shape, some of it with the sample's fields.
+    fn json() -> impl Strategy<Value = serde_json::Value> {
+        let leaf = prop_oneof![
+            Just(serde_json::Value::Null),
+            any::<bool>().prop_map(Into::into),
+            any::<i64>().prop_map(Into::into),
+            any::<f64>().prop_map(Into::into),
+            "\\PC{0,80}".prop_map(Into::into),
+        ];
+        leaf.prop_recursive(4, 24, 4, |inner| {
+            let names = "name|bio|[a-z]{1,80}|\\PC{0,80}";
+            let object = |map: std::collections::BTreeMap<_, _>| serde_json::Map::from_iter(map).into();
+            prop_oneof![
+                vec(inner.clone(), 0..4).prop_map(Into::into),
+                btree_map(names, inner, 0..4).prop_map(object)
+            ]
+        })
+    }
+
+    /// A body is what was asked for, or a problem: of the client's making, named, and short whatever was sent.
+    fn is_read_or_refused(body: &[u8]) -> std::result::Result<(), TestCaseError> {
+        let Err(error) = parse::<Sample>(body) else { return Ok(()) };
+        prop_assert!(matches!(error.code, ErrorCode::BadRequest | ErrorCode::Invalid), "{error:?}");
+        let shown = format!("{error:?}");
+        prop_assert!(shown.chars().count() < 700 && !shown.chars().any(char::is_control), "{shown}");
+        Ok(())
+    }
+
+    proptest! {
+        #[test]
+        fn any_bytes_are_read_or_refused(bytes in vec(any::<u8>(), 0..200), text in "[\\[{]{0,4}\"?(name|bio)?\"?[:,]{0,2}\\PC*") {
+            is_read_or_refused(&bytes)?;
+            is_read_or_refused(text.as_bytes())?;
+        }
+
+        #[test]
+        fn any_json_is_read_or_refused(json in json(), at: usize, byte: u8) {
+            let mut body = json.to_string().into_bytes();
+            is_read_or_refused(&body)?;
+            let is_sample = json["name"].is_string()
+                && (json["bio"].is_null() || json["bio"].is_string())
+                && json.as_object().is_some_and(|fields| fields.keys().all(|name| name == "name" || name == "bio"));
+            prop_assert_eq!(parse::<Sample>(&body).is_ok(), is_sample);
+            let at = at % body.len();
+            body[at] = byte;
+            is_read_or_refused(&body)?;
+        }
+
+        #[test]
+        fn a_text_that_was_taken_is_taken_again(sent in "[ \t\r\n]?\\PC{0,12}[\u{0}-\u{a0}\u{202a}\u{2066}]{0,2}\\PC{0,4}", multiline: bool) {
+            if let Ok(taken) = text("text", &sent, 1..=16, multiline) {
+                prop_assert!((1..=16).contains(&taken.chars().count()));
+                prop_assert!(!taken.contains('\0'));
+                prop_assert_eq!(text("text", &taken, 1..=16, multiline).unwrap(), taken);
+            }
+        }
+    }
+
+    async fn refused(body: &str) -> serde_json::Value {
+        let response = parse::<Sample>(body.as_bytes()).unwrap_err().into_response();
+        let bytes = response.into_body().collect().await.unwrap().to_bytes();
+        serde_json::from_slice(&bytes).unwrap()
+    }
+
+    #[tokio::test]
+    async fn problems_name_the_field() {
+        let field = |problem: &serde_json::Value| problem["errors"][0]["field"].as_str().unwrap().to_owned();
+        assert_eq!(field(&refused("{}").await), "name");
+        assert_eq!(field(&refused(r#"{"name":7}"#).await), "name");
+        assert_eq!(field(&refused(r#"{"name":"x","nme":1}"#).await), "nme");
+        assert_eq!(field(&refused(r#"{"name":"x","name":"y"}"#).await), "name");
+        assert_eq!(field(&refused(r#"{"name":"\ud800"}"#).await), "name");
+        assert_eq!(field(&refused(r#"["a name"]"#).await), "body");
+        assert_eq!(refused("7").await["errors"][0]["reason"], "must be an object");
+        assert_eq!(refused("nonsense").await["code"], "bad-request");
+        assert_eq!(field(&refused(&format!(r#"{{"{}":1}}"#, "z".repeat(300))).await), "z".repeat(64));
+        assert_eq!(field(&refused(r#"{"name":"x"} x"#).await), "body");
+        assert_eq!(field(&refused(&format!(r#"{{"name":{}"#, "[".repeat(10_000))).await), "name");
+        assert_eq!(refused("{").await["code"], "bad-request");
+        assert_eq!(refused("\u{feff}{}").await["code"], "bad-request");
+        assert_eq!(refused(&"[".repeat(10_000)).await["status"], 422);
+    }
+
+    #[test]
+    fn texts_are_trimmed_and_bounded() {
+        assert_eq!(text("name", " A  ", 1..=4, false).unwrap(), "A");
+        assert!(text("name", "  Ada ", 1..=3, false).is_err());
+        assert!(text("name", "   ", 1..=3, false).is_err());
+        assert!(text("name", "A\n", 1..=3, false).is_err());
+        assert!(text("name", "Adas", 1..=3, false).is_err());
+        assert!(text("name", "A\nB", 1..=3, false).is_err());
+        assert!(text("name", "A\u{202e}B", 1..=3, false).is_err());
+        assert!(text("body", "A\nB", 1..=3, true).is_ok());
+        assert!(text("body", "A\0B", 1..=3, true).is_err());
+    }
+}

@@ -1,0 +1,147 @@
+//! `Idempotency-Key`: a POST that is repeated within 24 hours is answered as the first time, and done once.
+//!
+//! What is kept is the status and the resource, in the write's own transaction; the answer is rendered anew, and no body is
+//! stored.
+
+use axum::http::HeaderMap;
+use optimist_shared::error::ErrorCode;
+use optimist_shared::ids::Uuid;
+use optimist_shared::routes::PathParameters;
+use optimist_shared::session::hex;
+use sha2::{Digest, Sha256};
+
+use crate::error::{Error, Result};
+use crate::postgres::transaction::Tx;
+use crate::request::Caller;
+
+/// Waits for a concurrent duplicate, which holds the same row until it ends. A record of more than a day counts no more.
+const CLAIM: &str = "-- idempotency::claim
+insert into idempotency (user_id, route, key, request_hash, status, resource) values ($1, $2, $3, $4, $5, $6)
+on conflict (user_id, route, key) do update
+    set request_hash = excluded.request_hash, status = excluded.status, resource = excluded.resource, created_at = now()
+    where idempotency.created_at < now() - interval '24 hours'
+returning key";
+
+const FIND: &str = "-- idempotency::find
+select request_hash, status, resource from idempotency where user_id = $1 and route = $2 and key = $3";
+
+pub const STATEMENTS: &[&str] = &[CLAIM, FIND];
+
+/// A request's key, and what must be the same in a repetition.
+#[derive(Clone, Debug)]
+pub struct Idempotency {
+    key: Option<String>,
+    request_hash: String,
+}
+
+/// Whether a write is to be done.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Claim {
+    First,
+    /// Done before, and answered so.
+    Repeated(Answer),
+}
+
+/// What is kept of an answer: its status, and the resource that it showed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Answer {
+    pub status: u16,
+    pub resource: Uuid,
+}
+
+impl Idempotency {
+    /// Reads the header: 1 to 255 visible ASCII characters.
+    pub fn from_request(headers: &HeaderMap, path: &PathParameters, body: &[u8]) -> Result<Idempotency> {
+        let key = headers.get("idempotency-key").map(|value| {
+            let is_key =
+                (1..=255).contains(&value.len()) && value.as_bytes().iter().all(u8::is_ascii_graphic);
+            let reason = "must be 1 to 255 visible ASCII characters";
+            let refused = || Error::new(ErrorCode::BadRequest).field("Idempotency-Key", reason);
+            value.to_str().ok().filter(|_| is_key).map(str::to_owned).ok_or_else(refused)
+        });
+        let mut hash = Sha256::new();
+        for id in [path.user, path.session, path.circle, path.message] {
+            hash.update(id.unwrap_or_default().as_bytes());
+        }
+        hash.update(body);
+        Ok(Idempotency { key: key.transpose()?, request_hash: hex(&hash.finalize()) })
+    }
+
+    /// The same with its hash under a key: what is kept tells whoever guesses at the request nothing.
+    pub fn keyed(mut self, keyed: impl Fn(&str) -> Vec<u8>) -> Idempotency {
+        self.request_hash = hex(&keyed(&self.request_hash));
+        self
+    }
+
+    pub fn key(&self) -> Option<&str> {
+        self.key.as_deref()
+    }
+
+    pub fn request_hash(&self) -> &str {
+        &self.request_hash
+    }
+
+    /// Claims the key for this transaction and notes what it is going to answer, or finds what an earlier one answered.
+    /// Without a key every request is the first.
+    pub async fn claim(&self, tx: &mut Tx, caller: &Caller, answer: Answer) -> Result<Claim> {
+        let Some(key) = &self.key else { return Ok(Claim::First) };
+        let (route, status) = (caller.request.route.name, answer.status.cast_signed());
+        let claimed = tx
+            .query_opt(CLAIM, &[&caller.user, &route, key, &self.request_hash, &status, &answer.resource])
+            .await?;
+        if claimed.is_some() {
+            return Ok(Claim::First);
+        }
+        let row = tx.query_one(FIND, &[&caller.user, &route, key]).await?;
+        if row.get::<_, String>(0) != self.request_hash {
+            return Err(
+                Error::new(ErrorCode::KeyReused).field("Idempotency-Key", "was used with another request")
+            );
+        }
+        tx.unchanged();
+        Ok(Claim::Repeated(Answer { status: row.get::<_, i16>(1).cast_unsigned(), resource: row.get(2) }))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    proptest! {
+        #[test]
+        fn a_key_is_kept_as_it_came_or_refused(key in "[!-~]{0,300}|[ -~\u{80}-\u{ff}]{0,20}", body: Vec<u8>) {
+            match read(key.as_bytes(), 1, &body) {
+                Ok(read) => prop_assert_eq!(read.key, Some(key)),
+                Err(error) => {
+                    prop_assert_eq!(error.code, ErrorCode::BadRequest);
+                    prop_assert!(!(1..=255).contains(&key.len()) || key.bytes().any(|byte| !byte.is_ascii_graphic()));
+                }
+            }
+        }
+    }
+
+    fn read(key: &[u8], circle: u128, body: &[u8]) -> Result<Idempotency> {
+        let value = axum::http::HeaderValue::from_bytes(key).unwrap();
+        let headers = HeaderMap::from_iter([(axum::http::HeaderName::from_static("idempotency-key"), value)]);
+        let path = PathParameters { circle: Some(Uuid::from_u128(circle)), ..PathParameters::default() };
+        Idempotency::from_request(&headers, &path, body)
+    }
+
+    #[test]
+    fn keys_are_visible_ascii() {
+        assert!(read(b"8e03978e-40d5-43dd-bc93-6894a57f9324", 1, b"").is_ok());
+        for bad in [&b""[..], b"a b", b"a\tb", "\u{e9}".as_bytes(), &[b'x'; 256]] {
+            assert!(read(bad, 1, b"").is_err(), "{bad:?}");
+        }
+    }
+
+    #[test]
+    fn another_path_or_body_is_another_request() {
+        let hash = |circle, body| read(b"k", circle, body).unwrap().request_hash;
+        assert_eq!(hash(1, b"{}"), hash(1, b"{}"));
+        assert_ne!(hash(1, b"{}"), hash(2, b"{}"));
+        assert_ne!(hash(1, b"{}"), hash(1, b"{ }"));
+    }
+}

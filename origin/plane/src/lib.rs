@@ -1,0 +1,29 @@
+//! The origin's data plane: everything that is the same whatever the product is about.
+//!
+//! It names no domain. Domains hand it rows ([`domain::Domain`]): routes, loaders, consequences of events, stream entries,
+//! jobs, audits. Imports run from the domains to here and never back; the crate boundary sees to it.
+
+pub mod ctx;
+pub mod domain;
+pub mod own;
+
+pub mod postgres;
+pub mod redis;
+pub mod cache;
+pub mod region;
+pub mod outbox;
+pub mod write_behind;
+pub mod limits;
+pub mod http;
+pub mod request;
+pub mod jobs;
+pub mod audit;
+
+pub mod config;
+pub mod error;
+pub mod hooks;
+pub mod telemetry;
+pub mod edge_counters;
+pub mod breaker;
+pub mod clock;
+pub mod hash;

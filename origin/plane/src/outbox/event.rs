@@ -1,0 +1,47 @@
+//! An event: a settled row of the outbox, as those see it who follow.
+
+use chrono::{DateTime, Utc};
+use optimist_shared::ids::{Uuid, parse_id};
+use serde_json::Value;
+use tokio_postgres::Row;
+
+/// A row of the outbox.
+pub struct Event {
+    pub(super) at_row: (String, i64),
+    pub kind: String,
+    pub actor: Option<Uuid>,
+    payload: Value,
+    pub at: DateTime<Utc>,
+}
+
+impl Event {
+    /// From: xid as text, seq, kind, actor, payload, created_at.
+    pub(super) fn from_row(row: &Row) -> Event {
+        Event {
+            at_row: (row.get(0), row.get(1)),
+            kind: row.get(2),
+            actor: row.get(3),
+            payload: row.get(4),
+            at: row.get(5),
+        }
+    }
+
+    /// An id in its payload.
+    pub fn id(&self, name: &str) -> Option<Uuid> {
+        parse_id(self.payload.get(name)?.as_str()?)
+    }
+
+    pub fn text(&self, name: &str) -> Option<&str> {
+        self.payload.get(name)?.as_str()
+    }
+}
+
+/// How far one has come with some events.
+pub struct Done {
+    /// So many are dealt with.
+    pub events: usize,
+    /// Rows written for them, about.
+    pub written: u64,
+    /// The next one is begun, and goes on after this person.
+    pub up_to: Option<Uuid>,
+}

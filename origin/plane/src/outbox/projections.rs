@@ -1,0 +1,139 @@
+//! What follows from writes: each settled row of the outbox is read once, in order, and its consequences are written with the
+//! position in one transaction. Every origin runs this loop; a row lock lets one work at a time.
+//!
+//! No request waits for it. What the consequences are is the domains' (see [`crate::domain::Follow`]).
+
+use std::time::Duration;
+
+use chrono::Utc;
+use optimist_shared::error::ErrorCode;
+use optimist_shared::ids::Uuid;
+
+use crate::ctx::Ctx;
+use crate::domain::Follow;
+use crate::error::Result;
+use crate::hooks;
+use crate::outbox::event::{Done, Event};
+use crate::postgres::transaction::Tx;
+
+/// How often one looks for rows: what people are told is so old, and a pass more.
+const EVERY: Duration = Duration::from_millis(100);
+/// Rows of one transaction, and what may be written for them, about: well within its timeouts.
+const ROWS: i64 = 500;
+/// Rows of a transaction after a larger one was too slow.
+const FEW_ROWS: i64 = 20;
+const WRITTEN: u64 = 10_000;
+
+/// Nothing if nothing is to be done, or somebody is at it.
+const CLAIM: &str = "-- projections::claim
+select xid::text, seq, part from projections p
+where name = 'main' and exists (
+    select from outbox o where (o.xid, o.seq) > (p.xid, p.seq) and o.xid < pg_snapshot_xmin(pg_current_snapshot()))
+for update skip locked";
+
+/// Ordered by the column itself: its text, which is selected, has another order.
+const PENDING: &str = "-- projections::pending
+select xid::text, seq, kind, actor, payload, created_at from outbox
+where (xid, seq) > ($1::text::xid8, $2) and xid < pg_snapshot_xmin(pg_current_snapshot())
+order by outbox.xid, outbox.seq limit $3";
+
+const ADVANCE: &str = "-- projections::advance
+update projections set xid = $1::text::xid8, seq = $2, part = $3 where name = 'main'";
+
+pub const STATEMENTS: &[&str] = &[CLAIM, PENDING, ADVANCE];
+
+/// Runs until the process ends.
+pub async fn run(ctx: Ctx) {
+    let mut tick = tokio::time::interval(EVERY);
+    tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    loop {
+        tick.tick().await;
+        // Without Postgres there is nothing to be done; the breaker has said so.
+        while let Ok(true) = pass(&ctx).await {}
+    }
+}
+
+/// Deals with what is pending. Whether there may be more.
+async fn pass(ctx: &Ctx) -> Result<bool> {
+    match attempt(ctx, ROWS).await {
+        // Postgres refuses what follows from one of them: one at a time, and that one without its consequences.
+        Err(error) if error.code == ErrorCode::Internal => attempt(ctx, 1).await,
+        // It may have been too much for the time that a statement has.
+        Err(error) if error.code == ErrorCode::Unavailable => attempt(ctx, FEW_ROWS).await,
+        outcome => outcome,
+    }
+}
+
+async fn attempt(ctx: &Ctx, limit: i64) -> Result<bool> {
+    let tx = Tx::begin(&ctx.db).await?;
+    let result = project(ctx, &tx, limit).await;
+    tx.end(result).await
+}
+
+/// A single event whose consequences Postgres refuses is passed by in the same transaction: under the position's lock nobody
+/// else has come to another one meanwhile.
+async fn project(ctx: &Ctx, tx: &Tx, limit: i64) -> Result<bool> {
+    let Some(row) = tx.query_opt(CLAIM, &[]).await? else { return Ok(false) };
+    let (xid, seq): (String, i64) = (row.get(0), row.get(1));
+    let mut part: Option<Uuid> = row.get(2);
+    let rows = tx.query(PENDING, &[&xid, &seq, &limit]).await?;
+    let events: Vec<Event> = rows.iter().map(Event::from_row).collect();
+    let (mut next, mut written) = (0, 0);
+    while next < events.len() && part.is_none_or(|_| next == 0) && written < WRITTEN {
+        let rest = &events[next..];
+        let outcome = if limit == 1 {
+            tx.part(consequences(ctx, tx, rest, part)).await?
+        } else {
+            consequences(ctx, tx, rest, part).await
+        };
+        let done = match outcome {
+            Err(error) if limit == 1 && error.code == ErrorCode::Internal => {
+                skip(&events[next]);
+                Done { events: 1, written: 0, up_to: None }
+            }
+            outcome => outcome?,
+        };
+        rest[..done.events].iter().for_each(note_lag);
+        next += done.events;
+        written += done.written;
+        part = done.up_to;
+    }
+    let to = next.checked_sub(1).map_or((xid, seq), |last| events[last].at_row.clone());
+    tx.execute(ADVANCE, &[&to.0, &to.1, &part]).await?;
+    hooks::step("projections.done").await;
+    Ok(next < events.len() || events.len() as i64 == limit)
+}
+
+fn skip(event: &Event) {
+    let ((xid, seq), kind) = (&event.at_row, &event.kind);
+    tracing::error!(xid, seq, kind, "nothing follows from an event: postgres refuses it");
+    metrics::counter!("optimist_events_skipped_total").increment(1);
+}
+
+fn note_lag(event: &Event) {
+    let age = (Utc::now() - event.at).to_std().unwrap_or_default();
+    metrics::histogram!("optimist_projections_lag_seconds").record(age.as_secs_f64());
+}
+
+/// Deals with the first of some events, and with those of its kind behind it that go with it. `after` is the last person that an
+/// earlier pass has come to.
+async fn consequences(ctx: &Ctx, tx: &Tx, events: &[Event], after: Option<Uuid>) -> Result<Done> {
+    let kind = events.first().map_or("", |event| event.kind.as_str());
+    let run = &events[..events.iter().take_while(|event| event.kind == kind).count()];
+    let rows = ctx.registry.domains.iter().flat_map(|domain| domain.follows);
+    let followers = || rows.clone().filter(|(of, _)| *of == kind).map(|(_, follow)| follow);
+    let mut done = Done { events: run.len(), written: 0, up_to: None };
+    for follow in followers() {
+        if let Follow::Paced(follow) = follow {
+            done = follow(tx, run, after).await?;
+        }
+    }
+    // Each when it is begun.
+    let begun = usize::from(after.is_some())..done.events + usize::from(done.up_to.is_some());
+    for follow in followers() {
+        if let Follow::Whole(follow) = follow {
+            follow(tx, &run[begun.clone()]).await?;
+        }
+    }
+    Ok(done)
+}

@@ -1,0 +1,361 @@
+//! The outbox, read: every row's invalidations at once, and its event once no older transaction can still commit.
+//!
+//! Events go to the streams of their topics' partitions, in the order `(xid, seq)`, each once: a stream and its cursor move
+//! in one script, which refuses whoever does not know where the cursor is. So any number of relays may run, and any may die.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::{Duration, Instant};
+
+use ::redis::{Cmd, Value};
+use optimist_shared::ids::{Partition, Uuid};
+use optimist_shared::keys::Key;
+use tokio_postgres::Row;
+
+use crate::cache::fence::drop_stale;
+use crate::ctx::Ctx;
+use crate::error::Result;
+use crate::hooks;
+use crate::redis::{Call, Items, Position};
+
+/// How often the outbox is looked at when nobody wakes the relay.
+const POLL: Duration = Duration::from_millis(50);
+/// How often the cursors of partitions without events are moved along: far more often than the keys' life.
+const IDLE: Duration = Duration::from_secs(30);
+/// Entries that a partition's stream keeps, about: hours of a busy region's events.
+const KEPT: &[u8] = b"2000";
+
+/// What was not read yet, and in the same snapshot up to which transaction all is settled.
+const PENDING: &str = "-- outbox::pending
+with settled as materialized (select pg_snapshot_xmin(pg_current_snapshot())::text::bigint as before)
+select before, xid::text::bigint as xid, seq, keys, kind, version, payload::text as payload, topics, actor,
+    (extract(epoch from created_at) * 1000)::bigint as at,
+    extract(epoch from clock_timestamp() - created_at)::float8 as age
+from settled left join lateral (
+    select * from outbox where (outbox.xid, outbox.seq) > ($1::text::xid8, $2) and outbox.seq <> all ($3)
+    order by outbox.xid, outbox.seq limit $4) pending on true
+order by pending.xid, pending.seq";
+
+const CURSOR: &str = "-- outbox::cursor
+select cursor_xid::text::bigint, cursor_seq, outbox_floor.xid::text::bigint, outbox_floor.seq
+from regions, outbox_floor where name = $1";
+
+const ADVANCE: &str = "-- outbox::advance
+update regions set cursor_xid = $2::text::xid8, cursor_seq = $3
+where name = $1 and (cursor_xid, cursor_seq) < ($2::text::xid8, $3)";
+
+/// How old the oldest row is that the region is not past, while the relay gets nowhere.
+const BEHIND: &str = "-- outbox::behind
+select extract(epoch from clock_timestamp() - created_at)::float8 from outbox
+where (xid, seq) > (
+    (select cursor_xid from regions where name = $1),
+    (select cursor_seq from regions where name = $1))
+order by xid, seq limit 1";
+
+pub const STATEMENTS: &[&str] = &[PENDING, CURSOR, ADVANCE, BEHIND];
+
+/// Rows that a pass reads.
+const ROWS: usize = 1_000;
+/// Rows that may wait to be settled. While there are more, a pass reads from the first of them, whether it was read or not.
+const WAITING: usize = 10_000;
+
+/// What a pass knows from those before it.
+struct Reader {
+    /// All that is settled up to here is invalidated, and appended.
+    at: Position,
+    /// Rows beyond that are invalidated already, but older transactions can still commit.
+    waiting: BTreeMap<Position, Event>,
+    /// Of each partition, where its stream's cursor is in Redis; `None` if there is none.
+    cursors: Vec<Option<Position>>,
+    idled: Instant,
+}
+
+/// Why a pass ended early.
+enum Stop {
+    /// Nothing is known any more: Redis was lost, or is not the one it was.
+    Reload,
+    /// Postgres could not be asked; logged where it happened.
+    Wait,
+}
+
+/// Runs until the process ends.
+pub async fn run(ctx: Ctx) {
+    let mut reader = None;
+    loop {
+        let _ = tokio::time::timeout(POLL, ctx.relay_wake.notified()).await;
+        let outcome = match reader.as_mut() {
+            Some(reader) => pass(&ctx, reader).await,
+            None => match load(&ctx).await {
+                Ok(loaded) => pass(&ctx, reader.insert(loaded)).await,
+                Err(stop) => Err(stop),
+            },
+        };
+        match outcome {
+            Ok(()) => {}
+            Err(Stop::Reload) => {
+                reader = None;
+                // Without Postgres nobody can tell.
+                if let Ok(row) = ctx.db.query_opt(BEHIND, &[&ctx.config.region]).await {
+                    note_behind(row.map_or(0.0, |row| row.get(0)));
+                }
+                tokio::time::sleep(POLL).await;
+            }
+            Err(Stop::Wait) => tokio::time::sleep(POLL).await,
+        }
+    }
+}
+
+impl From<crate::error::Error> for Stop {
+    fn from(_: crate::error::Error) -> Stop {
+        Stop::Wait
+    }
+}
+
+impl From<crate::redis::RedisDown> for Stop {
+    fn from(_: crate::redis::RedisDown) -> Stop {
+        Stop::Reload
+    }
+}
+
+/// Where to begin: at the oldest of the cursors. One that is missing, or so old that rows after it are gone, starts where the
+/// region's row says, or where the outbox begins if that is later, and its stream's history is not whole before that.
+async fn load(ctx: &Ctx) -> std::result::Result<Reader, Stop> {
+    let row = ctx.db.query_opt(CURSOR, &[&ctx.config.region]).await?.ok_or(Stop::Wait)?;
+    let floor = Position(row.get(2), row.get(3));
+    // A region that was not waited for is itself behind what is gone.
+    let region = floor.max(Position(row.get(0), row.get(1)));
+    let commands: Vec<Cmd> = Partition::all()
+        .map(|partition| {
+            let mut command = Cmd::new();
+            command.arg("HGET").arg(Key::Cursor.of_partition(partition)).arg("at");
+            command
+        })
+        .collect();
+    let values = ctx.redis.send(commands).await?;
+    let mut cursors: Vec<Option<Position>> =
+        values.into_iter().map(|value| Position::parse(&Items::new(value).text())).collect();
+    let mut dropped = Vec::new();
+    for (partition, cursor) in Partition::all().zip(&mut cursors) {
+        if cursor.take_if(|at| *at < floor).is_some() {
+            tracing::warn!(%partition, "a stream's cursor is older than the outbox: its history is broken");
+            let mut command = Cmd::new();
+            command.arg("DEL").arg(Key::Cursor.of_partition(partition));
+            dropped.push(command);
+        }
+    }
+    if !dropped.is_empty() {
+        ctx.redis.send(dropped).await?;
+    }
+    let at = cursors.iter().flatten().copied().fold(region, Position::min);
+    // Missing ones are made at once, where the region is: nobody has read them.
+    let idled = Instant::now();
+    let mut reader = Reader { at, waiting: BTreeMap::new(), cursors, idled };
+    reader.begin_missing(ctx, region).await?;
+    Ok(reader)
+}
+
+impl Reader {
+    async fn begin_missing(&mut self, ctx: &Ctx, region: Position) -> std::result::Result<(), Stop> {
+        let missing: Vec<Partition> =
+            Partition::all().filter(|partition| self.cursors[partition.index()].is_none()).collect();
+        let batches = missing.into_iter().map(|partition| (partition, Vec::new())).collect();
+        append(ctx, &mut self.cursors, batches, region).await.map(drop)
+    }
+
+    /// Moves the cursors of partitions without events along, so that they never become too old.
+    async fn move_idle(&mut self, ctx: &Ctx) -> std::result::Result<(), Stop> {
+        if self.idled.elapsed() < IDLE {
+            return Ok(());
+        }
+        self.idled = Instant::now();
+        let behind = Partition::all().filter(|partition| self.cursors[partition.index()] <= Some(self.at));
+        let batches = behind.map(|partition| (partition, Vec::new())).collect();
+        append(ctx, &mut self.cursors, batches, self.at).await.map(drop)
+    }
+}
+
+/// Appends to streams and moves their cursors to `to`. Whether each is there, or beyond.
+async fn append(
+    ctx: &Ctx,
+    cursors: &mut [Option<Position>],
+    batches: BTreeMap<Partition, Vec<&Event>>,
+    to: Position,
+) -> std::result::Result<bool, Stop> {
+    let lives = Key::Events.row().kept_seconds().unwrap_or_default() * 1000;
+    let (to_text, lives) = (to.to_string(), lives.to_string());
+    let prepared: Vec<Prepared> = batches
+        .iter()
+        .map(|(partition, events)| Prepared::new(*partition, cursors[partition.index()], events))
+        .collect();
+    let calls: Vec<Call<'_>> = prepared
+        .iter()
+        .map(|batch| {
+            let mut arguments = vec![batch.from.as_bytes(), to_text.as_bytes(), KEPT, lives.as_bytes()];
+            arguments.extend(batch.entries.iter().map(String::as_bytes));
+            Call { script: &ctx.redis.scripts.append, keys: vec![&batch.stream, &batch.cursor], arguments }
+        })
+        .collect();
+    let values: Vec<Value> = if calls.is_empty() { Vec::new() } else { ctx.redis.call(&calls).await? };
+    let mut all = true;
+    for (batch, value) in prepared.iter().zip(values) {
+        let known = &mut cursors[batch.partition.index()];
+        let answer = Items::new(value).text();
+        if answer == "ok" {
+            *known = Some(to);
+            metrics::counter!("optimist_events_appended_total").increment(batch.count);
+            continue;
+        }
+        // Another relay was here; or Redis has lost its newest seconds, and with them entries.
+        let found = Position::parse(&answer);
+        if found < *known {
+            return Err(Stop::Reload);
+        }
+        *known = found;
+        all &= found >= Some(to);
+    }
+    Ok(all)
+}
+
+/// One partition's part of a batch, as the script takes it.
+struct Prepared {
+    partition: Partition,
+    stream: String,
+    cursor: String,
+    from: String,
+    entries: Vec<String>,
+    count: u64,
+}
+
+impl Prepared {
+    fn new(partition: Partition, from: Option<Position>, events: &[&Event]) -> Prepared {
+        // What another relay has appended already is left out.
+        let events: Vec<&&Event> = events.iter().filter(|event| Some(event.at) > from).collect();
+        let mut entries = Vec::with_capacity(events.len() * 14);
+        for event in &events {
+            entries.extend([event.at.to_string(), (event.fields.len() * 2).to_string()]);
+            entries.extend(event.fields.iter().flat_map(|(name, value)| [(*name).to_owned(), value.clone()]));
+        }
+        Prepared {
+            partition,
+            stream: Key::Events.of_partition(partition),
+            cursor: Key::Cursor.of_partition(partition),
+            from: from.map_or_else(String::new, |at| at.to_string()),
+            count: events.len() as u64,
+            entries,
+        }
+    }
+}
+
+/// A row of the outbox, as a stream's entry.
+struct Event {
+    at: Position,
+    /// How old it was when it was read.
+    age: Duration,
+    read: Instant,
+    topics: Vec<Uuid>,
+    fields: [(&'static str, String); 6],
+}
+
+impl Event {
+    fn from_row(at: Position, row: &Row) -> Event {
+        let topics: Vec<Uuid> = row.get("topics");
+        let names: Vec<String> = topics.iter().map(Uuid::to_string).collect();
+        let actor = row.get::<_, Option<Uuid>>("actor").map_or_else(String::new, |actor| actor.to_string());
+        let fields = [
+            ("kind", row.get("kind")),
+            ("version", row.get::<_, i16>("version").to_string()),
+            ("topics", names.join(" ")),
+            ("actor", actor),
+            ("at", row.get::<_, i64>("at").to_string()),
+            ("payload", row.get("payload")),
+        ];
+        let age = Duration::try_from_secs_f64(row.get("age")).unwrap_or_default();
+        Event { at, age, read: Instant::now(), topics, fields }
+    }
+
+    /// Seconds since it was written.
+    fn lag(&self) -> f64 {
+        (self.age + self.read.elapsed()).as_secs_f64()
+    }
+
+    fn partitions(&self) -> BTreeSet<Partition> {
+        self.topics.iter().map(|topic| Partition::of(*topic)).collect()
+    }
+}
+
+async fn pass(ctx: &Ctx, reader: &mut Reader) -> std::result::Result<(), Stop> {
+    hooks::step("relay.read").await;
+    let is_settled = read(ctx, reader).await?;
+    note_behind(reader.waiting.values().next().map_or(0.0, Event::lag));
+    // In this order a settled row never follows one that is not.
+    let settled: Vec<&Event> = reader.waiting.values().take_while(|event| is_settled(event.at)).collect();
+    if let Some(last) = settled.last().map(|event| event.at) {
+        let mut batches: BTreeMap<Partition, Vec<&Event>> = BTreeMap::new();
+        for event in settled {
+            event
+                .partitions()
+                .into_iter()
+                .for_each(|partition| batches.entry(partition).or_default().push(event));
+        }
+        batches.retain(|partition, _| reader.cursors[partition.index()] < Some(last));
+        hooks::step("relay.append").await;
+        if !append(ctx, &mut reader.cursors, batches, last).await? {
+            // Another relay is in the middle of it: the next pass sees how far it came.
+            return Ok(());
+        }
+        hooks::step("relay.appended").await;
+        advance(ctx, last).await?;
+        reader.at = last;
+        while let Some(first) = reader.waiting.first_entry().filter(|first| *first.key() <= last) {
+            metrics::histogram!("optimist_relay_lag_seconds").record(first.remove().lag());
+        }
+    }
+    reader.move_idle(ctx).await
+}
+
+/// Reads what is new, settled or not, and drops what it makes stale: of a key's changes, once for the last. Tells which rows
+/// are settled.
+async fn read(
+    ctx: &Ctx,
+    reader: &mut Reader,
+) -> std::result::Result<impl Fn(Position) -> bool + use<>, Stop> {
+    let known: Vec<i64> = match reader.waiting.len() {
+        0..WAITING => reader.waiting.keys().map(|position| position.1).collect(),
+        _ => Vec::new(),
+    };
+    let from = (reader.at.0.to_string(), reader.at.1);
+    // A replica shows the same order, later: what its snapshot takes for running, it does not show as settled.
+    let db = ctx.replica.as_ref().unwrap_or(&ctx.db);
+    let rows = db.query(PENDING, &[&from.0, &from.1, &known, &(ROWS as i64)]).await?;
+    let settled_before: i64 = rows.first().map_or(0, |row| row.get("before"));
+    let mut changed: BTreeMap<&str, u64> = BTreeMap::new();
+    let (mut events, mut last) = (Vec::new(), None);
+    // Where there is none, the one row says no more than what is settled.
+    for row in rows.iter().filter(|row| row.get::<_, Option<i64>>("xid").is_some()) {
+        let position = Position(row.get("xid"), row.get("seq"));
+        last = Some(position);
+        if !reader.waiting.contains_key(&position) {
+            let keys = row.get::<_, Vec<&str>>("keys");
+            // In the order of their transactions.
+            changed.extend(keys.into_iter().map(|key| (key, position.0.cast_unsigned())));
+            events.push((position, Event::from_row(position, row)));
+        }
+    }
+    let dropped = drop_stale(ctx, changed).await?;
+    metrics::counter!("optimist_relay_dropped_total").increment(dropped);
+    reader.waiting.extend(events);
+    // There may be rows beyond the last that was read, and before others that are known.
+    let read_up_to = last.filter(|_| rows.len() == ROWS);
+    let any_order = hooks::disabled("order");
+    Ok(move |position: Position| {
+        (position.0 < settled_before || any_order) && read_up_to.is_none_or(|last| position <= last)
+    })
+}
+
+/// Seconds: also while no row is dealt with, of which a histogram could tell.
+fn note_behind(seconds: f64) {
+    metrics::gauge!("optimist_relay_behind_seconds").set(seconds);
+}
+
+async fn advance(ctx: &Ctx, to: Position) -> Result<()> {
+    ctx.db.query(ADVANCE, &[&ctx.config.region, &to.0.to_string(), &to.1]).await.map(drop)
+}

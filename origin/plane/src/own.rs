@@ -1,0 +1,104 @@
+//! The plane's own rows: what it does for itself, in the form in which domains hand over theirs.
+
+use std::time::Duration;
+
+use crate::audit::walk;
+use crate::ctx::Ctx;
+use crate::domain::{Domain, Job};
+use crate::error::Result;
+use crate::http::idempotency;
+use crate::jobs::{self, clean};
+use crate::outbox::{projections, relay};
+use crate::postgres::{pool, transaction, write};
+use crate::region::{switch, vouching};
+use crate::write_behind::{flush, open};
+
+pub const DOMAIN: Domain = Domain {
+    statements: &[
+        pool::STATEMENTS,
+        transaction::STATEMENTS,
+        write::STATEMENTS,
+        switch::STATEMENTS,
+        vouching::STATEMENTS,
+        relay::STATEMENTS,
+        projections::STATEMENTS,
+        open::STATEMENTS,
+        flush::STATEMENTS,
+        jobs::STATEMENTS,
+        idempotency::STATEMENTS,
+        walk::STATEMENTS,
+        STATEMENTS,
+    ],
+    jobs: JOBS,
+    tasks: &[
+        |ctx| Box::pin(vouching::run(ctx)),
+        |ctx| Box::pin(relay::run(ctx)),
+        |ctx| Box::pin(projections::run(ctx)),
+        |ctx| Box::pin(flush::run(ctx)),
+        |ctx| Box::pin(jobs::run(ctx)),
+    ],
+    ..Domain::new("plane")
+};
+
+pub const MINUTE: Duration = Duration::from_secs(60);
+pub const HOUR: Duration = Duration::from_secs(3600);
+
+#[rustfmt::skip] // One line a row.
+const JOBS: &[Job] = &[
+    // The origins do so all the time, every half second: should they be behind, and before Redis is taken away.
+    Job { name: "writes.flush", what: "brings to Postgres what was written behind", every: MINUTE, run: |ctx| Box::pin(flush::flush_waiting(ctx)) },
+    // A round of a small region's keys in half a minute, and of a large one's in hours: what differs should not differ at all.
+    Job { name: "audit", what: "compares Redis with Postgres, and repairs it", every: Duration::from_secs(10), run: |ctx| Box::pin(walk::run(ctx)) },
+    Job { name: "idempotency.clean", what: "removes idempotency keys after a day", every: HOUR, run: |ctx| Box::pin(clean(ctx, CLEAN_IDEMPOTENCY)) },
+    Job { name: "outbox.clean", what: "removes outbox rows that every living region is past", every: HOUR, run: |ctx| Box::pin(clean(ctx, CLEAN_OUTBOX)) },
+    Job { name: "origins.clean", what: "removes origins that nobody has heard of for a day", every: HOUR, run: |ctx| Box::pin(clean(ctx, CLEAN_ORIGINS)) },
+    Job { name: "regions.report", what: "warns of regions that are silent for a day", every: HOUR, run: |ctx| Box::pin(report_silent_regions(ctx)) },
+];
+
+const CLEAN_IDEMPOTENCY: &str = "-- jobs::clean_idempotency
+with gone as (
+    delete from idempotency where ctid = any(array(
+        select ctid from idempotency where created_at < now() - interval '24 hours' limit $1))
+    returning 1)
+select count(*) from gone";
+
+/// Once every region that lives is past them, and what follows from them is written. The floor never goes back: a row may be
+/// younger than one that stands after it.
+const CLEAN_OUTBOX: &str = "-- jobs::clean_outbox
+with old as (
+    select xid, seq from outbox where created_at < now() - interval '24 hours'
+      and (xid, seq) <= (
+          select cursor_xid, cursor_seq from regions where seen_at > now() - interval '1 day'
+          order by cursor_xid, cursor_seq limit 1)
+      and (xid, seq) <= (select xid, seq from projections order by xid, seq limit 1)
+    order by xid, seq limit $1),
+gone as (
+    delete from outbox o using old where o.xid = old.xid and o.seq = old.seq returning o.xid, o.seq),
+raised as (
+    update outbox_floor f set xid = newest.xid, seq = newest.seq
+    from (select xid, seq from gone order by xid desc, seq desc limit 1) newest
+    where (newest.xid, newest.seq) > (f.xid, f.seq))
+select count(*) from gone";
+
+const CLEAN_ORIGINS: &str = "-- jobs::clean_origins
+with gone as (
+    delete from origins where id = any(array(
+        select id from origins where seen_at < now() - interval '1 day' limit $1))
+    returning 1)
+select count(*) from gone";
+
+const SILENT_REGIONS: &str = "-- jobs::silent_regions
+select name from regions where seen_at < now() - interval '1 day'";
+
+const STATEMENTS: &[&str] = &[CLEAN_IDEMPOTENCY, CLEAN_OUTBOX, CLEAN_ORIGINS, SILENT_REGIONS];
+
+/// A region that nobody hears of is not waited for; somebody should know.
+async fn report_silent_regions(ctx: &Ctx) -> Result<u64> {
+    let rows = ctx.db.query(SILENT_REGIONS, &[]).await?;
+    metrics::gauge!("optimist_silent_regions").set(rows.len() as f64);
+    for row in &rows {
+        let region: String = row.get(0);
+        tracing::warn!(region, "no origin of this region was seen for a day: its events are not kept");
+    }
+    Ok(rows.len() as u64)
+}

@@ -1,0 +1,7 @@
+//! Postgres: the pool and its queries, transactions, and the one function that runs a write.
+//!
+//! No query of a domain lives here; each stands beside its handler.
+
+pub mod pool;
+pub mod transaction;
+pub mod write;

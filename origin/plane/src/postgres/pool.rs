@@ -1,0 +1,114 @@
+//! The pool of connections to one Postgres server, and queries outside transactions.
+
+use std::time::{Duration, Instant};
+
+use deadpool_postgres::{Client, Manager, ManagerConfig, Pool, RecyclingMethod, Runtime, Timeouts};
+use tokio_postgres::Row;
+use tokio_postgres::types::ToSql;
+use tokio_postgres_rustls::MakeRustlsConnect;
+
+use crate::breaker::Breaker;
+use crate::error::{Error, Result};
+use crate::hooks;
+
+/// Milliseconds that a statement may take, wait for a lock, or leave its transaction idle. Behind its
+/// fence a write has the outbox's statement, a pause and the commit: together less than the seven seconds that a fence stands,
+/// so that no commit comes after its fence has lapsed. Nothing here runs long enough for compiling it to pay.
+const SESSION: &str = "-c statement_timeout=2000 -c lock_timeout=1500 -c idle_in_transaction_session_timeout=2500 -c timezone=UTC -c jit=off";
+
+const PING: &str = "-- postgres::ping
+select 1";
+
+pub const STATEMENTS: &[&str] = &[PING];
+
+pub struct Postgres {
+    pool: Pool,
+    breaker: Breaker,
+}
+
+impl Postgres {
+    /// A pool of so many connections to the server at `url`; `name` is the log's for it.
+    pub fn new(
+        name: &'static str,
+        url: &str,
+        connections: usize,
+    ) -> std::result::Result<Postgres, Box<dyn std::error::Error>> {
+        let manager = Manager::from_config(
+            connection_config(url)?,
+            tls(),
+            ManagerConfig { recycling_method: RecyclingMethod::Fast },
+        );
+        let timeouts = Timeouts {
+            wait: Some(Duration::from_secs(2)),
+            create: Some(Duration::from_secs(1)),
+            recycle: Some(Duration::from_secs(1)),
+        };
+        let pool = Pool::builder(manager)
+            .max_size(connections)
+            .timeouts(timeouts)
+            .runtime(Runtime::Tokio1)
+            .build()?;
+        Ok(Postgres { pool, breaker: Breaker::new(name) })
+    }
+
+    /// A connection for reads outside transactions, or to begin one on.
+    pub async fn client(&self) -> Result<Client> {
+        if !self.breaker.admits() {
+            return Err(Error::unavailable("The database"));
+        }
+        let began = Instant::now();
+        match self.pool.get().await {
+            Ok(client) => {
+                self.breaker.succeeded();
+                Ok(client)
+            }
+            Err(deadpool_postgres::PoolError::Timeout(deadpool_postgres::TimeoutType::Wait)) => {
+                tracing::warn!("every connection to postgres is busy");
+                Err(Error::unavailable("The database"))
+            }
+            Err(error) => {
+                self.breaker.failed(began.elapsed(), &error);
+                Err(Error::unavailable("The database"))
+            }
+        }
+    }
+
+    /// Whether Postgres answers.
+    pub async fn reachable(&self) -> bool {
+        self.query(PING, &[]).await.is_ok()
+    }
+
+    /// One query outside a transaction.
+    pub async fn query(&self, sql: &'static str, parameters: &[&(dyn ToSql + Sync)]) -> Result<Vec<Row>> {
+        let client = self.client().await?;
+        query(&client, sql, parameters).await
+    }
+
+    pub async fn query_opt(
+        &self,
+        sql: &'static str,
+        parameters: &[&(dyn ToSql + Sync)],
+    ) -> Result<Option<Row>> {
+        Ok(self.query(sql, parameters).await?.into_iter().next())
+    }
+}
+
+async fn query(client: &Client, sql: &'static str, parameters: &[&(dyn ToSql + Sync)]) -> Result<Vec<Row>> {
+    hooks::statement(sql);
+    let statement = client.prepare_cached(sql).await?;
+    Ok(client.query(&statement, parameters).await?)
+}
+
+/// How the serving role connects.
+pub fn connection_config(url: &str) -> std::result::Result<tokio_postgres::Config, tokio_postgres::Error> {
+    let mut config: tokio_postgres::Config = url.parse()?;
+    config.options(SESSION).application_name("optimist-origin").connect_timeout(Duration::from_secs(1));
+    // A peer that vanished is noticed within seconds, not hours.
+    config.keepalives_idle(Duration::from_secs(10)).tcp_user_timeout(Duration::from_secs(5));
+    Ok(config)
+}
+
+/// Used as the URL's `sslmode` says.
+pub fn tls() -> MakeRustlsConnect {
+    MakeRustlsConnect::with_webpki_roots()
+}

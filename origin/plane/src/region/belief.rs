@@ -1,0 +1,83 @@
+//! Whether the region's Redis is believed, as this origin knows it.
+//!
+//! State only: the relay and [`super::switch`] change it.
+
+use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
+use std::sync::{Mutex, PoisonError};
+use std::time::Instant;
+
+/// Milliseconds that the region must have been off before anyone writes without fences: vouching lasts 3,000 from before
+/// the relay read the row, and clocks may differ a little.
+pub const OFF_FOR_MS: i64 = 3_500;
+
+/// How this origin writes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Mode {
+    /// Fencing the keys it changes.
+    Fenced,
+    /// Without Redis, which nobody believes.
+    Unfenced,
+}
+
+impl Mode {
+    /// As the region's row has it: whether Redis is believed.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Mode::Fenced => "on",
+            Mode::Unfenced => "off",
+        }
+    }
+}
+
+pub struct Belief {
+    mode: AtomicU8,
+    /// The epoch that this origin's relay last vouched for, and until when.
+    vouched: Mutex<Option<(u64, Instant)>>,
+    over_budget: AtomicBool,
+    /// Held by whoever turns the region off: the others share the wait.
+    pub switching: tokio::sync::Mutex<()>,
+}
+
+impl Default for Belief {
+    fn default() -> Belief {
+        Belief {
+            mode: AtomicU8::new(Mode::Fenced as u8),
+            vouched: Mutex::new(None),
+            over_budget: AtomicBool::new(false),
+            switching: tokio::sync::Mutex::new(()),
+        }
+    }
+}
+
+impl Belief {
+    pub fn mode(&self) -> Mode {
+        if self.mode.load(Ordering::Relaxed) == Mode::Fenced as u8 { Mode::Fenced } else { Mode::Unfenced }
+    }
+
+    pub fn set_mode(&self, mode: Mode) {
+        let before = self.mode.swap(mode as u8, Ordering::Relaxed);
+        if before != mode as u8 {
+            tracing::warn!(?mode, "the region changes how it writes");
+        }
+        metrics::gauge!("optimist_region_on").set(if mode == Mode::Fenced { 1.0 } else { 0.0 });
+    }
+
+    /// The epoch that copies may be filled with now.
+    pub fn vouched(&self) -> Option<u64> {
+        let vouched = *self.vouched.lock().unwrap_or_else(PoisonError::into_inner);
+        vouched.filter(|(_, until)| *until > Instant::now()).map(|(epoch, _)| epoch)
+    }
+
+    pub fn set_vouched(&self, vouched: Option<(u64, Instant)>) {
+        *self.vouched.lock().unwrap_or_else(PoisonError::into_inner) = vouched;
+    }
+
+    /// Whether Redis holds as many bytes as values may take.
+    pub fn is_over_budget(&self) -> bool {
+        self.over_budget.load(Ordering::Relaxed)
+    }
+
+    pub fn set_over_budget(&self, over: bool) {
+        self.over_budget.store(over, Ordering::Relaxed);
+    }
+}

@@ -1,0 +1,438 @@
+//! Flushing: batches of entries from the partitions' streams into Postgres, each applied exactly once.
+//!
+//! The partition's position moves in the transaction that applies the entries, under a lock on its row, and only if the
+//! generation is the entries' own; the stream is trimmed after the commit. So any number of origins may flush, and die.
+
+use std::time::{Duration, Instant};
+
+use ::redis::{Cmd, Value};
+use optimist_shared::error::ErrorCode;
+use optimist_shared::ids::Partition;
+use optimist_shared::keys::Key;
+
+use crate::clock::now_ms;
+use crate::ctx::Ctx;
+use crate::domain::Entries;
+use crate::error::Result;
+use crate::hooks;
+use crate::postgres::transaction::Tx;
+use crate::redis::{Call, Items, Position, RedisDown};
+use crate::write_behind::entry::{Placed, number};
+use crate::write_behind::open::open;
+
+/// How often one looks for entries: how old they get while all is well, and in what batches they come.
+const EVERY: Duration = Duration::from_millis(500);
+/// Entries in one transaction, and in one trip to Redis, at most: well within their timeouts.
+const BATCH: usize = 5_000;
+/// Entries in a transaction after a larger one was too slow, or broke.
+const SMALL_BATCH: usize = 200;
+/// Entries of one partition in it at most.
+const OF_PARTITION: usize = 2_000;
+
+const LOCK: &str = "-- flush::lock
+select partition, generation, position_ms, position_seq from write_behind
+where region = $1 and partition = any($2) order by partition for update skip locked";
+
+const KNOWN: &str = "-- flush::known
+select partition from write_behind where region = $1 and partition = any($2)";
+
+const ADVANCE: &str = "-- flush::advance
+update write_behind as w set position_ms = moved.ms, position_seq = moved.seq
+from unnest($2::smallint[], $3::bigint[], $4::bigint[], $5::bigint[]) as moved (partition, generation, ms, seq)
+where w.region = $1 and w.partition = moved.partition and w.generation = moved.generation
+  and (w.position_ms, w.position_seq) < (moved.ms, moved.seq)";
+
+const SET_ASIDE: &str = "-- flush::set_aside
+insert into writes_set_aside (region, partition, generation, position_ms, position_seq, entry, reason)
+values ($1, $2, $3, $4, $5, $6, $7) on conflict do nothing";
+
+pub const STATEMENTS: &[&str] = &[LOCK, KNOWN, ADVANCE, SET_ASIDE];
+
+/// Runs until the process ends.
+pub async fn run(ctx: Ctx) {
+    let mut tick = tokio::time::interval(EVERY);
+    tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    loop {
+        tick.tick().await;
+        // Without a store there is nothing to be done; the breakers have said so.
+        while let Ok(Round { is_full: true, .. }) = flush_round(&ctx).await {}
+    }
+}
+
+/// Flushes what waits in any partition, or as much of it as some seconds allow; how many entries.
+pub async fn flush_waiting(ctx: &Ctx) -> Result<u64> {
+    /// Other jobs wait meanwhile.
+    const AT_MOST: Duration = Duration::from_secs(20);
+    let began = Instant::now();
+    let mut flushed = 0;
+    loop {
+        let round = flush_round(ctx).await?;
+        flushed += round.flushed;
+        if !round.is_full || began.elapsed() > AT_MOST {
+            return Ok(flushed);
+        }
+    }
+}
+
+/// What became of what waited at one moment.
+#[derive(Default)]
+struct Round {
+    flushed: u64,
+    /// There may be more to flush at once.
+    is_full: bool,
+}
+
+/// Without Redis there is nothing to be found.
+async fn flush_round(ctx: &Ctx) -> Result<Round> {
+    let mut round = Round::default();
+    for partitions in trips(&waiting(ctx).await.unwrap_or_default()) {
+        let Ok(batches) = read(ctx, &partitions, OF_PARTITION).await else { break };
+        let outcome = flush(ctx, &batches).await?;
+        // Entries of a generation that is over, or that Postgres has not heard of yet.
+        for partition in outcome.foreign {
+            open(ctx, partition).await?;
+        }
+        round.flushed += outcome.applied as u64;
+        round.is_full |= outcome.is_full;
+    }
+    Ok(round)
+}
+
+/// Shares partitions out to trips that read a batch each. After an outage all of them are long, and read at once they would
+/// take longer than Redis is waited for.
+fn trips(waiting: &[(Partition, usize)]) -> Vec<Vec<Partition>> {
+    let mut trips: Vec<Vec<Partition>> = Vec::new();
+    let mut room = 0;
+    for (partition, length) in waiting {
+        let entries = (*length).min(OF_PARTITION);
+        match trips.last_mut().filter(|_| entries <= room) {
+            Some(trip) => trip.push(*partition),
+            None => {
+                trips.push(vec![*partition]);
+                room = BATCH;
+            }
+        }
+        room = room.saturating_sub(entries);
+    }
+    trips
+}
+
+/// Flushes a partition until nothing waits. `false` if somebody else is at it, or Redis is away.
+pub async fn flush_all_of(ctx: &Ctx, partition: Partition) -> Result<bool> {
+    loop {
+        let Ok(batches) = read(ctx, &[partition], OF_PARTITION).await else { return Ok(false) };
+        if batches.iter().all(|batch| batch.entries.is_empty()) {
+            return Ok(true);
+        }
+        let outcome = flush(ctx, &batches).await?;
+        if outcome.applied == 0 {
+            return Ok(false);
+        }
+    }
+}
+
+/// The partitions that hold entries, and how many each.
+async fn waiting(ctx: &Ctx) -> std::result::Result<Vec<(Partition, usize)>, RedisDown> {
+    let commands: Vec<Cmd> = Partition::all()
+        .map(|partition| {
+            let mut command = Cmd::new();
+            command.arg("XLEN").arg(Key::Writes.of_partition(partition));
+            command
+        })
+        .collect();
+    let lengths = ctx.redis.send(commands).await?;
+    let lengths: Vec<i64> = lengths.into_iter().map(|value| Items::new(value).int()).collect();
+    metrics::gauge!("optimist_writes_waiting").set(lengths.iter().sum::<i64>() as f64);
+    let lengths = lengths.into_iter().map(|length| usize::try_from(length).unwrap_or(0));
+    Ok(Partition::all().zip(lengths).filter(|(_, length)| *length > 0).collect())
+}
+
+/// A partition's oldest entries.
+struct Batch {
+    partition: Partition,
+    generation: i64,
+    entries: Vec<Raw>,
+}
+
+/// An entry as it lies in the stream.
+struct Raw {
+    at: Position,
+    field: String,
+    value: String,
+}
+
+async fn read(
+    ctx: &Ctx,
+    partitions: &[Partition],
+    most: usize,
+) -> std::result::Result<Vec<Batch>, RedisDown> {
+    let commands: Vec<Cmd> = partitions
+        .iter()
+        .flat_map(|partition| {
+            let (mut generation, mut entries) = (Cmd::new(), Cmd::new());
+            generation.arg("HGET").arg(Key::Ledger.of_partition(*partition)).arg("generation");
+            entries.arg("XRANGE").arg(Key::Writes.of_partition(*partition));
+            entries.arg("-").arg("+").arg("COUNT").arg(most);
+            [generation, entries]
+        })
+        .collect();
+    let mut values = ctx.redis.send(commands).await?.into_iter();
+    let mut batches = Vec::with_capacity(partitions.len());
+    for partition in partitions {
+        let generation = Items::new(values.next().unwrap_or(Value::Nil)).text().parse().unwrap_or(0);
+        let Some(Value::Array(entries)) = values.next() else { continue };
+        let entries = entries.into_iter().filter_map(raw).collect();
+        batches.push(Batch { partition: *partition, generation, entries });
+    }
+    Ok(batches)
+}
+
+/// From an id, and a list of a field and its value.
+fn raw(entry: Value) -> Option<Raw> {
+    let Value::Array(parts) = entry else { return None };
+    let mut parts = parts.into_iter();
+    let at = Position::parse(&Items::new(parts.next()?).text())?;
+    let mut fields = Items::new(parts.next().unwrap_or(Value::Nil));
+    Some(Raw { at, field: fields.text(), value: fields.text() })
+}
+
+#[derive(Default)]
+struct Outcome {
+    applied: usize,
+    /// Where entries stood that were set aside, and why.
+    set_aside: Vec<(Partition, Position, &'static str)>,
+    /// There may be more to flush at once.
+    is_full: bool,
+    /// Partitions whose entries are of another generation than Postgres's.
+    foreign: Vec<Partition>,
+}
+
+/// Applies batches. When Postgres refuses what is in them, halves at a time until the one entry that it refuses is set
+/// aside.
+async fn flush(ctx: &Ctx, batches: &[Batch]) -> Result<Outcome> {
+    match attempt(ctx, batches, BATCH).await {
+        Err(error) if error.code == ErrorCode::Internal => {}
+        // It may have been too much for the time that a statement has.
+        Err(error) if error.code == ErrorCode::Unavailable => {
+            return attempt(ctx, batches, SMALL_BATCH).await;
+        }
+        outcome => return outcome,
+    }
+    let mut outcome = Outcome { is_full: true, ..Outcome::default() };
+    for batch in batches {
+        let one = std::slice::from_ref(batch);
+        let mut limit = batch.entries.len();
+        loop {
+            match attempt(ctx, one, limit).await {
+                Err(error) if error.code == ErrorCode::Internal && limit > 1 => limit /= 2,
+                Err(error) => return Err(error),
+                Ok(done) => {
+                    outcome.foreign.extend(done.foreign);
+                    if done.applied == 0 {
+                        break;
+                    }
+                    outcome.applied += done.applied;
+                    limit *= 2;
+                }
+            }
+        }
+    }
+    Ok(outcome)
+}
+
+/// A partition's part of one transaction.
+struct Part<'a> {
+    batch: &'a Batch,
+    entries: Vec<&'a Raw>,
+    to: Position,
+}
+
+/// One transaction over the first `limit` entries that are not applied yet. A single one that Postgres refuses is set aside
+/// by the same transaction: under its locks nobody else has come to another entry meanwhile.
+async fn attempt(ctx: &Ctx, batches: &[Batch], limit: usize) -> Result<Outcome> {
+    hooks::step("flush.read").await;
+    let tx = Tx::begin(&ctx.db).await?;
+    let result = apply_in(ctx, &tx, batches, limit).await;
+    hooks::step("flush.applied").await;
+    let (outcome, parts) = tx.end(result).await?;
+    hooks::step("flush.committed").await;
+    for (partition, at, reason) in &outcome.set_aside {
+        tracing::error!(%partition, %at, reason, "a write was set aside");
+        metrics::counter!("optimist_writes_set_aside_total").increment(1);
+    }
+    // What stays is found to be applied the next time.
+    let _ = trim(ctx, &parts).await;
+    if outcome.applied > 0 {
+        metrics::counter!("optimist_writes_flushed_total").increment(outcome.applied as u64);
+        metrics::histogram!("optimist_flush_entries").record(outcome.applied as f64);
+        let now_ms = now_ms().cast_signed();
+        for part in &parts {
+            let Some(oldest) = part.entries.first() else { continue };
+            let age = Duration::from_millis((now_ms - oldest.at.0).max(0).cast_unsigned());
+            // As if all of them were as old.
+            metrics::histogram!("optimist_flush_lag_seconds")
+                .record_many(age.as_secs_f64(), part.entries.len());
+        }
+    }
+    Ok(outcome)
+}
+
+async fn apply_in<'a>(
+    ctx: &Ctx,
+    tx: &Tx,
+    batches: &'a [Batch],
+    limit: usize,
+) -> Result<(Outcome, Vec<Part<'a>>)> {
+    let region = &ctx.config.region;
+    let wanted: Vec<i16> = batches.iter().map(|batch| number(batch.partition)).collect();
+    let mut outcome = Outcome::default();
+    let (mut parts, mut placed) = (Vec::new(), Vec::new());
+    for row in tx.query(LOCK, &[region, &wanted]).await? {
+        let (partition, generation): (i16, i64) = (row.get(0), row.get(1));
+        let position = Position(row.get(2), row.get(3));
+        let Some(batch) = batches.iter().find(|batch| number(batch.partition) == partition) else { continue };
+        if batch.generation != generation {
+            outcome.foreign.push(batch.partition);
+            continue;
+        }
+        let room = limit - outcome.applied.min(limit);
+        let entries: Vec<&Raw> = batch.entries.iter().filter(|raw| raw.at > position).take(room).collect();
+        // Entries that are applied already are trimmed all the same.
+        let to = entries.last().map_or(position, |raw| raw.at);
+        outcome.is_full |= batch.entries.last().is_some_and(|raw| raw.at > to);
+        outcome.is_full |= batch.entries.len() >= OF_PARTITION;
+        outcome.applied += entries.len();
+        for raw in &entries {
+            match understood(ctx, raw) {
+                Some(field) => {
+                    placed.push((field, Placed { at: raw.at, generation, value: raw.value.as_str() }));
+                }
+                None => set_aside(ctx, tx, &mut outcome, batch, raw, "it is not understood").await?,
+            }
+        }
+        parts.push(Part { batch, entries, to });
+    }
+    // Somebody else flushes what was left out; unless Postgres has never heard of it.
+    if parts.is_empty() && outcome.foreign.is_empty() {
+        let rows = tx.query(KNOWN, &[region, &wanted]).await?;
+        let known: Vec<i16> = rows.iter().map(|row| row.get(0)).collect();
+        let partitions = batches.iter().map(|batch| batch.partition);
+        outcome.foreign = partitions.filter(|partition| !known.contains(&number(*partition))).collect();
+    }
+    match &placed[..] {
+        [] => {}
+        [(_, one)] if limit == 1 => match tx.part(apply(ctx, tx, &placed)).await? {
+            Ok(()) => {}
+            Err(error) if error.code != ErrorCode::Internal => return Err(error),
+            Err(_) => {
+                let refused = parts.iter().filter_map(|part| Some((part.batch, *part.entries.first()?)));
+                for (batch, raw) in refused.filter(|(_, raw)| raw.at == one.at) {
+                    set_aside(ctx, tx, &mut outcome, batch, raw, "postgres refuses it").await?;
+                }
+            }
+        },
+        _ => apply(ctx, tx, &placed).await?,
+    }
+    let moved: Vec<&Part<'_>> = parts.iter().filter(|part| !part.entries.is_empty()).collect();
+    if !moved.is_empty() && !hooks::disabled("position") {
+        let partitions: Vec<i16> = moved.iter().map(|part| number(part.batch.partition)).collect();
+        let generations: Vec<i64> = moved.iter().map(|part| part.batch.generation).collect();
+        let (ms, seq): (Vec<i64>, Vec<i64>) = moved.iter().map(|part| (part.to.0, part.to.1)).unzip();
+        tx.execute(ADVANCE, &[region, &partitions, &generations, &ms, &seq]).await?;
+    }
+    Ok((outcome, parts))
+}
+
+/// Whose entry it is, by its place among [`fields`]; `None` for what no script writes.
+fn understood(ctx: &Ctx, raw: &Raw) -> Option<usize> {
+    fields(ctx).position(|entries| entries.field == raw.field && (entries.is_understood)(&raw.value))
+}
+
+fn fields(ctx: &Ctx) -> impl Iterator<Item = &'static Entries> {
+    ctx.registry.domains.iter().flat_map(|domain| domain.entries)
+}
+
+/// Applies entries, those of a field together.
+async fn apply(ctx: &Ctx, tx: &Tx, placed: &[(usize, Placed<'_>)]) -> Result<()> {
+    for (index, entries) in fields(ctx).enumerate() {
+        let of_field = placed.iter().filter(|(field, _)| *field == index);
+        let of_field: Vec<Placed<'_>> = of_field.map(|(_, placed)| *placed).collect();
+        if !of_field.is_empty() {
+            (entries.apply)(tx, &of_field).await?;
+        }
+    }
+    Ok(())
+}
+
+/// Keeps an entry that cannot be applied for somebody to look at, and goes on without it.
+async fn set_aside(
+    ctx: &Ctx,
+    tx: &Tx,
+    outcome: &mut Outcome,
+    batch: &Batch,
+    raw: &Raw,
+    reason: &'static str,
+) -> Result<()> {
+    outcome.set_aside.push((batch.partition, raw.at, reason));
+    // Postgres keeps no zero bytes.
+    let entry = format!("{} {}", raw.field, raw.value).replace('\0', "\u{fffd}");
+    tx.execute(
+        SET_ASIDE,
+        &[
+            &ctx.config.region,
+            &number(batch.partition),
+            &batch.generation,
+            &raw.at.0,
+            &raw.at.1,
+            &entry,
+            &reason,
+        ],
+    )
+    .await
+    .map(drop)
+}
+
+async fn trim(ctx: &Ctx, parts: &[Part<'_>]) -> std::result::Result<(), RedisDown> {
+    let names: Vec<[String; 5]> = parts
+        .iter()
+        .map(|part| {
+            let partition = part.batch.partition;
+            [
+                Key::Ledger.of_partition(partition),
+                Key::Writes.of_partition(partition),
+                part.batch.generation.to_string(),
+                part.to.to_string(),
+                Position(part.to.0, part.to.1 + 1).to_string(),
+            ]
+        })
+        .collect();
+    let calls: Vec<Call<'_>> = names
+        .iter()
+        .map(|[ledger, stream, generation, position, next]| Call {
+            script: &ctx.redis.scripts.trim,
+            keys: vec![ledger, stream],
+            arguments: vec![generation.as_bytes(), position.as_bytes(), next.as_bytes()],
+        })
+        .collect();
+    if calls.is_empty() {
+        return Ok(());
+    }
+    ctx.redis.call(&calls).await.map(drop)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_trip_reads_more_than_a_batch() {
+        let waiting = |length| Partition::all().map(|partition| (partition, length)).collect::<Vec<_>>();
+        // After an outage: all of them long. Then one entry each.
+        for (length, most) in [(1_000_000, BATCH / OF_PARTITION), (1, 256)] {
+            let trips = trips(&waiting(length));
+            assert!(trips.iter().all(|trip| (1..=most).contains(&trip.len())), "{trips:?}");
+            assert_eq!(trips.concat(), Partition::all().collect::<Vec<_>>(), "each once");
+        }
+        assert!(trips(&[]).is_empty());
+    }
+}

@@ -1,0 +1,120 @@
+//! The domains that there are, lowest first: each may use those above it in this list.
+
+use optimist_plane::domain::{Guard, Registry};
+
+use crate::{activity, circles, journal, messages, notifications, operations, people, reactions};
+
+pub static REGISTRY: Registry = Registry {
+    domains: &[
+        optimist_plane::own::DOMAIN,
+        people::DOMAIN,
+        circles::DOMAIN,
+        journal::drafts::DOMAIN,
+        journal::DOMAIN,
+        notifications::DOMAIN,
+        activity::DOMAIN,
+        reactions::DOMAIN,
+        messages::DOMAIN,
+        operations::DOMAIN,
+    ],
+    guard: Guard {
+        check_token: |app, token| Box::pin(people::session::check(app, token)),
+        require_admin: |app, user| Box::pin(people::admin::require_admin(app, user)),
+    },
+};
+
+/// Every SQL statement there is.
+pub fn statements() -> Vec<&'static str> {
+    REGISTRY
+        .domains
+        .iter()
+        .flat_map(|domain| domain.statements)
+        .flat_map(|list| list.iter().copied())
+        .collect()
+}
+
+/// The settings that hold secret keys.
+pub fn key_rings() -> Vec<&'static str> {
+    REGISTRY.domains.iter().flat_map(|domain| domain.key_rings).copied().collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::{BTreeSet, HashSet};
+
+    use optimist_plane::domain::{Domain, Follow, Loader};
+    use optimist_shared::keys::{Freshness, KEYS, Key};
+    use optimist_shared::routes::ROUTES;
+
+    use super::*;
+
+    /// A column of all domains.
+    fn all<T>(column: fn(&Domain) -> &'static [T]) -> impl Iterator<Item = &'static T> {
+        REGISTRY.domains.iter().flat_map(column)
+    }
+
+    #[test]
+    fn the_domains_serve_exactly_the_table() {
+        let served: Vec<_> = REGISTRY.domains.iter().flat_map(|domain| (domain.routes)()).collect();
+        let handled: BTreeSet<_> = served.iter().map(|served| served.route).collect();
+        let routed: BTreeSet<_> = ROUTES.iter().map(|route| route.name).collect();
+        assert_eq!(handled, routed);
+        assert_eq!(served.len(), ROUTES.len(), "each once");
+    }
+
+    #[test]
+    fn every_statement_is_named_in_its_first_line_and_listed_once() {
+        let mut names = HashSet::new();
+        for sql in statements() {
+            let first = sql.lines().next().unwrap_or_default();
+            assert!(first.starts_with("-- ") && first.contains("::"), "{sql}");
+            assert!(names.insert(first), "{first} is listed twice");
+        }
+    }
+
+    #[test]
+    fn every_cached_key_has_one_loader() {
+        for row in KEYS {
+            let loaders: Vec<_> = all(|domain| domain.loaders)
+                .filter(|(key, _)| *key == row.key)
+                .map(|(_, loader)| loader)
+                .collect();
+            let is_copy = matches!(row.freshness, Freshness::Fenced | Freshness::Ttl);
+            assert!(loaders.len() <= 1, "{:?} has {} loaders", row.key, loaders.len());
+            let copies = loaders.iter().filter(|loader| matches!(loader, Loader::Copy(_))).count();
+            assert_eq!(copies, usize::from(is_copy), "{:?}", row.key);
+            // A key that an ordinary comparison would misjudge says how it is compared.
+            let compares = all(|domain| domain.audits).filter(|(key, _)| *key == row.key).count();
+            assert!(
+                compares <= 1 && (is_copy || row.freshness == Freshness::Own || compares == 1),
+                "{:?}",
+                row.key
+            );
+        }
+    }
+
+    #[test]
+    fn names_are_given_once() {
+        let jobs: Vec<_> = all(|domain| domain.jobs).map(|job| job.name).collect();
+        let sums: Vec<_> = all(|domain| domain.sums).map(|sum| sum.data_type).collect();
+        let fields: Vec<_> = all(|domain| domain.entries).map(|entries| entries.field).collect();
+        let domains: Vec<_> = REGISTRY.domains.iter().map(|domain| domain.name).collect();
+        for names in [jobs, sums, fields, domains, key_rings()] {
+            let unique: HashSet<_> = names.iter().collect();
+            assert_eq!(unique.len(), names.len(), "{names:?}");
+        }
+    }
+
+    #[test]
+    fn one_follower_at_most_paces_a_kind_of_events() {
+        let paced = all(|domain| domain.follows).filter(|(_, follow)| matches!(follow, Follow::Paced(_)));
+        let kinds: Vec<_> = paced.map(|(kind, _)| kind).collect();
+        assert_eq!(kinds.iter().collect::<HashSet<_>>().len(), kinds.len(), "{kinds:?}");
+    }
+
+    #[test]
+    fn sessions_are_compared_by_their_domain() {
+        // How long a session has idled is Redis's own: as a copy it would always differ.
+        assert!(all(|domain| domain.audits).any(|(key, _)| *key == Key::Session));
+    }
+}

@@ -1,0 +1,270 @@
+//! Sealing private text: XChaCha20-Poly1305 under a key of the user's own, itself wrapped by a key encryption key.
+//!
+//! What is sealed is bound to whose it is, what it is, and which version of it: a sealed text in another's place does not
+//! open. Nothing here logs or stores anything in the clear.
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use chacha20poly1305::aead::{Aead as _, Payload};
+use chacha20poly1305::{KeyInit as _, XChaCha20Poly1305, XNonce};
+use optimist_shared::ids::Uuid;
+use optimist_shared::keys::{Key, Parameters};
+
+use optimist_plane::audit::tally::{Suspect, Tally};
+use optimist_plane::config::Keys;
+use optimist_plane::ctx::Ctx;
+use optimist_plane::error::Error;
+use optimist_plane::error::Result;
+use optimist_plane::hash::keyed_hash;
+use optimist_plane::postgres::pool::Postgres;
+use optimist_plane::postgres::transaction::Tx;
+
+const FIND: &str = "-- sealing::find
+select kek_id, wrapped from journal_keys where user_id = $1";
+
+const CREATE: &str = "-- sealing::create
+insert into journal_keys (user_id, kek_id, wrapped) values ($1, $2, $3) on conflict do nothing";
+
+/// Locked rows are waited for: one that was left out would be lost with its key.
+const OLD: &str = "-- sealing::old
+select user_id, kek_id, wrapped from journal_keys where kek_id <> $1 order by user_id limit 500 for update";
+
+const REWRAP: &str = "-- sealing::rewrap
+update journal_keys set kek_id = $2, wrapped = $3, rewrapped_at = now() where user_id = $1";
+
+pub const STATEMENTS: &[&str] = &[FIND, CREATE, OLD, REWRAP];
+
+/// The ring that users' data keys are wrapped with; the first key wraps.
+pub const JOURNAL_KEYS: &str = "journal_keys";
+
+/// The form of a sealed text, as its first byte: then the nonce, then the ciphertext and its tag.
+const FORM: u8 = 1;
+const NONCE: usize = 24;
+
+/// What a sealed text is.
+#[derive(Clone, Copy, Debug)]
+pub enum What {
+    Draft,
+    Entry,
+    Mood,
+    Tags,
+}
+
+/// A user's keys, derived from their data key.
+pub struct Sealer {
+    user: Uuid,
+    key: [u8; 32],
+    index: [u8; 32],
+}
+
+impl Sealer {
+    fn new(user: Uuid, data_key: &[u8; 32]) -> Sealer {
+        Sealer { user, key: keyed_hash(data_key, &[b"seal"]), index: keyed_hash(data_key, &[b"index"]) }
+    }
+
+    /// Seals a text as this version of the thing with this id.
+    pub fn seal(&self, what: What, id: Uuid, version: &str, plain: &[u8]) -> Result<Vec<u8>> {
+        seal(&self.key, &self.bound_to(what, id, version), plain)
+    }
+
+    /// Opens what was sealed as exactly that.
+    pub fn open(&self, what: What, id: Uuid, version: &str, sealed: &[u8]) -> Result<Vec<u8>> {
+        open(&self.key, &self.bound_to(what, id, version), sealed)
+            .ok_or_else(|| Error::internal("sealing", &"a sealed text does not open"))
+    }
+
+    fn bound_to(&self, what: What, id: Uuid, version: &str) -> Vec<u8> {
+        format!("{what:?} {} {id} {version}", self.user).into_bytes()
+    }
+
+    /// What a tag is found by: the same for the same tag of the same user, and nothing to anyone else.
+    pub fn index(&self, text: &str) -> Vec<u8> {
+        self.index_bytes(text.as_bytes())
+    }
+
+    /// The same for any text.
+    pub fn index_bytes(&self, text: &[u8]) -> Vec<u8> {
+        keyed_hash(&self.index, &[text])[..16].to_vec()
+    }
+}
+
+fn seal(key: &[u8; 32], bound_to: &[u8], plain: &[u8]) -> Result<Vec<u8>> {
+    let mut nonce = [0; NONCE];
+    getrandom::fill(&mut nonce).map_err(|error| Error::internal("sealing", &error))?;
+    let payload = Payload { msg: plain, aad: bound_to };
+    let sealed = XChaCha20Poly1305::new(&(*key).into())
+        .encrypt(&XNonce::from(nonce), payload)
+        .map_err(|_| Error::internal("sealing", &"a text is too long to seal"))?;
+    Ok([&[FORM][..], &nonce, &sealed].concat())
+}
+
+fn open(key: &[u8; 32], bound_to: &[u8], sealed: &[u8]) -> Option<Vec<u8>> {
+    let (&form, rest) = sealed.split_first()?;
+    let (nonce, ciphertext) = rest.split_first_chunk::<NONCE>().filter(|_| form == FORM)?;
+    let payload = Payload { msg: ciphertext, aad: bound_to };
+    XChaCha20Poly1305::new(&(*key).into()).decrypt(&XNonce::from(*nonce), payload).ok()
+}
+
+/// A key encryption key of the configuration, of any length there.
+fn kek(keys: &Keys, id: &str) -> Option<[u8; 32]> {
+    keys.get(id).map(|key| keyed_hash(key, &[b"journal key encryption"]))
+}
+
+fn wrap(keys: &Keys, user: Uuid, data_key: &[u8; 32]) -> Result<Vec<u8>> {
+    let kek = kek(keys, &keys.first).ok_or_else(|| Error::internal("sealing", &"there is no key"))?;
+    seal(&kek, user.as_bytes(), data_key)
+}
+
+fn unwrap(keys: &Keys, user: Uuid, kek_id: &str, wrapped: &[u8]) -> Option<[u8; 32]> {
+    open(&kek(keys, kek_id)?, user.as_bytes(), wrapped)?.try_into().ok()
+}
+
+/// The user's keys; made on their first use. Redis keeps them, wrapped, so that drafts go on without Postgres.
+pub async fn sealer(app: &Ctx, user: Uuid) -> Result<Sealer> {
+    let keys = &app.config.keys(JOURNAL_KEYS);
+    let name = Key::JournalKey.render(&Parameters { user: Some(user), ..Parameters::default() });
+    let name = name.ok_or_else(|| Error::internal("sealing", &"a key without a user"))?;
+    if let Some(data_key) =
+        kept(app, &name).await.and_then(|(kek_id, wrapped)| unwrap(keys, user, &kek_id, &wrapped))
+    {
+        return Ok(Sealer::new(user, &data_key));
+    }
+    let row = match app.db.query_opt(FIND, &[&user]).await? {
+        Some(row) => row,
+        None => {
+            let mut data_key = [0; 32];
+            getrandom::fill(&mut data_key).map_err(|error| Error::internal("sealing", &error))?;
+            let wrapped = wrap(keys, user, &data_key)?;
+            app.db.query(CREATE, &[&user, &keys.first, &wrapped]).await?;
+            // Somebody else may have been faster: what is there counts.
+            let row = app.db.query_opt(FIND, &[&user]).await?;
+            row.ok_or_else(|| Error::internal("sealing", &"a key that was made is gone"))?
+        }
+    };
+    let (kek_id, wrapped): (String, Vec<u8>) = (row.get(0), row.get(1));
+    let data_key = unwrap(keys, user, &kek_id, &wrapped)
+        .ok_or_else(|| Error::internal("sealing", &"a key that journals are sealed with is gone"))?;
+    let value = format!("{kek_id} {}", STANDARD.encode(&wrapped));
+    let seconds = Key::JournalKey.row().kept_seconds().unwrap_or_default();
+    let mut set = ::redis::Cmd::new();
+    set.arg("SET").arg(&name).arg(value).arg("EX").arg(seconds);
+    // Without Redis it is read from Postgres each time.
+    let _ = app.redis.send([set]).await;
+    Ok(Sealer::new(user, &data_key))
+}
+
+/// What Postgres keeps: the id of the key encryption key, and the wrapped key.
+async fn stored(app: &Ctx, user: Uuid) -> Result<Option<(String, Vec<u8>)>> {
+    Ok(app.db.query_opt(FIND, &[&user]).await?.map(|row| (row.get(0), row.get(1))))
+}
+
+/// The same as Redis keeps it.
+async fn kept(app: &Ctx, name: &str) -> Option<(String, Vec<u8>)> {
+    let mut get = ::redis::Cmd::new();
+    get.arg("GET").arg(name);
+    let value = app.redis.send([get]).await.ok()?.pop()?;
+    let text = optimist_plane::redis::Items::new(value).text();
+    let (kek_id, wrapped) = text.split_once(' ')?;
+    Some((kek_id.to_owned(), STANDARD.decode(wrapped).ok()?))
+}
+
+/// Compares a journal's wrapped key.
+pub async fn compare(app: &Ctx, suspect: Suspect<'_>) -> Result<Tally> {
+    let Suspect { parameters, name, repair, .. } = suspect;
+    let user = parameters.user.unwrap_or_default();
+    let Some(before) = kept(app, name).await else { return Ok(Tally::PASSED_OVER) };
+    let stored = stored(app, user).await?;
+    // It changes when keys are rotated; whoever finds it useless reads the other.
+    if stored.as_ref() == Some(&before) {
+        return Ok(Tally::SAME);
+    }
+    if kept(app, name).await.as_ref() != Some(&before) {
+        return Ok(Tally::PASSED_OVER);
+    }
+    if repair {
+        let mut drop = ::redis::Cmd::new();
+        drop.arg("DEL").arg(name);
+        // Without Redis it is found again.
+        let _ = app.redis.send([drop]).await;
+    }
+    let is_rewrapped = stored.is_some_and(|stored| stored.0 != before.0);
+    Ok(if is_rewrapped { Tally::STALE } else { Tally::CONFLICT })
+}
+
+/// Wraps every data key anew that is not wrapped by the first key encryption key. How many were.
+pub async fn rotate(db: &Postgres, keys: &Keys) -> Result<u64> {
+    let mut rotated = 0;
+    loop {
+        let tx = Tx::begin(db).await?;
+        let result = rotate_some(&tx, keys).await;
+        let done = tx.end(result).await?;
+        rotated += done;
+        if done == 0 {
+            return Ok(rotated);
+        }
+    }
+}
+
+async fn rotate_some(tx: &Tx, keys: &Keys) -> Result<u64> {
+    let rows = tx.query(OLD, &[&keys.first]).await?;
+    for row in &rows {
+        let (user, kek_id, wrapped): (Uuid, String, Vec<u8>) = (row.get(0), row.get(1), row.get(2));
+        let data_key = unwrap(keys, user, &kek_id, &wrapped).ok_or_else(|| {
+            Error::internal(
+                "sealing",
+                &format_args!("the key {kek_id} is not in the configuration, or is another"),
+            )
+        })?;
+        tx.execute(REWRAP, &[&user, &keys.first, &wrap(keys, user, &data_key)?]).await?;
+    }
+    Ok(rows.len() as u64)
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::collection::vec;
+    use proptest::prelude::*;
+
+    use super::*;
+
+    proptest! {
+        #[test]
+        fn no_bit_of_a_sealed_text_may_change(plain in vec(any::<u8>(), 0..80), at: usize, bit in 0..8u8, length: usize) {
+            let sealer = Sealer::new(Uuid::from_u128(1), &[7; 32]);
+            let mut sealed = sealer.seal(What::Draft, Uuid::from_u128(2), "1", &plain).unwrap();
+            let opened = |sealed: &[u8]| open(&sealer.key, &sealer.bound_to(What::Draft, Uuid::from_u128(2), "1"), sealed);
+            prop_assert_eq!(opened(&sealed), Some(plain));
+            prop_assert_eq!(opened(&sealed[..length % sealed.len()]), None);
+            let at = at % sealed.len();
+            sealed[at] ^= 1 << bit;
+            prop_assert_eq!(opened(&sealed), None);
+        }
+
+        #[test]
+        fn whatever_comes_as_a_sealed_text_does_not_open(bytes in vec(any::<u8>(), 0..120), form: bool) {
+            let bytes = if form { [&[FORM][..], &bytes].concat() } else { bytes };
+            prop_assert_eq!(open(&[7; 32], b"", &bytes), None);
+        }
+    }
+
+    #[test]
+    fn a_sealed_text_opens_in_its_own_place_alone() {
+        let (ada, bo) = (Uuid::from_u128(1), Uuid::from_u128(2));
+        let sealer = Sealer::new(ada, &[7; 32]);
+        let sealed = sealer.seal(What::Entry, bo, "1", b"private").unwrap();
+        assert!(!sealed.windows(7).any(|part| part == b"private"));
+        assert_eq!(sealer.open(What::Entry, bo, "1", &sealed).unwrap(), b"private");
+        let elsewhere = [(What::Draft, bo, "1"), (What::Entry, ada, "1"), (What::Entry, bo, "2")];
+        for (what, id, version) in elsewhere {
+            assert!(sealer.open(what, id, version, &sealed).is_err(), "{what:?} {id} {version}");
+        }
+        assert!(Sealer::new(bo, &[7; 32]).open(What::Entry, bo, "1", &sealed).is_err(), "another user");
+        for broken in [&sealed[..0], &sealed[..20], &sealed[..sealed.len() - 1]] {
+            assert!(sealer.open(What::Entry, bo, "1", broken).is_err());
+        }
+        let again = sealer.seal(What::Entry, bo, "1", b"private").unwrap();
+        assert_ne!(sealed, again, "no nonce twice");
+        assert_eq!(sealer.index("sleep"), sealer.index("sleep"));
+        assert_ne!(sealer.index("sleep"), Sealer::new(ada, &[8; 32]).index("sleep"));
+    }
+}

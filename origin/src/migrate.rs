@@ -1,0 +1,71 @@
+//! The schema: brought up to date, and checked against every statement.
+
+use optimist_plane::config::Config;
+use optimist_plane::postgres::pool::{connection_config, tls};
+
+use crate::domains::{REGISTRY, statements};
+
+refinery::embed_migrations!("../migrations");
+
+/// Brings the schema up to date. Safe to run at once from several places: one works, the rest wait.
+pub async fn migrate(config: &Config) -> std::result::Result<(), Box<dyn std::error::Error>> {
+    let url = config.migrate_database_url.as_deref().unwrap_or(&config.database_url);
+    let mut connection: tokio_postgres::Config = url.parse()?;
+    connection.options("-c lock_timeout=10000 -c timezone=UTC").application_name("optimist-migrate");
+    let (mut client, driver) = connection.connect(tls()).await?;
+    let driver = tokio::spawn(driver);
+    client
+        .batch_execute("set lock_timeout = 0; select pg_advisory_lock(7083410); set lock_timeout = '10s'")
+        .await?;
+    let report = migrations::runner().run_async(&mut client).await?;
+    for applied in report.applied_migrations() {
+        tracing::info!(version = applied.version(), name = applied.name(), "migrated");
+    }
+    for seed in REGISTRY.domains.iter().filter_map(|domain| domain.seed) {
+        seed(&client).await?;
+    }
+    // The role that serves may use what the migrating role owns, and change none of it.
+    if let Some(role) = serving_role(config).filter(|_| config.migrate_database_url.is_some()) {
+        let role = format!("\"{}\"", role.replace('"', "\"\""));
+        client
+            .batch_execute(&format!(
+                "grant usage on schema public to {role};
+                 grant select, insert, update, delete on all tables in schema public to {role};
+                 grant usage on all sequences in schema public to {role};
+                 revoke all on refinery_schema_history from {role}"
+            ))
+            .await?;
+    }
+    drop(client);
+    driver.await??;
+    Ok(())
+}
+
+fn serving_role(config: &Config) -> Option<String> {
+    config.database_url.parse::<tokio_postgres::Config>().ok()?.get_user().map(str::to_owned)
+}
+
+/// Prepares every statement of every domain, and says which fails.
+pub async fn check_statements(config: &Config) -> std::result::Result<(), Box<dyn std::error::Error>> {
+    let (client, driver) = connection_config(&config.database_url)?.connect(tls()).await?;
+    tokio::spawn(driver);
+    let mut failures = 0;
+    let mut count = 0;
+    for sql in statements() {
+        count += 1;
+        let name = sql.lines().next().unwrap_or_default();
+        if !name.starts_with("-- ") {
+            failures += 1;
+            println!("unnamed: {sql}");
+        }
+        if let Err(error) = client.prepare(sql).await {
+            failures += 1;
+            println!(
+                "{name}: {}",
+                error.as_db_error().map_or_else(|| error.to_string(), |error| error.message().to_owned())
+            );
+        }
+    }
+    println!("{count} statements, {failures} failures");
+    if failures > 0 { Err("a statement does not fit the schema".into()) } else { Ok(()) }
+}

@@ -1,0 +1,184 @@
+//! Whom events are told, and what: written from the outbox, in order.
+
+use std::collections::HashMap;
+
+use chrono::{DateTime, Utc};
+use optimist_plane::error::Result;
+use optimist_plane::outbox::event::{Done, Event};
+use optimist_plane::postgres::transaction::Tx;
+use optimist_shared::ids::Uuid;
+
+/// People who are told of a message in one statement.
+const AT_ONCE: i64 = 2_000;
+
+/// A circle's members after `$2` are told of a message, unless they wrote it, or it is gone.
+const MESSAGE: &str = "-- notifications::message
+with member as (
+    select user_id from memberships where circle_id = $1 and role <> 'banned' and user_id > $2
+    order by user_id limit $6),
+noted as (
+    insert into notifications (user_id, id, kind, circle_id, message_id, actor_id, created_at, updated_at)
+    select user_id, $3, 'message', $1, $3, $4, $5, $5 from member
+    where user_id <> $4 and exists (
+        select from messages where circle_id = $1 and id = $3 and deleted_at is null)
+    order by user_id
+    on conflict do nothing returning user_id),
+counted as (
+    insert into notification_counts as c (user_id, unread) select user_id, 1 from noted order by user_id
+    on conflict (user_id) do update set unread = c.unread + 1)
+select count(*), (select user_id from member order by user_id desc limit 1) from member";
+
+/// As [`MESSAGE`], of several messages, to all members of their circles.
+const MESSAGES: &str = "-- notifications::messages
+with message as (
+    select * from unnest($1::uuid[], $2::uuid[], $3::uuid[], $4::timestamptz[]) as posted (circle_id, id, author_id, at)
+    where exists (
+        select from messages m where m.circle_id = posted.circle_id and m.id = posted.id and deleted_at is null)),
+noted as (
+    insert into notifications (user_id, id, kind, circle_id, message_id, actor_id, created_at, updated_at)
+    select user_id, id, 'message', circle_id, id, author_id, at, at
+    from message join memberships using (circle_id)
+    where role <> 'banned' and user_id <> author_id
+    order by user_id, id
+    on conflict do nothing returning user_id)
+insert into notification_counts as c (user_id, unread)
+select user_id, count(*) from noted group by user_id order by user_id
+on conflict (user_id) do update set unread = c.unread + excluded.unread";
+
+const ROLE: &str = "-- notifications::role
+with noted as (
+    insert into notifications (user_id, id, kind, circle_id, actor_id, role, created_at, updated_at)
+    select user_id, $2, 'role', $3, $4, $5, $6, $6 from memberships
+    where circle_id = $3 and user_id = $1 and role <> 'banned' and user_id <> $4
+    on conflict do nothing returning user_id)
+insert into notification_counts as c (user_id, unread) select user_id, 1 from noted
+on conflict (user_id) do update set unread = c.unread + 1";
+
+const INVITE: &str = "-- notifications::invite
+with noted as (
+    insert into notifications (user_id, id, kind, circle_id, actor_id, invite_id, created_at, updated_at)
+    select id, $2, 'invite', $3, $4, $2, $5, $5 from users where id = $1
+    on conflict do nothing returning user_id)
+insert into notification_counts as c (user_id, unread) select user_id, 1 from noted
+on conflict (user_id) do update set unread = c.unread + 1";
+
+const FORGET: &str = "-- notifications::forget
+with gone as (
+    delete from notifications where user_id = $1 and circle_id = $2 and kind <> 'invite' returning read_at)
+update notification_counts set unread = unread - (select count(*) from gone where read_at is null)
+where user_id = $1 and exists (select from gone where read_at is null)";
+
+/// How many are in each circle.
+const MEMBERS: &str = "-- notifications::members
+select id, member_count from circles where id = any($1)";
+
+pub const STATEMENTS: &[&str] = &[MESSAGE, MESSAGES, ROLE, INVITE, FORGET, MEMBERS];
+
+/// Tells a circle's members of messages: of several that go to few together, or of one, to some of them at a time. `after` is the
+/// last member that an earlier pass has come to.
+pub async fn tell_of_messages(tx: &Tx, events: &[Event], after: Option<Uuid>) -> Result<Done> {
+    if after.is_none() && events.len() > 1 {
+        let several = messages_to_few(tx, events).await?;
+        if several.messages.len() > 1 {
+            return tell_of(tx, &several).await;
+        }
+    }
+    let Some(event) = events.first() else { return Ok(Done { events: 0, written: 0, up_to: None }) };
+    match Message::of(event) {
+        Some(message) => tell_everyone(tx, &message, after).await,
+        None => Ok(Done { events: 1, written: 0, up_to: None }),
+    }
+}
+
+/// Tells whom an event is about. One at a time.
+pub async fn tell_of_event(tx: &Tx, events: &[Event]) -> Result<Done> {
+    let Some(event) = events.first() else { return Ok(Done { events: 0, written: 0, up_to: None }) };
+    let written = match event.id("circle") {
+        Some(circle) => tell(tx, event, circle).await?,
+        None => 0,
+    };
+    Ok(Done { events: 1, written, up_to: None })
+}
+
+/// A message that was posted.
+struct Message {
+    circle: Uuid,
+    id: Uuid,
+    author: Uuid,
+    at: DateTime<Utc>,
+}
+
+impl Message {
+    fn of(event: &Event) -> Option<Message> {
+        let (circle, id) = (event.id("circle")?, event.id("message")?);
+        let author = event.actor.unwrap_or_default();
+        Some(Message { circle, id, author, at: event.at })
+    }
+}
+
+/// Messages, and how many people they go to together, about.
+struct Several {
+    messages: Vec<Message>,
+    people: i64,
+}
+
+/// As many messages as come first, and go to no more people together than are told at once.
+async fn messages_to_few(tx: &Tx, events: &[Event]) -> Result<Several> {
+    let messages: Vec<Message> = events.iter().map_while(Message::of).collect();
+    let circles: Vec<Uuid> = messages.iter().map(|message| message.circle).collect();
+    let rows = tx.query(MEMBERS, &[&circles]).await?;
+    let members: HashMap<Uuid, i32> = rows.iter().map(|row| (row.get(0), row.get(1))).collect();
+    let mut several = Several { messages: Vec::new(), people: 0 };
+    for message in messages {
+        // Of a circle that is gone nobody knows.
+        let people =
+            several.people + members.get(&message.circle).map_or(AT_ONCE + 1, |count| i64::from(*count));
+        if people > AT_ONCE {
+            break;
+        }
+        several.people = people;
+        several.messages.push(message);
+    }
+    Ok(several)
+}
+
+async fn tell_of(tx: &Tx, Several { messages, people }: &Several) -> Result<Done> {
+    let ids = |of: fn(&Message) -> Uuid| -> Vec<Uuid> { messages.iter().map(of).collect() };
+    let at: Vec<DateTime<Utc>> = messages.iter().map(|message| message.at).collect();
+    let (circles, authors) = (ids(|message| message.circle), ids(|message| message.author));
+    tx.execute(MESSAGES, &[&circles, &ids(|message| message.id), &authors, &at]).await?;
+    Ok(Done { events: messages.len(), written: people.cast_unsigned(), up_to: None })
+}
+
+async fn tell_everyone(tx: &Tx, message: &Message, after: Option<Uuid>) -> Result<Done> {
+    let Message { circle, id, author, at } = message;
+    let row = tx.query_one(MESSAGE, &[circle, &after.unwrap_or_default(), id, author, at, &AT_ONCE]).await?;
+    let (count, last): (i64, Option<Uuid>) = (row.get(0), row.get(1));
+    let up_to = last.filter(|_| count == AT_ONCE);
+    Ok(Done { events: usize::from(up_to.is_none()), written: count.max(0).cast_unsigned(), up_to })
+}
+
+/// Tells whom an event is about. How many.
+async fn tell(tx: &Tx, event: &Event, circle: Uuid) -> Result<u64> {
+    let actor = event.actor.unwrap_or_default();
+    match event.kind.as_str() {
+        "member.role" => {
+            if let (Some(user), Some(role)) = (event.id("user"), event.text("role")) {
+                tx.execute(ROLE, &[&user, &Uuid::now_v7(), &circle, &actor, &role, &event.at]).await?;
+            }
+        }
+        "invite.created" => {
+            if let (Some(user), Some(invite)) = (event.id("user"), event.id("invite")) {
+                tx.execute(INVITE, &[&user, &invite, &circle, &actor, &event.at]).await?;
+            }
+        }
+        // Told of what came before; of what comes after a return, anew.
+        "member.left" | "member.removed" => {
+            if let Some(user) = event.id("user") {
+                tx.execute(FORGET, &[&user, &circle]).await?;
+            }
+        }
+        _ => return Ok(0),
+    }
+    Ok(1)
+}

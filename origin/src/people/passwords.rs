@@ -1,0 +1,119 @@
+//! Passwords: Argon2id off the async threads, bounded, and as slow for nobody as for somebody.
+
+use std::sync::{Arc, OnceLock};
+use std::time::Duration;
+
+use argon2::password_hash::phc::PasswordHash;
+use argon2::password_hash::{PasswordHasher, PasswordVerifier};
+use argon2::{Algorithm, Argon2, Params, Version};
+use tokio::sync::Semaphore;
+
+use optimist_plane::error::Error;
+use optimist_plane::error::Result;
+
+/// How long a log-in waits for its turn, before it is told to come back.
+const PATIENCE: Duration = Duration::from_secs(4);
+
+/// How many may wait for each turn. A hash takes some 30 milliseconds, so the last of them waits about a second.
+const WAITING_PER_TURN: usize = 32;
+
+pub struct Passwords {
+    hasher: Argon2<'static>,
+    /// A hash of nobody's password: verified when there is no account, so that it takes as long. Made when it is first needed.
+    nobody: OnceLock<String>,
+    /// Hashes computed at once: all cores but one, so that a storm of log-ins leaves the rest alone.
+    turns: Arc<Semaphore>,
+    /// Room for those whose turn it is and for those who wait: who finds none is told at once to come back.
+    places: Semaphore,
+}
+
+impl Default for Passwords {
+    fn default() -> Passwords {
+        // OWASP's Password Storage Cheat Sheet: 19 MiB, two passes, one lane.
+        #[allow(clippy::expect_used)] // The numbers are within bounds, which a test sees to.
+        let parameters = Params::new(19 * 1024, 2, 1, None).expect("Argon2 takes these parameters");
+        let cores = std::thread::available_parallelism().map_or(1, usize::from);
+        let turns = (cores - 1).max(1);
+        Passwords {
+            hasher: Argon2::new(Algorithm::Argon2id, Version::V0x13, parameters),
+            nobody: OnceLock::new(),
+            turns: Arc::new(Semaphore::new(turns)),
+            places: Semaphore::new(turns * (1 + WAITING_PER_TURN)),
+        }
+    }
+}
+
+impl Passwords {
+    /// The hash to store, in PHC's string format.
+    pub async fn hash(&self, password: String) -> Result<String> {
+        let hasher = self.hasher.clone();
+        self.take_turn(move || {
+            let hash = hasher.hash_password(password.as_bytes());
+            hash.map(|hash| hash.to_string()).map_err(|error| Error::internal("argon2", &error))
+        })
+        .await?
+    }
+
+    /// Whether a password fits a hash. Without one the answer is no, as late.
+    pub async fn verify(&self, password: String, hash: Option<String>) -> Result<bool> {
+        let hasher = self.hasher.clone();
+        let exists = hash.is_some();
+        let hash = match hash {
+            Some(hash) => hash,
+            None => self.nobody().await?,
+        };
+        self.take_turn(move || {
+            let parsed = PasswordHash::new(&hash);
+            parsed.is_ok_and(|parsed| hasher.verify_password(password.as_bytes(), &parsed).is_ok()) && exists
+        })
+        .await
+    }
+
+    async fn nobody(&self) -> Result<String> {
+        match self.nobody.get() {
+            Some(hash) => Ok(hash.clone()),
+            None => {
+                let hash = self.hash("nobody's".to_owned()).await?;
+                Ok(self.nobody.get_or_init(|| hash).clone())
+            }
+        }
+    }
+
+    async fn take_turn<T: Send + 'static>(&self, work: impl FnOnce() -> T + Send + 'static) -> Result<T> {
+        let busy =
+            || Error::unavailable("The log-in").detail("Too many people are logging in at this moment.");
+        let _place = self.places.try_acquire().map_err(|_| busy())?;
+        let turn = tokio::time::timeout(PATIENCE, self.turns.clone().acquire_owned()).await;
+        let Ok(Ok(turn)) = turn else { return Err(busy()) };
+        tokio::task::spawn_blocking(move || {
+            let _turn = turn;
+            work()
+        })
+        .await
+        .map_err(|error| Error::internal("argon2", &error))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_storm_is_turned_away_rather_than_queued() {
+        let passwords = Passwords::default();
+        let places = passwords.places.available_permits() as u32;
+        let _storm = passwords.places.acquire_many(places).await.unwrap();
+        let error = passwords.verify("anything".to_owned(), None).await.unwrap_err();
+        assert_eq!(error.code, optimist_shared::error::ErrorCode::Unavailable);
+    }
+
+    #[tokio::test]
+    async fn only_the_right_password_verifies() {
+        let passwords = Passwords::default();
+        let hash = passwords.hash("correct horse".to_owned()).await.unwrap();
+        assert!(hash.starts_with("$argon2id$v=19$m=19456,t=2,p=1$"));
+        assert!(passwords.verify("correct horse".to_owned(), Some(hash.clone())).await.unwrap());
+        assert!(!passwords.verify("wrong horse".to_owned(), Some(hash)).await.unwrap());
+        assert!(!passwords.verify("nobody's".to_owned(), None).await.unwrap());
+    }
+}

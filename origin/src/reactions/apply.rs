@@ -1,0 +1,215 @@
+//! Reactions as they come to Postgres: a whole batch at once, by few statements; and what follows from them.
+
+use std::collections::{BTreeMap, HashMap, HashSet};
+
+use optimist_shared::ids::{Partition, Uuid, parse_id};
+use optimist_shared::reactions::Kind;
+use tokio_postgres::types::ToSql;
+
+use crate::activity::counting;
+use crate::notifications::folding::{self, Change};
+use optimist_plane::ctx::Ctx;
+use optimist_plane::error::Error;
+use optimist_plane::error::Result;
+use optimist_plane::postgres::transaction::Tx;
+use optimist_plane::redis::Position;
+use optimist_plane::write_behind::entry::{Placed, number};
+
+/// Which of the reactions are on, by their places from 1. Whoever changes them holds the partition's lock. `is_on` is compared
+/// as a number for the reason that [`folding`] gives.
+const BEFORE: &str = "-- write_behind::before
+select entry.place from unnest($1::uuid[], $2::uuid[], $3::smallint[], $4::uuid[]) with ordinality
+    as entry (circle_id, message_id, kind, user_id, place)
+join reactions r using (circle_id, message_id, kind, user_id) where r.is_on::integer = 1";
+
+/// Rows take only a newer intent than they have. Entries about what is not there (any more) change nothing.
+const REACT: &str = "-- write_behind::react
+insert into reactions as r
+    (circle_id, message_id, kind, user_id, is_on, stamp_ms, stamp_seq, generation, is_through, reacted_at)
+select circle_id, message_id, kind, user_id, is_on, stamp_ms, stamp_seq, generation, $9, to_timestamp(stamp_ms / 1000.0)
+from unnest($1::uuid[], $2::uuid[], $3::smallint[], $4::uuid[], $5::boolean[], $6::bigint[], $7::bigint[], $8::bigint[])
+    as entry (circle_id, message_id, kind, user_id, is_on, stamp_ms, stamp_seq, generation)
+where exists (
+        select from messages m where m.circle_id = entry.circle_id and m.id = entry.message_id and m.deleted_at is null)
+  and exists (select from users where users.id = entry.user_id)
+on conflict (circle_id, message_id, kind, user_id) do update
+    set is_on = excluded.is_on, stamp_ms = excluded.stamp_ms, stamp_seq = excluded.stamp_seq,
+        generation = excluded.generation, is_through = excluded.is_through, reacted_at = excluded.reacted_at
+    where excluded.is_through
+       or ((excluded.stamp_ms, excluded.stamp_seq) > (r.stamp_ms, r.stamp_seq)
+           and not (r.is_through and excluded.generation <= r.generation))
+returning circle_id, message_id, kind, user_id, is_on, reacted_at";
+
+const COUNT: &str = "-- write_behind::count
+insert into reaction_counts as counts (circle_id, message_id, kind, count)
+select * from unnest($1::uuid[], $2::uuid[], $3::smallint[], $4::integer[]) as delta (circle_id, message_id, kind, by)
+on conflict (circle_id, message_id, kind) do update set count = counts.count + excluded.count";
+
+/// Also holds off whoever flushes the partition, until the transaction ends.
+const STAMP: &str = "-- write_behind::stamp
+insert into write_behind as w (region, partition, generation, floor_ms)
+values ($1, $2, 0, (extract(epoch from clock_timestamp()) * 1000)::bigint)
+on conflict (region, partition) do update set floor_ms = greatest(w.floor_ms + 1, excluded.floor_ms)
+returning floor_ms, generation";
+
+pub const STATEMENTS: &[&str] = &[BEFORE, REACT, COUNT, STAMP];
+
+/// What a person may react to, and how.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Target {
+    pub circle: Uuid,
+    pub message: Uuid,
+    pub kind: Kind,
+    pub user: Uuid,
+}
+
+/// A person's intent to have reacted, or not.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ReactionEntry {
+    pub target: Target,
+    pub reacted: bool,
+}
+
+impl ReactionEntry {
+    /// From an entry's value, as the scripts write it. `None` for what no script writes.
+    pub fn parse(value: &str) -> Option<ReactionEntry> {
+        let parts: Vec<&str> = value.split(' ').collect();
+        let [user, circle, message, place, wanted] = parts[..] else { return None };
+        Some(ReactionEntry {
+            target: Target {
+                circle: parse_id(circle)?,
+                message: parse_id(message)?,
+                kind: Kind::from_place(place.parse().ok()?)?,
+                user: parse_id(user)?,
+            },
+            reacted: match wanted {
+                "1" => true,
+                "0" => false,
+                _ => return None,
+            },
+        })
+    }
+}
+
+/// An intent, where it stood, and in which generation.
+#[derive(Clone, Copy, Debug)]
+struct Intent {
+    at: Position,
+    generation: i64,
+    entry: ReactionEntry,
+}
+
+/// Applies the newest intent of each person alone.
+pub async fn apply(tx: &Tx, placed: &[Placed<'_>]) -> Result<()> {
+    let mut newest: HashMap<Target, Intent> = HashMap::new();
+    for Placed { at, generation, value } in placed.iter().copied() {
+        let Some(entry) = ReactionEntry::parse(value) else { continue };
+        let intent = Intent { at, generation, entry };
+        let known = newest.entry(entry.target).or_insert(intent);
+        if (generation, at) > (known.generation, known.at) {
+            *known = intent;
+        }
+    }
+    let newest: Vec<Intent> = newest.into_values().collect();
+    if newest.is_empty() { Ok(()) } else { react(tx, &newest, false).await }
+}
+
+/// Changes rows and counts, and what follows from that. (One statement could do it; what Postgres assumes of its parts, before
+/// it has seen them, makes it compare each row with each.)
+async fn react(tx: &Tx, placed: &[Intent], is_through: bool) -> Result<()> {
+    let targets = || placed.iter().map(|placed| placed.entry.target);
+    let circles: Vec<Uuid> = targets().map(|target| target.circle).collect();
+    let messages: Vec<Uuid> = targets().map(|target| target.message).collect();
+    let kinds: Vec<i16> = targets().map(|target| target.kind.place() as i16).collect();
+    let users: Vec<Uuid> = targets().map(|target| target.user).collect();
+    let reacted: Vec<bool> = placed.iter().map(|placed| placed.entry.reacted).collect();
+    let (ms, seq): (Vec<i64>, Vec<i64>) = placed.iter().map(|placed| (placed.at.0, placed.at.1)).unzip();
+    let generations: Vec<i64> = placed.iter().map(|placed| placed.generation).collect();
+    let rows = tx.query(BEFORE, &[&circles, &messages, &kinds, &users]).await?;
+    let places = rows.iter().filter_map(|row| usize::try_from(row.get::<_, i64>(0)).ok()?.checked_sub(1));
+    let before: HashSet<Target> = places.filter_map(|place| Some(placed.get(place)?.entry.target)).collect();
+    let parameters: [&(dyn ToSql + Sync); 9] =
+        [&circles, &messages, &kinds, &users, &reacted, &ms, &seq, &generations, &is_through];
+    let rows = tx.query(REACT, &parameters).await?;
+    let mut counts: BTreeMap<(Uuid, Uuid, i16), i32> = BTreeMap::new();
+    let mut changes = Vec::with_capacity(rows.len());
+    for row in rows {
+        let (circle, message, place, user): (Uuid, Uuid, i16, Uuid) =
+            (row.get(0), row.get(1), row.get(2), row.get(3));
+        let kind = usize::try_from(place).ok().and_then(Kind::from_place);
+        let kind = kind.ok_or_else(|| Error::internal("write_behind", &"a kind that was not sent"))?;
+        let was_on = before.contains(&Target { circle, message, kind, user });
+        let is_on = row.get(4);
+        *counts.entry((circle, message, place)).or_default() += i32::from(is_on) - i32::from(was_on);
+        changes.push(Change { circle, message, user, at: row.get(5), was_on, is_on });
+    }
+    count(tx, counts).await?;
+    follow(tx, &changes).await
+}
+
+/// What follows from changed reactions, in the transaction that changes them.
+async fn follow(tx: &Tx, changes: &[Change]) -> Result<()> {
+    folding::fold(tx, changes).await?;
+    let made = changes.iter().filter(|change| change.is_on && !change.was_on);
+    counting::reacted(tx, made.map(|change| (change.circle, change.user, change.at))).await
+}
+
+/// Counts up and down, in one order whoever counts.
+async fn count(tx: &Tx, mut by: BTreeMap<(Uuid, Uuid, i16), i32>) -> Result<()> {
+    by.retain(|_, by| *by != 0);
+    if by.is_empty() {
+        return Ok(());
+    }
+    let circles: Vec<Uuid> = by.keys().map(|(circle, ..)| *circle).collect();
+    let messages: Vec<Uuid> = by.keys().map(|(_, message, _)| *message).collect();
+    let kinds: Vec<i16> = by.keys().map(|(.., kind)| *kind).collect();
+    let deltas: Vec<i32> = by.into_values().collect();
+    tx.execute(COUNT, &[&circles, &messages, &kinds, &deltas]).await.map(drop)
+}
+
+/// Writes a reaction to Postgres directly, in a transaction that holds the region off. What is left of it in any stream is
+/// older, and will be found so.
+pub async fn write_through(app: &Ctx, tx: &Tx, reaction: ReactionEntry) -> Result<()> {
+    let partition = number(Partition::of(reaction.target.circle));
+    let row = tx.query_one(STAMP, &[&app.config.region, &partition]).await?;
+    let intent = Intent { at: Position(row.get(0), 0), generation: row.get(1), entry: reaction };
+    react(tx, &[intent], true).await
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    proptest! {
+        #[test]
+        fn whatever_stands_in_a_stream_is_a_reaction_or_passed_over(
+            value in "([0-9a-fA-F]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12} ?){0,4}( [0-9]{1,20}){0,3}|\\PC*",
+        ) {
+            if let Some(entry) = ReactionEntry::parse(&value) {
+                let Target { circle, message, kind, user } = entry.target;
+                let start = format!("{user} {circle} {message} ");
+                prop_assert!(value.starts_with(&start));
+                prop_assert!(Kind::from_place(kind.place()) == Some(kind));
+            }
+        }
+    }
+
+    #[test]
+    fn only_what_scripts_write_is_understood() {
+        let id = Uuid::from_u128(7);
+        let value = |kind: &str, wanted: &str| format!("{id} {id} {id} {kind} {wanted}");
+        assert!(ReactionEntry::parse(&value("1", "1")).is_some_and(|entry| entry.reacted));
+        for value in [
+            value("0", "1"),
+            value("7", "1"),
+            value("1", "2"),
+            format!("{id} {id} 1 1"),
+            id.to_string(),
+            String::new(),
+        ] {
+            assert_eq!(ReactionEntry::parse(&value), None, "{value}");
+        }
+    }
+}
