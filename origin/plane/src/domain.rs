@@ -95,10 +95,12 @@ pub enum Loader {
 pub enum Follow {
     /// Takes as many of the events as it likes, at least one or a part of it: `after` is the last person that an earlier pass
     /// has come to. A kind has one of these at most.
-    Paced(for<'a> fn(&'a Tx, &'a [Event], Option<Uuid>) -> BoxFuture<'a, Result<Done>>),
+    Paced(Paced),
     /// Takes each event once, when it is begun.
     Whole(for<'a> fn(&'a Tx, &'a [Event]) -> BoxFuture<'a, Result<()>>),
 }
+
+pub type Paced = for<'a> fn(&'a Tx, &'a [Event], Option<Uuid>) -> BoxFuture<'a, Result<Done>>;
 
 /// Entries of a write-behind stream, by their field.
 #[derive(Clone, Copy)]
@@ -132,8 +134,10 @@ pub struct Sum {
     pub sql: &'static str,
     pub is_grouped: bool,
     /// Called for each that was mended: copies may show it too.
-    pub mended: Option<for<'a> fn(&'a Ctx, Uuid) -> BoxFuture<'a, ()>>,
+    pub mended: Option<Mended>,
 }
+
+pub type Mended = for<'a> fn(&'a Ctx, Uuid) -> BoxFuture<'a, ()>;
 
 /// A loop that runs as long as the process.
 pub type Task = fn(Ctx) -> BoxFuture<'static, ()>;

@@ -6,10 +6,13 @@ use optimist_shared::routes::{Method, by_name};
 
 use crate::ctx::Ctx;
 
+/// Makes the router of one method, once there is a context.
+type Build = Box<dyn FnOnce(&Ctx) -> MethodRouter<Ctx>>;
+
 /// A route's name in the table, and what handles it.
 pub struct Served {
     pub route: &'static str,
-    build: Box<dyn FnOnce(&Ctx) -> MethodRouter<Ctx>>,
+    build: Build,
 }
 
 impl Served {
