@@ -141,6 +141,22 @@ async fn an_entry_that_cannot_be_applied_is_set_aside_and_the_rest_goes_on() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_defect_of_ours_sets_no_entry_aside() {
+    let system = System::start().await;
+    let scene = Scene::new(&system).await;
+    scene.send(Method::PUT, "heart").await.expect(202);
+    let applied = "select coalesce(string_agg(kind::text, ',' order by kind), '') from reactions where is_on";
+    until("one is flushed", async || system.sql(applied) == "1").await;
+    // As if a release were deployed before its migration.
+    system.sql("alter table reactions rename column reacted_at to made_at");
+    scene.send(Method::PUT, "hug").await.expect(202);
+    until("a flush has failed", async || system.origins[0].log().contains("reacted_at")).await;
+    system.sql("alter table reactions rename column made_at to reacted_at");
+    until("the entry is applied", async || system.sql(applied) == "1,2").await;
+    assert_eq!(system.sql("select count(*) from writes_set_aside"), "0");
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn entries_that_are_refused_cost_no_other_its_place_whoever_flushes() {
     const EACH: usize = 30;
     let system = System::with(Options { origins: 2, ..Options::default() }).await;

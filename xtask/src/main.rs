@@ -8,6 +8,7 @@ mod demo;
 mod dev;
 mod mutants;
 mod soak;
+mod structure;
 mod test;
 mod tidy;
 

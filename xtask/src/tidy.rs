@@ -8,6 +8,7 @@ use std::process::{Command, Stdio};
 
 use anyhow::{Context, Result, ensure};
 
+use crate::structure;
 use crate::terminal::{Colour, paint, say};
 use crate::workspace;
 
@@ -25,7 +26,7 @@ const LUA: &str = concat!("redis", ".call('");
 const HOMES: [&str; 2] = [concat!("/ho", "me/"), concat!("/Us", "ers/")];
 
 /// The project's text files by their path from its top.
-type Texts = BTreeMap<PathBuf, String>;
+pub type Texts = BTreeMap<PathBuf, String>;
 
 pub fn run(bless: bool) -> Result<()> {
     let root = workspace::root()?;
@@ -41,6 +42,7 @@ pub fn check(root: &Path, origin: &Path, bless: bool) -> Result<()> {
         let lines = check_file(path, text, root);
         complaints.extend(lines.into_iter().map(|(line, what)| format!("{}:{line}: {what}", path.display())));
     }
+    complaints.extend(structure::complaints(&texts));
     complaints.extend(unused_scripts(&texts));
     complaints.extend(broken_links(&texts, &|path| root.join(path).exists()));
     complaints.extend(stale_policies(root, origin, bless)?);

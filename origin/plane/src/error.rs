@@ -15,10 +15,20 @@ pub struct Error {
     fields: Vec<FieldError>,
     limit: Option<String>,
     retry_after: Option<u64>,
-    /// Milliseconds after which another attempt of the same transaction is worth making.
-    pub retry_in_ms: Option<u64>,
+    pub failure: Failure,
+}
+
+/// What a failure means to whoever asked, besides the answer that it makes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Failure {
+    /// Nothing more: the answer says it all. A defect of ours is one of these.
+    Answer,
+    /// The values themselves cannot be taken: another attempt would end the same.
+    Refused,
+    /// Another attempt at the same transaction is worth making after so many milliseconds.
+    Again { after_ms: u64 },
     /// What was asked for may have been done all the same.
-    pub is_uncertain: bool,
+    Uncertain,
 }
 
 tokio::task_local! {
@@ -34,8 +44,7 @@ impl Error {
             fields: Vec::new(),
             limit: None,
             retry_after: None,
-            retry_in_ms: None,
-            is_uncertain: false,
+            failure: Failure::Answer,
         }
     }
 
@@ -64,8 +73,25 @@ impl Error {
 
     /// It was sent, and it is not known whether it was done.
     pub fn uncertain(mut self) -> Error {
-        self.is_uncertain = true;
+        self.failure = Failure::Uncertain;
         self
+    }
+
+    /// Nothing was done yet, and another attempt at the same transaction is worth making.
+    pub fn again(mut self, after_ms: u64) -> Error {
+        self.failure = Failure::Again { after_ms };
+        self
+    }
+
+    /// Values that cannot be taken, of which nobody else is to be told. What is logged stays in the log.
+    pub fn refused(what: &str, why: &dyn std::fmt::Display) -> Error {
+        let mut error = Error::internal(what, why);
+        error.failure = Failure::Refused;
+        error
+    }
+
+    pub fn is_refused(&self) -> bool {
+        self.failure == Failure::Refused
     }
 
     /// A request that the origin got too late to answer: 503, worth another attempt in a second.
@@ -134,9 +160,7 @@ impl From<tokio_postgres::Error> for Error {
         };
         let code = database.code();
         if [SqlState::T_R_SERIALIZATION_FAILURE, SqlState::T_R_DEADLOCK_DETECTED].contains(code) {
-            let mut error = Error::unavailable("The database");
-            error.retry_in_ms = Some(0);
-            return error;
+            return Error::unavailable("The database").again(0);
         }
         let known = database.constraint().and_then(|name| CONSTRAINTS.iter().find(|row| row.0 == name));
         if let Some((_, code, field, reason)) = known {
@@ -149,7 +173,13 @@ impl From<tokio_postgres::Error> for Error {
             tracing::warn!(code = code.code(), why = database.message(), "postgres could not serve");
             return Error::unavailable("The database");
         }
-        Error::internal("postgres", &format_args!("{} {}", code.code(), database.message()))
+        let why = format_args!("{} {}", code.code(), database.message());
+        // Data and constraints, a view's check, a trigger's own exception, a row that is too large: of the values. Anything else
+        // (a column that does not exist, a right that is missing) is a defect, and would hit other values too.
+        if ["22", "23", "44", "54", "P0"].contains(&&code.code()[..2]) {
+            return Error::refused("postgres", &why);
+        }
+        Error::internal("postgres", &why)
     }
 }
 

@@ -7,8 +7,7 @@ use optimist_shared::ids::Uuid;
 use optimist_shared::keys::Parameters;
 use optimist_shared::session::Role;
 
-use optimist_plane::error::Error;
-use optimist_plane::error::Result;
+use optimist_plane::error::{Error, Result};
 use optimist_plane::postgres::transaction::Tx;
 
 const STANDING: &str = "-- circles::standing

@@ -5,12 +5,9 @@ use std::ops::RangeInclusive;
 use optimist_shared::ids::Uuid;
 use serde::{Deserialize, Serialize};
 
-use optimist_plane::error::Error;
-use optimist_plane::error::Result;
-use optimist_plane::http::body::text;
-use optimist_plane::http::body::verbatim;
-use optimist_plane::http::sent::Id;
-use optimist_plane::http::sent::Whole;
+use optimist_plane::error::{Error, Result};
+use optimist_plane::http::body::{text, verbatim};
+use optimist_plane::http::sent::{Id, Whole};
 
 /// Characters of a journal's texts, and how many tags there may be.
 pub const TITLE: RangeInclusive<usize> = 0..=200;

@@ -9,18 +9,13 @@ use optimist_shared::keys::{Key, Parameters};
 use serde::{Deserialize, Serialize};
 
 use optimist_plane::cache::read::read_through;
-use optimist_plane::cache::value::ListItem;
-use optimist_plane::cache::value::Snapshot;
+use optimist_plane::cache::value::{ListItem, Snapshot};
 use optimist_plane::ctx::Ctx;
-use optimist_plane::error::Error;
-use optimist_plane::error::Result;
+use optimist_plane::error::{Error, Result};
 use optimist_plane::http::body::to_json;
 use optimist_plane::http::loaded::respond_list;
-use optimist_plane::http::page::Cursor;
-use optimist_plane::http::page::limit;
-use optimist_plane::http::page::parameters_of;
-use optimist_plane::http::served::Served;
-use optimist_plane::http::served::on;
+use optimist_plane::http::page::{Cursor, limit, parameters_of};
+use optimist_plane::http::served::{Served, on};
 use optimist_plane::request::Caller;
 use optimist_shared::error::ErrorCode;
 

@@ -13,8 +13,7 @@ use optimist_shared::keys::{Key, Parameters};
 use optimist_plane::audit::tally::{Suspect, Tally};
 use optimist_plane::config::Keys;
 use optimist_plane::ctx::Ctx;
-use optimist_plane::error::Error;
-use optimist_plane::error::Result;
+use optimist_plane::error::{Error, Result};
 use optimist_plane::hash::keyed_hash;
 use optimist_plane::postgres::pool::Postgres;
 use optimist_plane::postgres::transaction::Tx;
@@ -70,7 +69,7 @@ impl Sealer {
     /// Opens what was sealed as exactly that.
     pub fn open(&self, what: What, id: Uuid, version: &str, sealed: &[u8]) -> Result<Vec<u8>> {
         open(&self.key, &self.bound_to(what, id, version), sealed)
-            .ok_or_else(|| Error::internal("sealing", &"a sealed text does not open"))
+            .ok_or_else(|| Error::refused("sealing", &"a sealed text does not open"))
     }
 
     fn bound_to(&self, what: What, id: Uuid, version: &str) -> Vec<u8> {

@@ -13,18 +13,14 @@ use optimist_shared::ids::Uuid;
 use optimist_shared::keys::{Key, Parameters};
 
 use optimist_plane::cache::read::read_through;
-use optimist_plane::cache::value::Loaded;
-use optimist_plane::cache::value::Snapshot;
+use optimist_plane::cache::value::{Loaded, Snapshot};
 use optimist_plane::clock;
 use optimist_plane::ctx::Ctx;
-use optimist_plane::error::Error;
-use optimist_plane::error::Result;
+use optimist_plane::error::{Error, Result};
 use optimist_plane::hash::digest;
-use optimist_plane::http::body::tagged;
-use optimist_plane::http::body::to_json;
+use optimist_plane::http::body::{tagged, to_json};
 use optimist_plane::http::page::no_query;
-use optimist_plane::http::served::Served;
-use optimist_plane::http::served::on;
+use optimist_plane::http::served::{Served, on};
 use optimist_plane::postgres::transaction::Tx;
 use optimist_plane::request::Caller;
 

@@ -15,12 +15,9 @@ use tokio_postgres::Row;
 use crate::circles::standing::Standing;
 use crate::messages::message::{Message, select};
 use optimist_plane::ctx::Ctx;
-use optimist_plane::error::Error;
-use optimist_plane::error::Result;
+use optimist_plane::error::{Error, Failure, Result};
 use optimist_plane::hooks;
-use optimist_plane::http::idempotency::Answer;
-use optimist_plane::http::idempotency::Claim;
-use optimist_plane::http::idempotency::Idempotency;
+use optimist_plane::http::idempotency::{Answer, Claim, Idempotency};
 use optimist_plane::postgres::transaction::Tx;
 use optimist_plane::postgres::write::WriteContext;
 use optimist_plane::request::Caller;
@@ -190,7 +187,8 @@ async fn run_waiting(app: Ctx, posting: Arc<Posting>, lane: usize) {
             }
             // Whether they were posted is for their clients to find out. Otherwise nothing was, because of one of them perhaps.
             Err(error) => batch.into_iter().for_each(|waiting| {
-                let _ = waiting.answer.send(if error.is_uncertain { Err(error.clone()) } else { Ok(None) });
+                let is_uncertain = error.failure == Failure::Uncertain;
+                let _ = waiting.answer.send(if is_uncertain { Err(error.clone()) } else { Ok(None) });
             }),
         }
     }

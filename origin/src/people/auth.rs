@@ -21,18 +21,12 @@ use crate::people::me::{Me, NAME};
 use crate::people::passwords::Passwords;
 use crate::people::refresh::{self, RefreshToken};
 use optimist_plane::ctx::Ctx;
-use optimist_plane::error::Error;
-use optimist_plane::error::Result;
-use optimist_plane::http::body::Body;
-use optimist_plane::http::body::json_response;
-use optimist_plane::http::body::text;
-use optimist_plane::http::body::to_json;
-use optimist_plane::http::served::Served;
-use optimist_plane::http::served::{on, on_with};
+use optimist_plane::error::{Error, Result};
+use optimist_plane::http::body::{Body, json_response, text, to_json};
+use optimist_plane::http::served::{Served, on, on_with};
 use optimist_plane::postgres::transaction::Tx;
 use optimist_plane::postgres::write::WriteContext;
-use optimist_plane::request::Caller;
-use optimist_plane::request::RequestContext;
+use optimist_plane::request::{Caller, RequestContext};
 use optimist_plane::transaction;
 
 /// The ring that refresh tokens and invitations are derived with; the first key derives.

@@ -8,8 +8,7 @@ use argon2::password_hash::{PasswordHasher, PasswordVerifier};
 use argon2::{Algorithm, Argon2, Params, Version};
 use tokio::sync::Semaphore;
 
-use optimist_plane::error::Error;
-use optimist_plane::error::Result;
+use optimist_plane::error::{Error, Result};
 
 /// How long a log-in waits for its turn, before it is told to come back.
 const PATIENCE: Duration = Duration::from_secs(4);

@@ -17,13 +17,10 @@ use subtle::ConstantTimeEq as _;
 
 use crate::people::auth::{LOCK_USER, NewSession, Opened, Secrets, TOKEN_KEYS, opened, revoke_family};
 use optimist_plane::ctx::Ctx;
-use optimist_plane::error::Error;
-use optimist_plane::error::Result;
+use optimist_plane::error::{Error, Result};
 use optimist_plane::hash::keyed_hash;
 use optimist_plane::hooks;
-use optimist_plane::http::body::Body;
-use optimist_plane::http::body::json_response;
-use optimist_plane::http::body::to_json;
+use optimist_plane::http::body::{Body, json_response, to_json};
 use optimist_plane::postgres::transaction::Tx;
 use optimist_plane::postgres::write::WriteContext;
 use optimist_plane::request::RequestContext;

@@ -9,12 +9,10 @@ use optimist_shared::session::{CachedSession, Token};
 use subtle::ConstantTimeEq as _;
 
 use optimist_plane::cache::read::read_through;
-use optimist_plane::cache::value::Loaded;
-use optimist_plane::cache::value::Snapshot;
+use optimist_plane::cache::value::{Loaded, Snapshot};
 use optimist_plane::clock::now_ms;
 use optimist_plane::ctx::Ctx;
-use optimist_plane::error::Error;
-use optimist_plane::error::Result;
+use optimist_plane::error::{Error, Result};
 
 const LOAD: &str = "-- session::load
 select seen, s.secret_hash, (extract(epoch from s.absolute_until) * 1000)::bigint

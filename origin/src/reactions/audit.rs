@@ -8,8 +8,7 @@ use crate::reactions::snapshot::Snapshot;
 use optimist_plane::audit::tally::{Suspect, Tally};
 use optimist_plane::ctx::Ctx;
 use optimist_plane::error::Result;
-use optimist_plane::redis::Call;
-use optimist_plane::redis::Items;
+use optimist_plane::redis::{Call, Items};
 
 /// Messages of a circle whose counts are compared at a time.
 const AT_ONCE: usize = 50;

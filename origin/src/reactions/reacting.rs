@@ -18,17 +18,12 @@ use crate::people::person::Person;
 use crate::reactions::apply::{ReactionEntry, Target, write_through};
 use crate::reactions::live;
 use optimist_plane::ctx::Ctx;
-use optimist_plane::error::Error;
-use optimist_plane::error::Result;
+use optimist_plane::error::{Error, Failure, Result};
 use optimist_plane::hash::digest;
-use optimist_plane::http::body::json_response;
-use optimist_plane::http::body::tagged;
-use optimist_plane::http::body::to_json;
+use optimist_plane::http::body::{json_response, tagged, to_json};
 use optimist_plane::http::page::no_query;
-use optimist_plane::http::served::Served;
-use optimist_plane::http::served::on;
-use optimist_plane::postgres::write::WriteContext;
-use optimist_plane::postgres::write::hold_off;
+use optimist_plane::http::served::{Served, on};
+use optimist_plane::postgres::write::{WriteContext, hold_off};
 use optimist_plane::region::belief::Mode;
 use optimist_plane::region::switch::switch_off;
 use optimist_plane::request::Caller;
@@ -77,7 +72,7 @@ async fn set(State(app): State<Ctx>, caller: Caller) -> Result<Response> {
             Ok(counts) => {
                 return Ok(json_response(202, None, reaction.answer(&counts, Promise::Postgres)));
             }
-            Err(error) if error.retry_in_ms.is_some() => {}
+            Err(Error { failure: Failure::Again { .. }, .. }) => {}
             Err(error) => return Err(error),
         }
     }

@@ -17,9 +17,7 @@ use tokio_postgres::Row;
 use optimist_plane::cache::value::{Alongside, Prepared};
 use optimist_plane::ctx::Ctx;
 use optimist_plane::error::Result;
-use optimist_plane::redis::Call;
-use optimist_plane::redis::Items;
-use optimist_plane::redis::Position;
+use optimist_plane::redis::{Call, Items, Position};
 use optimist_plane::write_behind::entry::number;
 
 /// One snapshot: how far the partition is flushed, and what is so then. First the partition's row, then counts, then who

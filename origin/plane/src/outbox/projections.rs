@@ -57,7 +57,7 @@ pub async fn run(ctx: Ctx) {
 async fn pass(ctx: &Ctx) -> Result<bool> {
     match attempt(ctx, ROWS).await {
         // Postgres refuses what follows from one of them: one at a time, and that one without its consequences.
-        Err(error) if error.code == ErrorCode::Internal => attempt(ctx, 1).await,
+        Err(error) if error.is_refused() => attempt(ctx, 1).await,
         // It may have been too much for the time that a statement has.
         Err(error) if error.code == ErrorCode::Unavailable => attempt(ctx, FEW_ROWS).await,
         outcome => outcome,
@@ -87,7 +87,7 @@ async fn project(ctx: &Ctx, tx: &Tx, limit: i64) -> Result<bool> {
             consequences(ctx, tx, rest, part).await
         };
         let done = match outcome {
-            Err(error) if limit == 1 && error.code == ErrorCode::Internal => {
+            Err(error) if limit == 1 && error.is_refused() => {
                 skip(&events[next]);
                 Done { events: 1, written: 0, up_to: None }
             }

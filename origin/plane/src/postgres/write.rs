@@ -9,7 +9,7 @@ use crate::cache::fence;
 use crate::cache::read::refill_in_background;
 use crate::cache::touched::TouchedKey;
 use crate::ctx::Ctx;
-use crate::error::{Error, Result};
+use crate::error::{Error, Failure, Result};
 use crate::hooks;
 use crate::postgres::transaction::{Tx, rollback};
 use crate::redis::RedisDown;
@@ -135,7 +135,8 @@ impl<'a> Write<'a> {
             // Some fences may stand: what they hide lapses by itself, and nothing was committed.
             rollback(tx).await;
             switch_off(self.ctx).await?;
-            return Err(retry_unfenced());
+            // In the mode that the region is in now.
+            return Err(Error::unavailable("The cache").again(0));
         };
         hooks::step("tx.fenced").await;
         self.commit(tx, is_fenced.then_some(&touched), &token).await?;
@@ -206,9 +207,9 @@ impl<'a> Write<'a> {
 
     /// Whether to try once more, after the wait that the error asks for.
     pub async fn again(&self, error: &Error) -> bool {
-        match error.retry_in_ms {
-            Some(wait) if self.attempts < ATTEMPTS => {
-                tokio::time::sleep(Duration::from_millis(wait)).await;
+        match error.failure {
+            Failure::Again { after_ms } if self.attempts < ATTEMPTS => {
+                tokio::time::sleep(Duration::from_millis(after_ms)).await;
                 true
             }
             _ => false,
@@ -221,13 +222,6 @@ impl<'a> Write<'a> {
             .record(self.started.elapsed().as_secs_f64());
         result
     }
-}
-
-/// Another attempt, in the mode that the region is in now.
-fn retry_unfenced() -> Error {
-    let mut error = Error::unavailable("The cache");
-    error.retry_in_ms = Some(0);
-    error
 }
 
 async fn insert_outbox(tx: &Tx, ctx: &Ctx, context: WriteContext<'_>) -> Result<()> {
@@ -263,12 +257,11 @@ pub async fn hold_off(ctx: &Ctx, tx: &Tx) -> Result<()> {
     if off && off_for >= OFF_FOR_MS {
         return Ok(());
     }
-    let mut again = Error::unavailable("The cache");
-    if off {
-        again.retry_in_ms = u64::try_from(OFF_FOR_MS - off_for).ok();
+    let after_ms = if off {
+        u64::try_from(OFF_FOR_MS - off_for).unwrap_or(0)
     } else {
         ctx.region.set_mode(Mode::Fenced);
-        again.retry_in_ms = Some(0);
-    }
-    Err(again)
+        0
+    };
+    Err(Error::unavailable("The cache").again(after_ms))
 }

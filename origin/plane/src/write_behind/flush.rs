@@ -208,10 +208,10 @@ struct Outcome {
 }
 
 /// Applies batches. When Postgres refuses what is in them, halves at a time until the one entry that it refuses is set
-/// aside.
+/// aside. What fails otherwise, by a defect, stays where it is: nothing acknowledged is set aside for it.
 async fn flush(ctx: &Ctx, batches: &[Batch]) -> Result<Outcome> {
     match attempt(ctx, batches, BATCH).await {
-        Err(error) if error.code == ErrorCode::Internal => {}
+        Err(error) if error.is_refused() || error.code == ErrorCode::Internal => {}
         // It may have been too much for the time that a statement has.
         Err(error) if error.code == ErrorCode::Unavailable => {
             return attempt(ctx, batches, SMALL_BATCH).await;
@@ -224,7 +224,9 @@ async fn flush(ctx: &Ctx, batches: &[Batch]) -> Result<Outcome> {
         let mut limit = batch.entries.len();
         loop {
             match attempt(ctx, one, limit).await {
-                Err(error) if error.code == ErrorCode::Internal && limit > 1 => limit /= 2,
+                Err(error) if error.is_refused() && limit > 1 => limit /= 2,
+                // A defect of ours: this partition's entries wait until it is mended, and no other's.
+                Err(error) if error.code == ErrorCode::Internal => break,
                 Err(error) => return Err(error),
                 Ok(done) => {
                     outcome.foreign.extend(done.foreign);
@@ -323,7 +325,7 @@ async fn apply_in<'a>(
         [] => {}
         [(_, one)] if limit == 1 => match tx.part(apply(ctx, tx, &placed)).await? {
             Ok(()) => {}
-            Err(error) if error.code != ErrorCode::Internal => return Err(error),
+            Err(error) if !error.is_refused() => return Err(error),
             Err(_) => {
                 let refused = parts.iter().filter_map(|part| Some((part.batch, *part.entries.first()?)));
                 for (batch, raw) in refused.filter(|(_, raw)| raw.at == one.at) {

@@ -9,8 +9,7 @@ use crate::journal::drafts::store::in_postgres;
 use optimist_plane::audit::tally::{Suspect, Tally};
 use optimist_plane::ctx::Ctx;
 use optimist_plane::error::Result;
-use optimist_plane::redis::Call;
-use optimist_plane::redis::Items;
+use optimist_plane::redis::{Call, Items};
 
 /// What Redis has of a draft.
 #[derive(PartialEq, Eq)]

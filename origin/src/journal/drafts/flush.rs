@@ -16,9 +16,7 @@ use crate::journal::drafts::store::{Names, flushed_ms, fork, stored};
 use optimist_plane::ctx::Ctx;
 use optimist_plane::error::Result;
 use optimist_plane::hooks;
-use optimist_plane::redis::Call;
-use optimist_plane::redis::Items;
-use optimist_plane::redis::RedisDown;
+use optimist_plane::redis::{Call, Items, RedisDown};
 
 /// How often: what a lost Redis can cost at most.
 const EVERY: Duration = Duration::from_secs(3);
@@ -158,7 +156,7 @@ async fn upsert(app: &Ctx, drafts: &[Waiting]) -> Result<Vec<(Uuid, Uuid)>> {
         }
         match fork(app, user, id, &waiting.stored).await {
             Ok(()) => {}
-            Err(error) if error.code == ErrorCode::Internal => {
+            Err(error) if error.is_refused() => {
                 tracing::error!(%user, draft = %id, "a draft can be kept nowhere: it does not open");
                 metrics::counter!("optimist_drafts_unreadable_total").increment(1);
                 unreadable.push((user, id));

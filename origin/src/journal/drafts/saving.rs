@@ -15,14 +15,10 @@ use crate::journal::sealing::{Sealer, What};
 use optimist_plane::clock;
 use optimist_plane::clock::now_ms;
 use optimist_plane::ctx::Ctx;
-use optimist_plane::error::Error;
-use optimist_plane::error::Result;
+use optimist_plane::error::{Error, Failure, Result};
 use optimist_plane::limits::charge::charge;
-use optimist_plane::postgres::write::WriteContext;
-use optimist_plane::postgres::write::hold_off;
-use optimist_plane::redis::Call;
-use optimist_plane::redis::Items;
-use optimist_plane::redis::RedisDown;
+use optimist_plane::postgres::write::{WriteContext, hold_off};
+use optimist_plane::redis::{Call, Items, RedisDown};
 use optimist_plane::region::belief::Mode;
 use optimist_plane::region::switch::switch_off;
 use optimist_plane::request::Caller;
@@ -117,7 +113,7 @@ impl Saver<'_> {
             match self.save_through(draft, base, &stored).await {
                 Ok(true) => return Ok(saved(stored, Promise::Postgres)),
                 Ok(false) => return Ok(Outcome::Conflict),
-                Err(error) if error.retry_in_ms.is_some() => {}
+                Err(Error { failure: Failure::Again { .. }, .. }) => {}
                 Err(error) => return Err(error),
             }
         }

@@ -18,12 +18,9 @@ use optimist_plane::hash::keyed_hash;
 use optimist_plane::hooks;
 use optimist_plane::http::page::At;
 use optimist_plane::postgres::transaction::Tx;
-use optimist_plane::redis::Call;
-use optimist_plane::redis::Items;
-use optimist_plane::redis::RedisDown;
+use optimist_plane::redis::{Call, Items, RedisDown};
 use optimist_plane::region::belief::Mode;
-use optimist_plane::region::switch::may_soon_vouch;
-use optimist_plane::region::switch::switch_off;
+use optimist_plane::region::switch::{may_soon_vouch, switch_off};
 
 const SELECT: &str = "-- drafts::select
 select version, overtook, sealed, sibling_of, saved_at, deleted_at is not null from drafts where user_id = $1 and id = $2";
