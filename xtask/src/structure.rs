@@ -102,9 +102,12 @@ fn imports(crate_: &Crate) -> Imports {
 /// The paths within the crate that a module's code names, from the crate's root; groups in braces are taken apart.
 fn paths_in(code: &str, module: &[String]) -> Vec<Vec<String>> {
     let mut paths = Vec::new();
-    for (start, root) in [("crate::", Vec::new()), ("super::", module[..module.len().saturating_sub(1)].to_vec())] {
+    for (start, root) in
+        [("crate::", Vec::new()), ("super::", module[..module.len().saturating_sub(1)].to_vec())]
+    {
         for (at, _) in code.match_indices(start) {
-            let is_word = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'_' || byte == b'$' || byte == b':';
+            let is_word =
+                |byte: u8| byte.is_ascii_alphanumeric() || byte == b'_' || byte == b'$' || byte == b':';
             if at > 0 && is_word(code.as_bytes()[at - 1]) {
                 continue;
             }
@@ -128,7 +131,8 @@ fn read_path<'a>(text: &'a str, mut path: Vec<String>, paths: &mut Vec<Vec<Strin
                 }
             }
         }
-        let length = rest.find(|letter: char| !letter.is_alphanumeric() && letter != '_').unwrap_or(rest.len());
+        let length =
+            rest.find(|letter: char| !letter.is_alphanumeric() && letter != '_').unwrap_or(rest.len());
         if length == 0 {
             // `}` after a trailing comma, `*`, or the end.
             return rest;
@@ -152,7 +156,12 @@ fn circles(folder: &Path, imports: &Imports) -> Vec<String> {
     let mut found = Vec::new();
     for circle in circles_of(imports) {
         if circle.len() > LARGEST_CIRCLE {
-            found.push(format!("{}: {} files import each other: {}", folder.display(), circle.len(), names(&circle)));
+            found.push(format!(
+                "{}: {} files import each other: {}",
+                folder.display(),
+                circle.len(),
+                names(&circle)
+            ));
         }
     }
     let parents: BTreeSet<&Path> = imports.keys().flat_map(|path| path.ancestors().skip(1)).collect();
@@ -258,13 +267,17 @@ fn sizes(texts: &Texts) -> Vec<String> {
     let files = texts.iter().filter(|(path, _)| {
         path.starts_with("origin") && path.extension().is_some_and(|extension| extension == "rs")
     });
-    let mut lengths: Vec<(usize, &PathBuf)> = files.map(|(path, text)| (text.lines().count(), path)).collect();
+    let mut lengths: Vec<(usize, &PathBuf)> =
+        files.map(|(path, text)| (text.lines().count(), path)).collect();
     lengths.sort_unstable();
     let long = lengths.iter().filter(|(length, _)| *length > LONGEST);
-    let mut found: Vec<String> =
-        long.map(|(length, path)| format!("{}: {length} lines, more than {LONGEST}", path.display())).collect();
+    let mut found: Vec<String> = long
+        .map(|(length, path)| format!("{}: {length} lines, more than {LONGEST}", path.display()))
+        .collect();
     if let Some((median, _)) = lengths.get(lengths.len() / 2).filter(|(median, _)| *median > MEDIAN) {
-        found.push(format!("origin: half of the files have {median} lines or more; at most {MEDIAN} are meant"));
+        found.push(format!(
+            "origin: half of the files have {median} lines or more; at most {MEDIAN} are meant"
+        ));
     }
     found
 }
@@ -273,13 +286,18 @@ fn sizes(texts: &Texts) -> Vec<String> {
 fn guides(texts: &Texts) -> Vec<String> {
     let mut found = Vec::new();
     let folders: BTreeSet<&Path> = texts.keys().flat_map(|path| path.ancestors().skip(1)).collect();
-    let tops: BTreeSet<&Path> =
-        texts.keys().filter_map(|path| path.iter().next()).map(Path::new).filter(|top| folders.contains(top)).collect();
+    let tops: BTreeSet<&Path> = texts
+        .keys()
+        .filter_map(|path| path.iter().next())
+        .map(Path::new)
+        .filter(|top| folders.contains(top))
+        .collect();
     for guide in GUIDES {
         let text = texts.get(Path::new(guide)).map_or("", String::as_str);
         for named in in_backticks(text) {
             let path = Path::new(named.trim_end_matches('/'));
-            let is_path = named.contains('/') && path.iter().next().is_some_and(|top| tops.contains(Path::new(top)));
+            let is_path =
+                named.contains('/') && path.iter().next().is_some_and(|top| tops.contains(Path::new(top)));
             let is_plain = !named.contains([' ', '*', '<', '{', ':', '$']);
             if is_path && is_plain && !texts.contains_key(path) && !folders.contains(path) {
                 found.push(format!("{guide}: there is no {named}"));
@@ -347,24 +365,30 @@ mod tests {
     fn imports_are_read_from_groups_inline_paths_and_parents() {
         let code = "//! crate::no\nuse crate::{b::{self, c::Deep}, d};\nfn f() { super::e::g(); crate::f::h() }\n\
                     // crate::g\n#[cfg(test)]\nmod tests { use crate::tests_only; }\n";
-        let files = ["src/b.rs", "src/b/c.rs", "src/d.rs", "src/e.rs", "src/f.rs", "src/g.rs", "src/tests_only.rs"]
-            .map(|path| format!("a/{path}"));
+        let files =
+            ["src/b.rs", "src/b/c.rs", "src/d.rs", "src/e.rs", "src/f.rs", "src/g.rs", "src/tests_only.rs"]
+                .map(|path| format!("a/{path}"));
         let mut all: Vec<(&str, &str)> = files.iter().map(|path| (path.as_str(), "")).collect();
         all.push(("a/src/x.rs", code));
         let found = targets(&imports_of(&all), "a/src/x.rs");
-        assert_eq!(found, ["a/src/b.rs", "a/src/b/c.rs", "a/src/d.rs", "a/src/e.rs", "a/src/f.rs"]);
+        assert_eq!(found, ["a/src/b/c.rs", "a/src/b.rs", "a/src/d.rs", "a/src/e.rs", "a/src/f.rs"]);
     }
 
     #[test]
     fn a_circle_of_folders_is_found_and_a_small_one_of_files_is_not() {
-        let inside = imports_of(&[("a/src/x/one.rs", "use crate::x::two;"), ("a/src/x/two.rs", "use crate::x::one;")]);
+        let inside =
+            imports_of(&[("a/src/x/one.rs", "use crate::x::two;"), ("a/src/x/two.rs", "use crate::x::one;")]);
         assert_eq!(circles(Path::new("a"), &inside), Vec::<String>::new());
-        let between =
-            imports_of(&[("a/src/x/one.rs", "use crate::y::two;"), ("a/src/y/two.rs", ""), ("a/src/y.rs", "use crate::x::one;")]);
+        let between = imports_of(&[
+            ("a/src/x/one.rs", "use crate::y::two;"),
+            ("a/src/y/two.rs", ""),
+            ("a/src/y.rs", "use crate::x::one;"),
+        ]);
         assert_eq!(circles(Path::new("a"), &between).len(), 1);
         let chain: Vec<(String, String)> =
             (0..5).map(|n| (format!("a/src/f{n}.rs"), format!("use crate::f{};", (n + 1) % 5))).collect();
-        let chain: Vec<(&str, &str)> = chain.iter().map(|(path, code)| (path.as_str(), code.as_str())).collect();
+        let chain: Vec<(&str, &str)> =
+            chain.iter().map(|(path, code)| (path.as_str(), code.as_str())).collect();
         assert_eq!(circles(Path::new("a"), &imports_of(&chain)).len(), 1);
     }
 
