@@ -70,9 +70,10 @@ async fn nothing_written_is_readable_in_any_store_or_log() {
         let (key, body) = ([("idempotency-key", "mood")], guessed.clone().into_bytes());
         ada.send(Method::POST, "/v1/mood", &key, Some(body)).await.expect(201);
     }
-    let digest =
-        format!("encode(sha256(decode(repeat('00', 64), 'hex') || convert_to('{guessed}', 'UTF8')), 'hex')");
-    let kept = format!("select count(*), count(*) filter (where request_hash = {digest}) from idempotency");
+    let digest = |path: &str| format!("encode(sha256({path} || convert_to('{guessed}', 'UTF8')), 'hex')");
+    let digests = ["'/v1/mood'::bytea || '\\x00'", "decode(repeat('00', 64), 'hex')"].map(digest).join(", ");
+    let kept =
+        format!("select count(*), count(*) filter (where request_hash in ({digests})) from idempotency");
     assert_eq!(system.sql(&kept), "1|0");
     // Failures that a log tells of.
     ada.post(ENTRIES, json!({"body": CANARY, "tags": [CANARY.repeat(9)]})).await.expect(422);

@@ -54,6 +54,26 @@ fn numbers_told(system: &System, circle: &str) -> String {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_retry_finds_what_the_release_before_recorded() {
+    let system = System::start().await;
+    let owner = system.register("Owen").await;
+    let circle = owner.create_circle("private").await;
+    let posted = answer(post(&owner, &circle, "once", "Good morning.")).await.expect(201);
+    // As that release hashed: the path's user, session, circle and message, and the body.
+    let body = json!({"body": "Good morning."}).to_string();
+    system.sql(&format!(
+        "update idempotency set hash_version = 1, request_hash = encode(sha256(
+             decode(repeat('00', 32), 'hex') || uuid_send('{circle}') || decode(repeat('00', 16), 'hex')
+             || convert_to('{body}', 'UTF8')), 'hex')"
+    ));
+    let again = answer(post(&owner, &circle, "once", "Good morning.")).await.expect(201);
+    assert_eq!(again.body, posted.body);
+    let other = answer(post(&owner, &circle, "once", "Good evening.")).await.expect(422);
+    assert_eq!(other.body["code"], "idempotency-key-reused");
+    assert_eq!(system.sql("select count(*), max(hash_version) from messages, idempotency"), "1|1");
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn of_a_batch_each_is_answered_as_if_it_were_alone() {
     let system = System::start().await;
     let (owner, member, former) =

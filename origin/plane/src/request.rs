@@ -18,6 +18,8 @@ pub struct RequestContext {
     pub client: String,
     pub route: &'static Route,
     pub path: PathParameters,
+    /// The path as it was sent.
+    pub target: String,
     pub user_agent: Option<String>,
 }
 

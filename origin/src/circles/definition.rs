@@ -190,7 +190,7 @@ async fn create(
     headers: HeaderMap,
     body: Body<Create>,
 ) -> Result<Response> {
-    let idempotency = Idempotency::from_request(&headers, &caller.request.path, &body.bytes)?;
+    let idempotency = Idempotency::from_request(&headers, &caller.request, &body.bytes)?;
     let Create { name, description, rules, visibility } = body.value;
     let name = text("name", &name, NAME, false)?;
     let description = text("description", description.as_deref().unwrap_or_default(), DESCRIPTION, true)?;

@@ -181,7 +181,7 @@ async fn join(
     body: Body<Join>,
 ) -> Result<Response> {
     let circle = circle_of(&caller)?;
-    let idempotency = Idempotency::from_request(&headers, &caller.request.path, &body.bytes)?;
+    let idempotency = Idempotency::from_request(&headers, &caller.request, &body.bytes)?;
     let invite = body.value.invite.as_deref().map(parse_invite).transpose()?;
     let order = [circle, caller.user];
     let context = WriteContext {
@@ -380,7 +380,7 @@ async fn invite(
 ) -> Result<Response> {
     let circle = circle_of(&caller)?;
     let user = body.value.user.map(|Id(user)| user);
-    let idempotency = Idempotency::from_request(&headers, &caller.request.path, &body.bytes)?;
+    let idempotency = Idempotency::from_request(&headers, &caller.request, &body.bytes)?;
     let new = Uuid::now_v7();
     let order = [circle];
     let context = WriteContext {

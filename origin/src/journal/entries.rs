@@ -192,7 +192,7 @@ async fn save(
     headers: HeaderMap,
     body: Body<Save>,
 ) -> Result<Response> {
-    let idempotency = Idempotency::from_request(&headers, &caller.request.path, &body.bytes)?;
+    let idempotency = Idempotency::from_request(&headers, &caller.request, &body.bytes)?;
     let Save { draft_id, title, body, tags, mood, prompt_id, entry_date } = body.value;
     let content = Content::checked(Form::Entry, title.as_deref(), &body, tags.as_deref(), mood, prompt_id)?;
     let now = clock::now();

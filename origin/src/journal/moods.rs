@@ -86,7 +86,7 @@ async fn log(
     headers: HeaderMap,
     body: Body<Log>,
 ) -> Result<Response> {
-    let idempotency = Idempotency::from_request(&headers, &caller.request.path, &body.bytes)?;
+    let idempotency = Idempotency::from_request(&headers, &caller.request, &body.bytes)?;
     let Log { score: Whole(score), emotions, note, tags, logged_at } = body.value;
     if !MOOD.contains(&score) {
         return Err(Error::invalid("score", "must be a number from 1 to 5"));

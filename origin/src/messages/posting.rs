@@ -17,7 +17,7 @@ use crate::messages::message::{Message, select};
 use optimist_plane::ctx::Ctx;
 use optimist_plane::error::{Error, Failure, Result};
 use optimist_plane::hooks;
-use optimist_plane::http::idempotency::{Answer, Claim, Idempotency};
+use optimist_plane::http::idempotency::{Answer, Claim, HASH_VERSION, Idempotency};
 use optimist_plane::postgres::transaction::Tx;
 use optimist_plane::postgres::write::WriteContext;
 use optimist_plane::request::Caller;
@@ -55,8 +55,8 @@ allowed as materialized (
     join circles on circles.id = posts.circle_id and archived_at is null
     join memberships on memberships.circle_id = posts.circle_id and user_id = author_id and role <> 'banned'),
 claimed as (
-    insert into idempotency (user_id, route, key, request_hash, status, resource)
-    select author_id, $11, idempotency_key, request_hash, $12, id from allowed
+    insert into idempotency (user_id, route, key, request_hash, status, resource, hash_version)
+    select author_id, $11, idempotency_key, request_hash, $12, id, $14 from allowed
     where idempotency_key is not null order by author_id, idempotency_key
     on conflict (user_id, route, key) do nothing
     returning resource),
@@ -252,6 +252,7 @@ async fn insert(tx: &Tx, app: &Ctx, posts: &[&Post]) -> Result<Vec<Row>> {
             &route,
             &CREATED.cast_signed(),
             &app.config.region,
+            &HASH_VERSION,
         ],
     )
     .await

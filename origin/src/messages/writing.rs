@@ -68,7 +68,7 @@ async fn post(
     body: Body<Write>,
 ) -> Result<Response> {
     let circle = circle_of(&caller)?;
-    let idempotency = Idempotency::from_request(&headers, &caller.request.path, &body.bytes)?;
+    let idempotency = Idempotency::from_request(&headers, &caller.request, &body.bytes)?;
     let body = text("body", &body.value.body, BODY, true)?;
     let post = Post { id: Uuid::now_v7(), circle, caller, idempotency, body };
     let (message, is_new) = post_in_batch(&app, &posting, post).await?;

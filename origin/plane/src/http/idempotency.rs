@@ -6,32 +6,38 @@
 use axum::http::HeaderMap;
 use optimist_shared::error::ErrorCode;
 use optimist_shared::ids::Uuid;
-use optimist_shared::routes::PathParameters;
 use optimist_shared::session::hex;
 use sha2::{Digest, Sha256};
 
 use crate::error::{Error, Result};
 use crate::postgres::transaction::Tx;
-use crate::request::Caller;
+use crate::request::{Caller, RequestContext};
 
 /// Waits for a concurrent duplicate, which holds the same row until it ends. A record of more than a day counts no more.
 const CLAIM: &str = "-- idempotency::claim
-insert into idempotency (user_id, route, key, request_hash, status, resource) values ($1, $2, $3, $4, $5, $6)
+insert into idempotency (user_id, route, key, request_hash, status, resource, hash_version) values ($1, $2, $3, $4, $5, $6, $7)
 on conflict (user_id, route, key) do update
-    set request_hash = excluded.request_hash, status = excluded.status, resource = excluded.resource, created_at = now()
+    set request_hash = excluded.request_hash, status = excluded.status, resource = excluded.resource,
+        hash_version = excluded.hash_version, created_at = now()
     where idempotency.created_at < now() - interval '24 hours'
 returning key";
 
 const FIND: &str = "-- idempotency::find
-select request_hash, status, resource from idempotency where user_id = $1 and route = $2 and key = $3";
+select request_hash, status, resource, hash_version from idempotency where user_id = $1 and route = $2 and key = $3";
 
 pub const STATEMENTS: &[&str] = &[CLAIM, FIND];
+
+/// The version of [`Idempotency::request_hash`]: it covers the whole path, and the body.
+pub const HASH_VERSION: i16 = 2;
+/// The version of records made by the release before: four ids of the path, and the body. They are accepted until they expire.
+const FORMER_VERSION: i16 = 1;
 
 /// A request's key, and what must be the same in a repetition.
 #[derive(Clone, Debug)]
 pub struct Idempotency {
     key: Option<String>,
     request_hash: String,
+    former_hash: String,
 }
 
 /// Whether a write is to be done.
@@ -51,7 +57,7 @@ pub struct Answer {
 
 impl Idempotency {
     /// Reads the header: 1 to 255 visible ASCII characters.
-    pub fn from_request(headers: &HeaderMap, path: &PathParameters, body: &[u8]) -> Result<Idempotency> {
+    pub fn from_request(headers: &HeaderMap, request: &RequestContext, body: &[u8]) -> Result<Idempotency> {
         let key = headers.get("idempotency-key").map(|value| {
             let is_key =
                 (1..=255).contains(&value.len()) && value.as_bytes().iter().all(u8::is_ascii_graphic);
@@ -59,17 +65,23 @@ impl Idempotency {
             let refused = || Error::new(ErrorCode::BadRequest).field("Idempotency-Key", reason);
             value.to_str().ok().filter(|_| is_key).map(str::to_owned).ok_or_else(refused)
         });
-        let mut hash = Sha256::new();
+        let (mut hash, mut former) = (Sha256::new(), Sha256::new());
+        // No path has a zero byte: it tells path and body apart.
+        [request.target.as_bytes(), b"\0", body].iter().for_each(|part| hash.update(part));
+        let path = &request.path;
         for id in [path.user, path.session, path.circle, path.message] {
-            hash.update(id.unwrap_or_default().as_bytes());
+            former.update(id.unwrap_or(Uuid::nil()).as_bytes());
         }
-        hash.update(body);
-        Ok(Idempotency { key: key.transpose()?, request_hash: hex(&hash.finalize()) })
+        former.update(body);
+        let [request_hash, former_hash] = [hash, former].map(|hash| hex(&hash.finalize()));
+        Ok(Idempotency { key: key.transpose()?, request_hash, former_hash })
     }
 
     /// The same with its hash under a key: what is kept tells whoever guesses at the request nothing.
     pub fn keyed(mut self, keyed: impl Fn(&str) -> Vec<u8>) -> Idempotency {
-        self.request_hash = hex(&keyed(&self.request_hash));
+        for hash in [&mut self.request_hash, &mut self.former_hash] {
+            *hash = hex(&keyed(hash));
+        }
         self
     }
 
@@ -86,14 +98,16 @@ impl Idempotency {
     pub async fn claim(&self, tx: &mut Tx, caller: &Caller, answer: Answer) -> Result<Claim> {
         let Some(key) = &self.key else { return Ok(Claim::First) };
         let (route, status) = (caller.request.route.name, answer.status.cast_signed());
+        let hash = &self.request_hash;
         let claimed = tx
-            .query_opt(CLAIM, &[&caller.user, &route, key, &self.request_hash, &status, &answer.resource])
+            .query_opt(CLAIM, &[&caller.user, &route, key, hash, &status, &answer.resource, &HASH_VERSION])
             .await?;
         if claimed.is_some() {
             return Ok(Claim::First);
         }
         let row = tx.query_one(FIND, &[&caller.user, &route, key]).await?;
-        if row.get::<_, String>(0) != self.request_hash {
+        let known = if row.get::<_, i16>(3) == FORMER_VERSION { &self.former_hash } else { hash };
+        if row.get::<_, String>(0) != *known {
             return Err(
                 Error::new(ErrorCode::KeyReused).field("Idempotency-Key", "was used with another request")
             );
@@ -105,6 +119,7 @@ impl Idempotency {
 
 #[cfg(test)]
 mod tests {
+    use optimist_shared::routes::{Matched, find};
     use proptest::prelude::*;
 
     use super::*;
@@ -125,8 +140,18 @@ mod tests {
     fn read(key: &[u8], circle: u128, body: &[u8]) -> Result<Idempotency> {
         let value = axum::http::HeaderValue::from_bytes(key).unwrap();
         let headers = HeaderMap::from_iter([(axum::http::HeaderName::from_static("idempotency-key"), value)]);
-        let path = PathParameters { circle: Some(Uuid::from_u128(circle)), ..PathParameters::default() };
-        Idempotency::from_request(&headers, &path, body)
+        let target = format!("/v1/circles/{}/messages", Uuid::from_u128(circle));
+        let Matched::Route(route, path) = find("POST", &target) else { panic!("{target} leads nowhere") };
+        let request = RequestContext {
+            request_id: String::new(),
+            traceparent: None,
+            client: String::new(),
+            route,
+            path,
+            target,
+            user_agent: None,
+        };
+        Idempotency::from_request(&headers, &request, body)
     }
 
     #[test]
@@ -139,9 +164,13 @@ mod tests {
 
     #[test]
     fn another_path_or_body_is_another_request() {
-        let hash = |circle, body| read(b"k", circle, body).unwrap().request_hash;
+        let hash = |circle, body| {
+            let read = read(b"k", circle, body).unwrap();
+            (read.request_hash, read.former_hash)
+        };
         assert_eq!(hash(1, b"{}"), hash(1, b"{}"));
-        assert_ne!(hash(1, b"{}"), hash(2, b"{}"));
-        assert_ne!(hash(1, b"{}"), hash(1, b"{ }"));
+        for other in [hash(2, b"{}"), hash(1, b"{ }")] {
+            assert!(hash(1, b"{}").0 != other.0 && hash(1, b"{}").1 != other.1);
+        }
     }
 }
