@@ -15,3 +15,5 @@ pub mod session;
 pub mod signature;
 pub mod visits;
 pub mod vouching;
+
+mod compat; // compat: origin
