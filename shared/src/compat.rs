@@ -3,8 +3,11 @@
 
 use crate::ids::{Id, Ids, Partition, Uuid};
 use crate::keys::{BoundKey, Key};
-use crate::reactions::Kind;
+use crate::limits::LimitRow;
+use crate::reactions::{Counts, Kind, Promise};
 use crate::routes::{Matched, Path, lookup};
+use crate::scripts::limit::Charge;
+use crate::scripts::{self, Call, Script, react, visit};
 
 /// See [`Ids`].
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -122,5 +125,117 @@ pub fn find(method: &str, path: &str) -> Matched<PathParameters> {
         Matched::MethodNotAllowed(methods) => Matched::MethodNotAllowed(methods),
         Matched::BadParameter(name, reason) => Matched::BadParameter(name, reason),
         Matched::NotFound => Matched::NotFound,
+    }
+}
+
+/// See [`react::Reaction`].
+#[derive(Clone, Debug)]
+pub struct Reaction {
+    pub kind: Kind,
+    /// Made, rather than taken back.
+    pub reacted: bool,
+    reaction: react::Reaction,
+    call: Call<'static>,
+}
+
+impl Reaction {
+    /// `None` if the parameters name no user, circle or message.
+    pub fn new(parameters: &Parameters, kind: Kind, reacted: bool) -> Option<Reaction> {
+        let (user, circle, message) = (parameters.user?, parameters.circle?, parameters.message?);
+        let reaction = react::Reaction { user, circle, message, kind, reacted };
+        Some(Reaction { kind, reacted, reaction, call: reaction.call() })
+    }
+
+    pub fn keys(&self) -> Vec<&str> {
+        self.call.keys.iter().map(AsRef::as_ref).collect()
+    }
+
+    pub fn arguments(&self) -> Vec<&[u8]> {
+        self.call.arguments.iter().map(AsRef::as_ref).collect()
+    }
+
+    /// See [`react::Reaction::answer`].
+    pub fn answer(&self, counts: &Counts, promise: Promise) -> Vec<u8> {
+        self.reaction.answer(counts, promise)
+    }
+}
+
+/// See [`visit`].
+#[derive(Clone, Debug)]
+pub struct Visit(Call<'static>);
+
+impl Visit {
+    /// `None` if the parameters name no user or circle.
+    pub fn new(parameters: &Parameters) -> Option<Visit> {
+        Some(Visit(visit::call(parameters.user?, parameters.circle?)))
+    }
+
+    pub fn keys(&self) -> Vec<&str> {
+        self.0.keys.iter().map(AsRef::as_ref).collect()
+    }
+
+    pub fn arguments(&self) -> Vec<&[u8]> {
+        self.0.arguments.iter().map(AsRef::as_ref).collect()
+    }
+
+    /// See [`visit::answer`].
+    pub fn answer(promise: Promise) -> Vec<u8> {
+        visit::answer(promise)
+    }
+}
+
+/// The words that describe limits to a script. See [`Charge`].
+pub fn describe_limits(limits: &[&'static LimitRow]) -> Vec<Vec<u8>> {
+    let charge = Charge { rows: limits.to_vec(), keys: Vec::new(), entry: String::new() };
+    charge.description()
+}
+
+macro_rules! scripts {
+    ($($field:ident: $script:path,)+) => {
+        /// Every script, by name.
+        #[derive(Debug)]
+        pub struct Scripts { $(pub $field: Script,)+ }
+
+        impl Scripts {
+            pub fn new() -> Scripts {
+                Scripts { $($field: $script,)+ }
+            }
+
+            pub fn all(&self) -> Vec<&Script> {
+                vec![$(&self.$field,)+]
+            }
+        }
+    };
+}
+
+scripts! {
+    admit: scripts::admit::ADMIT,
+    limit: scripts::limit::LIMIT,
+    peek: scripts::limit::PEEK,
+    give_back: scripts::limit::GIVE_BACK,
+    counts: scripts::counts::COUNTS,
+    react: scripts::react::REACT,
+    visit: scripts::visit::VISIT,
+    fence: scripts::fence::FENCE,
+    release: scripts::fence::RELEASE,
+    unhide: scripts::fence::UNHIDE,
+    lease: scripts::lease::LEASE,
+    fill: scripts::lease::FILL,
+    invalidate: scripts::invalidate::INVALIDATE,
+    vouch: scripts::vouch::VOUCH,
+    append: scripts::append::APPEND,
+    install: scripts::install::INSTALL,
+    audit: scripts::install::AUDIT,
+    open: scripts::ledger::OPEN,
+    trim: scripts::ledger::TRIM,
+    autosave: scripts::drafts::AUTOSAVE,
+    restore: scripts::drafts::RESTORE,
+    flushed: scripts::drafts::FLUSHED,
+    drop_flushed: scripts::drafts::DROP_FLUSHED,
+}
+
+impl Default for Scripts {
+    fn default() -> Scripts {
+        Scripts::new()
     }
 }
