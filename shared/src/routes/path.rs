@@ -5,6 +5,7 @@ use crate::ids::{Id, Ids, parse_id};
 use crate::reactions::Kind;
 
 /// What a path led to.
+// compat: origin (the parameter goes, and `lookup` may be called `find` again)
 #[derive(Debug)]
 pub enum Matched<P = Path> {
     Route(&'static Route, P),

@@ -27,5 +27,32 @@ pub use script::Script;
 
 pub use crate::compat::{Scripts, describe_limits}; // compat: origin
 
+/// Every script: for tests, and for whoever loads them all.
+pub const ALL: [&Script; 23] = [
+    &admit::ADMIT,
+    &limit::LIMIT,
+    &limit::PEEK,
+    &limit::GIVE_BACK,
+    &counts::COUNTS,
+    &react::REACT,
+    &visit::VISIT,
+    &fence::FENCE,
+    &fence::RELEASE,
+    &fence::UNHIDE,
+    &lease::LEASE,
+    &lease::FILL,
+    &invalidate::INVALIDATE,
+    &vouch::VOUCH,
+    &append::APPEND,
+    &install::INSTALL,
+    &install::AUDIT,
+    &ledger::OPEN,
+    &ledger::TRIM,
+    &drafts::AUTOSAVE,
+    &drafts::RESTORE,
+    &drafts::FLUSHED,
+    &drafts::DROP_FLUSHED,
+];
+
 #[cfg(test)]
 mod tests;
