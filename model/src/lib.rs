@@ -6,7 +6,7 @@
 //! began**; a write is known once it is acknowledged, once anyone has been shown it, and once the relay has told of it.
 //!
 //! The model follows `shared/src/scripts`, `origin/src/cache.rs`, `region.rs`, `relay.rs`, `postgres/write.rs` and the edge's
-//! `passage.rs`; whoever changes the protocol there changes it here. It knows no time. What time rules out in reality is
+//! `answer.rs`; whoever changes the protocol there changes it here. It knows no time. What time rules out in reality is
 //! ruled out by these assumptions, and everything else may happen:
 //!
 //! | assumed | because |

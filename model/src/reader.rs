@@ -1,4 +1,4 @@
-//! Readers: at the edge (`edge/core/src/passage.rs`), and with a miss at the origin (`origin/src/cache.rs`).
+//! Readers: at the edge (`edge/core/src/ask.rs` and `answer.rs`), and with a miss at the origin (`origin/src/cache.rs`).
 //!
 //! What an edge finds in Redis, and what the origin answers without a lease, is one step that leaves nothing behind, so that
 //! there may be any number of such readers. Only who asks for a lease takes several: two readers, and the refill of a key

@@ -166,7 +166,7 @@ impl<'a> Envelope<'a> {
 /// Bytes of an id in text.
 pub const ID: usize = 36;
 
-/// The ids of an encoded list's items, one behind the other, as its index has them. `None` for what has no index.
+/// The ids of an encoded list's items, concatenated, as its index has them. `None` for what has no index.
 pub fn listed_ids(bytes: &[u8]) -> Option<&[u8]> {
     let (header, rest) = bytes.split_at_checked(HEADER)?;
     let (count, rest) = rest.split_first()?;

@@ -1,8 +1,79 @@
-//! Ids and the partitions that they hash to.
+//! Ids, the names that paths and key templates give them, and the partitions that they hash to.
 //!
-//! Ids are UUIDv7: in text always the hyphenated lower-case form, which is also what keys contain.
+//! Ids are UUIDv7: in text always the hyphenated lower-case form, which is also what keys contain. Nothing here mints an id.
 
 pub use uuid::Uuid;
+
+/// An id that a path names in braces (`{circle}`), or a key's template in angle brackets (`<circle>`).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Id {
+    User,
+    Session,
+    Circle,
+    Message,
+    Draft,
+    Entry,
+    Notification,
+}
+
+impl Id {
+    pub const ALL: [Id; 7] =
+        [Id::User, Id::Session, Id::Circle, Id::Message, Id::Draft, Id::Entry, Id::Notification];
+
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Id::User => "user",
+            Id::Session => "session",
+            Id::Circle => "circle",
+            Id::Message => "message",
+            Id::Draft => "draft",
+            Id::Entry => "entry",
+            Id::Notification => "notification",
+        }
+    }
+
+    pub fn parse(name: &str) -> Option<Id> {
+        Id::ALL.into_iter().find(|id| id.as_str() == name)
+    }
+}
+
+/// The ids of a path or of a key, by name. Two are equal if they have the same ids, in whatever order those were set.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Ids {
+    values: [Option<Uuid>; Id::ALL.len()],
+    last: Option<Id>,
+}
+
+impl Ids {
+    pub fn get(&self, id: Id) -> Option<Uuid> {
+        self.values[id as usize]
+    }
+
+    pub fn with(mut self, id: Id, value: Uuid) -> Ids {
+        self.values[id as usize] = Some(value);
+        self.last = Some(id);
+        self
+    }
+
+    /// Adds an id unless it is there already: a path's own ids come before the session's. [`Ids::last`] stays as it is.
+    pub fn or(mut self, id: Id, value: Uuid) -> Ids {
+        self.values[id as usize].get_or_insert(value);
+        self
+    }
+
+    /// The id that [`Ids::with`] set last: of a path, the entity that it leads to.
+    pub fn last(&self) -> Option<Uuid> {
+        self.get(self.last?)
+    }
+}
+
+impl PartialEq for Ids {
+    fn eq(&self, other: &Ids) -> bool {
+        self.values == other.values
+    }
+}
+
+impl Eq for Ids {}
 
 /// Entities are spread over this many fixed partitions: the unit of Redis Cluster slots, of streams and of vouching.
 pub const PARTITIONS: u16 = 256;
@@ -99,6 +170,23 @@ mod tests {
                 1;
         }
         assert!(counts.iter().all(|count| (40..=180).contains(count)), "{counts:?}");
+    }
+
+    #[test]
+    fn ids_are_found_by_name_and_the_last_is_the_one_that_was_set_last() {
+        for (index, id) in Id::ALL.into_iter().enumerate() {
+            assert_eq!((id as usize, Id::parse(id.as_str())), (index, Some(id)));
+        }
+        assert_eq!(Id::parse("key"), None);
+        let [one, two, three] = [1, 2, 3].map(Uuid::from_u128);
+        let ids = Ids::default().with(Id::Circle, one).with(Id::User, two).or(Id::Session, three);
+        assert_eq!(ids.or(Id::User, three), ids, "the path's own user stays");
+        assert_eq!(
+            (ids.get(Id::Circle), ids.get(Id::Session), ids.get(Id::Draft)),
+            (Some(one), Some(three), None)
+        );
+        assert_eq!((ids.last(), Ids::default().last()), (Some(two), None));
+        assert_eq!(Ids::default().or(Id::Session, three).with(Id::User, two).with(Id::Circle, one), ids);
     }
 
     #[test]

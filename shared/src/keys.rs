@@ -1,9 +1,16 @@
-//! The keys table: every key that Optimist writes to Redis, but for the limits' (see [`crate::limits`]).
+//! The keys table: every key that Optimist writes to Redis, but for the limits' (see [`crate::limits`]). What a key holds is
+//! its reader's and its writer's business.
 //!
 //! Templates are literal but for parameters in angle brackets; braces are Redis Cluster hash tags. `<p:circle>` is the
-//! partition of the circle. Any cached key `K` has companions in its slot: `hidden:K`, `fence:K` and `lease:K`.
+//! partition of the circle, `<p>` a partition of no entity. Any cached key `K` has companions in its slot: `hidden:K`,
+//! `fence:K` and `lease:K`.
 
-use crate::ids::{Partition, Uuid, parse_id};
+mod bound;
+
+pub use crate::compat::Parameters; // compat: origin
+pub use bound::BoundKey;
+
+use crate::ids::{Id, Partition};
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Key {
@@ -68,6 +75,9 @@ pub struct KeyRow {
     pub data_type: &'static str,
     pub life: Life,
     pub freshness: Freshness,
+    /// The key to read when this one is to be refilled: it holds what is joined to this one's value, and reading it reads
+    /// both.
+    pub refilled_with: Option<Key>,
 }
 
 const MINUTE: u32 = 60;
@@ -88,7 +98,11 @@ const fn row(
     life: Life,
     freshness: Freshness,
 ) -> KeyRow {
-    KeyRow { key, template, data_type, life, freshness }
+    KeyRow { key, template, data_type, life, freshness, refilled_with: None }
+}
+
+const fn joined(joined: Key, row: KeyRow) -> KeyRow {
+    KeyRow { refilled_with: Some(joined), ..row }
 }
 
 use Freshness::*;
@@ -105,8 +119,8 @@ pub const KEYS: &[KeyRow] = &[
     row(Key::Circle, "circle:{<p:circle>}:<circle>", "circle", seconds(30 * MINUTE, GRACE), Fenced),
     row(Key::CircleAccess, "circle:{<p:circle>}:<circle>:access", "circle_access", seconds(30 * MINUTE, GRACE), Fenced),
     row(Key::CircleMembers, "circle:{<p:circle>}:<circle>:members", "members", seconds(30 * MINUTE, GRACE), Fenced),
-    row(Key::CircleMessages, "circle:{<p:circle>}:<circle>:messages", "messages", seconds(30 * MINUTE, GRACE), Fenced),
-    row(Key::Message, "circle:{<p:circle>}:<circle>:message:<message>", "message", seconds(30 * MINUTE, GRACE), Fenced),
+    joined(Key::Counts, row(Key::CircleMessages, "circle:{<p:circle>}:<circle>:messages", "messages", seconds(30 * MINUTE, GRACE), Fenced)),
+    joined(Key::Reactions, row(Key::Message, "circle:{<p:circle>}:<circle>:message:<message>", "message", seconds(30 * MINUTE, GRACE), Fenced)),
     // Together again from Postgres and the unflushed writes whenever they are missing: a day bounds memory.
     row(Key::Reactions, "circle:{<p:circle>}:<circle>:message:<message>:reactions", "reactions", seconds(DAY, 0), Live),
     row(Key::Counts, "circle:{<p:circle>}:<circle>:counts", "counts", seconds(DAY, 0), Live),
@@ -145,104 +159,30 @@ pub const KEYS: &[KeyRow] = &[
     row(Key::Ledger, "ledger:{<p>}", "ledger", Life::Kept { because: "it must outlive the stream that it is about; one small key a partition" }, Own),
 ];
 
-/// Values for a template's parameters. What a template does not name is ignored.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Parameters {
-    pub user: Option<Uuid>,
-    pub session: Option<Uuid>,
-    pub circle: Option<Uuid>,
-    pub message: Option<Uuid>,
-    pub draft: Option<Uuid>,
-    /// For keys of a partition rather than of an entity; [`Partition::COMMON`] when absent.
-    pub partition: Option<Partition>,
-}
-
 impl Key {
     pub fn row(self) -> &'static KeyRow {
         &KEYS[self as usize]
     }
 
-    /// The Redis key. `None` when a parameter that the template names is missing.
-    pub fn render(self, parameters: &Parameters) -> Option<String> {
-        let mut rendered = String::with_capacity(96);
-        let mut rest = self.row().template;
-        while let Some(start) = rest.find('<') {
-            let end = start + rest[start..].find('>')?;
-            rendered.push_str(&rest[..start]);
-            let name = &rest[start + 1..end];
-            match name.strip_prefix("p:") {
-                Some(entity) => rendered.push_str(&Partition::of(parameters.get(entity)?).to_string()),
-                None if name == "p" => {
-                    rendered.push_str(&parameters.partition.unwrap_or(Partition::COMMON).to_string());
-                }
-                None => rendered.push_str(&parameters.get(name)?.to_string()),
-            }
-            rest = &rest[end + 1..];
-        }
-        rendered.push_str(rest);
-        Some(rendered)
+    /// What to read to refill this key: itself, or what is joined to it.
+    pub fn refilled_as(self) -> Key {
+        self.row().refilled_with.unwrap_or(self)
     }
 
-    /// The row and the parameters of a Redis key. `None` for what no row describes.
-    pub fn parse(name: &str) -> Option<(Key, Parameters)> {
-        let found = KEYS.iter().find_map(|row| Some((row.key, row.key.parameters_in(name)?)));
-        // A partition must be its entity's own.
-        found.filter(|(key, parameters)| key.render(parameters).as_deref() == Some(name))
-    }
-
-    fn parameters_in(self, name: &str) -> Option<Parameters> {
-        const ID: usize = 36;
-        const PARTITION: usize = 4;
-        let mut parameters = Parameters::default();
-        let (mut template, mut rest) = (self.row().template, name);
-        while let Some((literal, after)) = template.split_once('<') {
-            let (parameter, after) = after.split_once('>')?;
-            rest = rest.strip_prefix(literal)?;
-            template = after;
-            let length = if parameter.starts_with('p') { PARTITION } else { ID };
-            let (value, after) = rest.split_at_checked(length)?;
-            rest = after;
-            match parameter {
-                "p" => parameters.partition = Some(Partition::parse(value)?),
-                "user" => parameters.user = Some(parse_id(value)?),
-                "session" => parameters.session = Some(parse_id(value)?),
-                "circle" => parameters.circle = Some(parse_id(value)?),
-                "message" => parameters.message = Some(parse_id(value)?),
-                "draft" => parameters.draft = Some(parse_id(value)?),
-                _ => {}
-            }
-        }
-        (rest == template).then_some(parameters)
-    }
-
-    /// The partition whose relay vouches for this key: that of its entity, or of its user.
-    pub fn partition(self, parameters: &Parameters) -> Option<Partition> {
-        let template = self.row().template;
-        match self {
-            Key::Session | Key::Membership | Key::RecentTags | Key::Streak => {
-                parameters.user.map(Partition::of)
-            }
-            _ if template.contains("<p:circle>") => parameters.circle.map(Partition::of),
-            _ if template.contains("<p:user>") => parameters.user.map(Partition::of),
-            _ => Some(parameters.partition.unwrap_or(Partition::COMMON)),
-        }
-    }
-
-    /// For a partition's own keys: vouching, epochs, touched sessions, metrics.
+    /// The name of a partition's own key: its vouching, its epoch, its stream.
     pub fn of_partition(self, partition: Partition) -> String {
         self.row().template.replace("<p>", &partition.to_string())
     }
 }
 
-impl Parameters {
-    fn get(&self, name: &str) -> Option<Uuid> {
-        match name {
-            "user" => self.user,
-            "session" => self.session,
-            "circle" => self.circle,
-            "message" => self.message,
-            "draft" => self.draft,
-            _ => None,
+impl Freshness {
+    /// As documents name it.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Freshness::Fenced => "fenced",
+            Freshness::Ttl => "as old as its TTL",
+            Freshness::Live => "ahead of Postgres",
+            Freshness::Own => "not a copy",
         }
     }
 }
@@ -265,14 +205,17 @@ impl KeyRow {
         }
     }
 
-    /// The names in the template, partitions reduced to their entity: what a route must provide.
-    pub fn parameter_names(&self) -> impl Iterator<Item = &'static str> {
-        self.template
-            .split('<')
-            .skip(1)
-            .filter_map(|part| part.split('>').next())
-            .map(|name| name.trim_start_matches("p:"))
-            .filter(|name| *name != "p")
+    /// The ids that the template names: what a route or a constructor must provide.
+    pub fn ids(&self) -> impl Iterator<Item = Id> {
+        let parameters = self.template.split('<').skip(1).filter_map(|part| part.split('>').next());
+        parameters.filter_map(|name| Id::parse(name.strip_prefix("p:").unwrap_or(name)))
+    }
+
+    /// What decides on the key's slot: the parameter in the template's braces.
+    fn tag(&self) -> Option<Id> {
+        let (_, tag) = self.template.split_once("{<")?;
+        let (name, _) = tag.split_once(">}")?;
+        Id::parse(name.strip_prefix("p:").unwrap_or(name))
     }
 }
 
@@ -291,85 +234,19 @@ pub fn lease(key: &str) -> String {
     format!("lease:{key}")
 }
 
-#[cfg(test)]
-mod tests {
-    use proptest::prelude::*;
+/// The keys beside a cached key, in its slot.
+#[derive(Clone, Debug)]
+pub struct Companions {
+    pub hidden: String,
+    pub fence: String,
+    pub lease: String,
+}
 
-    use super::*;
-
-    proptest! {
-        #[test]
-        fn a_key_has_one_spelling(row in 0..KEYS.len(), ids: [u128; 5], partition: u8, at: usize, to in "[0-9a-f{}:<>p+]") {
-            let [user, session, circle, message, draft] = ids.map(|id| Some(Uuid::from_u128(id)));
-            let partition = Partition::all().nth(usize::from(partition));
-            let parameters = Parameters { user, session, circle, message, draft, partition };
-            let mut name = KEYS[row].key.render(&parameters).unwrap();
-            prop_assert_eq!(Key::parse(&name).map(|(key, _)| key), Some(KEYS[row].key));
-            let at = at % name.len();
-            name.replace_range(at..=at, &to);
-            if let Some((key, parameters)) = Key::parse(&name) {
-                prop_assert_eq!(key.render(&parameters), Some(name));
-            }
-        }
-
-        #[test]
-        fn whatever_comes_as_a_key_is_told_from_one(name in "(circle|session|vouch|limit):[{]?p?[0-9a-f-]{0,36}[}]?(:[a-z0-9-]{0,36}){0,3}|\\PC*") {
-            if let Some((key, parameters)) = Key::parse(&name) {
-                prop_assert_eq!(key.render(&parameters), Some(name));
-            }
-        }
-    }
-
-    fn parameters() -> Parameters {
-        let id = |n: u128| Some(Uuid::from_u128(n));
-        let partition = None;
-        Parameters { user: id(1), session: id(2), circle: id(3), message: id(4), draft: id(5), partition }
-    }
-
-    #[test]
-    fn rows_are_found_by_name_and_render() {
-        for (index, row) in KEYS.iter().enumerate() {
-            assert_eq!(row.key as usize, index, "{} stands out of order", row.template);
-            let rendered = row.key.render(&parameters()).expect(row.template);
-            assert!(!rendered.contains(['<', '>']), "{rendered}");
-            assert_eq!(rendered.matches('{').count(), 1, "{rendered} has one hash tag");
-            let (key, parsed) = Key::parse(&rendered).expect(&rendered);
-            assert_eq!((key, key.render(&parsed)), (row.key, Some(rendered)));
-        }
-    }
-
-    #[test]
-    fn sessions_and_memberships_are_tagged_by_user() {
-        let user = Uuid::from_u128(1);
-        assert_eq!(
-            Key::Session.render(&parameters()).unwrap(),
-            format!("session:{{{user}}}:{}", Uuid::from_u128(2))
-        );
-        assert_eq!(
-            Key::Membership.render(&parameters()).unwrap(),
-            format!("membership:{{{user}}}:{}", Uuid::from_u128(3))
-        );
-    }
-
-    #[test]
-    fn only_what_a_row_describes_is_parsed() {
-        let circle = Key::Circle.render(&parameters()).unwrap();
-        let elsewhere = circle.replacen(&Partition::of(Uuid::from_u128(3)).to_string(), "p000", 1);
-        let bad = [
-            &elsewhere,
-            &circle[1..],
-            &circle[..circle.len() - 1],
-            &format!("{circle}:x"),
-            "",
-            "vouch:{p256}",
-        ];
-        for name in bad {
-            assert_eq!(Key::parse(name), None, "{name}");
-        }
-    }
-
-    #[test]
-    fn a_missing_parameter_renders_nothing() {
-        assert_eq!(Key::Circle.render(&Parameters::default()), None);
+impl Companions {
+    pub fn of(name: &str) -> Companions {
+        Companions { hidden: hidden(name), fence: fence(name), lease: lease(name) }
     }
 }
+
+#[cfg(test)]
+mod tests;

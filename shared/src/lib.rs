@@ -13,5 +13,7 @@ pub mod ids;
 pub mod reactions;
 pub mod session;
 pub mod signature;
-pub mod visits;
+pub mod visits; // compat: origin
 pub mod vouching;
+
+mod compat; // compat: origin

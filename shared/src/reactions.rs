@@ -1,11 +1,14 @@
-//! Reactions: their kinds, and counts by kind as Redis holds them and as clients get them.
+//! Reactions: their kinds, and counts by kind as Redis holds them and as clients get them. Making one is
+//! [`crate::scripts::react`]'s.
 
 use serde::{Serialize, Serializer};
 use sha2::{Digest, Sha256};
 
-use crate::ids::{Partition, Uuid, parse_hex};
-use crate::keys::{Key, Parameters};
+use crate::ids::parse_hex;
 use crate::session::hex;
+
+pub use crate::compat::Reaction; // compat: origin
+pub use crate::scripts::react::Reacted; // compat: origin
 
 /// The kinds there are. A kind's place is how Redis and the scripts know it: new ones are added at the end, and none is
 /// ever removed.
@@ -84,60 +87,6 @@ impl Serialize for Counts {
 /// Entries that a partition's stream takes before its writers must wait for Postgres: some seconds of a very busy circle.
 pub const WRITES_BOUND: &str = "10000";
 
-/// A reaction to be made or taken back, as the script `react` takes it.
-#[derive(Clone, Debug)]
-pub struct Reaction {
-    pub kind: Kind,
-    /// Made, rather than taken back.
-    pub reacted: bool,
-    keys: [String; 6],
-    arguments: [String; 6],
-}
-
-impl Reaction {
-    /// `None` if the parameters name no user, circle or message.
-    pub fn new(parameters: &Parameters, kind: Kind, reacted: bool) -> Option<Reaction> {
-        let (user, circle, message) = (parameters.user?, parameters.circle?, parameters.message?);
-        let partition = Partition::of(circle);
-        let keys = [
-            Key::Vouch.of_partition(partition),
-            Key::Ledger.of_partition(partition),
-            Key::Writes.of_partition(partition),
-            Key::Reactions.render(parameters)?,
-            Key::Counts.render(parameters)?,
-            Key::CountsPage.render(parameters)?,
-        ];
-        let ids = [user, circle, message].map(|id: Uuid| id.to_string());
-        let [user, circle, message] = ids;
-        let (place, wanted) = (kind.place().to_string(), u8::from(reacted).to_string());
-        let arguments = [user, circle, message, place, wanted, WRITES_BOUND.to_owned()];
-        Some(Reaction { kind, reacted, keys, arguments })
-    }
-
-    pub fn keys(&self) -> Vec<&str> {
-        self.keys.iter().map(String::as_str).collect()
-    }
-
-    pub fn arguments(&self) -> Vec<&[u8]> {
-        self.arguments.iter().map(String::as_bytes).collect()
-    }
-
-    /// The answer to a client: 202.
-    pub fn answer(&self, counts: &Counts, promise: Promise) -> Vec<u8> {
-        #[derive(Serialize)]
-        struct Answer<'a> {
-            kind: &'static str,
-            reacted: bool,
-            counts: &'a Counts,
-            promise: &'static str,
-        }
-
-        let (kind, promise) = (self.kind.as_str(), promise.as_str());
-        // Names, numbers and a flag always serialise.
-        serde_json::to_vec(&Answer { kind, reacted: self.reacted, counts, promise }).unwrap_or_default()
-    }
-}
-
 /// Where an acknowledged write is safe.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Promise {
@@ -152,32 +101,6 @@ impl Promise {
             Promise::Redis => "redis",
             Promise::Postgres => "postgres",
         }
-    }
-}
-
-/// What became of a reaction in Redis.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Reacted {
-    /// Done, or so already: the counts now.
-    Done(Counts),
-    /// The partition takes no writes of this epoch: it is to be opened.
-    Closed,
-    /// The message's state is not there: it is to be installed.
-    Absent,
-    /// As many entries as the stream takes wait for Postgres.
-    Full,
-}
-
-impl Reacted {
-    /// From the two fields that `react` returns. `None` if they are malformed.
-    pub fn read(outcome: &str, counts: &str) -> Option<Reacted> {
-        Some(match outcome {
-            "done" | "same" => Reacted::Done(Counts::parse(counts)?),
-            "closed" => Reacted::Closed,
-            "absent" => Reacted::Absent,
-            "full" => Reacted::Full,
-            _ => return None,
-        })
     }
 }
 

@@ -1,10 +1,14 @@
 //! The routes table: what the API offers, to whom, and by which data pattern. The edge routes, admits and caches from it
-//! alone; the origin serves exactly its rows; the OpenAPI document and `docs/policies.md` are rendered from it.
+//! alone; the origin serves exactly its rows; the OpenAPI document and `docs/policies.md` are rendered from it. What a
+//! handler does is not said here.
 
-use crate::ids::{Uuid, parse_id};
-use crate::keys::{Key, Parameters};
+mod path;
+
+pub use crate::compat::{PathParameters, find}; // compat: origin
+pub use path::{Matched, Path, lookup};
+
+use crate::keys::Key;
 use crate::limits::Limit;
-use crate::reactions::Kind;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Method {
@@ -60,6 +64,19 @@ pub enum Caller {
 }
 
 impl Caller {
+    /// As documents name it.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Caller::Public => "anyone",
+            Caller::User => "signed in",
+            Caller::CircleReader => "circle's reader",
+            Caller::Member => "member",
+            Caller::Moderator => "moderator",
+            Caller::Owner => "owner",
+            Caller::Admin => "administrator",
+        }
+    }
+
     /// Whether the caller's membership of the circle in the path matters.
     pub fn wants_membership(self) -> bool {
         matches!(self, Caller::CircleReader | Caller::Member | Caller::Moderator | Caller::Owner)
@@ -85,6 +102,38 @@ pub enum Pattern {
     Direct,
 }
 
+impl Pattern {
+    /// As documents name it.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Pattern::CacheAside => "cache-aside",
+            Pattern::WriteThrough => "write-through",
+            Pattern::WriteBehind => "write-behind",
+            Pattern::AutoSave => "auto-save",
+            Pattern::RedisOnly => "Redis only",
+            Pattern::Joined => "Redis and Postgres, joined at the origin",
+            Pattern::Direct => "Postgres only",
+        }
+    }
+}
+
+/// What the edge does by itself once the caller is admitted. Whatever it cannot do, it forwards.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum AtEdge {
+    /// Every request goes to the origin.
+    Forward,
+    /// Answers with the value of the route's key.
+    Cached,
+    /// Answers whose session it is, and how long it lives.
+    Session,
+    /// Answers how the caller's limits stand.
+    Limits,
+    /// Makes the reaction that the path's `{kind}` names, or takes it back.
+    React { reacted: bool },
+    /// Notes a visit of the circle.
+    Visit,
+}
+
 /// What is joined to a cached value at the edge, since it differs by caller or changes fast.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Overlay {
@@ -104,6 +153,7 @@ pub struct Route {
     pub path: &'static str,
     pub caller: Caller,
     pub pattern: Pattern,
+    pub at_edge: AtEdge,
     /// What a GET without a cursor reads.
     pub key: Option<Key>,
     /// Checked in this order: the address's first, then the user's all at once. `Account` limits are the origin's.
@@ -138,6 +188,7 @@ const fn cached(
         path,
         caller,
         pattern: CacheAside,
+        at_edge: AtEdge::Cached,
         key: Some(key),
         limits: &[Reads],
         body: 0,
@@ -154,6 +205,7 @@ const fn direct(name: &'static str, path: &'static str, caller: Caller) -> Route
         path,
         caller,
         pattern: Direct,
+        at_edge: AtEdge::Forward,
         key: None,
         limits: &[Reads, Forwarded],
         body: 0,
@@ -168,13 +220,14 @@ const fn joined(name: &'static str, path: &'static str, caller: Caller) -> Route
 }
 
 /// A read that the edge answers by itself.
-const fn at_edge(name: &'static str, path: &'static str) -> Route {
+const fn at_edge(name: &'static str, path: &'static str, at_edge: AtEdge) -> Route {
     Route {
         name,
         method: Get,
         path,
         caller: User,
         pattern: RedisOnly,
+        at_edge,
         key: None,
         limits: &[Reads],
         body: 0,
@@ -198,6 +251,7 @@ const fn write(
         path,
         caller,
         pattern: WriteThrough,
+        at_edge: AtEdge::Forward,
         key: None,
         limits,
         body,
@@ -212,6 +266,7 @@ const fn behind(
     method: Method,
     path: &'static str,
     caller: Caller,
+    at_edge: AtEdge,
     limits: &'static [Limit],
 ) -> Route {
     Route {
@@ -220,6 +275,7 @@ const fn behind(
         path,
         caller,
         pattern: WriteBehind,
+        at_edge,
         key: None,
         limits,
         body: NO_BODY,
@@ -237,10 +293,10 @@ pub const ROUTES: &[Route] = &[
     write("auth.login", Post, "/v1/auth/login", Public, &[LoginAddress, LoginAccount], &[]),
     write("auth.refresh", Post, "/v1/auth/refresh", Public, &[RefreshAddress], &[Key::Session]),
     write("auth.logout", Post, "/v1/auth/logout", User, &[Forwarded], &[Key::Session]),
-    at_edge("auth.session", "/v1/auth/session"),
+    at_edge("auth.session", "/v1/auth/session", AtEdge::Session),
     cached("me.get", "/v1/me", User, Key::Me, &[]),
     write("me.update", Patch, "/v1/me", User, &[Forwarded], &[Key::Me, Key::Profile]),
-    at_edge("me.limits", "/v1/me/limits"),
+    at_edge("me.limits", "/v1/me/limits", AtEdge::Limits),
     direct("sessions.list", "/v1/me/sessions", User),
     write("sessions.revoke", Delete, "/v1/me/sessions/{session}", User, &[Forwarded], &[Key::Session]),
     cached("users.get", "/v1/users/{user}", User, Key::Profile, &[]),
@@ -262,11 +318,11 @@ pub const ROUTES: &[Route] = &[
     cached("messages.get", "/v1/circles/{circle}/messages/{message}", CircleReader, Key::Message, &[Overlay::Reactions]),
     write("messages.edit", Patch, "/v1/circles/{circle}/messages/{message}", Member, &[Forwarded], &[Key::CircleMessages, Key::Message]),
     write("messages.delete", Delete, "/v1/circles/{circle}/messages/{message}", Member, &[Forwarded], &[Key::CircleMessages, Key::Message, Key::Reactions]),
-    behind("reactions.add", Put, "/v1/circles/{circle}/messages/{message}/reactions/{kind}", Member, &[Reactions]),
-    behind("reactions.remove", Delete, "/v1/circles/{circle}/messages/{message}/reactions/{kind}", Member, &[Reactions]),
+    behind("reactions.add", Put, "/v1/circles/{circle}/messages/{message}/reactions/{kind}", Member, AtEdge::React { reacted: true }, &[Reactions]),
+    behind("reactions.remove", Delete, "/v1/circles/{circle}/messages/{message}/reactions/{kind}", Member, AtEdge::React { reacted: false }, &[Reactions]),
     joined("reactions.list", "/v1/circles/{circle}/messages/{message}/reactions", CircleReader),
     // Activity
-    behind("visits.record", Post, "/v1/circles/{circle}/visits", Member, &[Visits]),
+    behind("visits.record", Post, "/v1/circles/{circle}/visits", Member, AtEdge::Visit, &[Visits]),
     joined("activity.live", "/v1/circles/{circle}/activity/live", Moderator),
     direct("activity.history", "/v1/circles/{circle}/activity/history", Moderator),
     // Notifications
@@ -295,173 +351,6 @@ pub const ROUTES: &[Route] = &[
     direct("admin.consistency", "/v1/admin/consistency", Admin),
     Route { pattern: Direct, ..write("admin.drop-copy", Delete, "/v1/admin/cache/{key}", Admin, &[Forwarded], &[]) },
 ];
-
-/// What a path led to.
-#[derive(Debug)]
-pub enum Matched {
-    Route(&'static Route, PathParameters),
-    /// The path exists for these methods, in their order, and the request's is none of them.
-    MethodNotAllowed(Vec<Method>),
-    /// A parameter of the path is not what it must be: its name, and why.
-    BadParameter(&'static str, &'static str),
-    NotFound,
-}
-
-/// What the path names.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct PathParameters {
-    pub user: Option<Uuid>,
-    pub session: Option<Uuid>,
-    pub circle: Option<Uuid>,
-    pub message: Option<Uuid>,
-    pub draft: Option<Uuid>,
-    pub entry: Option<Uuid>,
-    pub notification: Option<Uuid>,
-    pub kind: Option<Kind>,
-}
-
-impl PathParameters {
-    /// Why the segment cannot be this parameter, if it cannot.
-    fn set(&mut self, name: &str, segment: &str) -> Option<&'static str> {
-        if name == "key" {
-            return None;
-        }
-        if name == "kind" {
-            self.kind = Kind::parse(segment);
-            return self.kind.is_none().then_some("is not a kind of reaction");
-        }
-        let place = match name {
-            "user" => &mut self.user,
-            "session" => &mut self.session,
-            "circle" => &mut self.circle,
-            "message" => &mut self.message,
-            "draft" => &mut self.draft,
-            "entry" => &mut self.entry,
-            "notification" => &mut self.notification,
-            _ => return Some("is not a parameter of any path"),
-        };
-        *place = parse_id(segment);
-        place.is_none().then_some("is not an id")
-    }
-
-    /// A key's parameters: from the path where it names them, else from the session.
-    pub fn with_session(&self, user: Option<Uuid>, session: Option<Uuid>) -> Parameters {
-        Parameters {
-            user: self.user.or(user),
-            session: self.session.or(session),
-            circle: self.circle,
-            message: self.message,
-            draft: self.draft,
-            partition: None,
-        }
-    }
-}
-
-/// Finds the route of a request. `path` is without the query; `HEAD` finds the route of `GET`.
-pub fn find(method: &str, path: &str) -> Matched {
-    let wanted = Method::parse(method);
-    let mut allowed = Vec::new();
-    let mut bad: Option<(&'static str, &'static str, usize)> = None;
-    let mut found: Option<(&'static Route, PathParameters, usize)> = None;
-    let slashes = path.bytes().filter(|byte| *byte == b'/').count();
-    for (route, shape) in ROUTES.iter().zip(&SHAPES) {
-        if shape.slashes != slashes || !path.starts_with(&route.path[..shape.literal]) {
-            continue;
-        }
-        match match_path(route.path, path) {
-            PathMatch::No => {}
-            PathMatch::Bad(name, reason, literals) if bad.is_none_or(|(.., best)| literals > best) => {
-                bad = Some((name, reason, literals));
-            }
-            PathMatch::Bad(..) => {}
-            PathMatch::Yes(parameters, literals) => {
-                allowed.push(route.method);
-                // `/members/me` is more literal than `/members/{user}`, and wins.
-                if wanted == Some(route.method) && found.as_ref().is_none_or(|(_, _, best)| literals > *best)
-                {
-                    found = Some((route, parameters, literals));
-                }
-            }
-        }
-    }
-    if let Some((route, parameters, _)) = found {
-        return Matched::Route(route, parameters);
-    }
-    if !allowed.is_empty() {
-        let methods = [Get, Post, Put, Patch, Delete];
-        return Matched::MethodNotAllowed(
-            methods.into_iter().filter(|method| allowed.contains(method)).collect(),
-        );
-    }
-    bad.map_or(Matched::NotFound, |(name, reason, _)| Matched::BadParameter(name, reason))
-}
-
-enum PathMatch {
-    No,
-    /// The parameter that is not what it must be, why, and how many segments are literal.
-    Bad(&'static str, &'static str, usize),
-    Yes(PathParameters, usize),
-}
-
-/// What rules most routes out at a glance.
-#[derive(Clone, Copy)]
-struct Shape {
-    slashes: usize,
-    /// Bytes before the first parameter.
-    literal: usize,
-}
-
-const SHAPES: [Shape; ROUTES.len()] = {
-    let mut shapes = [Shape { slashes: 0, literal: 0 }; ROUTES.len()];
-    let mut index = 0;
-    while index < ROUTES.len() {
-        shapes[index] = shape(ROUTES[index].path.as_bytes());
-        index += 1;
-    }
-    shapes
-};
-
-const fn shape(template: &[u8]) -> Shape {
-    let mut shape = Shape { slashes: 0, literal: template.len() };
-    let mut index = 0;
-    while index < template.len() {
-        if template[index] == b'/' {
-            shape.slashes += 1;
-        }
-        if template[index] == b'{' && index < shape.literal {
-            shape.literal = index;
-        }
-        index += 1;
-    }
-    shape
-}
-
-/// Of a path with as many segments as the template.
-fn match_path(template: &'static str, path: &str) -> PathMatch {
-    let parameter = |expected: &'static str| expected.strip_prefix('{')?.strip_suffix('}');
-    let segments = || template.split('/').zip(path.split('/'));
-    // Parameters are only read where everything else is right.
-    let fits = |(expected, segment): (&'static str, &str)| match parameter(expected) {
-        Some(_) => !segment.is_empty(),
-        None => expected == segment,
-    };
-    if !segments().all(fits) {
-        return PathMatch::No;
-    }
-    let mut parameters = PathParameters::default();
-    let mut literals = 0;
-    let mut bad = None;
-    for (expected, segment) in segments() {
-        match parameter(expected) {
-            Some(name) => bad = bad.or(parameters.set(name, segment).map(|reason| (name, reason))),
-            None => literals += 1,
-        }
-    }
-    match bad {
-        None => PathMatch::Yes(parameters, literals),
-        Some((name, reason)) => PathMatch::Bad(name, reason, literals),
-    }
-}
 
 /// The route of that name.
 pub fn by_name(name: &str) -> Option<&'static Route> {

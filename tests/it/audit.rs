@@ -4,7 +4,8 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use optimist_shared::keys::{Freshness, KEYS, Key, Parameters};
+use optimist_shared::ids::Id;
+use optimist_shared::keys::{BoundKey, Freshness, KEYS, Key};
 use optimist_shared::limits::LIMITS;
 use optimist_tests::registers::{Registers, fenced_keys};
 use optimist_tests::{Client, Crowd, Kind, Load, Options, Origin, System};
@@ -50,7 +51,7 @@ async fn populate(system: &System) -> (Client, String) {
     })
     .await;
     // Refreshed when nobody had a circle yet.
-    let discovery = Key::Discovery.render(&Parameters::default());
+    let discovery = Key::discovery().name();
     let _: () =
         redis::cmd("DEL").arg(discovery).query_async(&mut system.redis.connect().await).await.unwrap();
     for client in [&ada, &bo] {
@@ -148,10 +149,8 @@ async fn planted_differences_of_every_type_are_found_and_repaired() {
     let mut redis = system.redis.connect().await;
     let names: Vec<String> = redis::cmd("KEYS").arg("*").query_async(&mut redis).await.unwrap();
     for name in names {
-        if let Some((key, _)) =
-            Key::parse(&name).filter(|(key, _)| data_types().contains(key.row().data_type))
-        {
-            plant(&mut redis, &name, key).await;
+        if let Some(key) = BoundKey::parse(&name).filter(|key| data_types().contains(key.row().data_type)) {
+            plant(&mut redis, &name, key.key()).await;
         }
     }
     system.sql(
@@ -281,7 +280,7 @@ async fn an_administrator_may_drop_a_copy_and_nothing_else() {
     let mut redis = system.redis.connect().await;
     let names: Vec<String> = redis::cmd("KEYS").arg("*").query_async(&mut redis).await.unwrap();
     let named = |wanted: Key| {
-        let is = |name: &&String| Key::parse(name).is_some_and(|(key, _)| key == wanted);
+        let is = |name: &&String| BoundKey::parse(name).is_some_and(|key| key.key() == wanted);
         names.iter().find(is).unwrap_or_else(|| panic!("no {wanted:?}")).clone()
     };
     let drop_path = |name: &str| format!("/v1/admin/cache/{}", name.replace('{', "%7B").replace('}', "%7D"));
@@ -316,9 +315,9 @@ async fn critical_keys_are_read_anew_before_they_are_missed() {
         let names: Vec<String> = redis::cmd("KEYS").arg("*").query_async(&mut redis).await.unwrap();
         let keys: Vec<Key> = names
             .iter()
-            .filter_map(|name| Key::parse(name))
-            .filter(|(_, parameters)| parameters.circle.is_none_or(|id| id.to_string() == circle))
-            .map(|(key, _)| key)
+            .filter_map(|name| BoundKey::parse(name))
+            .filter(|key| key.ids().get(Id::Circle).is_none_or(|id| id.to_string() == circle))
+            .map(|key| key.key())
             .collect();
         let critical = [
             Key::Discovery,

@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use optimist_shared::ids::Partition;
-use optimist_shared::keys::{Key, Parameters};
+use optimist_shared::keys::Key;
 use optimist_shared::limits::Limit;
 use optimist_tests::{Answer, Client, Kind, Options, System};
 use reqwest::Method;
@@ -308,9 +308,8 @@ async fn a_draft_that_can_be_kept_nowhere_hinders_no_other() {
     // It says that it waits, went another way than its row, and does not open.
     let user = ada.user.parse().unwrap();
     let id = path.rsplit('/').next().unwrap();
-    let parameters = Parameters { user: Some(user), draft: id.parse().ok(), ..Parameters::default() };
-    let (draft, dirty) =
-        (Key::Draft.render(&parameters).unwrap(), Key::DirtyDrafts.of_partition(Partition::of(user)));
+    let draft = Key::draft(user, id.parse().unwrap()).name();
+    let dirty = Key::DirtyDrafts.of_partition(Partition::of(user));
     let mut redis = system.redis.connect().await;
     let mut planted = redis::pipe();
     planted.cmd("HSET").arg(&draft).arg(&[

@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use optimist_shared::ids::Partition;
-use optimist_shared::keys::{Key, Parameters};
+use optimist_shared::keys::Key;
 use optimist_tests::{Options, Origin, System};
 use reqwest::Method;
 use serde_json::json;
@@ -93,10 +93,16 @@ async fn who_refreshes_by_hand_leaves_no_key_cold() {
     }
     let (succeeded, output) = Origin::command(&system.environment(), &["jobs", "run", "cache.refresh"]);
     assert!(succeeded, "{output}");
-    let parameters = Parameters { circle: circle.parse().ok(), ..Parameters::default() };
+    let circle = circle.parse().unwrap();
     let mut redis = system.redis.connect().await;
-    for key in [Key::Discovery, Key::Circle, Key::CircleAccess, Key::CircleMembers, Key::CircleMessages] {
-        let name = key.render(&parameters).unwrap();
+    for key in [
+        Key::discovery(),
+        Key::circle(circle),
+        Key::circle_access(circle),
+        Key::circle_members(circle),
+        Key::circle_messages(circle),
+    ] {
+        let name = key.name();
         let there: i64 = redis::cmd("EXISTS").arg(&name).query_async(&mut redis).await.unwrap();
         assert_eq!(there, 1, "{name}");
     }
@@ -106,7 +112,7 @@ async fn who_refreshes_by_hand_leaves_no_key_cold() {
 #[tokio::test(flavor = "multi_thread")]
 async fn who_refreshes_by_hand_keeps_nothing_while_the_vouching_is_marked() {
     let mut system = System::start().await;
-    let prompts = Key::Prompts.render(&Parameters::default()).unwrap();
+    let prompts = Key::prompts().name();
     let vouch = Key::Vouch.of_partition(Partition::COMMON);
     let mut redis = system.redis.connect().await;
     let vouched: String = redis::cmd("GET").arg(&vouch).query_async(&mut redis).await.unwrap();

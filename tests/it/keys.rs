@@ -2,7 +2,7 @@
 
 use std::ops::RangeInclusive;
 
-use optimist_shared::keys::{KEYS, Key, Life, Parameters};
+use optimist_shared::keys::{KEYS, Key, Life};
 use optimist_shared::limits::LIMITS;
 use optimist_tests::{Answer, System};
 use regex_lite::{Captures, Regex};
@@ -135,8 +135,7 @@ async fn a_key_of_another_type_is_no_lost_redis() {
     let is_hit = |answer: &Answer| answer.header("cache-status").starts_with("optimist; hit");
     assert!(is_hit(&ada.get(&path(&whole)).await));
     let mut redis = system.redis.connect().await;
-    let parameters = Parameters { circle: Some(broken.parse().unwrap()), ..Parameters::default() };
-    let counts = Key::Counts.render(&parameters).unwrap();
+    let counts = Key::counts(broken.parse().unwrap()).name();
     let _: () = redis::cmd("SET").arg(&counts).arg("not a hash").query_async(&mut redis).await.unwrap();
     for _ in 0..3 {
         assert_eq!(ada.get(&path(&broken)).await.expect(200).body["items"][0]["body"], "Good morning.");

@@ -5,7 +5,7 @@ mod oracle;
 use futures_util::future::join_all;
 use optimist_shared::ids::Uuid;
 use optimist_shared::limits::{LIMITS, Limit, LimitRow, Precision};
-use optimist_shared::scripts::{Script, Scripts, describe_limits};
+use optimist_shared::scripts::limit::{Charge, GIVE_BACK, LIMIT, PEEK, give_back};
 use optimist_shared::session::autosave_entry;
 use optimist_tests::stores::Redis;
 use optimist_tests::{Answer, Client, Options, System, scale};
@@ -26,15 +26,13 @@ const BATCH: usize = 500;
 struct Bench {
     _server: Redis,
     connection: redis::aio::MultiplexedConnection,
-    scripts: Scripts,
 }
 
 impl Bench {
     async fn new() -> Bench {
         let server = Redis::start("everysec");
         let mut connection = server.connect().await;
-        let scripts = Scripts::new();
-        for script in scripts.all() {
+        for script in [&LIMIT, &PEEK, &GIVE_BACK] {
             let _: String = redis::cmd("SCRIPT")
                 .arg("LOAD")
                 .arg(script.source())
@@ -42,32 +40,22 @@ impl Bench {
                 .await
                 .unwrap();
         }
-        Bench { _server: server, connection, scripts }
+        Bench { _server: server, connection }
     }
 
     /// Sends calls at the times that they say; what became of each.
     async fn send(&mut self, rows: &[&'static LimitRow], calls: &[Call]) -> Vec<Outcome> {
-        let keys: Vec<String> = rows.iter().map(|row| row.key("subject")).collect();
-        let keys: Vec<&str> = keys.iter().map(String::as_str).collect();
-        let description = describe_limits(rows);
         let mut pipeline = redis::Pipeline::with_capacity(calls.len());
         for call in calls {
-            let (script, mut arguments): (&Script, Vec<&[u8]>) = match call {
-                Call::Charge { .. } => (&self.scripts.limit, Vec::new()),
-                Call::GiveBack { .. } => (&self.scripts.give_back, Vec::new()),
-                Call::Peek { .. } => (&self.scripts.peek, Vec::new()),
+            let charge = Charge::new(rows.to_vec(), "subject", call.entry().to_owned());
+            let now = call.now_ms().to_string();
+            let sent = match call {
+                Call::Charge { .. } => charge.call_at(&now),
+                Call::GiveBack { .. } => give_back(&charge.keys, &charge.entry),
+                Call::Peek { .. } => charge.peek_at(&now),
             };
-            let (now, entry) = (call.now_ms().to_string(), call.entry());
-            match call {
-                Call::Charge { .. } => arguments.extend([now.as_bytes(), entry.as_bytes()]),
-                Call::GiveBack { .. } => arguments.push(entry.as_bytes()),
-                Call::Peek { .. } => arguments.push(now.as_bytes()),
-            }
-            if !matches!(call, Call::GiveBack { .. }) {
-                arguments.extend(description.iter().map(Vec::as_slice));
-            }
             let mut command = redis::Cmd::new();
-            script.words(false, &keys, &arguments, |word| {
+            sent.words(false, |word| {
                 command.arg(word);
             });
             pipeline.add_command(command);

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
 use futures_util::future::join_all;
-use optimist_shared::keys::{Key, Parameters};
+use optimist_shared::keys::Key;
 use optimist_shared::signature::Identity;
 use optimist_tests::{Answer, Kind, Options, System};
 use reqwest::Method;
@@ -105,10 +105,10 @@ async fn a_miss_of_messages_is_one_query_between_two_trips() {
     // Opens what is written behind.
     ada.send(Method::PUT, &format!("{path}/{message}/reactions/heart"), &[], None).await.expect(202);
     while !ada.get(&path).await.expect(200).is_hit() {}
-    let parameters = Parameters { circle: circle.parse().ok(), ..Parameters::default() };
+    let id = circle.parse().unwrap();
+    let list = Key::circle_messages(id).name();
     let mut connection = system.redis.connect().await;
-    for key in [Key::CircleMessages, Key::Counts, Key::CountsPage] {
-        let key = key.render(&parameters).unwrap();
+    for key in [&list, &Key::counts(id).name(), &Key::counts_page(id).name()] {
         let _: u64 = redis::cmd("DEL").arg(key).query_async(&mut connection).await.unwrap();
     }
     let before = system.origins[0].statements().await;
@@ -119,7 +119,6 @@ async fn a_miss_of_messages_is_one_query_between_two_trips() {
     // What follows from the message may come now.
     statements.retain(|name, _| name.starts_with("messages::") || name.starts_with("reactions::"));
     assert_eq!(statements, BTreeMap::from([("messages::list".to_owned(), 1)]));
-    let list = Key::CircleMessages.render(&parameters).unwrap();
     let of_origin = commands.values().find(|commands| {
         let is_of = |word: &str| commands.iter().any(|command| command.contains(word));
         is_of(&list) && !is_of("MGET")
@@ -250,8 +249,7 @@ async fn a_defect_is_not_hidden_behind_an_old_copy() {
     let circle = ada.create_circle("private").await;
     let path = format!("/v1/circles/{circle}");
     while !ada.get(&path).await.expect(200).is_hit() {}
-    let parameters = Parameters { circle: circle.parse().ok(), ..Parameters::default() };
-    let name = Key::Circle.render(&parameters).unwrap();
+    let name = Key::circle(circle.parse().unwrap()).name();
     let mut redis = system.redis.connect().await;
     // Fresh until 1970.
     let _: i64 = redis::cmd("SETRANGE")

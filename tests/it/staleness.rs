@@ -4,7 +4,7 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use optimist_shared::keys::{Key, Parameters};
+use optimist_shared::keys::Key;
 use optimist_tests::registers::{LAST, Registers, fenced_keys};
 use optimist_tests::{Answer, Client, Edge, Kind, Load, Options, System, scale};
 use tokio::task::JoinHandle;
@@ -102,8 +102,7 @@ impl Scene {
     }
 
     async fn forget_list(&self) {
-        let parameters = Parameters { circle: self.circle.parse().ok(), ..Parameters::default() };
-        let key = Key::CircleMessages.render(&parameters).unwrap();
+        let key = Key::circle_messages(self.circle.parse().unwrap()).name();
         let mut redis = self.system.redis.connect().await;
         let _: i64 = redis::cmd("DEL").arg(key).query_async(&mut redis).await.unwrap();
     }
@@ -164,8 +163,7 @@ async fn a_fill_that_began_before_a_write_does_not_outlast_it() {
 async fn a_write_of_another_region_is_seen_although_a_fill_began_before_it() {
     let scene = Scene::new().await;
     let (system, circle) = (&scene.system, &scene.circle);
-    let key =
-        Key::CircleMessages.render(&Parameters { circle: circle.parse().ok(), ..Parameters::default() });
+    let key = Key::circle_messages(circle.parse().unwrap()).name();
     let fill = scene.begin_fill().await;
     system.sql(&format!(
         "begin;
@@ -173,7 +171,7 @@ async fn a_write_of_another_region_is_seen_although_a_fill_began_before_it() {
          insert into outbox (region, request_id, keys, kind, payload, topics)
          values ('elsewhere', 'afar', array['{}'], 'message.edited', '{{}}', array['{circle}']::uuid[]);
          commit",
-        key.unwrap()
+        key
     ));
     let told = "select (cursor_xid, cursor_seq) >= (select xid, seq from outbox where request_id = 'afar')
         from regions where name = 'test'";

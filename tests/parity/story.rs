@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
 
-use optimist_shared::routes::{Matched, ROUTES, find};
+use optimist_shared::routes::{Matched, ROUTES, lookup};
 use optimist_tests::client::PASSWORD;
 use optimist_tests::{Answer, Client, Kind, Options, Origin, System};
 use reqwest::Method;
@@ -26,7 +26,8 @@ impl Teller {
         headers: &[(&str, &str)],
         body: Value,
     ) -> Answer {
-        if let Matched::Route(route, _) = find(method.as_str(), path.split('?').next().unwrap_or_default()) {
+        if let Matched::Route(route, _) = lookup(method.as_str(), path.split('?').next().unwrap_or_default())
+        {
             self.routes.insert(route.name);
         }
         let sent = (!body.is_null()).then(|| body.to_string().into_bytes());
@@ -46,7 +47,7 @@ impl Teller {
     /// Asks for what has a text of its own, or another each time: its head alone is told.
     async fn head_of(&mut self, client: &Client, path: &str) {
         let answer = client.get(path).await;
-        if let Matched::Route(route, _) = find("GET", path) {
+        if let Matched::Route(route, _) = lookup("GET", path) {
             self.routes.insert(route.name);
         }
         self.transcript.note(&format!("GET {path}"), &Answer { body: Value::Null, ..answer });

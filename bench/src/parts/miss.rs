@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use futures_util::StreamExt as _;
 use optimist_shared::ids::{Uuid, parse_id};
-use optimist_shared::keys::{Key, Parameters};
+use optimist_shared::keys::Key;
 use optimist_tests::Kind;
 
 use crate::Settings;
@@ -124,11 +124,10 @@ fn is_miss(subject: &Subject) -> bool {
 /// The keys of both sides that hold messages or counts.
 fn forgotten(places: &[(String, usize)]) -> Vec<String> {
     let keys = |circle: &str| {
-        let id: Option<Uuid> = parse_id(circle);
-        let parameters = Parameters { circle: id, ..Parameters::default() };
-        let of = |key: Key| key.render(&parameters).expect("a key");
+        let id: Uuid = parse_id(circle).expect("an id");
         let theirs = ["messages", "counts"].map(|kind| format!("peer:{kind}:{circle}"));
-        [of(Key::CircleMessages), of(Key::Counts), of(Key::CountsPage)].into_iter().chain(theirs)
+        let ours = [Key::circle_messages(id), Key::counts(id), Key::counts_page(id)].map(|key| key.name());
+        ours.into_iter().chain(theirs)
     };
     places.iter().flat_map(|(circle, _)| keys(circle)).collect()
 }

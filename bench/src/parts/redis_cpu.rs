@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use optimist_shared::ids::parse_id;
-use optimist_shared::keys::{Key, Parameters};
+use optimist_shared::keys::Key;
 use optimist_tests::Kind;
 use optimist_tests::processes::{Launch, Process, program};
 use redis::aio::MultiplexedConnection;
@@ -27,9 +27,7 @@ pub async fn run(settings: Arc<Settings>) -> Outcome {
     let edge = region.edge(Kind::Embedded);
     let circle = region.circle(&edge.url, MEMBERS).await;
     let reads = circle.reads("warm read, embedded host", &edge.url, &edge.process);
-    let circle_id = parse_id(&circle.id);
-    let parameters = Parameters { circle: circle_id, ..Parameters::default() };
-    let key = Key::CircleMessages.render(&parameters).expect("a key");
+    let key = Key::circle_messages(parse_id(&circle.id).expect("an id")).name();
 
     let idle = idle_share(&region).await;
     let (host, url) = get_component(&region, &key);

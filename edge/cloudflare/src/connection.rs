@@ -13,9 +13,7 @@ use std::rc::Rc;
 use bytes::BytesMut;
 use futures_channel::oneshot;
 use futures_util::future::select;
-use optimist_edge_core::host::Command;
-use optimist_edge_resp::{Batch, First, encode, first};
-use percent_encoding::percent_decode_str;
+use optimist_edge_resp::{Address, Batch, First, first};
 use worker::js_sys::Date;
 use worker::wasm_bindgen_futures::spawn_local;
 use worker::{DurableObject, Env, Request, Response, Result, State, durable_object};
@@ -208,59 +206,4 @@ async fn greet(
         }
     }
     Ok(())
-}
-
-/// A Redis URL: `redis[s]://[[user]:password@]host[:port][/database]`.
-struct Address {
-    tls: bool,
-    host: String,
-    port: u16,
-    user: String,
-    password: String,
-    database: u32,
-}
-
-impl Address {
-    fn parse(url: &str) -> Option<Address> {
-        let (scheme, rest) = url.split_once("://")?;
-        let tls = match scheme {
-            "redis" => false,
-            "rediss" => true,
-            _ => return None,
-        };
-        let (authority, database) = rest.split_once('/').unwrap_or((rest, ""));
-        let (credentials, address) = authority.rsplit_once('@').unwrap_or(("", authority));
-        let (user, password) = credentials.split_once(':').unwrap_or((credentials, ""));
-        let (host, port) = match address.rsplit_once(':') {
-            Some((host, port)) if !port.ends_with(']') => (host, port.parse().ok()?),
-            _ => (address, 6379),
-        };
-        let decode = |text: &str| percent_decode_str(text).decode_utf8_lossy().into_owned();
-        Some(Address {
-            tls,
-            host: host.to_owned(),
-            port,
-            user: decode(user),
-            password: decode(password),
-            database: if database.is_empty() { 0 } else { database.parse().ok()? },
-        })
-    }
-
-    /// The commands to begin with, and how many replies they have.
-    fn greeting(&self) -> Option<(Vec<u8>, usize)> {
-        let mut commands = Vec::new();
-        let database = self.database.to_string();
-        let mut push = |words: &[&str]| {
-            commands.push(Command(words.iter().map(|word| word.as_bytes().to_vec()).collect()));
-        };
-        match (self.user.as_str(), self.password.as_str()) {
-            ("", "") => {}
-            ("", password) => push(&["AUTH", password]),
-            (user, password) => push(&["AUTH", user, password]),
-        }
-        if self.database != 0 {
-            push(&["SELECT", &database]);
-        }
-        (!commands.is_empty()).then(|| (encode(&commands), commands.len()))
-    }
 }

@@ -9,22 +9,35 @@ use optimist_shared::session::{Access, Role};
 use crate::host::{Request, Response};
 use crate::respond::Exchange;
 
-/// Which part of a cached value a request asks for.
+/// Which part of a cached value a request's query asks for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Wanted {
-    /// The value, or this many items of the list's first page.
+    /// No query: the value, or a list's usual first page.
+    Whole,
+    /// This many items of a list's first page.
     First { limit: usize },
     /// Something only the origin can tell: a later page, or a query it should refuse.
     Other,
 }
 
-/// Reads the query of a cached route: only `limit` within bounds is the edge's.
-pub fn wanted(target: &str) -> Wanted {
-    let Some((_, query)) = target.split_once('?').filter(|(_, query)| !query.is_empty()) else {
-        return Wanted::First { limit: DEFAULT_LIMIT };
-    };
-    let limit = query.strip_prefix("limit=").and_then(parse_limit);
-    limit.map_or(Wanted::Other, |limit| Wanted::First { limit })
+impl Wanted {
+    /// Reads the query: only `limit` within bounds is the edge's.
+    pub fn of(query: &str) -> Wanted {
+        if query.is_empty() {
+            return Wanted::Whole;
+        }
+        let limit = query.strip_prefix("limit=").and_then(parse_limit);
+        limit.map_or(Wanted::Other, |limit| Wanted::First { limit })
+    }
+
+    /// How many items of a list. `None` if only the origin can tell.
+    pub fn limit(self) -> Option<usize> {
+        match self {
+            Wanted::Whole => Some(DEFAULT_LIMIT),
+            Wanted::First { limit } => Some(limit),
+            Wanted::Other => None,
+        }
+    }
 }
 
 /// How an answer from the cache is marked.
@@ -48,6 +61,7 @@ pub fn answer(
     exchange: &Exchange,
     request: &impl Request,
     route: &Route,
+    wanted: Wanted,
     envelope: &Envelope<'_>,
     overlays: &Overlays,
     mark: Mark,
@@ -62,10 +76,9 @@ pub fn answer(
     // Without the origin, unknown counts are no reason to hide a message.
     let known = |shown: usize| mark == Mark::Degraded || (0..shown).all(|index| counts(index).is_some());
     let shown_version = |shown| counts_version(&(0..shown).map(counts).collect::<Vec<_>>());
-    let has_query = request.target().split_once('?').is_some_and(|(_, query)| !query.is_empty());
     let (tag, json) = match &envelope.body {
         // What is no list has no `limit`, which is the origin's to refuse.
-        Body::Object { .. } if has_query => return None,
+        Body::Object { .. } if wanted != Wanted::Whole => return None,
         Body::Object { version, json } if route.overlays.contains(&Overlay::Role) => {
             let value = Role::overlay(role);
             (entity_tag(version, role.map_or("none", Role::as_str)), render_object(json, &[("role", value)]))
@@ -74,7 +87,7 @@ pub fn answer(
             .then(|| (entity_tag(version, &shown_version(1)), render_object(json, &[reactions(0)])))?,
         Body::Object { version, json } => (entity_tag(version, ""), json.to_vec()),
         Body::List { version, items, more } => {
-            let Wanted::First { limit } = wanted(request.target()) else { return None };
+            let limit = wanted.limit()?;
             let shown = items.len().min(limit);
             if counted && !known(shown) {
                 return None;
@@ -133,21 +146,21 @@ mod tests {
     proptest! {
         #[test]
         fn a_limit_has_one_spelling(query in "[?]?(limit=)?[+]?[0-9]{0,4}(&limit=[0-9])?|\\PC*") {
-            if let Wanted::First { limit } = wanted(&format!("/v1/circles?{query}")) {
-                let spelling = format!("limit={limit}");
-                prop_assert!(query.is_empty() || query == spelling);
+            match Wanted::of(&query) {
+                Wanted::Whole => prop_assert_eq!(query, ""),
+                Wanted::First { limit } => prop_assert_eq!(query, format!("limit={limit}")),
+                Wanted::Other => {}
             }
         }
     }
 
     #[test]
     fn only_a_limit_within_bounds_is_answered_here() {
-        assert_eq!(wanted("/v1/circles"), Wanted::First { limit: 20 });
-        assert_eq!(wanted("/v1/circles?"), Wanted::First { limit: 20 });
-        assert_eq!(wanted("/v1/circles?limit=100"), Wanted::First { limit: 100 });
+        assert_eq!(Wanted::of("").limit(), Some(20));
+        assert_eq!(Wanted::of("limit=100"), Wanted::First { limit: 100 });
         for other in ["limit=0", "limit=101", "limit=+5", "limit=5&cursor=x", "cursor=x", "limit=", "Limit=5"]
         {
-            assert_eq!(wanted(&format!("/v1/circles?{other}")), Wanted::Other, "{other}");
+            assert_eq!(Wanted::of(other), Wanted::Other, "{other}");
         }
     }
 

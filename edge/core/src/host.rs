@@ -25,6 +25,14 @@ pub enum Value {
 /// scalar or by a flat list.
 pub type Reply = Result<Vec<Value>, String>;
 
+/// Whether an error that a host's Redis client tells of is Redis's answer, rather than the connection's end. Spin's client says
+/// `An error was signalled by the server - …`, or `CODE: text` with a code of Redis's own.
+pub fn is_reply(error: &str) -> bool {
+    let code = error.split(':').next().unwrap_or_default();
+    error.starts_with("An error was signalled by the server")
+        || (code.len() >= 2 && code.bytes().all(|byte| byte.is_ascii_uppercase() || byte == b'_'))
+}
+
 /// Redis could not be asked: refused, cut off, overloaded or later than the deadline. Why is for the log only.
 #[derive(Clone, Debug)]
 pub struct RedisUnavailable(pub String);
@@ -146,4 +154,43 @@ fn is_internal_header(name: &str) -> bool {
     const PREFIXES: [&str; 7] =
         ["optimist-", "x-forwarded-", "x-real-ip", "signature", "forwarded", "cf-", "spin-"];
     PREFIXES.iter().any(|prefix| name.starts_with(prefix))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_answer_is_told_from_a_lost_connection() {
+        for answer in [
+            "An error was signalled by the server - ResponseError: wrong number of arguments",
+            "An error was signalled by the server - NoScriptError: No matching script.",
+            "WRONGTYPE: Operation against a key holding the wrong kind of value",
+            "NOSCRIPT: No matching script. Please use EVAL.",
+            "BUSY_KEY: there is one",
+            "OOM: command not allowed when used memory > 'maxmemory'.",
+        ] {
+            assert!(is_reply(answer), "{answer}");
+        }
+        for lost in [
+            "",
+            "Connection refused (os error 111)",
+            "Broken pipe (os error 32)",
+            "unexpected end of file",
+            "IO error: connection reset",
+            "E: a code has two letters at least",
+            "WRONGTYPE but no code",
+        ] {
+            assert!(!is_reply(lost), "{lost}");
+        }
+    }
+
+    #[test]
+    fn internal_headers_do_not_pass() {
+        for name in ["optimist-context", "signature-input", "x-forwarded-for", "cf-ray", "connection", "host"]
+        {
+            assert!(!is_sent_on(name), "{name}");
+        }
+        assert!(is_sent_on("idempotency-key") && is_sent_on("authorization"));
+    }
 }

@@ -8,21 +8,25 @@ pub mod host;
 
 mod config;
 mod passage;
-mod session;
+mod admit;
 mod limit;
+mod ask;
+mod answer;
 mod cache;
-mod found;
+mod behind;
 mod origin;
-mod redis;
 mod respond;
+mod count;
+mod trip;
+mod redis;
 
 pub use config::{Config, ConfigError};
 pub use origin::Pending;
 
 use optimist_shared::error::{ErrorCode, Problem};
-use optimist_shared::routes::{self, Caller, Matched, Method, PathParameters, Route};
-use optimist_shared::scripts::EdgeScripts;
+use optimist_shared::routes::{self, Caller, Matched, Method, Path, Route};
 
+use cache::Wanted;
 use host::{Decision, Host, Request, Response};
 use passage::{Passage, apart};
 use redis::Breaker;
@@ -31,14 +35,13 @@ use respond::Exchange;
 /// The pipeline of one instance: its configuration, and what it remembers between requests.
 pub struct Edge {
     config: Config,
-    scripts: EdgeScripts,
     breaker: Breaker,
 }
 
 impl Edge {
     pub fn new(config: Config) -> Edge {
         let breaker = Breaker::new(config.is_disabled("edge-breaker"));
-        Edge { config, scripts: EdgeScripts::new(), breaker }
+        Edge { config, breaker }
     }
 
     pub fn config(&self) -> &Config {
@@ -49,11 +52,13 @@ impl Edge {
     pub async fn handle<H: Host, R: Request>(&self, host: &H, request: &R) -> Decision {
         let now_ms = host.now_ms();
         let exchange = Exchange::new(&self.config, request, new_request_id(host, now_ms), now_ms);
-        let (route, path) = match self.route(request, &exchange) {
+        let (path, query) = request.target().split_once('?').unwrap_or((request.target(), ""));
+        let (route, path) = match self.route(request, path, &exchange) {
             Ok(found) => found,
             Err(response) => return Decision::Respond(response),
         };
-        let mut passage = Passage { edge: self, host, request, route, path, exchange };
+        let wanted = Wanted::of(query);
+        let mut passage = Passage { edge: self, host, request, route, path, wanted, exchange };
         match route.caller {
             Caller::Public => apart(passage.public()).await,
             _ => {
@@ -67,18 +72,18 @@ impl Edge {
     fn route<R: Request>(
         &self,
         request: &R,
+        path: &str,
         exchange: &Exchange,
-    ) -> Result<(&'static Route, PathParameters), Response> {
-        let path = request.target().split('?').next().unwrap_or_default();
-        match routes::find(request.method(), path) {
-            Matched::Route(route, parameters) => {
+    ) -> Result<(&'static Route, Path), Response> {
+        match routes::lookup(request.method(), path) {
+            Matched::Route(route, named) => {
                 let length = request.header("content-length").and_then(|text| text.parse::<u64>().ok());
                 if length.is_some_and(|length| length > route.body as u64) {
                     let problem = Problem::new(ErrorCode::TooLarge, &exchange.request_id)
                         .detail(format!("At most {} bytes.", route.body));
                     return Err(exchange.problem(&problem));
                 }
-                Ok((route, parameters))
+                Ok((route, named))
             }
             Matched::MethodNotAllowed(methods) => {
                 let allow = allow_header(&methods);

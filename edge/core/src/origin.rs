@@ -2,7 +2,7 @@
 
 use optimist_shared::error::{ErrorCode, Problem};
 use optimist_shared::routes::Route;
-use optimist_shared::scripts::Script;
+use optimist_shared::scripts::limit;
 use optimist_shared::session::hex;
 use optimist_shared::signature::{
     CONTENT_DIGEST_HEADER, CONTEXT_HEADER, Context, SIGNATURE_HEADER, SIGNATURE_INPUT_HEADER, Signed,
@@ -11,8 +11,9 @@ use optimist_shared::signature::{
 
 use crate::Edge;
 use crate::host::{Decision, Finish, Forward, HeaderChange, Host, Outcome, Request, Response};
-use crate::redis::{Call, trip};
+use crate::redis;
 use crate::respond::Exchange;
+use crate::trip::Trip;
 
 /// A forwarded request whose outcome the pipeline still wants to know.
 pub struct Pending {
@@ -158,14 +159,14 @@ impl Pending {
 }
 
 async fn give_back<H: Host>(edge: &Edge, host: &H, refund: &Refund) {
-    let script: &Script = &edge.scripts.give_back;
-    let keys: Vec<&str> = refund.keys.iter().map(String::as_str).collect();
-    if keys.is_empty() {
+    if refund.keys.is_empty() {
         return;
     }
-    let call = Call::Script { script, keys, arguments: vec![refund.entry.as_bytes()] };
+    let mut trip = Trip::default();
+    trip.call(limit::give_back(&refund.keys, &refund.entry), |_| ());
     // Without Redis the entry lapses with its window; the trip has logged why.
-    let _ = trip(host, &edge.breaker, edge.config.redis_deadline_ms, &refund.spread, &[call]).await;
+    let _ =
+        redis::send(host, &edge.breaker, edge.config.redis_deadline_ms, &refund.spread, trip.asks()).await;
 }
 
 /// Whether a client's `traceparent` may be passed on (W3C Trace Context, version 00).

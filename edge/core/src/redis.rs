@@ -1,8 +1,10 @@
-//! Calling Redis scripts through a host: EVALSHA, EVAL where Redis does not know the script, a deadline, and a breaker.
+//! Sending commands to Redis through a host: EVALSHA, EVAL where Redis does not know the script, a deadline, and a breaker.
+//! What the commands mean is not known here.
 
+use std::borrow::Cow;
 use std::cell::Cell;
 
-use optimist_shared::scripts::{Script, is_about_the_call, is_unknown_script};
+use optimist_shared::scripts::{Call, Scalars, is_about_the_call, is_unknown_script};
 
 use crate::host::{Command, Host, Reply, Value};
 
@@ -52,37 +54,37 @@ impl Breaker {
 }
 
 /// One command of a trip: a script's call, or a plain command.
-pub enum Call<'a> {
-    Script { script: &'a Script, keys: Vec<&'a str>, arguments: Vec<&'a [u8]> },
-    Plain(Vec<&'a [u8]>),
+pub enum Ask<'a> {
+    Script(Call<'a>),
+    Plain(Vec<Cow<'a, [u8]>>),
 }
 
-impl Call<'_> {
+impl Ask<'_> {
     fn command(&self, whole: bool) -> Command {
         match self {
-            Call::Script { script, keys, arguments } => {
-                let mut words = Vec::with_capacity(3 + keys.len() + arguments.len());
-                script.words(whole, keys, arguments, |word| words.push(word.to_vec()));
+            Ask::Script(call) => {
+                let mut words = Vec::with_capacity(3 + call.keys.len() + call.arguments.len());
+                call.words(whole, |word| words.push(word.to_vec()));
                 Command(words)
             }
-            Call::Plain(words) => Command(words.iter().map(|word| word.to_vec()).collect()),
+            Ask::Plain(words) => Command(words.iter().map(|word| word.to_vec()).collect()),
         }
     }
 }
 
-/// Sends `calls` together: one trip, and a second one after Redis has forgotten its scripts.
-pub async fn trip<H: Host>(
+/// Sends commands together: one trip, and a second one after Redis has forgotten its scripts.
+pub async fn send<H: Host>(
     host: &H,
     breaker: &Breaker,
     deadline_ms: u32,
     spread: &str,
-    calls: &[Call<'_>],
+    asks: &[Ask<'_>],
 ) -> Result<Vec<Vec<Value>>, NoRedis> {
     let began_ms = host.now_ms();
     if !breaker.admits(began_ms) {
         return Err(NoRedis);
     }
-    let answered = attempt(host, deadline_ms, spread, calls).await;
+    let answered = attempt(host, deadline_ms, spread, asks).await;
     match answered {
         Ok(replies) => {
             breaker.succeeded();
@@ -104,52 +106,50 @@ async fn attempt<H: Host>(
     host: &H,
     deadline_ms: u32,
     spread: &str,
-    calls: &[Call<'_>],
+    asks: &[Ask<'_>],
 ) -> Result<Vec<Vec<Value>>, String> {
-    let commands: Vec<Command> = calls.iter().map(|call| call.command(false)).collect();
+    let commands: Vec<Command> = asks.iter().map(|ask| ask.command(false)).collect();
     let mut replies = host.redis(spread, commands, deadline_ms).await.map_err(|error| error.0)?;
     let unknown = |reply: &Reply| matches!(reply, Err(error) if is_unknown_script(error));
     let again: Vec<usize> = (0..replies.len()).filter(|index| unknown(&replies[*index])).collect();
     if !again.is_empty() {
         let commands: Vec<Command> =
-            again.iter().filter_map(|index| calls.get(*index)).map(|call| call.command(true)).collect();
+            again.iter().filter_map(|index| asks.get(*index)).map(|ask| ask.command(true)).collect();
         let answers = host.redis(spread, commands, deadline_ms).await.map_err(|error| error.0)?;
         for (index, answer) in again.into_iter().zip(answers) {
             replies[index] = answer;
         }
     }
-    if replies.len() != calls.len() {
-        return Err(format!("{} replies to {} commands", replies.len(), calls.len()));
+    if replies.len() != asks.len() {
+        return Err(format!("{} replies to {} commands", replies.len(), asks.len()));
     }
     // An error is a Redis that cannot do its work: loading, out of memory, read-only, refusing us.
     replies.into_iter().collect()
 }
 
-/// Reads a flat reply from front to back. What is missing or of another type reads as empty or 0.
-pub struct Fields(std::vec::IntoIter<Value>);
+/// A reply, or one field of it, read from front to back: each value is taken out.
+pub struct Fields<'a>(std::slice::IterMut<'a, Value>);
 
-impl Fields {
-    pub fn new(reply: Vec<Value>) -> Fields {
-        Fields(reply.into_iter())
+impl Fields<'_> {
+    pub fn new(reply: &mut [Value]) -> Fields<'_> {
+        Fields(reply.iter_mut())
     }
+}
 
-    pub fn bytes(&mut self) -> Vec<u8> {
+impl Scalars for Fields<'_> {
+    fn bytes(&mut self) -> Vec<u8> {
         match self.0.next() {
-            Some(Value::Bytes(bytes)) => bytes,
+            Some(Value::Bytes(bytes)) => std::mem::take(bytes),
             Some(Value::Int(number)) => number.to_string().into_bytes(),
             Some(Value::Nil) | None => Vec::new(),
         }
     }
 
-    pub fn text(&mut self) -> String {
-        String::from_utf8(self.bytes()).unwrap_or_default()
-    }
-
-    pub fn int(&mut self) -> i64 {
+    fn int(&mut self) -> i64 {
         match self.0.next() {
-            Some(Value::Int(number)) => number,
+            Some(Value::Int(number)) => *number,
             Some(Value::Bytes(bytes)) => {
-                std::str::from_utf8(&bytes).ok().and_then(|text| text.parse().ok()).unwrap_or(0)
+                std::str::from_utf8(bytes).ok().and_then(|text| text.parse().ok()).unwrap_or(0)
             }
             Some(Value::Nil) | None => 0,
         }

@@ -1,6 +1,11 @@
-//! Redis's protocol (RESP2), as the Worker speaks it: commands into bytes, and bytes into replies. No I/O.
+//! Redis's protocol (RESP2), as the Worker speaks it: commands into bytes, and bytes into replies; and the URL that says where
+//! Redis is. No I/O.
 //!
 //! Frames are `redis-protocol`'s; ours is how many make an answer. (On the other hosts the host speaks to Redis.)
+
+mod address;
+
+pub use address::Address;
 
 use bytes::Bytes;
 use optimist_edge_core::host::{Command, Reply, Value};

@@ -8,7 +8,7 @@ use std::rc::Rc;
 use std::task::Poll;
 
 use futures_util::future::maybe_done;
-use optimist_edge_core::host::{Command, RedisUnavailable, Reply, Value};
+use optimist_edge_core::host::{Command, RedisUnavailable, Reply, Value, is_reply};
 use spin_sdk::redis::{Connection, Error, RedisParameter, RedisResult};
 
 use crate::host::within;
@@ -77,12 +77,4 @@ fn value(result: RedisResult) -> Value {
         RedisResult::Status(text) => Value::Bytes(text.into_bytes()),
         RedisResult::Binary(bytes) => Value::Bytes(bytes),
     }
-}
-
-/// Whether an error is Redis's answer rather than the connection's end: `An error was signalled by the server - …`, or
-/// `CODE: text` with a code of its own.
-fn is_reply(text: &str) -> bool {
-    let code = text.split(':').next().unwrap_or_default();
-    text.starts_with("An error was signalled by the server")
-        || (code.len() >= 2 && code.bytes().all(|byte| byte.is_ascii_uppercase() || byte == b'_'))
 }

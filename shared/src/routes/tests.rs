@@ -3,6 +3,7 @@
 use proptest::prelude::*;
 
 use super::*;
+use crate::ids::{Id, Uuid};
 use crate::keys::{Freshness, KEYS};
 use crate::limits::{LIMITS, Scope};
 use std::collections::HashSet;
@@ -10,7 +11,7 @@ use std::collections::HashSet;
 const ID: &str = "0190a0a0-0000-7000-8000-000000000001";
 
 fn route_of(method: &str, path: &str) -> Option<&'static str> {
-    match find(method, path) {
+    match lookup(method, path) {
         Matched::Route(route, _) => Some(route.name),
         _ => None,
     }
@@ -43,13 +44,13 @@ fn every_route_has_a_limit_of_its_caller() {
 fn key_parameters_come_from_path_or_session() {
     for route in ROUTES {
         for key in route.key.iter().chain(route.fences) {
-            for name in key.row().parameter_names() {
-                let from_session = matches!(name, "user" | "session");
+            for id in key.row().ids() {
+                let from_session = matches!(id, Id::User | Id::Session);
                 // Creation makes the id that its own keys then carry; a log-in names its user in the body.
                 let made_here = matches!(route.name, "circles.create" | "auth.refresh");
                 assert!(
-                    from_session || made_here || route.path.contains(&format!("{{{name}}}")),
-                    "{}: nothing provides <{name}> of {key:?}",
+                    from_session || made_here || route.path.contains(&format!("{{{}}}", id.as_str())),
+                    "{}: nothing provides {id:?} of {key:?}",
                     route.name
                 );
             }
@@ -58,10 +59,31 @@ fn key_parameters_come_from_path_or_session() {
 }
 
 #[test]
+fn what_the_edge_does_fits_the_rest_of_the_row() {
+    for route in ROUTES {
+        let (expected, is_cached) = match route.at_edge {
+            // A read that it cannot answer, or a write that Postgres takes first.
+            AtEdge::Forward => (route.pattern, false),
+            AtEdge::Cached => (Pattern::CacheAside, true),
+            AtEdge::Session | AtEdge::Limits => (Pattern::RedisOnly, false),
+            AtEdge::React { .. } | AtEdge::Visit => (Pattern::WriteBehind, false),
+        };
+        assert_eq!((route.pattern, route.key.is_some()), (expected, is_cached), "{}", route.name);
+        let by_itself =
+            matches!(route.pattern, Pattern::CacheAside | Pattern::RedisOnly | Pattern::WriteBehind);
+        assert_eq!(by_itself, route.at_edge != AtEdge::Forward, "{}", route.name);
+        let reacts = matches!(route.at_edge, AtEdge::React { .. });
+        assert_eq!(reacts, route.path.contains("{kind}"), "{}", route.name);
+        // The entity that an auto-save is charged for.
+        assert!(route.pattern != Pattern::AutoSave || route.path.ends_with('}'), "{}", route.name);
+    }
+}
+
+#[test]
 fn cached_routes_check_membership_or_hold_nothing_private() {
     for route in ROUTES.iter().filter(|route| route.pattern == Pattern::CacheAside) {
         let key = route.key.expect("a cached route has a key");
-        let of_circle = key.row().parameter_names().any(|name| name == "circle");
+        let of_circle = key.row().ids().any(|id| id == Id::Circle);
         assert_eq!(of_circle, route.caller.wants_membership(), "{}", route.name);
         assert_eq!(route.method, Method::Get);
         // What remains: one's own (`me`), and what every signed-in user may see.
@@ -110,13 +132,13 @@ fn literal_segments_win_and_ids_are_parsed() {
     assert_eq!(route_of("DELETE", &format!("/v1/circles/{ID}/members/me")), Some("members.leave"));
     assert_eq!(route_of("DELETE", &format!("/v1/circles/{ID}/members/{ID}")), Some("members.remove"));
     assert_eq!(route_of("HEAD", "/v1/me"), Some("me.get"));
-    assert!(matches!(find("GET", "/v1/circles/7"), Matched::BadParameter("circle", _)));
+    assert!(matches!(lookup("GET", "/v1/circles/7"), Matched::BadParameter("circle", _)));
     let reaction = |kind: &str| format!("/v1/circles/{ID}/messages/{ID}/reactions/{kind}");
     assert_eq!(route_of("PUT", &reaction("heart")), Some("reactions.add"));
-    assert!(matches!(find("PUT", &reaction("frown")), Matched::BadParameter("kind", _)));
-    assert!(matches!(find("GET", "/v1/nothing"), Matched::NotFound));
-    assert!(matches!(find("GET", "/v1/me/"), Matched::NotFound));
-    match find("PUT", "/v1/me") {
+    assert!(matches!(lookup("PUT", &reaction("frown")), Matched::BadParameter("kind", _)));
+    assert!(matches!(lookup("GET", "/v1/nothing"), Matched::NotFound));
+    assert!(matches!(lookup("GET", "/v1/me/"), Matched::NotFound));
+    match lookup("PUT", "/v1/me") {
         Matched::MethodNotAllowed(allowed) => assert_eq!(allowed, [Method::Get, Method::Patch]),
         other => panic!("{other:?}"),
     }
@@ -132,26 +154,17 @@ fn path_of(template: &str, id: Uuid, kind: usize) -> String {
     template.split('/').map(segment).collect::<Vec<_>>().join("/")
 }
 
-/// The path that leads to these parameters.
-fn path_to(template: &str, parameters: &PathParameters, asked: &str) -> String {
-    let PathParameters { user, session, circle, message, draft, entry, notification, kind } = parameters;
-    let ids = [
-        ("{user}", user),
-        ("{session}", session),
-        ("{circle}", circle),
-        ("{message}", message),
-        ("{draft}", draft),
-        ("{entry}", entry),
-        ("{notification}", notification),
-    ];
-    let segment = |(expected, asked): (&str, &str)| match expected {
-        "{kind}" => kind.map(|kind| kind.as_str().to_owned()).unwrap_or_default(),
+/// The path that names this.
+fn path_to(template: &str, named: &Path, asked: &str) -> String {
+    let segment = |(expected, asked): (&str, &str)| match expected.strip_prefix('{') {
+        None => expected.to_owned(),
+        Some("kind}") => named.kind.map(|kind| kind.as_str().to_owned()).unwrap_or_default(),
         // A copy's name, which the origin looks at.
-        "{key}" => asked.to_owned(),
-        _ => match ids.iter().find(|(name, _)| *name == expected) {
-            Some((_, id)) => id.map(|id| id.to_string()).unwrap_or_default(),
-            None => expected.to_owned(),
-        },
+        Some("key}") => asked.to_owned(),
+        Some(name) => {
+            let id = Id::parse(name.trim_end_matches('}')).and_then(|id| named.ids.get(id));
+            id.map(|id| id.to_string()).unwrap_or_default()
+        }
     };
     template.split('/').zip(asked.split('/')).map(segment).collect::<Vec<_>>().join("/")
 }
@@ -170,8 +183,8 @@ proptest! {
         prop_assert_eq!(route_of(route.method.as_str(), &path), Some(route.name));
         let at = at % path.len();
         path.replace_range(at..=at, &edit);
-        if let Matched::Route(route, parameters) = find(route.method.as_str(), &path) {
-            prop_assert_eq!(path_to(route.path, &parameters, &path), path);
+        if let Matched::Route(route, named) = lookup(route.method.as_str(), &path) {
+            prop_assert_eq!(path_to(route.path, &named, &path), path);
         }
     }
 
@@ -180,8 +193,8 @@ proptest! {
         method in "GET|HEAD|POST|DELETE|get|\\PC{0,8}",
         path in "(/|//|/v1|/circles|/me|/members|/[0-9a-f-]{36}|/[a-z{}]{0,8}){0,7}|\\PC*",
     ) {
-        if let Matched::Route(route, parameters) = find(&method, &path) {
-            prop_assert_eq!(path_to(route.path, &parameters, &path), path);
+        if let Matched::Route(route, named) = lookup(&method, &path) {
+            prop_assert_eq!(path_to(route.path, &named, &path), path);
         }
     }
 }

@@ -11,26 +11,26 @@
 local wanted = ARGV[6] == '1'
 local found = wanted and redis.call('MGET', KEYS[1], KEYS[2]) or { redis.call('GET', KEYS[1]) }
 local session = found[1]
-if not session or string.byte(session) ~= 1 then return { 'unknown' } end
-if string.sub(session, 63, 126) ~= ARGV[1] then return { 'secret' } end
+if not session or string.byte(session) ~= WIRE_VERSION then return { 'unknown' } end
+if string.sub(session, SECRET_HASH_FIRST, SECRET_HASH_LAST) ~= ARGV[1] then return { 'secret' } end
 
-local epoch = string.sub(session, 2, 17)
+local epoch = string.sub(session, EPOCH_FIRST, EPOCH_LAST)
 local limits = parse_limits(3, 7)
-local now, outcome, limit, window, wait = charge(limits, ARGV[5], clock(ARGV[4]))
+local now, outcome, limit, window, wait = charge(limits, ARGV[5], now_ms(ARGV[4]))
 if outcome == 'refused' then
   local out = { 'refused', epoch, limit, window, wait }
   for _, each in ipairs(limits) do append_state(out, each, now) end
   return out
 end
 
-local left = tonumber(string.sub(session, 141, 154)) - now
+local left = tonumber(string.sub(session, ABSOLUTE_UNTIL_FIRST, ABSOLUTE_UNTIL_LAST)) - now
 local life = math.min(tonumber(ARGV[2]), left)
 if life <= 0 then return { 'unknown' } end
 -- Moved by ten seconds more, once in ten seconds: most reads then change nothing here that Redis would have to log.
 if redis.call('PTTL', KEYS[1]) < life then redis.call('PEXPIRE', KEYS[1], math.min(life + 10000, left)) end
 local write_back = '0'
-if now - tonumber(string.sub(session, 127, 140)) >= tonumber(ARGV[3]) then
-  redis.call('SETRANGE', KEYS[1], 126, string.format('%014d', now))
+if now - tonumber(string.sub(session, WRITTEN_BACK_FIRST, WRITTEN_BACK_LAST)) >= tonumber(ARGV[3]) then
+  redis.call('SETRANGE', KEYS[1], WRITTEN_BACK_FIRST - 1, string.format('%014d', now))
   write_back = '1'
 end
 

@@ -1,15 +1,16 @@
 -- The reaction counts of a cached list's first items. Of the list it reads no more than the ids that it begins with.
 --
 -- KEYS: the list, the hash of its circle's counts, where the page is kept   ARGV: how many items at most, '1' to keep it
--- Returns a page: the items' ids one behind the other, then for each of them, on a line of its own, what the hash has, or
---         nothing; '' if there is no such list
+-- Returns a page: the items' ids, concatenated, then for each of them a line with what the hash has, or nothing;
+--         '' if there is no such list
 
-local head = redis.call('GETRANGE', KEYS[1], 0, 62 + 36 * ARGV[1])
--- An envelope, of an indexed list.
-if string.byte(head, 1) ~= 1 or string.byte(head, 62) ~= 105 then return '' end
+-- Redis counts bytes from 0.
+local head = redis.call('GETRANGE', KEYS[1], 0, ITEM_IDS - 2 + ID_LENGTH * ARGV[1])
+if string.byte(head, 1) ~= WIRE_VERSION or string.byte(head, KIND) ~= INDEXED_LIST then return '' end
 local ids = {}
-for index = 1, math.min(string.byte(head, 63), ARGV[1]) do
-  ids[index] = string.sub(head, 28 + 36 * index, 63 + 36 * index)
+for index = 1, math.min(string.byte(head, ITEM_COUNT), ARGV[1]) do
+  local past = ITEM_IDS + ID_LENGTH * index
+  ids[index] = string.sub(head, past - ID_LENGTH, past - 1)
 end
 if #ids == 0 then return '' end
 local counts, is_known = redis.call('HMGET', KEYS[2], unpack(ids)), false

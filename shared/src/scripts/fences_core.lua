@@ -3,11 +3,6 @@
 -- A fence is a hash: a field 't:<token>' for each writer, with the time at which it lapses; 'warm' if a value was hidden;
 -- 'deadline', when that value was to expire.
 
-local function now_ms()
-  local time = redis.call('TIME')
-  return time[1] * 1000 + math.floor(time[2] / 1000)
-end
-
 -- How many writers' fences are up. Forgets those that have lapsed.
 local function fences_up(fence, now)
   local up = 0

@@ -11,6 +11,6 @@ end
 local dropped = redis.call('DEL', KEYS[2])
 -- What lives in Redis first is put together again from Postgres and what is not flushed.
 if redis.call('TYPE', KEYS[1]).ok == 'hash' then return dropped + redis.call('DEL', KEYS[1]) end
-local value = redis.call('GETRANGE', KEYS[1], 45, 60)
+local value = redis.call('GETRANGE', KEYS[1], SEEN_FIRST - 1, SEEN_LAST - 1)
 if value ~= '' and value <= ARGV[1] then dropped = dropped + redis.call('DEL', KEYS[1]) end
 return dropped

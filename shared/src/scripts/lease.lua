@@ -4,7 +4,8 @@
 -- Returns 'value', the value that is there already and good | 'fenced', '' | 'leased', '' | 'granted', ''
 
 local value = redis.call('GET', KEYS[1])
-if value and string.byte(value) == 1 and string.sub(value, 2, 17) == ARGV[3] and string.sub(value, 18, 31) > ARGV[4] then
+if value and string.byte(value) == WIRE_VERSION and string.sub(value, EPOCH_FIRST, EPOCH_LAST) == ARGV[3]
+  and string.sub(value, FRESH_UNTIL_FIRST, FRESH_UNTIL_LAST) > ARGV[4] then
   return { 'value', value }
 end
 if fences_up(KEYS[2], now_ms()) > 0 then return { 'fenced', '' } end

@@ -5,7 +5,7 @@
 --       | 'charged' | 'found', 0, 0, 0, (left, ms)...
 
 local limits = parse_limits(1, 3)
-local now, outcome, limit, window, wait = charge(limits, ARGV[2], clock(ARGV[1]))
+local now, outcome, limit, window, wait = charge(limits, ARGV[2], now_ms(ARGV[1]))
 local out = { outcome, limit or 0, window or 0, wait or 0 }
 for _, each in ipairs(limits) do append_state(out, each, now) end
 return out

@@ -4,12 +4,6 @@
 -- how many it admits and its length in ms. A sliding limit is a sorted set of the newest admitted entries, scored by time.
 -- An entry that a retry has found ends in '!', and is not given back any more.
 
-local function clock(given)
-  if given ~= '' then return tonumber(given) end
-  local time = redis.call('TIME')
-  return time[1] * 1000 + math.floor(time[2] / 1000)
-end
-
 -- Reads the limits' description from ARGV[at...]; the first limit's key is KEYS[first_key].
 local function parse_limits(first_key, at)
   local limits = {}

@@ -4,7 +4,7 @@
 -- Returns (left, ms to reset) of every window
 
 local limits = parse_limits(1, 2)
-local now = not_before_newest(limits, clock(ARGV[1]))
+local now = not_before_newest(limits, now_ms(ARGV[1]))
 local out = {}
 for _, each in ipairs(limits) do append_state(out, each, now) end
 return out

@@ -6,8 +6,7 @@
 
 local known = redis.call('GET', KEYS[1])
 if known and known > ARGV[1] then return 0 end
-local time = redis.call('TIME')
-local now = time[1] * 1000 + math.floor(time[2] / 1000)
+local now = now_ms()
 local until_ms = tonumber(ARGV[3]) + tonumber(ARGV[4])
 if until_ms <= now then return 0 end
 -- A relay that has lost Postgres does not overrule one that has not.

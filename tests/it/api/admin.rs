@@ -1,6 +1,6 @@
 //! Administration: for whom the command line has named, and nobody else.
 
-use optimist_shared::keys::{Key, Parameters};
+use optimist_shared::keys::Key;
 use optimist_tests::Origin;
 
 use super::{on_system, problem};
@@ -44,8 +44,7 @@ fn administrators_alone_see_jobs_and_policies() {
         let circle = ada.create_circle("private").await;
         let path = format!("/v1/circles/{circle}");
         while !ada.get(&path).await.expect(200).is_hit() {}
-        let parameters = Parameters { circle: circle.parse().ok(), ..Parameters::default() };
-        let key = Key::Circle.render(&parameters).unwrap();
+        let key = Key::circle(circle.parse().unwrap()).name();
         let drop_path = format!("/v1/admin/cache/{}", key.replace('{', "%7B").replace('}', "%7D"));
         problem(system.client().delete(&drop_path).await, 401);
         problem(bo.delete(&drop_path).await, 403);

@@ -1,44 +1,45 @@
-//! What Redis held for a request: read, but not judged.
+//! `counts.lua`: the reaction counts of a cached list's items, as one page that is kept beside the counts.
 
-use optimist_shared::envelope::{Body, Envelope, ID, listed_ids};
-use optimist_shared::limits::LimitState;
-use optimist_shared::reactions::Counts;
-use optimist_shared::session::Access;
-use optimist_shared::vouching::Vouched;
+use super::script::{Script, script};
+use super::{Call, Scalars};
+use crate::envelope::{Body, Envelope, ID, listed_ids};
+use crate::keys::{BoundKey, Key};
+use crate::reactions::Counts;
 
-pub struct Found {
-    pub vouched: Option<Vouched>,
-    pub value: Vec<u8>,
-    pub access: Vec<u8>,
-    pub counts: FoundCounts,
-    pub limits: Vec<LimitState>,
+pub static COUNTS: Script = script!("counts": "envelope_core.lua", "counts.lua");
+
+/// Asks for the counts of a list's first `items`. `None` for a list of no circle.
+pub fn call(list: &BoundKey, items: usize, is_kept: bool) -> Option<Call<'static>> {
+    let keys = [*list, list.beside(Key::Counts)?, list.beside(Key::CountsPage)?];
+    let call = Call::new(&COUNTS).keys(keys.map(|key| key.name())).number(items as u64);
+    Some(call.text(if is_kept { "1" } else { "" }))
 }
 
-impl Found {
-    pub fn access(&self, believed: impl Fn(&Envelope<'_>) -> bool) -> Option<Access> {
-        let envelope = Envelope::decode(&self.access).filter(|envelope| believed(envelope))?;
-        match envelope.body {
-            Body::Text(access) => Access::parse(access),
-            _ => None,
-        }
-    }
+pub fn read(reply: &mut impl Scalars) -> Shown {
+    Shown::page(reply.bytes())
 }
 
-/// Reaction counts as Redis held them.
-pub struct FoundCounts {
-    /// The ids of the list's items, one behind the other. The list may have changed since it was read itself.
-    pub of: Option<Vec<u8>>,
-    /// Those of each item, or of the one message, one a line.
-    pub lines: Vec<u8>,
+/// Reaction counts as Redis held them: of the items of a list, or of one message.
+#[derive(Clone, Debug)]
+pub struct Shown {
+    /// The ids of the list's items, concatenated; `None` of one message. The list may have changed since it was read itself.
+    of: Option<Vec<u8>>,
+    /// Those of each, one a line.
+    lines: Vec<u8>,
 }
 
-impl FoundCounts {
-    /// From a page, as the script makes it.
-    pub fn page(mut page: Vec<u8>) -> FoundCounts {
+impl Shown {
+    /// From a page, as the script returns and keeps it.
+    pub fn page(mut page: Vec<u8>) -> Shown {
         let end = page.iter().position(|byte| *byte == b'\n').unwrap_or(page.len());
         let lines = page.get(end + 1..).unwrap_or_default().to_vec();
         page.truncate(end);
-        FoundCounts { of: Some(page), lines }
+        Shown { of: Some(page), lines }
+    }
+
+    /// From a message's field of its circle's counts.
+    pub fn of_message(field: Vec<u8>) -> Shown {
+        Shown { of: None, lines: field }
     }
 
     /// Whether they are those of the first `limit` items of a list, or of as many as it has.
@@ -75,12 +76,13 @@ mod tests {
 
     #[test]
     fn a_page_is_of_the_items_that_it_names() {
-        let page = |items: usize| FoundCounts::page(format!("{}\nx", ID_TEXT.repeat(items)).into_bytes());
+        let page = |items: usize| Shown::page(format!("{}\nx", ID_TEXT.repeat(items)).into_bytes());
         assert!(page(2).are_of(&list(2), 20));
         assert!(page(2).are_of(&list(3), 2), "no more are asked for");
         assert!(!page(2).are_of(&list(3), 20), "too short");
         assert!(!page(3).are_of(&list(2), 20), "of another list");
-        assert!(!FoundCounts::page(Vec::new()).are_of(&list(1), 20));
-        assert!(FoundCounts::page(Vec::new()).are_of(b"", 20), "there is no list");
+        assert!(!Shown::page(Vec::new()).are_of(&list(1), 20));
+        assert!(Shown::page(Vec::new()).are_of(b"", 20), "there is no list");
+        assert!(Shown::of_message(Vec::new()).are_of(&list(1), 20), "it is of no list");
     }
 }

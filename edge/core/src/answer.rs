@@ -1,0 +1,144 @@
+//! An admitted request: answered from what Redis held, if that may be believed and the caller has the right to it; else
+//! forwarded. How a cached value becomes an answer is [`crate::cache`]'s.
+
+use optimist_shared::envelope::Envelope;
+use optimist_shared::error::ErrorCode;
+use optimist_shared::routes::{AtEdge, Caller, Pattern};
+use optimist_shared::scripts::admit::{Admission, Session};
+use optimist_shared::session::{Access, Role, SessionInfo, Token};
+use optimist_shared::signature::{Charged, Identity};
+use optimist_shared::vouching::Vouched;
+
+use crate::ask::Found;
+use crate::cache::{self, Mark, Overlays, Right, Wanted};
+use crate::host::{Decision, Host, Request, Response};
+use crate::origin::Refund;
+use crate::passage::{Forwarded, Passage, apart};
+
+/// What is so of an admitted request under the vouched epoch.
+#[derive(Clone, Copy)]
+struct Judged {
+    vouched: Vouched,
+    role: Option<Role>,
+    access: Option<Access>,
+    /// The caller's to what the route reads.
+    right: Right,
+}
+
+impl<H: Host, R: Request> Passage<'_, H, R> {
+    /// The session is in Redis, its secret is right, and no limit is used up.
+    pub async fn admitted(mut self, admission: &Admission, session: &Session, found: &Found) -> Decision {
+        let token = admission.token;
+        let refund = session.charged.then(|| Refund {
+            spread: token.user.to_string(),
+            keys: admission.charge.refundable(),
+            entry: admission.charge.entry.clone(),
+        });
+        let Some(vouched) = found.vouched.filter(|_| session.is_vouched(found.vouched)) else {
+            // Redis may have missed a revocation or a write. If the origin cannot answer either, what is kept is the best.
+            let kept = self.kept(session, found);
+            let cache_status = "optimist; fwd=bypass; detail=unvouched";
+            let forwarded = Forwarded { cache_status, refund, kept, ..Forwarded::default() };
+            return self.forward(Identity::Unchecked, None, Charged::Limits, forwarded);
+        };
+        let judged = self.judge(vouched, session, found);
+        let answer = match self.route.at_edge {
+            AtEdge::Forward => None,
+            AtEdge::Cached => self.cached_answer(judged, found),
+            AtEdge::Session => Some(self.session_info(token, session)),
+            AtEdge::Limits => {
+                // Structs of names and numbers always serialise.
+                let items = serde_json::to_string(&found.limits).unwrap_or_default();
+                Some(self.respond_json(200, format!(r#"{{"items":{items},"next":null}}"#).into_bytes()))
+            }
+            AtEdge::React { reacted } if judged.may_write() => apart(self.react(token, reacted)).await,
+            AtEdge::Visit if judged.may_write() => apart(self.visit(token)).await,
+            AtEdge::React { .. } | AtEdge::Visit => None,
+        };
+        if let Some(response) = answer {
+            return Decision::Respond(response);
+        }
+        self.count_read("miss");
+        let cache_status = self.cache_status(judged, found);
+        let kept = (judged.right == Right::Granted).then(|| self.kept(session, found)).flatten();
+        let identity = Identity::Session { user: token.user, session: token.session };
+        let forwarded = Forwarded { cache_status, refund, kept, ..Forwarded::default() };
+        self.forward(identity, judged.role, Charged::Limits, forwarded)
+    }
+
+    fn judge(&self, vouched: Vouched, session: &Session, found: &Found) -> Judged {
+        let believed = |envelope: &Envelope<'_>| vouched.believes(envelope, self.exchange.started_ms);
+        let (role, access) = (session.role(believed), found.access(believed));
+        let right = match self.route.caller {
+            Caller::CircleReader => cache::right_to_read(role, access),
+            _ => Right::Granted,
+        };
+        Judged { vouched, role, access, right }
+    }
+
+    /// The answer from the route's key; that there is nothing, for those who must not know of it; `None` for the origin's.
+    fn cached_answer(&self, judged: Judged, found: &Found) -> Option<Response> {
+        let Judged { vouched, role, right, .. } = judged;
+        if right == Right::Hidden {
+            return Some(self.exchange.error(ErrorCode::NotFound));
+        }
+        let envelope = Envelope::decode(&found.value).filter(|envelope| self.is_hit(judged, envelope))?;
+        let mark = if vouched.degraded { Mark::Degraded } else { Mark::Fresh };
+        let counts = found.counts(&envelope, |epoch| vouched.epoch == epoch);
+        let response = self.render(&envelope, &Overlays { role, counts }, mark)?;
+        self.count_read("hit");
+        Some(response)
+    }
+
+    fn is_hit(&self, judged: Judged, envelope: &Envelope<'_>) -> bool {
+        judged.right == Right::Granted && judged.vouched.believes(envelope, self.exchange.started_ms)
+    }
+
+    /// The answer from whatever copy there is, of any epoch and age: for when the origin cannot answer.
+    fn kept(&self, session: &Session, found: &Found) -> Option<Response> {
+        let envelope = Envelope::decode(&found.value)?;
+        let role = session.role(|_| true);
+        let readable = self.route.caller != Caller::CircleReader
+            || cache::right_to_read(role, found.access(|_| true)) == Right::Granted;
+        let overlays = Overlays { role, counts: found.counts(&envelope, |_| true) };
+        readable.then(|| self.render(&envelope, &overlays, Mark::Degraded))?
+    }
+
+    fn render(&self, envelope: &Envelope<'_>, overlays: &Overlays, mark: Mark) -> Option<Response> {
+        cache::answer(&self.exchange, self.request, self.route, self.wanted, envelope, overlays, mark)
+    }
+
+    /// `Cache-Status` of what the origin is to answer.
+    fn cache_status(&self, judged: Judged, found: &Found) -> &'static str {
+        match self.route.pattern {
+            Pattern::CacheAside if self.wanted == Wanted::Other => "optimist; fwd=bypass",
+            Pattern::CacheAside => match Envelope::decode(&found.value) {
+                Some(envelope) if self.is_hit(judged, &envelope) => "optimist; fwd=partial",
+                Some(envelope) if envelope.stamp.fresh_until_ms <= self.exchange.started_ms => {
+                    "optimist; fwd=stale"
+                }
+                _ => "optimist; fwd=uri-miss",
+            },
+            Pattern::WriteThrough | Pattern::WriteBehind | Pattern::AutoSave => "optimist; fwd=method",
+            Pattern::RedisOnly | Pattern::Joined | Pattern::Direct => "optimist; fwd=bypass",
+        }
+    }
+
+    fn session_info(&self, token: Token, session: &Session) -> Response {
+        let info = SessionInfo {
+            user_id: token.user,
+            session_id: token.session,
+            expires_in: session.expires_in_ms / 1000,
+        };
+        // A struct of ids and a number always serialises.
+        self.respond_json(200, serde_json::to_vec(&info).unwrap_or_default())
+    }
+}
+
+impl Judged {
+    /// Whether Redis may take a write: a member's, into a circle that lives.
+    fn may_write(&self) -> bool {
+        self.role.is_some_and(Role::is_member)
+            && matches!(self.access, Some(Access::Public | Access::Private))
+    }
+}

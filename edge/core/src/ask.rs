@@ -1,0 +1,155 @@
+//! What Redis is asked about a request, and what it held: read, but not judged. One trip; a second one where a page of counts
+//! is stale.
+
+use optimist_shared::envelope::{Body, DEFAULT_LIMIT, Envelope};
+use optimist_shared::ids::{Id, Partition};
+use optimist_shared::keys::{BoundKey, Key};
+use optimist_shared::limits::{LIMITS, LimitState, Scope};
+use optimist_shared::reactions::Counts;
+use optimist_shared::routes::{AtEdge, Caller, Overlay};
+use optimist_shared::scripts::Scalars as _;
+use optimist_shared::scripts::admit::{Admission, Admitted};
+use optimist_shared::scripts::counts::{self, Shown};
+use optimist_shared::scripts::limit::Charge;
+use optimist_shared::session::{Access, Token};
+use optimist_shared::vouching::Vouched;
+
+use crate::host::{Host, Request};
+use crate::passage::Passage;
+use crate::redis::Fields;
+use crate::trip::{Slot, Trip};
+
+pub struct Found {
+    pub vouched: Option<Vouched>,
+    /// The envelope of the route's key; empty if Redis has none.
+    pub value: Vec<u8>,
+    /// The envelope of who may read the circle.
+    access: Vec<u8>,
+    counts: Option<Shown>,
+    /// How the caller's limits stand, if the route answers that.
+    pub limits: Vec<LimitState>,
+}
+
+impl Found {
+    pub fn access(&self, believed: impl Fn(&Envelope<'_>) -> bool) -> Option<Access> {
+        let envelope = Envelope::decode(&self.access).filter(|envelope| believed(envelope))?;
+        match envelope.body {
+            Body::Text(access) => Access::parse(access),
+            _ => None,
+        }
+    }
+
+    /// The reaction counts of a value's items, of an epoch that is believed.
+    pub fn counts(&self, envelope: &Envelope<'_>, believed: impl Fn(u64) -> bool) -> Vec<Option<Counts>> {
+        self.counts.as_ref().map(|counts| counts.of(envelope, believed)).unwrap_or_default()
+    }
+}
+
+/// How counts are read, on whichever way they are asked for.
+type ReadCounts = fn(&mut Fields<'_>) -> Shown;
+
+impl<H: Host, R: Request> Passage<'_, H, R> {
+    /// One trip: `admit`; what decides over the request, the value that may answer it, and the counts joined to that; and the
+    /// limits' states, if they are the answer.
+    pub async fn ask(&mut self, admission: &Admission) -> Option<(Admitted, Found)> {
+        let token = admission.token;
+        let key = self.cached(token);
+        let mut trip = Trip::default();
+        let admitted = trip.call(admission.call(), |reply| admission.read(reply));
+        let vouch = Key::Vouch.of_partition(self.partition(token, key.as_ref()));
+        let vouched = trip.value(vouch, |reply| Vouched::parse(&reply.bytes()));
+        let value = key.map(|key| trip.value(key.name(), |reply| reply.bytes()));
+        let access = self.access_key().map(|key| trip.value(key.name(), |reply| reply.bytes()));
+        let counts = key.and_then(|key| self.ask_counts(&mut trip, &key));
+        let all_limits = self.all_limits(token);
+        let limits = all_limits.as_ref().map(|charge| trip.call(charge.peek(), |reply| charge.states(reply)));
+
+        let mut answers = self.send(&token.user.to_string(), &trip).await?;
+        let admitted = answers.take(admitted);
+        let mut vouched = answers.take(vouched);
+        if let (true, Admitted::Yes(session)) = (self.edge.config.is_disabled("edge-vouching"), &admitted) {
+            vouched = Some(Vouched { epoch: session.epoch, degraded: false });
+        }
+        let found = Found {
+            vouched,
+            value: value.map(|slot| answers.take(slot)).unwrap_or_default(),
+            access: access.map(|slot| answers.take(slot)).unwrap_or_default(),
+            counts: counts.map(|slot| answers.take(slot)),
+            limits: limits.map(|slot| answers.take(slot)).unwrap_or_default(),
+        };
+        Some((admitted, found))
+    }
+
+    /// A second trip, if somebody has reacted or written since the page of counts was made, or it is too short.
+    pub async fn complete(&mut self, token: Token, found: &mut Found) {
+        let (Some(counts), Some(limit)) = (&found.counts, self.wanted.limit()) else { return };
+        if counts.are_of(&found.value, limit) {
+            return;
+        }
+        // A page of the usual length is kept for the next reader.
+        let is_kept = limit <= DEFAULT_LIMIT;
+        let list = self.cached(token);
+        let Some(call) = list.and_then(|list| counts::call(&list, limit.max(DEFAULT_LIMIT), is_kept)) else {
+            return;
+        };
+        let mut trip = Trip::default();
+        let counts = trip.call(call, |reply| counts::read(reply));
+        if let Some(mut answers) = self.send(&token.user.to_string(), &trip).await {
+            found.counts = Some(answers.take(counts));
+        }
+    }
+
+    /// The key whose value may answer.
+    pub fn cached_key(&self) -> Option<Key> {
+        self.route.key.filter(|_| self.wanted.limit().is_some())
+    }
+
+    fn cached(&self, token: Token) -> Option<BoundKey> {
+        self.cached_key()?.of(&self.ids(token))
+    }
+
+    /// The partition whose vouching decides: that of what is read or written, else the caller's.
+    fn partition(&self, token: Token, key: Option<&BoundKey>) -> Partition {
+        let of = match self.route.at_edge {
+            AtEdge::Cached => key.map(BoundKey::partition),
+            AtEdge::React { .. } | AtEdge::Visit => self.path.ids.get(Id::Circle).map(Partition::of),
+            AtEdge::Forward | AtEdge::Session | AtEdge::Limits => None,
+        };
+        of.unwrap_or_else(|| Partition::of(token.user))
+    }
+
+    /// Who may read the circle, where that decides.
+    fn access_key(&self) -> Option<BoundKey> {
+        let decides = self.route.caller == Caller::CircleReader
+            || match self.route.at_edge {
+                AtEdge::React { .. } | AtEdge::Visit => true,
+                AtEdge::Forward | AtEdge::Cached | AtEdge::Session | AtEdge::Limits => false,
+            };
+        self.path.ids.get(Id::Circle).filter(|_| decides).map(Key::circle_access)
+    }
+
+    /// The reaction counts that are joined to a value.
+    fn ask_counts(&self, trip: &mut Trip<'_>, key: &BoundKey) -> Option<Slot<ReadCounts>> {
+        if !self.route.overlays.contains(&Overlay::Reactions) {
+            return None;
+        }
+        if let Some(message) = key.ids().get(Id::Message) {
+            let counts = key.beside(Key::Counts)?.name();
+            return Some(trip.field(counts, message.to_string(), |reply| Shown::of_message(reply.bytes())));
+        }
+        match self.wanted.limit() {
+            // Longer than the page that is kept.
+            Some(limit) if limit > DEFAULT_LIMIT => {
+                Some(trip.call(counts::call(key, limit, false)?, |reply| counts::read(reply)))
+            }
+            _ => Some(trip.value(key.beside(Key::CountsPage)?.name(), |reply| counts::read(reply))),
+        }
+    }
+
+    /// The limits whose state is the answer.
+    fn all_limits(&self, token: Token) -> Option<Charge> {
+        let rows = || LIMITS.iter().filter(|row| row.scope == Scope::User).collect();
+        let is_answer = self.route.at_edge == AtEdge::Limits;
+        is_answer.then(|| Charge::new(rows(), &token.user.to_string(), String::new()))
+    }
+}

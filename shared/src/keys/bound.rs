@@ -1,0 +1,187 @@
+//! Keys of the table with the ids that their templates name. Such a key always has a name; nothing here talks to Redis.
+
+use std::fmt::Write as _;
+
+use super::{KEYS, Key, KeyRow};
+use crate::ids::{Id, Ids, Partition, Uuid, parse_id};
+
+/// A key of the table, and every id that its template names.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct BoundKey {
+    key: Key,
+    ids: Ids,
+    partition: Partition,
+}
+
+/// A constructor for each row that names ids, and for what is kept once a region.
+impl Key {
+    pub fn session(user: Uuid, session: Uuid) -> BoundKey {
+        Key::Session.bind(Ids::default().with(Id::User, user).with(Id::Session, session))
+    }
+
+    pub fn membership(user: Uuid, circle: Uuid) -> BoundKey {
+        Key::Membership.bind(Ids::default().with(Id::User, user).with(Id::Circle, circle))
+    }
+
+    pub fn me(user: Uuid) -> BoundKey {
+        Key::Me.bind(Ids::default().with(Id::User, user))
+    }
+
+    pub fn profile(user: Uuid) -> BoundKey {
+        Key::Profile.bind(Ids::default().with(Id::User, user))
+    }
+
+    pub fn circle(circle: Uuid) -> BoundKey {
+        Key::Circle.bind(Ids::default().with(Id::Circle, circle))
+    }
+
+    pub fn circle_access(circle: Uuid) -> BoundKey {
+        Key::CircleAccess.bind(Ids::default().with(Id::Circle, circle))
+    }
+
+    pub fn circle_members(circle: Uuid) -> BoundKey {
+        Key::CircleMembers.bind(Ids::default().with(Id::Circle, circle))
+    }
+
+    pub fn circle_messages(circle: Uuid) -> BoundKey {
+        Key::CircleMessages.bind(Ids::default().with(Id::Circle, circle))
+    }
+
+    pub fn message(circle: Uuid, message: Uuid) -> BoundKey {
+        Key::Message.bind(Ids::default().with(Id::Circle, circle).with(Id::Message, message))
+    }
+
+    pub fn reactions(circle: Uuid, message: Uuid) -> BoundKey {
+        Key::Reactions.bind(Ids::default().with(Id::Circle, circle).with(Id::Message, message))
+    }
+
+    pub fn counts(circle: Uuid) -> BoundKey {
+        Key::Counts.bind(Ids::default().with(Id::Circle, circle))
+    }
+
+    pub fn counts_page(circle: Uuid) -> BoundKey {
+        Key::CountsPage.bind(Ids::default().with(Id::Circle, circle))
+    }
+
+    pub fn draft(user: Uuid, draft: Uuid) -> BoundKey {
+        Key::Draft.bind(Ids::default().with(Id::User, user).with(Id::Draft, draft))
+    }
+
+    pub fn journal_key(user: Uuid) -> BoundKey {
+        Key::JournalKey.bind(Ids::default().with(Id::User, user))
+    }
+
+    pub fn recent_tags(user: Uuid) -> BoundKey {
+        Key::RecentTags.bind(Ids::default().with(Id::User, user))
+    }
+
+    pub fn streak(user: Uuid) -> BoundKey {
+        Key::Streak.bind(Ids::default().with(Id::User, user))
+    }
+
+    pub fn prompts() -> BoundKey {
+        Key::Prompts.bind(Ids::default())
+    }
+
+    pub fn discovery() -> BoundKey {
+        Key::Discovery.bind(Ids::default())
+    }
+
+    /// The key with those of `ids` that its template names, as a route's row asks for it. `None` if one is missing.
+    pub fn of(self, ids: &Ids) -> Option<BoundKey> {
+        self.of_ids(ids, Partition::COMMON)
+    }
+
+    /// `partition` is for keys of no entity.
+    pub(crate) fn of_ids(self, ids: &Ids, partition: Partition) -> Option<BoundKey> {
+        let mut own = Ids::default();
+        for id in self.row().ids() {
+            own = own.with(id, ids.get(id)?);
+        }
+        Some(BoundKey { partition, ..self.bind(own) }.in_its_slot())
+    }
+
+    /// The constructors pass exactly the ids of the template: a test holds them to it.
+    fn bind(self, ids: Ids) -> BoundKey {
+        BoundKey { key: self, ids, partition: Partition::COMMON }.in_its_slot()
+    }
+}
+
+impl BoundKey {
+    pub fn key(&self) -> Key {
+        self.key
+    }
+
+    pub fn row(&self) -> &'static KeyRow {
+        self.key.row()
+    }
+
+    pub fn ids(&self) -> &Ids {
+        &self.ids
+    }
+
+    /// The partition whose relay vouches for this key: the one that its hash tag says, or its tag's entity's.
+    pub fn partition(&self) -> Partition {
+        self.partition
+    }
+
+    /// The same ids under another key of the table, as counts are read beside their messages. `None` if that names more.
+    pub fn beside(&self, key: Key) -> Option<BoundKey> {
+        key.of_ids(&self.ids, self.partition)
+    }
+
+    /// The name in Redis.
+    pub fn name(&self) -> String {
+        let mut name = String::with_capacity(128);
+        let mut rest = self.row().template;
+        while let Some((literal, after)) = rest.split_once('<') {
+            let (parameter, after) = after.split_once('>').unwrap_or((after, ""));
+            name.push_str(literal);
+            match Id::parse(parameter).and_then(|id| self.ids.get(id)) {
+                Some(id) => name.push_str(id.hyphenated().encode_lower(&mut [0; 36])),
+                // Writing to a String cannot fail.
+                None => drop(write!(name, "{}", self.partition)),
+            }
+            rest = after;
+        }
+        name.push_str(rest);
+        name
+    }
+
+    /// The key that has this name. `None` for what no row describes.
+    pub fn parse(name: &str) -> Option<BoundKey> {
+        let found = KEYS.iter().find_map(|row| parse_as(row, name))?;
+        // A partition must be its entity's own.
+        (found.name() == name).then_some(found)
+    }
+
+    fn in_its_slot(mut self) -> BoundKey {
+        if let Some(id) = self.row().tag().and_then(|id| self.ids.get(id)) {
+            self.partition = Partition::of(id);
+        }
+        self
+    }
+}
+
+fn parse_as(row: &KeyRow, name: &str) -> Option<BoundKey> {
+    const ID: usize = 36;
+    const PARTITION: usize = 4;
+    let (mut ids, mut partition) = (Ids::default(), Partition::COMMON);
+    let (mut template, mut rest) = (row.template, name);
+    while let Some((literal, after)) = template.split_once('<') {
+        let (parameter, after) = after.split_once('>')?;
+        rest = rest.strip_prefix(literal)?;
+        template = after;
+        let id = Id::parse(parameter);
+        let (value, after) = rest.split_at_checked(if id.is_some() { ID } else { PARTITION })?;
+        rest = after;
+        match id {
+            Some(id) => ids = ids.with(id, parse_id(value)?),
+            None => partition = Partition::parse(value)?,
+        }
+    }
+    if rest != template {
+        return None;
+    }
+    row.key.of_ids(&ids, partition)
+}

@@ -1,0 +1,151 @@
+//! From a path to its route: which row of the table it is, and what it names. What the caller may do there is not looked at.
+
+use super::{Method, ROUTES, Route};
+use crate::ids::{Id, Ids, parse_id};
+use crate::reactions::Kind;
+
+/// What a path led to.
+// compat: origin (the parameter goes, and `lookup` may be called `find` again)
+#[derive(Debug)]
+pub enum Matched<P = Path> {
+    Route(&'static Route, P),
+    /// The path exists for these methods, in their order, and the request's is none of them.
+    MethodNotAllowed(Vec<Method>),
+    /// A parameter of the path is not what it must be: its name, and why.
+    BadParameter(&'static str, &'static str),
+    NotFound,
+}
+
+/// What a path names.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Path {
+    pub ids: Ids,
+    /// The kind of a reaction.
+    pub kind: Option<Kind>,
+}
+
+impl Path {
+    /// Why the segment cannot be this parameter, if it cannot.
+    fn set(&mut self, name: &str, segment: &str) -> Option<&'static str> {
+        match name {
+            // The name of a copy, which the origin alone reads.
+            "key" => None,
+            "kind" => {
+                self.kind = Kind::parse(segment);
+                self.kind.is_none().then_some("is not a kind of reaction")
+            }
+            _ => {
+                let Some(id) = Id::parse(name) else { return Some("is not a parameter of any path") };
+                let Some(value) = parse_id(segment) else { return Some("is not an id") };
+                self.ids = self.ids.with(id, value);
+                None
+            }
+        }
+    }
+}
+
+/// Finds the route of a request. `path` is without the query; `HEAD` finds the route of `GET`.
+pub fn lookup(method: &str, path: &str) -> Matched {
+    let wanted = Method::parse(method);
+    let mut allowed = Vec::new();
+    let mut bad: Option<(&'static str, &'static str, usize)> = None;
+    let mut found: Option<(&'static Route, Path, usize)> = None;
+    let slashes = path.bytes().filter(|byte| *byte == b'/').count();
+    for (route, shape) in ROUTES.iter().zip(&SHAPES) {
+        if shape.slashes != slashes || !path.starts_with(&route.path[..shape.literal]) {
+            continue;
+        }
+        match match_path(route.path, path) {
+            PathMatch::No => {}
+            PathMatch::Bad(name, reason, literals) if bad.is_none_or(|(.., best)| literals > best) => {
+                bad = Some((name, reason, literals));
+            }
+            PathMatch::Bad(..) => {}
+            PathMatch::Yes(named, literals) => {
+                allowed.push(route.method);
+                // `/members/me` is more literal than `/members/{user}`, and wins.
+                if wanted == Some(route.method) && found.as_ref().is_none_or(|(_, _, best)| literals > *best)
+                {
+                    found = Some((route, named, literals));
+                }
+            }
+        }
+    }
+    if let Some((route, named, _)) = found {
+        return Matched::Route(route, named);
+    }
+    if !allowed.is_empty() {
+        let methods = [Method::Get, Method::Post, Method::Put, Method::Patch, Method::Delete];
+        return Matched::MethodNotAllowed(
+            methods.into_iter().filter(|method| allowed.contains(method)).collect(),
+        );
+    }
+    bad.map_or(Matched::NotFound, |(name, reason, _)| Matched::BadParameter(name, reason))
+}
+
+enum PathMatch {
+    No,
+    /// The parameter that is not what it must be, why, and how many segments are literal.
+    Bad(&'static str, &'static str, usize),
+    Yes(Path, usize),
+}
+
+/// What rules most routes out at a glance.
+#[derive(Clone, Copy)]
+struct Shape {
+    slashes: usize,
+    /// Bytes before the first parameter.
+    literal: usize,
+}
+
+const SHAPES: [Shape; ROUTES.len()] = {
+    let mut shapes = [Shape { slashes: 0, literal: 0 }; ROUTES.len()];
+    let mut index = 0;
+    while index < ROUTES.len() {
+        shapes[index] = shape(ROUTES[index].path.as_bytes());
+        index += 1;
+    }
+    shapes
+};
+
+const fn shape(template: &[u8]) -> Shape {
+    let mut shape = Shape { slashes: 0, literal: template.len() };
+    let mut index = 0;
+    while index < template.len() {
+        if template[index] == b'/' {
+            shape.slashes += 1;
+        }
+        if template[index] == b'{' && index < shape.literal {
+            shape.literal = index;
+        }
+        index += 1;
+    }
+    shape
+}
+
+/// Of a path with as many segments as the template.
+fn match_path(template: &'static str, path: &str) -> PathMatch {
+    let parameter = |expected: &'static str| expected.strip_prefix('{')?.strip_suffix('}');
+    let segments = || template.split('/').zip(path.split('/'));
+    // Parameters are only read where everything else is right.
+    let fits = |(expected, segment): (&'static str, &str)| match parameter(expected) {
+        Some(_) => !segment.is_empty(),
+        None => expected == segment,
+    };
+    if !segments().all(fits) {
+        return PathMatch::No;
+    }
+    let mut named = Path::default();
+    let mut literals = 0;
+    let mut bad = None;
+    for (expected, segment) in segments() {
+        match parameter(expected) {
+            Some(name) => bad = bad.or(named.set(name, segment).map(|reason| (name, reason))),
+            None => literals += 1,
+        }
+    }
+    match bad {
+        None => PathMatch::Yes(named, literals),
+        Some((name, reason)) => PathMatch::Bad(name, reason, literals),
+    }
+}

@@ -1,0 +1,106 @@
+//! `admit.lua`: admission in the user's slot. It checks the secret, charges the limits, reads the membership and keeps the
+//! session alive. Whether Redis is to be believed is the caller's to judge.
+
+use super::limit::{Charge, Refused};
+use super::script::{Script, script};
+use super::{Call, Scalars};
+use crate::envelope::{Body, Envelope};
+use crate::ids::{Uuid, parse_hex};
+use crate::keys::Key;
+use crate::limits::LimitState;
+use crate::session::{IDLE_MS, Role, Token, WRITE_BACK_MS};
+use crate::vouching::Vouched;
+
+pub static ADMIT: Script =
+    script!("admit": "clock_core.lua", "envelope_core.lua", "limits_core.lua", "admit.lua");
+
+/// Who asks, what it is charged to, and in which circle the caller's membership matters.
+#[derive(Clone, Debug)]
+pub struct Admission {
+    pub token: Token,
+    pub charge: Charge,
+    pub circle: Option<Uuid>,
+}
+
+#[derive(Debug)]
+pub enum Admitted {
+    Yes(Session),
+    Limited(Refused, Vec<LimitState>),
+    /// Redis holds the session, and this is not its secret.
+    WrongSecret,
+    /// Redis does not hold the session; Postgres may.
+    Unknown,
+}
+
+/// A session that Redis holds, and what else admission found.
+#[derive(Debug)]
+pub struct Session {
+    /// Vouched when the session was put into Redis.
+    pub epoch: u64,
+    pub expires_in_ms: u64,
+    /// It is time to tell Postgres that the session is in use.
+    pub write_back: bool,
+    /// The membership's envelope; empty if Redis has none.
+    pub membership: Vec<u8>,
+    /// Redis's clock, Unix milliseconds.
+    pub now_ms: u64,
+    /// This request made its entry in the limits; otherwise a retry found an earlier one.
+    pub charged: bool,
+    pub limits: Vec<LimitState>,
+}
+
+impl Admission {
+    pub fn call(&self) -> Call<'_> {
+        let Token { user, session, .. } = self.token;
+        let session = Key::session(user, session).name();
+        // The script takes the session again where no membership is wanted.
+        let membership =
+            self.circle.map_or_else(|| session.clone(), |circle| Key::membership(user, circle).name());
+        let call = Call::new(&ADMIT)
+            .keys([session, membership])
+            .keys(self.charge.names())
+            .text(self.token.secret_hash())
+            .number(IDLE_MS)
+            .number(WRITE_BACK_MS)
+            .text("") // Redis's own clock.
+            .text(self.charge.entry.as_str())
+            .flag(self.circle.is_some());
+        self.charge.describe(call)
+    }
+
+    pub fn read(&self, reply: &mut impl Scalars) -> Admitted {
+        match reply.text().as_str() {
+            "ok" => Admitted::Yes(Session {
+                epoch: parse_hex(&reply.text()).unwrap_or(0),
+                expires_in_ms: reply.count(),
+                write_back: reply.text() == "1",
+                membership: reply.bytes(),
+                now_ms: reply.count(),
+                charged: reply.text() == "charged",
+                limits: self.charge.states(reply),
+            }),
+            "refused" => {
+                reply.text(); // The epoch: a refusal needs no belief.
+                let refused = Refused::read(&self.charge.rows, reply);
+                Admitted::Limited(refused, self.charge.states(reply))
+            }
+            "secret" => Admitted::WrongSecret,
+            _ => Admitted::Unknown,
+        }
+    }
+}
+
+impl Session {
+    /// The caller's role in the circle, if a copy is there that counts under `believed`.
+    pub fn role(&self, believed: impl Fn(&Envelope<'_>) -> bool) -> Option<Role> {
+        let envelope = Envelope::decode(&self.membership).filter(|envelope| believed(envelope))?;
+        match envelope.body {
+            Body::Text(role) => Role::parse(role),
+            _ => None,
+        }
+    }
+
+    pub fn is_vouched(&self, vouched: Option<Vouched>) -> bool {
+        vouched.is_some_and(|vouched| vouched.epoch == self.epoch)
+    }
+}

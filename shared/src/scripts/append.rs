@@ -1,0 +1,62 @@
+//! `append.lua`: the relay appends events to a partition's stream and moves its cursor.
+
+use super::script::{Script, script};
+use super::{Call, Scalars};
+use crate::ids::Partition;
+use crate::keys::Key;
+
+pub static APPEND: Script = script!("append": "append.lua");
+
+/// The events of one partition. Positions are the streams' ids, `<xid>-<seq>`.
+#[derive(Clone, Debug)]
+pub struct Batch<'a> {
+    pub partition: Partition,
+    /// Where the cursor was read; `None` if there was none.
+    pub from: Option<&'a str>,
+    /// Where it goes.
+    pub to: &'a str,
+    /// Entries that the stream keeps.
+    pub kept: u64,
+    pub events: &'a [Event<'a>],
+}
+
+/// An entry of the stream.
+#[derive(Clone, Debug)]
+pub struct Event<'a> {
+    pub at: &'a str,
+    pub fields: &'a [(&'static str, String)],
+}
+
+impl<'a> Batch<'a> {
+    pub fn call(&self) -> Call<'a> {
+        let lives_ms = u64::from(Key::Events.row().kept_seconds().unwrap_or_default()) * 1000;
+        let mut call = Call::new(&APPEND)
+            .keys([Key::Events, Key::Cursor].map(|key| key.of_partition(self.partition)))
+            .text(self.from.unwrap_or_default())
+            .text(self.to)
+            .number(self.kept)
+            .number(lives_ms);
+        for event in self.events {
+            call = call.text(event.at).number(event.fields.len() as u64 * 2);
+            for (name, value) in event.fields {
+                call = call.text(*name).text(value.as_str());
+            }
+        }
+        call
+    }
+}
+
+/// What an append came to.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Appended {
+    Yes,
+    /// Another relay was here, or Redis lost its newest seconds: where the cursor is, empty if there is none.
+    CursorIsAt(String),
+}
+
+pub fn read(reply: &mut impl Scalars) -> Appended {
+    match reply.text() {
+        done if done == "ok" => Appended::Yes,
+        at => Appended::CursorIsAt(at),
+    }
+}

@@ -1,0 +1,8 @@
+-- The clock of every script. Not a script of its own.
+
+-- Milliseconds since 1970, by Redis's own clock, or those that a test gives as a text.
+local function now_ms(given)
+  if given and given ~= '' then return tonumber(given) end
+  local time = redis.call('TIME')
+  return time[1] * 1000 + math.floor(time[2] / 1000)
+end

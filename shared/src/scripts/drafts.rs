@@ -1,0 +1,157 @@
+//! `autosave.lua`, `restore.lua`, `flushed.lua` and `drop_flushed.lua`: drafts in Redis. They are sealed before they come here.
+
+use super::script::{Script, script};
+use super::{Call, Scalars};
+use crate::ids::{Partition, Uuid};
+use crate::keys::Key;
+
+pub static AUTOSAVE: Script = script!("autosave": "writes_core.lua", "autosave.lua");
+pub static RESTORE: Script = script!("restore": "writes_core.lua", "restore.lua");
+pub static FLUSHED: Script = script!("flushed": "flushed.lua");
+pub static DROP_FLUSHED: Script = script!("drop_flushed": "drop_flushed.lua");
+
+/// Whose draft, and which.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Draft {
+    pub user: Uuid,
+    pub draft: Uuid,
+}
+
+/// A version of a draft.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Version {
+    pub version: String,
+    /// The sealed text, in base64.
+    pub sealed: String,
+    pub saved_at_ms: i64,
+    pub sibling_of: Option<Uuid>,
+}
+
+/// What became of a save.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Saved {
+    Yes,
+    /// Another version is here.
+    Conflict(String),
+    /// It is not here, or of another epoch.
+    Absent,
+    /// Nobody vouches.
+    Closed,
+}
+
+/// What Postgres has of a draft.
+#[derive(Clone, Debug)]
+pub enum Row<'a> {
+    None,
+    Gone {
+        version: &'a str,
+    },
+    There {
+        version: &'a Version,
+        /// The newest version that the row has overtaken unseen.
+        overtook: &'a str,
+    },
+}
+
+/// What a draft and its row have come to together.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Together {
+    /// It is in Redis, and to be believed.
+    There,
+    None,
+    Gone,
+    /// Both have what the other has not: what Redis has is to be kept elsewhere.
+    Fork(Version),
+    /// Nobody vouches, or for another epoch.
+    Closed,
+}
+
+impl Draft {
+    /// Saves a version, if it is based on the one that is there; `None` creates the draft.
+    pub fn save<'a>(self, base: Option<&'a str>, version: &'a Version) -> Call<'a> {
+        Call::new(&AUTOSAVE)
+            .keys(self.keys())
+            .text(base.unwrap_or_default())
+            .text(version.version.as_str())
+            .text(version.sealed.as_str())
+            .text(version.saved_at_ms.to_string())
+            .optional(version.sibling_of)
+            .text(self.member())
+    }
+
+    /// Brings the draft and its row together. `kept_elsewhere` is the version that is a sibling now, and may go; or empty.
+    pub fn restore<'a>(self, epoch: u64, row: &Row<'a>, kept_elsewhere: &'a str) -> Call<'a> {
+        let call = Call::new(&RESTORE).keys(self.keys()).hex(epoch);
+        let call = match row {
+            Row::None => call.text("none").text("").text("").text("").text("").text(""),
+            Row::Gone { version } => call.text("gone").text(*version).text("").text("").text("").text(""),
+            Row::There { version, overtook } => call
+                .text("row")
+                .text(version.version.as_str())
+                .text(version.sealed.as_str())
+                .text(version.saved_at_ms.to_string())
+                .optional(version.sibling_of)
+                .text(*overtook),
+        };
+        call.text(self.member()).number(flushed_ms()).text(kept_elsewhere)
+    }
+
+    /// Notes that a version is in Postgres; empty if the draft is nowhere.
+    pub fn flushed(self, version: &str) -> Call<'_> {
+        let [_, draft, dirty] = self.keys();
+        Call::new(&FLUSHED).keys([draft, dirty]).text(version).text(self.member()).number(flushed_ms())
+    }
+
+    /// Drops a draft that is in Postgres, if it still has this version.
+    pub fn drop_flushed(self, version: &str) -> Call<'_> {
+        Call::new(&DROP_FLUSHED).keys([Key::draft(self.user, self.draft).name()]).text(version)
+    }
+
+    /// As the set of drafts that wait names it.
+    pub fn member(self) -> String {
+        format!("{}:{}", self.user, self.draft)
+    }
+
+    fn keys(self) -> [String; 3] {
+        let partition = Partition::of(self.user);
+        [
+            Key::Vouch.of_partition(partition),
+            Key::draft(self.user, self.draft).name(),
+            Key::DirtyDrafts.of_partition(partition),
+        ]
+    }
+}
+
+pub fn read_saved(reply: &mut impl Scalars) -> Saved {
+    match reply.text().as_str() {
+        "saved" => Saved::Yes,
+        "conflict" => Saved::Conflict(reply.text()),
+        "absent" => Saved::Absent,
+        _ => Saved::Closed,
+    }
+}
+
+pub fn read_together(reply: &mut impl Scalars) -> Together {
+    match reply.text().as_str() {
+        "restored" | "kept" => Together::There,
+        "none" => Together::None,
+        "gone" => Together::Gone,
+        "fork" => Together::Fork(Version {
+            version: reply.text(),
+            sealed: reply.text(),
+            saved_at_ms: reply.int(),
+            sibling_of: None,
+        }),
+        _ => Together::Closed,
+    }
+}
+
+/// Whether nothing newer waits, after [`Draft::flushed`].
+pub fn is_settled(reply: &mut impl Scalars) -> bool {
+    reply.int() == 1
+}
+
+/// Milliseconds that a flushed draft stays in Redis.
+fn flushed_ms() -> u64 {
+    u64::from(Key::Draft.row().fresh_seconds().unwrap_or_default()) * 1000
+}

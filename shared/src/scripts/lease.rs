@@ -1,0 +1,71 @@
+//! `lease.lua` and `fill.lua`: the right to fill a key, and the fill.
+
+use std::borrow::Cow;
+
+use super::script::{Script, script};
+use super::{Call, Scalars};
+use crate::keys::Companions;
+
+pub static LEASE: Script =
+    script!("lease": "clock_core.lua", "envelope_core.lua", "fences_core.lua", "lease.lua");
+pub static FILL: Script =
+    script!("fill": "clock_core.lua", "envelope_core.lua", "fences_core.lua", "fill.lua");
+
+/// What a request for the right to fill came to.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Leased {
+    /// A value is there already, and good: its envelope.
+    Value(Vec<u8>),
+    Granted,
+    /// Somebody else holds it.
+    Taken,
+    /// A writer's fence is up.
+    Fenced,
+}
+
+/// Asks for the right. `token` has 32 characters; `epoch` is the vouched one, read before.
+pub fn ask<'a>(
+    name: &'a str,
+    beside: &'a Companions,
+    token: &'a str,
+    lasts_ms: u64,
+    epoch: u64,
+    now_ms: u64,
+) -> Call<'a> {
+    call(&LEASE, name, beside, token).number(lasts_ms).hex(epoch).text(format!("{now_ms:014}"))
+}
+
+/// A reply that is none refuses.
+pub fn read(reply: &mut impl Scalars) -> Leased {
+    match reply.text().as_str() {
+        "value" => Leased::Value(reply.bytes()),
+        "granted" => Leased::Granted,
+        "leased" => Leased::Taken,
+        _ => Leased::Fenced,
+    }
+}
+
+/// Puts an envelope into the key, if the lease still stands.
+pub fn fill<'a>(
+    name: &'a str,
+    beside: &'a Companions,
+    token: &'a str,
+    value: &'a [u8],
+    kept_ms: u64,
+) -> Call<'a> {
+    call(&FILL, name, beside, token).bytes(Cow::Borrowed(value)).number(kept_ms)
+}
+
+/// Whether it was filled; otherwise what was read may be stale, and must not be shared.
+pub fn is_filled(reply: &mut impl Scalars) -> bool {
+    reply.int() == 1
+}
+
+/// Gives the right back without filling.
+pub fn give_back<'a>(name: &'a str, beside: &'a Companions, token: &'a str) -> Call<'a> {
+    fill(name, beside, token, b"", 1)
+}
+
+fn call<'a>(script: &'static Script, name: &'a str, beside: &'a Companions, token: &'a str) -> Call<'a> {
+    Call::new(script).keys([name, &beside.fence, &beside.lease]).text(token)
+}

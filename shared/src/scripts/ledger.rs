@@ -1,0 +1,37 @@
+//! `open.lua` and `trim.lua`: a partition opened for what is written behind, and its flushed entries removed.
+
+use super::script::{Script, script};
+use super::{Call, Scalars};
+use crate::ids::Partition;
+use crate::keys::Key;
+
+pub static OPEN: Script = script!("open": "writes_core.lua", "open.lua");
+pub static TRIM: Script = script!("trim": "writes_core.lua", "trim.lua");
+
+/// Opens a partition for writes of the vouched epoch. Ids go on from `floor`, a stream's id.
+pub fn open<'a>(partition: Partition, epoch: u64, generation: i64, floor: &'a str) -> Call<'a> {
+    Call::new(&OPEN)
+        .keys([Key::Vouch, Key::Ledger, Key::Writes].map(|key| key.of_partition(partition)))
+        .hex(epoch)
+        .text(generation.to_string())
+        .text(floor)
+}
+
+/// Whether it is open; otherwise another epoch is vouched, or a later generation is open.
+pub fn is_open(reply: &mut impl Scalars) -> bool {
+    reply.text() == "open"
+}
+
+/// Removes the entries up to `position`, which `next` follows: stream's ids.
+pub fn trim<'a>(partition: Partition, generation: i64, position: &'a str, next: &'a str) -> Call<'a> {
+    Call::new(&TRIM)
+        .keys([Key::Ledger, Key::Writes].map(|key| key.of_partition(partition)))
+        .text(generation.to_string())
+        .text(position)
+        .text(next)
+}
+
+/// How many entries are left. `None` if the partition is of another generation.
+pub fn read_left(reply: &mut impl Scalars) -> Option<u64> {
+    u64::try_from(reply.int()).ok()
+}

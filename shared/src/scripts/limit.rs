@@ -1,0 +1,147 @@
+//! `limit.lua`, `peek.lua` and `give_back.lua`: limits charged without a session, looked at, and given back. With a session
+//! they are charged by [`super::admit`]. Which limits a route has is in its row.
+
+use std::borrow::Cow;
+
+use super::script::{Script, script};
+use super::{Call, Scalars};
+use crate::limits::{Counts, LimitRow, LimitState, Precision};
+
+pub static LIMIT: Script = script!("limit": "clock_core.lua", "limits_core.lua", "limit.lua");
+pub static PEEK: Script = script!("peek": "clock_core.lua", "limits_core.lua", "peek.lua");
+pub static GIVE_BACK: Script = script!("give_back": "give_back.lua");
+
+/// An attempt, and the limits that it is charged to: those of one tag.
+#[derive(Clone, Debug)]
+pub struct Charge {
+    pub rows: Vec<&'static LimitRow>,
+    pub keys: Vec<String>,
+    /// How the attempt is remembered: an idempotency key's digest, or random.
+    pub entry: String,
+}
+
+/// Which window refused, and for how long.
+#[derive(Clone, Debug)]
+pub struct Refused {
+    pub policy: String,
+    pub limit: u32,
+    pub window_seconds: u32,
+    /// Whole seconds, at least 1.
+    pub retry_after: u64,
+}
+
+/// What became of an attempt.
+#[derive(Clone, Debug)]
+pub enum Outcome {
+    Charged,
+    /// A retry: its entry was there already.
+    Found,
+    Refused(Refused),
+}
+
+impl Charge {
+    /// `parameter` is the user's id, the client's address or the account's digest.
+    pub fn new(rows: Vec<&'static LimitRow>, parameter: &str, entry: String) -> Charge {
+        let keys = rows.iter().map(|row| row.key(parameter)).collect();
+        Charge { rows, keys, entry }
+    }
+
+    /// Charges all limits or none.
+    pub fn call(&self) -> Call<'_> {
+        self.call_at("")
+    }
+
+    /// Charges at a time of the caller's, as tests do: Unix milliseconds as a text.
+    pub fn call_at<'a>(&'a self, clock: &'a str) -> Call<'a> {
+        self.describe(Call::new(&LIMIT).keys(self.names()).text(clock).text(self.entry.as_str()))
+    }
+
+    /// What the call came to, and the state of every window.
+    pub fn read(&self, reply: &mut impl Scalars) -> (Outcome, Vec<LimitState>) {
+        let outcome = reply.text();
+        let refused = Refused::read(&self.rows, reply);
+        let states = self.states(reply);
+        let outcome = match outcome.as_str() {
+            "refused" => Outcome::Refused(refused),
+            "found" => Outcome::Found,
+            _ => Outcome::Charged,
+        };
+        (outcome, states)
+    }
+
+    /// Asks for the state of every window, which [`Charge::states`] reads.
+    pub fn peek(&self) -> Call<'_> {
+        self.peek_at("")
+    }
+
+    /// See [`Charge::call_at`].
+    pub fn peek_at<'a>(&'a self, clock: &'a str) -> Call<'a> {
+        self.describe(Call::new(&PEEK).keys(self.names()).text(clock))
+    }
+
+    /// The states of all windows: what every reply of these scripts ends in.
+    pub fn states(&self, reply: &mut impl Scalars) -> Vec<LimitState> {
+        let windows = self.rows.iter().flat_map(|row| row.windows.iter().map(move |window| (row, window)));
+        windows.map(|(row, window)| row.state(window, reply.int(), reply.int())).collect()
+    }
+
+    /// The keys from which a failed attempt is given back.
+    pub fn refundable(&self) -> Vec<String> {
+        let refunds = |row: &LimitRow| row.counts == Counts::Successes && row.precision == Precision::Exact;
+        self.rows.iter().zip(&self.keys).filter(|(row, _)| refunds(row)).map(|(_, key)| key.clone()).collect()
+    }
+
+    pub(super) fn names(&self) -> impl Iterator<Item = &str> {
+        self.keys.iter().map(String::as_str)
+    }
+
+    /// Adds what `limits_core.lua` reads: how many limits, then for each its kind, its number of windows, and their numbers.
+    pub(super) fn describe<'a>(&self, call: Call<'a>) -> Call<'a> {
+        let mut call = call.number(self.rows.len() as u64);
+        for row in &self.rows {
+            call = call.text(match row.precision {
+                Precision::Exact => "w",
+                Precision::Counter => "c",
+            });
+            call = call.number(row.windows.len() as u64);
+            for window in row.windows {
+                call = call.number(window.admitted.into()).number(u64::from(window.seconds) * 1000);
+            }
+        }
+        call
+    }
+}
+
+impl Charge {
+    /// What [`Charge::describe`] adds.
+    // compat: origin
+    pub(crate) fn description(&self) -> Vec<Vec<u8>> {
+        self.describe(Call::new(&LIMIT)).arguments.into_iter().map(Cow::into_owned).collect()
+    }
+}
+
+impl Refused {
+    /// From a limit and a window, both counted from 1, and milliseconds to wait.
+    pub(super) fn read(rows: &[&LimitRow], reply: &mut impl Scalars) -> Refused {
+        let (limit, window, wait_ms) = (reply.count(), reply.count(), reply.count());
+        let index = |number: u64| usize::try_from(number.saturating_sub(1)).unwrap_or(0);
+        let row = rows.get(index(limit)).or(rows.first());
+        let window = row.and_then(|row| row.windows.get(index(window)).or(row.windows.first()));
+        Refused {
+            policy: row.zip(window).map(|(row, window)| row.policy(window)).unwrap_or_default(),
+            limit: window.map_or(0, |window| window.admitted),
+            window_seconds: window.map_or(0, |window| window.seconds),
+            retry_after: wait_ms.div_ceil(1000).max(1),
+        }
+    }
+}
+
+/// Takes a failed attempt's entry out of these keys again.
+pub fn give_back<'a>(keys: &'a [String], entry: &'a str) -> Call<'a> {
+    Call::new(&GIVE_BACK).keys(keys.iter().map(String::as_str)).text(entry)
+}
+
+/// How many entries were given back.
+pub fn read_given_back(reply: &mut impl Scalars) -> u64 {
+    reply.count()
+}

@@ -1,0 +1,255 @@
+//! Every Lua file has its face, each face passes its words in the script's order, and the offsets that scripts use are the
+//! encoder's. What the scripts do, tests on a real Redis look at.
+
+use std::collections::HashMap;
+use std::ops::Range;
+
+use super::admit::Admission;
+use super::limit::Charge;
+use super::react::Reaction;
+use super::*;
+use crate::envelope::{Body, Envelope, ID, Item, Stamp};
+use crate::ids::{Partition, Uuid};
+use crate::keys::{Companions, Key};
+use crate::limits::Limit;
+use crate::reactions::{Counts, Kind};
+use crate::session::{CachedSession, Token, hash_secret};
+use crate::vouching::Vouched;
+
+/// Numbers that a prelude gives names to: `local A, B = 1, 2`.
+fn constants(lua: &str) -> HashMap<&str, usize> {
+    let lines = lua.lines().filter_map(|line| line.strip_prefix("local ")?.split_once(" = "));
+    lines
+        .flat_map(|(names, values)| names.split(", ").zip(values.split(", ")))
+        .map(|(name, value)| (name, value.parse().unwrap()))
+        .collect()
+}
+
+fn place_of(part: &[u8], bytes: &[u8]) -> Range<usize> {
+    let found: Vec<usize> = (0..bytes.len()).filter(|at| bytes[*at..].starts_with(part)).collect();
+    assert_eq!(found.len(), 1, "{} is there once", String::from_utf8_lossy(part));
+    found[0]..found[0] + part.len()
+}
+
+#[test]
+fn scripts_look_where_the_encoder_writes() {
+    let lua = constants(include_str!("envelope_core.lua"));
+    let mut named = std::collections::HashSet::new();
+    let mut check = |name: &'static str, expected: usize| {
+        named.insert(name);
+        assert_eq!(lua.get(name), Some(&expected), "{name}");
+    };
+    // Each part has other digits.
+    let stamp = Stamp {
+        epoch: 0x1111_2222_3333_4444,
+        fresh_until_ms: 55_556_666_777_788,
+        read_at_ms: 10_203_040_506_070,
+        seen_xmin: 0x9999_aaaa_bbbb_cccc,
+    };
+    let ids = [1, 2].map(|id| Uuid::from_u128(id).to_string());
+    let items = ids.iter().map(|id| Item { id, cursor: "", json: b"{}" }).collect();
+    let list = Envelope { stamp, body: Body::List { version: "v", items, more: false } }.encode();
+    let cached = CachedSession {
+        secret_hash: hash_secret(&[7; 32]),
+        written_back_ms: 12_121_212_121_212,
+        absolute_until_ms: 34_343_434_343_434,
+    };
+    let session = Envelope { stamp, body: Body::Session(&cached.encode()) }.encode();
+
+    // Lua counts from 1 and includes the last.
+    let mut part = |first: &'static str, last: &'static str, place: Range<usize>| {
+        check(first, place.start + 1);
+        check(last, place.end);
+    };
+    for bytes in [&list, &session] {
+        part("EPOCH_FIRST", "EPOCH_LAST", place_of(b"1111222233334444", bytes));
+        part("FRESH_UNTIL_FIRST", "FRESH_UNTIL_LAST", place_of(b"55556666777788", bytes));
+        part("SEEN_FIRST", "SEEN_LAST", place_of(b"9999aaaabbbbcccc", bytes));
+    }
+    part("SECRET_HASH_FIRST", "SECRET_HASH_LAST", place_of(cached.secret_hash.as_bytes(), &session));
+    part("WRITTEN_BACK_FIRST", "WRITTEN_BACK_LAST", place_of(b"12121212121212", &session));
+    part("ABSOLUTE_UNTIL_FIRST", "ABSOLUTE_UNTIL_LAST", place_of(b"34343434343434", &session));
+    let first_id = place_of(ids[0].as_bytes(), &list);
+    check("ITEM_IDS", first_id.start + 1);
+    check("ID_LENGTH", ID);
+    check("ITEM_COUNT", first_id.start);
+    check("KIND", first_id.start - 1);
+    check("WIRE_VERSION", list[0].into());
+    check("INDEXED_LIST", list[lua["KIND"] - 1].into());
+    assert_eq!((list[lua["ITEM_COUNT"] - 1], place_of(ids[1].as_bytes(), &list).start), (2, first_id.end));
+    assert_eq!(named.len(), lua.len(), "every constant is compared: {lua:?}");
+}
+
+#[test]
+fn every_lua_file_is_a_script_or_a_prefix_of_one() {
+    let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/src/scripts");
+    for entry in std::fs::read_dir(folder).unwrap() {
+        let path = entry.unwrap().path();
+        let Some(name) = path.file_name().and_then(|name| name.to_str()?.strip_suffix(".lua")) else {
+            continue;
+        };
+        let text = std::fs::read_to_string(&path).unwrap();
+        let is_used = ALL.iter().any(|script| match name.ends_with("_core") {
+            true => script.source().contains(&text),
+            false => script.name == name && script.source().ends_with(&text),
+        });
+        assert!(is_used, "{name}");
+    }
+}
+
+/// A call's words after the script: keys, a bar, arguments; `-` for an empty one.
+fn words(call: &Call<'_>) -> String {
+    let shown = |word: &[u8]| {
+        if word.is_empty() { "-".to_owned() } else { String::from_utf8_lossy(word).into_owned() }
+    };
+    let keys = call.keys.iter().map(|key| shown(key.as_bytes()));
+    let arguments = call.arguments.iter().map(|argument| shown(argument));
+    keys.chain(["|".to_owned()]).chain(arguments).collect::<Vec<_>>().join(" ")
+}
+
+/// In the order in which each file's head lists its KEYS and ARGV.
+#[test]
+fn the_edges_calls_are_in_their_scripts_order() {
+    let [user, session, circle, message] = [1, 2, 3, 4].map(Uuid::from_u128);
+    let (mine, theirs) = (Partition::of(user), Partition::of(circle));
+    let of_circle = format!("circle:{{{theirs}}}:{circle}");
+    let token = Token { user, session, secret: [7; 32] };
+    let hash = hash_secret(&[7; 32]);
+    let charge = |rows: &[Limit]| {
+        Charge::new(rows.iter().map(|limit| limit.row()).collect(), "subject", "entry".to_owned())
+    };
+
+    let admission = Admission { token, charge: charge(&[Limit::CircleJoin]), circle: Some(circle) };
+    let (keys, limits) = (format!("session:{{{user}}}:{session}"), "1 w 1 5 3600000");
+    assert_eq!(
+        words(&admission.call()),
+        format!(
+            "{keys} membership:{{{user}}}:{circle} rate_limit:circles:{{subject}}:join \
+             | {hash} 1800000 300000 - entry 1 {limits}"
+        )
+    );
+    let admission = Admission { token, charge: charge(&[]), circle: None };
+    assert_eq!(words(&admission.call()), format!("{keys} {keys} | {hash} 1800000 300000 - entry 0 0"));
+
+    let two = charge(&[Limit::Reads, Limit::CircleJoin]);
+    let names = "rate_limit:reads:{subject} rate_limit:circles:{subject}:join";
+    let described = "2 c 1 3000 60000 w 1 5 3600000";
+    assert_eq!(words(&two.call()), format!("{names} | - entry {described}"));
+    assert_eq!(words(&two.peek_at("17")), format!("{names} | 17 {described}"));
+    assert_eq!(two.refundable(), ["rate_limit:circles:{subject}:join"]);
+    assert_eq!(words(&limit::give_back(&two.keys, "entry")), format!("{names} | entry"));
+
+    let list = Key::circle_messages(circle);
+    let keys = format!("{of_circle}:messages {of_circle}:counts {of_circle}:counts:page");
+    assert_eq!(words(&counts::call(&list, 20, true).unwrap()), format!("{keys} | 20 1"));
+    assert_eq!(words(&counts::call(&list, 100, false).unwrap()), format!("{keys} | 100 -"));
+    assert!(counts::call(&Key::me(user), 20, true).is_none());
+
+    let kind = Kind::parse("hug").unwrap();
+    let reaction = Reaction { user, circle, message, kind, reacted: true };
+    let written = format!("vouch:{{{theirs}}} ledger:{{{theirs}}} writes:{{{theirs}}}");
+    assert_eq!(
+        words(&reaction.call()),
+        format!(
+            "{written} {of_circle}:message:{message}:reactions {of_circle}:counts {of_circle}:counts:page \
+             | {user} {circle} {message} 2 1 10000"
+        )
+    );
+    assert_eq!(words(&visit::call(user, circle)), format!("{written} | {user} {circle} 10000"));
+
+    let vouched = Vouched { epoch: 10, degraded: true };
+    assert_eq!(
+        words(&vouch::call(mine, vouched, 1_000, 3_000)),
+        format!("epoch:{{{mine}}} vouch:{{{mine}}} | 000000000000000a d 1000 3000")
+    );
+}
+
+#[test]
+fn the_origins_calls_are_in_their_scripts_order() {
+    let [user, circle, message, draft] = [1, 3, 4, 5].map(Uuid::from_u128);
+    let (mine, theirs) = (Partition::of(user), Partition::of(circle));
+    let beside = Companions::of("k");
+    assert_eq!(words(&fence::raise("k", &beside, "t", 7000)), "k hidden:k fence:k lease:k | t 7000");
+    assert_eq!(words(&fence::release("k", &beside, "t")), "k hidden:k fence:k lease:k | t");
+    assert_eq!(words(&fence::unhide("k", &beside, "t")), "k hidden:k fence:k lease:k | t");
+    assert_eq!(
+        words(&lease::ask("k", &beside, "t", 5000, 10, 17)),
+        "k fence:k lease:k | t 5000 000000000000000a 00000000000017"
+    );
+    assert_eq!(words(&lease::fill("k", &beside, "t", b"v", 90)), "k fence:k lease:k | t v 90");
+    assert_eq!(words(&lease::give_back("k", &beside, "t")), "k fence:k lease:k | t - 1");
+    assert_eq!(words(&invalidate::call("k", &beside, 10)), "k hidden:k lease:k | 000000000000000a");
+
+    let fields = [("kind", "a".to_owned()), ("at", "b".to_owned())];
+    let events = [append::Event { at: "8-1", fields: &fields }];
+    let batch = append::Batch { partition: mine, from: None, to: "9-0", kept: 100, events: &events };
+    assert_eq!(
+        words(&batch.call()),
+        format!("events:{{{mine}}} cursor:{{{mine}}} | - 9-0 100 172800000 8-1 4 kind a at b")
+    );
+
+    let ledger = format!("ledger:{{{theirs}}} writes:{{{theirs}}}");
+    assert_eq!(
+        words(&ledger::open(theirs, 10, 2, "5-0")),
+        format!("vouch:{{{theirs}}} {ledger} | 000000000000000a 2 5-0")
+    );
+    assert_eq!(words(&ledger::trim(theirs, 2, "5-0", "5-1")), format!("{ledger} | 2 5-0 5-1"));
+
+    let of_circle = format!("circle:{{{theirs}}}:{circle}");
+    let state = format!("{of_circle}:message:{message}:reactions");
+    let mut snapshot = install::Snapshot {
+        circle,
+        generation: 2,
+        position: "5-0".to_owned(),
+        seen_xmin: 11,
+        counts: vec![(message, Counts::parse("1,2").unwrap())],
+        whole: Some(message),
+        members: vec![(Kind::parse("hug").unwrap(), user)],
+    };
+    let keys = format!("vouch:{{{theirs}}} {ledger} {of_circle}:counts {of_circle}:counts:page");
+    let described = format!("1 {message} 1,2,0,0,0,0 1 2:{user}");
+    assert_eq!(
+        words(&snapshot.install(10, "t")),
+        format!(
+            "{keys} {state} fence:{state} lease:{state} \
+             | 000000000000000a 2 5-0 86400000 {message} t 000000000000000b {described}"
+        )
+    );
+    assert_eq!(
+        words(&snapshot.audit(true)),
+        format!("{keys} {state} fence:{state} | 2 5-0 1 {message} {described}")
+    );
+    snapshot.whole = None;
+    snapshot.members.clear();
+    let described = format!("1 {message} 1,2,0,0,0,0 0");
+    assert_eq!(
+        words(&snapshot.install(10, "")),
+        format!("{keys} | 000000000000000a 2 5-0 86400000 - - 000000000000000b {described}")
+    );
+    assert_eq!(words(&snapshot.audit(false)), format!("{keys} | 2 5-0 0 - {described}"));
+
+    let name = format!("draft:{{{mine}}}:{user}:{draft}");
+    let (dirty, member) = (format!("drafts:{{{mine}}}"), format!("{user}:{draft}"));
+    let keys = format!("vouch:{{{mine}}} {name} {dirty}");
+    let draft = drafts::Draft { user, draft };
+    let sibling_of = Some(message);
+    let version = drafts::Version { version: "v2".into(), sealed: "s".into(), saved_at_ms: 17, sibling_of };
+    assert_eq!(words(&draft.save(Some("v1"), &version)), format!("{keys} | v1 v2 s 17 {message} {member}"));
+    let version = drafts::Version { sibling_of: None, ..version };
+    assert_eq!(words(&draft.save(None, &version)), format!("{keys} | - v2 s 17 - {member}"));
+    let row = drafts::Row::There { version: &version, overtook: "v0" };
+    assert_eq!(
+        words(&draft.restore(10, &row, "v9")),
+        format!("{keys} | 000000000000000a row v2 s 17 - v0 {member} 3600000 v9")
+    );
+    assert_eq!(
+        words(&draft.restore(10, &drafts::Row::Gone { version: "v3" }, "")),
+        format!("{keys} | 000000000000000a gone v3 - - - - {member} 3600000 -")
+    );
+    assert_eq!(
+        words(&draft.restore(10, &drafts::Row::None, "")),
+        format!("{keys} | 000000000000000a none - - - - - {member} 3600000 -")
+    );
+    assert_eq!(words(&draft.flushed("v2")), format!("{name} {dirty} | v2 {member} 3600000"));
+    assert_eq!(words(&draft.drop_flushed("v2")), format!("{name} | v2"));
+}
