@@ -1,6 +1,6 @@
-//! Activity: who posts, reacts and visits, by circle and day, off the path of the requests that it comes from.
+//! Activity: how much each member posts, reacts and visits, by circle and day. No request waits for the counting.
 //!
-//! Posts are counted from the outbox, reactions where they come to Postgres, visits from the partition's stream.
+//! Posts are counted from the outbox, reactions when they are applied in Postgres, visits from the partitions' streams.
 
 pub mod counting;
 mod history;
@@ -12,6 +12,7 @@ use optimist_plane::http::served::Served;
 
 pub const DOMAIN: Domain = Domain {
     routes,
+    tags: &[("visits", "Being there."), ("activity", "What goes on in a circle, for its moderators.")],
     statements: &[counting::STATEMENTS, history::STATEMENTS],
     follows: &[("message.posted", Follow::Whole(|tx, events| Box::pin(counting::posted(tx, events))))],
     entries: &[Entries {

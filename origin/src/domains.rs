@@ -5,6 +5,8 @@ use optimist_plane::domain::{Guard, Registry};
 use crate::{activity, circles, journal, messages, notifications, operations, people, reactions};
 
 pub static REGISTRY: Registry = Registry {
+    title: "Optimist",
+    description: DESCRIPTION,
     domains: &[
         optimist_plane::own::DOMAIN,
         people::DOMAIN,
@@ -18,10 +20,18 @@ pub static REGISTRY: Registry = Registry {
         operations::DOMAIN,
     ],
     guard: Guard {
-        check_token: |app, token| Box::pin(people::session::check(app, token)),
-        require_admin: |app, user| Box::pin(people::admin::require_admin(app, user)),
+        check_token: |ctx, token| Box::pin(people::session::check(ctx, token)),
+        require_admin: |ctx, user| Box::pin(people::admin::require_admin(ctx, user)),
     },
 };
+
+const DESCRIPTION: &str = "\
+People, circles, messages and reactions, notifications, private journals.\n\n\
+Times are RFC 3339 in UTC; ids are UUIDs in lower case. Lists are pages: `next` is the cursor of the page that follows, or \
+null. Errors are problems (RFC 9457) with a stable `code`. Unknown fields of bodies and parameters of lists are refused. The space around texts \
+is dropped, and counts towards their length. `x-rate-limits` are the limits of each operation, `x-data-pattern` says where \
+its answer comes from. For strangers and the banned a private \
+circle does not exist (404).";
 
 /// Every SQL statement there is.
 pub fn statements() -> Vec<&'static str> {
@@ -37,6 +47,9 @@ pub fn statements() -> Vec<&'static str> {
 pub fn key_rings() -> Vec<&'static str> {
     REGISTRY.domains.iter().flat_map(|domain| domain.key_rings).copied().collect()
 }
+
+#[cfg(test)]
+mod described;
 
 #[cfg(test)]
 mod tests {

@@ -1,44 +1,50 @@
 //! Journals: drafts that save themselves, entries, moods, prompts, tags and streaks.
 //!
-//! Titles, texts, notes, tags and emotions are sealed before they go to either store, and never logged.
+//! Titles, texts, notes, tags and emotions are sealed before either store gets them, and no log names them.
 
+pub mod sealing;
 pub mod content;
 pub mod drafts;
 mod entries;
 mod moods;
 mod prompts;
-pub mod sealing;
 mod streaks;
 
 use optimist_plane::domain::{Domain, Loader};
-use optimist_plane::http::served::Served;
+use optimist_plane::http::served::{Served, Tag};
 use optimist_shared::keys::Key;
+
+use entries::{entry, listing, tags, writing};
 
 pub const DOMAIN: Domain = Domain {
     routes,
+    tags: TAGS,
     statements: &[
-        entries::STATEMENTS,
+        entry::STATEMENTS,
+        writing::STATEMENTS,
+        listing::STATEMENTS,
+        tags::STATEMENTS,
         moods::STATEMENTS,
         prompts::STATEMENTS,
         sealing::STATEMENTS,
         streaks::STATEMENTS,
     ],
     loaders: &[
-        (
-            Key::RecentTags,
-            Loader::Copy(|app, parameters| Box::pin(entries::load_recent_tags(app, parameters))),
-        ),
-        (Key::Streak, Loader::Copy(|app, parameters| Box::pin(streaks::load_streak(app, parameters)))),
-        (Key::Prompts, Loader::Copy(|app, _| Box::pin(prompts::load_prompts(app)))),
+        (Key::RecentTags, Loader::Copy(|ctx, key| Box::pin(tags::load_recent_tags(ctx, key)))),
+        (Key::Streak, Loader::Copy(|ctx, key| Box::pin(streaks::load_streak(ctx, key)))),
+        (Key::Prompts, Loader::Copy(|ctx, _| Box::pin(prompts::load_prompts(ctx)))),
     ],
     audits: &[
-        (Key::RecentTags, |app, suspect| Box::pin(entries::compare_tags(app, suspect))),
-        (Key::JournalKey, |app, suspect| Box::pin(sealing::compare(app, suspect))),
+        (Key::RecentTags, |ctx, suspect| Box::pin(tags::compare(ctx, suspect))),
+        (Key::JournalKey, |ctx, suspect| Box::pin(sealing::compare(ctx, suspect))),
     ],
     key_rings: &[sealing::JOURNAL_KEYS],
     seed: Some(|client| Box::pin(prompts::seed(client))),
     ..Domain::new("journal")
 };
+
+const TAGS: &[Tag] =
+    &[("journal", "Private entries, prompts, tags and streaks."), ("mood", "How one feels.")];
 
 fn routes() -> Vec<Served> {
     let routes = [entries::routes(), moods::routes(), prompts::routes(), streaks::routes()];

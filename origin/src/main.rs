@@ -14,7 +14,6 @@ mod activity;
 mod reactions;
 mod messages;
 mod operations;
-mod openapi;
 
 use std::process::ExitCode;
 
@@ -22,6 +21,7 @@ use clap::{Parser, Subcommand};
 use optimist_plane::audit::walk;
 use optimist_plane::config::Config;
 use optimist_plane::jobs;
+use optimist_plane::openapi::Document;
 use optimist_plane::postgres::pool::Postgres;
 use optimist_plane::region::switch;
 use optimist_plane::telemetry;
@@ -135,7 +135,7 @@ async fn run(arguments: &Arguments) -> Result<(), Box<dyn std::error::Error>> {
             Ok(())
         }
         Command::Openapi => {
-            println!("{}", openapi::document());
+            println!("{}", String::from_utf8_lossy(&Document::of(&REGISTRY).json));
             Ok(())
         }
         Command::Jobs { command: JobsCommand::List } => {
@@ -148,11 +148,11 @@ async fn run(arguments: &Arguments) -> Result<(), Box<dyn std::error::Error>> {
             telemetry::start_logs();
             let job = REGISTRY.domains.iter().flat_map(|domain| domain.jobs).find(|job| job.name == name);
             let job = job.ok_or_else(|| format!("there is no job {name}: see `jobs list`"))?;
-            let app = app::build(load()?)?;
-            switch::learn(&app).await;
-            tokio::spawn(switch::follow(app.clone()));
+            let ctx = app::build(load()?)?;
+            switch::learn(&ctx).await;
+            tokio::spawn(switch::follow(ctx.clone()));
             let done =
-                jobs::run_one(&app, job).await.map_err(|error| format!("{name}: {}", error.code.as_str()))?;
+                jobs::run_one(&ctx, job).await.map_err(|error| format!("{name}: {}", error.code.as_str()))?;
             println!("{done}");
             Ok(())
         }
@@ -200,8 +200,8 @@ async fn check(
     if let Some(unknown) = data_type.filter(|name| !known.contains(name)) {
         return Err(format!("there is no data type {unknown}; there are {}", known.join(", ")).into());
     }
-    let app = app::build(config)?;
-    let audit = walk::Audit { ctx: &app, repair, only: data_type };
+    let ctx = app::build(config)?;
+    let audit = walk::Audit { ctx: &ctx, repair, only: data_type };
     let findings = walk::check(audit).await;
     let findings =
         findings.map_err(|error| format!("{}: {}", error.code.as_str(), error.detail.unwrap_or_default()))?;

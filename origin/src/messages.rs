@@ -1,6 +1,6 @@
-//! Messages of a circle: posting, reading, editing, deleting.
+//! The messages of a circle: posting, reading, editing and deleting them.
 //!
-//! Each has a number within its circle, counted under the circle's lock, which is its place in lists and cursors.
+//! Each message has a number within its circle, counted under the circle's lock. The number is its place in lists and cursors.
 
 pub mod message;
 mod posting;
@@ -12,16 +12,17 @@ use optimist_plane::domain::{Compare, Domain, Loader};
 use optimist_plane::http::served::Served;
 use optimist_shared::keys::Key;
 
-/// Authors' names may be as old as the copy.
-const COMPARE: Compare = |app, suspect| Box::pin(copies::compare_but_for(app, suspect, Some("author")));
-const COUNTED: Loader = Loader::Live(|app, parameters| Box::pin(reading::load_counted(app, parameters)));
+/// An author's name may be as old as the copy that shows it.
+const COMPARE: Compare = |ctx, suspect| Box::pin(copies::compare_but_for(ctx, suspect, Some("author")));
+const COUNTED: Loader = Loader::Live(|ctx, key| Box::pin(reading::load_counted(ctx, key)));
 
 pub const DOMAIN: Domain = Domain {
     routes,
+    tags: &[("messages", "What is said in a circle. Each message has a number there.")],
     statements: &[message::STATEMENTS, posting::STATEMENTS, reading::STATEMENTS, writing::STATEMENTS],
     loaders: &[
-        (Key::CircleMessages, Loader::Copy(|app, parameters| Box::pin(reading::load_list(app, parameters)))),
-        (Key::Message, Loader::Copy(|app, parameters| Box::pin(reading::load_message(app, parameters)))),
+        (Key::CircleMessages, Loader::Copy(|ctx, key| Box::pin(reading::load_list(ctx, key)))),
+        (Key::Message, Loader::Copy(|ctx, key| Box::pin(reading::load_message(ctx, key)))),
         (Key::Counts, COUNTED),
         (Key::Reactions, COUNTED),
     ],

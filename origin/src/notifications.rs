@@ -1,11 +1,12 @@
 //! Notifications: what someone is told of, and how many of them are unread.
 //!
-//! Written where their cause is: from the outbox, in order, and with reactions as those come to Postgres. Whoever leaves a
-//! circle keeps none of it. Delivery is not here: this is the record.
+//! Each is written with its cause: in the order of the outbox, or together with the reactions that are applied in Postgres. A
+//! member who leaves a circle loses its notifications. Nothing is delivered from here: this is the record.
 
 pub mod folding;
 mod reading;
 mod telling;
+mod upkeep;
 
 use optimist_plane::domain::{Domain, Follow, Job, Sum};
 use optimist_plane::jobs::clean;
@@ -15,7 +16,8 @@ const ABOUT_SOMEONE: Follow = Follow::Paced(|tx, events, _| Box::pin(telling::te
 
 pub const DOMAIN: Domain = Domain {
     routes: reading::routes,
-    statements: &[folding::STATEMENTS, reading::STATEMENTS, telling::STATEMENTS, &[CLEAN, UNREAD]],
+    tags: &[("notifications", "What one is told of.")],
+    statements: &[folding::STATEMENTS, reading::STATEMENTS, telling::STATEMENTS, upkeep::STATEMENTS],
     follows: &[
         (
             "message.posted",
@@ -30,36 +32,8 @@ pub const DOMAIN: Domain = Domain {
         name: "notifications.clean",
         what: "removes notifications of ninety days ago",
         every: HOUR,
-        run: |app| Box::pin(clean(app, CLEAN)),
+        run: |ctx| Box::pin(clean(ctx, upkeep::CLEAN)),
     }],
-    sums: &[Sum { data_type: "unread", sql: UNREAD, is_grouped: false, mended: None }],
+    sums: &[Sum { data_type: "unread", sql: upkeep::UNREAD, is_grouped: false, mended: None }],
     ..Domain::new("notifications")
 };
-
-/// Old ones, whether read or not.
-const CLEAN: &str = "-- notifications::clean
-with old as (
-    select user_id, id from notifications where updated_at < now() - interval '90 days' limit $1),
-gone as (
-    delete from notifications n using old
-    where n.user_id = old.user_id and n.id = old.id and n.updated_at < now() - interval '90 days'
-    returning n.user_id, n.read_at),
-counted as (
-    update notification_counts c set unread = c.unread - less.by
-    from (select user_id, count(*) as by from gone where read_at is null group by user_id) less
-    where c.user_id = less.user_id)
-select count(*) from gone";
-
-const UNREAD: &str = "-- notifications::audit_unread
-with sample as (
-    select users.id, c.unread,
-        (select count(*) from notifications n where n.user_id = users.id and n.read_at is null)::integer as real
-    from users left join notification_counts c on c.user_id = users.id
-    where users.id > $1 order by users.id limit $2),
-added as (
-    insert into notification_counts (user_id, unread)
-    select id, real from sample where $3 and unread is null and real > 0 on conflict do nothing),
-repaired as (
-    update notification_counts c set unread = greatest(c.unread + s.real - s.unread, 0)
-    from sample s where $3 and c.user_id = s.id and s.real <> s.unread)
-select id, id, real <> coalesce(unread, 0) from sample order by id";

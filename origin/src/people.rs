@@ -1,14 +1,18 @@
-//! People: accounts and log-ins, sessions, one's own account and what others see of it, administrators.
+//! The people domain: accounts and log-ins, sessions, one's own account and what others see of it, administrators.
 
-pub mod admin;
-pub mod auth;
-mod login_limit;
-pub mod me;
-mod passwords;
 pub mod person;
+mod me;
+mod auth;
+mod passwords;
+mod login_limit;
+pub mod secrets;
+mod opening;
 mod refresh;
+mod ending;
 pub mod session;
 mod write_back;
+mod cleaning;
+pub mod admin;
 
 use std::time::Duration;
 
@@ -20,48 +24,43 @@ use optimist_shared::keys::Key;
 
 pub const DOMAIN: Domain = Domain {
     routes,
+    tags: &[
+        ("auth", "Accounts and sessions: registering, logging in and out, refreshing."),
+        ("me", "The caller's own account and limits."),
+        ("sessions", "Where the caller is logged in."),
+        ("users", "Other people."),
+    ],
     statements: &[
-        admin::STATEMENTS,
+        me::STATEMENTS,
         auth::STATEMENTS,
         login_limit::STATEMENTS,
-        me::STATEMENTS,
+        opening::STATEMENTS,
+        refresh::STATEMENTS,
+        ending::STATEMENTS,
         session::STATEMENTS,
         write_back::STATEMENTS,
-        &[CLEAN_SESSIONS, CLEAN_LOGIN_ATTEMPTS],
+        cleaning::STATEMENTS,
+        admin::STATEMENTS,
     ],
     loaders: &[
-        (Key::Session, Loader::Copy(|app, parameters| Box::pin(session::load_session(app, parameters)))),
-        (Key::Me, Loader::Copy(|app, parameters| Box::pin(me::load_me(app, parameters)))),
-        (Key::Profile, Loader::Copy(|app, parameters| Box::pin(me::load_profile(app, parameters)))),
+        (Key::Session, Loader::Copy(|ctx, key| Box::pin(session::load_session(ctx, key)))),
+        (Key::Me, Loader::Copy(|ctx, key| Box::pin(me::load_me(ctx, key)))),
+        (Key::Profile, Loader::Copy(|ctx, key| Box::pin(me::load_profile(ctx, key)))),
     ],
     jobs: JOBS,
-    audits: &[(Key::Session, |app, suspect| Box::pin(session::compare(app, suspect)))],
-    key_rings: &[auth::TOKEN_KEYS],
+    audits: &[(Key::Session, |ctx, suspect| Box::pin(session::compare(ctx, suspect)))],
+    key_rings: &[secrets::TOKEN_KEYS],
     ..Domain::new("people")
 };
 
 fn routes() -> Vec<Served> {
-    [auth::routes(), me::routes()].into_iter().flatten().collect()
+    [auth::routes(), refresh::routes(), me::routes(), ending::routes()].into_iter().flatten().collect()
 }
 
 #[rustfmt::skip] // One line a row.
 const JOBS: &[Job] = &[
     // Well within the five minutes between two notes of a session.
-    Job { name: "sessions.write-back", what: "tells Postgres of sessions in use", every: Duration::from_secs(30), run: |app| Box::pin(write_back::write_back(app)) },
-    Job { name: "sessions.clean", what: "removes sessions that ended a day ago", every: HOUR, run: |app| Box::pin(clean(app, CLEAN_SESSIONS)) },
-    Job { name: "log-ins.clean", what: "removes counted log-in attempts after a day", every: HOUR, run: |app| Box::pin(clean(app, CLEAN_LOGIN_ATTEMPTS)) },
+    Job { name: "sessions.write-back", what: "tells Postgres of sessions in use", every: Duration::from_secs(30), run: |ctx| Box::pin(write_back::write_back(ctx)) },
+    Job { name: "sessions.clean", what: "removes sessions that ended a day ago", every: HOUR, run: |ctx| Box::pin(clean(ctx, cleaning::CLEAN_SESSIONS)) },
+    Job { name: "log-ins.clean", what: "removes counted log-in attempts after a day", every: HOUR, run: |ctx| Box::pin(clean(ctx, cleaning::CLEAN_LOGIN_ATTEMPTS)) },
 ];
-
-const CLEAN_SESSIONS: &str = "-- jobs::clean_sessions
-with gone as (
-    delete from sessions where ctid = any(array(
-        select ctid from sessions where absolute_until < now() - interval '1 day' limit $1))
-    returning 1)
-select count(*) from gone";
-
-const CLEAN_LOGIN_ATTEMPTS: &str = "-- jobs::clean_login_attempts
-with gone as (
-    delete from login_attempts where ctid = any(array(
-        select ctid from login_attempts where attempted_at < now() - interval '1 day' limit $1))
-    returning 1)
-select count(*) from gone";

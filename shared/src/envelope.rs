@@ -1,4 +1,4 @@
-//! The format of everything that Redis holds as a copy of Postgres.
+//! The format of a copy: a value in Redis that was read from Postgres.
 //!
 //! A header of fixed width, so that scripts can compare parts of it, then a body by kind:
 //!
@@ -8,13 +8,13 @@
 //! | 1..17 | epoch that was vouched when the lease was given, 16 hex digits |
 //! | 17..31 | fresh until, Unix milliseconds, 14 decimal digits |
 //! | 31..45 | read from Postgres at, likewise |
-//! | 45..61 | oldest transaction that the read may not have seen (`pg_snapshot_xmin`), 16 hex digits |
+//! | 45..61 | horizon: oldest transaction that the read may not have seen (`pg_snapshot_xmin`), 16 hex digits |
 //! | 61 | kind: `o` one object, `l` list, `i` list with an index, `t` plain text, `s` session |
 //!
-//! Then, all lengths big-endian: an object is `u16` + row version, and JSON; a list is `u16` + version, one byte whether
-//! there is more after the last item, and per item `u16` + cursor, `u32` + JSON; an index, before that, is one byte how many
-//! items there are, and their ids, 36 bytes each, for scripts to read; plain text is itself; a session is [`SESSION_BODY`]
-//! bytes, see [`crate::session`].
+//! The body follows; all lengths are big-endian. An object is `u16` + row version, and JSON. A list is `u16` + version, one
+//! byte whether more follows the last item, and per item `u16` + cursor, `u32` + JSON. An index precedes its list: one byte
+//! with the number of items, and their ids, 36 bytes each, for scripts to read. Plain text is itself. A session is
+//! [`SESSION_BODY`] bytes, see [`crate::session`].
 
 use std::fmt::Write as _;
 
@@ -22,11 +22,11 @@ use crate::ids::{parse_digits, parse_hex};
 
 pub const WIRE_VERSION: u8 = 1;
 pub const HEADER: usize = 62;
-/// Bytes of a session's body: the hash of its secret (64 hex digits), when it was last written back to Postgres, and when
-/// it ends whatever happens (each Unix milliseconds in 14 decimal digits).
+/// Bytes of a session's body: the hash of its secret (64 hex digits), the time of its last write-back to Postgres, and the
+/// time when it ends in any case (each Unix milliseconds in 14 decimal digits).
 pub const SESSION_BODY: usize = 64 + 14 + 14;
 
-/// A transaction's horizon and the moment of a read, as they stand in the header.
+/// The header's record of a read: epoch, times and horizon.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Stamp {
     pub epoch: u64,
@@ -53,19 +53,19 @@ pub enum Body<'a> {
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Item<'a> {
-    /// In a list whose items something is joined to; else empty.
+    /// Set in a list whose items have overlays; else empty.
     pub id: &'a str,
-    /// Where a page that starts after this item continues.
+    /// The cursor of the page that starts after this item.
     pub cursor: &'a str,
     pub json: &'a [u8],
 }
 
-/// The most items of a list that are cached: one first page.
+/// The most items of a cached list: one first page.
 pub const LIST_LIMIT: usize = 100;
-/// Items in an answer that does not say `limit`.
+/// Items in an answer to a request without `limit`.
 pub const DEFAULT_LIMIT: usize = 20;
 
-/// A number of items, as a query's `limit` says it: from 1 to [`LIST_LIMIT`], in digits, the first of which is no zero.
+/// Parses a query's `limit`: from 1 to [`LIST_LIMIT`], in digits, without a leading zero.
 pub fn parse_limit(text: &str) -> Option<usize> {
     let is_number = text.bytes().all(|byte| byte.is_ascii_digit()) && !text.starts_with('0');
     text.parse().ok().filter(|limit| is_number && (1..=LIST_LIMIT).contains(limit))
@@ -112,7 +112,7 @@ impl Envelope<'_> {
 }
 
 impl<'a> Envelope<'a> {
-    /// `None` for what another release wrote, or anything malformed: a miss.
+    /// `None`, a miss, for anything malformed or written by another release.
     pub fn decode(bytes: &'a [u8]) -> Option<Envelope<'a>> {
         let (header, body) = bytes.split_at_checked(HEADER)?;
         if header[0] != WIRE_VERSION {
@@ -166,7 +166,7 @@ impl<'a> Envelope<'a> {
 /// Bytes of an id in text.
 pub const ID: usize = 36;
 
-/// The ids of an encoded list's items, concatenated, as its index has them. `None` for what has no index.
+/// The ids in an encoded list's index, concatenated. `None` without an index.
 pub fn listed_ids(bytes: &[u8]) -> Option<&[u8]> {
     let (header, rest) = bytes.split_at_checked(HEADER)?;
     let (count, rest) = rest.split_first()?;
@@ -190,8 +190,8 @@ fn take_short<'a>(rest: &mut &'a [u8]) -> Option<&'a str> {
     std::str::from_utf8(text).ok()
 }
 
-/// The JSON that a client gets for an object: the cached value with the overlays joined as last members. Those are JSON
-/// too: a value each, as text.
+/// The JSON that a client gets for an object: the cached value with the overlays joined as last members. An overlay is a
+/// name and a value in JSON.
 pub fn render_object(json: &[u8], overlays: &[(&str, String)]) -> Vec<u8> {
     let mut rendered = Vec::with_capacity(json.len() + 32 * overlays.len());
     join_overlays(&mut rendered, json, overlays);
@@ -210,8 +210,8 @@ fn join_overlays(rendered: &mut Vec<u8>, json: &[u8], overlays: &[(&str, String)
     rendered.push(b'}');
 }
 
-/// The JSON that a client gets for a list's first page: `{"items": […], "next": <cursor>|null}`. `overlay` is what is
-/// joined to an item, by its place, if anything is.
+/// The JSON that a client gets for a list's first page: `{"items": […], "next": <cursor>|null}`. `overlay` returns the
+/// overlay of the item at a place, if it has one.
 pub fn render_list(
     items: &[Item<'_>],
     more: bool,

@@ -4,14 +4,14 @@ use serde::Serialize;
 
 pub const PROBLEM_JSON: &str = "application/problem+json";
 
-/// What went wrong. Its code is part of the API.
+/// The cause of an error. Its code is part of the API.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ErrorCode {
-    /// The request is malformed as such: JSON that does not parse, a bad cursor, a bad header.
+    /// The request itself is malformed: JSON that does not parse, a bad cursor, a bad header.
     BadRequest,
     /// A field's value is not acceptable; `errors` names it.
     Invalid,
-    /// No session, or none that is valid.
+    /// No session, or no valid one.
     Unauthenticated,
     /// E-mail or password is wrong.
     BadCredentials,
@@ -20,7 +20,7 @@ pub enum ErrorCode {
     MethodNotAllowed,
     /// The body did not arrive in time.
     RequestTimeout,
-    /// What exists stands in the way: a taken e-mail, a member who joins again.
+    /// The request conflicts with existing state: a taken e-mail, a member who joins again.
     Conflict,
     /// `If-Match` names another version than the current one.
     VersionMismatch,
@@ -34,7 +34,7 @@ pub enum ErrorCode {
     Internal,
     /// The origin did not answer.
     BadGateway,
-    /// A store is away; try again after `Retry-After`.
+    /// A store is unavailable; try again after `Retry-After`.
     Unavailable,
     /// The origin's answer took too long.
     GatewayTimeout,
@@ -62,7 +62,7 @@ impl ErrorCode {
         }
     }
 
-    /// The stable name, in `code` and at the end of `type`.
+    /// The stable name, which is `code` and the end of `type`.
     pub fn as_str(self) -> &'static str {
         match self {
             ErrorCode::BadRequest => "bad-request",

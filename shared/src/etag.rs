@@ -1,6 +1,6 @@
-//! Entity tags: `"<row version>.<overlay version>"`. `If-None-Match` compares the whole, `If-Match` the row version.
+//! Entity tags: `"<row version>.<overlay version>"`. `If-None-Match` compares the whole tag, `If-Match` the row version.
 
-/// The tag of an answer: the row's version, and what the overlays add to it (empty without overlays).
+/// The tag of an answer, from the row's version and the version of its overlays (empty without overlays).
 pub fn entity_tag(row_version: &str, overlay_version: &str) -> String {
     format!("\"{row_version}.{overlay_version}\"")
 }
@@ -10,7 +10,7 @@ pub fn none_match_hits(header: &str, tag: &str) -> bool {
     header.trim() == "*" || tags(header).any(|candidate| candidate == tag.trim_start_matches("W/"))
 }
 
-/// Whether `If-Match` allows a change of the row at `version`; overlays are nothing that a change could lose.
+/// Whether `If-Match` allows a change of the row at `version`. A change cannot lose overlays, so they do not count.
 pub fn match_allows(header: &str, version: &str) -> bool {
     header.trim() == "*"
         || tags(header).any(|tag| {
@@ -42,7 +42,7 @@ mod tests {
             prop_assert!(none_match_hits(&tag, &tag) && none_match_hits(&listed, &tag));
             prop_assert!(match_allows(&tag, &row) && match_allows(&listed, &row));
             prop_assert!(!none_match_hits(&others, &tag));
-            // Whatever it is, it hits only by naming the whole tag.
+            // Noise hits only by naming the whole tag.
             prop_assert!(!none_match_hits(&noise, &tag) || noise.contains(&tag) || noise.trim() == "*");
             prop_assert!(!match_allows(&noise, &row) || noise.contains(&row) || noise.trim() == "*");
         }

@@ -37,7 +37,7 @@ impl Id {
     }
 }
 
-/// The ids of a path or of a key, by name. Two are equal if they have the same ids, in whatever order those were set.
+/// The ids of a path or of a key, by name. Two are equal if they have the same ids, whatever the order of setting them.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Ids {
     values: [Option<Uuid>; Id::ALL.len()],
@@ -55,13 +55,13 @@ impl Ids {
         self
     }
 
-    /// Adds an id unless it is there already: a path's own ids come before the session's. [`Ids::last`] stays as it is.
+    /// Adds an id unless it is set: a path's own ids take precedence over the session's. [`Ids::last`] does not change.
     pub fn or(mut self, id: Id, value: Uuid) -> Ids {
         self.values[id as usize].get_or_insert(value);
         self
     }
 
-    /// The id that [`Ids::with`] set last: of a path, the entity that it leads to.
+    /// The id that [`Ids::with`] set last: the entity that a path leads to.
     pub fn last(&self) -> Option<Uuid> {
         self.get(self.last?)
     }
@@ -88,11 +88,11 @@ impl Partition {
         let hash = id.as_bytes().iter().fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| {
             (hash ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3)
         });
-        // One multiplication more spreads the last bytes' differences over the top bits.
+        // One more multiplication spreads the last bytes' differences over the top bits.
         Partition(((hash ^ (hash >> 33)).wrapping_mul(0xff51_afd7_ed55_8ccd) >> 56) as u8)
     }
 
-    /// The partition of what belongs to nobody in particular, such as the discovery list.
+    /// The partition of values that belong to no entity, such as the discovery list.
     pub const COMMON: Partition = Partition(0);
 
     pub fn all() -> impl Iterator<Item = Partition> {
@@ -116,13 +116,13 @@ impl std::fmt::Display for Partition {
     }
 }
 
-/// A number of so many digits, and nothing else: no sign, no space.
+/// Parses a number of exactly `length` digits: no sign, no space.
 pub(crate) fn parse_digits(text: &str, length: usize) -> Option<u64> {
     let is_number = text.len() == length && text.bytes().all(|byte| byte.is_ascii_digit());
     is_number.then(|| text.parse().ok()).flatten()
 }
 
-/// A number of 16 hexadecimal digits, lower case.
+/// Parses a number of exactly 16 lower-case hexadecimal digits.
 pub fn parse_hex(text: &str) -> Option<u64> {
     let is_digit = |byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f');
     (text.len() == 16 && text.bytes().all(is_digit)).then(|| u64::from_str_radix(text, 16).ok()).flatten()

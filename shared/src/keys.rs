@@ -1,13 +1,12 @@
-//! The keys table: every key that Optimist writes to Redis, but for the limits' (see [`crate::limits`]). What a key holds is
-//! its reader's and its writer's business.
+//! The keys table: every key that Optimist writes to Redis, except those of limits (see [`crate::limits`]). The readers and
+//! writers of a key define its value.
 //!
-//! Templates are literal but for parameters in angle brackets; braces are Redis Cluster hash tags. `<p:circle>` is the
-//! partition of the circle, `<p>` a partition of no entity. Any cached key `K` has companions in its slot: `hidden:K`,
+//! Templates are literal except for parameters in angle brackets; braces are Redis Cluster hash tags. `<p:circle>` is the
+//! circle's partition, `<p>` a partition of no entity. Every cached key `K` has companions in its slot: `hidden:K`,
 //! `fence:K` and `lease:K`.
 
 mod bound;
 
-pub use crate::compat::Parameters; // compat: origin
 pub use bound::BoundKey;
 
 use crate::ids::{Id, Partition};
@@ -43,14 +42,14 @@ pub enum Key {
     Ledger,
 }
 
-/// How old a value may be that is served from a vouched Redis.
+/// How old a value served from a vouched Redis may be.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Freshness {
     /// Never older than the last acknowledged write: writers fence it.
     Fenced,
-    /// As old as its TTL.
+    /// At most as old as its TTL.
     Ttl,
-    /// Newer than Postgres: what is written behind is here first. Writers fence it too.
+    /// Ahead of Postgres: Redis takes its writes first, as entries. Writers fence it too.
     Live,
     /// Not a copy of anything in Postgres.
     Own,
@@ -61,9 +60,9 @@ pub enum Freshness {
 pub enum Life {
     /// Seconds fresh, then seconds kept for outages.
     Seconds { fresh: u32, grace: u32 },
-    /// For ever, because of this.
+    /// Forever, for this reason.
     Kept { because: &'static str },
-    /// Until what it holds is in Postgres, and then so many seconds.
+    /// Until its value is in Postgres, then for this many seconds.
     Unflushed { then: u32 },
 }
 
@@ -75,16 +74,17 @@ pub struct KeyRow {
     pub data_type: &'static str,
     pub life: Life,
     pub freshness: Freshness,
-    /// The key to read when this one is to be refilled: it holds what is joined to this one's value, and reading it reads
-    /// both.
+    /// The key to read in order to refill this one: it holds the overlay of this key's value, and reading it reads both.
     pub refilled_with: Option<Key>,
+    /// Whether a writer that found the key warm refills it.
+    pub is_refilled: bool,
 }
 
 const MINUTE: u32 = 60;
 const HOUR: u32 = 60 * MINUTE;
 const DAY: u32 = 24 * HOUR;
 
-/// How long expired copies are kept for the day on which Postgres is away.
+/// How long expired copies are kept, for the day on which Postgres is down.
 const GRACE: u32 = DAY;
 
 const fn seconds(fresh: u32, grace: u32) -> Life {
@@ -98,7 +98,7 @@ const fn row(
     life: Life,
     freshness: Freshness,
 ) -> KeyRow {
-    KeyRow { key, template, data_type, life, freshness, refilled_with: None }
+    KeyRow { key, template, data_type, life, freshness, refilled_with: None, is_refilled: true }
 }
 
 const fn joined(joined: Key, row: KeyRow) -> KeyRow {
@@ -107,12 +107,13 @@ const fn joined(joined: Key, row: KeyRow) -> KeyRow {
 
 use Freshness::*;
 
-/// The table. TTLs are the guidelines' where they give one (sessions, messages, discovery); the definition of a circle,
-/// profiles, members and memberships change rarely and are fenced, so half an hour bounds memory, not staleness.
+/// The table. TTLs follow the guidelines where those give one (sessions, messages, discovery). Circle definitions, profiles,
+/// members and memberships change rarely and are fenced: their half hour bounds memory, not staleness.
 #[rustfmt::skip] // One line a row.
 pub const KEYS: &[KeyRow] = &[
-    // Ten seconds beyond its idleness: see `admit.lua`.
-    row(Key::Session, "session:{<user>}:<session>", "session", seconds(30 * MINUTE + 10, 0), Fenced),
+    // Ten seconds longer than the idle limit: see `admit.lua`.
+    // Installed on use, not by writers: its next request may never come.
+    KeyRow { is_refilled: false, ..row(Key::Session, "session:{<user>}:<session>", "session", seconds(30 * MINUTE + 10, 0), Fenced) },
     row(Key::Membership, "membership:{<user>}:<circle>", "membership", seconds(30 * MINUTE, GRACE), Fenced),
     row(Key::Me, "me:{<p:user>}:<user>", "me", seconds(30 * MINUTE, GRACE), Fenced),
     row(Key::Profile, "profile:{<p:user>}:<user>", "profile", seconds(30 * MINUTE, GRACE), Fenced),
@@ -121,22 +122,22 @@ pub const KEYS: &[KeyRow] = &[
     row(Key::CircleMembers, "circle:{<p:circle>}:<circle>:members", "members", seconds(30 * MINUTE, GRACE), Fenced),
     joined(Key::Counts, row(Key::CircleMessages, "circle:{<p:circle>}:<circle>:messages", "messages", seconds(30 * MINUTE, GRACE), Fenced)),
     joined(Key::Reactions, row(Key::Message, "circle:{<p:circle>}:<circle>:message:<message>", "message", seconds(30 * MINUTE, GRACE), Fenced)),
-    // Together again from Postgres and the unflushed writes whenever they are missing: a day bounds memory.
+    // Rebuilt from Postgres and the unflushed entries whenever they are missing: a day bounds memory.
     row(Key::Reactions, "circle:{<p:circle>}:<circle>:message:<message>:reactions", "reactions", seconds(DAY, 0), Live),
     row(Key::Counts, "circle:{<p:circle>}:<circle>:counts", "counts", seconds(DAY, 0), Live),
-    // What the first page of a circle's messages takes of them, as the script `counts` found it: as long as they live.
+    // The counts of a circle's first page of messages, as the script `counts` found them. It lives as long as they do.
     row(Key::CountsPage, "circle:{<p:circle>}:<circle>:counts:page", "counts_page", seconds(DAY, 0), Live),
-    // The guidelines' hour, from the flush; until then a draft is kept.
+    // The guidelines' hour, counted from the flush; an unflushed draft does not expire.
     row(Key::Draft, "draft:{<p:user>}:<user>:<draft>", "draft", Life::Unflushed { then: HOUR }, Live),
     row(Key::DirtyDrafts, "drafts:{<p>}", "drafts", Life::Kept { because: "it names what is not flushed; a flush empties it" }, Own),
-    // Wrapped, and never changing but for its wrapping: a day spares Postgres, and outlives an outage.
+    // A wrapped key, of which only the wrapping ever changes: a day spares Postgres, and outlives an outage.
     row(Key::JournalKey, "journal_key:{<user>}", "journal_key", seconds(DAY, 0), Own),
     row(Key::RecentTags, "tags:{<user>}:recent", "tags", seconds(DAY, 0), Fenced),
     row(Key::Streak, "streak:{<user>}", "streak", seconds(DAY, 0), Fenced),
-    // They change with a release.
+    // Prompts change only with a new version of Optimist.
     row(Key::Prompts, "prompts:{<p>}", "prompts", seconds(HOUR, GRACE), Ttl),
     row(Key::Discovery, "discovery:{<p>}:circles", "discovery", seconds(15 * MINUTE, GRACE), Ttl),
-    // Three missed beats of the relay, and Redis is not believed.
+    // Redis is not trusted after the relay has missed three beats.
     row(Key::Vouch, "vouch:{<p>}", "vouch", seconds(3, 0), Own),
     row(
         Key::Epoch,
@@ -151,10 +152,10 @@ pub const KEYS: &[KeyRow] = &[
     row(Key::Touched, "touched:{<p>}", "touched", seconds(HOUR, 0), Own),
     // Counters of hits and misses, read by the origin's metrics.
     row(Key::Metrics, "metrics:{<p>}", "metrics", seconds(7 * DAY, 0), Own),
-    // What happened, for subscribers, and how far the relay has appended: both are kept alive while a relay runs.
+    // Events for subscribers, and how far the relay has appended them. A running relay keeps both alive.
     row(Key::Events, "events:{<p>}", "events", seconds(2 * DAY, 0), Own),
     row(Key::Cursor, "cursor:{<p>}", "cursor", seconds(2 * DAY, 0), Own),
-    // What is acknowledged and not yet in Postgres, and how far it is.
+    // Acknowledged entries that are not yet in Postgres, and how far they are flushed.
     row(Key::Writes, "writes:{<p>}", "writes", Life::Kept { because: "nothing acknowledged expires; its length is bounded" }, Own),
     row(Key::Ledger, "ledger:{<p>}", "ledger", Life::Kept { because: "it must outlive the stream that it is about; one small key a partition" }, Own),
 ];
@@ -164,7 +165,7 @@ impl Key {
         &KEYS[self as usize]
     }
 
-    /// What to read to refill this key: itself, or what is joined to it.
+    /// The key to read in order to refill this one: itself, or the key of its overlay.
     pub fn refilled_as(self) -> Key {
         self.row().refilled_with.unwrap_or(self)
     }
@@ -176,7 +177,7 @@ impl Key {
 }
 
 impl Freshness {
-    /// As documents name it.
+    /// The name in documents.
     pub fn as_str(self) -> &'static str {
         match self {
             Freshness::Fenced => "fenced",
@@ -188,7 +189,7 @@ impl Freshness {
 }
 
 impl KeyRow {
-    /// Seconds until a copy stops being served while Postgres can be asked; `None` for keys without a life span.
+    /// Seconds until a copy is no longer served while Postgres is reachable; `None` for keys without a lifetime.
     pub fn fresh_seconds(&self) -> Option<u32> {
         match self.life {
             Life::Seconds { fresh, .. } | Life::Unflushed { then: fresh } => Some(fresh),
@@ -205,13 +206,13 @@ impl KeyRow {
         }
     }
 
-    /// The ids that the template names: what a route or a constructor must provide.
+    /// The ids that the template names; a route or a constructor must provide them.
     pub fn ids(&self) -> impl Iterator<Item = Id> {
         let parameters = self.template.split('<').skip(1).filter_map(|part| part.split('>').next());
         parameters.filter_map(|name| Id::parse(name.strip_prefix("p:").unwrap_or(name)))
     }
 
-    /// What decides on the key's slot: the parameter in the template's braces.
+    /// The id that decides the key's slot: the parameter in the template's braces.
     fn tag(&self) -> Option<Id> {
         let (_, tag) = self.template.split_once("{<")?;
         let (name, _) = tag.split_once(">}")?;
@@ -219,17 +220,17 @@ impl KeyRow {
     }
 }
 
-/// Where a fence keeps the value that it hides.
+/// The key of the value that a fence hides.
 pub fn hidden(key: &str) -> String {
     format!("hidden:{key}")
 }
 
-/// The fences that are up on a key.
+/// The key of the fences that are up on a key.
 pub fn fence(key: &str) -> String {
     format!("fence:{key}")
 }
 
-/// Who may fill a key.
+/// The key of the lease: who may fill a key.
 pub fn lease(key: &str) -> String {
     format!("lease:{key}")
 }

@@ -1,5 +1,5 @@
-//! What the edge and the origin must agree on, as data: the three policy tables, the formats that both read and write,
-//! and the Redis scripts. No I/O and no clock in here, and nothing that does not build for WebAssembly.
+//! The data that edge and origin must agree on: the three policy tables, the formats that both read and write, and the
+//! Redis scripts. It does no I/O, reads no clock and builds for WebAssembly.
 
 pub mod routes;
 pub mod keys;
@@ -13,7 +13,4 @@ pub mod ids;
 pub mod reactions;
 pub mod session;
 pub mod signature;
-pub mod visits; // compat: origin
 pub mod vouching;
-
-mod compat; // compat: origin

@@ -1,9 +1,9 @@
 //! The limits table: how often a caller may do what.
 //!
-//! Applied by the edge through Redis scripts, by the origin through the same scripts or, without Redis, in memory.
-//! Which routes a limit guards is said in the routes table.
+//! The edge applies it through Redis scripts; the origin through the same scripts or, without Redis, in memory. The routes
+//! table says which routes a limit guards.
 
-/// A limit's row is found by its name: `Limit::Messages.row()`.
+/// A limit of the table. `Limit::Messages.row()` is its row.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Limit {
     Messages,
@@ -25,18 +25,18 @@ pub enum Limit {
     PublicReads,
 }
 
-/// Whom a limit counts; the parameter of its key.
+/// The caller that a limit counts: the parameter of its key.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Scope {
     /// The session's user.
     User,
     /// The client's address, IPv6 by /64.
     Address,
-    /// The account that a log-in names, whether it exists or not: counted at the origin, which alone reads bodies.
+    /// The account that a log-in names, existing or not. The origin counts it, since it alone reads bodies.
     Account,
 }
 
-/// What a failed attempt costs.
+/// The cost of a failed attempt.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Counts {
     /// An attempt that ends in 4xx or 5xx is given back.
@@ -48,9 +48,9 @@ pub enum Counts {
 /// How a limit counts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Precision {
-    /// Sliding: in any window of the length at most `admitted`, and none refused while fewer were.
+    /// Sliding windows: admits at most `admitted` in any window of the length, and refuses none while there were fewer.
     Exact,
-    /// A counter that starts anew when its window ends: cheaper, for generous limits. One window only.
+    /// A counter that restarts when its window ends: cheaper, for generous limits. One window only.
     Counter,
 }
 
@@ -63,7 +63,7 @@ pub struct Window {
 #[derive(Clone, Copy, Debug)]
 pub struct LimitRow {
     pub limit: Limit,
-    /// Its policy name in `RateLimit` headers and problems; a window's is `<name>-<seconds>s`.
+    /// The limit's name in `RateLimit` headers and problems; a window's is `<name>-<seconds>s`.
     pub name: &'static str,
     /// The key without its parameter: `rate_limit:messages` stands for `rate_limit:messages:{<user>}`.
     pub prefix: &'static str,
@@ -85,24 +85,24 @@ const fn window(admitted: u32, seconds: u32) -> Window {
 
 use {Counts::*, Precision::*, Scope::*};
 
-/// The table. Without Redis the origin applies the same rows in memory, per instance; `LoginAccount` is counted in
-/// Postgres then.
+/// The table. Without Redis the origin applies the same rows in memory, per instance, but counts `LoginAccount` in
+/// Postgres.
 #[rustfmt::skip] // One line a row.
 pub const LIMITS: &[LimitRow] = &[
     // The guidelines' numbers.
     row(Limit::Messages, "messages", "rate_limit:messages", "", User, Successes, Exact, &[window(10, MINUTE), window(100, HOUR), window(500, DAY)]),
     row(Limit::Reactions, "reactions", "rate_limit:reactions", "", User, Successes, Exact, &[window(50, MINUTE)]),
-    // A client tells of one in five minutes; it may forget that it did.
+    // A client reports one visit in five minutes; it may forget that it did.
     row(Limit::Visits, "visits", "rate_limit:visits", "", User, Attempts, Counter, &[window(60, MINUTE)]),
     row(Limit::CircleJoin, "circle-joins", "rate_limit:circles", ":join", User, Successes, Exact, &[window(5, HOUR)]),
     row(Limit::CircleCreate, "circle-creations", "rate_limit:circles", ":create", User, Successes, Exact, &[window(2, DAY)]),
     row(Limit::JournalEntries, "journal-entries", "rate_limit:journal", ":entry", User, Successes, Exact, &[window(10, DAY)]),
-    // Of one draft, a save in every two minutes counts: see `autosave_entry`.
+    // One save of a draft counts every two minutes: see `autosave_entry`.
     row(Limit::JournalAutosaves, "journal-autosaves", "rate_limit:journal", ":autosave", User, Successes, Exact, &[window(50, HOUR)]),
     row(Limit::Moods, "moods", "rate_limit:journal", ":mood", User, Successes, Exact, &[window(20, DAY)]),
     // Twenty a day fill a circle of friends; attempts count, since each mints a credential.
     row(Limit::Invites, "invites", "rate_limit:circles", ":invite", User, Attempts, Exact, &[window(20, DAY)]),
-    // Fifty reads a second for a minute is beyond any client that polls by hand, and below what one could hurt with.
+    // Fifty reads a second for a minute exceed any client that polls by hand, and are too few to do harm.
     row(Limit::Reads, "reads", "rate_limit:reads", "", User, Attempts, Counter, &[window(3_000, MINUTE)]),
     // The ceiling on what one person can make the origin do.
     row(Limit::Forwarded, "forwarded", "rate_limit:forwarded", "", User, Attempts, Counter, &[window(600, MINUTE)]),
@@ -112,9 +112,9 @@ pub const LIMITS: &[LimitRow] = &[
     row(Limit::LoginAccount, "logins-account", "rate_limit:login_account", "", Account, Attempts, Exact, &[window(10, 15 * MINUTE)]),
     // A household or class registers at once; a farm of accounts does not get far.
     row(Limit::RegisterAddress, "registrations", "rate_limit:register", "", Address, Attempts, Exact, &[window(20, HOUR), window(60, DAY)]),
-    // A client refreshes once in half an hour; behind one address there are many.
+    // A client refreshes once in half an hour; one address may have many clients.
     row(Limit::RefreshAddress, "refreshes", "rate_limit:refresh", "", Address, Attempts, Exact, &[window(120, MINUTE)]),
-    // Attempts in flight count: after Redis was emptied, a whole office comes back at once, and all of it is admitted.
+    // Attempts in flight count: when Redis was emptied, a whole office returns at once, and all of it is admitted.
     row(Limit::BadTokens, "bad-tokens", "rate_limit:bad_tokens", "", Address, Attempts, Exact, &[window(600, MINUTE)]),
     row(Limit::PublicReads, "public-reads", "rate_limit:public", "", Address, Attempts, Counter, &[window(600, MINUTE)]),
 ];
@@ -158,7 +158,7 @@ pub struct LimitState {
     pub name: &'static str,
     /// The window's policy name, as in `RateLimit` headers.
     pub policy: String,
-    /// How many are admitted in any window.
+    /// The number admitted in any window.
     pub limit: u32,
     pub window_seconds: u32,
     pub remaining: u32,
@@ -172,7 +172,7 @@ impl LimitRow {
         format!("{}-{}s", self.name, window.seconds)
     }
 
-    /// The state of a window, from what the scripts return: how many are left, and milliseconds until more are.
+    /// The state of a window, from the scripts' numbers: how many are left, and milliseconds until more are.
     pub fn state(&self, window: &Window, left: i64, reset_ms: i64) -> LimitState {
         LimitState {
             name: self.name,

@@ -1,5 +1,5 @@
-//! Reactions: their kinds, and counts by kind as Redis holds them and as clients get them. Making one is
-//! [`crate::scripts::react`]'s.
+//! Reactions: their kinds, and counts by kind as Redis holds them and as clients get them. [`crate::scripts::react`] makes a
+//! reaction.
 
 use serde::{Serialize, Serializer};
 use sha2::{Digest, Sha256};
@@ -7,11 +7,7 @@ use sha2::{Digest, Sha256};
 use crate::ids::parse_hex;
 use crate::session::hex;
 
-pub use crate::compat::Reaction; // compat: origin
-pub use crate::scripts::react::Reacted; // compat: origin
-
-/// The kinds there are. A kind's place is how Redis and the scripts know it: new ones are added at the end, and none is
-/// ever removed.
+/// All kinds. Redis and the scripts know a kind by its place: new kinds are added at the end, and none is ever removed.
 pub const KINDS: [&str; 6] = ["heart", "hug", "strength", "celebrate", "laugh", "thanks"];
 
 /// One of [`KINDS`].
@@ -23,7 +19,7 @@ impl Kind {
         KINDS.iter().position(|kind| *kind == text).map(|index| Kind(index as u8))
     }
 
-    /// By its place, counted from 1: as scripts have it.
+    /// The kind at a place, counted from 1 as scripts count.
     pub fn from_place(place: usize) -> Option<Kind> {
         (1..=KINDS.len()).contains(&place).then(|| Kind((place - 1) as u8))
     }
@@ -42,7 +38,7 @@ impl Kind {
 pub struct Counts([u32; KINDS.len()]);
 
 impl Counts {
-    /// From numbers separated by commas, in the kinds' order; fewer than there are kinds were written by an older release.
+    /// Parses numbers separated by commas, in the order of kinds; an older release wrote fewer than there are kinds.
     pub fn parse(text: &str) -> Option<Counts> {
         let mut counts = Counts::default();
         for (index, number) in text.split(',').enumerate() {
@@ -51,13 +47,13 @@ impl Counts {
         Some(counts)
     }
 
-    /// Parses a field of a circle's counts: the epoch that they are of, 16 hex digits, and the numbers.
+    /// Parses a field of a circle's counts: the epoch of the counts, 16 hex digits, and the numbers.
     pub fn parse_live(field: &[u8]) -> Option<(u64, Counts)> {
         let (epoch, counts) = std::str::from_utf8(field).ok()?.split_at_checked(16)?;
         Some((parse_hex(epoch)?, Counts::parse(counts)?))
     }
 
-    /// What [`Counts::parse`] reads.
+    /// The form that [`Counts::parse`] reads.
     pub fn render(&self) -> String {
         self.0.map(|count| count.to_string()).join(",")
     }
@@ -70,27 +66,27 @@ impl Counts {
         self.0[usize::from(kind.0)] = count;
     }
 
-    /// As clients get them.
+    /// The JSON that clients get.
     pub fn to_json(&self) -> String {
         // A map of names to numbers always serialises.
         serde_json::to_string(self).unwrap_or_default()
     }
 }
 
-/// The kinds that anyone used.
+/// Only the kinds that somebody used.
 impl Serialize for Counts {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         serializer.collect_map(KINDS.iter().zip(self.0).filter(|(_, count)| *count > 0))
     }
 }
 
-/// Entries that a partition's stream takes before its writers must wait for Postgres: some seconds of a very busy circle.
+/// The most entries in a partition's stream before its writers must wait for Postgres: some seconds of a very busy circle.
 pub const WRITES_BOUND: &str = "10000";
 
 /// Where an acknowledged write is safe.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Promise {
-    /// As safe as Redis is configured to be.
+    /// As durable as Redis is configured to be.
     Redis,
     Postgres,
 }
@@ -104,7 +100,7 @@ impl Promise {
     }
 }
 
-/// What the counts that an answer shows add to its entity tag. Unknown ones count as themselves.
+/// The part of an answer's entity tag that its counts decide. An unknown count has a version of its own.
 pub fn counts_version(shown: &[Option<Counts>]) -> String {
     let mut hash = Sha256::new();
     for counts in shown {

@@ -1,10 +1,9 @@
 //! The routes table: what the API offers, to whom, and by which data pattern. The edge routes, admits and caches from it
-//! alone; the origin serves exactly its rows; the OpenAPI document and `docs/policies.md` are rendered from it. What a
-//! handler does is not said here.
+//! alone; the origin serves exactly its rows; the OpenAPI document and `docs/policies.md` are rendered from it. The table
+//! does not say what a handler does.
 
 mod path;
 
-pub use crate::compat::{PathParameters, find}; // compat: origin
 pub use path::{Matched, Path, lookup};
 
 use crate::keys::Key;
@@ -41,13 +40,13 @@ impl Method {
         })
     }
 
-    /// Whether a request that surely did not reach the origin, or whose answer was lost, may be sent again.
+    /// Whether a request may be sent again when it surely did not reach the origin, or its answer was lost.
     pub fn is_idempotent(self) -> bool {
         !matches!(self, Method::Post | Method::Patch)
     }
 }
 
-/// Who may call. The edge refuses whom it knows to have no right; the origin checks again, in the transaction of a write.
+/// Who may call. The edge refuses callers that it knows to have no right; the origin checks again, in a write's transaction.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Caller {
     /// Anyone; no session.
@@ -59,7 +58,7 @@ pub enum Caller {
     Member,
     Moderator,
     Owner,
-    /// An administrator of the service: the origin alone knows who is one.
+    /// An administrator of the service; only the origin knows who is one.
     Admin,
 }
 
@@ -83,20 +82,20 @@ impl Caller {
     }
 }
 
-/// The data patterns of the guidelines, and what they leave out.
+/// The data patterns of the guidelines, and those that the guidelines leave out.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Pattern {
-    /// Redis, on a miss Postgres, which then fills Redis.
+    /// Redis; on a miss Postgres, whose answer then fills Redis.
     CacheAside,
     /// Postgres, with the keys that it changes fenced until the answer.
     WriteThrough,
-    /// Redis, from where it goes to Postgres in batches.
+    /// Redis, whose entries are flushed to Postgres in batches.
     WriteBehind,
     /// Redis on every change, Postgres every few seconds, and the final save clears both.
     AutoSave,
     /// Redis alone, answered at the edge.
     RedisOnly,
-    /// Redis and Postgres, at the origin: it alone can open what Redis has, or join it with rows.
+    /// Redis and Postgres, at the origin: it alone can unseal Redis's values, or join them with rows.
     Joined,
     /// Postgres alone.
     Direct,
@@ -117,24 +116,24 @@ impl Pattern {
     }
 }
 
-/// What the edge does by itself once the caller is admitted. Whatever it cannot do, it forwards.
+/// The edge's own action for an admitted caller. It forwards whatever it cannot do.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum AtEdge {
     /// Every request goes to the origin.
     Forward,
     /// Answers with the value of the route's key.
     Cached,
-    /// Answers whose session it is, and how long it lives.
+    /// Answers with the session's user and its remaining life.
     Session,
-    /// Answers how the caller's limits stand.
+    /// Answers with the state of the caller's limits.
     Limits,
     /// Makes the reaction that the path's `{kind}` names, or takes it back.
     React { reacted: bool },
-    /// Notes a visit of the circle.
+    /// Records a visit of the circle.
     Visit,
 }
 
-/// What is joined to a cached value at the edge, since it differs by caller or changes fast.
+/// A field joined to a cached value at the edge, since it differs by caller or changes fast.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Overlay {
     /// `role`: the caller's role in the circle, or null.
@@ -154,20 +153,20 @@ pub struct Route {
     pub caller: Caller,
     pub pattern: Pattern,
     pub at_edge: AtEdge,
-    /// What a GET without a cursor reads.
+    /// The key that a GET without a cursor reads.
     pub key: Option<Key>,
-    /// Checked in this order: the address's first, then the user's all at once. `Account` limits are the origin's.
+    /// Checked in this order: the address's first, then all of the user's at once. The origin checks `Account` limits.
     pub limits: &'static [Limit],
-    /// Bytes of request body let through. None of a read's: not every host can send a GET on with one.
+    /// Bytes of request body let through. 0 for a read: not every host can forward a GET with a body.
     pub body: usize,
     pub overlays: &'static [Overlay],
-    /// What a successful write makes stale.
+    /// The keys that a successful write makes stale.
     pub fences: &'static [Key],
 }
 
 /// Enough for any body of the API: its longest text has 16 Ki characters.
 const BODY: usize = 64 * 1024;
-/// For clients that send `{}` with everything.
+/// For clients that send `{}` with every request.
 const NO_BODY: usize = 1024;
 /// A journal's text has 50,000 characters, of up to four bytes.
 const JOURNAL_BODY: usize = 256 * 1024;
@@ -214,7 +213,7 @@ const fn direct(name: &'static str, path: &'static str, caller: Caller) -> Route
     }
 }
 
-/// A read that the origin puts together.
+/// A read that the origin joins from both stores.
 const fn joined(name: &'static str, path: &'static str, caller: Caller) -> Route {
     Route { pattern: Joined, ..direct(name, path, caller) }
 }
@@ -352,7 +351,7 @@ pub const ROUTES: &[Route] = &[
     Route { pattern: Direct, ..write("admin.drop-copy", Delete, "/v1/admin/cache/{key}", Admin, &[Forwarded], &[]) },
 ];
 
-/// The route of that name.
+/// The route with this name.
 pub fn by_name(name: &str) -> Option<&'static Route> {
     ROUTES.iter().find(|route| route.name == name)
 }

@@ -10,12 +10,12 @@ use sha2::{Digest, Sha256};
 
 /// Milliseconds of idleness after which a session is over.
 pub const IDLE_MS: u64 = 30 * 60 * 1000;
-/// Milliseconds after which a session ends however busy it is: 30 days.
+/// Milliseconds after which a session ends, however busy it is: 30 days.
 pub const ABSOLUTE_MS: u64 = 30 * 24 * 60 * 60 * 1000;
 /// Milliseconds between two notes to Postgres that a session is in use.
 pub const WRITE_BACK_MS: u64 = 5 * 60 * 1000;
 
-/// A parsed token: well-formed, nothing more.
+/// A parsed token: well-formed, not verified.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Token {
     pub user: Uuid,
@@ -24,7 +24,7 @@ pub struct Token {
 }
 
 impl Token {
-    /// Parses what follows `Bearer `.
+    /// Parses the text after `Bearer `.
     pub fn parse(text: &str) -> Option<Token> {
         let mut parts = text.split('.');
         let (user, session, secret) = (parts.next()?, parts.next()?, parts.next()?);
@@ -45,7 +45,7 @@ impl Token {
         format!("{}.{}.{}", self.user, self.session, URL_SAFE_NO_PAD.encode(self.secret))
     }
 
-    /// What is stored in place of the secret: its SHA-256, 64 hex digits. (No slow hash: the secret is random.)
+    /// The stored form of the secret: its SHA-256, 64 hex digits. (A fast hash is enough: the secret is random.)
     pub fn secret_hash(&self) -> String {
         hash_secret(&self.secret)
     }
@@ -75,8 +75,8 @@ pub fn hex(bytes: &[u8]) -> String {
         .collect()
 }
 
-/// The name under which limits remember an attempt that nothing else names: the random half of its request's id, 16 digits.
-/// So edge and origin charge it once, when the edge has given up on a trip to Redis that still arrives there.
+/// The name under which limits remember an attempt that has no other name: the random half of its request's id, 16 digits.
+/// Edge and origin thus charge it once, even when the edge gives up on a trip to Redis that still arrives there.
 pub fn request_entry(request_id: &str) -> String {
     request_id.chars().filter(|digit| *digit != '-').skip(16).collect()
 }
@@ -88,8 +88,8 @@ pub fn attempt_entry(user: Uuid, route: &str, idempotency_key: &str) -> String {
     entry
 }
 
-/// The name under which the limit of auto-saves remembers a save: the same for all saves of a draft within two minutes,
-/// so that whoever writes for hours is charged thirty times an hour, and whoever opens draft after draft for each.
+/// The name under which the limit of auto-saves remembers a save. All saves of a draft within two minutes share it: someone
+/// who writes for hours is charged thirty times an hour, someone who opens draft after draft once for each.
 pub fn autosave_entry(user: Uuid, draft: Uuid, now_ms: u64) -> String {
     const CHARGED_EVERY_MS: u64 = 120_000;
     let turn = (now_ms / CHARGED_EVERY_MS).to_be_bytes();
@@ -133,15 +133,15 @@ pub struct SessionInfo {
     pub expires_in: u64,
 }
 
-/// What a person is in a circle, as `membership` keys hold it and as the edge tells the origin.
+/// A person's role in a circle, as `membership` keys hold it and as the edge tells the origin.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Role {
     Owner,
     Moderator,
     Member,
-    /// Not a member: known, which is more than an absent key says.
+    /// Known not to be a member, whereas an absent key leaves that open.
     None,
-    /// Not a member, and not to become one.
+    /// Not a member, and may not become one.
     Banned,
 }
 
@@ -162,7 +162,7 @@ impl Role {
             .find(|role| role.as_str() == text)
     }
 
-    /// What an answer's `role` is, as JSON: the name of a member's role, or null.
+    /// The `role` of an answer, as JSON: the name of a member's role, or null.
     pub fn overlay(role: Option<Role>) -> String {
         // The names are plain words.
         let member = role.filter(|role| role.is_member());
@@ -179,9 +179,9 @@ impl Role {
 pub enum Access {
     /// Anyone signed in.
     Public,
-    /// Nobody: for them it does not exist.
+    /// Nobody: for others the circle does not exist.
     Private,
-    /// Nobody; and nothing in it changes any more.
+    /// Nobody, and nothing in the circle changes any more.
     Archived,
 }
 

@@ -1,6 +1,7 @@
 //! HTTP Message Signatures (RFC 9421, hmac-sha256) between edge and origin, in the one shape that Optimist uses.
 //!
-//! The edge signs what it forwards; the origin verifies. Keys, clocks and the memory of nonces are the callers'.
+//! The edge signs the requests that it forwards; the origin verifies them. The callers supply keys and clocks, and remember
+//! nonces.
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
@@ -13,14 +14,14 @@ use crate::session::Role;
 /// Seconds that a signature is valid.
 pub const VALIDITY_SECONDS: u64 = 30;
 
-/// The header that carries what the edge found out: see [`Context`].
+/// The header that carries the edge's findings: see [`Context`].
 pub const CONTEXT_HEADER: &str = "optimist-context";
 pub const SIGNATURE_HEADER: &str = "signature";
 pub const SIGNATURE_INPUT_HEADER: &str = "signature-input";
 /// RFC 9530; see [`content_digest`].
 pub const CONTENT_DIGEST_HEADER: &str = "content-digest";
 
-/// What the edge says of a request that it forwards.
+/// The edge's statement about a request that it forwards.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Context {
     pub identity: Identity,
@@ -33,13 +34,13 @@ pub struct Context {
     pub charged: Charged,
 }
 
-/// What the edge has charged in Redis already.
+/// The charges that the edge has already made in Redis.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Charged {
     Nothing,
-    /// An attempt of the address's, for a token that Redis does not know.
+    /// An attempt by the address, for a token that Redis does not know.
     Token,
-    /// Every limit of the route but those by account.
+    /// Every limit of the route except those by account.
     Limits,
 }
 
@@ -61,7 +62,7 @@ pub enum Identity {
     Public,
     /// The edge has checked the session.
     Session { user: Uuid, session: Uuid },
-    /// The edge could not check: the origin does, by the bearer token.
+    /// The edge could not check the session; the origin checks the bearer token.
     Unchecked,
 }
 
@@ -112,11 +113,11 @@ pub struct Signed<'a> {
     /// Path and query as sent.
     pub target: &'a str,
     pub context: &'a str,
-    /// The `authorization` header, or empty: an unchecked identity rests on it.
+    /// The `authorization` header, or empty. The origin checks an unchecked identity by it.
     pub authorization: &'a str,
     /// The `idempotency-key` header, or empty.
     pub idempotency_key: &'a str,
-    /// The `content-digest` header: [`content_digest`] of the body, also of none.
+    /// The `content-digest` header: [`content_digest`] of the body, even of an empty one.
     pub content_digest: &'a str,
 }
 
@@ -128,12 +129,12 @@ pub enum Refusal {
     UnknownKey,
     Forged,
     Expired,
-    /// The edge is another region's. The origin finds that, and the next.
+    /// The edge belongs to another region. The origin finds this refusal and the next.
     OtherRegion,
     Replayed,
 }
 
-/// A signature that verified; its nonce is still to be checked.
+/// A verified signature. Its nonce is still to be checked.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Verified {
     pub nonce: String,
@@ -152,7 +153,7 @@ pub fn content_digest(body: &[u8]) -> String {
     format!("sha-256=:{}:", STANDARD.encode(Sha256::digest(body)))
 }
 
-/// Signs: the values of `signature-input` and `signature`. `now` in Unix seconds; `nonce` must never repeat.
+/// Signs, and returns the values of `signature-input` and `signature`. `now` in Unix seconds; `nonce` must never repeat.
 pub fn sign(signed: Signed<'_>, key_id: &str, key: &[u8], nonce: &str, now: u64) -> (String, String) {
     let expires = now + VALIDITY_SECONDS;
     let parameters = format!(
@@ -192,7 +193,7 @@ pub fn verify<'k>(
         .and_then(|text| STANDARD.decode(text).ok())
         .ok_or(Refusal::Malformed)?;
     mac(key, &signature_base(signed, parameters)).verify_slice(&tag).map_err(|_| Refusal::Forged)?;
-    // A clock may run ahead of ours by as much as a signature is valid.
+    // The signer's clock may run ahead of ours by as much as a signature is valid.
     if now > expires || created > now + VALIDITY_SECONDS || expires > created + VALIDITY_SECONDS {
         return Err(Refusal::Expired);
     }
@@ -274,7 +275,7 @@ mod tests {
         assert_eq!(check(signed("/v1/me?x=1"), NOW, &[8; 32]), Err(Refusal::Forged));
     }
 
-    /// The digest of nothing, as RFC 9530 has it.
+    /// The digest of an empty body, from RFC 9530.
     #[test]
     fn a_digest_is_of_the_body() {
         assert_eq!(content_digest(b""), signed("/").content_digest);

@@ -1,4 +1,4 @@
-//! What the region's relay says of Redis: the value of a partition's vouching key, which the `vouch` script writes.
+//! The value of a partition's vouching key: the relay's statement that Redis may be trusted. The `vouch` script writes it.
 
 use crate::envelope::Envelope;
 use crate::ids::parse_hex;
@@ -6,12 +6,12 @@ use crate::ids::parse_hex;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Vouched {
     pub epoch: u64,
-    /// The relay has lost Postgres: what is kept is served, marked, however old.
+    /// The relay has lost Postgres: copies of any age are served, marked.
     pub degraded: bool,
 }
 
 impl Vouched {
-    /// From 16 hex digits, and then `d` when degraded. Empty when nobody vouches.
+    /// Parses 16 hex digits, followed by `d` when degraded. The value is empty when nobody vouches.
     pub fn parse(value: &[u8]) -> Option<Vouched> {
         let text = std::str::from_utf8(value).ok()?;
         let (epoch, mode) = text.split_at_checked(16)?;
@@ -23,7 +23,7 @@ impl Vouched {
         Some(Vouched { epoch: parse_hex(epoch)?, degraded })
     }
 
-    /// Whether a copy counts: of this epoch, and fresh unless nothing fresher can be had.
+    /// Whether a copy counts: it carries this epoch and is fresh. Freshness is not required when degraded.
     pub fn believes(&self, envelope: &Envelope<'_>, now_ms: u64) -> bool {
         envelope.stamp.epoch == self.epoch && (self.degraded || envelope.stamp.fresh_until_ms > now_ms)
     }

@@ -16,10 +16,12 @@ const LONGEST: usize = 450;
 const MEDIAN: usize = 160;
 
 /// The keys that the plane may name: those of the protocols, whatever the product is about.
-const PLANE_KEYS: [&str; 8] =
-    ["Vouch", "Epoch", "Metrics", "Events", "Cursor", "Writes", "Ledger", "Touched"];
+const PLANE_KEYS: [&str; 7] = ["Vouch", "Epoch", "Metrics", "Events", "Cursor", "Writes", "Ledger"];
+/// Constructors of keys that name no domain's.
+const PLANE_CONSTRUCTORS: [&str; 1] = ["of_partition"];
 /// Modules of `shared` that belong to domains.
-const DOMAIN_MODULES: [&str; 2] = ["reactions", "visits"];
+const DOMAIN_MODULES: [&str; 5] =
+    ["reactions", "scripts::react", "scripts::visit", "scripts::install", "scripts::drafts"];
 const PLANE: &str = "origin/plane/src";
 const DOMAINS: &str = "origin/src/domains.rs";
 const ARCHITECTURE: &str = "ARCHITECTURE.md";
@@ -101,17 +103,19 @@ fn imports(crate_: &Crate) -> Imports {
 
 /// The paths within the crate that a module's code names, from the crate's root; groups in braces are taken apart.
 fn paths_in(code: &str, module: &[String]) -> Vec<Vec<String>> {
+    let parent = module[..module.len().saturating_sub(1)].to_vec();
+    let mut paths = paths_after(code, "crate::", &[]);
+    paths.extend(paths_after(code, "super::", &parent));
+    paths
+}
+
+/// The paths that follow `start` wherever it begins a path, under `root`.
+fn paths_after(code: &str, start: &str, root: &[String]) -> Vec<Vec<String>> {
+    let is_path = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'$' | b':');
     let mut paths = Vec::new();
-    for (start, root) in
-        [("crate::", Vec::new()), ("super::", module[..module.len().saturating_sub(1)].to_vec())]
-    {
-        for (at, _) in code.match_indices(start) {
-            let is_word =
-                |byte: u8| byte.is_ascii_alphanumeric() || byte == b'_' || byte == b'$' || byte == b':';
-            if at > 0 && is_word(code.as_bytes()[at - 1]) {
-                continue;
-            }
-            read_path(&code[at + start.len()..], root.clone(), &mut paths);
+    for (at, _) in code.match_indices(start) {
+        if at == 0 || !is_path(code.as_bytes()[at - 1]) {
+            read_path(&code[at + start.len()..], root.to_vec(), &mut paths);
         }
     }
     paths
@@ -225,13 +229,18 @@ fn nouns_in_plane(texts: &Texts) -> Vec<String> {
         let code = code_of(text);
         let keys = code.match_indices("Key::").filter_map(|(at, start)| {
             let rest = &code[at + start.len()..];
-            let name = &rest[..rest.find(|letter: char| !letter.is_alphanumeric()).unwrap_or(rest.len())];
-            let is_variant = name.starts_with(|letter: char| letter.is_ascii_uppercase());
-            (is_variant && !PLANE_KEYS.contains(&name)).then(|| format!("Key::{name}"))
+            let name = &rest[..rest
+                .find(|letter: char| !letter.is_alphanumeric() && letter != '_')
+                .unwrap_or(rest.len())];
+            let is_plain = PLANE_KEYS.contains(&name) || PLANE_CONSTRUCTORS.contains(&name);
+            let is_own = code[..at].ends_with(|letter: char| letter.is_alphanumeric() || letter == '_');
+            (!is_plain && !is_own).then(|| format!("Key::{name}"))
         });
         found.extend(keys.map(|key| format!("{}: {key} belongs to a domain", path.display())));
+        let modules: BTreeSet<String> =
+            paths_after(&code, "optimist_shared::", &[]).iter().map(|path| path.join("::") + "::").collect();
         for module in DOMAIN_MODULES {
-            if code.contains(&format!("optimist_shared::{module}")) {
+            if modules.iter().any(|path| path.starts_with(&format!("{module}::"))) {
                 found.push(format!("{}: optimist_shared::{module} belongs to a domain", path.display()));
             }
         }
@@ -395,9 +404,12 @@ mod tests {
     #[test]
     fn the_plane_may_not_name_a_domains_key_or_module() {
         let found = |code| nouns_in_plane(&texts(&[("origin/plane/src/x.rs", code)])).len();
-        assert_eq!(found("Key::Vouch.of_partition(p); Key::parse(name)"), 0);
+        assert_eq!(found("Key::Vouch.of_partition(p); BoundKey::parse(name)"), 0);
         assert_eq!(found("Key::Circle"), 1);
+        assert_eq!(found("Key::circle(id)"), 1);
         assert_eq!(found("use optimist_shared::reactions::Kind;"), 1);
+        assert_eq!(found("use optimist_shared::scripts::{Call, fence};"), 0);
+        assert_eq!(found("use optimist_shared::scripts::{Call, react};"), 1);
     }
 
     #[test]

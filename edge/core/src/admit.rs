@@ -1,4 +1,4 @@
-//! Admission: who asks, and whether a limit stands against it. What an admitted caller gets is [`crate::answer`]'s.
+//! Admission: who asks, and whether a limit refuses. [`crate::answer`] answers an admitted caller.
 
 use optimist_shared::ids::{Id, Partition, Uuid};
 use optimist_shared::keys::Key;
@@ -15,7 +15,7 @@ use crate::origin::Refund;
 use crate::passage::{Forwarded, Passage, apart};
 
 impl<H: Host, R: Request> Passage<'_, H, R> {
-    /// No session: the address's limits, then the origin.
+    /// Without a session: charges the address's limits, then forwards.
     pub async fn public(mut self) -> Decision {
         let rows = rows_of(self.route, Scope::Address);
         let charged = if rows.is_empty() {
@@ -32,7 +32,7 @@ impl<H: Host, R: Request> Passage<'_, H, R> {
         self.forward(Identity::Public, None, charged, forwarded)
     }
 
-    /// Admission and the cached value in one trip; then an answer, or the origin.
+    /// Admits and reads the cached value in one trip, then answers or forwards.
     pub async fn signed_in(mut self) -> Decision {
         let authorization = self.request.header("authorization");
         let Some(token) = authorization.as_deref().and_then(Token::from_authorization) else {
@@ -72,7 +72,8 @@ impl<H: Host, R: Request> Passage<'_, H, R> {
         }
     }
 
-    /// How limits remember this attempt: a retry with the same idempotency key finds it, as does the next save of a draft.
+    /// The name that limits remember this attempt by. A retry with the same idempotency key finds it, as does a draft's next
+    /// save.
     fn entry(&self, user: Uuid) -> String {
         if let (Pattern::AutoSave, Some(saved)) = (self.route.pattern, self.path.ids.last()) {
             return autosave_entry(user, saved, self.exchange.started_ms);
@@ -83,7 +84,7 @@ impl<H: Host, R: Request> Passage<'_, H, R> {
         }
     }
 
-    /// Redis does not know the session. The origin does, or the token is bad: which costs the address an attempt.
+    /// Redis does not know the session. Either the origin does, or the token is bad, which costs the address an attempt.
     async fn unknown_session(mut self) -> Decision {
         let charge = self.bad_token_charge();
         let suspicion = match self.charge_apart(&charge).await {
@@ -147,7 +148,7 @@ mod tests {
     }
 
     proptest! {
-        /// A script of another release, or not a script of ours at all.
+        /// The reply may come from a script of another release, or from no script of ours.
         #[test]
         fn whatever_admission_is_answered_it_is_understood_or_nobody_is_admitted(
             outcome in "ok|refused|secret|unknown|[a-z]{0,4}",
@@ -164,7 +165,7 @@ mod tests {
                 Admitted::Yes(session) => {
                     prop_assert_eq!(&outcome, "ok");
                     prop_assert_eq!(session.limits.len(), windows);
-                    // What is no membership is unknown: it neither admits nor refuses.
+                    // A malformed membership counts as unknown: it neither admits nor refuses.
                     let envelope = Envelope::decode(&session.membership);
                     prop_assert!(envelope.is_some() || session.role(|_| true).is_none());
                 }

@@ -1,5 +1,5 @@
-//! An admitted request: answered from what Redis held, if that may be believed and the caller has the right to it; else
-//! forwarded. How a cached value becomes an answer is [`crate::cache`]'s.
+//! Answers an admitted request from Redis's values, if they can be trusted and the caller has the right to them; else
+//! forwards it. [`crate::cache`] makes an answer from a cached value.
 
 use optimist_shared::envelope::Envelope;
 use optimist_shared::error::ErrorCode;
@@ -15,13 +15,13 @@ use crate::host::{Decision, Host, Request, Response};
 use crate::origin::Refund;
 use crate::passage::{Forwarded, Passage, apart};
 
-/// What is so of an admitted request under the vouched epoch.
+/// The findings about an admitted request under the vouched epoch.
 #[derive(Clone, Copy)]
 struct Judged {
     vouched: Vouched,
     role: Option<Role>,
     access: Option<Access>,
-    /// The caller's to what the route reads.
+    /// The caller's right to the value that the route reads.
     right: Right,
 }
 
@@ -35,7 +35,7 @@ impl<H: Host, R: Request> Passage<'_, H, R> {
             entry: admission.charge.entry.clone(),
         });
         let Some(vouched) = found.vouched.filter(|_| session.is_vouched(found.vouched)) else {
-            // Redis may have missed a revocation or a write. If the origin cannot answer either, what is kept is the best.
+            // Redis may have missed a revocation or a write. The kept copy is the best if the origin cannot answer.
             let kept = self.kept(session, found);
             let cache_status = "optimist; fwd=bypass; detail=unvouched";
             let forwarded = Forwarded { cache_status, refund, kept, ..Forwarded::default() };
@@ -76,7 +76,7 @@ impl<H: Host, R: Request> Passage<'_, H, R> {
         Judged { vouched, role, access, right }
     }
 
-    /// The answer from the route's key; that there is nothing, for those who must not know of it; `None` for the origin's.
+    /// The answer from the route's key; 404 for callers who must not know of it; `None` if the origin must answer.
     fn cached_answer(&self, judged: Judged, found: &Found) -> Option<Response> {
         let Judged { vouched, role, right, .. } = judged;
         if right == Right::Hidden {
@@ -94,7 +94,7 @@ impl<H: Host, R: Request> Passage<'_, H, R> {
         judged.right == Right::Granted && judged.vouched.believes(envelope, self.exchange.started_ms)
     }
 
-    /// The answer from whatever copy there is, of any epoch and age: for when the origin cannot answer.
+    /// The answer from any copy, of any epoch and age, for when the origin cannot answer.
     fn kept(&self, session: &Session, found: &Found) -> Option<Response> {
         let envelope = Envelope::decode(&found.value)?;
         let role = session.role(|_| true);
@@ -108,7 +108,7 @@ impl<H: Host, R: Request> Passage<'_, H, R> {
         cache::answer(&self.exchange, self.request, self.route, self.wanted, envelope, overlays, mark)
     }
 
-    /// `Cache-Status` of what the origin is to answer.
+    /// `Cache-Status` of a forwarded request.
     fn cache_status(&self, judged: Judged, found: &Found) -> &'static str {
         match self.route.pattern {
             Pattern::CacheAside if self.wanted == Wanted::Other => "optimist; fwd=bypass",
@@ -136,7 +136,7 @@ impl<H: Host, R: Request> Passage<'_, H, R> {
 }
 
 impl Judged {
-    /// Whether Redis may take a write: a member's, into a circle that lives.
+    /// Whether Redis may take a write: only from a member, and only for a circle that is not archived.
     fn may_write(&self) -> bool {
         self.role.is_some_and(Role::is_member)
             && matches!(self.access, Some(Access::Public | Access::Private))

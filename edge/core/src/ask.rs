@@ -1,5 +1,5 @@
-//! What Redis is asked about a request, and what it held: read, but not judged. One trip; a second one where a page of counts
-//! is stale.
+//! Asks Redis about a request and reads its replies, without judging them. One trip; a second one if a page of counts is
+//! stale.
 
 use optimist_shared::envelope::{Body, DEFAULT_LIMIT, Envelope};
 use optimist_shared::ids::{Id, Partition};
@@ -23,10 +23,10 @@ pub struct Found {
     pub vouched: Option<Vouched>,
     /// The envelope of the route's key; empty if Redis has none.
     pub value: Vec<u8>,
-    /// The envelope of who may read the circle.
+    /// The envelope of the circle's access.
     access: Vec<u8>,
     counts: Option<Shown>,
-    /// How the caller's limits stand, if the route answers that.
+    /// The state of the caller's limits, if the route answers with it.
     pub limits: Vec<LimitState>,
 }
 
@@ -39,18 +39,18 @@ impl Found {
         }
     }
 
-    /// The reaction counts of a value's items, of an epoch that is believed.
+    /// The reaction counts of a value's items, where `believed` accepts their epoch.
     pub fn counts(&self, envelope: &Envelope<'_>, believed: impl Fn(u64) -> bool) -> Vec<Option<Counts>> {
         self.counts.as_ref().map(|counts| counts.of(envelope, believed)).unwrap_or_default()
     }
 }
 
-/// How counts are read, on whichever way they are asked for.
+/// Reads a reply of counts, whichever command asked for it.
 type ReadCounts = fn(&mut Fields<'_>) -> Shown;
 
 impl<H: Host, R: Request> Passage<'_, H, R> {
-    /// One trip: `admit`; what decides over the request, the value that may answer it, and the counts joined to that; and the
-    /// limits' states, if they are the answer.
+    /// One trip: `admit`; the vouching, access and value that decide and answer the request, with the value's counts; and the
+    /// states of the limits, if they are the answer.
     pub async fn ask(&mut self, admission: &Admission) -> Option<(Admitted, Found)> {
         let token = admission.token;
         let key = self.cached(token);
@@ -80,7 +80,7 @@ impl<H: Host, R: Request> Passage<'_, H, R> {
         Some((admitted, found))
     }
 
-    /// A second trip, if somebody has reacted or written since the page of counts was made, or it is too short.
+    /// Makes a second trip if somebody reacted or posted since the page of counts was made, or if it is too short.
     pub async fn complete(&mut self, token: Token, found: &mut Found) {
         let (Some(counts), Some(limit)) = (&found.counts, self.wanted.limit()) else { return };
         if counts.are_of(&found.value, limit) {
@@ -99,7 +99,7 @@ impl<H: Host, R: Request> Passage<'_, H, R> {
         }
     }
 
-    /// The key whose value may answer.
+    /// The key whose value may answer the request.
     pub fn cached_key(&self) -> Option<Key> {
         self.route.key.filter(|_| self.wanted.limit().is_some())
     }
@@ -108,7 +108,7 @@ impl<H: Host, R: Request> Passage<'_, H, R> {
         self.cached_key()?.of(&self.ids(token))
     }
 
-    /// The partition whose vouching decides: that of what is read or written, else the caller's.
+    /// The partition whose vouching decides: that of the key that is read or written, else the caller's.
     fn partition(&self, token: Token, key: Option<&BoundKey>) -> Partition {
         let of = match self.route.at_edge {
             AtEdge::Cached => key.map(BoundKey::partition),
@@ -118,7 +118,7 @@ impl<H: Host, R: Request> Passage<'_, H, R> {
         of.unwrap_or_else(|| Partition::of(token.user))
     }
 
-    /// Who may read the circle, where that decides.
+    /// The key of the circle's access, where it decides.
     fn access_key(&self) -> Option<BoundKey> {
         let decides = self.route.caller == Caller::CircleReader
             || match self.route.at_edge {
@@ -128,7 +128,7 @@ impl<H: Host, R: Request> Passage<'_, H, R> {
         self.path.ids.get(Id::Circle).filter(|_| decides).map(Key::circle_access)
     }
 
-    /// The reaction counts that are joined to a value.
+    /// Asks for the reaction counts that are joined to a value.
     fn ask_counts(&self, trip: &mut Trip<'_>, key: &BoundKey) -> Option<Slot<ReadCounts>> {
         if !self.route.overlays.contains(&Overlay::Reactions) {
             return None;
@@ -138,7 +138,7 @@ impl<H: Host, R: Request> Passage<'_, H, R> {
             return Some(trip.field(counts, message.to_string(), |reply| Shown::of_message(reply.bytes())));
         }
         match self.wanted.limit() {
-            // Longer than the page that is kept.
+            // More items than the kept page has.
             Some(limit) if limit > DEFAULT_LIMIT => {
                 Some(trip.call(counts::call(key, limit, false)?, |reply| counts::read(reply)))
             }

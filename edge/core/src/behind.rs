@@ -1,5 +1,5 @@
-//! Writes that Redis takes first. `None` when it does not, or may not have: the origin does then, and doing it twice changes
-//! nothing. Whether the caller may write is judged before.
+//! Write-behind requests: Redis takes the write first. `None` if it does not, or may not have taken it: the origin then takes
+//! it, and applying it twice changes nothing. The caller's right to write was checked before.
 
 use optimist_shared::ids::Id;
 use optimist_shared::reactions::Promise;

@@ -1,4 +1,4 @@
-//! Cached reads: whether to believe what Redis holds, and the answer made from it.
+//! Cached reads: the caller's right to a copy, and the answer made from it.
 
 use optimist_shared::envelope::{Body, DEFAULT_LIMIT, Envelope, parse_limit, render_list, render_object};
 use optimist_shared::etag::{entity_tag, none_match_hits};
@@ -9,19 +9,19 @@ use optimist_shared::session::{Access, Role};
 use crate::host::{Request, Response};
 use crate::respond::Exchange;
 
-/// Which part of a cached value a request's query asks for.
+/// The part of a cached value that a request's query asks for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Wanted {
-    /// No query: the value, or a list's usual first page.
+    /// No query: the whole value, or a list's usual first page.
     Whole,
     /// This many items of a list's first page.
     First { limit: usize },
-    /// Something only the origin can tell: a later page, or a query it should refuse.
+    /// Only the origin can answer: a later page, or a query that it should refuse.
     Other,
 }
 
 impl Wanted {
-    /// Reads the query: only `limit` within bounds is the edge's.
+    /// Reads the query. The edge understands only `limit` within bounds.
     pub fn of(query: &str) -> Wanted {
         if query.is_empty() {
             return Wanted::Whole;
@@ -30,7 +30,7 @@ impl Wanted {
         limit.map_or(Wanted::Other, |limit| Wanted::First { limit })
     }
 
-    /// How many items of a list. `None` if only the origin can tell.
+    /// The number of items of a list. `None` if only the origin can answer.
     pub fn limit(self) -> Option<usize> {
         match self {
             Wanted::Whole => Some(DEFAULT_LIMIT),
@@ -44,19 +44,19 @@ impl Wanted {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Mark {
     Fresh,
-    /// A store is away; this is the best there is.
+    /// A store is unavailable, and this is the best answer there is.
     Degraded,
 }
 
-/// What is joined to a cached value, as far as Redis tells.
+/// The overlays of a cached value, as far as Redis has them.
 pub struct Overlays {
     pub role: Option<Role>,
-    /// Of each item that is shown, or of the one; `None` for those that are not known.
+    /// The counts of each shown item, or of the one object; `None` where they are unknown.
     pub counts: Vec<Option<Counts>>,
 }
 
-/// The answer made from a cached value. `None` when it cannot be one: malformed, of another kind than the route's, or with
-/// something to be joined that is not known.
+/// The answer made from a cached value. `None` if the value cannot be one: it is malformed, of another kind than the route's,
+/// or lacks an overlay.
 pub fn answer(
     exchange: &Exchange,
     request: &impl Request,
@@ -73,11 +73,11 @@ pub fn answer(
         ("reactions", counts)
     };
     let counted = route.overlays.contains(&Overlay::Reactions);
-    // Without the origin, unknown counts are no reason to hide a message.
+    // If the origin cannot answer, unknown counts are no reason to hide a message.
     let known = |shown: usize| mark == Mark::Degraded || (0..shown).all(|index| counts(index).is_some());
     let shown_version = |shown| counts_version(&(0..shown).map(counts).collect::<Vec<_>>());
     let (tag, json) = match &envelope.body {
-        // What is no list has no `limit`, which is the origin's to refuse.
+        // Only a list has a `limit`; the origin refuses it for an object.
         Body::Object { .. } if wanted != Wanted::Whole => return None,
         Body::Object { version, json } if route.overlays.contains(&Overlay::Role) => {
             let value = Role::overlay(role);
@@ -118,16 +118,16 @@ pub fn answer(
     Some(exchange.respond(200, headers, json))
 }
 
-/// Whether someone may read a circle, as far as the edge can tell.
+/// A caller's right to read a circle, as far as the edge knows.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Right {
     Granted,
-    /// For them it does not exist.
+    /// For this caller the circle does not exist.
     Hidden,
     Unknown,
 }
 
-/// `access` is of a believed copy.
+/// `access` comes from a trusted copy.
 pub fn right_to_read(role: Option<Role>, access: Option<Access>) -> Right {
     match (role, access) {
         (Some(role), _) if role.is_member() => Right::Granted,

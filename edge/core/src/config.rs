@@ -1,8 +1,8 @@
-//! The edge's configuration, read by the host from wherever its platform keeps variables and secrets.
+//! The edge's configuration. The host reads it from its platform's variables and secrets.
 
 use std::fmt;
 
-/// Settings of an edge. Names in [`Config::from_lookup`].
+/// Settings of an edge. [`Config::from_lookup`] lists their names.
 #[derive(Clone, Debug)]
 pub struct Config {
     /// This region's name, as in the origin's configuration.
@@ -11,7 +11,7 @@ pub struct Config {
     pub origin_url: String,
     /// `redis://` or `rediss://` URL of the region's Redis.
     pub redis_url: String,
-    /// Keys to sign forwarded requests with: the first signs.
+    /// Keys that sign forwarded requests: the first one is used.
     pub signing_keys: Vec<(String, Vec<u8>)>,
     /// Origins (scheme, host, port) whose pages may call the API from a browser; `*` for any.
     pub cors_origins: Vec<String>,
@@ -19,11 +19,11 @@ pub struct Config {
     pub redis_deadline_ms: u32,
     /// Milliseconds until the origin's answer must begin.
     pub origin_deadline_ms: u32,
-    /// Connections to Redis per region, on hosts that spread over several (Durable Objects).
+    /// Connections to Redis per region, on hosts that use several (Durable Objects).
     pub redis_objects: u32,
-    /// Where those hosts are asked to keep them, as the platform names places: near Redis, not near the first client.
+    /// The location that those hosts request for them, in the platform's names: near Redis, not near the first client.
     pub redis_location: Option<String>,
-    /// Mechanisms that a test has switched off, comma-separated.
+    /// Mechanisms that a test switches off, comma-separated.
     #[cfg(feature = "test-hooks")]
     pub disabled: String,
 }
@@ -45,9 +45,9 @@ impl std::error::Error for ConfigError {}
 
 impl Config {
     /// Reads every setting by its variable's name in lower case (`region`, `origin_url`, `redis_url`, `signing_keys` as
-    /// `id:base64,…`, `cors_origins` comma-separated, `redis_deadline_ms`, `origin_deadline_ms`, `redis_objects`, `redis_location`);
-    /// an absent or empty value takes the default where there is one. Hosts that name variables otherwise (upper case
-    /// with the prefix `OPTIMIST_`) map the name.
+    /// `id:base64,…`, `cors_origins` comma-separated, `redis_deadline_ms`, `origin_deadline_ms`, `redis_objects`,
+    /// `redis_location`). An absent or empty value takes the default, where there is one. Hosts whose variables have
+    /// other names (upper case with the prefix `OPTIMIST_`) map them.
     #[inline(never)] // Once in an instance's life: see [`crate::passage::apart`].
     pub fn from_lookup(lookup: impl Fn(&'static str) -> Option<String>) -> Result<Config, ConfigError> {
         let get = |name: &'static str| lookup(name).map(|v| v.trim().to_owned()).filter(|v| !v.is_empty());
@@ -80,7 +80,7 @@ impl Config {
         })
     }
 
-    /// Whether a test has switched a mechanism off: never without the feature `test-hooks`.
+    /// Whether a test has switched a mechanism off. Always false without the feature `test-hooks`.
     #[cfg(feature = "test-hooks")]
     pub fn is_disabled(&self, mechanism: &str) -> bool {
         self.disabled.split(',').any(|name| name == mechanism)

@@ -1,8 +1,7 @@
-//! What a Wasm host must offer to the pipeline, and what the pipeline hands back to it.
+//! The interface between a Wasm host and the pipeline.
 //!
-//! A host does I/O and nothing else: it builds a [`crate::Edge`] once per instance, passes each request through
-//! [`crate::Edge::handle`], and does what the [`Decision`] says. It holds no policy: no path, key, limit or header name
-//! of Optimist's appears in a host.
+//! A host does only I/O: it builds a [`crate::Edge`] once per instance, passes each request through [`crate::Edge::handle`],
+//! and carries out the [`Decision`]. It holds no policy: no path, key, limit or header name of Optimist's appears in a host.
 
 use std::net::IpAddr;
 
@@ -19,13 +18,13 @@ pub enum Value {
     Bytes(Vec<u8>),
 }
 
-/// The reply to one command: a flat list (a scalar is a list of one), or the error text that Redis answered.
+/// The reply to one command: a flat list (a scalar is a list of one), or the text of Redis's error.
 ///
-/// Flat, because Spin's Redis interface flattens nested arrays; every command the pipeline sends is answered by a
-/// scalar or by a flat list.
+/// Flat, because Spin's Redis interface flattens nested arrays; Redis answers every command of the pipeline with a scalar or
+/// a flat list.
 pub type Reply = Result<Vec<Value>, String>;
 
-/// Whether an error that a host's Redis client tells of is Redis's answer, rather than the connection's end. Spin's client says
+/// Whether an error of a host's Redis client is Redis's answer, rather than the end of the connection. Spin's client says
 /// `An error was signalled by the server - …`, or `CODE: text` with a code of Redis's own.
 pub fn is_reply(error: &str) -> bool {
     let code = error.split(':').next().unwrap_or_default();
@@ -33,7 +32,7 @@ pub fn is_reply(error: &str) -> bool {
         || (code.len() >= 2 && code.bytes().all(|byte| byte.is_ascii_uppercase() || byte == b'_'))
 }
 
-/// Redis could not be asked: refused, cut off, overloaded or later than the deadline. Why is for the log only.
+/// Redis could not be asked: refused, cut off, overloaded or later than the deadline. The text is only for the log.
 #[derive(Clone, Debug)]
 pub struct RedisUnavailable(pub String);
 
@@ -42,8 +41,8 @@ pub struct RedisUnavailable(pub String);
 pub trait Host {
     /// Sends `commands` together, in one write, and returns their replies in order.
     ///
-    /// `spread` chooses among a host's connections: equal values should go to the same one. The host gives up after
-    /// `deadline_ms` with an error, and must then not use a connection on which late replies may arrive.
+    /// `spread` chooses among a host's connections: equal values should use the same one. The host gives up after
+    /// `deadline_ms` with an error, and must not use a connection again on which late replies may arrive.
     async fn redis(
         &self,
         spread: &str,
@@ -51,7 +50,7 @@ pub trait Host {
         deadline_ms: u32,
     ) -> Result<Vec<Reply>, RedisUnavailable>;
 
-    /// Sends `commands` once the response is on its way. Errors are dropped: only hints travel this way.
+    /// Sends `commands` after the response. Errors are dropped: only hints are sent this way.
     fn redis_after_response(&self, spread: &str, commands: Vec<Command>);
 
     /// Milliseconds since the Unix epoch.
@@ -71,7 +70,7 @@ pub trait Request {
     fn target(&self) -> &str;
     /// The first value of a header, `name` in lower case. `None` also for a value that is not visible ASCII.
     fn header(&self, name: &str) -> Option<String>;
-    /// The client's address as the platform vouches for it, never from a header that a client can set.
+    /// The client's address from the platform, never from a header that a client can set.
     fn client_address(&self) -> Option<IpAddr>;
 }
 
@@ -89,26 +88,26 @@ pub enum Decision {
     Forward(Box<Forward>),
 }
 
-/// Collect the body, have it signed ([`Forward::sign`]), and send the native request on to the origin's base URL.
+/// The host collects the body, has it signed ([`Forward::sign`]), and sends the native request to the origin's base URL.
 pub struct Forward {
-    /// Bytes of body to let through. When the body turns out longer, the host stops and reports
-    /// [`Outcome::BodyTooLarge`]. (A longer `content-length` never gets this far.)
+    /// Bytes of body to let through. If the body is longer, the host stops and reports [`Outcome::BodyTooLarge`]. (A request
+    /// with a longer `content-length` never gets this far.)
     pub body_limit: usize,
-    /// Milliseconds until the body must be there; after that the host reports [`Outcome::BodyLate`].
+    /// Milliseconds until the body must be complete; after that the host reports [`Outcome::BodyLate`].
     pub body_deadline_ms: u32,
-    /// Milliseconds until the response's head must be there, once the request is sent.
+    /// Milliseconds from sending the request until the response's head must arrive.
     pub deadline_ms: u32,
-    /// Whether to try once more when the first attempt surely never reached the origin (connection refused).
+    /// Whether to retry once when the first attempt surely never reached the origin (connection refused).
     pub retry: bool,
-    /// What the pipeline says of the caller, to be signed: [`crate::Context`] as it is sent.
+    /// The pipeline's statement about the caller, to be signed: a rendered `Context`.
     pub(crate) context: String,
-    /// To be finished with the outcome before the response goes out.
+    /// The host finishes it with the outcome before it sends the response.
     pub pending: crate::Pending,
 }
 
 /// How a forwarded request ended.
 pub enum Outcome {
-    /// The origin answered with this status and these headers (read, to decide what to add).
+    /// The origin answered with this status.
     Answered {
         status: u16,
     },
@@ -117,15 +116,15 @@ pub enum Outcome {
     /// It may have reached the origin, but no answer came: deadline, reset.
     Lost,
     BodyTooLarge,
-    /// The client took too long to send it.
+    /// The client took too long to send the body.
     BodyLate,
 }
 
-/// What [`crate::Pending::finish`] says of the response.
+/// The response that [`crate::Pending::finish`] decides on.
 pub enum Finish {
-    /// Pass the origin's response on; for each pair, replace the header, or with `append` add to it.
+    /// Pass the origin's response on. Each change replaces a header, or adds to it with `append`.
     Pass { headers: Vec<HeaderChange> },
-    /// Discard whatever the origin said, and answer this.
+    /// Discard the origin's response, if any, and answer this.
     Replace(Response),
 }
 
@@ -136,20 +135,20 @@ pub struct HeaderChange {
     pub append: bool,
 }
 
-/// Headers about one connection alone (RFC 9110, 7.6.1), which pass neither way. What `Connection` names besides, the hosts'
-/// runtimes take out.
+/// Headers about one connection alone (RFC 9110, 7.6.1), which pass in neither direction. The hosts' runtimes remove the
+/// further ones that `Connection` names.
 pub const HOP_BY_HOP: [&str; 7] =
     ["connection", "keep-alive", "proxy-connection", "te", "trailer", "transfer-encoding", "upgrade"];
 
-/// Whether a client's header, its name in lower case, goes on to the origin in a message that the host frames anew.
+/// Whether a client's header, its name in lower case, is sent to the origin in a message that the host frames anew.
 pub fn is_sent_on(name: &str) -> bool {
     !matches!(name, "host" | "content-length" | "expect")
         && !HOP_BY_HOP.contains(&name)
         && !is_internal_header(name)
 }
 
-/// Whether a header belongs to the edge and the origin alone, or names a client address: such headers never pass from a
-/// client, on any host.
+/// Whether a header is internal to edge and origin, or names a client address. Such headers never pass from a client, on any
+/// host.
 fn is_internal_header(name: &str) -> bool {
     const PREFIXES: [&str; 7] =
         ["optimist-", "x-forwarded-", "x-real-ip", "signature", "forwarded", "cf-", "spin-"];

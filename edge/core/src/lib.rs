@@ -1,8 +1,8 @@
-//! The edge's request pipeline: everything that is the same on every Wasm host, and no I/O.
+//! The edge's request pipeline: everything that is the same on every Wasm host, without I/O.
 //!
-//! A request is routed by the table, admitted by one script in its user's slot, and either answered from Redis or handed
-//! to the origin, signed. The origin is never asked for what a vouched Redis knows, and Redis is never believed when its
-//! relay does not vouch for it. Nothing here knows about Postgres.
+//! The routes table routes a request and one script in its user's slot admits it. The edge then answers from Redis or hands
+//! the request to the origin, signed. It never asks the origin for what a vouched Redis knows, and trusts Redis only while
+//! the relay vouches for it. Nothing here knows about Postgres.
 
 pub mod host;
 
@@ -32,7 +32,7 @@ use passage::{Passage, apart};
 use redis::Breaker;
 use respond::Exchange;
 
-/// The pipeline of one instance: its configuration, and what it remembers between requests.
+/// The pipeline of one instance: its configuration, and its memory between requests.
 pub struct Edge {
     config: Config,
     breaker: Breaker,
@@ -48,7 +48,7 @@ impl Edge {
         &self.config
     }
 
-    /// Decides what becomes of a request.
+    /// Decides how a request is answered.
     pub async fn handle<H: Host, R: Request>(&self, host: &H, request: &R) -> Decision {
         let now_ms = host.now_ms();
         let exchange = Exchange::new(&self.config, request, new_request_id(host, now_ms), now_ms);

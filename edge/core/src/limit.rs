@@ -1,5 +1,5 @@
-//! Limits at the edge: which of them a route charges, a trip that charges without a session, and refusals. With a session they
-//! are charged by [`crate::admit`], in the same trip as the rest.
+//! Limits at the edge: the rows that a route charges, a trip that charges without a session, and refusals. With a session,
+//! [`crate::admit`] charges them in the same trip as the rest.
 
 use optimist_shared::error::{ErrorCode, Problem};
 use optimist_shared::limits::{LimitRow, Scope};
@@ -10,7 +10,7 @@ use crate::host::{Host, Request, Response};
 use crate::passage::Passage;
 use crate::trip::Trip;
 
-/// The limits of a route that count its user, or its client's address.
+/// The limits of a route that have this scope.
 pub fn rows_of(route: &Route, scope: Scope) -> Vec<&'static LimitRow> {
     route.limits.iter().map(|limit| limit.row()).filter(|row| row.scope == scope).collect()
 }
@@ -22,7 +22,7 @@ impl<H: Host, R: Request> Passage<'_, H, R> {
         let charged = trip.call(charge.call(), |reply| charge.read(reply));
         let client = self.client();
         let (outcome, states) = self.send(&client, &trip).await?.take(charged);
-        // Bad tokens are nobody's quota to plan with.
+        // Clients do not plan with the quota of bad tokens: their state is not shown.
         if self.route.caller == Caller::Public {
             self.exchange.limits = Some((charge.rows.clone(), states));
         }

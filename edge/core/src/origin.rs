@@ -1,4 +1,4 @@
-//! Forwarding to the origin: what is signed and sent along, and what becomes of the outcome.
+//! Forwarding to the origin: the signed request, and the handling of its outcome.
 
 use optimist_shared::error::{ErrorCode, Problem};
 use optimist_shared::routes::Route;
@@ -15,18 +15,18 @@ use crate::redis;
 use crate::respond::Exchange;
 use crate::trip::Trip;
 
-/// A forwarded request whose outcome the pipeline still wants to know.
+/// A forwarded request that waits for its outcome.
 pub struct Pending {
     pub(crate) exchange: Exchange,
-    /// It changes nothing, whatever became of it.
+    /// The request changes nothing, whatever its outcome.
     pub(crate) is_read: bool,
-    /// `Cache-Status` of a passed answer.
+    /// `Cache-Status` of an answer that is passed on.
     pub(crate) cache_status: &'static str,
     /// Entries in limits to give back when the attempt fails.
     pub(crate) refund: Option<Refund>,
-    /// An entry among the bad tokens, to give back unless the origin finds the token bad.
+    /// An entry in the limit of bad tokens, to give back unless the origin finds the token bad.
     pub(crate) suspicion: Option<Refund>,
-    /// Served, marked, when the origin cannot answer.
+    /// Served, marked as degraded, when the origin cannot answer.
     pub(crate) kept: Option<Response>,
     pub(crate) forwarded_ms: u64,
 }
@@ -59,7 +59,7 @@ pub fn forward<R: Request>(
 }
 
 impl Forward {
-    /// Signs the request, whose whole body is `body`: the headers to set on it, besides those of the client's for which
+    /// Signs the request with its whole `body`. Returns the headers to set, besides those of the client's for which
     /// [`crate::host::is_sent_on`] holds.
     pub fn sign<H: Host, R: Request>(
         &mut self,
@@ -99,9 +99,9 @@ impl Forward {
 }
 
 impl Pending {
-    /// Settles the request: gives charges back, chooses a kept value over a failure, and names the headers to add.
+    /// Handles the outcome: gives charges back, prefers a kept value to a failure, and names the headers to add.
     pub async fn finish<H: Host>(self, edge: &Edge, host: &H, outcome: Outcome) -> Finish {
-        // A lost answer may have been a success: what it was charged stays charged.
+        // A lost answer may have been a success: its charges stay.
         let failed = match outcome {
             Outcome::Answered { status } => status >= 400,
             Outcome::Unreached | Outcome::BodyTooLarge | Outcome::BodyLate => true,
@@ -113,13 +113,13 @@ impl Pending {
             give_back(edge, host, &refund).await;
         }
         let exchange = self.exchange;
-        // 500 is a defect: it would look the same tomorrow, behind a copy that grows old.
+        // 500 is a defect: it would be the same tomorrow, hidden by a copy that grows old.
         let unable = |status| matches!(status, 502..=504);
         match outcome {
             Outcome::Answered { status } if !unable(status) => {
                 let origin_ms = host.now_ms().saturating_sub(self.forwarded_ms);
                 let mut changes = exchange.pass(self.cache_status, origin_ms);
-                // The origin marks its errors itself: they are not to be stored at all.
+                // The origin marks its own errors: they must not be stored at all.
                 if exchange.private && status < 400 {
                     let value = "private, no-cache".to_owned();
                     changes.push(HeaderChange { name: "cache-control", value, append: false });
@@ -164,7 +164,7 @@ async fn give_back<H: Host>(edge: &Edge, host: &H, refund: &Refund) {
     }
     let mut trip = Trip::default();
     trip.call(limit::give_back(&refund.keys, &refund.entry), |_| ());
-    // Without Redis the entry lapses with its window; the trip has logged why.
+    // Without Redis the entry lapses with its window; the trip has logged the reason.
     let _ =
         redis::send(host, &edge.breaker, edge.config.redis_deadline_ms, &refund.spread, trip.asks()).await;
 }

@@ -1,6 +1,6 @@
-//! A request on its way: what its steps share. Routing comes before (see the crate's root); then [`crate::admit`] lets it in,
-//! [`crate::ask`] reads what Redis holds, [`crate::answer`] answers from that, and [`crate::behind`] writes there. The outcome
-//! of a forwarded request is settled in [`crate::origin`].
+//! The state that the steps of a request share. After routing (in the crate's root), [`crate::admit`] admits the request,
+//! [`crate::ask`] reads Redis, [`crate::answer`] answers from that, and [`crate::behind`] writes there. [`crate::origin`]
+//! handles the outcome of a forwarded request.
 
 use std::pin::Pin;
 
@@ -18,8 +18,8 @@ use crate::redis;
 use crate::respond::Exchange;
 use crate::trip::{Answers, Trip};
 
-/// A step of its own when it is compiled: a Worker's functions are compiled when they are first called, each as a whole, and
-/// larger ones take longer than as many small ones.
+/// Boxes a step so that it is compiled as a function of its own. A Worker compiles each function as a whole when it is first
+/// called, and large functions take longer than as many small ones.
 pub fn apart<'a, T>(step: impl Future<Output = T> + 'a) -> Pin<Box<dyn Future<Output = T> + 'a>> {
     Box::pin(step)
 }
@@ -31,25 +31,25 @@ pub struct Passage<'a, H, R> {
     pub request: &'a R,
     pub route: &'static Route,
     pub path: Path,
-    /// What the query asks for.
+    /// The part that the query asks for.
     pub wanted: Wanted,
     pub exchange: Exchange,
 }
 
-/// How a request is forwarded, besides what every one carries.
+/// The parts of a forwarded request that depend on why it is forwarded.
 #[derive(Default)]
 pub struct Forwarded {
     pub cache_status: &'static str,
     /// Entries in limits to give back when the attempt fails.
     pub refund: Option<Refund>,
-    /// An entry among the bad tokens, to give back unless the origin finds the token bad.
+    /// An entry in the limit of bad tokens, to give back unless the origin finds the token bad.
     pub suspicion: Option<Refund>,
-    /// Served, marked, when the origin cannot answer.
+    /// Served, marked as degraded, when the origin cannot answer.
     pub kept: Option<Response>,
 }
 
 impl<H: Host, R: Request> Passage<'_, H, R> {
-    /// The ids that keys are made of: from the path where it names them, else from the session.
+    /// The ids that keys are bound to: from the path where it names them, else from the session.
     pub fn ids(&self, token: Token) -> Ids {
         self.path.ids.or(Id::User, token.user).or(Id::Session, token.session)
     }
@@ -63,7 +63,7 @@ impl<H: Host, R: Request> Passage<'_, H, R> {
         replies.ok().map(Answers)
     }
 
-    /// An answer that nothing is joined to.
+    /// An answer without overlays.
     pub fn respond_json(&self, status: u16, json: Vec<u8>) -> Response {
         let timing = format!("redis;dur={}", self.exchange.redis_ms);
         let headers = vec![("content-type", "application/json".to_owned()), ("server-timing", timing)];
@@ -92,12 +92,12 @@ impl<H: Host, R: Request> Passage<'_, H, R> {
         origin::forward(edge, request, route, &context, pending)
     }
 
-    /// The client's address as limits count it. Hosts always know it; `unknown` is shared by those that do not.
+    /// The client's address as limits count it. Hosts always know it; `unknown` is shared by clients without one.
     pub fn client(&self) -> String {
         self.request.client_address().map_or_else(|| "unknown".to_owned(), address_parameter)
     }
 
-    /// How limits remember an attempt that nothing else names.
+    /// The name that limits remember an attempt by that has no other name.
     pub fn request_entry(&self) -> String {
         request_entry(&self.exchange.request_id)
     }

@@ -1,5 +1,5 @@
-//! Sending commands to Redis through a host: EVALSHA, EVAL where Redis does not know the script, a deadline, and a breaker.
-//! What the commands mean is not known here.
+//! Sends commands to Redis through a host: EVALSHA, EVAL where Redis does not know the script, a deadline, and a breaker. It
+//! does not know the commands' meaning.
 
 use std::borrow::Cow;
 use std::cell::Cell;
@@ -8,21 +8,21 @@ use optimist_shared::scripts::{Call, Scalars, is_about_the_call, is_unknown_scri
 
 use crate::host::{Command, Host, Reply, Value};
 
-/// Redis cannot be asked for this request. Why has been logged.
+/// Redis cannot be asked for this request. The reason has been logged.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct NoRedis;
 
-/// Opens at the first failure, so that a lost Redis costs one deadline, and lets one request a second find out whether it
-/// is back; less often while an attempt takes long to fail, or whoever comes one after another would mostly wait.
+/// A circuit breaker. It opens at the first failure, so that a lost Redis costs one deadline, then lets one request a second
+/// try whether Redis is back. Slow failures space the attempts out: otherwise sequential requests would mostly wait.
 #[derive(Debug)]
 pub struct Breaker {
-    /// Unix milliseconds until which nobody asks; 0 when closed.
+    /// Unix milliseconds until which no request tries; 0 when closed.
     open_until: Cell<u64>,
-    /// Switched off, by a test.
+    /// A test has switched it off.
     never_opens: bool,
 }
 
-/// Milliseconds between two attempts at a Redis that failed, or twice what the last one took.
+/// Milliseconds between two attempts at a failed Redis, unless twice the last attempt's duration is longer.
 const RETRY_AFTER_MS: u64 = 1_000;
 
 impl Breaker {
@@ -30,7 +30,7 @@ impl Breaker {
         Breaker { open_until: Cell::new(0), never_opens }
     }
 
-    /// Whether to ask. When it is time for an attempt, the first to come makes it, and the rest keep away from Redis.
+    /// Whether to try. When an attempt is due, the first request makes it, and the others stay away from Redis.
     fn admits(&self, now_ms: u64) -> bool {
         match self.open_until.get() {
             _ if self.never_opens => true,
@@ -43,7 +43,7 @@ impl Breaker {
         }
     }
 
-    /// An attempt that began at `began_ms`.
+    /// Records the failure of an attempt that began at `began_ms`.
     fn failed(&self, began_ms: u64, now_ms: u64) {
         self.open_until.set(now_ms + RETRY_AFTER_MS.max(2 * now_ms.saturating_sub(began_ms)));
     }
@@ -72,7 +72,7 @@ impl Ask<'_> {
     }
 }
 
-/// Sends commands together: one trip, and a second one after Redis has forgotten its scripts.
+/// Sends commands in one trip, with a second one for scripts that Redis has forgotten.
 pub async fn send<H: Host>(
     host: &H,
     breaker: &Breaker,
@@ -123,11 +123,11 @@ async fn attempt<H: Host>(
     if replies.len() != asks.len() {
         return Err(format!("{} replies to {} commands", replies.len(), asks.len()));
     }
-    // An error is a Redis that cannot do its work: loading, out of memory, read-only, refusing us.
+    // One error fails the whole trip; `send` judges whether Redis or the call is at fault.
     replies.into_iter().collect()
 }
 
-/// A reply, or one field of it, read from front to back: each value is taken out.
+/// A reply, or one field of it, read from front to back. Each value is taken out.
 pub struct Fields<'a>(std::slice::IterMut<'a, Value>);
 
 impl Fields<'_> {

@@ -1,4 +1,4 @@
-//! What every answer carries, whether the edge gives it or passes it on: the request's id, CORS, timing, limits.
+//! The headers of every answer, whether the edge gives it or passes it on: request id, CORS, timing, limits.
 
 use optimist_shared::error::{ErrorCode, PROBLEM_JSON, Problem};
 use optimist_shared::limits::{LimitRow, LimitState, policy_header, state_header};
@@ -6,17 +6,17 @@ use optimist_shared::limits::{LimitRow, LimitState, policy_header, state_header}
 use crate::config::Config;
 use crate::host::{HeaderChange, Request, Response};
 
-/// What is known of a request from its first moment.
+/// The facts of a request that its answer's headers need.
 pub struct Exchange {
     pub request_id: String,
     pub started_ms: u64,
     pub redis_ms: u64,
-    /// The page's origin, if it may call us.
+    /// The origin of the calling page, if it may call us.
     pub cors_origin: Option<String>,
-    /// Answers differ by who asks.
+    /// Answers differ by caller.
     pub private: bool,
     pub is_head: bool,
-    /// The limits that were charged, and how they stand.
+    /// The limits that were charged, and their state.
     pub limits: Option<(Vec<&'static LimitRow>, Vec<LimitState>)>,
 }
 
@@ -44,7 +44,7 @@ impl Exchange {
         self.problem(&Problem::new(code, &self.request_id))
     }
 
-    /// 401, with what a client should do about it.
+    /// 401, with advice for the client.
     pub fn unauthenticated(&self, detail: &str) -> Response {
         let problem = Problem::new(ErrorCode::Unauthenticated, &self.request_id).detail(detail);
         let mut response = self.problem(&problem);
@@ -62,7 +62,7 @@ impl Exchange {
         Response { status, headers, body: if self.is_head { Vec::new() } else { body } }
     }
 
-    /// The changes to an answer of the origin's.
+    /// The changes to an answer from the origin.
     pub fn pass(&self, cache_status: &str, origin_ms: u64) -> Vec<HeaderChange> {
         let mut changes: Vec<HeaderChange> =
             self.common().map(|(name, value)| HeaderChange { name, value, append: name == "vary" }).collect();
@@ -95,7 +95,7 @@ fn allowed_origin(config: &Config, request: &impl Request) -> Option<String> {
     config.cors_origins.iter().any(|allowed| allowed == "*" || *allowed == origin).then_some(origin)
 }
 
-/// The answer to a browser that asks before it calls (CORS preflight); 204 without permission for a foreign page.
+/// The answer to a browser's CORS preflight. Always 204: a foreign page gets no permission headers.
 pub fn preflight(exchange: &Exchange, methods: &str) -> Response {
     let mut headers = Vec::new();
     if exchange.cors_origin.is_some() {

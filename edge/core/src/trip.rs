@@ -1,5 +1,5 @@
-//! What one trip asks of Redis, with a slot for each answer: whoever adds a question also says how its answer is read. How it
-//! is sent is [`crate::redis`]'s.
+//! The commands of one trip to Redis, with a slot for each reply: the code that adds a command also says how to read its
+//! reply. [`crate::redis`] sends them.
 
 use std::borrow::Cow;
 
@@ -8,18 +8,18 @@ use optimist_shared::scripts::Call;
 use crate::host::Value;
 use crate::redis::{Ask, Fields};
 
-/// The questions of a trip, in the order in which they are sent.
+/// The commands of a trip, in the order of sending.
 #[derive(Default)]
 pub struct Trip<'a> {
     asks: Vec<Ask<'a>>,
-    /// Which of them is the MGET that reads all plain values.
+    /// The index of the MGET that reads all plain values.
     values: Option<usize>,
 }
 
-/// Where an answer will be, and how it is read.
+/// The place of a reply, and how to read it.
 pub struct Slot<F> {
     ask: usize,
-    /// One value of the MGET's.
+    /// The index of a value in the MGET's reply.
     field: Option<usize>,
     read: F,
 }
@@ -40,14 +40,14 @@ impl<'a> Trip<'a> {
         self.ask(Ask::Plain(vec![Cow::Borrowed(b"HGET"), owned(key), owned(field)]), read)
     }
 
-    /// Reads a key, together with all others that a trip reads this way.
+    /// Reads a key, in one MGET with all other keys that the trip reads this way.
     pub fn value<T, F>(&mut self, key: String, read: F) -> Slot<F>
     where
         F: FnOnce(&mut Fields<'_>) -> T,
     {
         let ask = *self.values.get_or_insert(self.asks.len());
         if ask == self.asks.len() {
-            // As many as a trip has at most.
+            // The most words of any trip's MGET.
             let mut words = Vec::with_capacity(5);
             words.push(Cow::Borrowed(&b"MGET"[..]));
             self.asks.push(Ask::Plain(words));
@@ -74,7 +74,7 @@ fn owned(text: String) -> Cow<'static, [u8]> {
     Cow::Owned(text.into_bytes())
 }
 
-/// A trip's answers. What is missing reads as nothing.
+/// A trip's replies. A missing one reads as empty.
 pub struct Answers(pub Vec<Vec<Value>>);
 
 impl Answers {

@@ -1,5 +1,5 @@
-//! The auditor: compares Redis with Postgres, bit by bit and for ever, where and when the two are comparable, and repairs
-//! from Postgres what differs. Postgres's own sums are compared with their rows as well.
+//! The auditor: compares Redis with Postgres, continuously and part by part, where and when the two are comparable, and
+//! repairs differences from Postgres. It compares Postgres's own sums with their rows as well.
 
 pub mod copies;
 pub mod sums;

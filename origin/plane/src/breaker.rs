@@ -1,5 +1,5 @@
-//! A breaker: a store that failed is left alone but for one attempt each half second, less often while an attempt takes long
-//! to fail, and is logged once as lost and once as back.
+//! A circuit breaker. A store that failed gets one attempt each half second, less often while attempts take long to fail. Its
+//! loss and its return are logged once each.
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
@@ -7,13 +7,13 @@ use std::time::Duration;
 use crate::clock::now_ms;
 use crate::hooks;
 
-/// Milliseconds between two attempts at a store that failed, or twice what the last one took.
+/// Milliseconds between two attempts at a failed store, unless twice the last attempt's duration is longer.
 const RETRY_AFTER_MS: u64 = 500;
 
 pub struct Breaker {
-    /// As the log names it.
+    /// The store's name in the log.
     store: &'static str,
-    /// Unix milliseconds until which nobody asks; 0 when closed.
+    /// Unix milliseconds until which no caller tries; 0 when closed.
     open_until: AtomicU64,
     lost: AtomicBool,
 }
@@ -23,7 +23,7 @@ impl Breaker {
         Breaker { store, open_until: AtomicU64::new(0), lost: AtomicBool::new(false) }
     }
 
-    /// Whether to try: always while closed; when it is time for an attempt, the first to come makes it.
+    /// Whether to try: always while closed; when an attempt is due, the first caller makes it.
     pub fn admits(&self) -> bool {
         let until = self.open_until.load(Ordering::Relaxed);
         let now = now_ms();

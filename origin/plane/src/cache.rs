@@ -1,6 +1,6 @@
 //! The origin's side of the cache protocol: filling on a miss, and fencing for writers.
 //!
-//! What a value is made of is a domain's business (see [`crate::domain::Loader`]); whether Redis is believed is the region's.
+//! Domains load the values (see [`crate::domain::Loader`]); [`crate::region`] knows whether Redis is trusted.
 
 pub mod value;
 pub mod touched;

@@ -11,7 +11,7 @@ pub fn now_ms() -> u64 {
         .map_or(0, |since| u64::try_from(since.as_millis()).unwrap_or(u64::MAX))
 }
 
-/// The time, for what depends on days.
+/// The time, for code that depends on days.
 pub fn now() -> DateTime<Utc> {
     Utc::now() + hooks::ahead()
 }

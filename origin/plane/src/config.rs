@@ -1,6 +1,6 @@
 //! The origin's configuration: the environment over an optional TOML file, validated before anything starts.
 //!
-//! Secret keys that only a domain uses are named by that domain (see [`crate::domain::Domain::key_rings`]).
+//! A domain names the secret keys that only it uses (see [`crate::domain::Domain::key_rings`]).
 
 use std::collections::HashMap;
 use std::net::SocketAddr;
@@ -57,7 +57,7 @@ pub struct Config {
     pub internal_listen: SocketAddr,
     /// Connections to Postgres.
     pub database_pool: usize,
-    /// Bytes of Redis memory beyond which values are not cached any more; 0 for no bound.
+    /// Bytes of Redis memory beyond which values are no longer cached; 0 for no bound.
     pub value_budget_bytes: u64,
     pub redis_deadline_ms: u64,
     key_rings: HashMap<&'static str, Keys>,
@@ -132,7 +132,7 @@ impl Config {
         if let Some(file) = file {
             figment = figment.merge(Toml::file_exact(file));
         }
-        // Other programs' variables with our prefix (the edge's, the tests') are none of the origin's settings.
+        // Other programs' variables with our prefix (the edge's, the tests') are not settings of the origin.
         let environment = Env::prefixed("OPTIMIST_").filter(move |name| is_setting(name.as_str(), &known));
         let settings: Settings = figment.merge(environment).extract()?;
         if let Some(unknown) = settings.others.keys().find(|name| !is_setting(name, &rings)) {
@@ -205,12 +205,12 @@ fn is_setting(name: &str, rings: &[&str]) -> bool {
     NAMES.contains(&name.as_str()) || rings.contains(&ring)
 }
 
-/// All rings there are: the domains' and the plane's own.
+/// All key rings: the domains' and the plane's own.
 fn rings(domains: &[&'static str]) -> Vec<&'static str> {
     [&[SIGNING_KEYS], domains].concat()
 }
 
-/// From the setting, or from a file that a secret store has put there.
+/// Reads a key ring from its setting, or from a file that a secret store has put there.
 fn key_ring(name: &str, settings: &HashMap<String, String>) -> Result<Keys, ConfigError> {
     let given = |name: &str| settings.get(name).filter(|text| !text.trim().is_empty());
     let in_file = format!("{name}_file");

@@ -1,6 +1,6 @@
-//! What every part of the origin works with: the stores, and the state that outlives a request.
+//! The context of every part of the origin: the stores, and the state that outlives a request.
 //!
-//! State only. The functions that act on it stand in modules of their own and take a [`Ctx`].
+//! State only. The functions that act on it are in modules of their own and take a [`Ctx`].
 
 use std::sync::Arc;
 
@@ -13,29 +13,29 @@ use crate::postgres::pool::Postgres;
 use crate::redis::Redis;
 use crate::region::belief::Belief;
 
-/// The stores, and what this process remembers between requests.
+/// The stores, and this process's state between requests.
 pub struct Plane {
     pub config: Config,
     pub db: Postgres,
-    /// Where the relay reads the outbox, if not from the primary.
+    /// The server from which the relay reads the outbox, if not the primary.
     pub replica: Option<Postgres>,
     pub redis: Redis,
     /// Callers that wait for the same query.
     pub waiting: Waiting,
     pub region: Belief,
-    /// Limits while Redis cannot be asked.
+    /// Limits in memory, for when Redis cannot be asked.
     pub limits: Memory,
     pub nonces: Nonces,
-    /// Told after each commit of this process.
+    /// Notified after each commit of this process.
     pub relay_wake: tokio::sync::Notify,
-    /// What the domains have handed over.
+    /// The rows of all domains.
     pub registry: &'static Registry,
 }
 
 pub type Ctx = Arc<Plane>;
 
 impl Plane {
-    /// Connects to nothing yet.
+    /// Builds the context without connecting to anything.
     pub fn build(config: Config, registry: &'static Registry) -> Result<Ctx, Box<dyn std::error::Error>> {
         Ok(Arc::new(Plane {
             db: Postgres::new("postgres", &config.database_url, config.database_pool)?,

@@ -1,15 +1,16 @@
-//! What the edges have counted, for the metrics page.
+//! The edges' counters, for the metrics page.
 
 use std::fmt::Write as _;
 
 use ::redis::{Cmd, Value};
 use optimist_shared::ids::Partition;
 use optimist_shared::keys::Key;
+use optimist_shared::scripts::Scalars as _;
 
 use crate::ctx::Ctx;
 use crate::redis::Items;
 
-/// Hits and misses, of which the edges count every sixteenth for all of them, and refusals, in Prometheus's text format.
+/// Hits, misses and refusals, in Prometheus's text format. Edges count one hit or miss in sixteen, as sixteen.
 pub async fn edge_counters(ctx: &Ctx) -> String {
     let mut read = Cmd::new();
     read.arg("HGETALL").arg(Key::Metrics.of_partition(Partition::COMMON));

@@ -1,4 +1,4 @@
-//! The origin's one error type, and how failures of Postgres become answers.
+//! The origin's one error type, and the answers to failures of Postgres.
 
 use axum::response::{IntoResponse, Response};
 use http_body_util::Full;
@@ -18,16 +18,16 @@ pub struct Error {
     pub failure: Failure,
 }
 
-/// What a failure means to whoever asked, besides the answer that it makes.
+/// The meaning of a failure to the code that asked, besides its answer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Failure {
-    /// Nothing more: the answer says it all. A defect of ours is one of these.
+    /// No meaning beyond the answer. Defects of ours are among these.
     Answer,
-    /// The values themselves cannot be taken: another attempt would end the same.
+    /// The values themselves are refused: another attempt would fail the same way.
     Refused,
-    /// Another attempt at the same transaction is worth making after so many milliseconds.
+    /// The same transaction may succeed in another attempt, after so many milliseconds.
     Again { after_ms: u64 },
-    /// What was asked for may have been done all the same.
+    /// The request may have been carried out nonetheless.
     Uncertain,
 }
 
@@ -63,7 +63,7 @@ impl Error {
         Error::new(ErrorCode::Invalid).field(field, reason)
     }
 
-    /// A store is away: 503, worth another attempt in a second.
+    /// A store is unavailable: 503, worth another attempt in a second.
     pub fn unavailable(store: &'static str) -> Error {
         let mut error =
             Error::new(ErrorCode::Unavailable).detail(format!("{store} cannot be reached at the moment."));
@@ -71,19 +71,19 @@ impl Error {
         error
     }
 
-    /// It was sent, and it is not known whether it was done.
+    /// Marks a failure of something that was sent, and may have been done.
     pub fn uncertain(mut self) -> Error {
         self.failure = Failure::Uncertain;
         self
     }
 
-    /// Nothing was done yet, and another attempt at the same transaction is worth making.
+    /// Marks a failure before anything was done: the same transaction is worth another attempt.
     pub fn again(mut self, after_ms: u64) -> Error {
         self.failure = Failure::Again { after_ms };
         self
     }
 
-    /// Values that cannot be taken, of which nobody else is to be told. What is logged stays in the log.
+    /// Refused values. The reason is only logged, not shown to clients.
     pub fn refused(what: &str, why: &dyn std::fmt::Display) -> Error {
         let mut error = Error::internal(what, why);
         error.failure = Failure::Refused;
@@ -94,7 +94,7 @@ impl Error {
         self.failure == Failure::Refused
     }
 
-    /// A request that the origin got too late to answer: 503, worth another attempt in a second.
+    /// A request that reached the origin too late: 503, worth another attempt in a second.
     pub fn late() -> Error {
         let mut error = Error::new(ErrorCode::Unavailable).detail("The request reached the origin too late.");
         error.retry_after = Some(1);
@@ -109,7 +109,7 @@ impl Error {
         error
     }
 
-    /// A failure that is ours. What is logged stays in the log.
+    /// A failure of ours. The reason is only logged, not shown to clients.
     pub fn internal(what: &str, why: &dyn std::fmt::Display) -> Error {
         tracing::error!(what, why = %why, "internal error");
         Error::new(ErrorCode::Internal)
@@ -139,7 +139,7 @@ impl IntoResponse for Error {
     }
 }
 
-/// What a violated constraint means to a client: constraint, code, field, reason.
+/// The client's error for a violated constraint: constraint, code, field, reason.
 const CONSTRAINTS: &[(&str, ErrorCode, &str, &str)] = &[
     ("users_email_key", ErrorCode::Conflict, "email", "is taken"),
     ("memberships_pkey", ErrorCode::Conflict, "user", "is a member already"),
@@ -152,7 +152,7 @@ impl From<tokio_postgres::Error> for Error {
                 || error.to_string().contains("communicating")
                 || error.to_string().contains("connect")
             {
-                // The attempt to connect anew tells whether Postgres is lost, and says so once.
+                // The attempt to reconnect finds out whether Postgres is lost, and logs that once.
                 tracing::debug!(why = %error, "a connection to postgres broke");
                 return Error::unavailable("The database");
             }
@@ -166,7 +166,7 @@ impl From<tokio_postgres::Error> for Error {
         if let Some((_, code, field, reason)) = known {
             return Error::new(*code).field(*field, *reason);
         }
-        // Connections and resources failing, operators intervening, locks and statements timing out.
+        // Failed connections and resources, operator intervention, timeouts of locks and statements.
         let unavailable = ["08", "53", "57", "58"].contains(&&code.code()[..2])
             || [SqlState::LOCK_NOT_AVAILABLE, SqlState::IDLE_IN_TRANSACTION_SESSION_TIMEOUT].contains(code);
         if unavailable {
@@ -174,8 +174,8 @@ impl From<tokio_postgres::Error> for Error {
             return Error::unavailable("The database");
         }
         let why = format_args!("{} {}", code.code(), database.message());
-        // Data and constraints, a view's check, a trigger's own exception, a row that is too large: of the values. Anything else
-        // (a column that does not exist, a right that is missing) is a defect, and would hit other values too.
+        // Data, constraints, a view's check, a trigger's own exception, a row that is too large: the values are at fault.
+        // Anything else (a column that does not exist, a right that is missing) is a defect, and would hit other values too.
         if ["22", "23", "44", "54", "P0"].contains(&&code.code()[..2]) {
             return Error::refused("postgres", &why);
         }

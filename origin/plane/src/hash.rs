@@ -1,4 +1,4 @@
-//! Hashes: keyed ones for secrets that are derived, and short digests for versions of what no row has a version of.
+//! Hashes: keyed ones for derived secrets, and short digests as versions of values that no row has a version of.
 
 use hmac::{Hmac, KeyInit, Mac};
 use optimist_shared::session::hex;
@@ -13,7 +13,7 @@ pub fn keyed_hash(key: &[u8], parts: &[&[u8]]) -> [u8; 32] {
     mac.finalize().into_bytes().into()
 }
 
-/// The version of what no row has a version of: 16 hex digits of a digest over what is shown.
+/// The version of a value that no row has a version of: 16 hex digits of a digest over its shown parts.
 pub fn digest(parts: &[&[u8]]) -> String {
     let mut hash = Sha256::new();
     parts.iter().for_each(|part| hash.update(part));

@@ -1,4 +1,4 @@
-//! Where tests take hold: steps to stop or die at, mechanisms to switch off, statements counted.
+//! Hooks for tests: steps to pause or die at, mechanisms to switch off, statements to count.
 //!
 //! Without the feature `test-hooks` every function here is empty, and a release has no way to reach it.
 
@@ -49,9 +49,9 @@ mod on {
     #[derive(Clone, Deserialize)]
     struct Armed {
         step: String,
-        /// `abort` ends the process as `kill -9` does; `pause` waits, until it is released.
+        /// `abort` ends the process as `kill -9` does; `pause` waits until it is released.
         action: String,
-        /// The longest pause.
+        /// Milliseconds that a pause lasts at most.
         #[serde(default)]
         millis: u64,
         /// Passes of the step to act on; then the hook is spent.
@@ -74,7 +74,7 @@ mod on {
         }
     }
 
-    /// Steps that are released: one by its name, or all.
+    /// Releases of paused steps: one by its name, or all.
     static RELEASES: LazyLock<broadcast::Sender<Option<String>>> = LazyLock::new(|| broadcast::channel(64).0);
 
     async fn released(step: &str, mut releases: broadcast::Receiver<Option<String>>) {
@@ -96,7 +96,7 @@ mod on {
             match hooks.armed.get_mut(name) {
                 Some(armed) if armed.times > 0 => {
                     armed.times -= 1;
-                    // Before the pass can be seen from outside: a release comes after it.
+                    // Subscribes before the pass is visible from outside: a release comes after it.
                     (armed.clone(), RELEASES.subscribe())
                 }
                 _ => return,
@@ -142,7 +142,7 @@ mod on {
         off: bool,
     }
 
-    /// The routes of the internal listener by which tests arm hooks.
+    /// The routes of the internal listener that tests arm hooks with.
     pub fn routes() -> Router {
         Router::new()
             .route(
@@ -171,7 +171,7 @@ mod on {
             .route(
                 "/test/release",
                 post(|Query(Release { step }): Query<Release>| async move {
-                    // Nobody may be waiting.
+                    // Perhaps no step is waiting.
                     let _ = RELEASES.send(step);
                 }),
             )

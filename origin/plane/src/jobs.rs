@@ -1,36 +1,37 @@
-//! Jobs: each a row of a domain's with a name and an interval; one origin of a region runs each.
+//! Jobs: rows of domains, each with a name and an interval. One origin of a region runs each job that is due.
 //!
-//! All of them may be run twice, and may be cut off at any point: what is left is done the next time.
+//! Every job may run twice, and may be cut off at any point: the next run does the rest.
 
 use std::time::Duration;
 
 use crate::ctx::Ctx;
 use crate::domain::Job;
 use crate::error::Result;
+use crate::statements;
 
-/// How often one looks for what is due.
+/// How often an origin looks for due jobs.
 const LOOK_EVERY: Duration = Duration::from_secs(5);
 
 /// Rows that one statement removes: well within its timeout, however much an hour has left behind.
 const AT_ONCE: i64 = 2_000;
 
-const REGISTER: &str = "-- jobs::register
+statements! {
+    const REGISTER: &str = "-- jobs::register
 insert into jobs (region, name, every_seconds) select $1, * from unnest($2::text[], $3::integer[])
 on conflict (region, name) do update set every_seconds = excluded.every_seconds
 where jobs.every_seconds <> excluded.every_seconds";
 
-/// Whoever comes second finds them started.
-const CLAIM: &str = "-- jobs::claim
+    /// A second origin finds the jobs started already.
+    const CLAIM: &str = "-- jobs::claim
 update jobs set started_at = clock_timestamp()
 where region = $1 and (started_at is null or started_at < clock_timestamp() - every_seconds * interval '1 second')
 returning name";
 
-const FINISH: &str = "-- jobs::finish
+    const FINISH: &str = "-- jobs::finish
 update jobs set finished_at = clock_timestamp(), done = $3, error = $4 where region = $1 and name = $2";
+}
 
-pub const STATEMENTS: &[&str] = &[REGISTER, CLAIM, FINISH];
-
-/// Every job there is.
+/// Every job of every domain.
 pub fn all(ctx: &Ctx) -> impl Iterator<Item = &'static Job> {
     ctx.registry.domains.iter().flat_map(|domain| domain.jobs)
 }
@@ -50,16 +51,16 @@ pub async fn run(ctx: Ctx) {
         // Without Postgres nothing is due.
         for row in ctx.db.query(CLAIM, &[region]).await.unwrap_or_default() {
             let name: String = row.get(0);
-            // A row of a job that is no more is nobody's.
+            // Rows of jobs that no longer exist are left alone.
             if let Some(job) = all(&ctx).find(|job| job.name == name) {
-                // Its failure is in the log and in the table; it is due again.
+                // A failure is in the log and in the table; the job becomes due again.
                 let _ = run_one(&ctx, job).await;
             }
         }
     }
 }
 
-/// Runs a job now, and notes how it went. How many rows it dealt with.
+/// Runs a job now, and records its outcome. Returns how many rows it handled.
 pub async fn run_one(ctx: &Ctx, job: &Job) -> Result<u64> {
     let outcome = (job.run)(ctx).await;
     let label = if outcome.is_ok() { "done" } else { "failed" };
@@ -75,12 +76,12 @@ pub async fn run_one(ctx: &Ctx, job: &Job) -> Result<u64> {
             (None, Some(error.code.as_str()))
         }
     };
-    // Without Postgres there is nobody to tell.
+    // Without Postgres the outcome cannot be recorded.
     let _ = ctx.db.query(FINISH, &[&ctx.config.region, &job.name, &done, &error]).await;
     outcome
 }
 
-/// Removes rows, some at a time, until none is left that the statement means.
+/// Removes rows, some at a time, until the statement finds none.
 pub async fn clean(ctx: &Ctx, sql: &'static str) -> Result<u64> {
     let mut removed = 0;
     loop {

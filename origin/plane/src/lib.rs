@@ -1,7 +1,7 @@
-//! The origin's data plane: everything that is the same whatever the product is about.
+//! The origin's data plane: everything that does not depend on what the product is about.
 //!
 //! It names no domain. Domains hand it rows ([`domain::Domain`]): routes, loaders, consequences of events, stream entries,
-//! jobs, audits. Imports run from the domains to here and never back; the crate boundary sees to it.
+//! jobs, audits. Imports run from the domains to the plane and never back; the crate boundary enforces that.
 
 pub mod ctx;
 pub mod domain;
@@ -18,10 +18,13 @@ pub mod http;
 pub mod request;
 pub mod jobs;
 pub mod audit;
+pub mod openapi;
+pub mod operation;
 
 pub mod config;
 pub mod error;
 pub mod hooks;
+pub mod statements;
 pub mod telemetry;
 pub mod edge_counters;
 pub mod breaker;

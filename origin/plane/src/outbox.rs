@@ -1,4 +1,4 @@
-//! The outbox, read twice: by each region's relay, for its Redis, and once by all origins together, for what follows from
+//! The outbox and its two readers: each region's relay, for its Redis, and all origins together, for the consequences of
 //! writes.
 
 pub mod event;

@@ -1,4 +1,4 @@
-//! The plane's own rows: what it does for itself, in the form in which domains hand over theirs.
+//! The plane's own rows, in the form that domains use for theirs.
 
 use std::time::Duration;
 
@@ -11,6 +11,7 @@ use crate::jobs::{self, clean};
 use crate::outbox::{projections, relay};
 use crate::postgres::{pool, transaction, write};
 use crate::region::{switch, vouching};
+use crate::statements;
 use crate::write_behind::{flush, open};
 
 pub const DOMAIN: Domain = Domain {
@@ -45,9 +46,9 @@ pub const HOUR: Duration = Duration::from_secs(3600);
 
 #[rustfmt::skip] // One line a row.
 const JOBS: &[Job] = &[
-    // The origins do so all the time, every half second: should they be behind, and before Redis is taken away.
+    // Origins flush every half second anyway: the job is for backlogs, and for use before Redis is taken away.
     Job { name: "writes.flush", what: "brings to Postgres what was written behind", every: MINUTE, run: |ctx| Box::pin(flush::flush_waiting(ctx)) },
-    // A round of a small region's keys in half a minute, and of a large one's in hours: what differs should not differ at all.
+    // A round takes half a minute in a small region, and hours in a large one: nothing should differ at all.
     Job { name: "audit", what: "compares Redis with Postgres, and repairs it", every: Duration::from_secs(10), run: |ctx| Box::pin(walk::run(ctx)) },
     Job { name: "idempotency.clean", what: "removes idempotency keys after a day", every: HOUR, run: |ctx| Box::pin(clean(ctx, CLEAN_IDEMPOTENCY)) },
     Job { name: "outbox.clean", what: "removes outbox rows that every living region is past", every: HOUR, run: |ctx| Box::pin(clean(ctx, CLEAN_OUTBOX)) },
@@ -55,16 +56,17 @@ const JOBS: &[Job] = &[
     Job { name: "regions.report", what: "warns of regions that are silent for a day", every: HOUR, run: |ctx| Box::pin(report_silent_regions(ctx)) },
 ];
 
-const CLEAN_IDEMPOTENCY: &str = "-- jobs::clean_idempotency
+statements! {
+    const CLEAN_IDEMPOTENCY: &str = "-- jobs::clean_idempotency
 with gone as (
     delete from idempotency where ctid = any(array(
         select ctid from idempotency where created_at < now() - interval '24 hours' limit $1))
     returning 1)
 select count(*) from gone";
 
-/// Once every region that lives is past them, and what follows from them is written. The floor never goes back: a row may be
-/// younger than one that stands after it.
-const CLEAN_OUTBOX: &str = "-- jobs::clean_outbox
+    /// Removes rows once every live region is past them and their consequences are written. The floor never goes back: a row
+    /// may be younger than one that follows it in the order.
+    const CLEAN_OUTBOX: &str = "-- jobs::clean_outbox
 with old as (
     select xid, seq from outbox where created_at < now() - interval '24 hours'
       and (xid, seq) <= (
@@ -80,19 +82,18 @@ raised as (
     where (newest.xid, newest.seq) > (f.xid, f.seq))
 select count(*) from gone";
 
-const CLEAN_ORIGINS: &str = "-- jobs::clean_origins
+    const CLEAN_ORIGINS: &str = "-- jobs::clean_origins
 with gone as (
     delete from origins where id = any(array(
         select id from origins where seen_at < now() - interval '1 day' limit $1))
     returning 1)
 select count(*) from gone";
 
-const SILENT_REGIONS: &str = "-- jobs::silent_regions
+    const SILENT_REGIONS: &str = "-- jobs::silent_regions
 select name from regions where seen_at < now() - interval '1 day'";
+}
 
-const STATEMENTS: &[&str] = &[CLEAN_IDEMPOTENCY, CLEAN_OUTBOX, CLEAN_ORIGINS, SILENT_REGIONS];
-
-/// A region that nobody hears of is not waited for; somebody should know.
+/// Nothing waits for silent regions, so somebody should know of them.
 async fn report_silent_regions(ctx: &Ctx) -> Result<u64> {
     let rows = ctx.db.query(SILENT_REGIONS, &[]).await?;
     metrics::gauge!("optimist_silent_regions").set(rows.len() as f64);

@@ -1,18 +1,18 @@
-//! The origin's way to Redis: one multiplexed connection, a deadline, a breaker, and the shared scripts.
+//! The origin's access to Redis: one multiplexed connection, a deadline, a breaker, and the shared scripts.
 //!
-//! The relay does not use it: it has a connection of its own, to know whom it is talking to.
+//! Vouching has a connection of its own, to know which Redis process answers.
 
 use std::time::{Duration, Instant};
 
 use ::redis::aio::MultiplexedConnection;
 use ::redis::{AsyncConnectionConfig, Client, Cmd, Pipeline, Value};
-use optimist_shared::scripts::{Script, Scripts, is_about_the_call, is_unknown_script};
+use optimist_shared::scripts::{Call, Scalars, is_about_the_call, is_unknown_script};
 use tokio::sync::Mutex;
 
 use crate::breaker::Breaker;
 use crate::config::Config;
 
-/// Redis did not answer in time, or with an error that says that it cannot work. Logged where it happened.
+/// Redis did not answer in time, or answered with an error. Logged where it happened.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct RedisDown;
 
@@ -21,24 +21,15 @@ pub struct Redis {
     connection: Mutex<Option<MultiplexedConnection>>,
     deadline: Duration,
     breaker: Breaker,
-    pub scripts: Scripts,
 }
 
-/// A script's call, to be sent with others.
-pub struct Call<'a> {
-    pub script: &'a Script,
-    pub keys: Vec<&'a str>,
-    pub arguments: Vec<&'a [u8]>,
-}
-
-impl Call<'_> {
-    fn command(&self, whole: bool) -> Cmd {
-        let mut command = Cmd::new();
-        self.script.words(whole, &self.keys, &self.arguments, |word| {
-            command.arg(word);
-        });
-        command
-    }
+/// A script's call as a command: by its digest, or whole.
+pub fn command(call: &Call<'_>, whole: bool) -> Cmd {
+    let mut command = Cmd::new();
+    call.words(whole, |word| {
+        command.arg(word);
+    });
+    command
 }
 
 impl Redis {
@@ -48,7 +39,6 @@ impl Redis {
             connection: Mutex::new(None),
             deadline: Duration::from_millis(config.redis_deadline_ms),
             breaker: Breaker::new("redis"),
-            scripts: Scripts::new(),
         })
     }
 
@@ -56,13 +46,22 @@ impl Redis {
         &self.client
     }
 
-    /// Calls scripts, all in one trip, and again by EVAL those that Redis had forgotten.
-    pub async fn call(&self, calls: &[Call<'_>]) -> Result<Vec<Value>, RedisDown> {
-        let mut values = self.send(calls.iter().map(|call| call.command(false))).await?;
+    /// Calls a script.
+    pub async fn call_one(&self, call: &Call<'_>) -> Result<Items, RedisDown> {
+        let replies = self.call(std::slice::from_ref(call)).await?;
+        Ok(replies.into_iter().next().unwrap_or_else(|| Items::new(Value::Nil)))
+    }
+
+    /// Calls scripts in one trip, and those that Redis has forgotten again by EVAL. Returns a reply for each.
+    pub async fn call(&self, calls: &[Call<'_>]) -> Result<Vec<Items>, RedisDown> {
+        if calls.is_empty() {
+            return Ok(Vec::new());
+        }
+        let mut values = self.send(calls.iter().map(|call| command(call, false))).await?;
         let forgotten = |value: &Value| matches!(value, Value::ServerError(error) if is_unknown_script(&error.to_string()));
         let again: Vec<usize> = (0..values.len()).filter(|index| forgotten(&values[*index])).collect();
         if !again.is_empty() {
-            let whole = self.send(again.iter().map(|index| calls[*index].command(true))).await?;
+            let whole = self.send(again.iter().map(|index| command(&calls[*index], true))).await?;
             for (index, value) in again.into_iter().zip(whole) {
                 values[index] = value;
             }
@@ -71,13 +70,13 @@ impl Redis {
             Value::ServerError(error) => Some(error.to_string()),
             _ => None,
         }) {
-            None => Ok(values),
+            None => Ok(values.into_iter().map(Items::new).collect()),
             Some(error) => {
                 if is_about_the_call(&error) {
                     let scripts: Vec<&str> = calls.iter().map(|call| call.script.name).collect();
                     tracing::error!(?scripts, error, "a script failed");
                 } else {
-                    // Loading, out of memory, read-only: a Redis that cannot do its work is no Redis.
+                    // Loading, out of memory, read-only: a Redis that cannot work counts as down.
                     self.breaker.failed(Duration::ZERO, &error);
                 }
                 Err(RedisDown)
@@ -97,7 +96,7 @@ impl Redis {
         self.send_now(&pipeline).await
     }
 
-    /// Past the breaker.
+    /// Sends commands regardless of the breaker.
     async fn send_now(&self, commands: &Pipeline) -> Result<Vec<Value>, RedisDown> {
         let began = Instant::now();
         match tokio::time::timeout(self.deadline, self.attempt(commands)).await {
@@ -110,7 +109,7 @@ impl Redis {
                     Ok(Err(error)) => error.to_string(),
                     _ => "no answer within the deadline".to_owned(),
                 };
-                // A connection on which an answer may still come is not used again.
+                // A late reply may still arrive on this connection: it is not used again.
                 *self.connection.lock().await = None;
                 self.breaker.failed(began.elapsed(), &why);
                 Err(RedisDown)
@@ -135,7 +134,7 @@ impl Redis {
         Ok(connection)
     }
 
-    /// Whether Redis answers, asked past the breaker.
+    /// Whether Redis answers, regardless of the breaker.
     pub async fn reachable(&self) -> bool {
         let mut ping = Pipeline::new();
         ping.cmd("PING");
@@ -143,7 +142,7 @@ impl Redis {
     }
 }
 
-/// A place in a stream, displayed as an entry's id: milliseconds, or a transaction; and a number among those of the same.
+/// A position in a stream, displayed as an entry's id: milliseconds or a transaction, and a number that orders equal ones.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Position(pub i64, pub i64);
 
@@ -160,7 +159,7 @@ impl Position {
     }
 }
 
-/// A reply's items from front to back; what is missing or of another type reads as empty or 0.
+/// A reply's items from front to back. An item that is missing or of another type reads as empty or 0.
 pub struct Items(std::vec::IntoIter<Value>);
 
 impl Items {
@@ -170,8 +169,10 @@ impl Items {
             scalar => vec![scalar].into_iter(),
         })
     }
+}
 
-    pub fn bytes(&mut self) -> Vec<u8> {
+impl Scalars for Items {
+    fn bytes(&mut self) -> Vec<u8> {
         match self.0.next() {
             Some(Value::BulkString(bytes)) => bytes,
             Some(Value::SimpleString(text)) => text.into_bytes(),
@@ -180,11 +181,7 @@ impl Items {
         }
     }
 
-    pub fn text(&mut self) -> String {
-        String::from_utf8(self.bytes()).unwrap_or_default()
-    }
-
-    pub fn int(&mut self) -> i64 {
+    fn int(&mut self) -> i64 {
         match self.0.next() {
             Some(Value::Int(number)) => number,
             Some(Value::BulkString(bytes)) => {

@@ -1,4 +1,4 @@
-//! Whether the region's Redis is believed: vouching for it, learning of the vouching, and turning belief off.
+//! Whether the region's Redis is trusted: vouching for it, learning of the vouching, and turning the region off.
 
 pub mod belief;
 pub mod switch;

@@ -1,15 +1,15 @@
-//! What is known of a request, and of who asks: admission finds it out, handlers and writes are told.
+//! The facts about a request and its caller: admission establishes them, handlers and writes use them.
 
 use axum::extract::FromRequestParts;
 use axum::http::request::Parts;
 use optimist_shared::error::ErrorCode;
-use optimist_shared::ids::Uuid;
-use optimist_shared::routes::{PathParameters, Route};
+use optimist_shared::ids::{Id, Uuid};
+use optimist_shared::routes::{Path, Route};
 use optimist_shared::session::Role;
 
 use crate::error::{Error, Result};
 
-/// What is known of a request besides its caller.
+/// The facts about a request besides its caller.
 #[derive(Clone, Debug)]
 pub struct RequestContext {
     pub request_id: String,
@@ -17,18 +17,25 @@ pub struct RequestContext {
     /// The client's address as limits count it.
     pub client: String,
     pub route: &'static Route,
-    pub path: PathParameters,
+    pub path: Path,
     /// The path as it was sent.
     pub target: String,
     pub user_agent: Option<String>,
 }
 
-/// Someone signed in.
+impl RequestContext {
+    /// An id of the path; 404 if the route's path has none.
+    pub fn id(&self, id: Id) -> Result<Uuid> {
+        self.path.ids.get(id).ok_or_else(|| Error::new(ErrorCode::NotFound))
+    }
+}
+
+/// A signed-in user.
 #[derive(Clone, Debug)]
 pub struct Caller {
     pub user: Uuid,
     pub session: Uuid,
-    /// Their role in the path's circle as the edge read it: good for reads; a write looks itself.
+    /// The user's role in the path's circle, as the edge read it. Good enough for reads; a write reads it itself.
     pub role: Option<Role>,
     pub request: RequestContext,
 }
@@ -36,6 +43,11 @@ pub struct Caller {
 impl Caller {
     pub fn actor(&self) -> Option<(Uuid, Option<Uuid>)> {
         Some((self.user, Some(self.session)))
+    }
+
+    /// A write by the caller. `order` names the circles and users whose events it orders and who learn of its event.
+    pub fn writes(&self, name: &'static str, order: impl Into<Vec<Uuid>>) -> WriteContext<'_> {
+        WriteContext { name, request: &self.request, actor: self.actor(), order: order.into() }
     }
 }
 
@@ -53,4 +65,15 @@ impl<S: Sync> FromRequestParts<S> for Caller {
     async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Caller> {
         parts.extensions.get::<Caller>().cloned().ok_or_else(|| Error::new(ErrorCode::Unauthenticated))
     }
+}
+
+/// The author and the purpose of a write.
+pub struct WriteContext<'a> {
+    /// The write's name, in the form of statements' names: `messages::post`.
+    pub name: &'static str,
+    pub request: &'a RequestContext,
+    /// The acting user and session, once known.
+    pub actor: Option<(Uuid, Option<Uuid>)>,
+    /// Circles and users whose events this transaction orders, and who learn of its event.
+    pub order: Vec<Uuid>,
 }

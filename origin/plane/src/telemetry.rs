@@ -1,11 +1,11 @@
 //! Logs as JSON lines on standard error, and metrics for Prometheus.
 //!
-//! Never in either: a token, a body, a secret.
+//! Neither ever holds a token, a body or a secret.
 
 use metrics_exporter_prometheus::{Matcher, PrometheusBuilder, PrometheusHandle};
 use tracing_subscriber::EnvFilter;
 
-/// `RUST_LOG` chooses; the default tells of requests and of everything that is not as it should be.
+/// `RUST_LOG` sets the filter; the default shows requests and every irregularity.
 pub fn start_logs() {
     let filter =
         EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info,refinery_core=warn"));
@@ -46,7 +46,7 @@ pub fn start_metrics() -> Result<PrometheusHandle, Box<dyn std::error::Error>> {
     Ok(handle)
 }
 
-/// Bytes of memory that the process holds (`VmRSS`), where the system tells.
+/// Bytes of memory that the process holds (`VmRSS`), where the system reports them.
 pub fn resident_bytes() -> Option<u64> {
     let status = std::fs::read_to_string("/proc/self/status").ok()?;
     let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"))?;

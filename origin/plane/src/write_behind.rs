@@ -1,6 +1,6 @@
-//! What Redis takes first: each partition's stream of writes, opened under the vouched epoch and emptied into Postgres.
+//! Write-behind: each partition's stream of entries, opened under the vouched epoch and flushed into Postgres.
 //!
-//! What the entries mean is their domains' (see [`crate::domain::Entries`]).
+//! Domains define the entries' meaning (see [`crate::domain::Entries`]).
 
 pub mod entry;
 pub mod flush;

@@ -1,4 +1,6 @@
-//! Counting what people do, by circle, person and day. Days are UTC's: one circle has people in many zones.
+//! Counts posts, reactions and visits by circle, person and day. Days are UTC's: one circle has people in many zones.
+//!
+//! It runs in transactions of others: of the projections, of the flushes, or of a visit that is written through.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -6,13 +8,15 @@ use chrono::{DateTime, NaiveDate, Utc};
 use optimist_plane::error::Result;
 use optimist_plane::outbox::event::Event;
 use optimist_plane::postgres::transaction::Tx;
+use optimist_plane::statements;
 use optimist_plane::write_behind::entry::Placed;
 use optimist_shared::ids::Uuid;
 
 use crate::activity::visit::VisitEntry;
 
-/// Of people who are gone, nothing.
-const ADD: &str = "-- activity::add
+statements! {
+    /// Deleted accounts are left out.
+    const ADD: &str = "-- activity::add
 insert into activity as a (circle_id, user_id, day, posts, reactions, visits, last_seen_at)
 select d.circle_id, d.user_id, d.day, d.posts, d.reactions, d.visits::bit(288), d.last_seen_at
 from unnest($1::uuid[], $2::uuid[], $3::date[], $4::integer[], $5::integer[], $6::text[], $7::timestamptz[])
@@ -23,31 +27,30 @@ on conflict (circle_id, user_id, day) do update
     set posts = a.posts + excluded.posts, reactions = a.reactions + excluded.reactions,
         visits = a.visits | excluded.visits, last_seen_at = greatest(a.last_seen_at, excluded.last_seen_at)";
 
-/// Whose visits count: members of circles that live.
-const MEMBERS: &str = "-- activity::members
+    /// The people whose visits count: members of circles that are not archived.
+    const MEMBERS: &str = "-- activity::members
 select m.circle_id, m.user_id from memberships m
 join unnest($1::uuid[], $2::uuid[]) as v (circle_id, user_id) using (circle_id, user_id)
 join circles c on c.id = m.circle_id and c.archived_at is null
 where m.role <> 'banned'";
+}
 
-pub const STATEMENTS: &[&str] = &[ADD, MEMBERS];
-
-/// Two visits within these milliseconds of a day are one.
+/// Visits within the same slot of a day count as one. Milliseconds.
 const SLOT_MS: i64 = 5 * 60 * 1000;
 const DAY_MS: i64 = 24 * 60 * 60 * 1000;
 const SLOTS: i64 = DAY_MS / SLOT_MS;
 
-/// What one person did in a circle on a day.
+/// One person's activity in a circle on a day.
 #[derive(Clone, Debug, Default)]
 struct Deeds {
     posts: i32,
     reactions: i32,
-    /// In which of the day's slots.
+    /// The day's slots in which they visited.
     visits: BTreeSet<i64>,
     last_seen: DateTime<Utc>,
 }
 
-/// By circle, person and day.
+/// Deeds by circle, person and day.
 type Days = BTreeMap<(Uuid, Uuid, NaiveDate), Deeds>;
 
 fn deeds_of(days: &mut Days, circle: Uuid, user: Uuid, at: DateTime<Utc>) -> &mut Deeds {
@@ -75,7 +78,7 @@ async fn add(tx: &Tx, days: &Days) -> Result<()> {
     tx.execute(ADD, &[&circles, &users, &dates, &posts, &reactions, &visits, &seen]).await.map(drop)
 }
 
-/// Counts posts, by the events that tell of them.
+/// Counts the posts that these events tell of.
 pub async fn posted(tx: &Tx, events: &[Event]) -> Result<()> {
     let mut days = Days::new();
     for event in events {
@@ -86,7 +89,7 @@ pub async fn posted(tx: &Tx, events: &[Event]) -> Result<()> {
     add(tx, &days).await
 }
 
-/// Counts reactions that were made, in the transaction that makes them: in which circle, by whom and when.
+/// Counts reactions in the transaction that makes them: each one's circle, its person and its time.
 pub async fn reacted(tx: &Tx, made: impl Iterator<Item = (Uuid, Uuid, DateTime<Utc>)>) -> Result<()> {
     let mut days = Days::new();
     for (circle, user, at) in made {
@@ -95,13 +98,13 @@ pub async fn reacted(tx: &Tx, made: impl Iterator<Item = (Uuid, Uuid, DateTime<U
     add(tx, &days).await
 }
 
-/// Counts visits as they stand in the partitions' streams.
+/// Counts the visits that partitions' streams hold.
 pub async fn apply_visits(tx: &Tx, placed: &[Placed<'_>]) -> Result<()> {
     let visits = placed.iter().filter_map(|placed| VisitEntry::parse(placed.value, placed.at.0));
     visited(tx, &visits.collect::<Vec<_>>()).await
 }
 
-/// Counts visits, several in five minutes as one, however often they come.
+/// Counts visits, those of one person within the same five minutes as one. Counting a visit again changes nothing.
 pub async fn visited(tx: &Tx, visits: &[VisitEntry]) -> Result<()> {
     if visits.is_empty() {
         return Ok(());

@@ -1,4 +1,6 @@
-//! Activity as a circle's moderators read it: today's so far, and who did how much on which day.
+//! Activity as a circle's moderators read it: today's sums so far, and each person's by day.
+//!
+//! Nothing is counted here; visits that wait in the stream are flushed before today's sums are read.
 
 use std::time::Duration;
 
@@ -10,14 +12,16 @@ use optimist_plane::ctx::Ctx;
 use optimist_plane::error::{Error, Result};
 use optimist_plane::hash::digest;
 use optimist_plane::http::body::{tagged, to_json};
-use optimist_plane::http::page::{Cursor, no_query, page};
+use optimist_plane::http::page::{Cursor, List, answer_page, no_query, page};
 use optimist_plane::http::sent::parse_day;
 use optimist_plane::http::served::{Served, on};
 use optimist_plane::region::belief::Mode;
 use optimist_plane::request::Caller;
+use optimist_plane::statements;
 use optimist_plane::write_behind::flush::flush_all_of;
 use optimist_shared::error::ErrorCode;
 use optimist_shared::ids::{Partition, Uuid, parse_id};
+use schemars::JsonSchema;
 use serde::Serialize;
 
 use crate::circles::access::reader_of_circle;
@@ -25,35 +29,46 @@ use crate::circles::standing::is_moderator;
 use crate::people::person::Person;
 
 pub fn routes() -> Vec<Served> {
-    vec![on("activity.live", live), on("activity.history", history)]
+    vec![
+        on("activity.live", live)
+            .says("What happened in a circle today. For its moderators.")
+            .notes("Days are UTC's.")
+            .answers::<Live>(200)
+            .tagged(),
+        on("activity.history", history)
+            .says("Who did how much in a circle, by day, newest first. For its moderators.")
+            .answers::<List<Day>>(200)
+            .tagged()
+            .pages("cursor"),
+    ]
 }
 
-const LIVE: &str = "-- activity::live
+statements! {
+    const LIVE: &str = "-- activity::live
 select count(*), coalesce(sum(posts), 0), coalesce(sum(reactions), 0), coalesce(sum(bit_count(visits)), 0)::bigint, max(last_seen_at)
 from activity where circle_id = $1 and day = $2";
 
-const HISTORY: &str = "-- activity::history
+    const HISTORY: &str = "-- activity::history
 select day, user_id, users.name, posts, reactions, bit_count(visits), last_seen_at
 from activity join users on users.id = user_id
 where circle_id = $1 and day <= coalesce($2::date, 'infinity')
   and (day < coalesce($2::date, 'infinity') or user_id > $3::uuid)
 order by day desc, user_id limit $4";
+}
 
-pub const STATEMENTS: &[&str] = &[LIVE, HISTORY];
-
-/// The circle in the path, for its moderators.
-async fn moderated(app: &Ctx, caller: &Caller) -> Result<Uuid> {
-    let (circle, role) = reader_of_circle(app, caller).await?;
+/// The id of the path's circle; 403 unless the caller is one of its moderators.
+async fn moderated(ctx: &Ctx, caller: &Caller) -> Result<Uuid> {
+    let (circle, role) = reader_of_circle(ctx, caller).await?;
     if is_moderator(role) { Ok(circle) } else { Err(Error::new(ErrorCode::Forbidden)) }
 }
 
-/// Brings what waits to Postgres; somebody else may be at it.
-async fn flush(app: &Ctx, circle: Uuid) -> Result<()> {
+/// Flushes the circle's partition to Postgres, or waits until another origin has.
+async fn flush(ctx: &Ctx, circle: Uuid) -> Result<()> {
     const ROUNDS: u32 = 20;
     const AGAIN: Duration = Duration::from_millis(25);
     for _ in 0..ROUNDS {
-        // Without Redis nothing waits that could be reached.
-        if app.region.mode() != Mode::Fenced || flush_all_of(app, Partition::of(circle)).await? {
+        // Without Redis, no waiting entries can be reached.
+        if ctx.region.mode() != Mode::Fenced || flush_all_of(ctx, Partition::of(circle)).await? {
             break;
         }
         tokio::time::sleep(AGAIN).await;
@@ -61,23 +76,31 @@ async fn flush(app: &Ctx, circle: Uuid) -> Result<()> {
     Ok(())
 }
 
-#[derive(Serialize)]
+#[derive(Serialize, JsonSchema)]
+#[schemars(rename = "LiveActivity")]
 struct Live {
     day: NaiveDate,
+    /// Who did any of it.
+    #[schemars(range(min = 0))]
     people: i64,
+    /// Messages posted.
+    #[schemars(range(min = 0))]
     posts: i64,
+    /// Reactions made.
+    #[schemars(range(min = 0))]
     reactions: i64,
+    /// Visits, one in five minutes at most.
+    #[schemars(range(min = 0))]
     visits: i64,
     last_seen_at: Option<DateTime<Utc>>,
 }
 
-/// Today's, with what waits in the stream: it is flushed first.
-async fn live(State(app): State<Ctx>, caller: Caller, headers: HeaderMap, uri: Uri) -> Result<Response> {
+async fn live(State(ctx): State<Ctx>, caller: Caller, headers: HeaderMap, uri: Uri) -> Result<Response> {
     no_query(uri.query())?;
-    let circle = moderated(&app, &caller).await?;
-    flush(&app, circle).await?;
+    let circle = moderated(&ctx, &caller).await?;
+    flush(&ctx, circle).await?;
     let day = Utc::now().date_naive();
-    let row = app.db.query_opt(LIVE, &[&circle, &day]).await?;
+    let row = ctx.db.query_opt(LIVE, &[&circle, &day]).await?;
     let row = row.ok_or_else(|| Error::internal("activity", &"a sum without a row"))?;
     let live = Live {
         day,
@@ -91,17 +114,24 @@ async fn live(State(app): State<Ctx>, caller: Caller, headers: HeaderMap, uri: U
     Ok(tagged(&headers, &digest(&[&json]), "", json))
 }
 
-#[derive(Serialize)]
+#[derive(Serialize, JsonSchema)]
+#[schemars(rename = "ActivityDay")]
 struct Day {
     day: NaiveDate,
     user: Person,
+    /// Messages posted.
+    #[schemars(range(min = 0))]
     posts: i32,
+    /// Reactions made.
+    #[schemars(range(min = 0))]
     reactions: i32,
+    /// Visits, one in five minutes at most.
+    #[schemars(range(min = 0))]
     visits: i64,
     last_seen_at: DateTime<Utc>,
 }
 
-/// After this person on this day.
+/// A position in the history: after this person on this day.
 #[derive(Clone, Copy, Debug, PartialEq)]
 struct OnDay(NaiveDate, Uuid);
 
@@ -118,11 +148,11 @@ impl Cursor for OnDay {
     }
 }
 
-async fn history(State(app): State<Ctx>, caller: Caller, headers: HeaderMap, uri: Uri) -> Result<Response> {
+async fn history(State(ctx): State<Ctx>, caller: Caller, headers: HeaderMap, uri: Uri) -> Result<Response> {
     let page = page::<OnDay>(uri.query(), "cursor")?;
-    let circle = moderated(&app, &caller).await?;
+    let circle = moderated(&ctx, &caller).await?;
     let (day, user) = (page.after.map(|after| after.0), page.after.map(|after| after.1));
-    let rows = app.db.query(HISTORY, &[&circle, &day, &user, &(page.limit as i64 + 1)]).await?;
+    let rows = ctx.db.query(HISTORY, &[&circle, &day, &user, &(page.limit as i64 + 1)]).await?;
     let items: Vec<Day> = rows
         .iter()
         .take(page.limit)
@@ -135,8 +165,5 @@ async fn history(State(app): State<Ctx>, caller: Caller, headers: HeaderMap, uri
             last_seen_at: row.get(6),
         })
         .collect();
-    let last = items.last().filter(|_| rows.len() > page.limit);
-    let next = last.map(|last| OnDay(last.day, last.user.id).encode());
-    let json = to_json(&serde_json::json!({"items": items, "next": next}))?;
-    Ok(tagged(&headers, &digest(&[&json]), "", json))
+    answer_page(&headers, items, rows.len() > page.limit, |last| OnDay(last.day, last.user.id))
 }

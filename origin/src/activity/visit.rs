@@ -1,8 +1,8 @@
-//! A visit, as it stands in the stream.
+//! A visit as an entry of a partition's stream, parsed and nothing more.
 
 use optimist_shared::ids::{Uuid, parse_id};
 
-/// Who visited which circle, and when.
+/// A person's visit of a circle.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct VisitEntry {
     pub user: Uuid,
@@ -12,7 +12,7 @@ pub struct VisitEntry {
 }
 
 impl VisitEntry {
-    /// From an entry's value, as the script writes it, and the milliseconds of its id.
+    /// Parses an entry's value, as `visit.lua` writes it; `at_ms` are the milliseconds of the entry's id.
     pub fn parse(value: &str, at_ms: i64) -> Option<VisitEntry> {
         let (user, circle) = value.split_once(' ')?;
         Some(VisitEntry { user: parse_id(user)?, circle: parse_id(circle)?, at_ms })
@@ -27,7 +27,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn whatever_stands_in_a_stream_is_a_visit_or_passed_over(
+        fn an_entry_is_a_visit_in_its_one_spelling_or_is_passed_over(
             value in "([0-9a-fA-F]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12} ?){0,3}|\\PC*",
             at: i64,
         ) {

@@ -1,40 +1,36 @@
-//! The right to read a circle, from the copies that decide over it: who is a member, and who else may read.
+//! The right to read a circle, decided from two cached facts: the caller's membership, and who else may read.
 //!
-//! Writes are decided by [`super::standing`], in their transactions.
+//! It decides no writes: those read [`super::standing`] in their transactions. A write that goes to Redis first asks
+//! [`require_member`].
 
 use optimist_plane::cache::read::read_through;
-use optimist_plane::cache::value::{Loaded, Snapshot};
+use optimist_plane::cache::value::{Loaded, Snapshot, id_of};
 use optimist_plane::ctx::Ctx;
 use optimist_plane::error::{Error, Result};
 use optimist_plane::request::Caller;
+use optimist_plane::statements;
 use optimist_shared::error::ErrorCode;
-use optimist_shared::ids::Uuid;
-use optimist_shared::keys::{Key, Parameters};
+use optimist_shared::ids::{Id, Uuid};
+use optimist_shared::keys::{BoundKey, Key};
 use optimist_shared::session::{Access, Role};
 
-/// Nothing for a circle that does not exist: made-up ids leave no keys.
-const ROLE: &str = "-- circles::role
+statements! {
+    /// Null for a circle that does not exist, so that made-up ids leave no keys in Redis.
+    const ROLE: &str = "-- circles::role
 select seen, m.role
 from (select pg_snapshot_xmin(pg_current_snapshot())::text::bigint as seen) snapshot
 left join lateral (
     select coalesce(memberships.role, 'none') as role
     from circles left join memberships on circle_id = circles.id and user_id = $2
     where circles.id = $1) m on true";
-
-pub const STATEMENTS: &[&str] = &[ROLE];
-
-/// The circle of the path.
-pub fn circle_of(caller: &Caller) -> Result<Uuid> {
-    caller.request.path.circle.ok_or_else(|| Error::new(ErrorCode::NotFound))
 }
 
-/// The caller's right to read the circle of the path, and their role in it. 404 for those for whom it does not exist.
-pub async fn reader_of_circle(app: &Ctx, caller: &Caller) -> Result<(Uuid, Role)> {
-    let circle = caller.request.path.circle.ok_or_else(|| Error::new(ErrorCode::NotFound))?;
-    let parameters = Parameters { user: Some(caller.user), circle: Some(circle), ..Parameters::default() };
+/// The circle of the path, and the caller's role in it. 404 if it does not exist for them.
+pub async fn reader_of_circle(ctx: &Ctx, caller: &Caller) -> Result<(Uuid, Role)> {
+    let circle = caller.request.id(Id::Circle)?;
     let role = match caller.role {
         Some(role) => role,
-        None => match &*read_through(app, Key::Membership, parameters).await? {
+        None => match &*read_through(ctx, Key::membership(caller.user, circle)).await? {
             Loaded::Text(text) => Role::parse(text).unwrap_or(Role::None),
             _ => Role::None,
         },
@@ -42,35 +38,36 @@ pub async fn reader_of_circle(app: &Ctx, caller: &Caller) -> Result<(Uuid, Role)
     if role.is_member() {
         return Ok((circle, role));
     }
-    let access = match &*read_through(app, Key::CircleAccess, parameters).await? {
-        Loaded::Text(text) => Access::parse(text),
-        _ => None,
-    };
-    match (role, access) {
+    match (role, access(ctx, circle).await?) {
         (Role::None, Some(Access::Public)) => Ok((circle, role)),
         _ => Err(Error::new(ErrorCode::NotFound)),
     }
 }
 
-/// As [`super::standing::Standing::require_member`] decides, from the copies of the same facts.
-pub async fn require_member(app: &Ctx, caller: &Caller, circle: Uuid) -> Result<()> {
-    let (_, role) = reader_of_circle(app, caller).await?;
+/// Refuses as [`super::standing::Standing::require_member`] does, but from cached facts.
+pub async fn require_member(ctx: &Ctx, caller: &Caller, circle: Uuid) -> Result<()> {
+    let (_, role) = reader_of_circle(ctx, caller).await?;
     if !role.is_member() {
         return Err(Error::new(ErrorCode::Forbidden));
     }
-    let parameters = Parameters { circle: Some(circle), ..Parameters::default() };
-    match &*read_through(app, Key::CircleAccess, parameters).await? {
-        Loaded::Text(text) if Access::parse(text) == Some(Access::Archived) => {
-            Err(Error::new(ErrorCode::Conflict).detail("The circle is archived."))
-        }
+    match access(ctx, circle).await? {
+        Some(Access::Archived) => Err(Error::new(ErrorCode::Conflict).detail("The circle is archived.")),
         _ => Ok(()),
     }
 }
 
-pub async fn load_membership(app: &Ctx, parameters: &Parameters) -> Result<Snapshot> {
-    let (circle, user) = (parameters.circle.unwrap_or_default(), parameters.user.unwrap_or_default());
-    let row = app.db.query_opt(ROLE, &[&circle, &user]).await?;
-    let row = row.ok_or_else(|| Error::internal("session", &"no row"))?;
+/// Who may read a circle besides its members. `None` if it does not exist.
+async fn access(ctx: &Ctx, circle: Uuid) -> Result<Option<Access>> {
+    Ok(match &*read_through(ctx, Key::circle_access(circle)).await? {
+        Loaded::Text(text) => Access::parse(text),
+        _ => None,
+    })
+}
+
+pub async fn load_membership(ctx: &Ctx, key: BoundKey) -> Result<Snapshot> {
+    let (circle, user) = (id_of(&key, Id::Circle)?, id_of(&key, Id::User)?);
+    let row = ctx.db.query_opt(ROLE, &[&circle, &user]).await?;
+    let row = row.ok_or_else(|| Error::internal("circles", &"no row"))?;
     let loaded = row.get::<_, Option<String>>(1).map_or(Loaded::Missing, Loaded::Text);
     Ok(Snapshot::new(row.get(0), loaded))
 }

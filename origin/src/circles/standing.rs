@@ -1,29 +1,31 @@
-//! A caller's standing in a circle: what decides over each write in it.
+//! A person's standing in a circle, which decides over each write in it, and is read in the write's own transaction.
 //!
-//! Reads are decided by the edge, or by [`super::access::reader_of_circle`], from the copies of the same facts.
+//! It decides no reads: the edge does, or [`super::access`], from cached copies of the same facts.
 
 use optimist_shared::error::ErrorCode;
 use optimist_shared::ids::Uuid;
-use optimist_shared::keys::Parameters;
 use optimist_shared::session::Role;
+use serde::Deserialize;
 
 use optimist_plane::error::{Error, Result};
+use optimist_plane::http::sent::Refused;
 use optimist_plane::postgres::transaction::Tx;
+use optimist_plane::{describe, statements};
 
-const STANDING: &str = "-- circles::standing
+statements! {
+    const STANDING: &str = "-- circles::standing
 select c.visibility, c.archived_at is not null, m.role, c.version
 from circles c left join memberships m on m.circle_id = c.id and m.user_id = $2
 where c.id = $1";
+}
 
-pub const STATEMENTS: &[&str] = &[STANDING];
-
-/// What someone may do in a circle, read in a transaction that holds the circle's lock.
+/// The facts that decide over a person's writes in a circle, read in a transaction that holds the circle's lock.
 pub struct Standing {
-    pub circle: Uuid,
     pub role: Role,
-    /// Whether those who are not members may read it: a public circle, until it is archived.
+    /// Whether people who are not members may read the circle: it is public, and not archived.
     pub is_public: bool,
     pub is_archived: bool,
+    /// The circle's version, for `If-Match`.
     pub version: i64,
 }
 
@@ -34,7 +36,6 @@ impl Standing {
         Ok(row.map(|row| {
             let (role, is_archived): (Option<String>, bool) = (row.get(2), row.get(1));
             Standing {
-                circle,
                 role: role.as_deref().and_then(Role::parse).unwrap_or(Role::None),
                 is_public: row.get::<_, String>(0) == "public" && !is_archived,
                 is_archived,
@@ -48,19 +49,19 @@ impl Standing {
         Standing::find(tx, circle, user).await?.ok_or_else(|| Error::new(ErrorCode::NotFound))
     }
 
-    /// Refuses those for whom the circle does not exist: strangers to a private one, and whoever is banned.
+    /// 404 for people who may not read the circle: strangers to a private one, and the banned.
     pub fn require_reader(&self) -> Result<()> {
         let visible = self.role.is_member() || (self.is_public && self.role != Role::Banned);
         if visible { Ok(()) } else { Err(Error::new(ErrorCode::NotFound)) }
     }
 
-    /// Refuses those who lack the role, without telling more than they may read.
+    /// 403 for readers who lack the role; 404 for everyone who may not even read, so that the refusal reveals nothing.
     pub fn require_role(&self, allowed: impl Fn(Role) -> bool) -> Result<()> {
         self.require_reader()?;
         if allowed(self.role) { Ok(()) } else { Err(Error::new(ErrorCode::Forbidden)) }
     }
 
-    /// Refuses everyone once the circle is archived: it is read, and left, and nothing else.
+    /// 409 once the circle is archived: members may read it and leave it, and nothing else.
     pub fn require_active(&self) -> Result<()> {
         if self.is_archived {
             return Err(Error::new(ErrorCode::Conflict).detail("The circle is archived."));
@@ -68,24 +69,32 @@ impl Standing {
         Ok(())
     }
 
+    /// Refuses everyone but members, and everyone once the circle is archived.
     pub fn require_member(&self) -> Result<()> {
         self.require_role(Role::is_member)?;
         self.require_active()
     }
 
+    /// Refuses everyone but its owner and moderators, and everyone once the circle is archived.
     pub fn require_moderator(&self) -> Result<()> {
         self.require_role(is_moderator)?;
         self.require_active()
     }
+}
 
-    /// The parameters of the circle's own keys.
-    pub fn keys(&self) -> Parameters {
-        Parameters { circle: Some(self.circle), ..Parameters::default() }
-    }
+/// A role that a member can have and be given, as requests and answers write it.
+#[derive(Clone, Copy, Deserialize)]
+#[serde(try_from = "String")]
+pub struct MemberRole(pub Role);
 
-    /// The parameters of the key of someone's membership in the circle.
-    pub fn membership_of(&self, user: Uuid) -> Parameters {
-        Parameters { circle: Some(self.circle), user: Some(user), ..Parameters::default() }
+describe!(MemberRole, {"type": "string", "enum": ["owner", "moderator", "member"]});
+
+impl TryFrom<String> for MemberRole {
+    type Error = Refused;
+
+    fn try_from(text: String) -> Result<MemberRole, Refused> {
+        let role = Role::parse(&text).filter(|role| role.is_member());
+        role.map(MemberRole).ok_or_else(|| Refused::new("must be `owner`, `moderator` or `member`"))
     }
 }
 
@@ -99,9 +108,7 @@ mod tests {
     use super::*;
 
     fn code(role: Role, is_public: bool, is_archived: bool) -> Option<ErrorCode> {
-        let circle = Uuid::from_u128(1);
-        let standing =
-            Standing { circle, role, is_public: is_public && !is_archived, is_archived, version: 1 };
+        let standing = Standing { role, is_public: is_public && !is_archived, is_archived, version: 1 };
         standing.require_moderator().err().map(|error| error.code)
     }
 

@@ -1,99 +1,96 @@
-//! What a draft and an entry hold, and the bounds of a journal's texts.
+//! The content of drafts and entries: its texts, tags and score, and their bounds.
+//!
+//! Each type checks its own bounds. Whether a prompt exists is for the handlers to check.
 
-use std::ops::RangeInclusive;
+use std::borrow::Cow;
 
+use optimist_plane::describe;
+use optimist_plane::error::{Error, Result};
+use optimist_plane::http::body::to_json;
+use optimist_plane::http::sent::{Line, Number, Refused, Shown, Text};
 use optimist_shared::ids::Uuid;
+use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{Deserialize, Serialize};
 
-use optimist_plane::error::{Error, Result};
-use optimist_plane::http::body::{text, verbatim};
-use optimist_plane::http::sent::{Id, Whole};
+/// The title of an entry. A draft's is a line of the same length, exactly as the editor has it: its author is still typing.
+pub type Title = Line<0, TITLE>;
+/// The text of an entry. A draft's may be empty, and keeps the space around it.
+pub type EntryBody = Text<1, BODY>;
+/// Characters of a title.
+pub const TITLE: usize = 200;
+/// Characters of a text.
+pub const BODY: usize = 50_000;
 
-/// Characters of a journal's texts, and how many tags there may be.
-pub const TITLE: RangeInclusive<usize> = 0..=200;
-pub const BODY: RangeInclusive<usize> = 0..=50_000;
-pub const NOTE: RangeInclusive<usize> = 0..=2_000;
-pub const TAG: RangeInclusive<usize> = 1..=40;
-pub const TAGS: usize = 20;
-pub const MOOD: RangeInclusive<i16> = 1..=5;
+/// How the author feels, from bad to good.
+pub type Score = Number<1, 5>;
 
-/// What is sealed of a draft or an entry.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+/// The sealed part of a draft or an entry.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Content {
+    #[schemars(with = "Shown<Title>")]
     pub title: String,
+    #[schemars(with = "Shown<Text<0, BODY>>")]
     pub body: String,
+    #[schemars(with = "ShownTags")]
     pub tags: Vec<String>,
+    #[schemars(with = "Option<Score>")]
     pub mood: Option<i16>,
     pub prompt_id: Option<Uuid>,
 }
 
-/// What a text is to be.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Form {
-    /// Just as it stands in the editor: somebody is in the midst of it.
-    Draft,
-    /// Not empty, and without the space around it.
-    Entry,
-}
-
 impl Content {
-    pub fn checked(
-        form: Form,
-        title: Option<&str>,
-        body: &str,
-        tags: Option<&[String]>,
-        mood: Option<Whole>,
-        prompt_id: Option<Id>,
-    ) -> Result<Content> {
-        let title = title.unwrap_or_default();
-        let (title, body) = match form {
-            Form::Draft => (verbatim("title", title, TITLE, false)?, verbatim("body", body, BODY, true)?),
-            Form::Entry => (text("title", title, TITLE, false)?, text("body", body, 1..=*BODY.end(), true)?),
-        };
-        Ok(Content {
-            title,
-            body,
-            tags: checked_tags("tags", tags.unwrap_or_default())?,
-            mood: mood.map(|Whole(mood)| checked_mood(mood)).transpose()?,
-            prompt_id: prompt_id.map(|Id(prompt)| prompt),
-        })
-    }
-
     pub fn to_bytes(&self) -> Result<Vec<u8>> {
-        optimist_plane::http::body::to_json(self)
+        to_json(self)
     }
 
     pub fn from_bytes(bytes: &[u8]) -> Result<Content> {
-        serde_json::from_slice(bytes).map_err(|error| Error::internal("journal", &error.classify_text()))
+        // serde's own message may quote the text: the log gets another.
+        serde_json::from_slice(bytes)
+            .map_err(|_| Error::internal("journal", &"a sealed text is of another form"))
     }
 }
 
-/// What is wrong with a sealed text that opened: never the text itself.
-trait ClassifyText {
-    fn classify_text(&self) -> &'static str;
-}
+/// Tags in lower case, each once, in the order in which they were sent.
+#[derive(Clone, Default, PartialEq, Deserialize)]
+#[serde(try_from = "Vec<String>")]
+pub struct Tags(pub Vec<String>);
 
-impl ClassifyText for serde_json::Error {
-    fn classify_text(&self) -> &'static str {
-        "a sealed text is of another form"
-    }
-}
+const MOST_TAGS: usize = 20;
 
-pub fn checked_mood(mood: i16) -> Result<i16> {
-    if MOOD.contains(&mood) { Ok(mood) } else { Err(Error::invalid("mood", "must be a number from 1 to 5")) }
-}
+impl TryFrom<Vec<String>> for Tags {
+    type Error = Refused;
 
-/// Tags in lower case, each once, in their order.
-pub fn checked_tags(field: &'static str, tags: &[String]) -> Result<Vec<String>> {
-    if tags.len() > TAGS {
-        return Err(Error::invalid(field, format!("must be at most {TAGS}")));
-    }
-    let mut checked: Vec<String> = Vec::with_capacity(tags.len());
-    for tag in tags {
-        let tag = text(field, tag, TAG, false)?.to_lowercase();
-        if !checked.contains(&tag) {
-            checked.push(tag);
+    fn try_from(sent: Vec<String>) -> Result<Tags, Refused> {
+        if sent.len() > MOST_TAGS {
+            return Err(Refused::new(format!("must be at most {MOST_TAGS}")));
         }
+        let mut tags: Vec<String> = Vec::with_capacity(sent.len());
+        for tag in sent {
+            let tag = Line::<1, 40>::try_from(tag)?.to_lowercase();
+            if !tags.contains(&tag) {
+                tags.push(tag);
+            }
+        }
+        Ok(Tags(tags))
     }
-    Ok(checked)
 }
+
+impl JsonSchema for Tags {
+    fn inline_schema() -> bool {
+        true
+    }
+
+    fn schema_name() -> Cow<'static, str> {
+        "Tags".into()
+    }
+
+    fn json_schema(generator: &mut SchemaGenerator) -> Schema {
+        let tag = generator.subschema_for::<Line<1, 40>>();
+        json_schema!({"type": "array", "maxItems": MOST_TAGS, "items": tag})
+    }
+}
+
+/// Tags as answers have them. Lower case makes some letters longer, so their length has no bound here.
+pub struct ShownTags;
+
+describe!(ShownTags, {"type": "array", "maxItems": MOST_TAGS, "items": {"type": "string"}});

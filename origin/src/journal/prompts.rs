@@ -1,48 +1,57 @@
-//! Prompts to write about, seeded from `prompts.json` by the migration, by category.
+//! Prompts to write about, by category. The migration puts them in place, from `prompts.json`; nothing here changes them.
 
 use axum::extract::State;
 use axum::http::{HeaderMap, Uri};
 use axum::response::Response;
-use optimist_shared::envelope::LIST_LIMIT;
-use optimist_shared::ids::Uuid;
-use optimist_shared::keys::{Key, Parameters};
-use serde::{Deserialize, Serialize};
-
 use optimist_plane::cache::read::read_through;
 use optimist_plane::cache::value::{ListItem, Snapshot};
 use optimist_plane::ctx::Ctx;
 use optimist_plane::error::{Error, Result};
 use optimist_plane::http::body::to_json;
 use optimist_plane::http::loaded::respond_list;
-use optimist_plane::http::page::{Cursor, limit, parameters_of};
+use optimist_plane::http::page::{Cursor, List, limit, parameters_of};
+use optimist_plane::http::sent::Sought;
 use optimist_plane::http::served::{Served, on};
 use optimist_plane::request::Caller;
+use optimist_plane::statements;
+use optimist_shared::envelope::{DEFAULT_LIMIT, LIST_LIMIT};
 use optimist_shared::error::ErrorCode;
+use optimist_shared::ids::Uuid;
+use optimist_shared::keys::Key;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
 
 pub fn routes() -> Vec<Served> {
-    vec![on("journal.prompts", list)]
+    vec![
+        on("journal.prompts", list)
+            .says("What one might write about.")
+            .answers::<List<Prompt>>(200)
+            .tagged()
+            .pages("cursor")
+            .filter::<Sought>("category", "Of this category alone."),
+    ]
 }
 
-/// The prompts there are. Ids are for ever; texts and categories may change with a release.
+/// All prompts. A prompt keeps its id for ever; a release may change its text and category.
 const SEED: &str = include_str!("prompts.json");
 
-#[derive(Deserialize, Serialize)]
+#[derive(Deserialize, Serialize, JsonSchema)]
 struct Prompt {
     id: Uuid,
     category: String,
     body: String,
 }
 
-const LIST: &str = "-- prompts::list
+statements! {
+    const LIST: &str = "-- prompts::list
 select seen, p.* from (select pg_snapshot_xmin(pg_current_snapshot())::text::bigint as seen) snapshot
 left join lateral (
     select id, category, body, place from prompts
     where place > $1 and ($2::text is null or category = $2) order by place limit $3) p on true
 order by place";
+}
 
-pub const STATEMENTS: &[&str] = &[LIST];
-
-/// Puts the seed file's prompts in place. Run by the migration.
+/// Puts the seed file's prompts in place. Each migration runs it.
 pub async fn seed(client: &tokio_postgres::Client) -> std::result::Result<(), Box<dyn std::error::Error>> {
     let prompts: Vec<Prompt> = serde_json::from_str(SEED)?;
     for (place, prompt) in prompts.iter().enumerate() {
@@ -57,7 +66,7 @@ pub async fn seed(client: &tokio_postgres::Client) -> std::result::Result<(), Bo
     Ok(())
 }
 
-async fn list(State(app): State<Ctx>, _: Caller, headers: HeaderMap, uri: Uri) -> Result<Response> {
+async fn list(State(ctx): State<Ctx>, _: Caller, headers: HeaderMap, uri: Uri) -> Result<Response> {
     let (mut after, mut category, mut wanted) = (None, None, None);
     for (name, value) in parameters_of(uri.query())? {
         match name.as_str() {
@@ -71,16 +80,16 @@ async fn list(State(app): State<Ctx>, _: Caller, headers: HeaderMap, uri: Uri) -
             _ => return Err(Error::new(ErrorCode::BadRequest).field(name, "is not a parameter of this list")),
         }
     }
-    let wanted = wanted.unwrap_or(optimist_shared::envelope::DEFAULT_LIMIT);
+    let wanted = wanted.unwrap_or(DEFAULT_LIMIT);
     if after.is_none() && category.is_none() {
-        let loaded = read_through(&app, Key::Prompts, Parameters::default()).await?;
+        let loaded = read_through(&ctx, Key::prompts()).await?;
         return respond_list(&loaded, &headers, wanted);
     }
     let after = after.map_or(0, |Place(place)| place);
-    respond_list(&load_page(&app, after, category.as_deref(), wanted).await?.loaded, &headers, wanted)
+    respond_list(&load_page(&ctx, after, category.as_deref(), wanted).await?.loaded, &headers, wanted)
 }
 
-/// After the prompt at this place.
+/// The position after the prompt at this place.
 struct Place(i32);
 
 impl Cursor for Place {
@@ -95,12 +104,12 @@ impl Cursor for Place {
     }
 }
 
-pub async fn load_prompts(app: &Ctx) -> Result<Snapshot> {
-    load_page(app, 0, None, LIST_LIMIT).await
+pub async fn load_prompts(ctx: &Ctx) -> Result<Snapshot> {
+    load_page(ctx, 0, None, LIST_LIMIT).await
 }
 
-async fn load_page(app: &Ctx, after: i32, category: Option<&str>, limit: usize) -> Result<Snapshot> {
-    let rows = app.db.query(LIST, &[&after, &category, &(limit as i64 + 1)]).await?;
+async fn load_page(ctx: &Ctx, after: i32, category: Option<&str>, limit: usize) -> Result<Snapshot> {
+    let rows = ctx.db.query(LIST, &[&after, &category, &(limit as i64 + 1)]).await?;
     Snapshot::page(&rows, limit, |row| {
         let prompt = Prompt { id: row.get("id"), category: row.get("category"), body: row.get("body") };
         Ok(ListItem { id: None, cursor: Place(row.get("place")).encode(), json: to_json(&prompt)? })

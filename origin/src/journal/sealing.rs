@@ -1,46 +1,50 @@
-//! Sealing private text: XChaCha20-Poly1305 under a key of the user's own, itself wrapped by a key encryption key.
+//! Sealing private text: XChaCha20-Poly1305 under a key of the user's own, which a key encryption key wraps.
 //!
-//! What is sealed is bound to whose it is, what it is, and which version of it: a sealed text in another's place does not
-//! open. Nothing here logs or stores anything in the clear.
+//! A sealed text is bound to its owner, its kind, its id and its version: in another's place it does not open. Nothing here
+//! logs or stores anything in the clear.
 
+use ::redis::Cmd;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use chacha20poly1305::aead::{Aead as _, Payload};
 use chacha20poly1305::{KeyInit as _, XChaCha20Poly1305, XNonce};
-use optimist_shared::ids::Uuid;
-use optimist_shared::keys::{Key, Parameters};
-
 use optimist_plane::audit::tally::{Suspect, Tally};
+use optimist_plane::cache::value::id_of;
 use optimist_plane::config::Keys;
 use optimist_plane::ctx::Ctx;
 use optimist_plane::error::{Error, Result};
 use optimist_plane::hash::keyed_hash;
 use optimist_plane::postgres::pool::Postgres;
 use optimist_plane::postgres::transaction::Tx;
+use optimist_plane::redis::Items;
+use optimist_plane::statements;
+use optimist_shared::ids::{Id, Uuid};
+use optimist_shared::keys::Key;
+use optimist_shared::scripts::Scalars as _;
 
-const FIND: &str = "-- sealing::find
+statements! {
+    const FIND: &str = "-- sealing::find
 select kek_id, wrapped from journal_keys where user_id = $1";
 
-const CREATE: &str = "-- sealing::create
+    const CREATE: &str = "-- sealing::create
 insert into journal_keys (user_id, kek_id, wrapped) values ($1, $2, $3) on conflict do nothing";
 
-/// Locked rows are waited for: one that was left out would be lost with its key.
-const OLD: &str = "-- sealing::old
+    /// Waits for locked rows: a row that it skipped would be lost with its key.
+    const OLD: &str = "-- sealing::old
 select user_id, kek_id, wrapped from journal_keys where kek_id <> $1 order by user_id limit 500 for update";
 
-const REWRAP: &str = "-- sealing::rewrap
+    const REWRAP: &str = "-- sealing::rewrap
 update journal_keys set kek_id = $2, wrapped = $3, rewrapped_at = now() where user_id = $1";
+}
 
-pub const STATEMENTS: &[&str] = &[FIND, CREATE, OLD, REWRAP];
-
-/// The ring that users' data keys are wrapped with; the first key wraps.
+/// The ring of key encryption keys. The first key wraps; all of them unwrap.
 pub const JOURNAL_KEYS: &str = "journal_keys";
 
-/// The form of a sealed text, as its first byte: then the nonce, then the ciphertext and its tag.
+/// The first byte of a sealed text, which says its form: the nonce follows, then the ciphertext and its tag.
 const FORM: u8 = 1;
 const NONCE: usize = 24;
 
-/// What a sealed text is.
+/// The kind of a sealed text.
 #[derive(Clone, Copy, Debug)]
 pub enum What {
     Draft,
@@ -66,7 +70,7 @@ impl Sealer {
         seal(&self.key, &self.bound_to(what, id, version), plain)
     }
 
-    /// Opens what was sealed as exactly that.
+    /// Opens a text that was sealed with exactly this kind, id and version.
     pub fn open(&self, what: What, id: Uuid, version: &str, sealed: &[u8]) -> Result<Vec<u8>> {
         open(&self.key, &self.bound_to(what, id, version), sealed)
             .ok_or_else(|| Error::refused("sealing", &"a sealed text does not open"))
@@ -76,12 +80,12 @@ impl Sealer {
         format!("{what:?} {} {id} {version}", self.user).into_bytes()
     }
 
-    /// What a tag is found by: the same for the same tag of the same user, and nothing to anyone else.
+    /// The digest that a tag is found by: the same for the same tag of the same user. It tells nobody else anything.
     pub fn index(&self, text: &str) -> Vec<u8> {
         self.index_bytes(text.as_bytes())
     }
 
-    /// The same for any text.
+    /// [`Sealer::index`] of any bytes.
     pub fn index_bytes(&self, text: &[u8]) -> Vec<u8> {
         keyed_hash(&self.index, &[text])[..16].to_vec()
     }
@@ -104,7 +108,7 @@ fn open(key: &[u8; 32], bound_to: &[u8], sealed: &[u8]) -> Option<Vec<u8>> {
     XChaCha20Poly1305::new(&(*key).into()).decrypt(&XNonce::from(*nonce), payload).ok()
 }
 
-/// A key encryption key of the configuration, of any length there.
+/// Derives a key encryption key from one of the configuration, which may have any length.
 fn kek(keys: &Keys, id: &str) -> Option<[u8; 32]> {
     keys.get(id).map(|key| keyed_hash(key, &[b"journal key encryption"]))
 }
@@ -118,79 +122,78 @@ fn unwrap(keys: &Keys, user: Uuid, kek_id: &str, wrapped: &[u8]) -> Option<[u8; 
     open(&kek(keys, kek_id)?, user.as_bytes(), wrapped)?.try_into().ok()
 }
 
-/// The user's keys; made on their first use. Redis keeps them, wrapped, so that drafts go on without Postgres.
-pub async fn sealer(app: &Ctx, user: Uuid) -> Result<Sealer> {
-    let keys = &app.config.keys(JOURNAL_KEYS);
-    let name = Key::JournalKey.render(&Parameters { user: Some(user), ..Parameters::default() });
-    let name = name.ok_or_else(|| Error::internal("sealing", &"a key without a user"))?;
+/// A user's keys. Their first use makes them. Redis keeps the data key, wrapped, so that drafts go on without Postgres.
+pub async fn sealer(ctx: &Ctx, user: Uuid) -> Result<Sealer> {
+    let keys = ctx.config.keys(JOURNAL_KEYS);
+    let name = Key::journal_key(user).name();
     if let Some(data_key) =
-        kept(app, &name).await.and_then(|(kek_id, wrapped)| unwrap(keys, user, &kek_id, &wrapped))
+        kept(ctx, &name).await.and_then(|(kek_id, wrapped)| unwrap(keys, user, &kek_id, &wrapped))
     {
         return Ok(Sealer::new(user, &data_key));
     }
-    let row = match app.db.query_opt(FIND, &[&user]).await? {
-        Some(row) => row,
-        None => {
-            let mut data_key = [0; 32];
-            getrandom::fill(&mut data_key).map_err(|error| Error::internal("sealing", &error))?;
-            let wrapped = wrap(keys, user, &data_key)?;
-            app.db.query(CREATE, &[&user, &keys.first, &wrapped]).await?;
-            // Somebody else may have been faster: what is there counts.
-            let row = app.db.query_opt(FIND, &[&user]).await?;
-            row.ok_or_else(|| Error::internal("sealing", &"a key that was made is gone"))?
-        }
+    let (kek_id, wrapped) = match stored(ctx, user).await? {
+        Some(stored) => stored,
+        None => create(ctx, keys, user).await?,
     };
-    let (kek_id, wrapped): (String, Vec<u8>) = (row.get(0), row.get(1));
     let data_key = unwrap(keys, user, &kek_id, &wrapped)
         .ok_or_else(|| Error::internal("sealing", &"a key that journals are sealed with is gone"))?;
     let value = format!("{kek_id} {}", STANDARD.encode(&wrapped));
     let seconds = Key::JournalKey.row().kept_seconds().unwrap_or_default();
-    let mut set = ::redis::Cmd::new();
+    let mut set = Cmd::new();
     set.arg("SET").arg(&name).arg(value).arg("EX").arg(seconds);
-    // Without Redis it is read from Postgres each time.
-    let _ = app.redis.send([set]).await;
+    // Without Redis every request reads it from Postgres.
+    let _ = ctx.redis.send([set]).await;
     Ok(Sealer::new(user, &data_key))
 }
 
-/// What Postgres keeps: the id of the key encryption key, and the wrapped key.
-async fn stored(app: &Ctx, user: Uuid) -> Result<Option<(String, Vec<u8>)>> {
-    Ok(app.db.query_opt(FIND, &[&user]).await?.map(|row| (row.get(0), row.get(1))))
+/// Makes a user's data key. Another request may be faster: the key in Postgres counts.
+async fn create(ctx: &Ctx, keys: &Keys, user: Uuid) -> Result<(String, Vec<u8>)> {
+    let mut data_key = [0; 32];
+    getrandom::fill(&mut data_key).map_err(|error| Error::internal("sealing", &error))?;
+    let wrapped = wrap(keys, user, &data_key)?;
+    ctx.db.query(CREATE, &[&user, &keys.first, &wrapped]).await?;
+    stored(ctx, user).await?.ok_or_else(|| Error::internal("sealing", &"a key that was made is gone"))
 }
 
-/// The same as Redis keeps it.
-async fn kept(app: &Ctx, name: &str) -> Option<(String, Vec<u8>)> {
-    let mut get = ::redis::Cmd::new();
+/// The id of the key encryption key, and the wrapped key, as Postgres keeps them.
+async fn stored(ctx: &Ctx, user: Uuid) -> Result<Option<(String, Vec<u8>)>> {
+    Ok(ctx.db.query_opt(FIND, &[&user]).await?.map(|row| (row.get(0), row.get(1))))
+}
+
+/// The same as Redis keeps them.
+async fn kept(ctx: &Ctx, name: &str) -> Option<(String, Vec<u8>)> {
+    let mut get = Cmd::new();
     get.arg("GET").arg(name);
-    let value = app.redis.send([get]).await.ok()?.pop()?;
-    let text = optimist_plane::redis::Items::new(value).text();
+    let value = ctx.redis.send([get]).await.ok()?.pop()?;
+    let text = Items::new(value).text();
     let (kek_id, wrapped) = text.split_once(' ')?;
     Some((kek_id.to_owned(), STANDARD.decode(wrapped).ok()?))
 }
 
 /// Compares a journal's wrapped key.
-pub async fn compare(app: &Ctx, suspect: Suspect<'_>) -> Result<Tally> {
-    let Suspect { parameters, name, repair, .. } = suspect;
-    let user = parameters.user.unwrap_or_default();
-    let Some(before) = kept(app, name).await else { return Ok(Tally::PASSED_OVER) };
-    let stored = stored(app, user).await?;
-    // It changes when keys are rotated; whoever finds it useless reads the other.
+pub async fn compare(ctx: &Ctx, suspect: Suspect<'_>) -> Result<Tally> {
+    let Suspect { key, name, repair } = suspect;
+    let user = id_of(&key, Id::User)?;
+    let Some(before) = kept(ctx, name).await else { return Ok(Tally::PASSED_OVER) };
+    let stored = stored(ctx, user).await?;
+    // A rotation changes the key. A reader that cannot use Redis's copy reads the row.
     if stored.as_ref() == Some(&before) {
         return Ok(Tally::SAME);
     }
-    if kept(app, name).await.as_ref() != Some(&before) {
+    if kept(ctx, name).await.as_ref() != Some(&before) {
         return Ok(Tally::PASSED_OVER);
     }
     if repair {
-        let mut drop = ::redis::Cmd::new();
+        let mut drop = Cmd::new();
         drop.arg("DEL").arg(name);
-        // Without Redis it is found again.
-        let _ = app.redis.send([drop]).await;
+        // Without Redis the next round finds it again.
+        let _ = ctx.redis.send([drop]).await;
     }
     let is_rewrapped = stored.is_some_and(|stored| stored.0 != before.0);
     Ok(if is_rewrapped { Tally::STALE } else { Tally::CONFLICT })
 }
 
-/// Wraps every data key anew that is not wrapped by the first key encryption key. How many were.
+/// Rewraps, with the first key encryption key, every data key that another key wraps. Returns how many it rewrapped.
 pub async fn rotate(db: &Postgres, keys: &Keys) -> Result<u64> {
     let mut rotated = 0;
     loop {

@@ -1,39 +1,61 @@
-//! Streaks: how many days in a row one has written, by the days of one's own time zone.
+//! Streaks: how many days in a row a user has written, counted by the days of their own time zone.
 //!
-//! Runs of days are counted from the entries; which of them is current depends on what day it is where the user is. Who
-//! crosses the date line westward skips a day that nobody could have written on: it does not break a run.
+//! The cache keeps the runs of days, which follow from the entries alone. Each request decides which run is current: that
+//! depends on the day that it is where the user is. A user who crosses the date line westward skips a day on which they could
+//! not have written: it does not break a run.
 
 use axum::extract::State;
 use axum::http::{HeaderMap, Uri};
 use axum::response::Response;
-use base64::Engine as _;
-use base64::engine::general_purpose::STANDARD;
 use chrono::{DateTime, NaiveDate, Utc};
-use optimist_shared::ids::Uuid;
-use optimist_shared::keys::{Key, Parameters};
-
 use optimist_plane::cache::read::read_through;
-use optimist_plane::cache::value::{Loaded, Snapshot};
+use optimist_plane::cache::value::{Loaded, Snapshot, id_of};
 use optimist_plane::clock;
 use optimist_plane::ctx::Ctx;
 use optimist_plane::error::{Error, Result};
 use optimist_plane::hash::digest;
 use optimist_plane::http::body::{tagged, to_json};
 use optimist_plane::http::page::no_query;
+use optimist_plane::http::sent::TimeZone;
 use optimist_plane::http::served::{Served, on};
 use optimist_plane::postgres::transaction::Tx;
 use optimist_plane::request::Caller;
+use optimist_plane::statements;
+use optimist_shared::ids::{Id, Uuid};
+use optimist_shared::keys::{BoundKey, Key};
+use schemars::JsonSchema;
+use serde::Serialize;
 
 pub fn routes() -> Vec<Served> {
-    vec![on("journal.streak", streak)]
+    vec![
+        on("journal.streak", streak)
+            .says("How many days in a row the caller has written, in their own time zone.")
+            .answers::<Streak>(200)
+            .tagged(),
+    ]
 }
 
-const ZONE: &str = "-- streaks::zone
+#[derive(Serialize, JsonSchema)]
+struct Streak {
+    /// Days in a row up to today or yesterday.
+    #[schemars(range(min = 0))]
+    current: i64,
+    /// The longest there was.
+    #[schemars(range(min = 0))]
+    longest: i64,
+    last_entry_date: Option<NaiveDate>,
+    today: NaiveDate,
+    #[schemars(with = "TimeZone")]
+    time_zone: String,
+}
+
+statements! {
+    const ZONE: &str = "-- streaks::zone
 select time_zone from users where id = $1";
 
-/// The longest run, and the newest: its length and its last day. A day without entries is bridged if less than a day passed
-/// between what was written before and after it, on those very days.
-const RUNS: &str = "-- streaks::runs
+    /// The longest run, and the length and last day of the newest. A day without entries does not break a run if at most 24
+    /// hours passed from the last entry of the day before to the first of the day after; backdated entries do not count.
+    const RUNS: &str = "-- streaks::runs
 with days as (
     select entry_date as day,
         min(created_at) filter (where created_at::date between entry_date - 1 and entry_date + 1) as first_at,
@@ -53,14 +75,13 @@ select pg_snapshot_xmin(pg_current_snapshot())::text::bigint as seen,
     coalesce((select max(length) from runs), 0) as longest,
     coalesce((select length from runs order by last_day desc limit 1), 0) as newest,
     (select max(last_day) from runs) as last_day";
+}
 
-pub const STATEMENTS: &[&str] = &[ZONE, RUNS];
-
-/// The day it is where the user is.
+/// The day that it is in a time zone.
 pub fn day_in(zone: &str, now: DateTime<Utc>) -> NaiveDate {
     match zone.parse::<chrono_tz::Tz>() {
         Ok(zone) => now.with_timezone(&zone).date_naive(),
-        // A zone that this release's tables do not know any more.
+        // This release's tables do not have the zone any more.
         Err(_) => now.date_naive(),
     }
 }
@@ -70,18 +91,9 @@ pub async fn today_of(tx: &Tx, user: Uuid, now: DateTime<Utc>) -> Result<NaiveDa
     Ok(day_in(row.get(0), now))
 }
 
-/// Bytes as a cached text.
-pub fn to_text(bytes: &[u8]) -> String {
-    STANDARD.encode(bytes)
-}
-
-pub fn from_text(text: &str) -> Result<Vec<u8>> {
-    STANDARD.decode(text).map_err(|_| Error::internal("journal", &"a cached text is of another form"))
-}
-
-/// `<longest> <newest> <last day>`, the last empty without entries.
-pub async fn load_streak(app: &Ctx, parameters: &Parameters) -> Result<Snapshot> {
-    let row = app.db.query_opt(RUNS, &[&parameters.user.unwrap_or_default()]).await?;
+/// Loads a text, `<longest> <newest> <last day>`. Without entries the last day is empty.
+pub async fn load_streak(ctx: &Ctx, key: BoundKey) -> Result<Snapshot> {
+    let row = ctx.db.query_opt(RUNS, &[&id_of(&key, Id::User)?]).await?;
     let row = row.ok_or_else(|| Error::internal("streaks", &"no row"))?;
     let last_day =
         row.get::<_, Option<NaiveDate>>("last_day").map_or_else(String::new, |day| day.to_string());
@@ -89,27 +101,22 @@ pub async fn load_streak(app: &Ctx, parameters: &Parameters) -> Result<Snapshot>
     Ok(Snapshot::new(row.get("seen"), Loaded::Text(format!("{longest} {newest} {last_day}"))))
 }
 
-async fn streak(State(app): State<Ctx>, caller: Caller, headers: HeaderMap, uri: Uri) -> Result<Response> {
+async fn streak(State(ctx): State<Ctx>, caller: Caller, headers: HeaderMap, uri: Uri) -> Result<Response> {
     no_query(uri.query())?;
-    let parameters = Parameters { user: Some(caller.user), ..Parameters::default() };
-    let loaded = read_through(&app, Key::Streak, parameters).await?;
+    let loaded = read_through(&ctx, Key::streak(caller.user)).await?;
     let Loaded::Text(text) = &*loaded else { return Err(Error::internal("streaks", &"this is no streak")) };
     let mut parts = text.split(' ');
     let mut number = || parts.next().and_then(|part| part.parse::<i64>().ok()).unwrap_or(0);
     let (longest, newest) = (number(), number());
     let last_day = parts.next().and_then(|part| part.parse::<NaiveDate>().ok());
-    let row = app.db.query_opt(ZONE, &[&caller.user]).await?;
+    let row = ctx.db.query_opt(ZONE, &[&caller.user]).await?;
     let zone: String = row.map_or_else(|| "UTC".to_owned(), |row| row.get(0));
     let today = day_in(&zone, clock::now());
-    // Today's may still come.
+    // A run that ended yesterday is current: today's entry may still come.
     let is_current = last_day.is_some_and(|day| day.succ_opt().is_some_and(|next| next >= today));
-    let json = to_json(&serde_json::json!({
-        "current": if is_current { newest } else { 0 },
-        "longest": longest,
-        "last_entry_date": last_day,
-        "today": today,
-        "time_zone": zone,
-    }))?;
+    let current = if is_current { newest } else { 0 };
+    let streak = Streak { current, longest, last_entry_date: last_day, today, time_zone: zone };
+    let json = to_json(&streak)?;
     Ok(tagged(&headers, &digest(&[&json]), "", json))
 }
 

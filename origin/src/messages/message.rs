@@ -1,33 +1,41 @@
-//! A message: as clients get it, with its live reaction counts joined.
-
-use std::ops::RangeInclusive;
+//! A message as clients get it, with its live reaction counts joined.
+//!
+//! This file reads one message in a transaction. Reading for the cache is [`super::reading`]'s.
 
 use axum::response::Response;
 use chrono::{DateTime, Utc};
 use optimist_plane::ctx::Ctx;
 use optimist_plane::error::{Error, Result};
 use optimist_plane::http::body::{json_response, to_json};
+use optimist_plane::http::sent::{Shown, Text};
 use optimist_plane::postgres::transaction::Tx;
+use optimist_plane::statements;
 use optimist_shared::envelope::render_object;
 use optimist_shared::error::ErrorCode;
 use optimist_shared::etag::entity_tag;
 use optimist_shared::ids::Uuid;
 use optimist_shared::reactions::{Counts, counts_version};
+use schemars::JsonSchema;
 use serde::Serialize;
 use tokio_postgres::Row;
 
 use crate::people::person::Person;
 use crate::reactions::live;
+use crate::reactions::shapes::ReactionCounts;
 
-/// Characters of a message.
-pub const BODY: RangeInclusive<usize> = 1..=8000;
+/// The text of a message.
+pub type MessageBody = Text<1, 8000>;
 
-#[derive(Serialize)]
+/// A message, the same for everyone, without what changes fast.
+#[derive(Serialize, JsonSchema)]
 pub struct Message {
     pub id: Uuid,
     pub circle_id: Uuid,
+    /// Its place within the circle.
+    #[schemars(range(min = 1))]
     pub number: i64,
     author: Person,
+    #[schemars(with = "Shown<MessageBody>")]
     body: String,
     created_at: DateTime<Utc>,
     edited_at: Option<DateTime<Utc>>,
@@ -36,7 +44,7 @@ pub struct Message {
 }
 
 impl Message {
-    /// From: id, circle_id, number, author_id, author_name, body, created_at, edited_at, version.
+    /// From a row of id, circle_id, number, author_id, author_name, body, created_at, edited_at, version.
     pub fn from_row(row: &Row) -> Message {
         Message {
             id: row.get("id"),
@@ -50,31 +58,42 @@ impl Message {
         }
     }
 
-    /// With its live reaction counts joined.
-    pub async fn respond(&self, app: &Ctx, status: u16) -> Result<Response> {
-        let counts = live::counts(app, self.circle_id, &[self.id]).await?;
-        self.respond_with(counts.get(&self.id).copied().unwrap_or_default(), status)
+    /// Answers with the message and its live reaction counts.
+    pub async fn respond(&self, ctx: &Ctx, status: u16) -> Result<Response> {
+        self.respond_with(live::counts_of(ctx, self.circle_id, self.id).await?, status)
     }
 
     pub fn respond_with(&self, counts: Counts, status: u16) -> Result<Response> {
         let tag = entity_tag(&self.version.to_string(), &counts_version(&[Some(counts)]));
-        Ok(json_response(status, Some(tag), with_counts(&to_json(self)?, counts)))
+        let message = MessageWithCounts { message: self, reactions: Some(counts) };
+        Ok(json_response(status, Some(tag), to_json(&message)?))
     }
 }
 
-/// A message in JSON, and its counts.
+/// A message with its reactions, which are joined to a cached one as it is. Without them if nobody knows: the edge then marks
+/// its answer as degraded.
+#[derive(Serialize, JsonSchema)]
+#[schemars(rename = "Message")]
+pub struct MessageWithCounts<'a> {
+    #[serde(flatten)]
+    message: &'a Message,
+    #[schemars(with = "Option<ReactionCounts>")]
+    reactions: Option<Counts>,
+}
+
+/// Joins counts to a cached message, as [`MessageWithCounts`] describes the two.
 pub fn with_counts(json: &[u8], counts: Counts) -> Vec<u8> {
     render_object(json, &[("reactions", counts.to_json())])
 }
 
-const SELECT: &str = "-- messages::select
+statements! {
+    const SELECT: &str = "-- messages::select
 select m.id, circle_id, number, author_id, users.name as author_name, body, m.created_at, edited_at, m.version
 from messages m join users on users.id = author_id
 where circle_id = $1 and m.id = $2 and deleted_at is null";
+}
 
-pub const STATEMENTS: &[&str] = &[SELECT];
-
-/// The message as it is in this transaction; 404 if there is none.
+/// The message as this transaction sees it; 404 if there is none.
 pub async fn select(tx: &Tx, circle: Uuid, message: Uuid) -> Result<Message> {
     let row =
         tx.query_opt(SELECT, &[&circle, &message]).await?.ok_or_else(|| Error::new(ErrorCode::NotFound))?;

@@ -1,27 +1,26 @@
-//! Posting: what comes while a transaction is under way shares the next one.
+//! Posting in batches: posts that arrive while a transaction is under way share the next one.
 //!
-//! A batch accepts members' new messages in active circles, and nothing else. Whatever it leaves (repetitions, refusals, all
-//! of a batch that failed) is posted alone, by [`post_alone`], which decides it and says why.
+//! A batch accepts members' new messages in active circles, and nothing else. It refuses nothing: [`post_alone`] decides over
+//! each post that a batch leaves out (a repetition, a refusal, any post of a batch that failed), and gives the reason.
 
 use std::collections::BTreeSet;
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::{Arc, Mutex, PoisonError};
 
-use optimist_shared::ids::Uuid;
-use optimist_shared::keys::{Key, Parameters};
-use tokio::sync::oneshot;
-use tokio_postgres::Row;
-
-use crate::circles::standing::Standing;
-use crate::messages::message::{Message, select};
 use optimist_plane::ctx::Ctx;
 use optimist_plane::error::{Error, Failure, Result};
 use optimist_plane::hooks;
 use optimist_plane::http::idempotency::{Answer, Claim, HASH_VERSION, Idempotency};
 use optimist_plane::postgres::transaction::Tx;
-use optimist_plane::postgres::write::WriteContext;
-use optimist_plane::request::Caller;
-use optimist_plane::transaction;
+use optimist_plane::request::{Caller, WriteContext};
+use optimist_plane::{statements, transaction};
+use optimist_shared::ids::Uuid;
+use optimist_shared::keys::Key;
+use tokio::sync::oneshot;
+use tokio_postgres::Row;
+
+use crate::circles::standing::Standing;
+use crate::messages::message::{Message, select};
 
 /// A message to be posted, its text checked.
 pub struct Post {
@@ -33,7 +32,8 @@ pub struct Post {
     pub body: String,
 }
 
-const POST: &str = "-- messages::post
+statements! {
+    const POST: &str = "-- messages::post
 with counted as (
     update circles set last_number = last_number + 1 where id = $2 returning last_number),
 posted as (
@@ -42,9 +42,9 @@ posted as (
     returning id, circle_id, number, author_id, body, created_at, edited_at, version)
 select posted.*, users.name as author_name from posted join users on users.id = author_id";
 
-/// All of a batch that may be posted and is new, in its order within each circle, with the outbox's rows in that order. Keys
-/// are claimed in an order of their own, so that two batches never wait for each other.
-const POST_ALL: &str = "-- messages::post_all
+    /// Inserts the posts of a batch that are allowed and new, and their outbox rows, in the batch's order within each circle.
+    /// It claims idempotency keys sorted by author and key, so that two batches never deadlock over them.
+    const POST_ALL: &str = "-- messages::post_all
 with posts as materialized (
     select * from unnest(
         $1::uuid[], $2::uuid[], $3::uuid[], $4::uuid[], $5::text[], $6::text[], $7::text[], $8::text[], $9::text[], $10::text[])
@@ -79,34 +79,27 @@ posted as (
     select id, circle_id, number, author_id, body from numbered
     returning id, circle_id, number, author_id, body, created_at, edited_at, version)
 select posted.*, users.name as author_name from posted join users on users.id = author_id";
-
-pub const STATEMENTS: &[&str] = &[POST, POST_ALL];
+}
 
 /// The status of the answer to a new message.
 const CREATED: u16 = 201;
 
-/// Posts a message; and whether it is new, or was posted before under the same key.
-pub async fn post_in_batch(app: &Ctx, posting: &Arc<Posting>, post: Post) -> Result<(Message, bool)> {
+/// Posts a message. Returns whether it is new, or was posted before under the same idempotency key.
+pub async fn post_in_batch(ctx: &Ctx, posting: &Arc<Posting>, post: Post) -> Result<(Message, bool)> {
     let post = Arc::new(post);
-    match posting.batched(app, post.clone()).await? {
+    match posting.batched(ctx, post.clone()).await? {
         Some(message) => Ok((message, true)),
-        None => post_alone(app, &post).await,
+        None => post_alone(ctx, &post).await,
     }
 }
 
-async fn post_alone(app: &Ctx, post: &Post) -> Result<(Message, bool)> {
+async fn post_alone(ctx: &Ctx, post: &Post) -> Result<(Message, bool)> {
     let Post { id, circle, caller, body, .. } = post;
-    let order = [*circle];
-    let context = WriteContext {
-        name: "messages::post",
-        request: &caller.request,
-        actor: caller.actor(),
-        order: &order,
-    };
-    transaction!(app, context, |tx| {
+    let context = caller.writes("messages::post", [*circle]);
+    transaction!(ctx, context, |tx| {
         let claim = post.idempotency.claim(tx, caller, Answer { status: CREATED, resource: *id }).await?;
         let standing = Standing::read(tx, *circle, caller.user).await?;
-        tx.touch(Key::CircleMessages, standing.keys());
+        tx.touch(Key::circle_messages(*circle));
         if let Claim::Repeated(before) = claim {
             standing.require_reader()?;
             return Ok((select(tx, *circle, before.resource).await?, false));
@@ -119,13 +112,13 @@ async fn post_alone(app: &Ctx, post: &Post) -> Result<(Message, bool)> {
     })
 }
 
-/// Transactions that one process has under way at a time. A circle's posts are all in one lane: their batches would wait
+/// Transactions that one process has under way at a time. All posts of a circle share a lane, since their batches would wait
 /// for each other under the circle's lock.
 const LANES: usize = 2;
-/// Posts of one transaction: its circles stay locked until it is committed.
+/// Most posts of one transaction: it locks its circles until it commits.
 const BATCH: usize = 64;
 
-/// What is waiting to be posted.
+/// The posts that wait for a batch.
 #[derive(Default)]
 pub struct Posting {
     lanes: [Lane; LANES],
@@ -134,18 +127,19 @@ pub struct Posting {
 #[derive(Default)]
 struct Lane {
     waiting: Mutex<Vec<Waiting>>,
-    /// Held by whoever runs batches.
+    /// Held by the task that runs the lane's batches.
     turn: tokio::sync::Mutex<()>,
 }
 
 struct Waiting {
     post: Arc<Post>,
-    /// Hears `None` for what the batch has left alone.
+    /// Gets `None` for a post that the batch left out.
     answer: oneshot::Sender<Result<Option<Message>>>,
 }
 
 impl Posting {
-    async fn batched(self: &Arc<Self>, app: &Ctx, post: Arc<Post>) -> Result<Option<Message>> {
+    /// The posted message; `None` if the batch left the post out.
+    async fn batched(self: &Arc<Self>, ctx: &Ctx, post: Arc<Post>) -> Result<Option<Message>> {
         let mut hasher = DefaultHasher::new();
         post.circle.hash(&mut hasher);
         let lane = (hasher.finish() % LANES as u64) as usize;
@@ -156,8 +150,8 @@ impl Posting {
             waiting.len() == 1
         };
         if is_first {
-            // A task of its own: a client that goes away takes nobody else's message along.
-            tokio::spawn(run_waiting(app.clone(), self.clone(), lane));
+            // A task of its own, so that a client that goes away cancels no other client's post.
+            tokio::spawn(run_waiting(ctx.clone(), self.clone(), lane));
         }
         hooks::step("post.waiting").await;
         let lost = |_| Error::internal("messages::post", &"a batch was abandoned");
@@ -165,27 +159,28 @@ impl Posting {
     }
 }
 
-/// Posts what is waiting when the lane's turn comes.
-async fn run_waiting(app: Ctx, posting: Arc<Posting>, lane: usize) {
+/// Posts all that wait in the lane once it is the lane's turn.
+async fn run_waiting(ctx: Ctx, posting: Arc<Posting>, lane: usize) {
     let lane = &posting.lanes[lane];
     let _turn = lane.turn.lock().await;
-    // Who comes from here on is the first of the next.
+    // The next post to arrive is the first of another round, and starts its task.
     let mut waiting = std::mem::take(&mut *lane.waiting.lock().unwrap_or_else(PoisonError::into_inner));
-    // Nobody waits for them any more.
+    // Their clients have gone away.
     waiting.retain(|waiting| !waiting.answer.is_closed());
     while !waiting.is_empty() {
         let batch: Vec<Waiting> = waiting.drain(..waiting.len().min(BATCH)).collect();
         metrics::histogram!("optimist_posting_batch").record(batch.len() as f64);
         let posts: Vec<&Post> = batch.iter().map(|waiting| &*waiting.post).collect();
-        match post_all(&app, &posts).await {
+        match post_all(&ctx, &posts).await {
             Ok(mut messages) => {
                 for waiting in batch {
                     let posted = messages.iter().position(|message| message.id == waiting.post.id);
-                    // Nobody may be left to hear it.
+                    // The receiver may be gone.
                     let _ = waiting.answer.send(Ok(posted.map(|index| messages.swap_remove(index))));
                 }
             }
-            // Whether they were posted is for their clients to find out. Otherwise nothing was, because of one of them perhaps.
+            // After an uncertain commit the clients have to look. After any other failure nothing was posted, and a single post
+            // may be the cause: each is posted alone.
             Err(error) => batch.into_iter().for_each(|waiting| {
                 let is_uncertain = error.failure == Failure::Uncertain;
                 let _ = waiting.answer.send(if is_uncertain { Err(error.clone()) } else { Ok(None) });
@@ -194,21 +189,17 @@ async fn run_waiting(app: Ctx, posting: Arc<Posting>, lane: usize) {
     }
 }
 
-/// Posts those that may be posted and are new.
-async fn post_all(app: &Ctx, posts: &[&Post]) -> Result<Vec<Message>> {
+/// Posts a batch, and returns the messages of the posts that were allowed and new.
+async fn post_all(ctx: &Ctx, posts: &[&Post]) -> Result<Vec<Message>> {
     let Some(first) = posts.first() else { return Ok(Vec::new()) };
     let order: Vec<Uuid> = posts.iter().map(|post| post.circle).collect();
-    let context = WriteContext {
-        name: "messages::post_all",
-        request: &first.caller.request,
-        actor: None,
-        order: &order,
-    };
-    transaction!(app, context, |tx| {
-        let messages: Vec<Message> = insert(tx, app, posts).await?.iter().map(Message::from_row).collect();
+    let context =
+        WriteContext { name: "messages::post_all", request: &first.caller.request, actor: None, order };
+    transaction!(ctx, context, |tx| {
+        let messages: Vec<Message> = insert(tx, ctx, posts).await?.iter().map(Message::from_row).collect();
         let circles: BTreeSet<Uuid> = messages.iter().map(|message| message.circle_id).collect();
         for circle in circles {
-            tx.touch(Key::CircleMessages, Parameters { circle: Some(circle), ..Parameters::default() });
+            tx.touch(Key::circle_messages(circle));
         }
         if messages.is_empty() {
             tx.unchanged();
@@ -218,7 +209,7 @@ async fn post_all(app: &Ctx, posts: &[&Post]) -> Result<Vec<Message>> {
     })
 }
 
-async fn insert(tx: &Tx, app: &Ctx, posts: &[&Post]) -> Result<Vec<Row>> {
+async fn insert(tx: &Tx, ctx: &Ctx, posts: &[&Post]) -> Result<Vec<Row>> {
     let ids: Vec<Uuid> = posts.iter().map(|post| post.id).collect();
     let circles: Vec<Uuid> = posts.iter().map(|post| post.circle).collect();
     let authors: Vec<Uuid> = posts.iter().map(|post| post.caller.user).collect();
@@ -229,12 +220,7 @@ async fn insert(tx: &Tx, app: &Ctx, posts: &[&Post]) -> Result<Vec<Row>> {
     let request_ids: Vec<&str> = posts.iter().map(|post| post.caller.request.request_id.as_str()).collect();
     let traces: Vec<Option<&str>> =
         posts.iter().map(|post| post.caller.request.traceparent.as_deref()).collect();
-    let cache_keys: Vec<Option<String>> = posts
-        .iter()
-        .map(|post| {
-            Key::CircleMessages.render(&Parameters { circle: Some(post.circle), ..Parameters::default() })
-        })
-        .collect();
+    let cache_keys: Vec<String> = posts.iter().map(|post| Key::circle_messages(post.circle).name()).collect();
     let route = posts.first().map_or("", |post| post.caller.request.route.name);
     tx.query(
         POST_ALL,
@@ -251,7 +237,7 @@ async fn insert(tx: &Tx, app: &Ctx, posts: &[&Post]) -> Result<Vec<Row>> {
             &cache_keys,
             &route,
             &CREATED.cast_signed(),
-            &app.config.region,
+            &ctx.config.region,
             &HASH_VERSION,
         ],
     )

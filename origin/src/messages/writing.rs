@@ -1,39 +1,62 @@
-//! Messages, written: posted, edited, deleted.
+//! Posting, editing and deleting messages, as clients ask for it.
+//!
+//! How posts share transactions is [`super::posting`]'s.
 
 use std::sync::Arc;
 
 use axum::extract::State;
-use axum::http::HeaderMap;
+use axum::http::{HeaderMap, StatusCode};
 use axum::response::{IntoResponse, Response};
 use optimist_plane::ctx::Ctx;
 use optimist_plane::error::{Error, Result};
-use optimist_plane::http::body::{Body, check_match, text};
+use optimist_plane::http::body::{Body, check_match};
 use optimist_plane::http::idempotency::Idempotency;
 use optimist_plane::http::served::{Served, on, on_with};
+use optimist_plane::operation::links::{ID, link};
 use optimist_plane::postgres::transaction::Tx;
-use optimist_plane::postgres::write::WriteContext;
 use optimist_plane::request::Caller;
-use optimist_plane::transaction;
+use optimist_plane::{statements, transaction};
 use optimist_shared::error::ErrorCode;
-use optimist_shared::ids::Uuid;
-use optimist_shared::keys::{Key, Parameters};
+use optimist_shared::ids::{Id, Uuid};
+use optimist_shared::keys::Key;
 use optimist_shared::reactions::Counts;
+use schemars::JsonSchema;
 use serde::Deserialize;
+use serde_json::json;
 
-use crate::circles::access::circle_of;
+use crate::circles::definition::SAME_CIRCLE;
 use crate::circles::standing::{Standing, is_moderator};
-use crate::messages::message::{BODY, Message};
+use crate::messages::message::{Message, MessageBody, MessageWithCounts};
 use crate::messages::posting::{Post, Posting, post_in_batch};
 
+const NEW_MESSAGE: &[(&str, &str)] = &[SAME_CIRCLE, ("message", ID)];
+
 pub fn routes() -> Vec<Served> {
+    let example = || json!({"body": "Good morning."});
     vec![
-        on_with("messages.post", post, |ctx| Poster { ctx: ctx.clone(), posting: Arc::default() }),
-        on("messages.edit", edit),
-        on("messages.delete", delete),
+        on_with("messages.post", post, |ctx| Poster { ctx: ctx.clone(), posting: Arc::default() })
+            .says("Post a message.")
+            .takes::<Write>(example())
+            .answers::<MessageWithCounts>(201)
+            .tagged()
+            .location()
+            .idempotent()
+            .links([
+                link("messages.get", NEW_MESSAGE),
+                link("messages.edit", NEW_MESSAGE),
+                link("messages.delete", NEW_MESSAGE),
+                link("reactions.add", NEW_MESSAGE),
+            ]),
+        on("messages.edit", edit)
+            .says("Change one's own message.")
+            .takes::<Write>(example())
+            .answers::<MessageWithCounts>(200)
+            .tagged(),
+        on("messages.delete", delete).says("Delete a message: one's own, or as a moderator anyone's."),
     ]
 }
 
-/// What posting needs: the batches under way.
+/// The state of the handler that posts: the context, and the batches under way.
 #[derive(Clone)]
 struct Poster {
     ctx: Ctx,
@@ -41,41 +64,42 @@ struct Poster {
 }
 
 /// The body of a message, of a new one or of an edited one.
-#[derive(Deserialize)]
+#[derive(Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
+#[schemars(rename = "WriteMessage")]
 struct Write {
-    body: String,
+    body: MessageBody,
 }
 
-const AUTHOR: &str = "-- messages::author
+statements! {
+    const AUTHOR: &str = "-- messages::author
 select author_id, version, deleted_at is not null from messages where circle_id = $1 and id = $2";
 
-const EDIT: &str = "-- messages::edit
+    const EDIT: &str = "-- messages::edit
 with edited as (
     update messages set body = $3, version = version + 1, edited_at = now() where circle_id = $1 and id = $2
     returning id, circle_id, number, author_id, body, created_at, edited_at, version)
 select edited.*, users.name as author_name from edited join users on users.id = author_id";
 
-const DELETE: &str = "-- messages::delete
+    const DELETE: &str = "-- messages::delete
 update messages set body = '', version = version + 1, deleted_at = now() where circle_id = $1 and id = $2";
-
-pub const STATEMENTS: &[&str] = &[AUTHOR, EDIT, DELETE];
+}
 
 async fn post(
-    State(Poster { ctx: app, posting }): State<Poster>,
+    State(Poster { ctx, posting }): State<Poster>,
     caller: Caller,
     headers: HeaderMap,
     body: Body<Write>,
 ) -> Result<Response> {
-    let circle = circle_of(&caller)?;
+    let circle = caller.request.id(Id::Circle)?;
     let idempotency = Idempotency::from_request(&headers, &caller.request, &body.bytes)?;
-    let body = text("body", &body.value.body, BODY, true)?;
+    let body = body.value.body.into();
     let post = Post { id: Uuid::now_v7(), circle, caller, idempotency, body };
-    let (message, is_new) = post_in_batch(&app, &posting, post).await?;
-    // Nobody has reacted to what nobody has seen.
+    let (message, is_new) = post_in_batch(&ctx, &posting, post).await?;
+    // Nobody has seen a new message yet, so nobody has reacted to it.
     let mut response = match is_new {
         true => message.respond_with(Counts::default(), 201)?,
-        false => message.respond(&app, 201).await?,
+        false => message.respond(&ctx, 201).await?,
     };
     if let Ok(location) = format!("/v1/circles/{circle}/messages/{}", message.id).parse() {
         response.headers_mut().insert("location", location);
@@ -83,29 +107,22 @@ async fn post(
     Ok(response)
 }
 
-/// What a change of a message makes stale.
-fn touch(tx: &mut Tx, standing: &Standing, message: Uuid) {
-    tx.touch(Key::CircleMessages, standing.keys());
-    tx.touch(Key::Message, Parameters { message: Some(message), ..standing.keys() });
+/// Names the keys that a change of a message makes stale.
+fn touch(tx: &mut Tx, circle: Uuid, message: Uuid) {
+    tx.touch(Key::circle_messages(circle));
+    tx.touch(Key::message(circle, message));
 }
 
 async fn edit(
-    State(app): State<Ctx>,
+    State(ctx): State<Ctx>,
     caller: Caller,
     headers: HeaderMap,
     body: Body<Write>,
 ) -> Result<Response> {
-    let circle = circle_of(&caller)?;
-    let id = caller.request.path.message.ok_or_else(|| Error::new(ErrorCode::NotFound))?;
-    let body = text("body", &body.value.body, BODY, true)?;
-    let order = [circle];
-    let context = WriteContext {
-        name: "messages::edit",
-        request: &caller.request,
-        actor: caller.actor(),
-        order: &order,
-    };
-    let message = transaction!(&app, context, |tx| {
+    let (circle, id) = (caller.request.id(Id::Circle)?, caller.request.id(Id::Message)?);
+    let Write { body } = body.value;
+    let context = caller.writes("messages::edit", [circle]);
+    let message = transaction!(&ctx, context, |tx| {
         let standing = Standing::read(tx, circle, caller.user).await?;
         standing.require_member()?;
         let row =
@@ -119,24 +136,17 @@ async fn edit(
         }
         check_match(&headers, version)?;
         let message = Message::from_row(&tx.query_one(EDIT, &[&circle, &id, &body]).await?);
-        touch(tx, &standing, id);
-        tx.event("message.edited", serde_json::json!({"circle": circle, "message": id}));
+        touch(tx, circle, id);
+        tx.event("message.edited", json!({"circle": circle, "message": id}));
         Ok(message)
     })?;
-    message.respond(&app, 200).await
+    message.respond(&ctx, 200).await
 }
 
-async fn delete(State(app): State<Ctx>, caller: Caller) -> Result<Response> {
-    let circle = circle_of(&caller)?;
-    let id = caller.request.path.message.ok_or_else(|| Error::new(ErrorCode::NotFound))?;
-    let order = [circle];
-    let context = WriteContext {
-        name: "messages::delete",
-        request: &caller.request,
-        actor: caller.actor(),
-        order: &order,
-    };
-    transaction!(&app, context, |tx| {
+async fn delete(State(ctx): State<Ctx>, caller: Caller) -> Result<Response> {
+    let (circle, id) = (caller.request.id(Id::Circle)?, caller.request.id(Id::Message)?);
+    let context = caller.writes("messages::delete", [circle]);
+    transaction!(&ctx, context, |tx| {
         let standing = Standing::read(tx, circle, caller.user).await?;
         standing.require_member()?;
         let row =
@@ -147,15 +157,15 @@ async fn delete(State(app): State<Ctx>, caller: Caller) -> Result<Response> {
                 Error::new(ErrorCode::Forbidden).detail("Only its author or a moderator deletes a message.")
             );
         }
-        touch(tx, &standing, id);
-        tx.touch(Key::Reactions, Parameters { message: Some(id), ..standing.keys() });
+        touch(tx, circle, id);
+        tx.touch(Key::reactions(circle, id));
         if deleted {
             tx.unchanged();
         } else {
             tx.execute(DELETE, &[&circle, &id]).await?;
-            tx.event("message.deleted", serde_json::json!({"circle": circle, "message": id}));
+            tx.event("message.deleted", json!({"circle": circle, "message": id}));
         }
         Ok(())
     })?;
-    Ok(axum::http::StatusCode::NO_CONTENT.into_response())
+    Ok(StatusCode::NO_CONTENT.into_response())
 }

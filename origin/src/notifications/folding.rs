@@ -1,21 +1,23 @@
-//! Reactions to one's message, folded: until it is read, one notification for all who reacted, each counted once.
+//! Folds the reactions to a message into one notification of its author, until it is read: everyone who reacted is counted once.
 //!
-//! Who takes all their reactions back is taken out of it; when nobody is left, so is the notification.
+//! Someone who takes back all their reactions is taken out of it, and when nobody is left, the notification is removed. It runs
+//! in the transaction that applies the reactions, and changes none of those.
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use chrono::{DateTime, Utc};
+use optimist_plane::error::Result;
+use optimist_plane::postgres::transaction::Tx;
+use optimist_plane::statements;
 use optimist_shared::ids::Uuid;
 use optimist_shared::reactions::KINDS;
 use tokio_postgres::Row;
 
-use optimist_plane::error::Result;
-use optimist_plane::postgres::transaction::Tx;
-
-/// The author of each message is told, unless nobody but they reacted: `least` and `greatest` are the ends of who did. They must
-/// still be in the circle, and whoever is leaving is waited for, since what their leaving removes would otherwise not include
-/// this. A notification that is there is locked as it is.
-const NOTIFY: &str = "-- folding::notify
+statements! {
+    /// Finds or makes the unread notification of each message's author, and locks it. `least` and `greatest` are the ends of the
+    /// range of people who reacted: if both are the author, nobody else did, and the author is not told. The author must still be
+    /// in the circle; an author who is just leaving is waited for, since the leaving would not remove this notification.
+    const NOTIFY: &str = "-- folding::notify
 with told as (
     select m.author_id as user_id, r.* from unnest($1::uuid[], $2::uuid[], $3::uuid[], $4::uuid[], $5::uuid[])
         as r (circle_id, message_id, new_id, least, greatest)
@@ -30,24 +32,24 @@ on conflict (user_id, circle_id, message_id) where kind = 'reaction' and read_at
     do update set updated_at = n.updated_at
 returning user_id, id, circle_id, message_id";
 
-/// The authors' unread notifications of reactions to messages.
-const UNREAD: &str = "-- folding::unread
+    /// Finds the unread notifications of reactions to messages.
+    const UNREAD: &str = "-- folding::unread
 select n.user_id, n.id, n.circle_id, n.message_id from unnest($1::uuid[], $2::uuid[]) as r (circle_id, message_id)
 join messages m on m.circle_id = r.circle_id and m.id = r.message_id
 join notifications n on n.user_id = m.author_id and n.circle_id = r.circle_id and n.message_id = r.message_id
 where n.kind = 'reaction' and n.read_at is null";
 
-/// Who is in the notification already changes nothing.
-const ADD: &str = "-- folding::add
+    /// Adds people to notifications. A person who is in one already changes nothing.
+    const ADD: &str = "-- folding::add
 insert into notification_actors (user_id, notification_id, actor_id, acted_at)
 select user_id, notification_id, actor_id, now()
 from unnest($1::uuid[], $2::uuid[], $3::uuid[]) as r (user_id, notification_id, actor_id)
 on conflict do nothing
 returning user_id, notification_id";
 
-/// Who has none of their reactions left. `is_on` is compared as a number so that the index of the newest, which has all that
-/// are on, is not an answer: it would read everyone's reactions to find one person's.
-const REMOVE: &str = "-- folding::remove
+    /// Removes people who have no reaction left. `is_on` is compared as a number so that the planner cannot use the index of the
+    /// newest reactions: it holds all that are on, and would read everyone's to find one person's.
+    const REMOVE: &str = "-- folding::remove
 delete from notification_actors a
 using unnest($1::uuid[], $2::uuid[], $3::uuid[], $4::uuid[], $5::uuid[])
     as r (user_id, notification_id, actor_id, circle_id, message_id)
@@ -57,7 +59,8 @@ where a.user_id = r.user_id and a.notification_id = r.notification_id and a.acto
           and other.kind = any($6::smallint[]) and other.user_id = r.actor_id and other.is_on::integer = 1)
 returning a.user_id, a.notification_id";
 
-const SETTLE: &str = "-- folding::settle
+    /// Changes notifications' numbers of people, and shows the latest person of each.
+    const SETTLE: &str = "-- folding::settle
 update notifications n
 set actors = n.actors + d.by,
     updated_at = case when d.by > 0 then now() else n.updated_at end,
@@ -68,22 +71,21 @@ from unnest($1::uuid[], $2::uuid[], $3::integer[]) as d (user_id, id, by)
 where n.user_id = d.user_id and n.id = d.id
 returning n.user_id, n.id, n.actors, n.actors - d.by, n.read_at is null";
 
-const DROP: &str = "-- folding::drop
+    const DROP: &str = "-- folding::drop
 delete from notifications n using unnest($1::uuid[], $2::uuid[]) as d (user_id, id)
 where n.user_id = d.user_id and n.id = d.id";
 
-const COUNT: &str = "-- folding::count
+    const COUNT: &str = "-- folding::count
 insert into notification_counts as c (user_id, unread)
 select * from unnest($1::uuid[], $2::integer[]) as d (user_id, by) order by user_id
 on conflict (user_id) do update set unread = c.unread + excluded.unread";
 
-const UNCOUNT: &str = "-- folding::uncount
+    const UNCOUNT: &str = "-- folding::uncount
 update notification_counts c set unread = c.unread - d.by
 from unnest($1::uuid[], $2::integer[]) as d (user_id, by) where c.user_id = d.user_id";
+}
 
-pub const STATEMENTS: &[&str] = &[NOTIFY, UNREAD, ADD, REMOVE, SETTLE, DROP, COUNT, UNCOUNT];
-
-/// What became of one reaction.
+/// How one reaction changed.
 #[derive(Clone, Copy, Debug)]
 pub struct Change {
     pub circle: Uuid,
@@ -96,7 +98,7 @@ pub struct Change {
 
 /// Tells the messages' authors, in the transaction that changed the reactions.
 pub async fn fold(tx: &Tx, changes: &[Change]) -> Result<()> {
-    // By whose notification, and which: how many people more.
+    // How many people more or fewer, by the notification's owner and id.
     let mut by: BTreeMap<(Uuid, Uuid), i32> = BTreeMap::new();
     for row in remove(tx, changes).await? {
         *by.entry(row).or_default() -= 1;
@@ -134,12 +136,12 @@ pub async fn fold(tx: &Tx, changes: &[Change]) -> Result<()> {
     Ok(())
 }
 
-/// An author, and which of their notifications.
+/// An author's id, and the id of one of their notifications.
 type Noted = (Uuid, Uuid);
-/// A circle, and which of its messages.
+/// A circle's id, and the id of one of its messages.
 type Message = (Uuid, Uuid);
 
-/// Whose notifications have one person more, once for each.
+/// Adds the people whose reactions are new. Returns a notification once for each person that it gained.
 async fn add(tx: &Tx, changes: &[Change]) -> Result<Vec<Noted>> {
     let on = || changes.iter().filter(|change| change.is_on && !change.was_on);
     let mut people: BTreeMap<Message, (Uuid, Uuid)> = BTreeMap::new();
@@ -159,7 +161,7 @@ async fn add(tx: &Tx, changes: &[Change]) -> Result<Vec<Noted>> {
     Ok(rows.iter().map(|row| (row.get(0), row.get(1))).collect())
 }
 
-/// Whose notifications have one person less, once for each.
+/// Removes the people whose reactions are gone. Returns a notification once for each person that it lost.
 async fn remove(tx: &Tx, changes: &[Change]) -> Result<Vec<Noted>> {
     let off = || changes.iter().filter(|change| change.was_on && !change.is_on);
     let messages: BTreeSet<Message> = off().map(|change| (change.circle, change.message)).collect();
@@ -174,12 +176,12 @@ async fn remove(tx: &Tx, changes: &[Change]) -> Result<Vec<Noted>> {
     Ok(rows.iter().map(|row| (row.get(0), row.get(1))).collect())
 }
 
-/// The notifications of messages, from rows of both.
+/// Maps messages to their notifications, from rows of user, notification, circle and message.
 fn noted(rows: &[Row]) -> BTreeMap<Message, Noted> {
     rows.iter().map(|row| ((row.get(2), row.get(3)), (row.get(0), row.get(1)))).collect()
 }
 
-/// Authors, notifications, who reacted, circles and messages: of the changes that somebody else is told of.
+/// Columns of the changes that somebody else is told of: authors, notifications, people who reacted, circles, messages.
 fn columns<'a>(
     changes: impl Iterator<Item = &'a Change>,
     noted: &BTreeMap<Message, Noted>,

@@ -1,4 +1,6 @@
-//! Whom events are told, and what: written from the outbox, in order.
+//! Tells people of events: writes their notifications from the outbox, in its order.
+//!
+//! It does not tell of reactions: [`crate::notifications::folding`] folds those.
 
 use std::collections::HashMap;
 
@@ -6,13 +8,18 @@ use chrono::{DateTime, Utc};
 use optimist_plane::error::Result;
 use optimist_plane::outbox::event::{Done, Event};
 use optimist_plane::postgres::transaction::Tx;
+use optimist_plane::statements;
 use optimist_shared::ids::Uuid;
 
 /// People who are told of a message in one statement.
 const AT_ONCE: i64 = 2_000;
 
-/// A circle's members after `$2` are told of a message, unless they wrote it, or it is gone.
-const MESSAGE: &str = "-- notifications::message
+/// Sorts before every person's id.
+const BEFORE_ALL: Uuid = Uuid::nil();
+
+statements! {
+    /// Tells a circle's members after `$2` of a message, except its author; nobody, if it was deleted.
+    const MESSAGE: &str = "-- notifications::message
 with member as (
     select user_id from memberships where circle_id = $1 and role <> 'banned' and user_id > $2
     order by user_id limit $6),
@@ -28,8 +35,8 @@ counted as (
     on conflict (user_id) do update set unread = c.unread + 1)
 select count(*), (select user_id from member order by user_id desc limit 1) from member";
 
-/// As [`MESSAGE`], of several messages, to all members of their circles.
-const MESSAGES: &str = "-- notifications::messages
+    /// Tells all members of several messages' circles, as [`MESSAGE`] does of one.
+    const MESSAGES: &str = "-- notifications::messages
 with message as (
     select * from unnest($1::uuid[], $2::uuid[], $3::uuid[], $4::timestamptz[]) as posted (circle_id, id, author_id, at)
     where exists (
@@ -45,7 +52,7 @@ insert into notification_counts as c (user_id, unread)
 select user_id, count(*) from noted group by user_id order by user_id
 on conflict (user_id) do update set unread = c.unread + excluded.unread";
 
-const ROLE: &str = "-- notifications::role
+    const ROLE: &str = "-- notifications::role
 with noted as (
     insert into notifications (user_id, id, kind, circle_id, actor_id, role, created_at, updated_at)
     select user_id, $2, 'role', $3, $4, $5, $6, $6 from memberships
@@ -54,7 +61,7 @@ with noted as (
 insert into notification_counts as c (user_id, unread) select user_id, 1 from noted
 on conflict (user_id) do update set unread = c.unread + 1";
 
-const INVITE: &str = "-- notifications::invite
+    const INVITE: &str = "-- notifications::invite
 with noted as (
     insert into notifications (user_id, id, kind, circle_id, actor_id, invite_id, created_at, updated_at)
     select id, $2, 'invite', $3, $4, $2, $5, $5 from users where id = $1
@@ -62,20 +69,19 @@ with noted as (
 insert into notification_counts as c (user_id, unread) select user_id, 1 from noted
 on conflict (user_id) do update set unread = c.unread + 1";
 
-const FORGET: &str = "-- notifications::forget
+    const FORGET: &str = "-- notifications::forget
 with gone as (
     delete from notifications where user_id = $1 and circle_id = $2 and kind <> 'invite' returning read_at)
 update notification_counts set unread = unread - (select count(*) from gone where read_at is null)
 where user_id = $1 and exists (select from gone where read_at is null)";
 
-/// How many are in each circle.
-const MEMBERS: &str = "-- notifications::members
+    /// The number of members of each circle.
+    const MEMBERS: &str = "-- notifications::members
 select id, member_count from circles where id = any($1)";
+}
 
-pub const STATEMENTS: &[&str] = &[MESSAGE, MESSAGES, ROLE, INVITE, FORGET, MEMBERS];
-
-/// Tells a circle's members of messages: of several that go to few together, or of one, to some of them at a time. `after` is the
-/// last member that an earlier pass has come to.
+/// Tells circles' members of messages: of several at once if few people are concerned, or of one, [`AT_ONCE`] members at a time.
+/// `after` is the last member whom an earlier pass told of the first message.
 pub async fn tell_of_messages(tx: &Tx, events: &[Event], after: Option<Uuid>) -> Result<Done> {
     if after.is_none() && events.len() > 1 {
         let several = messages_to_few(tx, events).await?;
@@ -90,7 +96,7 @@ pub async fn tell_of_messages(tx: &Tx, events: &[Event], after: Option<Uuid>) ->
     }
 }
 
-/// Tells whom an event is about. One at a time.
+/// Writes what follows from the first event for the person that it is about.
 pub async fn tell_of_event(tx: &Tx, events: &[Event]) -> Result<Done> {
     let Some(event) = events.first() else { return Ok(Done { events: 0, written: 0, up_to: None }) };
     let written = match event.id("circle") {
@@ -111,18 +117,17 @@ struct Message {
 impl Message {
     fn of(event: &Event) -> Option<Message> {
         let (circle, id) = (event.id("circle")?, event.id("message")?);
-        let author = event.actor.unwrap_or_default();
-        Some(Message { circle, id, author, at: event.at })
+        Some(Message { circle, id, author: event.actor?, at: event.at })
     }
 }
 
-/// Messages, and how many people they go to together, about.
+/// Messages, and about how many people they go to together.
 struct Several {
     messages: Vec<Message>,
     people: i64,
 }
 
-/// As many messages as come first, and go to no more people together than are told at once.
+/// The first messages that together go to no more people than are told at once.
 async fn messages_to_few(tx: &Tx, events: &[Event]) -> Result<Several> {
     let messages: Vec<Message> = events.iter().map_while(Message::of).collect();
     let circles: Vec<Uuid> = messages.iter().map(|message| message.circle).collect();
@@ -130,7 +135,7 @@ async fn messages_to_few(tx: &Tx, events: &[Event]) -> Result<Several> {
     let members: HashMap<Uuid, i32> = rows.iter().map(|row| (row.get(0), row.get(1))).collect();
     let mut several = Several { messages: Vec::new(), people: 0 };
     for message in messages {
-        // Of a circle that is gone nobody knows.
+        // The size of a deleted circle is unknown.
         let people =
             several.people + members.get(&message.circle).map_or(AT_ONCE + 1, |count| i64::from(*count));
         if people > AT_ONCE {
@@ -152,27 +157,30 @@ async fn tell_of(tx: &Tx, Several { messages, people }: &Several) -> Result<Done
 
 async fn tell_everyone(tx: &Tx, message: &Message, after: Option<Uuid>) -> Result<Done> {
     let Message { circle, id, author, at } = message;
-    let row = tx.query_one(MESSAGE, &[circle, &after.unwrap_or_default(), id, author, at, &AT_ONCE]).await?;
+    let after = after.unwrap_or(BEFORE_ALL);
+    let row = tx.query_one(MESSAGE, &[circle, &after, id, author, at, &AT_ONCE]).await?;
     let (count, last): (i64, Option<Uuid>) = (row.get(0), row.get(1));
     let up_to = last.filter(|_| count == AT_ONCE);
     Ok(Done { events: usize::from(up_to.is_none()), written: count.max(0).cast_unsigned(), up_to })
 }
 
-/// Tells whom an event is about. How many.
+/// Writes what follows from an event for the person that it is about. Returns about how many rows that were.
 async fn tell(tx: &Tx, event: &Event, circle: Uuid) -> Result<u64> {
-    let actor = event.actor.unwrap_or_default();
     match event.kind.as_str() {
         "member.role" => {
-            if let (Some(user), Some(role)) = (event.id("user"), event.text("role")) {
+            if let (Some(user), Some(role), Some(actor)) = (event.id("user"), event.text("role"), event.actor)
+            {
                 tx.execute(ROLE, &[&user, &Uuid::now_v7(), &circle, &actor, &role, &event.at]).await?;
             }
         }
         "invite.created" => {
-            if let (Some(user), Some(invite)) = (event.id("user"), event.id("invite")) {
+            if let (Some(user), Some(invite), Some(actor)) =
+                (event.id("user"), event.id("invite"), event.actor)
+            {
                 tx.execute(INVITE, &[&user, &invite, &circle, &actor, &event.at]).await?;
             }
         }
-        // Told of what came before; of what comes after a return, anew.
+        // They lose what they were told before; after a return they are told anew.
         "member.left" | "member.removed" => {
             if let Some(user) = event.id("user") {
                 tx.execute(FORGET, &[&user, &circle]).await?;

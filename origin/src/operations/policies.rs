@@ -1,29 +1,34 @@
-//! The policy tables as Markdown: `docs/policies.md` is this, so that a change of policy shows in review. And as JSON, for
+//! The policy tables as Markdown, which `docs/policies.md` holds so that a change of policy shows in review, and as JSON for
 //! administrators.
+//!
+//! The tables themselves are in `shared`: nothing is decided here.
 
 use std::fmt::Write as _;
 
 use optimist_shared::keys::{Freshness, KEYS, Life};
 use optimist_shared::limits::{Counts, LIMITS, Precision};
-use optimist_shared::routes::{Caller, Pattern, ROUTES};
-use serde_json::{Value, json};
+use optimist_shared::routes::{AtEdge, ROUTES};
+use schemars::JsonSchema;
+use serde::Serialize;
+use serde_json::{Map, Value, json};
 
 pub fn render() -> String {
     let mut page = String::from(
         "# Policies\n\nRendered from the tables in `shared` by `optimist-origin routes`. Change them there.\n\n## Routes\n\n\
-         | route | operation | caller | pattern | key | limits | body | overlays | fences |\n|-|-|-|-|-|-|-|-|-|\n",
+         | route | operation | caller | pattern | at the edge | key | limits | body | overlays | fences |\n|-|-|-|-|-|-|-|-|-|-|\n",
     );
     // Writing to a String cannot fail.
     for route in ROUTES {
         let names = |names: Vec<String>| if names.is_empty() { "".to_owned() } else { names.join(", ") };
         let _ = writeln!(
             page,
-            "| {} | `{} {}` | {} | {} | {} | {} | {} | {} | {} |",
+            "| {} | `{} {}` | {} | {} | {} | {} | {} | {} | {} | {} |",
             route.name,
             route.method.as_str(),
             route.path,
-            caller(route.caller),
-            pattern(route.pattern),
+            route.caller.as_str(),
+            route.pattern.as_str(),
+            at_edge(route.at_edge),
             names(route.key.iter().map(|key| key.row().data_type.to_owned()).collect()),
             names(route.limits.iter().map(|limit| limit.row().name.to_owned()).collect()),
             route.body,
@@ -38,12 +43,7 @@ pub fn render() -> String {
             Life::Unflushed { then } => (String::new(), format!("until flushed, then {}", seconds(then))),
             Life::Kept { because } => (String::new(), format!("for ever: {because}")),
         };
-        let freshness = match row.freshness {
-            Freshness::Fenced => "fenced",
-            Freshness::Ttl => "as old as its TTL",
-            Freshness::Live => "ahead of Postgres",
-            Freshness::Own => "not a copy",
-        };
+        let freshness = row.freshness.as_str();
         let _ = writeln!(page, "| {} | `{}` | {fresh} | {kept} | {freshness} |", row.data_type, row.template);
     }
     page.push_str("\n## Limits\n\n| limit | key | windows | counts | precision |\n|-|-|-|-|-|\n");
@@ -62,8 +62,18 @@ pub fn render() -> String {
     page
 }
 
-/// The same as JSON: `routes`, `keys` and `limits`.
-pub fn json() -> Value {
+/// The same as JSON.
+#[derive(Serialize, JsonSchema)]
+pub struct Policies {
+    #[schemars(with = "Vec<Map<String, Value>>")]
+    keys: Vec<Value>,
+    #[schemars(with = "Vec<Map<String, Value>>")]
+    limits: Vec<Value>,
+    #[schemars(with = "Vec<Map<String, Value>>")]
+    routes: Vec<Value>,
+}
+
+pub fn all() -> Policies {
     let routes: Vec<Value> = ROUTES
         .iter()
         .map(|route| {
@@ -71,8 +81,8 @@ pub fn json() -> Value {
                 "name": route.name,
                 "method": route.method.as_str(),
                 "path": route.path,
-                "caller": caller(route.caller),
-                "pattern": pattern(route.pattern),
+                "caller": route.caller.as_str(),
+                "pattern": route.pattern.as_str(),
                 "key": route.key.map(|key| key.row().data_type),
                 "limits": route.limits.iter().map(|limit| limit.row().name).collect::<Vec<_>>(),
                 "body_bytes": route.body,
@@ -107,30 +117,19 @@ pub fn json() -> Value {
             })
         })
         .collect();
-    json!({"routes": routes, "keys": keys, "limits": limits})
+    Policies { keys, limits, routes }
 }
 
-pub fn caller(caller: Caller) -> &'static str {
-    match caller {
-        Caller::Public => "anyone",
-        Caller::User => "signed in",
-        Caller::CircleReader => "circle's reader",
-        Caller::Member => "member",
-        Caller::Moderator => "moderator",
-        Caller::Owner => "owner",
-        Caller::Admin => "administrator",
-    }
-}
-
-pub fn pattern(pattern: Pattern) -> &'static str {
-    match pattern {
-        Pattern::CacheAside => "cache-aside",
-        Pattern::WriteThrough => "write-through",
-        Pattern::WriteBehind => "write-behind",
-        Pattern::AutoSave => "auto-save",
-        Pattern::RedisOnly => "Redis only",
-        Pattern::Joined => "Redis and Postgres, joined at the origin",
-        Pattern::Direct => "Postgres only",
+/// The words for the part that the edge does by itself; none where it only forwards.
+fn at_edge(at_edge: AtEdge) -> &'static str {
+    match at_edge {
+        AtEdge::Forward => "",
+        AtEdge::Cached => "answers with the key",
+        AtEdge::Session => "answers with the session",
+        AtEdge::Limits => "answers with the limits",
+        AtEdge::React { reacted: true } => "makes the reaction",
+        AtEdge::React { reacted: false } => "takes the reaction back",
+        AtEdge::Visit => "notes the visit",
     }
 }
 

@@ -1,41 +1,43 @@
-//! What most readers read first, read anew before it is missed: the first page of discovery, the prompts, and the circles in
-//! which most happens.
-
-use optimist_shared::ids::Uuid;
-use optimist_shared::keys::{Key, Parameters};
+//! Reads anew, before they are missed, the copies that most readers read first: the first page of discovery, the prompts, and
+//! those of the busiest circles.
+//!
+//! It only drops copies and reads them through their own loaders.
 
 use optimist_plane::cache::fence::drop_copies;
 use optimist_plane::cache::read::read_through;
 use optimist_plane::ctx::Ctx;
 use optimist_plane::error::Result;
+use optimist_plane::statements;
+use optimist_shared::ids::Uuid;
+use optimist_shared::keys::{BoundKey, Key};
 
-/// By what was done there since yesterday.
-const BUSIEST: &str = "-- jobs::busiest_circles
+statements! {
+    /// The busiest circles of today and yesterday.
+    const BUSIEST: &str = "-- jobs::busiest_circles
 select circle_id from activity where day >= current_date - 1
 group by circle_id order by sum(posts + reactions + bit_count(visits)) desc, circle_id limit 200";
+}
 
-pub const STATEMENTS: &[&str] = &[BUSIEST];
-
-/// Of a circle: its list of messages brings their counts.
-const OF_CIRCLE: [Key; 4] = [Key::Circle, Key::CircleAccess, Key::CircleMembers, Key::Counts];
-
-pub async fn critical_keys(app: &Ctx) -> Result<u64> {
-    let mut wanted: Vec<(Key, Parameters)> =
-        [Key::Discovery, Key::Prompts].map(|key| (key, Parameters::default())).into();
-    for row in app.db.query(BUSIEST, &[]).await? {
-        let circle: Uuid = row.get(0);
-        let parameters = Parameters { circle: Some(circle), ..Parameters::default() };
-        wanted.extend(OF_CIRCLE.map(|key| (key, parameters)));
+/// Returns how many keys it read.
+pub async fn critical_keys(ctx: &Ctx) -> Result<u64> {
+    let mut wanted = vec![Key::discovery(), Key::prompts()];
+    for row in ctx.db.query(BUSIEST, &[]).await? {
+        wanted.extend(of_circle(row.get(0)));
     }
     let mut done = 0;
-    for (key, parameters) in wanted {
-        // Counts are live: what is there is good.
-        if let Some(name) = key.render(&parameters).filter(|_| key != Key::Counts) {
+    for key in wanted {
+        // Counts are live: those in Redis are as new as any.
+        if key.key() != Key::Counts {
             // Without Redis there is nothing to refresh.
-            let Ok(_) = drop_copies(app, &[name]).await else { return Ok(done) };
+            let Ok(_) = drop_copies(ctx, &[key.name()]).await else { return Ok(done) };
         }
-        read_through(app, key, parameters).await?;
+        read_through(ctx, key).await?;
         done += 1;
     }
     Ok(done)
+}
+
+/// A circle's keys; its list of messages comes with their counts.
+fn of_circle(circle: Uuid) -> [BoundKey; 4] {
+    [Key::circle(circle), Key::circle_access(circle), Key::circle_members(circle), Key::counts(circle)]
 }

@@ -1,4 +1,7 @@
-//! Passwords: Argon2id off the async threads, bounded, and as slow for nobody as for somebody.
+//! Passwords hashed with Argon2id: on blocking threads, a bounded number at once, and as slowly for an unknown account as for
+//! a known one.
+//!
+//! How long a password must be is for the requests' types to say.
 
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
@@ -10,7 +13,7 @@ use tokio::sync::Semaphore;
 
 use optimist_plane::error::{Error, Result};
 
-/// How long a log-in waits for its turn, before it is told to come back.
+/// How long a log-in waits for its turn before it is refused with 503.
 const PATIENCE: Duration = Duration::from_secs(4);
 
 /// How many may wait for each turn. A hash takes some 30 milliseconds, so the last of them waits about a second.
@@ -18,18 +21,18 @@ const WAITING_PER_TURN: usize = 32;
 
 pub struct Passwords {
     hasher: Argon2<'static>,
-    /// A hash of nobody's password: verified when there is no account, so that it takes as long. Made when it is first needed.
+    /// A hash that no account has: verified against when there is no account, which takes as long. Made on first use.
     nobody: OnceLock<String>,
-    /// Hashes computed at once: all cores but one, so that a storm of log-ins leaves the rest alone.
+    /// Hashes computed at once: all cores but one, so that a storm of log-ins leaves one for everything else.
     turns: Arc<Semaphore>,
-    /// Room for those whose turn it is and for those who wait: who finds none is told at once to come back.
+    /// Room for the hashes under way and those that wait. A request that finds none is refused at once.
     places: Semaphore,
 }
 
 impl Default for Passwords {
     fn default() -> Passwords {
         // OWASP's Password Storage Cheat Sheet: 19 MiB, two passes, one lane.
-        #[allow(clippy::expect_used)] // The numbers are within bounds, which a test sees to.
+        #[allow(clippy::expect_used)] // The numbers are within Argon2's bounds, as a test checks.
         let parameters = Params::new(19 * 1024, 2, 1, None).expect("Argon2 takes these parameters");
         let cores = std::thread::available_parallelism().map_or(1, usize::from);
         let turns = (cores - 1).max(1);
@@ -53,7 +56,7 @@ impl Passwords {
         .await?
     }
 
-    /// Whether a password fits a hash. Without one the answer is no, as late.
+    /// Whether a password fits a hash. Without a hash the answer is no, and takes as long.
     pub async fn verify(&self, password: String, hash: Option<String>) -> Result<bool> {
         let hasher = self.hasher.clone();
         let exists = hash.is_some();

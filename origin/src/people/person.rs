@@ -1,10 +1,18 @@
-//! A person, as others are shown them.
+//! A person as others see them beside a message, a reaction or a membership.
+//!
+//! The full profile is [`super::me`]'s.
 
+use optimist_plane::http::sent::{Line, Shown};
 use optimist_shared::ids::Uuid;
+use schemars::JsonSchema;
 use serde::Serialize;
 
-#[derive(Serialize)]
+/// A person's name.
+pub type Name = Line<1, 80>;
+
+#[derive(Serialize, JsonSchema)]
 pub struct Person {
     pub id: Uuid,
+    #[schemars(with = "Shown<Name>")]
     pub name: String,
 }

@@ -1,28 +1,33 @@
-//! Reactions as they come to Postgres: a whole batch at once, by few statements; and what follows from them.
+//! Applying reactions to Postgres: a whole batch at once, by few statements, with its consequences in the same transaction.
+//!
+//! When to flush, and how far the flush is, is [`optimist_plane::write_behind`]'s.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 
+use optimist_plane::ctx::Ctx;
+use optimist_plane::error::{Error, Result};
+use optimist_plane::postgres::transaction::Tx;
+use optimist_plane::redis::Position;
+use optimist_plane::statements;
+use optimist_plane::write_behind::entry::{Placed, number};
 use optimist_shared::ids::{Partition, Uuid, parse_id};
 use optimist_shared::reactions::Kind;
 use tokio_postgres::types::ToSql;
 
 use crate::activity::counting;
 use crate::notifications::folding::{self, Change};
-use optimist_plane::ctx::Ctx;
-use optimist_plane::error::{Error, Result};
-use optimist_plane::postgres::transaction::Tx;
-use optimist_plane::redis::Position;
-use optimist_plane::write_behind::entry::{Placed, number};
+use crate::reactions::snapshot::kind_of;
 
-/// Which of the reactions are on, by their places from 1. Whoever changes them holds the partition's lock. `is_on` is compared
-/// as a number for the reason that [`folding`] gives.
-const BEFORE: &str = "-- write_behind::before
+statements! {
+    /// The places, from 1, of the reactions that are on. The transaction holds the partition's lock, so they stay as they are.
+    /// `is_on` is compared as a number for the reason that [`folding`] gives.
+    const BEFORE: &str = "-- write_behind::before
 select entry.place from unnest($1::uuid[], $2::uuid[], $3::smallint[], $4::uuid[]) with ordinality
     as entry (circle_id, message_id, kind, user_id, place)
 join reactions r using (circle_id, message_id, kind, user_id) where r.is_on::integer = 1";
 
-/// Rows take only a newer intent than they have. Entries about what is not there (any more) change nothing.
-const REACT: &str = "-- write_behind::react
+    /// A row takes only a newer intent than its own. Entries about a message or a user that does not exist change nothing.
+    const REACT: &str = "-- write_behind::react
 insert into reactions as r
     (circle_id, message_id, kind, user_id, is_on, stamp_ms, stamp_seq, generation, is_through, reacted_at)
 select circle_id, message_id, kind, user_id, is_on, stamp_ms, stamp_seq, generation, $9, to_timestamp(stamp_ms / 1000.0)
@@ -39,21 +44,21 @@ on conflict (circle_id, message_id, kind, user_id) do update
            and not (r.is_through and excluded.generation <= r.generation))
 returning circle_id, message_id, kind, user_id, is_on, reacted_at";
 
-const COUNT: &str = "-- write_behind::count
+    const COUNT: &str = "-- write_behind::count
 insert into reaction_counts as counts (circle_id, message_id, kind, count)
 select * from unnest($1::uuid[], $2::uuid[], $3::smallint[], $4::integer[]) as delta (circle_id, message_id, kind, by)
 on conflict (circle_id, message_id, kind) do update set count = counts.count + excluded.count";
 
-/// Also holds off whoever flushes the partition, until the transaction ends.
-const STAMP: &str = "-- write_behind::stamp
+    /// The stamp of an intent that is written through. The row's lock also holds off flushes of the partition until the
+    /// transaction ends.
+    const STAMP: &str = "-- write_behind::stamp
 insert into write_behind as w (region, partition, generation, floor_ms)
 values ($1, $2, 0, (extract(epoch from clock_timestamp()) * 1000)::bigint)
 on conflict (region, partition) do update set floor_ms = greatest(w.floor_ms + 1, excluded.floor_ms)
 returning floor_ms, generation";
+}
 
-pub const STATEMENTS: &[&str] = &[BEFORE, REACT, COUNT, STAMP];
-
-/// What a person may react to, and how.
+/// A person, a message, and the kind of reaction between them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Target {
     pub circle: Uuid,
@@ -70,7 +75,7 @@ pub struct ReactionEntry {
 }
 
 impl ReactionEntry {
-    /// From an entry's value, as the scripts write it. `None` for what no script writes.
+    /// From an entry's value, as the script `react` writes it. `None` for any other value.
     pub fn parse(value: &str) -> Option<ReactionEntry> {
         let parts: Vec<&str> = value.split(' ').collect();
         let [user, circle, message, place, wanted] = parts[..] else { return None };
@@ -98,7 +103,7 @@ struct Intent {
     entry: ReactionEntry,
 }
 
-/// Applies the newest intent of each person alone.
+/// Applies the newest intent for each target, and passes over the others.
 pub async fn apply(tx: &Tx, placed: &[Placed<'_>]) -> Result<()> {
     let mut newest: HashMap<Target, Intent> = HashMap::new();
     for Placed { at, generation, value } in placed.iter().copied() {
@@ -113,8 +118,8 @@ pub async fn apply(tx: &Tx, placed: &[Placed<'_>]) -> Result<()> {
     if newest.is_empty() { Ok(()) } else { react(tx, &newest, false).await }
 }
 
-/// Changes rows and counts, and what follows from that. (One statement could do it; what Postgres assumes of its parts, before
-/// it has seen them, makes it compare each row with each.)
+/// Changes rows and counts, and applies the consequences. (These are several statements because of the planner: in a single
+/// one it misjudges the parts' sizes, and compares each row with each.)
 async fn react(tx: &Tx, placed: &[Intent], is_through: bool) -> Result<()> {
     let targets = || placed.iter().map(|placed| placed.entry.target);
     let circles: Vec<Uuid> = targets().map(|target| target.circle).collect();
@@ -135,8 +140,8 @@ async fn react(tx: &Tx, placed: &[Intent], is_through: bool) -> Result<()> {
     for row in rows {
         let (circle, message, place, user): (Uuid, Uuid, i16, Uuid) =
             (row.get(0), row.get(1), row.get(2), row.get(3));
-        let kind = usize::try_from(place).ok().and_then(Kind::from_place);
-        let kind = kind.ok_or_else(|| Error::internal("write_behind", &"a kind that was not sent"))?;
+        let kind =
+            kind_of(place).ok_or_else(|| Error::internal("write_behind", &"a kind that was not sent"))?;
         let was_on = before.contains(&Target { circle, message, kind, user });
         let is_on = row.get(4);
         *counts.entry((circle, message, place)).or_default() += i32::from(is_on) - i32::from(was_on);
@@ -146,14 +151,14 @@ async fn react(tx: &Tx, placed: &[Intent], is_through: bool) -> Result<()> {
     follow(tx, &changes).await
 }
 
-/// What follows from changed reactions, in the transaction that changes them.
+/// Applies the consequences of changed reactions: notifications and activity.
 async fn follow(tx: &Tx, changes: &[Change]) -> Result<()> {
     folding::fold(tx, changes).await?;
     let made = changes.iter().filter(|change| change.is_on && !change.was_on);
     counting::reacted(tx, made.map(|change| (change.circle, change.user, change.at))).await
 }
 
-/// Counts up and down, in one order whoever counts.
+/// Counts up and down. Sorted, so that two transactions never deadlock over counts.
 async fn count(tx: &Tx, mut by: BTreeMap<(Uuid, Uuid, i16), i32>) -> Result<()> {
     by.retain(|_, by| *by != 0);
     if by.is_empty() {
@@ -166,11 +171,11 @@ async fn count(tx: &Tx, mut by: BTreeMap<(Uuid, Uuid, i16), i32>) -> Result<()> 
     tx.execute(COUNT, &[&circles, &messages, &kinds, &deltas]).await.map(drop)
 }
 
-/// Writes a reaction to Postgres directly, in a transaction that holds the region off. What is left of it in any stream is
-/// older, and will be found so.
-pub async fn write_through(app: &Ctx, tx: &Tx, reaction: ReactionEntry) -> Result<()> {
+/// Writes a reaction to Postgres directly, in a transaction that holds the region off. Entries about it that a stream still
+/// has are older by their stamp, and change nothing later.
+pub async fn write_through(ctx: &Ctx, tx: &Tx, reaction: ReactionEntry) -> Result<()> {
     let partition = number(Partition::of(reaction.target.circle));
-    let row = tx.query_one(STAMP, &[&app.config.region, &partition]).await?;
+    let row = tx.query_one(STAMP, &[&ctx.config.region, &partition]).await?;
     let intent = Intent { at: Position(row.get(0), 0), generation: row.get(1), entry: reaction };
     react(tx, &[intent], true).await
 }
@@ -183,7 +188,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn whatever_stands_in_a_stream_is_a_reaction_or_passed_over(
+        fn any_value_in_a_stream_is_a_reaction_or_passed_over(
             value in "([0-9a-fA-F]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12} ?){0,4}( [0-9]{1,20}){0,3}|\\PC*",
         ) {
             if let Some(entry) = ReactionEntry::parse(&value) {
@@ -196,7 +201,7 @@ mod tests {
     }
 
     #[test]
-    fn only_what_scripts_write_is_understood() {
+    fn only_values_that_the_script_writes_are_understood() {
         let id = Uuid::from_u128(7);
         let value = |kind: &str, wanted: &str| format!("{id} {id} {id} {kind} {wanted}");
         assert!(ReactionEntry::parse(&value("1", "1")).is_some_and(|entry| entry.reacted));

@@ -1,238 +1,139 @@
-//! Reactions as they live in Redis: counts of many messages, one message's whole state, and the writes that change both.
+//! Reactions as they live in Redis: the counts of many messages, a caller's own reactions to one, and the writes that change
+//! both.
 //!
-//! What Redis does not have is installed from Postgres, with what is not flushed yet on top. Without Redis, Postgres alone
-//! tells.
-
-use std::collections::HashMap;
-use std::sync::Arc;
+//! Where Redis lacks something, [`super::installing`] puts it there. Without Redis, reads are answered from Postgres, and
+//! nothing is written here.
 
 use ::redis::{Cmd, Value};
-use optimist_shared::error::ErrorCode;
-use optimist_shared::ids::{Partition, Uuid, parse_hex};
-use optimist_shared::keys::{Key, Parameters};
-use optimist_shared::reactions::{Counts, KINDS, Kind, Promise, Reacted, Reaction};
-use optimist_shared::vouching::Vouched;
-use tokio_postgres::Row;
-
-use crate::reactions::snapshot::{Install, Put, Snapshot, StateKeys, counts_of, state_keys};
 use optimist_plane::cache::value::Alongside;
 use optimist_plane::ctx::Ctx;
 use optimist_plane::error::{Error, Result};
-use optimist_plane::hooks;
-use optimist_plane::redis::{Call, Items, RedisDown};
-use optimist_plane::region::switch::may_soon_vouch;
+use optimist_plane::redis::Items;
+use optimist_plane::statements;
 use optimist_plane::write_behind::flush::flush_all_of;
-use optimist_plane::write_behind::open::{self, Opened, open_patiently};
+use optimist_plane::write_behind::open::open_patiently;
+use optimist_shared::error::ErrorCode;
+use optimist_shared::ids::{Partition, Uuid, parse_hex};
+use optimist_shared::keys::Key;
+use optimist_shared::reactions::{Counts, KINDS, Kind, Promise};
+use optimist_shared::scripts::Scalars as _;
+use optimist_shared::scripts::react::{self, Reacted, Reaction};
+use optimist_shared::vouching::Vouched;
 
-const COUNTS: &str = "-- reactions::counts
+use crate::reactions::installing::{AGAIN, ATTEMPTS, Ensured, ensure_installed};
+use crate::reactions::snapshot::{counts_of_each, installed_counts, kind_of};
+
+statements! {
+    const COUNTS: &str = "-- reactions::counts
 select message_id, kind, count from reaction_counts where circle_id = $1 and message_id = any($2) and count > 0";
 
-const MINE: &str = "-- reactions::mine
+    const MINE: &str = "-- reactions::mine
 select kind from reactions where circle_id = $1 and message_id = $2 and user_id = $3 and is_on";
-
-pub const STATEMENTS: &[&str] = &[COUNTS, MINE];
-
-/// How often one tries again after somebody else was faster: longer than the right of one who died lasts.
-const ATTEMPTS: u32 = 160;
-const COUNTS_ATTEMPTS: u32 = 5;
-const AGAIN: std::time::Duration = std::time::Duration::from_millis(20);
-/// Milliseconds that the right to install lasts: longer than the snapshot may take.
-const LEASE_MS: u64 = 2_500;
-
-/// Live counts of messages, from Redis or installed there; from Postgres without Redis.
-pub async fn counts(app: &Ctx, circle: Uuid, messages: &[Uuid]) -> Result<HashMap<Uuid, Counts>> {
-    let known = known(app, circle, messages).await;
-    let missing: Vec<Uuid> = messages
-        .iter()
-        .zip(&known)
-        .filter(|(_, counts)| counts.is_none())
-        .map(|(message, _)| *message)
-        .collect();
-    let mut found: HashMap<Uuid, Counts> =
-        messages.iter().zip(known).filter_map(|(message, counts)| Some((*message, counts?))).collect();
-    if missing.is_empty() {
-        return Ok(found);
-    }
-    match install(app, circle, &missing, None).await? {
-        Installed::Counts(counts) => found.extend(counts),
-        Installed::Missing | Installed::NoRedis => {
-            let rows = app.db.query(COUNTS, &[&circle, &missing]).await?;
-            let stored = counts_of(&rows);
-            found.extend(
-                missing
-                    .into_iter()
-                    .map(|message| (message, stored.get(&message).copied().unwrap_or_default())),
-            );
-        }
-    }
-    Ok(found)
 }
 
-/// The same for messages already loaded with what Postgres has of their reactions: at best in one trip to Redis.
-pub async fn counts_read(
-    app: &Ctx,
+/// Live counts of messages, in their order: from Redis, or installed there, or without Redis from Postgres.
+pub async fn counts(ctx: &Ctx, circle: Uuid, messages: &[Uuid]) -> Result<Vec<(Uuid, Counts)>> {
+    let known = known(ctx, circle, messages).await;
+    let unknown = messages.iter().zip(&known).filter(|(_, counts)| counts.is_none());
+    let missing: Vec<Uuid> = unknown.map(|(message, _)| *message).collect();
+    let found = match missing.is_empty() {
+        true => Vec::new(),
+        false => match ensure_installed(ctx, circle, &missing, None).await? {
+            Ensured::Counts(counts) => counts,
+            Ensured::NoMessage | Ensured::NoRedis => stored(ctx, circle, &missing).await?,
+        },
+    };
+    let mut found = found.into_iter().map(|(_, counts)| counts);
+    let mut known_or_next = |known: Option<Counts>| known.or_else(|| found.next()).unwrap_or_default();
+    Ok(messages.iter().zip(known).map(|(message, known)| (*message, known_or_next(known))).collect())
+}
+
+/// Live counts of one message.
+pub async fn counts_of(ctx: &Ctx, circle: Uuid, message: Uuid) -> Result<Counts> {
+    Ok(only(counts(ctx, circle, &[message]).await?))
+}
+
+fn only(counts: Vec<(Uuid, Counts)>) -> Counts {
+    counts.into_iter().next().map(|(_, counts)| counts).unwrap_or_default()
+}
+
+/// Live counts of messages that were just read from Postgres: `alongside` has their reactions as of then, which are installed
+/// in one trip to Redis.
+pub async fn counts_after_read(
+    ctx: &Ctx,
     circle: Uuid,
     messages: &[Uuid],
-    read: Option<Box<dyn Alongside>>,
-) -> Result<HashMap<Uuid, Counts>> {
-    if let Some((read, epoch)) = read.zip(app.region.vouched()) {
-        let prepared = read.prepare(epoch);
-        let values = app.redis.call(&[prepared.call(&app.redis.scripts)]).await;
-        let answer = values.ok().and_then(|mut values| prepared.read(values.pop()?));
-        if let Some(counts) = answer.and_then(|counts| counts.downcast().ok()) {
-            return Ok(Arc::unwrap_or_clone(counts));
-        }
+    alongside: Option<Box<dyn Alongside>>,
+) -> Result<Vec<(Uuid, Counts)>> {
+    if let Some((alongside, epoch)) = alongside.zip(ctx.region.vouched())
+        && let Ok(mut reply) = ctx.redis.call_one(&alongside.call(epoch)).await
+        && let Some(counts) = alongside.read(&mut reply).and_then(installed_counts)
+    {
+        return Ok(counts);
     }
-    counts(app, circle, messages).await
+    counts(ctx, circle, messages).await
 }
 
-/// What Redis knows, believed: counts of the vouched epoch.
-async fn known(app: &Ctx, circle: Uuid, messages: &[Uuid]) -> Vec<Option<Counts>> {
-    let partition = Partition::of(circle);
-    let parameters = Parameters { circle: Some(circle), ..Parameters::default() };
-    let (Some(key), false) = (Key::Counts.render(&parameters), messages.is_empty()) else {
-        return vec![None; messages.len()];
-    };
+/// The counts that Postgres has, in the order of the messages.
+async fn stored(ctx: &Ctx, circle: Uuid, messages: &[Uuid]) -> Result<Vec<(Uuid, Counts)>> {
+    let rows = ctx.db.query(COUNTS, &[&circle, &messages]).await?;
+    Ok(counts_of_each(messages, &rows))
+}
+
+/// The counts that Redis has and that belong to the vouched epoch; `None` for each message without.
+async fn known(ctx: &Ctx, circle: Uuid, messages: &[Uuid]) -> Vec<Option<Counts>> {
+    if messages.is_empty() {
+        return Vec::new();
+    }
     let (mut vouch, mut counts) = (Cmd::new(), Cmd::new());
-    vouch.arg("GET").arg(Key::Vouch.of_partition(partition));
-    counts.arg("HMGET").arg(key);
+    vouch.arg("GET").arg(Key::Vouch.of_partition(Partition::of(circle)));
+    counts.arg("HMGET").arg(Key::counts(circle).name());
     for message in messages {
         counts.arg(message.to_string());
     }
-    let Ok(values) = app.redis.send([vouch, counts]).await else { return vec![None; messages.len()] };
+    let Ok(values) = ctx.redis.send([vouch, counts]).await else { return vec![None; messages.len()] };
     let mut values = values.into_iter().map(Items::new);
     let vouched = values.next().and_then(|mut items| Vouched::parse(&items.bytes()));
     let mut fields = values.next().unwrap_or_else(|| Items::new(Value::Nil));
+    let is_believed = |epoch| vouched.is_some_and(|vouched| vouched.epoch == epoch);
     messages
         .iter()
         .map(|_| Counts::parse_live(&fields.bytes()))
-        .map(|live| {
-            let is_believed = |epoch| vouched.is_some_and(|vouched| vouched.epoch == epoch);
-            live.filter(|(epoch, _)| is_believed(*epoch)).map(|(_, counts)| counts)
-        })
+        .map(|live| live.filter(|(epoch, _)| is_believed(*epoch)).map(|(_, counts)| counts))
         .collect()
 }
 
-enum Installed {
-    Counts(HashMap<Uuid, Counts>),
-    /// The message that was wanted whole does not exist.
-    Missing,
-    /// Redis cannot be asked, or not at the moment.
-    NoRedis,
-}
-
-/// Puts messages' counts into Redis where they are missing, and one message's whole state. Who only wants counts is not kept
-/// waiting: what Postgres has is nearly as good.
-async fn install(app: &Ctx, circle: Uuid, messages: &[Uuid], whole: Option<Uuid>) -> Result<Installed> {
+/// Makes a reaction in Redis, or takes it back. `None` if Redis cannot be asked; 404 if there is no such message.
+pub async fn react(ctx: &Ctx, reaction: &Reaction) -> Result<Option<(Counts, Promise)>> {
+    let Reaction { circle, message, .. } = *reaction;
     let partition = Partition::of(circle);
-    let attempts = if whole.is_some() { ATTEMPTS } else { COUNTS_ATTEMPTS };
-    let mut is_vouched = false;
-    for attempt in 0..attempts {
-        if attempt > 0 {
-            tokio::time::sleep(AGAIN).await;
-        }
-        let Some(epoch) = app.region.vouched() else {
-            if whole.is_some() && may_soon_vouch(app).await? {
-                continue;
-            }
-            return Ok(Installed::NoRedis);
-        };
-        is_vouched = true;
-        let token = Uuid::now_v7().simple().to_string();
-        if let Some(message) = whole {
-            match lease(app, circle, message, &token).await {
-                Ok(true) => {}
-                Ok(false) => continue,
-                Err(RedisDown) => return Ok(Installed::NoRedis),
-            }
-        }
-        let snapshot = Snapshot::read(app, circle, messages, whole).await?;
-        hooks::step("install.read").await;
-        if let (Some(message), Some(Snapshot { exists: false, .. })) = (whole, &snapshot) {
-            give_back(app, circle, message, &token).await;
-            return Ok(Installed::Missing);
-        }
-        let outcome = match &snapshot {
-            Some(snapshot) => put(app, &snapshot.install(epoch, &token)).await,
-            None => Ok(Put::Closed),
-        };
-        match outcome {
-            Ok(Put::Done(counts)) => return Ok(Installed::Counts(counts)),
-            Ok(Put::Late) => {}
-            Ok(Put::Closed) => {
-                let is_open = match whole {
-                    Some(_) => open_patiently(app, partition).await?,
-                    None => open::open(app, partition).await? == Opened::Yes,
-                };
-                if !is_open {
-                    return Ok(Installed::NoRedis);
-                }
-            }
-            Err(RedisDown) => return Ok(Installed::NoRedis),
-        }
-    }
-    if whole.is_some() && is_vouched { Err(Error::unavailable("The cache")) } else { Ok(Installed::NoRedis) }
-}
-
-/// Whether the right to install the message's state was free.
-async fn lease(app: &Ctx, circle: Uuid, message: Uuid, token: &str) -> std::result::Result<bool, RedisDown> {
-    let mut command = Cmd::new();
-    command.arg("SET").arg(state_keys(circle, message).lease).arg(token).arg("NX").arg("PX").arg(LEASE_MS);
-    let values = app.redis.send([command]).await?;
-    Ok(matches!(values.first(), Some(Value::Okay)))
-}
-
-async fn give_back(app: &Ctx, circle: Uuid, message: Uuid, token: &str) {
-    let StateKeys { state, fence, lease } = state_keys(circle, message);
-    let script = &app.redis.scripts.fill;
-    let call =
-        Call { script, keys: vec![&state, &fence, &lease], arguments: vec![token.as_bytes(), b"", b"1"] };
-    // It lapses by itself.
-    let _ = app.redis.call(&[call]).await;
-}
-
-async fn put(app: &Ctx, install: &Install) -> std::result::Result<Put, RedisDown> {
-    let mut values = app.redis.call(&[install.call(&app.redis.scripts)]).await?;
-    Ok(install.read(values.pop().unwrap_or(Value::Nil)))
-}
-
-/// Reacts in Redis. `None` if it cannot be asked.
-pub async fn react(
-    app: &Ctx,
-    parameters: &Parameters,
-    reaction: &Reaction,
-) -> Result<Option<(Counts, Promise)>> {
-    let (circle, message) = (parameters.circle.unwrap_or_default(), parameters.message.unwrap_or_default());
-    let partition = Partition::of(circle);
+    let call = reaction.call();
     let mut promise = Promise::Redis;
     for _ in 0..ATTEMPTS {
-        let script = &app.redis.scripts.react;
-        let call = Call { script, keys: reaction.keys(), arguments: reaction.arguments() };
-        let Ok(values) = app.redis.call(&[call]).await else { return Ok(None) };
-        let mut items = Items::new(values.into_iter().next().unwrap_or(Value::Nil));
-        let outcome = Reacted::read(&items.text(), &items.text())
+        let Ok(mut reply) = ctx.redis.call_one(&call).await else { return Ok(None) };
+        let outcome = react::read(&mut reply)
             .ok_or_else(|| Error::internal("reactions", &"the script answered nonsense"))?;
         match outcome {
             Reacted::Done(counts) => {
-                if promise == Promise::Postgres && !flush_all_of(app, partition).await? {
+                if promise == Promise::Postgres && !flush_all_of(ctx, partition).await? {
                     promise = Promise::Redis;
                 }
                 return Ok(Some((counts, promise)));
             }
             Reacted::Closed => {
-                if !open_patiently(app, partition).await? {
+                if !open_patiently(ctx, partition).await? {
                     return Ok(None);
                 }
             }
-            Reacted::Absent => match install(app, circle, &[message], Some(message)).await? {
-                Installed::Counts(_) => {}
-                Installed::Missing => return Err(Error::new(ErrorCode::NotFound)),
-                Installed::NoRedis => return Ok(None),
+            Reacted::Absent => match ensure_installed(ctx, circle, &[message], Some(message)).await? {
+                Ensured::Counts(_) => {}
+                Ensured::NoMessage => return Err(Error::new(ErrorCode::NotFound)),
+                Ensured::NoRedis => return Ok(None),
             },
-            // Whoever comes when too much waits for Postgres waits for it too.
+            // A write that finds the stream full waits for Postgres too.
             Reacted::Full => {
                 promise = Promise::Postgres;
-                if !flush_all_of(app, partition).await? {
+                if !flush_all_of(ctx, partition).await? {
                     tokio::time::sleep(AGAIN).await;
                 }
             }
@@ -242,53 +143,45 @@ pub async fn react(
 }
 
 /// A message's counts, and the caller's own reactions to it.
-pub struct Standing {
+pub struct OwnView {
     pub counts: Counts,
     pub mine: Vec<Kind>,
 }
 
-/// From Redis, or without it from Postgres. 404 if there is no such message.
-pub async fn standing(app: &Ctx, circle: Uuid, message: Uuid, user: Uuid) -> Result<Standing> {
-    /// Installed, and gone again before it was read: hardly twice.
+/// Reads it from Redis, or without Redis from Postgres. 404 if there is no such message.
+pub async fn own_view(ctx: &Ctx, circle: Uuid, message: Uuid, user: Uuid) -> Result<OwnView> {
+    /// The state may be gone again between being installed and being read: hardly twice.
     const ROUNDS: u32 = 3;
     for _ in 0..ROUNDS {
-        let counts = known(app, circle, &[message]).await.into_iter().next().flatten();
+        let counts = known(ctx, circle, &[message]).await.into_iter().next().flatten();
         if let Some(counts) = counts
-            && let Some(mine) = mine(app, circle, message, user).await
+            && let Some(mine) = mine(ctx, circle, message, user).await
         {
-            return Ok(Standing { counts, mine });
+            return Ok(OwnView { counts, mine });
         }
-        match install(app, circle, &[message], Some(message)).await? {
-            Installed::Counts(_) => {}
-            Installed::Missing => return Err(Error::new(ErrorCode::NotFound)),
-            Installed::NoRedis => {
-                let counts = counts_of_one(app, circle, message).await?;
-                let rows = app.db.query(MINE, &[&circle, &message, &user]).await?;
-                let place = |row: &Row| usize::try_from(row.get::<_, i16>(0)).unwrap_or(0);
-                return Ok(Standing {
-                    counts,
-                    mine: rows.iter().filter_map(|row| Kind::from_place(place(row))).collect(),
-                });
+        match ensure_installed(ctx, circle, &[message], Some(message)).await? {
+            Ensured::Counts(_) => {}
+            Ensured::NoMessage => return Err(Error::new(ErrorCode::NotFound)),
+            Ensured::NoRedis => {
+                let counts = only(stored(ctx, circle, &[message]).await?);
+                let rows = ctx.db.query(MINE, &[&circle, &message, &user]).await?;
+                let mine = rows.iter().filter_map(|row| kind_of(row.get(0))).collect();
+                return Ok(OwnView { counts, mine });
             }
         }
     }
     Err(Error::unavailable("The cache"))
 }
 
-async fn counts_of_one(app: &Ctx, circle: Uuid, message: Uuid) -> Result<Counts> {
-    let rows = app.db.query(COUNTS, &[&circle, &[message].as_slice()]).await?;
-    Ok(counts_of(&rows).get(&message).copied().unwrap_or_default())
-}
-
-/// The caller's kinds, if the state is in Redis and of the vouched epoch.
-async fn mine(app: &Ctx, circle: Uuid, message: Uuid, user: Uuid) -> Option<Vec<Kind>> {
+/// The caller's kinds, if Redis has the message's state and it belongs to the vouched epoch.
+async fn mine(ctx: &Ctx, circle: Uuid, message: Uuid, user: Uuid) -> Option<Vec<Kind>> {
     let (mut vouch, mut fields) = (Cmd::new(), Cmd::new());
     vouch.arg("GET").arg(Key::Vouch.of_partition(Partition::of(circle)));
-    fields.arg("HMGET").arg(state_keys(circle, message).state).arg("@");
+    fields.arg("HMGET").arg(Key::reactions(circle, message).name()).arg("@");
     for place in 1..=KINDS.len() {
         fields.arg(format!("{place}:{user}"));
     }
-    let mut values = app.redis.send([vouch, fields]).await.ok()?.into_iter();
+    let mut values = ctx.redis.send([vouch, fields]).await.ok()?.into_iter();
     let vouched = Vouched::parse(&Items::new(values.next()?).bytes())?;
     let Value::Array(fields) = values.next()? else { return None };
     let mut fields = fields.into_iter();

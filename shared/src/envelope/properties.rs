@@ -1,4 +1,4 @@
-//! What holds of every envelope, and of every run of bytes that is none.
+//! Properties of every envelope, and of bytes that are none.
 
 use proptest::collection::vec;
 use proptest::prelude::*;
@@ -53,7 +53,7 @@ fn stamps() -> impl Strategy<Value = Stamp> {
     })
 }
 
-/// What decodes is what would be encoded, and takes no more memory than its bytes account for.
+/// A decoded value encodes to the same bytes, and takes no more memory than they account for.
 fn is_sound(bytes: &[u8]) -> Result<(), TestCaseError> {
     if let Some(envelope) = Envelope::decode(bytes) {
         if let Body::List { items, .. } = &envelope.body {

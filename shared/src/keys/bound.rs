@@ -1,11 +1,11 @@
-//! Keys of the table with the ids that their templates name. Such a key always has a name; nothing here talks to Redis.
+//! Keys of the table, bound to the ids that their templates name: such a key always has a name. Nothing here talks to Redis.
 
 use std::fmt::Write as _;
 
 use super::{KEYS, Key, KeyRow};
 use crate::ids::{Id, Ids, Partition, Uuid, parse_id};
 
-/// A key of the table, and every id that its template names.
+/// A key of the table with every id that its template names.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct BoundKey {
     key: Key,
@@ -13,7 +13,7 @@ pub struct BoundKey {
     partition: Partition,
 }
 
-/// A constructor for each row that names ids, and for what is kept once a region.
+/// A constructor for each row that names ids, and for each key that exists once per region.
 impl Key {
     pub fn session(user: Uuid, session: Uuid) -> BoundKey {
         Key::Session.bind(Ids::default().with(Id::User, user).with(Id::Session, session))
@@ -87,7 +87,7 @@ impl Key {
         Key::Discovery.bind(Ids::default())
     }
 
-    /// The key with those of `ids` that its template names, as a route's row asks for it. `None` if one is missing.
+    /// The key with those of `ids` that its template names, as routes bind their keys. `None` if one is missing.
     pub fn of(self, ids: &Ids) -> Option<BoundKey> {
         self.of_ids(ids, Partition::COMMON)
     }
@@ -101,7 +101,7 @@ impl Key {
         Some(BoundKey { partition, ..self.bind(own) }.in_its_slot())
     }
 
-    /// The constructors pass exactly the ids of the template: a test holds them to it.
+    /// The constructors pass exactly the template's ids; a test checks that.
     fn bind(self, ids: Ids) -> BoundKey {
         BoundKey { key: self, ids, partition: Partition::COMMON }.in_its_slot()
     }
@@ -120,12 +120,12 @@ impl BoundKey {
         &self.ids
     }
 
-    /// The partition whose relay vouches for this key: the one that its hash tag says, or its tag's entity's.
+    /// The partition whose vouching covers this key: the one in its hash tag, or that of the tag's entity.
     pub fn partition(&self) -> Partition {
         self.partition
     }
 
-    /// The same ids under another key of the table, as counts are read beside their messages. `None` if that names more.
+    /// Another key with the same ids, as counts are read beside their messages. `None` if its template names further ids.
     pub fn beside(&self, key: Key) -> Option<BoundKey> {
         key.of_ids(&self.ids, self.partition)
     }
@@ -148,10 +148,10 @@ impl BoundKey {
         name
     }
 
-    /// The key that has this name. `None` for what no row describes.
+    /// The key with this name. `None` if no row describes it.
     pub fn parse(name: &str) -> Option<BoundKey> {
         let found = KEYS.iter().find_map(|row| parse_as(row, name))?;
-        // A partition must be its entity's own.
+        // The partition in the name must be its entity's.
         (found.name() == name).then_some(found)
     }
 

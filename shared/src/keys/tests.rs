@@ -1,4 +1,4 @@
-//! What holds of every row of the keys table, and of every name that is none.
+//! Properties of every row of the keys table, and of names that are no keys.
 
 use proptest::prelude::*;
 
@@ -32,7 +32,7 @@ proptest! {
     }
 }
 
-/// What the row's constructor makes; `None` for a partition's own keys, of which [`Key::of_partition`] gives the name.
+/// The key that the row's constructor makes; `None` for a partition's own keys, which [`Key::of_partition`] names.
 fn constructed(key: Key, ids: &Ids) -> Option<BoundKey> {
     let [user, session, circle, message, draft] =
         [Id::User, Id::Session, Id::Circle, Id::Message, Id::Draft].map(|id| ids.get(id).unwrap());
@@ -62,7 +62,7 @@ fn constructed(key: Key, ids: &Ids) -> Option<BoundKey> {
     })
 }
 
-/// The template with its parameters put in one by one: what a name must be.
+/// The expected name: the template with its parameters replaced one by one.
 fn filled(template: &str, ids: &Ids, partition: Partition) -> String {
     let mut name = template.replace("<p>", &partition.to_string());
     for id in Id::ALL {

@@ -1,22 +1,21 @@
-//! From a path to its route: which row of the table it is, and what it names. What the caller may do there is not looked at.
+//! Finds the route of a path, and the ids and the kind that it names. It does not look at the caller's rights.
 
 use super::{Method, ROUTES, Route};
 use crate::ids::{Id, Ids, parse_id};
 use crate::reactions::Kind;
 
-/// What a path led to.
-// compat: origin (the parameter goes, and `lookup` may be called `find` again)
+/// The outcome of a look-up.
 #[derive(Debug)]
-pub enum Matched<P = Path> {
-    Route(&'static Route, P),
-    /// The path exists for these methods, in their order, and the request's is none of them.
+pub enum Matched {
+    Route(&'static Route, Path),
+    /// The path exists, but only for these methods, in their order.
     MethodNotAllowed(Vec<Method>),
-    /// A parameter of the path is not what it must be: its name, and why.
+    /// A parameter of the path is not valid: its name, and why.
     BadParameter(&'static str, &'static str),
     NotFound,
 }
 
-/// What a path names.
+/// The parameters of a path.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Path {
     pub ids: Ids,
@@ -25,10 +24,10 @@ pub struct Path {
 }
 
 impl Path {
-    /// Why the segment cannot be this parameter, if it cannot.
+    /// Sets a parameter from its segment, or returns why the segment is not valid.
     fn set(&mut self, name: &str, segment: &str) -> Option<&'static str> {
         match name {
-            // The name of a copy, which the origin alone reads.
+            // The name of a copy: only the origin reads it.
             "key" => None,
             "kind" => {
                 self.kind = Kind::parse(segment);
@@ -85,12 +84,12 @@ pub fn lookup(method: &str, path: &str) -> Matched {
 
 enum PathMatch {
     No,
-    /// The parameter that is not what it must be, why, and how many segments are literal.
+    /// The parameter that is not valid, why, and how many segments are literal.
     Bad(&'static str, &'static str, usize),
     Yes(Path, usize),
 }
 
-/// What rules most routes out at a glance.
+/// Features of a template that rule most routes out quickly.
 #[derive(Clone, Copy)]
 struct Shape {
     slashes: usize,
@@ -123,11 +122,11 @@ const fn shape(template: &[u8]) -> Shape {
     shape
 }
 
-/// Of a path with as many segments as the template.
+/// Matches a path with as many segments as the template.
 fn match_path(template: &'static str, path: &str) -> PathMatch {
     let parameter = |expected: &'static str| expected.strip_prefix('{')?.strip_suffix('}');
     let segments = || template.split('/').zip(path.split('/'));
-    // Parameters are only read where everything else is right.
+    // Parameters are parsed only if everything else matches.
     let fits = |(expected, segment): (&'static str, &str)| match parameter(expected) {
         Some(_) => !segment.is_empty(),
         None => expected == segment,

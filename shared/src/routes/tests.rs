@@ -1,4 +1,4 @@
-//! What holds the routes table together, and with the others.
+//! The routes table is consistent in itself and with the other tables.
 
 use proptest::prelude::*;
 
@@ -46,7 +46,7 @@ fn key_parameters_come_from_path_or_session() {
         for key in route.key.iter().chain(route.fences) {
             for id in key.row().ids() {
                 let from_session = matches!(id, Id::User | Id::Session);
-                // Creation makes the id that its own keys then carry; a log-in names its user in the body.
+                // Creation makes the id that its own keys carry; a log-in names its user in the body.
                 let made_here = matches!(route.name, "circles.create" | "auth.refresh");
                 assert!(
                     from_session || made_here || route.path.contains(&format!("{{{}}}", id.as_str())),
@@ -62,7 +62,7 @@ fn key_parameters_come_from_path_or_session() {
 fn what_the_edge_does_fits_the_rest_of_the_row() {
     for route in ROUTES {
         let (expected, is_cached) = match route.at_edge {
-            // A read that it cannot answer, or a write that Postgres takes first.
+            // A read that the edge cannot answer, or a write that Postgres takes first.
             AtEdge::Forward => (route.pattern, false),
             AtEdge::Cached => (Pattern::CacheAside, true),
             AtEdge::Session | AtEdge::Limits => (Pattern::RedisOnly, false),
@@ -74,7 +74,7 @@ fn what_the_edge_does_fits_the_rest_of_the_row() {
         assert_eq!(by_itself, route.at_edge != AtEdge::Forward, "{}", route.name);
         let reacts = matches!(route.at_edge, AtEdge::React { .. });
         assert_eq!(reacts, route.path.contains("{kind}"), "{}", route.name);
-        // The entity that an auto-save is charged for.
+        // The path ends with the entity that an auto-save is charged for.
         assert!(route.pattern != Pattern::AutoSave || route.path.ends_with('}'), "{}", route.name);
     }
 }
@@ -86,7 +86,7 @@ fn cached_routes_check_membership_or_hold_nothing_private() {
         let of_circle = key.row().ids().any(|id| id == Id::Circle);
         assert_eq!(of_circle, route.caller.wants_membership(), "{}", route.name);
         assert_eq!(route.method, Method::Get);
-        // What remains: one's own (`me`), and what every signed-in user may see.
+        // The other keys hold the caller's own data (`me`), or what every signed-in user may see.
         assert!(
             of_circle || matches!(key, Key::Me | Key::Profile | Key::Discovery | Key::Prompts),
             "{}",
@@ -99,7 +99,7 @@ fn cached_routes_check_membership_or_hold_nothing_private() {
 fn every_fenced_key_is_cached_and_fenced_somewhere() {
     for row in KEYS.iter().filter(|row| row.freshness == Freshness::Fenced) {
         let read = ROUTES.iter().any(|route| route.key == Some(row.key));
-        // Read by `admit`, as an overlay, or by the origin alone, rather than as a route's own value.
+        // Keys read by `admit`, for an overlay, or by the origin alone, rather than as a route's own value.
         let admitted = matches!(row.key, Key::Session | Key::Membership | Key::CircleAccess)
             || matches!(row.key, Key::RecentTags | Key::Streak);
         assert!(read || admitted, "{} is cached by nobody", row.template);
@@ -121,7 +121,7 @@ fn every_fenced_key_is_cached_and_fenced_somewhere() {
 
 #[test]
 fn every_limit_is_somebodys() {
-    // Bad tokens are counted by the pipeline itself, whatever the route.
+    // The pipeline itself counts bad tokens, whatever the route.
     for row in LIMITS.iter().filter(|row| row.limit != Limit::BadTokens) {
         assert!(ROUTES.iter().any(|route| route.limits.contains(&row.limit)), "{} guards nothing", row.name);
     }
@@ -144,7 +144,7 @@ fn literal_segments_win_and_ids_are_parsed() {
     }
 }
 
-/// A path of the template's form.
+/// A path that fits the template.
 fn path_of(template: &str, id: Uuid, kind: usize) -> String {
     let segment = |segment: &str| match segment {
         "{kind}" => crate::reactions::KINDS[kind % crate::reactions::KINDS.len()].to_owned(),
@@ -154,12 +154,12 @@ fn path_of(template: &str, id: Uuid, kind: usize) -> String {
     template.split('/').map(segment).collect::<Vec<_>>().join("/")
 }
 
-/// The path that names this.
+/// The path with these parameters.
 fn path_to(template: &str, named: &Path, asked: &str) -> String {
     let segment = |(expected, asked): (&str, &str)| match expected.strip_prefix('{') {
         None => expected.to_owned(),
         Some("kind}") => named.kind.map(|kind| kind.as_str().to_owned()).unwrap_or_default(),
-        // A copy's name, which the origin looks at.
+        // A copy's name, which only the origin reads.
         Some("key}") => asked.to_owned(),
         Some(name) => {
             let id = Id::parse(name.trim_end_matches('}')).and_then(|id| named.ids.get(id));

@@ -1,5 +1,5 @@
--- Admits a request in its user's slot: the secret first, changing nothing if that fails; then all limits; then the
--- membership and the session's sliding expiry.
+-- Admits a request in its user's slot. Checks the secret first, and changes nothing if it is wrong; then charges all
+-- limits; then reads the membership and extends the session's expiry.
 --
 -- KEYS: session, membership (the session again if none is wanted), limits...
 -- ARGV: hash of the secret, ms of idleness allowed, ms between write-backs, clock ('' for Redis's own), entry,
@@ -26,7 +26,7 @@ end
 local left = tonumber(string.sub(session, ABSOLUTE_UNTIL_FIRST, ABSOLUTE_UNTIL_LAST)) - now
 local life = math.min(tonumber(ARGV[2]), left)
 if life <= 0 then return { 'unknown' } end
--- Moved by ten seconds more, once in ten seconds: most reads then change nothing here that Redis would have to log.
+-- Extends by ten seconds more, at most once in ten seconds: most reads then write nothing that Redis must log.
 if redis.call('PTTL', KEYS[1]) < life then redis.call('PEXPIRE', KEYS[1], math.min(life + 10000, left)) end
 local write_back = '0'
 if now - tonumber(string.sub(session, WRITTEN_BACK_FIRST, WRITTEN_BACK_LAST)) >= tonumber(ARGV[3]) then

@@ -1,5 +1,5 @@
 //! `admit.lua`: admission in the user's slot. It checks the secret, charges the limits, reads the membership and keeps the
-//! session alive. Whether Redis is to be believed is the caller's to judge.
+//! session alive. The caller judges whether Redis is to be trusted.
 
 use super::limit::{Charge, Refused};
 use super::script::{Script, script};
@@ -14,7 +14,7 @@ use crate::vouching::Vouched;
 pub static ADMIT: Script =
     script!("admit": "clock_core.lua", "envelope_core.lua", "limits_core.lua", "admit.lua");
 
-/// Who asks, what it is charged to, and in which circle the caller's membership matters.
+/// Who asks, what the request is charged to, and in which circle the caller's membership matters.
 #[derive(Clone, Debug)]
 pub struct Admission {
     pub token: Token,
@@ -26,16 +26,16 @@ pub struct Admission {
 pub enum Admitted {
     Yes(Session),
     Limited(Refused, Vec<LimitState>),
-    /// Redis holds the session, and this is not its secret.
+    /// Redis holds the session, but with another secret.
     WrongSecret,
     /// Redis does not hold the session; Postgres may.
     Unknown,
 }
 
-/// A session that Redis holds, and what else admission found.
+/// A session that Redis holds, and the other findings of admission.
 #[derive(Debug)]
 pub struct Session {
-    /// Vouched when the session was put into Redis.
+    /// The epoch vouched when the session was put into Redis.
     pub epoch: u64,
     pub expires_in_ms: u64,
     /// It is time to tell Postgres that the session is in use.
@@ -44,7 +44,7 @@ pub struct Session {
     pub membership: Vec<u8>,
     /// Redis's clock, Unix milliseconds.
     pub now_ms: u64,
-    /// This request made its entry in the limits; otherwise a retry found an earlier one.
+    /// This request added its entry to the limits; otherwise a retry found an earlier one.
     pub charged: bool,
     pub limits: Vec<LimitState>,
 }
@@ -80,7 +80,7 @@ impl Admission {
                 limits: self.charge.states(reply),
             }),
             "refused" => {
-                reply.text(); // The epoch: a refusal needs no belief.
+                reply.text(); // The epoch: a refusal needs no trust.
                 let refused = Refused::read(&self.charge.rows, reply);
                 Admitted::Limited(refused, self.charge.states(reply))
             }
@@ -91,7 +91,7 @@ impl Admission {
 }
 
 impl Session {
-    /// The caller's role in the circle, if a copy is there that counts under `believed`.
+    /// The caller's role in the circle, if `believed` accepts the copy.
     pub fn role(&self, believed: impl Fn(&Envelope<'_>) -> bool) -> Option<Role> {
         let envelope = Envelope::decode(&self.membership).filter(|envelope| believed(envelope))?;
         match envelope.body {

@@ -1,12 +1,12 @@
--- Appends events to a partition's stream and moves its cursor, if the cursor is where the caller read it.
+-- Appends events to a partition's stream and moves its cursor, unless the cursor has moved since the caller read it.
 --
--- The cursor is a hash: 'at', the newest outbox row that is dealt with; 'since', before which the stream's history is not
--- whole. Positions are '<xid>-<seq>', which are the entries' ids.
+-- The cursor is a hash: 'at', the newest outbox row that is processed; 'since', from where on the stream's history is
+-- whole. Positions are '<xid>-<seq>', the ids of the entries.
 --
 -- KEYS: stream, cursor
--- ARGV: where the cursor was ('' if there was none), where it goes, entries kept, ms that both live,
+-- ARGV: old cursor ('' if none), new cursor, entries kept, ms that both keys live,
 --       then for each event: id, number of fields and values, fields and values
--- Returns 'ok', or where the cursor is
+-- Returns 'ok', or the cursor as it is
 
 local at = redis.call('HGET', KEYS[2], 'at') or ''
 if at ~= ARGV[1] then return at end

@@ -11,9 +11,9 @@ pub static APPEND: Script = script!("append": "append.lua");
 #[derive(Clone, Debug)]
 pub struct Batch<'a> {
     pub partition: Partition,
-    /// Where the cursor was read; `None` if there was none.
+    /// The cursor as it was read; `None` if there was none.
     pub from: Option<&'a str>,
-    /// Where it goes.
+    /// The new cursor.
     pub to: &'a str,
     /// Entries that the stream keeps.
     pub kept: u64,
@@ -46,11 +46,11 @@ impl<'a> Batch<'a> {
     }
 }
 
-/// What an append came to.
+/// The outcome of an append.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Appended {
     Yes,
-    /// Another relay was here, or Redis lost its newest seconds: where the cursor is, empty if there is none.
+    /// Another relay appended, or Redis lost its newest seconds: the cursor as it is, empty if there is none.
     CursorIsAt(String),
 }
 

@@ -1,9 +1,9 @@
--- Compares what Redis has of messages' reactions with what Postgres knew at one moment and the entries since. With '1',
--- what differs is dropped: it is installed anew when it is wanted.
+-- Compares messages' reactions in Redis with a snapshot of Postgres plus the entries after it. With '1', drops what
+-- differs: it is installed again when it is wanted.
 --
 -- KEYS: vouch, ledger, stream, counts, their page, and if one message's reactions are compared: reactions, fence
 -- ARGV: generation, position, '1' to drop what differs, message whose reactions are compared or '',
---       what Postgres knew (see writes_core)
+--       the snapshot (see writes_core)
 -- Returns 'closed' | 'late': not comparable now | 'checked', how many were compared, how many differed
 
 local epoch = vouched(KEYS[1])

@@ -1,12 +1,12 @@
--- Saves a draft, if it is based on the version that is there.
+-- Saves a draft if it is based on the version in Redis.
 --
--- A draft is a hash: 'epoch', 'version', 'base', 'sealed', 'saved_at' (ms), 'sibling_of', 'flushed' ('1' once all of it is in
--- Postgres). Versions grow, as texts.
+-- A draft is a hash: 'epoch', 'version', 'base', 'sealed', 'saved_at' (ms), 'sibling_of', 'flushed' ('1' once all of it
+-- is in Postgres). Versions grow, compared as texts.
 --
 -- KEYS: vouch, draft, dirty drafts
 -- ARGV: base version, '' to create it; version; sealed; saved at; sibling of, or ''; <user>:<draft>
--- Returns 'closed', '': nobody vouches | 'absent', '': it is not here, or of another epoch
---       | 'conflict', the version that is here | 'saved', ''
+-- Returns 'closed', '': nobody vouches | 'absent', '': Redis does not have it, or has it of another epoch
+--       | 'conflict', the version in Redis | 'saved', ''
 
 local epoch = vouched(KEYS[1])
 if not epoch then return { 'closed', '' } end

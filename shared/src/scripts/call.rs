@@ -1,4 +1,4 @@
-//! A call of a script, whoever sends it, and a reply, whoever received it. No I/O.
+//! The call of a script, independent of who sends it, and its reply, independent of who receives it. No I/O.
 
 use std::borrow::Cow;
 
@@ -29,7 +29,7 @@ impl<'a> Call<'a> {
         }
     }
 
-    /// Text of what there is, or an empty argument.
+    /// The value as text, or an empty argument.
     pub(super) fn optional(self, text: Option<impl ToString>) -> Call<'a> {
         self.text(text.map_or_else(String::new, |text| text.to_string()))
     }
@@ -55,7 +55,7 @@ impl<'a> Call<'a> {
         self
     }
 
-    /// Passes on the words of an EVALSHA command, or of EVAL when `whole`, one after another.
+    /// Passes the words of an EVALSHA command, or of EVAL when `whole`, to `word` one by one.
     pub fn words(&self, whole: bool, mut word: impl FnMut(&[u8])) {
         self.script.head(whole, self.keys.len(), &mut word);
         self.keys.iter().for_each(|key| word(key.as_bytes()));
@@ -63,7 +63,7 @@ impl<'a> Call<'a> {
     }
 }
 
-/// A reply as scripts give it, a flat list of scalars, read from front to back. What is missing or of another type reads as
+/// A script's reply: a flat list of scalars, read from front to back. A scalar that is missing or of another type reads as
 /// empty or 0: a script of another release must not stop this one.
 pub trait Scalars {
     fn bytes(&mut self) -> Vec<u8>;
@@ -80,13 +80,13 @@ pub trait Scalars {
     }
 }
 
-/// Whether an error that Redis answered says that it does not know the script.
+/// Whether Redis answered that it does not know the script.
 pub fn is_unknown_script(error: &str) -> bool {
     error.contains("NOSCRIPT") || error.contains("NoScript")
 }
 
-/// Whether an error that Redis answered is about the call alone: a key of another type, or a fault of the script's. Redis
-/// itself is well; any other error says that it cannot work (loading, out of memory, read-only, refusing us).
+/// Whether an error that Redis answered is about the call alone: a key of another type, or a fault of the script's. Any other
+/// error says that Redis itself cannot work (loading, out of memory, read-only, refusing us).
 pub fn is_about_the_call(error: &str) -> bool {
     error.contains("WRONGTYPE") || error.contains("user_script:") && error.contains("attempt to")
 }

@@ -1,7 +1,7 @@
--- The reaction counts of a cached list's first items. Of the list it reads no more than the ids that it begins with.
+-- Reads the reaction counts of a cached list's first items. Of the list it reads only the ids at its beginning.
 --
--- KEYS: the list, the hash of its circle's counts, where the page is kept   ARGV: how many items at most, '1' to keep it
--- Returns a page: the items' ids, concatenated, then for each of them a line with what the hash has, or nothing;
+-- KEYS: list, its circle's counts, page   ARGV: most items, '1' to keep the page
+-- Returns a page: the items' ids, concatenated, then a line for each with its counts, or empty;
 --         '' if there is no such list
 
 -- Redis counts bytes from 0.
@@ -19,7 +19,7 @@ for index = 1, #ids do
   counts[index] = counts[index] or ''
 end
 local page = table.concat(ids) .. '\n' .. table.concat(counts, '\n')
--- No longer than the hash. A Redis without room answers all the same.
+-- The page does not outlive the counts. A Redis without room still answers.
 local lives = is_known and ARGV[2] == '1' and redis.call('PTTL', KEYS[2]) or 0
 if lives > 0 then redis.pcall('SET', KEYS[3], page, 'PX', lives) end
 return page

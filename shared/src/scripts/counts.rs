@@ -8,7 +8,7 @@ use crate::reactions::Counts;
 
 pub static COUNTS: Script = script!("counts": "envelope_core.lua", "counts.lua");
 
-/// Asks for the counts of a list's first `items`. `None` for a list of no circle.
+/// Asks for the counts of a list's first `items`. `None` if the list belongs to no circle.
 pub fn call(list: &BoundKey, items: usize, is_kept: bool) -> Option<Call<'static>> {
     let keys = [*list, list.beside(Key::Counts)?, list.beside(Key::CountsPage)?];
     let call = Call::new(&COUNTS).keys(keys.map(|key| key.name())).number(items as u64);
@@ -19,12 +19,12 @@ pub fn read(reply: &mut impl Scalars) -> Shown {
     Shown::page(reply.bytes())
 }
 
-/// Reaction counts as Redis held them: of the items of a list, or of one message.
+/// Reaction counts as Redis held them: those of a list's items, or of one message.
 #[derive(Clone, Debug)]
 pub struct Shown {
-    /// The ids of the list's items, concatenated; `None` of one message. The list may have changed since it was read itself.
+    /// The ids of the list's items, concatenated; `None` for one message. The list may have changed after it was read itself.
     of: Option<Vec<u8>>,
-    /// Those of each, one a line.
+    /// The counts of each item, one a line.
     lines: Vec<u8>,
 }
 
@@ -42,13 +42,13 @@ impl Shown {
         Shown { of: None, lines: field }
     }
 
-    /// Whether they are those of the first `limit` items of a list, or of as many as it has.
+    /// Whether these are the counts of the first `limit` items of a list, or of all of them if there are fewer.
     pub fn are_of(&self, list: &[u8], limit: usize) -> bool {
         let (Some(of), Some(ids)) = (&self.of, listed_ids(list)) else { return true };
         of.len() >= ids.len().min(limit * ID) && ids.starts_with(of)
     }
 
-    /// Those of the items of `envelope`, of an epoch that is believed.
+    /// The counts of the items of `envelope`, where `believed` accepts their epoch.
     pub fn of(&self, envelope: &Envelope<'_>, believed: impl Fn(u64) -> bool) -> Vec<Option<Counts>> {
         if let (Some(of), Body::List { items, .. }) = (&self.of, &envelope.body) {
             let mut shown = items.iter().map(|item| item.id.as_bytes());

@@ -1,4 +1,4 @@
-//! `autosave.lua`, `restore.lua`, `flushed.lua` and `drop_flushed.lua`: drafts in Redis. They are sealed before they come here.
+//! `autosave.lua`, `restore.lua`, `flushed.lua` and `drop_flushed.lua`: drafts in Redis, sealed before they get here.
 
 use super::script::{Script, script};
 use super::{Call, Scalars};
@@ -10,7 +10,7 @@ pub static RESTORE: Script = script!("restore": "writes_core.lua", "restore.lua"
 pub static FLUSHED: Script = script!("flushed": "flushed.lua");
 pub static DROP_FLUSHED: Script = script!("drop_flushed": "drop_flushed.lua");
 
-/// Whose draft, and which.
+/// A draft and its user.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Draft {
     pub user: Uuid,
@@ -27,19 +27,19 @@ pub struct Version {
     pub sibling_of: Option<Uuid>,
 }
 
-/// What became of a save.
+/// The outcome of a save.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Saved {
     Yes,
-    /// Another version is here.
+    /// Redis has another version.
     Conflict(String),
-    /// It is not here, or of another epoch.
+    /// Redis does not have the draft, or has it of another epoch.
     Absent,
     /// Nobody vouches.
     Closed,
 }
 
-/// What Postgres has of a draft.
+/// A draft's row in Postgres.
 #[derive(Clone, Debug)]
 pub enum Row<'a> {
     None,
@@ -48,26 +48,26 @@ pub enum Row<'a> {
     },
     There {
         version: &'a Version,
-        /// The newest version that the row has overtaken unseen.
+        /// The newest version that the row builds on and Postgres may never have seen.
         overtook: &'a str,
     },
 }
 
-/// What a draft and its row have come to together.
+/// The outcome of reconciling a draft with its row.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Together {
-    /// It is in Redis, and to be believed.
+    /// Redis has it, and can be trusted.
     There,
     None,
     Gone,
-    /// Both have what the other has not: what Redis has is to be kept elsewhere.
+    /// Each has text that the other lacks: Redis's version must be kept elsewhere.
     Fork(Version),
-    /// Nobody vouches, or for another epoch.
+    /// Nobody vouches, or not for this epoch.
     Closed,
 }
 
 impl Draft {
-    /// Saves a version, if it is based on the one that is there; `None` creates the draft.
+    /// Saves a version if it is based on the one in Redis; without a base, creates the draft.
     pub fn save<'a>(self, base: Option<&'a str>, version: &'a Version) -> Call<'a> {
         Call::new(&AUTOSAVE)
             .keys(self.keys())
@@ -79,7 +79,7 @@ impl Draft {
             .text(self.member())
     }
 
-    /// Brings the draft and its row together. `kept_elsewhere` is the version that is a sibling now, and may go; or empty.
+    /// Reconciles the draft with its row. `kept_elsewhere` is the version that is a sibling now and may be dropped; or empty.
     pub fn restore<'a>(self, epoch: u64, row: &Row<'a>, kept_elsewhere: &'a str) -> Call<'a> {
         let call = Call::new(&RESTORE).keys(self.keys()).hex(epoch);
         let call = match row {
@@ -96,18 +96,18 @@ impl Draft {
         call.text(self.member()).number(flushed_ms()).text(kept_elsewhere)
     }
 
-    /// Notes that a version is in Postgres; empty if the draft is nowhere.
+    /// Notes that a version is in Postgres; empty if the draft exists nowhere.
     pub fn flushed(self, version: &str) -> Call<'_> {
         let [_, draft, dirty] = self.keys();
         Call::new(&FLUSHED).keys([draft, dirty]).text(version).text(self.member()).number(flushed_ms())
     }
 
-    /// Drops a draft that is in Postgres, if it still has this version.
+    /// Drops a draft that is in Postgres if it still has this version.
     pub fn drop_flushed(self, version: &str) -> Call<'_> {
         Call::new(&DROP_FLUSHED).keys([Key::draft(self.user, self.draft).name()]).text(version)
     }
 
-    /// As the set of drafts that wait names it.
+    /// The draft's member in the set of unflushed drafts.
     pub fn member(self) -> String {
         format!("{}:{}", self.user, self.draft)
     }

@@ -1,4 +1,4 @@
--- Drops a draft that is in Postgres, if it still has this version; one that was saved since stays.
+-- Drops a draft that is in Postgres if it still has this version; one that was saved since stays.
 --
 -- KEYS: draft   ARGV: version   Returns 1 if it was dropped
 

@@ -1,5 +1,5 @@
--- Where the parts of an envelope lie: see `shared/src/envelope.rs`, whose encoder a test compares with this. Bytes are counted
--- from 1; a part has a first and a last one. Not a script of its own, and numbers only: they cost a script next to nothing.
+-- The offsets of an envelope's parts, as `shared/src/envelope.rs` encodes them; a test compares the two. Bytes count from
+-- 1; a part has a first and a last one. Not a script of its own. Numbers only: they cost a script next to nothing.
 
 local WIRE_VERSION = 1
 local EPOCH_FIRST, EPOCH_LAST = 2, 17

@@ -1,7 +1,7 @@
 -- Raises a writer's fence: hides the value, voids the lease, blocks fills.
 --
--- What is hidden lapses just before the first fence raised over it: a writer of whom nothing more is heard may have
--- committed, and another who rolls back after its fence has lapsed must find nothing to unhide.
+-- The hidden value expires just before the first fence over it lapses: a silent writer may have committed, and a writer that
+-- rolls back after its fence has lapsed must find nothing to unhide.
 --
 -- KEYS: key, hidden, fence, lease   ARGV: token, ms that the fence stands
 

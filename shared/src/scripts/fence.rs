@@ -1,5 +1,5 @@
 //! `fence.lua`, `release.lua` and `unhide.lua`: a writer's fence over a key, raised before the commit and dropped after it or
-//! after a rollback. Which keys a write fences is its handler's to say.
+//! after a rollback. A write's handler decides which keys it fences.
 
 use super::script::{Script, script};
 use super::{Call, Scalars};
@@ -9,22 +9,22 @@ pub static FENCE: Script = script!("fence": "clock_core.lua", "fences_core.lua",
 pub static RELEASE: Script = script!("release": "clock_core.lua", "fences_core.lua", "release.lua");
 pub static UNHIDE: Script = script!("unhide": "clock_core.lua", "fences_core.lua", "unhide.lua");
 
-/// Hides the value, voids leases, blocks fills, for so many milliseconds at most.
+/// Hides the value, voids leases and blocks fills, for `stands_ms` at most.
 pub fn raise<'a>(name: &'a str, beside: &'a Companions, token: &'a str, stands_ms: u64) -> Call<'a> {
     call(&FENCE, name, beside, token).number(stands_ms)
 }
 
-/// After the commit: drops what was hidden and this writer's fence, and voids the leases given since.
+/// After the commit: drops the hidden value and this writer's fence, and voids the leases given since.
 pub fn release<'a>(name: &'a str, beside: &'a Companions, token: &'a str) -> Call<'a> {
     call(&RELEASE, name, beside, token)
 }
 
-/// Whether the released key was warm and nobody else fences it: whoever released it refills it.
+/// Whether the released key was warm and has no other fence: the writer that released it then refills it.
 pub fn is_warm(reply: &mut impl Scalars) -> bool {
     reply.int() == 1
 }
 
-/// After a certain rollback: the value comes back once no fence is up.
+/// After a rollback that is certain: the value returns once no fence is up.
 pub fn unhide<'a>(name: &'a str, beside: &'a Companions, token: &'a str) -> Call<'a> {
     call(&UNHIDE, name, beside, token)
 }

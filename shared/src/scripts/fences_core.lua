@@ -3,7 +3,7 @@
 -- A fence is a hash: a field 't:<token>' for each writer, with the time at which it lapses; 'warm' if a value was hidden;
 -- 'deadline', when that value was to expire.
 
--- How many writers' fences are up. Forgets those that have lapsed.
+-- Counts the writers' fences that are up, and removes those that have lapsed.
 local function fences_up(fence, now)
   local up = 0
   local fields = redis.call('HGETALL', fence)
@@ -15,7 +15,7 @@ local function fences_up(fence, now)
   return up
 end
 
--- Whether a lease still stands, and no transaction was told of since that a snapshot may not have seen.
+-- Whether a lease still stands, and the snapshot has seen every transaction noted in it.
 local function lease_stands(lease_key, token, seen)
   local lease = redis.call('GET', lease_key)
   return lease and string.sub(lease, 1, 32) == token and seen > string.sub(lease, 33)

@@ -1,4 +1,4 @@
--- Notes that a version of a draft is in Postgres: if it is still the newest, the draft's hour begins.
+-- Notes that a version of a draft is in Postgres. If it is still the newest, the draft's hour begins.
 --
 -- KEYS: draft, dirty drafts   ARGV: version, <user>:<draft>, ms that a flushed draft lives
 -- Returns 1 if nothing newer waits

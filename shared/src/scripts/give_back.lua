@@ -1,4 +1,4 @@
--- Takes a failed attempt's entry out again, unless a retry has found it since.
+-- Removes a failed attempt's entry, unless a retry has found it since.
 --
 -- KEYS: sliding limits...   ARGV: entry
 -- Returns how many entries were given back

@@ -1,13 +1,13 @@
--- Puts what Postgres knows of messages' reactions into Redis, with what is not flushed yet on top: their counts, and of one
--- of them everyone who reacted, if that is wanted.
+-- Installs a snapshot of messages' reactions in Postgres plus the unflushed entries: the counts of all of them and, if
+-- wanted, everyone who reacted to one of them.
 --
--- Everything was read in one snapshot, with the partition's generation and position. What the stream has lost since by a
--- flush, the snapshot did not see: then nothing is installed.
+-- The snapshot includes the partition's generation and position. If the stream was trimmed past that position, the
+-- snapshot lacks those entries, and nothing is installed.
 --
 -- KEYS: vouch, ledger, stream, counts, their page, and if one message's reactions are wanted: reactions, fence, lease
 -- ARGV: epoch, generation, position, ms that it lives, message whose reactions are wanted or '', token of the lease,
---       oldest transaction that the snapshot may not have seen (16 hex digits), what Postgres knew (see writes_core)
--- Returns 'closed': of another epoch or generation | 'late': flushed since, or changed: to be read anew
+--       the snapshot's horizon (16 hex digits), the snapshot (see writes_core)
+-- Returns 'closed': another epoch or generation | 'late': flushed or changed since, read again
 --       | 'done', the counts of each message
 
 local epoch = vouched(KEYS[1])
@@ -26,7 +26,7 @@ for index = 1, #messages do
     known[index], lacks = false, true
   end
 end
--- Who lacks nothing is spared the stream.
+-- Reads the stream only if something is missing.
 if lacks then add_unflushed(KEYS[3], ARGV[3], counts, wanted, members) end
 
 local out, new = { 'done' }, {}

@@ -1,5 +1,5 @@
-//! `install.lua` and `audit.lua`: what Postgres knew of messages' reactions at one moment, put into Redis or compared with
-//! what Redis has. Reading it from Postgres is the origin's.
+//! `install.lua` and `audit.lua`: a snapshot of messages' reactions in Postgres, installed in Redis or compared with it. The
+//! origin reads the snapshot.
 
 use super::script::{Script, script};
 use super::{Call, Scalars};
@@ -11,33 +11,33 @@ pub static INSTALL: Script =
     script!("install": "clock_core.lua", "fences_core.lua", "writes_core.lua", "install.lua");
 pub static AUDIT: Script = script!("audit": "writes_core.lua", "audit.lua");
 
-/// What Postgres knew in one snapshot.
+/// The state of messages' reactions in one snapshot of Postgres.
 #[derive(Clone, Debug)]
 pub struct Snapshot {
     pub circle: Uuid,
-    /// The partition's, with how far its entries are flushed: a stream's id.
+    /// The partition's generation, and the position up to which its entries are flushed: a stream's id.
     pub generation: i64,
     pub position: String,
     /// `pg_snapshot_xmin` of the snapshot.
     pub seen_xmin: u64,
     pub counts: Vec<(Uuid, Counts)>,
-    /// The message of which everyone who reacted is known.
+    /// The message whose every reaction is in `members`.
     pub whole: Option<Uuid>,
     pub members: Vec<(Kind, Uuid)>,
 }
 
-/// What an installation came to.
+/// The outcome of an installation.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Installed {
     /// The counts that Redis has now, in the snapshot's order.
     Done(Vec<(Uuid, Counts)>),
-    /// Flushed since, or changed: to be read anew.
+    /// Flushed or changed since: read again.
     Late,
-    /// The partition is to be opened first.
+    /// The partition must be opened first.
     Closed,
 }
 
-/// What a comparison came to. `None` where it was not possible.
+/// The outcome of a comparison. `None` if it was not possible.
 pub type Compared = Option<Difference>;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -47,7 +47,7 @@ pub struct Difference {
 }
 
 impl Snapshot {
-    /// Installs counts, and the whole message's reactions under `lease`, if Redis is vouched under this epoch.
+    /// Installs counts, and the whole message's reactions under `lease`, if `epoch` is vouched.
     pub fn install(&self, epoch: u64, lease: &str) -> Call<'static> {
         let lives_ms = u64::from(Key::Counts.row().kept_seconds().unwrap_or_default()) * 1000;
         let mut call = Call::new(&INSTALL).keys(self.keys());
@@ -82,7 +82,7 @@ impl Snapshot {
         }
     }
 
-    /// Compares; with `repair`, what differs is dropped.
+    /// Compares the snapshot with Redis; with `repair`, drops what differs.
     pub fn audit(&self, repair: bool) -> Call<'static> {
         let mut call = Call::new(&AUDIT).keys(self.keys());
         if let Some(message) = self.whole {
@@ -114,7 +114,7 @@ impl Snapshot {
         ]
     }
 
-    /// Adds what `writes_core.lua` reads of a snapshot.
+    /// Adds the arguments that `writes_core.lua` reads as a snapshot.
     fn describe(&self, call: Call<'static>) -> Call<'static> {
         let mut call = call.number(self.counts.len() as u64);
         for (message, counts) in &self.counts {

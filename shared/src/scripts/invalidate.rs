@@ -10,7 +10,7 @@ pub fn call<'a>(name: &'a str, beside: &'a Companions, transaction: u64) -> Call
     Call::new(&INVALIDATE).keys([name, &beside.hidden, &beside.lease]).hex(transaction)
 }
 
-/// How many copies were dropped.
+/// The number of copies dropped.
 pub fn read(reply: &mut impl Scalars) -> u64 {
     reply.count()
 }

@@ -1,7 +1,7 @@
--- Asks for the right to fill a key.
+-- Asks for a key's lease, the right to fill it.
 --
 -- KEYS: key, fence, lease   ARGV: token, ms that the lease lasts, vouched epoch (16 hex), now (14 digits)
--- Returns 'value', the value that is there already and good | 'fenced', '' | 'leased', '' | 'granted', ''
+-- Returns 'value', the good value that is there already | 'fenced', '' | 'leased', '' | 'granted', ''
 
 local value = redis.call('GET', KEYS[1])
 if value and string.byte(value) == WIRE_VERSION and string.sub(value, EPOCH_FIRST, EPOCH_LAST) == ARGV[3]

@@ -11,19 +11,19 @@ pub static LEASE: Script =
 pub static FILL: Script =
     script!("fill": "clock_core.lua", "envelope_core.lua", "fences_core.lua", "fill.lua");
 
-/// What a request for the right to fill came to.
+/// The outcome of a request for a lease.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Leased {
-    /// A value is there already, and good: its envelope.
+    /// A good value is there already: its envelope.
     Value(Vec<u8>),
     Granted,
-    /// Somebody else holds it.
+    /// Somebody else holds the lease.
     Taken,
     /// A writer's fence is up.
     Fenced,
 }
 
-/// Asks for the right. `token` has 32 characters; `epoch` is the vouched one, read before.
+/// Asks for the lease. `token` has 32 characters; `epoch` is the vouched one, read before.
 pub fn ask<'a>(
     name: &'a str,
     beside: &'a Companions,
@@ -35,7 +35,7 @@ pub fn ask<'a>(
     call(&LEASE, name, beside, token).number(lasts_ms).hex(epoch).text(format!("{now_ms:014}"))
 }
 
-/// A reply that is none refuses.
+/// A malformed reply counts as a refusal.
 pub fn read(reply: &mut impl Scalars) -> Leased {
     match reply.text().as_str() {
         "value" => Leased::Value(reply.bytes()),
@@ -45,7 +45,7 @@ pub fn read(reply: &mut impl Scalars) -> Leased {
     }
 }
 
-/// Puts an envelope into the key, if the lease still stands.
+/// Fills the key with an envelope if the lease still stands.
 pub fn fill<'a>(
     name: &'a str,
     beside: &'a Companions,
@@ -56,12 +56,12 @@ pub fn fill<'a>(
     call(&FILL, name, beside, token).bytes(Cow::Borrowed(value)).number(kept_ms)
 }
 
-/// Whether it was filled; otherwise what was read may be stale, and must not be shared.
+/// Whether the key was filled; otherwise the value may be stale, and must not be shared.
 pub fn is_filled(reply: &mut impl Scalars) -> bool {
     reply.int() == 1
 }
 
-/// Gives the right back without filling.
+/// Gives the lease back without filling.
 pub fn give_back<'a>(name: &'a str, beside: &'a Companions, token: &'a str) -> Call<'a> {
     fill(name, beside, token, b"", 1)
 }

@@ -1,4 +1,4 @@
-//! `open.lua` and `trim.lua`: a partition opened for what is written behind, and its flushed entries removed.
+//! `open.lua` and `trim.lua`: opening a partition for write-behind entries, and removing the flushed ones.
 
 use super::script::{Script, script};
 use super::{Call, Scalars};
@@ -8,7 +8,7 @@ use crate::keys::Key;
 pub static OPEN: Script = script!("open": "writes_core.lua", "open.lua");
 pub static TRIM: Script = script!("trim": "writes_core.lua", "trim.lua");
 
-/// Opens a partition for writes of the vouched epoch. Ids go on from `floor`, a stream's id.
+/// Opens a partition for writes of the vouched epoch. New ids follow `floor`, a stream's id.
 pub fn open<'a>(partition: Partition, epoch: u64, generation: i64, floor: &'a str) -> Call<'a> {
     Call::new(&OPEN)
         .keys([Key::Vouch, Key::Ledger, Key::Writes].map(|key| key.of_partition(partition)))
@@ -17,12 +17,12 @@ pub fn open<'a>(partition: Partition, epoch: u64, generation: i64, floor: &'a st
         .text(floor)
 }
 
-/// Whether it is open; otherwise another epoch is vouched, or a later generation is open.
+/// Whether the partition is open; otherwise another epoch is vouched, or a later generation is open.
 pub fn is_open(reply: &mut impl Scalars) -> bool {
     reply.text() == "open"
 }
 
-/// Removes the entries up to `position`, which `next` follows: stream's ids.
+/// Removes the entries up to `position`; `next` is the id that follows it. Both are stream ids.
 pub fn trim<'a>(partition: Partition, generation: i64, position: &'a str, next: &'a str) -> Call<'a> {
     Call::new(&TRIM)
         .keys([Key::Ledger, Key::Writes].map(|key| key.of_partition(partition)))
@@ -31,7 +31,7 @@ pub fn trim<'a>(partition: Partition, generation: i64, position: &'a str, next: 
         .text(next)
 }
 
-/// How many entries are left. `None` if the partition is of another generation.
+/// The number of entries left. `None` if the partition is of another generation.
 pub fn read_left(reply: &mut impl Scalars) -> Option<u64> {
     u64::try_from(reply.int()).ok()
 }

@@ -1,4 +1,4 @@
--- Charges limits that need no session: an address's, an account's.
+-- Charges limits that need no session: those of an address or an account.
 --
 -- KEYS: limits...   ARGV: clock, entry, limits (see limits_core)
 -- Returns 'refused', limit, window, ms to wait, (left, ms to reset) of every window

@@ -1,7 +1,5 @@
-//! `limit.lua`, `peek.lua` and `give_back.lua`: limits charged without a session, looked at, and given back. With a session
-//! they are charged by [`super::admit`]. Which limits a route has is in its row.
-
-use std::borrow::Cow;
+//! `limit.lua`, `peek.lua` and `give_back.lua`: limits charged without a session, looked at, and given back. [`super::admit`]
+//! charges them with a session. A route's row names its limits.
 
 use super::script::{Script, script};
 use super::{Call, Scalars};
@@ -11,16 +9,16 @@ pub static LIMIT: Script = script!("limit": "clock_core.lua", "limits_core.lua",
 pub static PEEK: Script = script!("peek": "clock_core.lua", "limits_core.lua", "peek.lua");
 pub static GIVE_BACK: Script = script!("give_back": "give_back.lua");
 
-/// An attempt, and the limits that it is charged to: those of one tag.
+/// An attempt, and the limits that it is charged to, all of one hash tag.
 #[derive(Clone, Debug)]
 pub struct Charge {
     pub rows: Vec<&'static LimitRow>,
     pub keys: Vec<String>,
-    /// How the attempt is remembered: an idempotency key's digest, or random.
+    /// The name that limits remember the attempt by: an idempotency key's digest, or random.
     pub entry: String,
 }
 
-/// Which window refused, and for how long.
+/// The window that refused, and for how long.
 #[derive(Clone, Debug)]
 pub struct Refused {
     pub policy: String,
@@ -30,11 +28,11 @@ pub struct Refused {
     pub retry_after: u64,
 }
 
-/// What became of an attempt.
+/// The outcome of an attempt.
 #[derive(Clone, Debug)]
 pub enum Outcome {
     Charged,
-    /// A retry: its entry was there already.
+    /// A retry: its entry is there already.
     Found,
     Refused(Refused),
 }
@@ -51,12 +49,12 @@ impl Charge {
         self.call_at("")
     }
 
-    /// Charges at a time of the caller's, as tests do: Unix milliseconds as a text.
+    /// Charges at a time that the caller gives, as tests do: Unix milliseconds as text.
     pub fn call_at<'a>(&'a self, clock: &'a str) -> Call<'a> {
         self.describe(Call::new(&LIMIT).keys(self.names()).text(clock).text(self.entry.as_str()))
     }
 
-    /// What the call came to, and the state of every window.
+    /// The outcome of the call, and the state of every window.
     pub fn read(&self, reply: &mut impl Scalars) -> (Outcome, Vec<LimitState>) {
         let outcome = reply.text();
         let refused = Refused::read(&self.rows, reply);
@@ -79,7 +77,7 @@ impl Charge {
         self.describe(Call::new(&PEEK).keys(self.names()).text(clock))
     }
 
-    /// The states of all windows: what every reply of these scripts ends in.
+    /// The states of all windows, which end every reply of these scripts.
     pub fn states(&self, reply: &mut impl Scalars) -> Vec<LimitState> {
         let windows = self.rows.iter().flat_map(|row| row.windows.iter().map(move |window| (row, window)));
         windows.map(|(row, window)| row.state(window, reply.int(), reply.int())).collect()
@@ -95,7 +93,8 @@ impl Charge {
         self.keys.iter().map(String::as_str)
     }
 
-    /// Adds what `limits_core.lua` reads: how many limits, then for each its kind, its number of windows, and their numbers.
+    /// Adds the arguments that `limits_core.lua` reads: how many limits, then for each its kind, its number of windows, and
+    /// their numbers.
     pub(super) fn describe<'a>(&self, call: Call<'a>) -> Call<'a> {
         let mut call = call.number(self.rows.len() as u64);
         for row in &self.rows {
@@ -109,14 +108,6 @@ impl Charge {
             }
         }
         call
-    }
-}
-
-impl Charge {
-    /// What [`Charge::describe`] adds.
-    // compat: origin
-    pub(crate) fn description(&self) -> Vec<Vec<u8>> {
-        self.describe(Call::new(&LIMIT)).arguments.into_iter().map(Cow::into_owned).collect()
     }
 }
 
@@ -136,12 +127,12 @@ impl Refused {
     }
 }
 
-/// Takes a failed attempt's entry out of these keys again.
+/// Removes a failed attempt's entry from these keys.
 pub fn give_back<'a>(keys: &'a [String], entry: &'a str) -> Call<'a> {
     Call::new(&GIVE_BACK).keys(keys.iter().map(String::as_str)).text(entry)
 }
 
-/// How many entries were given back.
+/// The number of entries given back.
 pub fn read_given_back(reply: &mut impl Scalars) -> u64 {
     reply.count()
 }

@@ -1,8 +1,8 @@
--- The exact limiter, shared by every script that admits. Not a script of its own.
+-- The limiter, shared by every script that admits. Not a script of its own.
 --
 -- A limit is a key and, in ARGV, its kind ('w' sliding windows, 'c' counter), its number of windows, and for each window
 -- how many it admits and its length in ms. A sliding limit is a sorted set of the newest admitted entries, scored by time.
--- An entry that a retry has found ends in '!', and is not given back any more.
+-- An entry that a retry has found ends in '!', and can no longer be given back.
 
 -- Reads the limits' description from ARGV[at...]; the first limit's key is KEYS[first_key].
 local function parse_limits(first_key, at)
@@ -24,7 +24,7 @@ local function parse_limits(first_key, at)
   return limits
 end
 
--- Never before the newest entry, so that a clock that jumps back admits nothing too early.
+-- Now, but never before the newest entry: a clock that jumps back admits nothing too early.
 local function not_before_newest(limits, now)
   for _, limit in ipairs(limits) do
     if limit.kind == 'w' then
@@ -35,7 +35,7 @@ local function not_before_newest(limits, now)
   return now
 end
 
--- Counts one more, in one command; where there is nothing to count in yet, its time begins.
+-- Counts one attempt, in one command. The first one starts the window.
 local function count_up(limit)
   limit.used = redis.call('INCR', limit.key)
   if limit.used == 1 then
@@ -47,14 +47,14 @@ local function count_up(limit)
   return limit.used <= limit.windows[1].admitted
 end
 
--- Takes back what was counted before another limit refused.
+-- Undoes the counts made before another limit refused.
 local function count_down(limits)
   for _, limit in ipairs(limits) do
     if limit.used then limit.used = redis.call('DECR', limit.key) end
   end
 end
 
--- Appends what is left, and ms until more is, for each window of a limit.
+-- Appends, for each window of a limit, what is left and ms until more is.
 local function append_state(out, limit, now)
   if limit.kind == 'c' then
     local used = limit.used or tonumber(redis.call('GET', limit.key) or 0)
@@ -75,8 +75,8 @@ local function append_state(out, limit, now)
   end
 end
 
--- What stands against a sliding limit's next entry: the window that is full, and ms to wait. Notes whether a retry has found
--- its entry.
+-- Returns the full window that refuses a sliding limit's next entry, and ms to wait; nothing if it is admitted. Notes
+-- whether a retry has found its entry.
 local function slide(limit, entry, now)
   local known = redis.call('ZSCORE', limit.key, entry)
   if known then
@@ -96,7 +96,7 @@ local function slide(limit, entry, now)
 end
 
 -- Checks every window of every limit, and charges all or none.
--- Returns now, what became of the entry ('charged', 'found'), or now, 'refused', limit, window, ms to wait.
+-- Returns now, and 'charged' or 'found', or 'refused', limit, window, ms to wait.
 local function charge(limits, entry, now)
   now = not_before_newest(limits, now)
   for index, limit in ipairs(limits) do

@@ -1,8 +1,8 @@
-//! The Redis scripts, each with a Rust face beside it: the one module that knows the order of its KEYS and ARGV and what its
-//! reply means. `*_core.lua` files are prefixes that several scripts share. Whoever sends a [`Call`] tries EVALSHA first, and
-//! EVAL when Redis does not know the script (it was restarted); how it is sent is theirs.
+//! The Redis scripts. The Rust module beside each is the only one that knows the order of its KEYS and ARGV and the meaning
+//! of its reply. `*_core.lua` files are prefixes that several scripts share. The sender of a [`Call`] decides how to send it:
+//! EVALSHA first, and EVAL when Redis does not know the script (it was restarted).
 //!
-//! Each script is a static: a binary ships those that it calls, and no others.
+//! Each script is a static: a binary ships only those that it calls.
 
 mod script;
 mod call;
@@ -25,9 +25,7 @@ pub mod drafts;
 pub use call::{Call, Scalars, is_about_the_call, is_unknown_script};
 pub use script::Script;
 
-pub use crate::compat::{Scripts, describe_limits}; // compat: origin
-
-/// Every script: for tests, and for whoever loads them all.
+/// Every script, for tests and for callers that load them all.
 pub const ALL: [&Script; 23] = [
     &admit::ADMIT,
     &limit::LIMIT,

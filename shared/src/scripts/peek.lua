@@ -1,4 +1,4 @@
--- Tells the state of limits without charging.
+-- Returns the state of limits without charging them.
 --
 -- KEYS: limits...   ARGV: clock, limits (see limits_core)
 -- Returns (left, ms to reset) of every window

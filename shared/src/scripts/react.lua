@@ -1,9 +1,9 @@
--- Reacts to a message, or takes the reaction back: state, live counts and the entry to be flushed, in one step.
+-- Makes a reaction or takes it back: changes state and live counts and appends the entry to be flushed, in one step.
 --
 -- KEYS: vouch, ledger, stream, reactions, counts, their page
 -- ARGV: user, circle, message, place of the kind, '1' to react | '0', entries that the stream may hold
--- Returns 'closed', '': the partition takes no writes of this epoch | 'absent', '': the message's state is not here
---       | 'full', '' | 'same', counts: it was so already | 'done', counts
+-- Returns 'closed', '': the partition takes no writes of this epoch | 'absent', '': Redis lacks the message's state
+--       | 'full', '' | 'same', counts: nothing changes | 'done', counts
 
 local epoch = vouched(KEYS[1])
 if not epoch or redis.call('HGET', KEYS[2], 'epoch') ~= epoch then return { 'closed', '' } end

@@ -1,4 +1,4 @@
-//! `react.lua`: a reaction, made or taken back in Redis. What becomes of it in Postgres is the flush's.
+//! `react.lua`: a reaction, made or taken back in Redis. The flush writes it to Postgres.
 
 use serde::Serialize;
 
@@ -10,7 +10,7 @@ use crate::reactions::{Counts, Kind, Promise, WRITES_BOUND};
 
 pub static REACT: Script = script!("react": "writes_core.lua", "react.lua");
 
-/// A reaction to be made or taken back.
+/// A reaction to make or to take back.
 #[derive(Clone, Copy, Debug)]
 pub struct Reaction {
     pub user: Uuid,
@@ -21,16 +21,16 @@ pub struct Reaction {
     pub reacted: bool,
 }
 
-/// What became of a reaction in Redis.
+/// The outcome of a reaction in Redis.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Reacted {
-    /// Done, or so already: the counts now.
+    /// Done, or nothing to change: the counts now.
     Done(Counts),
-    /// The partition takes no writes of this epoch: it is to be opened.
+    /// The partition takes no writes of this epoch: it must be opened.
     Closed,
-    /// The message's state is not there: it is to be installed.
+    /// Redis lacks the message's state: it must be installed.
     Absent,
-    /// As many entries as the stream takes wait for Postgres.
+    /// The stream holds as many entries as it takes, all waiting for Postgres.
     Full,
 }
 
@@ -75,8 +75,7 @@ pub fn read(reply: &mut impl Scalars) -> Option<Reacted> {
 
 impl Reacted {
     /// From the two texts that the script returns.
-    // compat: origin (it becomes private)
-    pub fn read(outcome: &str, counts: &str) -> Option<Reacted> {
+    fn read(outcome: &str, counts: &str) -> Option<Reacted> {
         Some(match outcome {
             "done" | "same" => Reacted::Done(Counts::parse(counts)?),
             "closed" => Reacted::Closed,

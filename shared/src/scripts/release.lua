@@ -1,4 +1,4 @@
--- Drops what a committed write made stale, and the writer's fence, if it is still up; voids every lease given since.
+-- Drops the values that a committed write made stale, and the writer's fence if it is still up; voids leases given since.
 --
 -- KEYS: key, hidden, fence, lease   ARGV: token
 -- Returns 1 if the key was warm and no other writer's fence remains: the caller refills it; else 0

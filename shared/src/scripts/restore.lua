@@ -1,11 +1,11 @@
--- Brings a draft in Redis and the row in Postgres together: the newer of the two stays.
+-- Reconciles a draft in Redis with its row in Postgres: the newer of the two stays.
 --
 -- KEYS: vouch, draft, dirty drafts
--- ARGV: epoch, what Postgres has ('row' | 'gone' | 'none'), version, sealed, saved at, sibling of, newest version that the
---       row has overtaken unseen, <user>:<draft>, ms that a flushed draft lives,
---       the version that was kept elsewhere, and may go
+-- ARGV: epoch, state of the row ('row' | 'gone' | 'none'), version, sealed, saved at, sibling of, newest version that the
+--       row builds on and Postgres may never have seen, <user>:<draft>, ms that a flushed draft lives,
+--       version that was kept elsewhere and may be dropped
 -- Returns 'closed' | 'restored' | 'none' | 'gone' | 'kept': Redis is ahead
---       | 'fork', version, sealed, saved at: both have what the other has not
+--       | 'fork', version, sealed, saved at: each has text that the other lacks
 
 if ARGV[2] ~= 'gone' and vouched(KEYS[1]) ~= ARGV[1] then return { 'closed' } end
 local known = redis.call('HMGET', KEYS[2], 'version', 'flushed', 'sealed', 'saved_at')

@@ -1,4 +1,4 @@
-//! A script's text and its digest, as EVAL and EVALSHA take them. What a script's arguments mean, its own module knows.
+//! A script's text and its digest, as EVAL and EVALSHA take them. Each script's own module knows its arguments.
 
 /// A script and the digest that Redis knows it by.
 #[derive(Clone, Copy, Debug)]
@@ -6,7 +6,7 @@ pub struct Script {
     pub name: &'static str,
     /// Concatenated in order; shared prefixes are stored once.
     parts: &'static [&'static str],
-    /// 40 hex digits. Computed when this is compiled: an instance's first request does not wait for it.
+    /// 40 hex digits, computed at compile time: an instance's first request does not wait for it.
     sha1: [u8; 40],
 }
 
@@ -26,14 +26,6 @@ impl Script {
 
     pub fn source(&self) -> String {
         self.parts.concat()
-    }
-
-    /// Passes on the words of an EVALSHA command, or of EVAL when `whole`, one after another.
-    // compat: origin (it becomes private: see `Call::words`)
-    pub fn words(&self, whole: bool, keys: &[&str], arguments: &[&[u8]], mut word: impl FnMut(&[u8])) {
-        self.head(whole, keys.len(), &mut word);
-        keys.iter().for_each(|key| word(key.as_bytes()));
-        arguments.iter().for_each(|argument| word(argument));
     }
 
     /// The words before the keys.
@@ -74,7 +66,7 @@ pub(super) const fn joined<const LENGTH: usize>(parts: &[&str]) -> [u8; LENGTH] 
     joined
 }
 
-/// A script of the name, from its parts: `*_core.lua` files first, then its own.
+/// A named script from its parts: `*_core.lua` files first, then its own.
 macro_rules! script {
     ($name:literal: $($file:literal),+) => {{
         const PARTS: &[&str] = &[$(include_str!($file)),+];
@@ -93,7 +85,7 @@ mod tests {
         const PARTS: &[&str] = &["return", " ", "1"];
         let script = const { Script::new("one", PARTS, &joined::<{ length(PARTS) }>(PARTS)) };
         assert_eq!(script.source(), "return 1");
-        // What SCRIPT LOAD answers.
+        // The answer of SCRIPT LOAD.
         assert_eq!(&script.sha1, b"e0e1f9fabfc9d4800c877a703b823ac0578ff8db");
     }
 }

@@ -1,5 +1,5 @@
-//! Every Lua file has its face, each face passes its words in the script's order, and the offsets that scripts use are the
-//! encoder's. What the scripts do, tests on a real Redis look at.
+//! Every Lua file has its Rust module, every module passes its words in the script's order, and the scripts use the encoder's
+//! offsets. Tests on a real Redis check what the scripts do.
 
 use std::collections::HashMap;
 use std::ops::Range;
@@ -16,7 +16,7 @@ use crate::reactions::{Counts, Kind};
 use crate::session::{CachedSession, Token, hash_secret};
 use crate::vouching::Vouched;
 
-/// Numbers that a prelude gives names to: `local A, B = 1, 2`.
+/// The numbers that a prelude names: `local A, B = 1, 2`.
 fn constants(lua: &str) -> HashMap<&str, usize> {
     let lines = lua.lines().filter_map(|line| line.strip_prefix("local ")?.split_once(" = "));
     lines

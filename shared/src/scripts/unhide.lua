@@ -1,4 +1,4 @@
--- Undoes a fence after a certain rollback. The value comes back once no other writer's fence is up.
+-- Undoes a fence after a rollback that is certain. The value returns once no other writer's fence is up.
 --
 -- KEYS: key, hidden, fence, lease   ARGV: token
 

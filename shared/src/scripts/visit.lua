@@ -1,4 +1,4 @@
--- Notes that someone is in a circle.
+-- Records that a user visits a circle.
 --
 -- KEYS: vouch, ledger, stream   ARGV: user, circle, entries that the stream may hold
 -- Returns 'closed': the partition takes no writes of this epoch | 'full' | 'done'

@@ -1,4 +1,4 @@
-//! `visit.lua`: a visit of a circle, noted as a line in its partition's stream.
+//! `visit.lua`: a visit of a circle, recorded as an entry in its partition's stream.
 
 use super::script::{Script, script};
 use super::{Call, Scalars};
@@ -8,13 +8,13 @@ use crate::reactions::{Promise, WRITES_BOUND};
 
 pub static VISIT: Script = script!("visit": "writes_core.lua", "visit.lua");
 
-/// What became of a visit in Redis.
+/// The outcome of a visit in Redis.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Visited {
     Done,
-    /// The partition takes no writes of this epoch: it is to be opened.
+    /// The partition takes no writes of this epoch: it must be opened.
     Closed,
-    /// As many entries as the stream takes wait for Postgres.
+    /// The stream holds as many entries as it takes, all waiting for Postgres.
     Full,
 }
 

@@ -1,7 +1,7 @@
 -- Vouches for a partition, unless a later epoch is known, or the relay read its row too long ago.
 --
 -- KEYS: epoch, vouch
--- ARGV: epoch (16 hex digits), '' or 'd' (degraded), Redis's time in ms when the row was about to be read, ms to vouch for
+-- ARGV: epoch (16 hex digits), '' or 'd' (degraded), Redis's time in ms just before the row was read, ms to vouch for
 -- Returns 1 if vouched
 
 local known = redis.call('GET', KEYS[1])

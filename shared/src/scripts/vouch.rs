@@ -1,4 +1,4 @@
-//! `vouch.lua`: the relay vouches for a partition. What is written is [`Vouched`].
+//! `vouch.lua`: the relay vouches for a partition by writing a [`Vouched`].
 
 use super::script::{Script, script};
 use super::{Call, Scalars};
@@ -18,7 +18,7 @@ pub fn call(partition: Partition, vouched: Vouched, read_at_ms: u64, lasts_ms: u
         .number(lasts_ms)
 }
 
-/// Whether the partition took it.
+/// Whether the script accepted the vouching.
 pub fn read(reply: &mut impl Scalars) -> bool {
     reply.int() == 1
 }

@@ -1,13 +1,13 @@
--- What is written behind, shared by the scripts that write, install and flush it. Not a script of its own.
+-- Write-behind state, shared by the scripts that write, install and flush it. Not a script of its own.
 --
--- A partition's writes lie in its stream until they are in Postgres. Its ledger is a hash: 'epoch', under which it takes
--- writes, 16 hex digits; 'generation', which Postgres knows it by; 'trimmed', up to which entries are gone, padded.
+-- A partition's entries stay in its stream until they are in Postgres. Its ledger is a hash: 'epoch' (16 hex digits), under
+-- which it takes writes; 'generation', as Postgres knows it; 'trimmed', up to which entries are removed, padded.
 --
 -- A message's reactions are a hash: '@', the epoch; '<place of the kind>:<user>' for each. Its circle's counts are a hash:
--- by message the epoch and a number for each kind, separated by commas. Those of the list's first page are kept beside it
--- (see counts): whoever changes a count drops the page.
+-- by message, the epoch and a number for each kind, separated by commas. The counts of the list's first page are kept
+-- beside it (see counts); every change of a count drops that page.
 
--- The epoch that Redis is vouched for, or nil.
+-- The vouched epoch, or nil.
 local function vouched(vouch_key)
   local vouch = redis.call('GET', vouch_key)
   return vouch and string.sub(vouch, 1, 16)
@@ -19,14 +19,14 @@ local function parse_counts(text)
   return counts
 end
 
--- A stream's id so that ids compare as texts.
+-- Pads a stream's id so that ids compare as texts.
 local function padded(id)
   local ms, seq = string.match(id, '^(%d+)-(%d+)$')
   return string.format('%015d-%010d', ms, seq)
 end
 
--- What Postgres knew, from the arguments: how many messages, (message, numbers)..., how many reactions of the one that is
--- wanted whole, (place of the kind, ':', user)... A message's numbers are a text until they change: parsing costs most.
+-- Reads a snapshot from the arguments: number of messages, (message, numbers)..., number of reactions of the message that
+-- is wanted whole, (place of the kind, ':', user)... Numbers stay a text until they change: parsing costs most.
 local function parse_snapshot(at)
   local messages, counts, members = {}, {}, {}
   for index = 1, tonumber(ARGV[at]) do
@@ -38,7 +38,7 @@ local function parse_snapshot(at)
   return messages, counts, members
 end
 
--- Adds the entries of a stream after a position to counts and to the members of the one message that is wanted.
+-- Adds a stream's entries after a position to the counts, and to the members of the wanted message.
 local function add_unflushed(stream, position, counts, wanted, members)
   for _, entry in ipairs(redis.call('XRANGE', stream, '(' .. position, '+')) do
     if entry[2][1] == 'reaction' then

@@ -1,4 +1,4 @@
-//! What holds of every signature and every context, genuine or not.
+//! Properties of every signature and every context, genuine or not.
 
 use proptest::prelude::*;
 
@@ -104,7 +104,7 @@ proptest! {
         prop_assert_eq!(sent.verify(NOW + VALIDITY_SECONDS + later), Err(Refusal::Expired));
     }
 
-    /// Of method, target, context, token, key, digest, parameters or signature.
+    /// In method, target, context, token, key, digest, parameters or signature.
     #[test]
     fn no_bit_may_change(sent in sent(), part in 0..8usize, at: usize, bit in 0..7u8) {
         let mut forged = sent;
@@ -113,7 +113,7 @@ proptest! {
         let mut bytes = std::mem::take(text).into_bytes();
         let at = at % bytes.len();
         bytes[at] ^= 1 << bit;
-        // All of it is ASCII.
+        // Every part is ASCII.
         *text = String::from_utf8(bytes).unwrap();
         prop_assert!(forged.verify(NOW).is_err(), "{forged:?}");
     }

@@ -1,9 +1,10 @@
-//! Copies: comparable while one and the same lies in a vouched Redis before and after Postgres is read, and no writer's fence
-//! stands.
+//! Comparing copies. A copy is comparable if a vouched Redis holds the same one before and after Postgres is read, and no
+//! writer's fence stands.
 
 use ::redis::Cmd;
 use optimist_shared::envelope::Envelope;
 use optimist_shared::keys::{self, Freshness, Key};
+use optimist_shared::scripts::Scalars as _;
 use optimist_shared::vouching::Vouched;
 use serde_json::Value;
 
@@ -16,16 +17,16 @@ use crate::ctx::Ctx;
 use crate::error::Result;
 use crate::redis::Items;
 
-/// A copy as it lies in Redis, believed.
+/// A trusted copy, as Redis holds it.
 #[derive(PartialEq, Eq)]
 pub struct Kept {
     pub bytes: Vec<u8>,
     epoch: u64,
 }
 
-/// `None` if nobody would be given it: no copy, or not vouched for, fenced, or expired.
+/// `None` if no reader would be given it: no copy, or not vouched for, fenced, or expired.
 pub async fn kept(ctx: &Ctx, suspect: &Suspect<'_>) -> Option<Kept> {
-    let vouch = Key::Vouch.of_partition(suspect.key.partition(&suspect.parameters)?);
+    let vouch = Key::Vouch.of_partition(suspect.key.partition());
     let commands = [("GET", suspect.name), ("EXISTS", &keys::fence(suspect.name)), ("GET", &vouch)].map(
         |(command, key)| {
             let mut asked = Cmd::new();
@@ -42,12 +43,12 @@ pub async fn kept(ctx: &Ctx, suspect: &Suspect<'_>) -> Option<Kept> {
     (is_believed && !is_fenced).then_some(Kept { bytes, epoch })
 }
 
-/// Compares a copy with what a fill would put there now.
+/// Compares a copy with the value that a fill would store now.
 pub async fn compare(ctx: &Ctx, suspect: Suspect<'_>) -> Result<Tally> {
     compare_but_for(ctx, suspect, None).await
 }
 
-/// The same of a copy that shows another person under the field `named`, whose name may be as old as the copy.
+/// Same, for a copy that shows another person under the field `named`: that person's name may be as old as the copy.
 pub async fn compare_but_for(ctx: &Ctx, suspect: Suspect<'_>, named: Option<&str>) -> Result<Tally> {
     let Some(Pair { before, copy, fresh }) = read(ctx, &suspect).await? else {
         return Ok(Tally::PASSED_OVER);
@@ -55,22 +56,22 @@ pub async fn compare_but_for(ctx: &Ctx, suspect: Suspect<'_>, named: Option<&str
     settle(ctx, suspect, &before, is_same(&copy, &fresh, named)).await
 }
 
-/// A copy, and what a fill would put in its place.
+/// A copy, and the value that a fill would store in its place.
 pub struct Pair {
     pub before: Kept,
     pub copy: Loaded,
     pub fresh: Loaded,
 }
 
-/// `None` if there is no copy that anyone would be given.
+/// `None` if there is no copy that a reader would be given.
 pub async fn read(ctx: &Ctx, suspect: &Suspect<'_>) -> Result<Option<Pair>> {
     let Some(before) = kept(ctx, suspect).await else { return Ok(None) };
     let Some(copy) = decode(&before.bytes) else { return Ok(None) };
-    let fresh = load_fresh(ctx, suspect.key, &suspect.parameters).await?.loaded;
+    let fresh = load_fresh(ctx, suspect.key).await?.loaded;
     Ok(Some(Pair { before, copy, fresh }))
 }
 
-/// What comparing a copy came to: one that differs, and is still there, is dropped where that is wanted.
+/// Concludes a comparison. A copy that differs, and is still there, is dropped if that is wanted.
 pub async fn settle(ctx: &Ctx, suspect: Suspect<'_>, before: &Kept, is_same: bool) -> Result<Tally> {
     if is_same {
         return Ok(Tally::SAME);

@@ -1,5 +1,5 @@
-//! Postgres's own sums, compared with the rows that they are of (see [`crate::domain::Sum`]). One statement sees both, and mends
-//! the difference by as much as it is, so that whoever counts on meanwhile is not undone.
+//! Compares Postgres's own sums with their rows (see [`crate::domain::Sum`]). One statement sees both, and changes the sum by
+//! the difference, so that concurrent changes are not undone.
 
 use optimist_shared::ids::Uuid;
 use tokio_postgres::types::ToSql;
@@ -12,11 +12,11 @@ use crate::error::Result;
 /// Rows looked at in a pass.
 const AT_ONCE: i64 = 200;
 
-/// The last that was looked at of each sum, in the order of the domains; none where all were. Begun anew when it is empty.
+/// For each sum, in the order of the domains, the last row looked at; `None` once all were. An empty walk begins anew.
 #[derive(Default)]
 pub struct Walk(Option<Vec<Option<(Uuid, Uuid)>>>);
 
-/// Looks at some of each. Whether all were looked at.
+/// Looks at some rows of each sum. Returns whether all were looked at.
 pub async fn pass(audit: &Audit<'_>, walk: &mut Walk, findings: &mut Findings) -> Result<bool> {
     let sums: Vec<&Sum> = audit.ctx.registry.domains.iter().flat_map(|domain| domain.sums).collect();
     let places = walk.0.get_or_insert_with(|| vec![Some(Default::default()); sums.len()]);
@@ -29,7 +29,7 @@ pub async fn pass(audit: &Audit<'_>, walk: &mut Walk, findings: &mut Findings) -
     Ok(places.iter().all(Option::is_none))
 }
 
-/// Looks at the next ones of a sum. The last of them, if there may be more.
+/// Looks at the next rows of a sum. Returns the last of them, if there may be more.
 async fn some(
     audit: &Audit<'_>,
     sum: &Sum,

@@ -1,26 +1,25 @@
-//! What is compared, and what comparing came to.
+//! The subject of a comparison, and its result.
 
 use std::collections::BTreeMap;
 
-use optimist_shared::keys::{Key, Parameters};
+use optimist_shared::keys::BoundKey;
 
-/// A key of Redis's that is compared with Postgres.
+/// A key in Redis that is compared with Postgres.
 #[derive(Clone, Copy)]
 pub struct Suspect<'a> {
-    pub key: Key,
-    pub parameters: Parameters,
+    pub key: BoundKey,
     pub name: &'a str,
-    /// Whether it is repaired if it differs.
+    /// Whether to repair it if it differs.
     pub repair: bool,
 }
 
-/// What comparing came to.
+/// The result of comparisons.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Tally {
     pub checked: i64,
-    /// Differed where it must not have.
+    /// Keys that differ and must not.
     pub conflicts: i64,
-    /// Older than Postgres, as the key's row allows.
+    /// Keys older than Postgres, as their row allows.
     pub stale: i64,
 }
 
@@ -28,7 +27,7 @@ impl Tally {
     pub const SAME: Tally = Tally { checked: 1, conflicts: 0, stale: 0 };
     pub const CONFLICT: Tally = Tally { checked: 1, conflicts: 1, stale: 0 };
     pub const STALE: Tally = Tally { checked: 1, conflicts: 0, stale: 1 };
-    /// It changed, or is not believed by anyone anyway.
+    /// The key changed meanwhile, or nobody trusts it.
     pub const PASSED_OVER: Tally = Tally { checked: 0, conflicts: 0, stale: 0 };
 
     pub fn add(&mut self, other: Tally) {
@@ -38,5 +37,5 @@ impl Tally {
     }
 }
 
-/// By data type.
+/// The results by data type.
 pub type Findings = BTreeMap<&'static str, Tally>;

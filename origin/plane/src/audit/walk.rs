@@ -1,12 +1,13 @@
-//! The auditor's round: through Redis's keys and through Postgres's sums, for ever.
+//! The auditor's endless round through Redis's keys and Postgres's sums.
 //!
-//! It proves nothing about a moment: what changes while it looks is passed over, and looked at again the next time round.
+//! It proves nothing about a moment: keys that change meanwhile are passed over, and looked at again in the next round.
 
 use std::sync::LazyLock;
 
 use ::redis::{Cmd, Value};
 use optimist_shared::ids::Partition;
-use optimist_shared::keys::{Freshness, KEYS, Key, Parameters};
+use optimist_shared::keys::{BoundKey, Freshness, KEYS, Key};
+use optimist_shared::scripts::Scalars as _;
 use tokio::sync::Mutex;
 
 use crate::audit::tally::{Findings, Suspect, Tally};
@@ -15,36 +16,37 @@ use crate::ctx::Ctx;
 use crate::domain::{Compare, Registry};
 use crate::error::{Error, Result};
 use crate::redis::Items;
+use crate::statements;
 
 /// Keys compared in one pass, and keys looked at to find them: a second's work of one connection.
 const COMPARED: usize = 300;
 const SCANS: usize = 5;
 const SCANNED: usize = 1_000;
 
-const NOTE: &str = "-- audit::note
+statements! {
+    const NOTE: &str = "-- audit::note
 insert into consistency as c (region, data_type, checked, conflicts, stale, checked_at, conflict_at)
 values ($1, $2, $3, $4::bigint, $5, now(), case when $4::bigint > 0 then now() end)
 on conflict (region, data_type) do update
     set checked = c.checked + excluded.checked, conflicts = c.conflicts + excluded.conflicts,
         stale = c.stale + excluded.stale, checked_at = excluded.checked_at,
         conflict_at = coalesce(excluded.conflict_at, c.conflict_at)";
+}
 
-pub const STATEMENTS: &[&str] = &[NOTE];
-
-/// How far one has come: through Redis's keys, and through Postgres's sums.
+/// The progress of a round: through Redis's keys, and through Postgres's sums.
 #[derive(Default)]
 pub struct Walk {
     redis: u64,
     sums: sums::Walk,
 }
 
-/// What is looked at, and what is done about it.
+/// The scope of an audit, and whether it repairs.
 #[derive(Clone, Copy)]
 pub struct Audit<'a> {
     pub ctx: &'a Ctx,
-    /// Whether what differs is repaired.
+    /// Whether differences are repaired.
     pub repair: bool,
-    /// One data type alone.
+    /// The only data type to compare, if set.
     pub only: Option<&'a str>,
 }
 
@@ -54,7 +56,7 @@ pub fn data_types(registry: &Registry) -> Vec<&'static str> {
     keys.chain(registry.domains.iter().flat_map(|domain| domain.sums).map(|sum| sum.data_type)).collect()
 }
 
-/// How a domain compares a key, if not as a copy.
+/// A domain's own comparison of a key, if it is not compared as a copy.
 fn compare_of(registry: &Registry, key: Key) -> Option<Compare> {
     let mut rows = registry.domains.iter().flat_map(|domain| domain.audits);
     rows.find(|(known, _)| *known == key).map(|(_, compare)| *compare)
@@ -64,9 +66,9 @@ fn is_compared(registry: &Registry, key: Key) -> bool {
     matches!(key.row().freshness, Freshness::Fenced | Freshness::Ttl) || compare_of(registry, key).is_some()
 }
 
-/// The job: a pass, and its findings noted.
+/// The job: runs a pass and records its findings.
 pub async fn run(ctx: &Ctx) -> Result<u64> {
-    // Whichever origin runs it goes its own round.
+    // Each origin goes its own round.
     static WALK: LazyLock<Mutex<Walk>> = LazyLock::new(Mutex::default);
     let mut walk = WALK.lock().await;
     let (findings, _) = Audit { ctx, repair: true, only: None }.pass(&mut walk).await?;
@@ -108,19 +110,18 @@ impl Audit<'_> {
         self.only.is_none_or(|only| only == data_type)
     }
 
-    /// Goes on from where the last pass ended. Whether everything has been looked at now.
+    /// Continues where the last pass ended. Returns the findings, and whether the round is complete.
     async fn pass(&self, walk: &mut Walk) -> Result<(Findings, bool)> {
         let mut findings = Findings::new();
         let names = if walk.redis == u64::MAX { Vec::new() } else { self.scan(&mut walk.redis).await? };
         for name in names {
-            let Some((key, parameters)) =
-                Key::parse(&name).filter(|(key, _)| is_compared(self.ctx.registry, *key))
+            let Some(key) = BoundKey::parse(&name).filter(|key| is_compared(self.ctx.registry, key.key()))
             else {
                 continue;
             };
             let data_type = key.row().data_type;
             if self.wants(data_type) {
-                let tally = self.compare(key, parameters, &name).await?;
+                let tally = self.compare(key, &name).await?;
                 if tally.conflicts > 0 {
                     tracing::warn!(
                         key = name,
@@ -140,7 +141,7 @@ impl Audit<'_> {
         Ok((findings, is_round))
     }
 
-    /// The next keys. `u64::MAX` once there are none left.
+    /// Finds the next keys. The cursor is `u64::MAX` once there are none left.
     async fn scan(&self, cursor: &mut u64) -> Result<Vec<String>> {
         let mut names = Vec::new();
         for _ in 0..SCANS {
@@ -153,7 +154,7 @@ impl Audit<'_> {
             if let Some(Value::Array(found)) = parts.next() {
                 let found = found.into_iter().map(|name| Items::new(name).text());
                 names.extend(found.filter(|name| {
-                    Key::parse(name).is_some_and(|(key, _)| is_compared(self.ctx.registry, key))
+                    BoundKey::parse(name).is_some_and(|key| is_compared(self.ctx.registry, key.key()))
                 }));
             }
             *cursor = if next == 0 { u64::MAX } else { next };
@@ -164,9 +165,9 @@ impl Audit<'_> {
         Ok(names)
     }
 
-    async fn compare(&self, key: Key, parameters: Parameters, name: &str) -> Result<Tally> {
-        let suspect = Suspect { key, parameters, name, repair: self.repair };
-        match compare_of(self.ctx.registry, key) {
+    async fn compare(&self, key: BoundKey, name: &str) -> Result<Tally> {
+        let suspect = Suspect { key, name, repair: self.repair };
+        match compare_of(self.ctx.registry, key.key()) {
             Some(compare) => compare(self.ctx, suspect).await,
             None => copies::compare(self.ctx, suspect).await,
         }

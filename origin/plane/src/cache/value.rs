@@ -1,19 +1,20 @@
-//! What a cached key holds: as loaders read it, and as it lies in Redis.
+//! The value of a cached key: as loaders read it, and as Redis holds it.
 
 use std::any::Any;
 use std::sync::Arc;
 
 use optimist_shared::envelope::{Body, Envelope, Item, Stamp};
-use optimist_shared::ids::{Uuid, parse_id};
-use optimist_shared::scripts::Scripts;
+use optimist_shared::ids::{Id, Uuid, parse_id};
+use optimist_shared::keys::BoundKey;
+use optimist_shared::scripts::Call;
 use optimist_shared::session::CachedSession;
 use tokio_postgres::Row;
 
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::hash::digest;
-use crate::redis::Call;
+use crate::redis::Items;
 
-/// What a loader read.
+/// A value that a loader read.
 #[derive(Clone, Debug)]
 pub enum Loaded {
     Object {
@@ -27,22 +28,22 @@ pub enum Loaded {
     },
     Text(String),
     Session(CachedSession),
-    /// What lives in Redis in a form of its own, and is no copy: its domain knows the type.
+    /// A value that Redis holds in a form of its own, not as a copy. Its domain knows the type.
     Live(Arc<dyn Any + Send + Sync>),
-    /// There is no such thing: nothing is cached.
+    /// The thing does not exist: nothing is cached.
     Missing,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ListItem {
-    /// In a list whose items something is joined to.
+    /// Set in a list whose items have overlays.
     pub id: Option<Uuid>,
     pub cursor: String,
     pub json: Vec<u8>,
 }
 
 impl ListItem {
-    /// As it is shown: its id is for scripts alone.
+    /// The item as it is shown: its id is only for scripts.
     pub fn shown(&self) -> Item<'_> {
         Item { id: "", cursor: &self.cursor, json: &self.json }
     }
@@ -52,25 +53,26 @@ impl ListItem {
     }
 }
 
-/// What a loader wants put into Redis in the trip that fills.
+/// A value that a loader installs in Redis in the trip that fills.
 pub trait Alongside: Send + Sync {
     /// The script's call, for values that were read under this epoch.
-    fn prepare(self: Box<Self>, epoch: u64) -> Box<dyn Prepared>;
+    fn call(&self, epoch: u64) -> Call<'static>;
+
+    /// The value that Redis has now, in the domain's type; `None` if the script refused.
+    fn read(&self, reply: &mut Items) -> Option<Arc<dyn Any + Send + Sync>>;
 }
 
-/// A call that is ready to be sent with the fill, and understands its answer.
-pub trait Prepared: Send + Sync {
-    fn call<'a>(&'a self, scripts: &'a Scripts) -> Call<'a>;
-
-    /// What Redis has now, as the domain has it; `None` if the script refused.
-    fn read(&self, answer: ::redis::Value) -> Option<Arc<dyn Any + Send + Sync>>;
+/// An id of the key that a loader is to read. A key always has those that its template names.
+pub fn id_of(key: &BoundKey, id: Id) -> Result<Uuid> {
+    let found = key.ids().get(id);
+    found.ok_or_else(|| Error::internal("cache", &format_args!("{:?} has no {}", key.key(), id.as_str())))
 }
 
-/// A loader's result, and the oldest transaction that its snapshot may not have seen.
+/// A loader's result, and its snapshot's horizon: the oldest transaction that it may not have seen.
 pub struct Snapshot {
     pub seen_xmin: u64,
     pub loaded: Loaded,
-    /// What else is put into Redis in the trip that fills.
+    /// A further value to install in the trip that fills.
     pub alongside: Option<Box<dyn Alongside>>,
 }
 
@@ -79,8 +81,8 @@ impl Snapshot {
         Snapshot { seen_xmin: seen_xmin.cast_unsigned(), loaded, alongside: None }
     }
 
-    /// A list of rows of `<columns>, seen`: those asked for and, if there are more, one beyond; where there are none, one row
-    /// of nothing but the snapshot. Its version is a digest of what it shows.
+    /// Builds a list from rows of `<columns>, seen`: those asked for and, if there are more, one beyond. Without any, one row
+    /// holds only the snapshot. The list's version is a digest of what it shows.
     pub fn page(rows: &[Row], limit: usize, item: impl Fn(&Row) -> Result<ListItem>) -> Result<Snapshot> {
         let seen = rows.first().map_or(0, |row| row.get("seen"));
         let found = rows.iter().filter(|row| row.get::<_, Option<Uuid>>("id").is_some());
@@ -93,7 +95,7 @@ impl Snapshot {
     }
 }
 
-/// The envelope of what was read. `None` for what is not cached.
+/// The envelope of a snapshot. `None` if its value is not cached.
 pub fn encode(snapshot: &Snapshot, epoch: u64, read_at_ms: u64, fresh_ms: u64) -> Option<Vec<u8>> {
     let mut stamp =
         Stamp { epoch, fresh_until_ms: read_at_ms + fresh_ms, read_at_ms, seen_xmin: snapshot.seen_xmin };
@@ -113,7 +115,7 @@ pub fn encode(snapshot: &Snapshot, epoch: u64, read_at_ms: u64, fresh_ms: u64) -
         },
         Loaded::Text(text) => Body::Text(text),
         Loaded::Session(cached) => {
-            // A session slides; its key's expiry says when it is over.
+            // A session slides; its key's expiry ends it.
             stamp.fresh_until_ms = cached.absolute_until_ms;
             session = cached.encode();
             Body::Session(&session)
@@ -122,7 +124,7 @@ pub fn encode(snapshot: &Snapshot, epoch: u64, read_at_ms: u64, fresh_ms: u64) -
     Some(Envelope { stamp, body }.encode())
 }
 
-/// What an envelope holds. `None` for what is none.
+/// The value in an envelope. `None` if the bytes are no envelope.
 pub fn decode(bytes: &[u8]) -> Option<Loaded> {
     Some(match Envelope::decode(bytes)?.body {
         Body::Object { version, json } => Loaded::Object { version: version.to_owned(), json: json.to_vec() },

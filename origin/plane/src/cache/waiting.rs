@@ -1,4 +1,4 @@
-//! Who waits for which query: callers of a key share one, as long as it has not been sent when they come.
+//! Callers that wait for queries: those of one key share a query until it is sent.
 //!
 //! State only; [`super::read`] sends the queries.
 
@@ -11,7 +11,7 @@ use crate::cache::value::Loaded;
 use crate::error::Result;
 
 pub type Outcome = Result<Arc<Loaded>>;
-/// Those who wait for a query that has not been sent yet.
+/// The shared outcome of a query, for the group of callers that wait for it.
 pub type Group = watch::Receiver<Option<Outcome>>;
 /// Held by the group whose query is under way.
 pub type Turn = Arc<tokio::sync::Mutex<()>>;
@@ -24,11 +24,11 @@ pub struct Waiting {
     turns: Mutex<HashMap<String, Turn>>,
 }
 
-/// How somebody joins.
+/// How a caller joins.
 pub enum Joined {
-    /// A query that others have asked for.
+    /// A group that other callers have started.
     Theirs(Group),
-    /// The first of a group, who sees to it that the query is sent when the turn comes.
+    /// The first caller of a group, which sends the query when its turn comes.
     First { group: Group, publish: watch::Sender<Option<Outcome>>, turn: Turn },
 }
 
@@ -44,7 +44,7 @@ impl Waiting {
         Joined::First { group, publish, turn }
     }
 
-    /// Whoever comes from here on starts the next group.
+    /// Closes the group: later callers start the next one.
     pub fn close(&self, name: &str) {
         lock(&self.groups).remove(name);
     }
@@ -52,14 +52,14 @@ impl Waiting {
     /// Forgets a turn that nobody waits for.
     pub fn pass_turn(&self, name: &str, turn: &Turn) {
         let mut turns = lock(&self.turns);
-        // Held by the map and by the caller alone.
+        // Only the map and the caller hold it.
         if Arc::strong_count(turn) == 2 {
             turns.remove(name);
         }
     }
 }
 
-/// A panic while the lock was held leaves a map that is still a map.
+/// Ignores poisoning: a panic under the lock leaves the map usable.
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

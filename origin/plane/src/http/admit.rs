@@ -1,7 +1,7 @@
-//! Who is asking: every request of the API listener passes here first, and gets its answer's common headers here.
+//! Admission: every request of the API listener passes here first, and its answer gets its common headers here.
 //!
-//! What the edge signed is believed: a checked session, the role it read, limits it charged. What it could not check is
-//! checked here, from Postgres.
+//! The origin trusts what the edge signed: a checked session, the role it read, limits it charged. It checks from Postgres
+//! here whatever the edge could not.
 
 use std::time::Instant;
 
@@ -94,14 +94,14 @@ fn verify_signature(ctx: &Ctx, request: &Request) -> Result<Context> {
         context,
         authorization: header(request, "authorization"),
         idempotency_key: header(request, "idempotency-key"),
-        // Compared with the body where that is read.
+        // Compared with the body when that is read.
         content_digest: header(request, CONTENT_DIGEST_HEADER),
     };
     let now = now_ms() / 1000;
     let signature = header(request, SIGNATURE_HEADER);
     let verified = verify(signed, input, signature, |id| ctx.config.signing_keys().get(id), now);
     let verified = verified.map_err(|refusal| match refusal {
-        // An edge's own: it lay in a queue, or a clock is wrong. The client's session is none the worse for it.
+        // An edge did sign it: it waited in a queue, or a clock is wrong. The client's session is still good.
         Refusal::Expired => {
             tracing::warn!("a request that the edge signed reached us too late, or too early by our clock");
             Error::late()
@@ -118,7 +118,7 @@ fn verify_signature(ctx: &Ctx, request: &Request) -> Result<Context> {
     Ok(context)
 }
 
-/// A request of the table's, as far as its head tells.
+/// A request for a route of the table, as far as its head tells.
 struct Asked {
     context: Context,
     known: RequestContext,
@@ -127,7 +127,7 @@ struct Asked {
 }
 
 fn read_head(request: &Request, context: Context) -> Result<Asked> {
-    let (route, path) = match routes::find(request.method().as_str(), request.uri().path()) {
+    let (route, path) = match routes::lookup(request.method().as_str(), request.uri().path()) {
         Matched::Route(route, path) => (route, path),
         Matched::MethodNotAllowed(_) => return Err(Error::new(ErrorCode::MethodNotAllowed)),
         Matched::BadParameter(name, reason) => {
@@ -149,7 +149,7 @@ fn read_head(request: &Request, context: Context) -> Result<Asked> {
     Ok(Asked { context, known, token, idempotency_key: text("idempotency-key") })
 }
 
-/// Finds out who asks, and charges what the edge could not.
+/// Identifies the caller, and charges the limits that the edge could not.
 async fn identify(ctx: &Ctx, asked: &Asked) -> Result<(Option<Caller>, Option<Charged>)> {
     let Asked { context, known, token, idempotency_key } = asked;
     let identity = match context.identity {

@@ -11,9 +11,10 @@ use optimist_shared::signature::{CONTENT_DIGEST_HEADER, content_digest};
 use serde::de::DeserializeOwned;
 
 use crate::error::{Error, Result};
+use crate::http::sent::Refused;
 use crate::request::RequestContext;
 
-/// Deserialised, not yet validated. `bytes` is what was sent.
+/// A deserialised body, not yet validated. `bytes` is the body as it was sent.
 pub struct Body<T> {
     pub value: T,
     pub bytes: Bytes,
@@ -83,7 +84,7 @@ async fn read(request: Request) -> Result<Bytes> {
     Ok(bytes)
 }
 
-/// Names the field, and says what is wrong without repeating what was sent.
+/// Names the field, and says what is wrong with it without repeating its value.
 fn describe(path: &str, error: &serde_json::Error) -> Error {
     use serde_json::error::Category;
     let text = error.to_string();
@@ -96,13 +97,16 @@ fn describe(path: &str, error: &serde_json::Error) -> Error {
                 return Error::invalid(join(path, field), "is required");
             }
             if let Some(field) = named("unknown field `") {
-                // The client's own text: shortened, and without what could disturb a log or a terminal.
+                // The client's own text: shortened, and without characters that could disturb a log or a terminal.
                 let visible = |character: char| if character.is_control() { '\u{fffd}' } else { character };
                 let shown: String = field.chars().take(64).map(visible).collect();
                 return Error::invalid(join(parent(path, field), &shown), "is not a field of this request");
             }
             if let Some(field) = named("duplicate field `") {
                 return Error::invalid(join(path, field), "is given twice");
+            }
+            if let Some(reason) = Refused::reason(reason) {
+                return Error::invalid(whole_or(path), reason);
             }
             let expected = reason.rsplit_once("expected ").map_or("something else", |(_, expected)| expected);
             let expected = match expected {
@@ -120,7 +124,7 @@ fn describe(path: &str, error: &serde_json::Error) -> Error {
     }
 }
 
-/// The path of a field; what is wrong with no field in particular is wrong with the body.
+/// The path of a field; `body` for an error of no field in particular.
 fn whole_or(path: &str) -> &str {
     if matches!(path, "." | "?") { "body" } else { path }
 }
@@ -138,52 +142,7 @@ fn parent<'a>(path: &'a str, field: &str) -> &'a str {
         .map_or(path, |rest| if rest.is_empty() { "." } else { rest.trim_end_matches('.') })
 }
 
-/// A text without the space around it, as [`verbatim`] has it. Without that space it must not be empty, if there is a
-/// least number of characters; the most counts it, so that the API's description can say what is accepted.
-pub fn text(
-    field: &'static str,
-    value: &str,
-    characters: std::ops::RangeInclusive<usize>,
-    multiline: bool,
-) -> Result<String> {
-    let least = *characters.start();
-    let text = verbatim(field, value, 0..=*characters.end(), multiline)?.trim().to_owned();
-    if text.chars().count() < least { Err(Error::invalid(field, "must not be empty")) } else { Ok(text) }
-}
-
-/// A text within bounds, without control characters but for line breaks and tabs where `multiline`.
-pub fn verbatim(
-    field: &'static str,
-    value: &str,
-    characters: std::ops::RangeInclusive<usize>,
-    multiline: bool,
-) -> Result<String> {
-    let length = value.chars().count();
-    let (least, most) = (*characters.start(), *characters.end());
-    if length < least {
-        return Err(Error::invalid(field, "must not be empty"));
-    }
-    if length > most {
-        return Err(Error::invalid(field, format!("must have at most {most} characters")));
-    }
-    let refused = |character: char| match character {
-        '\n' | '\r' | '\t' => !multiline,
-        // Marks that reorder what follows: they would let a name pose as another, or disturb the text around it.
-        '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}' => !multiline,
-        character => character.is_control(),
-    };
-    if value.chars().any(refused) {
-        return Err(Error::invalid(field, "must not contain control characters"));
-    }
-    Ok(value.to_owned())
-}
-
-/// Refuses a change that changes nothing.
-pub fn require_change(is_given: &[bool]) -> Result<()> {
-    if is_given.contains(&true) { Ok(()) } else { Err(Error::invalid("body", "must name a field to change")) }
-}
-
-/// An answer to one caller, to be asked for again each time, by its entity tag.
+/// For an answer to one caller, which must be revalidated each time by its entity tag.
 const PRIVATE: &str = "private, no-cache";
 
 /// JSON with an entity tag; 304 if the client has it.
@@ -266,7 +225,7 @@ mod tests {
         })
     }
 
-    /// A body is what was asked for, or a problem: of the client's making, named, and short whatever was sent.
+    /// A body parses, or makes a client error that names a field and is short, whatever was sent.
     fn is_read_or_refused(body: &[u8]) -> std::result::Result<(), TestCaseError> {
         let Err(error) = parse::<Sample>(body) else { return Ok(()) };
         prop_assert!(matches!(error.code, ErrorCode::BadRequest | ErrorCode::Invalid), "{error:?}");
@@ -294,15 +253,6 @@ mod tests {
             body[at] = byte;
             is_read_or_refused(&body)?;
         }
-
-        #[test]
-        fn a_text_that_was_taken_is_taken_again(sent in "[ \t\r\n]?\\PC{0,12}[\u{0}-\u{a0}\u{202a}\u{2066}]{0,2}\\PC{0,4}", multiline: bool) {
-            if let Ok(taken) = text("text", &sent, 1..=16, multiline) {
-                prop_assert!((1..=16).contains(&taken.chars().count()));
-                prop_assert!(!taken.contains('\0'));
-                prop_assert_eq!(text("text", &taken, 1..=16, multiline).unwrap(), taken);
-            }
-        }
     }
 
     async fn refused(body: &str) -> serde_json::Value {
@@ -328,18 +278,5 @@ mod tests {
         assert_eq!(refused("{").await["code"], "bad-request");
         assert_eq!(refused("\u{feff}{}").await["code"], "bad-request");
         assert_eq!(refused(&"[".repeat(10_000)).await["status"], 422);
-    }
-
-    #[test]
-    fn texts_are_trimmed_and_bounded() {
-        assert_eq!(text("name", " A  ", 1..=4, false).unwrap(), "A");
-        assert!(text("name", "  Ada ", 1..=3, false).is_err());
-        assert!(text("name", "   ", 1..=3, false).is_err());
-        assert!(text("name", "A\n", 1..=3, false).is_err());
-        assert!(text("name", "Adas", 1..=3, false).is_err());
-        assert!(text("name", "A\nB", 1..=3, false).is_err());
-        assert!(text("name", "A\u{202e}B", 1..=3, false).is_err());
-        assert!(text("body", "A\nB", 1..=3, true).is_ok());
-        assert!(text("body", "A\0B", 1..=3, true).is_err());
     }
 }

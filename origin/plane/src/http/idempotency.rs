@@ -1,20 +1,21 @@
-//! `Idempotency-Key`: a POST that is repeated within 24 hours is answered as the first time, and done once.
+//! `Idempotency-Key`: a POST that is repeated within 24 hours is done once, and answered as the first time.
 //!
-//! What is kept is the status and the resource, in the write's own transaction; the answer is rendered anew, and no body is
-//! stored.
+//! The write's own transaction keeps the status and the resource; the answer is rendered anew, and no body is stored.
 
 use axum::http::HeaderMap;
 use optimist_shared::error::ErrorCode;
-use optimist_shared::ids::Uuid;
+use optimist_shared::ids::{Id, Uuid};
 use optimist_shared::session::hex;
 use sha2::{Digest, Sha256};
 
 use crate::error::{Error, Result};
 use crate::postgres::transaction::Tx;
 use crate::request::{Caller, RequestContext};
+use crate::statements;
 
-/// Waits for a concurrent duplicate, which holds the same row until it ends. A record of more than a day counts no more.
-const CLAIM: &str = "-- idempotency::claim
+statements! {
+    /// Waits for a concurrent duplicate, which holds the same row until it ends. A record older than a day no longer counts.
+    const CLAIM: &str = "-- idempotency::claim
 insert into idempotency (user_id, route, key, request_hash, status, resource, hash_version) values ($1, $2, $3, $4, $5, $6, $7)
 on conflict (user_id, route, key) do update
     set request_hash = excluded.request_hash, status = excluded.status, resource = excluded.resource,
@@ -22,17 +23,16 @@ on conflict (user_id, route, key) do update
     where idempotency.created_at < now() - interval '24 hours'
 returning key";
 
-const FIND: &str = "-- idempotency::find
+    const FIND: &str = "-- idempotency::find
 select request_hash, status, resource, hash_version from idempotency where user_id = $1 and route = $2 and key = $3";
-
-pub const STATEMENTS: &[&str] = &[CLAIM, FIND];
+}
 
 /// The version of [`Idempotency::request_hash`]: it covers the whole path, and the body.
 pub const HASH_VERSION: i16 = 2;
-/// The version of records made by the release before: four ids of the path, and the body. They are accepted until they expire.
+/// The version of records made by the release before: four ids of the path, and the body. They are valid until they expire.
 const FORMER_VERSION: i16 = 1;
 
-/// A request's key, and what must be the same in a repetition.
+/// A request's key, and the hashes that a repetition must match.
 #[derive(Clone, Debug)]
 pub struct Idempotency {
     key: Option<String>,
@@ -40,15 +40,15 @@ pub struct Idempotency {
     former_hash: String,
 }
 
-/// Whether a write is to be done.
+/// Whether a write must be done.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Claim {
     First,
-    /// Done before, and answered so.
+    /// Done before, with this answer.
     Repeated(Answer),
 }
 
-/// What is kept of an answer: its status, and the resource that it showed.
+/// The part of an answer that is kept: its status, and the resource that it showed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Answer {
     pub status: u16,
@@ -66,18 +66,17 @@ impl Idempotency {
             value.to_str().ok().filter(|_| is_key).map(str::to_owned).ok_or_else(refused)
         });
         let (mut hash, mut former) = (Sha256::new(), Sha256::new());
-        // No path has a zero byte: it tells path and body apart.
+        // No path has a zero byte: it separates path and body.
         [request.target.as_bytes(), b"\0", body].iter().for_each(|part| hash.update(part));
-        let path = &request.path;
-        for id in [path.user, path.session, path.circle, path.message] {
-            former.update(id.unwrap_or(Uuid::nil()).as_bytes());
+        for id in [Id::User, Id::Session, Id::Circle, Id::Message] {
+            former.update(request.path.ids.get(id).unwrap_or(Uuid::nil()).as_bytes());
         }
         former.update(body);
         let [request_hash, former_hash] = [hash, former].map(|hash| hex(&hash.finalize()));
         Ok(Idempotency { key: key.transpose()?, request_hash, former_hash })
     }
 
-    /// The same with its hash under a key: what is kept tells whoever guesses at the request nothing.
+    /// Replaces the hashes by keyed ones, so that the stored one does not confirm a guess at the request.
     pub fn keyed(mut self, keyed: impl Fn(&str) -> Vec<u8>) -> Idempotency {
         for hash in [&mut self.request_hash, &mut self.former_hash] {
             *hash = hex(&keyed(hash));
@@ -93,8 +92,8 @@ impl Idempotency {
         &self.request_hash
     }
 
-    /// Claims the key for this transaction and notes what it is going to answer, or finds what an earlier one answered.
-    /// Without a key every request is the first.
+    /// Claims the key for this transaction and records its answer, or finds the answer of an earlier one. Without a key every
+    /// request is the first.
     pub async fn claim(&self, tx: &mut Tx, caller: &Caller, answer: Answer) -> Result<Claim> {
         let Some(key) = &self.key else { return Ok(Claim::First) };
         let (route, status) = (caller.request.route.name, answer.status.cast_signed());
@@ -119,7 +118,7 @@ impl Idempotency {
 
 #[cfg(test)]
 mod tests {
-    use optimist_shared::routes::{Matched, find};
+    use optimist_shared::routes::{Matched, lookup};
     use proptest::prelude::*;
 
     use super::*;
@@ -141,7 +140,7 @@ mod tests {
         let value = axum::http::HeaderValue::from_bytes(key).unwrap();
         let headers = HeaderMap::from_iter([(axum::http::HeaderName::from_static("idempotency-key"), value)]);
         let target = format!("/v1/circles/{}/messages", Uuid::from_u128(circle));
-        let Matched::Route(route, path) = find("POST", &target) else { panic!("{target} leads nowhere") };
+        let Matched::Route(route, path) = lookup("POST", &target) else { panic!("{target} leads nowhere") };
         let request = RequestContext {
             request_id: String::new(),
             traceparent: None,

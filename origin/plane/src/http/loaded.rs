@@ -1,4 +1,4 @@
-//! Answers made from what a cached key holds.
+//! Answers made from the values of cached keys.
 
 use axum::http::HeaderMap;
 use axum::response::Response;

@@ -11,7 +11,7 @@ pub struct Nonces {
 }
 
 impl Nonces {
-    /// Whether a nonce is new. Forgets, now and then, those that no valid signature can carry any more.
+    /// Whether a nonce is new. Now and then it forgets those that no valid signature can carry any more.
     pub fn is_new(&self, nonce: String, expires: u64, now: u64) -> bool {
         let mut seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
         let (nonces, swept) = &mut *seen;

@@ -1,22 +1,45 @@
-//! Cursors: opaque to clients, base64url of the ordering values of the last item shown. They survive its deletion.
+//! Pages and their cursors. A cursor is opaque to clients: base64url of the ordering values of the last item shown. It
+//! survives that item's deletion.
 
+use axum::http::HeaderMap;
+use axum::response::Response;
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use chrono::{DateTime, Utc};
 use optimist_shared::envelope::{DEFAULT_LIMIT, LIST_LIMIT, parse_limit};
 use optimist_shared::error::ErrorCode;
 use optimist_shared::ids::{Uuid, parse_id};
+use schemars::JsonSchema;
+use serde::Serialize;
 
 use crate::error::{Error, Result};
+use crate::hash::digest;
+use crate::http::body::{tagged, to_json};
 
-/// A page of a list that was asked for.
+/// The page of a list that a query asks for.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Page<C> {
     pub after: Option<C>,
     pub limit: usize,
 }
 
-/// A position in a list: what its order is by.
+/// A list, or a page of one, as it is answered.
+#[derive(Serialize, JsonSchema)]
+#[schemars(rename = "{T}List")]
+pub struct List<T> {
+    items: Vec<T>,
+    /// The cursor of the page that follows.
+    next: Option<String>,
+}
+
+impl<T> List<T> {
+    /// A list without pages.
+    pub fn whole(items: Vec<T>) -> List<T> {
+        List { items, next: None }
+    }
+}
+
+/// A position in a list: the values that it is ordered by.
 pub trait Cursor: Sized {
     /// Its kind, so that a cursor of another list is recognised.
     const KIND: char;
@@ -27,7 +50,7 @@ pub trait Cursor: Sized {
         URL_SAFE_NO_PAD.encode(format!("{}:{}", Self::KIND, self.render()))
     }
 
-    /// What was encoded, in the one spelling that it is given out in.
+    /// Decodes a cursor, only in the spelling that [`Cursor::encode`] gives it.
     fn decode(text: &str) -> Option<Self> {
         let bytes = URL_SAFE_NO_PAD.decode(text).ok()?;
         let rendered = std::str::from_utf8(&bytes).ok()?.strip_prefix(Self::KIND)?.strip_prefix(':')?;
@@ -48,7 +71,7 @@ impl Cursor for i64 {
     }
 }
 
-/// A moment, and an id among those of the same moment; `KIND` tells lists with the same order apart.
+/// A moment, and an id that orders items of the same moment; `KIND` tells lists with the same order apart.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct At<const KIND: char> {
     pub time: DateTime<Utc>,
@@ -87,13 +110,25 @@ pub fn page<C: Cursor>(query: Option<&str>, cursor_name: &str) -> Result<Page<C>
     Ok(page)
 }
 
-/// A number of items, within a page's bounds.
+/// Answers with a page: its items and, if `more` follow, the next cursor, which is the last item's `position`.
+pub fn answer_page<T: Serialize, C: Cursor>(
+    headers: &HeaderMap,
+    items: Vec<T>,
+    more: bool,
+    position: impl Fn(&T) -> C,
+) -> Result<Response> {
+    let next = items.last().filter(|_| more).map(|last| position(last).encode());
+    let json = to_json(&List { items, next })?;
+    Ok(tagged(headers, &digest(&[&json]), "", json))
+}
+
+/// Parses a number of items within a page's bounds.
 pub fn limit(value: &str) -> Result<usize> {
     let reason = || format!("must be a number from 1 to {LIST_LIMIT}");
     parse_limit(value).ok_or_else(|| Error::new(ErrorCode::BadRequest).field("limit", reason()))
 }
 
-/// A query's parameters, decoded; none may be given twice, or hold what no text of ours can (Postgres knows no U+0000).
+/// A query's decoded parameters. None may be given twice, or hold control characters (Postgres knows no U+0000).
 pub fn parameters_of(query: Option<&str>) -> Result<Vec<(String, String)>> {
     /// No endpoint has as many.
     const MOST: usize = 16;
@@ -114,7 +149,7 @@ pub fn parameters_of(query: Option<&str>) -> Result<Vec<(String, String)>> {
     Ok(parameters)
 }
 
-/// Refuses any query: for endpoints without parameters the edge passes on what it does not know.
+/// Refuses any query, for endpoints without parameters: the edge forwards queries that it does not know.
 pub fn no_query(query: Option<&str>) -> Result<()> {
     match parameters_of(query)?.into_iter().next() {
         None => Ok(()),
@@ -130,7 +165,7 @@ mod tests {
 
     use super::*;
 
-    /// A cursor of that kind that decodes is spelled as it would be given out.
+    /// A cursor that decodes has the spelling that it would be given.
     fn has_one_spelling<C: Cursor>(text: &str) -> std::result::Result<(), TestCaseError> {
         if let Some(cursor) = C::decode(text) {
             prop_assert_eq!(cursor.encode(), text);
@@ -157,7 +192,7 @@ mod tests {
             }
         }
 
-        /// Whatever a query is, it is understood or refused by name.
+        /// Any query is understood or refused by name.
         #[test]
         fn a_query_is_a_page_or_refused(query in "((limit|before|x)?=?[+]?[0-9a-zA-Z%]{0,8}&?){0,4}|\\PC*") {
             match page::<i64>(Some(&query), "before") {

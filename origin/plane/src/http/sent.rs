@@ -1,120 +1,178 @@
-//! Values that JSON has no type of its own for, as bodies have them: each in the one form that the API's description names.
+//! The types of requests' fields: each parses a value or refuses it with a reason, and describes itself.
+//!
+//! A type is one form of a value, not a field: a problem names the field by its place in the body. Handlers check whatever
+//! depends on more than the value (the clock, a row).
 
-use chrono::{DateTime, NaiveDate, Utc};
-use optimist_shared::ids::{Uuid, parse_id};
+mod text;
+mod values;
+mod email;
+mod time_zone;
+
+use std::borrow::Cow;
+use std::fmt;
+
+use schemars::{JsonSchema, Schema, SchemaGenerator};
 use serde::de::Error as _;
 use serde::{Deserialize, Deserializer};
 
-/// An id, as answers and paths write it.
-#[derive(Clone, Copy, Debug, Deserialize)]
-#[serde(try_from = "String")]
-pub struct Id(pub Uuid);
+pub use email::Email;
+pub use text::{Line, Secret, Shown, Sought, Text, VerbatimLine, VerbatimText};
+pub use time_zone::TimeZone;
+pub use values::{Day, Id, Moment, Number, PromiseShape, parse_day};
 
-impl TryFrom<String> for Id {
-    type Error = &'static str;
+/// Why a value is refused. The problem repeats it word for word.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Refused(Cow<'static, str>);
 
-    fn try_from(text: String) -> Result<Id, &'static str> {
-        parse_id(&text).map(Id).ok_or("expected an id: a UUID in lower case")
+impl Refused {
+    /// Marks a reason: none of serde's own messages begins with it.
+    const MARK: &str = "refused: ";
+
+    pub fn new(reason: impl Into<Cow<'static, str>>) -> Refused {
+        Refused(reason.into())
+    }
+
+    /// The reason in an error's message, if that is a refusal's.
+    pub fn reason(message: &str) -> Option<&str> {
+        message.strip_prefix(Refused::MARK)
     }
 }
 
-/// A day of the calendar.
-#[derive(Clone, Copy, Debug, Deserialize)]
-#[serde(try_from = "String")]
-pub struct Day(pub NaiveDate);
-
-impl TryFrom<String> for Day {
-    type Error = &'static str;
-
-    fn try_from(text: String) -> Result<Day, &'static str> {
-        parse_day(&text).map(Day).ok_or("expected a day, as 2026-11-23")
+/// The form that serde carries.
+impl fmt::Display for Refused {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(formatter, "{}{}", Refused::MARK, self.0)
     }
 }
 
-/// A day in its one accepted form, of a year that Postgres knows: `2026-11-23`.
-pub fn parse_day(text: &str) -> Option<NaiveDate> {
-    let digits = text.bytes().filter(u8::is_ascii_digit).count();
-    (text.len() == 10 && digits == 8).then(|| NaiveDate::parse_from_str(text, "%Y-%m-%d").ok()).flatten()
+/// Describes the type of a single value. Its schema stands inline wherever it is used.
+#[macro_export]
+macro_rules! describe {
+    ($type:ty, $schema:tt) => {
+        impl schemars::JsonSchema for $type {
+            fn inline_schema() -> bool {
+                true
+            }
+
+            fn schema_name() -> std::borrow::Cow<'static, str> {
+                stringify!($type).into()
+            }
+
+            fn json_schema(_: &mut schemars::SchemaGenerator) -> schemars::Schema {
+                schemars::json_schema!($schema)
+            }
+        }
+    };
 }
+pub use describe;
 
-/// A point in time (RFC 3339).
-#[derive(Clone, Copy, Debug, Deserialize)]
-#[serde(try_from = "String")]
-pub struct Moment(pub DateTime<Utc>);
+/// A field of a change that may be left out, which is not the same as null.
+#[derive(PartialEq)]
+pub struct Given<T>(pub Option<T>);
 
-impl TryFrom<String> for Moment {
-    type Error = &'static str;
-
-    fn try_from(text: String) -> Result<Moment, &'static str> {
-        let time = DateTime::parse_from_rfc3339(&text);
-        time.map(|time| Moment(time.to_utc())).map_err(|_| "expected a time, as 2026-11-23T08:00:00Z")
+impl<T> Default for Given<T> {
+    fn default() -> Given<T> {
+        Given(None)
     }
 }
 
-/// A small whole number. JSON has one kind of number, so `4.0` is 4.
-#[derive(Clone, Copy, Debug)]
-pub struct Whole(pub i16);
-
-impl<'de> Deserialize<'de> for Whole {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Whole, D::Error> {
-        let number = f64::deserialize(deserializer)?;
-        let whole = number.fract() == 0.0 && (f64::from(i16::MIN)..=f64::from(i16::MAX)).contains(&number);
-        if whole { Ok(Whole(number as i16)) } else { Err(D::Error::custom("expected a whole number")) }
+impl<'de, T: Deserialize<'de>> Deserialize<'de> for Given<T> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Given<T>, D::Error> {
+        T::deserialize(deserializer).map(|value| Given(Some(value)))
     }
 }
 
-/// Of a change's field that may be left out: null is not the same as leaving it out.
-pub fn given<'de, D: Deserializer<'de>, T: Deserialize<'de>>(deserializer: D) -> Result<Option<T>, D::Error> {
-    T::deserialize(deserializer).map(Some)
+impl<T: JsonSchema> JsonSchema for Given<T> {
+    fn inline_schema() -> bool {
+        T::inline_schema()
+    }
+
+    fn schema_name() -> Cow<'static, str> {
+        T::schema_name()
+    }
+
+    fn json_schema(generator: &mut SchemaGenerator) -> Schema {
+        T::json_schema(generator)
+    }
+}
+
+/// A required field that may be null. Serde takes a missing `Option` for null, but not a missing struct.
+#[derive(Deserialize)]
+pub struct OrNull<T>(pub Option<T>);
+
+impl<T: JsonSchema> JsonSchema for OrNull<T> {
+    fn inline_schema() -> bool {
+        true
+    }
+
+    fn schema_name() -> Cow<'static, str> {
+        Option::<T>::schema_name()
+    }
+
+    fn json_schema(generator: &mut SchemaGenerator) -> Schema {
+        Option::<T>::json_schema(generator)
+    }
+}
+
+/// A change that names at least one field; an empty one is refused.
+pub struct Changes<T>(pub T);
+
+impl<'de, T: Deserialize<'de> + Default + PartialEq> Deserialize<'de> for Changes<T> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Changes<T>, D::Error> {
+        let changes = T::deserialize(deserializer)?;
+        if changes == T::default() {
+            return Err(D::Error::custom(Refused::new("must name a field to change")));
+        }
+        Ok(Changes(changes))
+    }
+}
+
+impl<T: JsonSchema> JsonSchema for Changes<T> {
+    fn schema_name() -> Cow<'static, str> {
+        T::schema_name()
+    }
+
+    fn schema_id() -> Cow<'static, str> {
+        format!("Changes<{}>", T::schema_id()).into()
+    }
+
+    fn json_schema(generator: &mut SchemaGenerator) -> Schema {
+        let mut schema = T::json_schema(generator);
+        schema.insert("minProperties".to_owned(), 1.into());
+        schema
+    }
 }
 
 #[cfg(test)]
 mod tests {
-    use proptest::prelude::*;
-
     use super::*;
 
-    proptest! {
-        #[test]
-        fn a_day_has_one_spelling(
-            text in "[+-]?[0-9 ]{1,6}-[0-9 ]{1,2}-[0-9 ]{1,2}|[-+0-9]{10}|\\PC*",
-            days in -365..3_652_059i32,
-        ) {
-            let known = NaiveDate::from_num_days_from_ce_opt(days).unwrap();
-            prop_assert_eq!(parse_day(&known.to_string()), Some(known));
-            prop_assert!(parse_day(&text).is_none_or(|day| day.to_string() == text));
-        }
+    #[derive(Default, PartialEq, Deserialize)]
+    #[serde(default, deny_unknown_fields)]
+    struct Sample {
+        name: Given<Line<1, 4>>,
+        mood: Given<Option<Number<1, 5>>>,
+    }
 
-        #[test]
-        fn whatever_comes_as_a_value_is_one_or_refused(text in "[-+0-9TZ:. e\"]{0,30}|\\PC*", number: f64) {
-            // Never a panic; what Postgres could not keep is no moment, and no number.
-            if let Ok(Moment(time)) = Moment::try_from(text.clone()) {
-                prop_assert!((-4712..=10_000).contains(&chrono::Datelike::year(&time)));
-            }
-            if let Ok(Whole(whole)) = serde_json::from_str::<Whole>(&number.to_string()) {
-                prop_assert_eq!(f64::from(whole), number);
-            }
-            let _ = serde_json::from_str::<Whole>(&text);
-            prop_assert!(Id::try_from(text.clone()).is_err() || text.len() == 36);
-        }
+    #[derive(Deserialize)]
+    struct Draft {
+        base: OrNull<Id>,
     }
 
     #[test]
-    fn a_day_has_one_form() {
-        assert_eq!(parse_day("2024-02-29"), NaiveDate::from_ymd_opt(2024, 2, 29));
-        for bad in
-            ["2023-02-29", "2026-1-5", "2026-01-5 ", "+262142-01-01", "-262143-01-01", "-026-01-011", ""]
-        {
-            assert_eq!(parse_day(bad), None, "{bad}");
-        }
+    fn a_change_tells_null_from_what_is_left_out() {
+        let read = |json| serde_json::from_str::<Changes<Sample>>(json).map(|Changes(sample)| sample);
+        let sample = read(r#"{"mood":null}"#).unwrap();
+        assert!(sample.name.0.is_none() && sample.mood.0 == Some(None));
+        assert!(read(r#"{"name":null}"#).is_err());
+        let message = read("{}").err().unwrap().to_string();
+        assert_eq!(Refused::reason(&message), Some("must name a field to change"));
     }
 
     #[test]
-    fn whole_numbers_may_be_written_as_fractions() {
-        let read = |text| serde_json::from_str::<Whole>(text).ok().map(|Whole(number)| number);
-        assert_eq!((read("4"), read("4.0"), read("-1e2")), (Some(4), Some(4), Some(-100)));
-        for bad in ["4.5", "1e9", "\"4\"", "null", "true"] {
-            assert_eq!(read(bad), None, "{bad}");
-        }
+    fn a_field_that_may_be_null_may_not_be_left_out() {
+        let read = |json| serde_json::from_str::<Draft>(json);
+        assert!(read(r#"{"base":null}"#).unwrap().base.0.is_none());
+        assert!(read("{}").is_err());
     }
 }

@@ -1,6 +1,6 @@
-//! Connections: accepted, served over HTTP/1.1, and let finish what they have begun when the process is told to stop.
+//! Connections: accepts them, serves HTTP/1.1, and lets them finish their requests when the process is told to stop.
 //!
-//! Not with `axum::serve`: to tell HTTP/2 apart it reads a connection's first 24 bytes by themselves, so that hyper is given
+//! It does not use `axum::serve`, which reads a connection's first 24 bytes separately to recognise HTTP/2: hyper then gets
 //! each first request in two parts and doubles its buffer, for as long as the connection lives.
 
 use std::net::SocketAddr;
@@ -14,7 +14,7 @@ use hyper_util::server::graceful::GracefulShutdown;
 use hyper_util::service::TowerToHyperService;
 use tokio::net::{TcpListener, TcpSocket};
 
-/// Connections that wait to be accepted: a region's edges may all come at once.
+/// Connections that wait to be accepted: a region's edges may all connect at once.
 const BACKLOG: u32 = 4096;
 
 pub fn listen(address: SocketAddr) -> std::io::Result<TcpListener> {
@@ -24,13 +24,12 @@ pub fn listen(address: SocketAddr) -> std::io::Result<TcpListener> {
     socket.listen(BACKLOG)
 }
 
-/// Accepts connections until it is told to stop; then ends once all requests are answered. Connections that nobody uses are
-/// closed.
+/// Accepts connections until it is told to stop, then returns once all requests are answered. Idle connections are closed.
 pub async fn serve(mut listener: TcpListener, router: Router, stop: impl Future<Output = ()>) {
     let mut stop = pin!(stop);
     let connections = GracefulShutdown::new();
     loop {
-        // What fails to be accepted is tried again in there.
+        // The listener itself tries again after a failure.
         let (stream, _) = tokio::select! {
             accepted = Listener::accept(&mut listener) => accepted,
             () = &mut stop => break,
@@ -39,7 +38,7 @@ pub async fn serve(mut listener: TcpListener, router: Router, stop: impl Future<
         let connection = http1::Builder::new().serve_connection(TokioIo::new(stream), service);
         let connection = connections.watch(connection);
         tokio::spawn(async move {
-            // It breaks when its client goes away, or sends no HTTP: neither is for us to mend.
+            // A connection breaks when its client goes away, or sends no HTTP: we can mend neither.
             if let Err(error) = connection.await {
                 tracing::debug!(%error, "a connection broke");
             }

@@ -1,11 +1,12 @@
 //! Limits in memory, for when Redis cannot be asked.
 //!
-//! State only; [`super::charge`] decides when it is asked.
+//! State only; [`super::charge`] decides when to use it.
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use optimist_shared::limits::{LimitRow, LimitState, Precision};
+use optimist_shared::limits::{LimitState, Precision};
+use optimist_shared::scripts::limit::Charge;
 
 use crate::error::Result;
 use crate::limits::charged::{Charged, refusal};
@@ -13,29 +14,23 @@ use crate::limits::charged::{Charged, refusal};
 /// Keys counted in memory at once. Beyond, the map is swept; if it is still full it is cleared: limits fail open.
 const MEMORY_KEYS: usize = 100_000;
 
-/// Limits in memory: they hold per process, and are as exact.
+/// Limits in memory: per process, and as exact as in Redis.
 #[derive(Default)]
 pub struct Memory {
     entries: Mutex<Entries>,
 }
 
 impl Memory {
-    pub fn charge(
-        &self,
-        rows: Vec<&'static LimitRow>,
-        parameter: &str,
-        entry: String,
-        now: u64,
-    ) -> Result<Charged> {
-        self.lock().charge(rows, parameter, entry, now)
+    pub fn charge(&self, charge: Charge, now: u64) -> Result<Charged> {
+        self.lock().charge(charge, now)
     }
 
     pub fn give_back(&self, key: &str, entry: &str) {
         self.lock().give_back(key, entry);
     }
 
-    pub fn states(&self, rows: &[&'static LimitRow], keys: &[String], now: u64) -> Vec<LimitState> {
-        self.lock().states(rows, keys, now)
+    pub fn states(&self, charge: &Charge, now: u64) -> Vec<LimitState> {
+        self.lock().states(charge, now)
     }
 
     fn lock(&self) -> MutexGuard<'_, Entries> {
@@ -43,29 +38,23 @@ impl Memory {
     }
 }
 
-/// Entries by key: when, and under which name.
+/// Entries by key, each with its time and name.
 #[derive(Default)]
 struct Entries {
     by_key: HashMap<String, VecDeque<(u64, String)>>,
 }
 
 impl Entries {
-    fn charge(
-        &mut self,
-        rows: Vec<&'static LimitRow>,
-        parameter: &str,
-        entry: String,
-        now: u64,
-    ) -> Result<Charged> {
-        let keys: Vec<String> = rows.iter().map(|row| row.key(parameter)).collect();
+    fn charge(&mut self, charge: Charge, now: u64) -> Result<Charged> {
+        let Charge { rows, keys, entry } = &charge;
         let mut found = vec![false; rows.len()];
-        for ((row, key), found) in rows.iter().zip(&keys).zip(&mut found) {
+        for ((row, key), found) in rows.iter().zip(keys).zip(&mut found) {
             let Some(entries) = self.by_key.get_mut(key) else { continue };
             let retried = format!("{entry}!");
             let mut names = entries.iter_mut().map(|(_, name)| name);
-            // What only counts knows no names.
+            // A counter's entries have no names.
             if row.precision == Precision::Exact
-                && let Some(name) = names.find(|name| **name == entry || **name == retried)
+                && let Some(name) = names.find(|name| **name == *entry || **name == retried)
             {
                 *name = retried;
                 *found = true;
@@ -83,7 +72,7 @@ impl Entries {
         if self.by_key.len() > MEMORY_KEYS {
             self.sweep(now);
         }
-        for ((row, key), _) in rows.iter().zip(&keys).zip(&found).filter(|(_, found)| !**found) {
+        for ((row, key), _) in rows.iter().zip(keys).zip(&found).filter(|(_, found)| !**found) {
             let keep = u64::from(row.longest_window()) * 1000;
             let entries = self.by_key.entry(key.clone()).or_default();
             while entries.front().is_some_and(|(at, _)| at + keep <= now) {
@@ -93,9 +82,9 @@ impl Entries {
             let name = if row.precision == Precision::Exact { entry.clone() } else { String::new() };
             entries.push_back((newest, name));
         }
-        let states = self.states(&rows, &keys, now);
+        let states = self.states(&charge, now);
         let is_own = !found.contains(&true);
-        Ok(Charged { rows, keys, entry, states, in_memory: true, is_own })
+        Ok(Charged { charge, states, in_memory: true, is_own })
     }
 
     fn give_back(&mut self, key: &str, entry: &str) {
@@ -104,9 +93,9 @@ impl Entries {
         }
     }
 
-    fn states(&self, rows: &[&'static LimitRow], keys: &[String], now: u64) -> Vec<LimitState> {
+    fn states(&self, charge: &Charge, now: u64) -> Vec<LimitState> {
         let mut states = Vec::new();
-        for (row, key) in rows.iter().zip(keys) {
+        for (row, key) in charge.rows.iter().zip(&charge.keys) {
             for window in row.windows {
                 let length = u64::from(window.seconds) * 1000;
                 let within: Vec<u64> = self
@@ -122,8 +111,8 @@ impl Entries {
         states
     }
 
-    /// Forgets keys whose newest entry no window can see any more; if all are live, everything: an outage under attack is
-    /// no reason to run out of memory.
+    /// Forgets keys whose newest entry has left every window. If too many are live, forgets everything: an outage under
+    /// attack must not exhaust memory.
     fn sweep(&mut self, now: u64) {
         const DAY_MS: u64 = 24 * 60 * 60 * 1000;
         self.by_key.retain(|_, entries| entries.back().is_some_and(|(at, _)| at + DAY_MS > now));
@@ -154,7 +143,7 @@ mod tests {
                 let since = now - u64::from(window.seconds) * 1000;
                 admitted.iter().filter(|at| **at > since).count() < window.admitted as usize
             });
-            let charged = memory.charge(vec![row], "u", attempt.to_string(), now);
+            let charged = memory.charge(Charge::new(vec![row], "u", attempt.to_string()), now);
             assert_eq!(charged.is_ok(), allowed, "at {now}");
             if allowed {
                 admitted.push(now);
@@ -168,16 +157,18 @@ mod tests {
         let row = Limit::Forwarded.row();
         let memory = Memory::default();
         for _ in 0..row.windows[0].admitted {
-            assert!(memory.charge(vec![row], "u", "the same".to_owned(), 5_000).is_ok());
+            assert!(memory.charge(Charge::new(vec![row], "u", "the same".to_owned()), 5_000).is_ok());
         }
-        assert!(memory.charge(vec![row], "u", "the same".to_owned(), 5_000).is_err());
+        assert!(memory.charge(Charge::new(vec![row], "u", "the same".to_owned()), 5_000).is_err());
     }
 
     #[test]
     fn a_retry_finds_its_entry_and_a_failure_returns_it() {
         let row = Limit::CircleCreate.row();
         let memory = Memory::default();
-        let charge = |memory: &Memory, entry: &str| memory.charge(vec![row], "u", entry.to_owned(), 5_000);
+        let charge = |memory: &Memory, entry: &str| {
+            memory.charge(Charge::new(vec![row], "u", entry.to_owned()), 5_000)
+        };
         assert!(charge(&memory, "a").is_ok_and(|charged| charged.is_own));
         assert!(charge(&memory, "a").is_ok_and(|charged| !charged.is_own));
         assert!(charge(&memory, "b").is_ok());

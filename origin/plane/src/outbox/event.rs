@@ -1,4 +1,4 @@
-//! An event: a settled row of the outbox, as those see it who follow.
+//! An event: a settled row of the outbox, as the code that writes its consequences sees it.
 
 use chrono::{DateTime, Utc};
 use optimist_shared::ids::{Uuid, parse_id};
@@ -15,7 +15,7 @@ pub struct Event {
 }
 
 impl Event {
-    /// From: xid as text, seq, kind, actor, payload, created_at.
+    /// From the columns xid as text, seq, kind, actor, payload, created_at.
     pub(super) fn from_row(row: &Row) -> Event {
         Event {
             at_row: (row.get(0), row.get(1)),
@@ -36,12 +36,12 @@ impl Event {
     }
 }
 
-/// How far one has come with some events.
+/// Progress with some events.
 pub struct Done {
-    /// So many are dealt with.
+    /// The number of events handled.
     pub events: usize,
-    /// Rows written for them, about.
+    /// Rows written for them, approximately.
     pub written: u64,
-    /// The next one is begun, and goes on after this person.
+    /// The next event is begun, and continues after this person.
     pub up_to: Option<Uuid>,
 }

@@ -1,7 +1,7 @@
-//! What follows from writes: each settled row of the outbox is read once, in order, and its consequences are written with the
+//! Consequences of writes: each settled row of the outbox is read once, in order, and its consequences are written with the
 //! position in one transaction. Every origin runs this loop; a row lock lets one work at a time.
 //!
-//! No request waits for it. What the consequences are is the domains' (see [`crate::domain::Follow`]).
+//! No request waits for it. Domains define the consequences (see [`crate::domain::Follow`]).
 
 use std::time::Duration;
 
@@ -15,32 +15,33 @@ use crate::error::Result;
 use crate::hooks;
 use crate::outbox::event::{Done, Event};
 use crate::postgres::transaction::Tx;
+use crate::statements;
 
-/// How often one looks for rows: what people are told is so old, and a pass more.
+/// How often the loop looks for rows. Notifications are this old, plus one pass.
 const EVERY: Duration = Duration::from_millis(100);
-/// Rows of one transaction, and what may be written for them, about: well within its timeouts.
+/// Rows read in one transaction, well within its timeouts. [`WRITTEN`] bounds the rows written for them, approximately.
 const ROWS: i64 = 500;
 /// Rows of a transaction after a larger one was too slow.
 const FEW_ROWS: i64 = 20;
 const WRITTEN: u64 = 10_000;
 
-/// Nothing if nothing is to be done, or somebody is at it.
-const CLAIM: &str = "-- projections::claim
+statements! {
+    /// No row if nothing is pending, or another origin holds the lock.
+    const CLAIM: &str = "-- projections::claim
 select xid::text, seq, part from projections p
 where name = 'main' and exists (
     select from outbox o where (o.xid, o.seq) > (p.xid, p.seq) and o.xid < pg_snapshot_xmin(pg_current_snapshot()))
 for update skip locked";
 
-/// Ordered by the column itself: its text, which is selected, has another order.
-const PENDING: &str = "-- projections::pending
+    /// Ordered by the column itself: the selected text has another order.
+    const PENDING: &str = "-- projections::pending
 select xid::text, seq, kind, actor, payload, created_at from outbox
 where (xid, seq) > ($1::text::xid8, $2) and xid < pg_snapshot_xmin(pg_current_snapshot())
 order by outbox.xid, outbox.seq limit $3";
 
-const ADVANCE: &str = "-- projections::advance
+    const ADVANCE: &str = "-- projections::advance
 update projections set xid = $1::text::xid8, seq = $2, part = $3 where name = 'main'";
-
-pub const STATEMENTS: &[&str] = &[CLAIM, PENDING, ADVANCE];
+}
 
 /// Runs until the process ends.
 pub async fn run(ctx: Ctx) {
@@ -48,17 +49,17 @@ pub async fn run(ctx: Ctx) {
     tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     loop {
         tick.tick().await;
-        // Without Postgres there is nothing to be done; the breaker has said so.
+        // Without Postgres there is nothing to do; the breaker has logged it.
         while let Ok(true) = pass(&ctx).await {}
     }
 }
 
-/// Deals with what is pending. Whether there may be more.
+/// Handles the pending rows. Returns whether there may be more.
 async fn pass(ctx: &Ctx) -> Result<bool> {
     match attempt(ctx, ROWS).await {
-        // Postgres refuses what follows from one of them: one at a time, and that one without its consequences.
+        // Postgres refuses the consequences of one event: go one at a time, and skip that one's consequences.
         Err(error) if error.is_refused() => attempt(ctx, 1).await,
-        // It may have been too much for the time that a statement has.
+        // The batch may have been too large for the statement timeout.
         Err(error) if error.code == ErrorCode::Unavailable => attempt(ctx, FEW_ROWS).await,
         outcome => outcome,
     }
@@ -70,8 +71,8 @@ async fn attempt(ctx: &Ctx, limit: i64) -> Result<bool> {
     tx.end(result).await
 }
 
-/// A single event whose consequences Postgres refuses is passed by in the same transaction: under the position's lock nobody
-/// else has come to another one meanwhile.
+/// Projects up to `limit` rows. A single event whose consequences Postgres refuses is skipped in the same transaction: under
+/// the position's lock no other origin has moved to another event.
 async fn project(ctx: &Ctx, tx: &Tx, limit: i64) -> Result<bool> {
     let Some(row) = tx.query_opt(CLAIM, &[]).await? else { return Ok(false) };
     let (xid, seq): (String, i64) = (row.get(0), row.get(1));
@@ -115,8 +116,8 @@ fn note_lag(event: &Event) {
     metrics::histogram!("optimist_projections_lag_seconds").record(age.as_secs_f64());
 }
 
-/// Deals with the first of some events, and with those of its kind behind it that go with it. `after` is the last person that an
-/// earlier pass has come to.
+/// Handles the first of some events, together with those of its kind that directly follow. `after` is the last person that an
+/// earlier pass reached.
 async fn consequences(ctx: &Ctx, tx: &Tx, events: &[Event], after: Option<Uuid>) -> Result<Done> {
     let kind = events.first().map_or("", |event| event.kind.as_str());
     let run = &events[..events.iter().take_while(|event| event.kind == kind).count()];
@@ -128,7 +129,7 @@ async fn consequences(ctx: &Ctx, tx: &Tx, events: &[Event], after: Option<Uuid>)
             done = follow(tx, run, after).await?;
         }
     }
-    // Each when it is begun.
+    // The events that this pass begins.
     let begun = usize::from(after.is_some())..done.events + usize::from(done.up_to.is_some());
     for follow in followers() {
         if let Follow::Whole(follow) = follow {

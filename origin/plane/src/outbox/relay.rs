@@ -1,31 +1,35 @@
-//! The outbox, read: every row's invalidations at once, and its event once no older transaction can still commit.
+//! The relay. It applies each outbox row's invalidations at once, and appends its event once no older transaction can commit.
 //!
 //! Events go to the streams of their topics' partitions, in the order `(xid, seq)`, each once: a stream and its cursor move
-//! in one script, which refuses whoever does not know where the cursor is. So any number of relays may run, and any may die.
+//! in one script, which refuses a relay that does not know the cursor. So any number of relays may run, and any may die.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
 
-use ::redis::{Cmd, Value};
+use ::redis::Cmd;
 use optimist_shared::ids::{Partition, Uuid};
 use optimist_shared::keys::Key;
+use optimist_shared::scripts::append::{self, Appended, Event as Entry};
+use optimist_shared::scripts::{Call, Scalars as _};
 use tokio_postgres::Row;
 
 use crate::cache::fence::drop_stale;
 use crate::ctx::Ctx;
 use crate::error::Result;
 use crate::hooks;
-use crate::redis::{Call, Items, Position};
+use crate::redis::{Items, Position};
+use crate::statements;
 
-/// How often the outbox is looked at when nobody wakes the relay.
+/// How often the relay looks at the outbox when nobody wakes it.
 const POLL: Duration = Duration::from_millis(50);
-/// How often the cursors of partitions without events are moved along: far more often than the keys' life.
+/// How often the cursors of partitions without events move along: far more often than the keys expire.
 const IDLE: Duration = Duration::from_secs(30);
-/// Entries that a partition's stream keeps, about: hours of a busy region's events.
-const KEPT: &[u8] = b"2000";
+/// Entries that a partition's stream keeps, approximately: hours of a busy region's events.
+const KEPT: u64 = 2_000;
 
-/// What was not read yet, and in the same snapshot up to which transaction all is settled.
-const PENDING: &str = "-- outbox::pending
+statements! {
+    /// Rows that were not read yet, and the horizon of the same snapshot: all rows before it are settled.
+    const PENDING: &str = "-- outbox::pending
 with settled as materialized (select pg_snapshot_xmin(pg_current_snapshot())::text::bigint as before)
 select before, xid::text::bigint as xid, seq, keys, kind, version, payload::text as payload, topics, actor,
     (extract(epoch from created_at) * 1000)::bigint as at,
@@ -35,43 +39,42 @@ from settled left join lateral (
     order by outbox.xid, outbox.seq limit $4) pending on true
 order by pending.xid, pending.seq";
 
-const CURSOR: &str = "-- outbox::cursor
+    const CURSOR: &str = "-- outbox::cursor
 select cursor_xid::text::bigint, cursor_seq, outbox_floor.xid::text::bigint, outbox_floor.seq
 from regions, outbox_floor where name = $1";
 
-const ADVANCE: &str = "-- outbox::advance
+    const ADVANCE: &str = "-- outbox::advance
 update regions set cursor_xid = $2::text::xid8, cursor_seq = $3
 where name = $1 and (cursor_xid, cursor_seq) < ($2::text::xid8, $3)";
 
-/// How old the oldest row is that the region is not past, while the relay gets nowhere.
-const BEHIND: &str = "-- outbox::behind
+    /// The age of the oldest row that the region is not past, for when the relay makes no progress.
+    const BEHIND: &str = "-- outbox::behind
 select extract(epoch from clock_timestamp() - created_at)::float8 from outbox
 where (xid, seq) > (
     (select cursor_xid from regions where name = $1),
     (select cursor_seq from regions where name = $1))
 order by xid, seq limit 1";
-
-pub const STATEMENTS: &[&str] = &[PENDING, CURSOR, ADVANCE, BEHIND];
+}
 
 /// Rows that a pass reads.
 const ROWS: usize = 1_000;
-/// Rows that may wait to be settled. While there are more, a pass reads from the first of them, whether it was read or not.
+/// Rows that may wait to be settled. While there are more, a pass reads from the first of them, even if it was read before.
 const WAITING: usize = 10_000;
 
-/// What a pass knows from those before it.
+/// The state that passes share.
 struct Reader {
-    /// All that is settled up to here is invalidated, and appended.
+    /// All settled rows up to here are invalidated and appended.
     at: Position,
-    /// Rows beyond that are invalidated already, but older transactions can still commit.
+    /// Rows beyond it: they are invalidated already, but older transactions can still commit.
     waiting: BTreeMap<Position, Event>,
-    /// Of each partition, where its stream's cursor is in Redis; `None` if there is none.
+    /// Each partition's stream cursor in Redis; `None` if there is none.
     cursors: Vec<Option<Position>>,
     idled: Instant,
 }
 
 /// Why a pass ended early.
 enum Stop {
-    /// Nothing is known any more: Redis was lost, or is not the one it was.
+    /// The state is void: Redis was lost, or is another one now.
     Reload,
     /// Postgres could not be asked; logged where it happened.
     Wait,
@@ -93,7 +96,7 @@ pub async fn run(ctx: Ctx) {
             Ok(()) => {}
             Err(Stop::Reload) => {
                 reader = None;
-                // Without Postgres nobody can tell.
+                // Without Postgres the lag is unknown.
                 if let Ok(row) = ctx.db.query_opt(BEHIND, &[&ctx.config.region]).await {
                     note_behind(row.map_or(0.0, |row| row.get(0)));
                 }
@@ -116,12 +119,12 @@ impl From<crate::redis::RedisDown> for Stop {
     }
 }
 
-/// Where to begin: at the oldest of the cursors. One that is missing, or so old that rows after it are gone, starts where the
-/// region's row says, or where the outbox begins if that is later, and its stream's history is not whole before that.
+/// Begins at the oldest cursor. A cursor that is missing, or so old that rows after it are gone, starts at the region's row,
+/// or where the outbox begins if that is later; its stream's history is not whole before that.
 async fn load(ctx: &Ctx) -> std::result::Result<Reader, Stop> {
     let row = ctx.db.query_opt(CURSOR, &[&ctx.config.region]).await?.ok_or(Stop::Wait)?;
     let floor = Position(row.get(2), row.get(3));
-    // A region that was not waited for is itself behind what is gone.
+    // A region that nothing waited for may itself be behind the rows that are gone.
     let region = floor.max(Position(row.get(0), row.get(1)));
     let commands: Vec<Cmd> = Partition::all()
         .map(|partition| {
@@ -146,7 +149,7 @@ async fn load(ctx: &Ctx) -> std::result::Result<Reader, Stop> {
         ctx.redis.send(dropped).await?;
     }
     let at = cursors.iter().flatten().copied().fold(region, Position::min);
-    // Missing ones are made at once, where the region is: nobody has read them.
+    // Missing cursors are created at once, at the region's position: nobody has read their streams.
     let idled = Instant::now();
     let mut reader = Reader { at, waiting: BTreeMap::new(), cursors, idled };
     reader.begin_missing(ctx, region).await?;
@@ -173,39 +176,40 @@ impl Reader {
     }
 }
 
-/// Appends to streams and moves their cursors to `to`. Whether each is there, or beyond.
+/// Appends to streams and moves their cursors to `to`. Returns whether every cursor is there, or beyond.
 async fn append(
     ctx: &Ctx,
     cursors: &mut [Option<Position>],
     batches: BTreeMap<Partition, Vec<&Event>>,
     to: Position,
 ) -> std::result::Result<bool, Stop> {
-    let lives = Key::Events.row().kept_seconds().unwrap_or_default() * 1000;
-    let (to_text, lives) = (to.to_string(), lives.to_string());
-    let prepared: Vec<Prepared> = batches
+    let to_text = to.to_string();
+    let prepared: Vec<Prepared<'_>> = batches
         .iter()
         .map(|(partition, events)| Prepared::new(*partition, cursors[partition.index()], events))
         .collect();
+    let entries: Vec<Vec<Entry<'_>>> = prepared.iter().map(Prepared::entries).collect();
     let calls: Vec<Call<'_>> = prepared
         .iter()
-        .map(|batch| {
-            let mut arguments = vec![batch.from.as_bytes(), to_text.as_bytes(), KEPT, lives.as_bytes()];
-            arguments.extend(batch.entries.iter().map(String::as_bytes));
-            Call { script: &ctx.redis.scripts.append, keys: vec![&batch.stream, &batch.cursor], arguments }
+        .zip(&entries)
+        .map(|(batch, events)| {
+            let (partition, from) = (batch.partition, batch.from.as_deref());
+            append::Batch { partition, from, to: &to_text, kept: KEPT, events }.call()
         })
         .collect();
-    let values: Vec<Value> = if calls.is_empty() { Vec::new() } else { ctx.redis.call(&calls).await? };
     let mut all = true;
-    for (batch, value) in prepared.iter().zip(values) {
+    for (batch, mut reply) in prepared.iter().zip(ctx.redis.call(&calls).await?) {
         let known = &mut cursors[batch.partition.index()];
-        let answer = Items::new(value).text();
-        if answer == "ok" {
-            *known = Some(to);
-            metrics::counter!("optimist_events_appended_total").increment(batch.count);
-            continue;
-        }
-        // Another relay was here; or Redis has lost its newest seconds, and with them entries.
-        let found = Position::parse(&answer);
+        let at = match append::read(&mut reply) {
+            Appended::Yes => {
+                *known = Some(to);
+                metrics::counter!("optimist_events_appended_total").increment(batch.events.len() as u64);
+                continue;
+            }
+            Appended::CursorIsAt(at) => at,
+        };
+        // Another relay appended; or Redis has lost its newest seconds, and entries with them.
+        let found = Position::parse(&at);
         if found < *known {
             return Err(Stop::Reload);
         }
@@ -215,40 +219,31 @@ async fn append(
     Ok(all)
 }
 
-/// One partition's part of a batch, as the script takes it.
-struct Prepared {
+/// One partition's part of a batch.
+struct Prepared<'a> {
     partition: Partition,
-    stream: String,
-    cursor: String,
-    from: String,
-    entries: Vec<String>,
-    count: u64,
+    from: Option<String>,
+    /// Events with their positions as texts.
+    events: Vec<(String, &'a Event)>,
 }
 
-impl Prepared {
-    fn new(partition: Partition, from: Option<Position>, events: &[&Event]) -> Prepared {
-        // What another relay has appended already is left out.
-        let events: Vec<&&Event> = events.iter().filter(|event| Some(event.at) > from).collect();
-        let mut entries = Vec::with_capacity(events.len() * 14);
-        for event in &events {
-            entries.extend([event.at.to_string(), (event.fields.len() * 2).to_string()]);
-            entries.extend(event.fields.iter().flat_map(|(name, value)| [(*name).to_owned(), value.clone()]));
-        }
-        Prepared {
-            partition,
-            stream: Key::Events.of_partition(partition),
-            cursor: Key::Cursor.of_partition(partition),
-            from: from.map_or_else(String::new, |at| at.to_string()),
-            count: events.len() as u64,
-            entries,
-        }
+impl<'a> Prepared<'a> {
+    fn new(partition: Partition, from: Option<Position>, events: &[&'a Event]) -> Prepared<'a> {
+        // Events that another relay has appended already are left out.
+        let events = events.iter().filter(|event| Some(event.at) > from);
+        let events = events.map(|event| (event.at.to_string(), *event)).collect();
+        Prepared { partition, from: from.map(|at| at.to_string()), events }
+    }
+
+    fn entries(&self) -> Vec<Entry<'_>> {
+        self.events.iter().map(|(at, event)| Entry { at, fields: &event.fields }).collect()
     }
 }
 
 /// A row of the outbox, as a stream's entry.
 struct Event {
     at: Position,
-    /// How old it was when it was read.
+    /// The row's age when it was read.
     age: Duration,
     read: Instant,
     topics: Vec<Uuid>,
@@ -286,7 +281,7 @@ async fn pass(ctx: &Ctx, reader: &mut Reader) -> std::result::Result<(), Stop> {
     hooks::step("relay.read").await;
     let is_settled = read(ctx, reader).await?;
     note_behind(reader.waiting.values().next().map_or(0.0, Event::lag));
-    // In this order a settled row never follows one that is not.
+    // In this order a settled row never follows an unsettled one.
     let settled: Vec<&Event> = reader.waiting.values().take_while(|event| is_settled(event.at)).collect();
     if let Some(last) = settled.last().map(|event| event.at) {
         let mut batches: BTreeMap<Partition, Vec<&Event>> = BTreeMap::new();
@@ -299,7 +294,7 @@ async fn pass(ctx: &Ctx, reader: &mut Reader) -> std::result::Result<(), Stop> {
         batches.retain(|partition, _| reader.cursors[partition.index()] < Some(last));
         hooks::step("relay.append").await;
         if !append(ctx, &mut reader.cursors, batches, last).await? {
-            // Another relay is in the middle of it: the next pass sees how far it came.
+            // Another relay is appending: the next pass sees how far it came.
             return Ok(());
         }
         hooks::step("relay.appended").await;
@@ -312,8 +307,8 @@ async fn pass(ctx: &Ctx, reader: &mut Reader) -> std::result::Result<(), Stop> {
     reader.move_idle(ctx).await
 }
 
-/// Reads what is new, settled or not, and drops what it makes stale: of a key's changes, once for the last. Tells which rows
-/// are settled.
+/// Reads new rows, settled or not, and drops the copies that they make stale: each key once, for its last change. Returns a
+/// test whether a row is settled.
 async fn read(
     ctx: &Ctx,
     reader: &mut Reader,
@@ -323,19 +318,19 @@ async fn read(
         _ => Vec::new(),
     };
     let from = (reader.at.0.to_string(), reader.at.1);
-    // A replica shows the same order, later: what its snapshot takes for running, it does not show as settled.
+    // A replica shows the same order, later: transactions that its snapshot takes for running are not settled.
     let db = ctx.replica.as_ref().unwrap_or(&ctx.db);
     let rows = db.query(PENDING, &[&from.0, &from.1, &known, &(ROWS as i64)]).await?;
     let settled_before: i64 = rows.first().map_or(0, |row| row.get("before"));
     let mut changed: BTreeMap<&str, u64> = BTreeMap::new();
     let (mut events, mut last) = (Vec::new(), None);
-    // Where there is none, the one row says no more than what is settled.
+    // If there is no row to read, the one row holds only the horizon.
     for row in rows.iter().filter(|row| row.get::<_, Option<i64>>("xid").is_some()) {
         let position = Position(row.get("xid"), row.get("seq"));
         last = Some(position);
         if !reader.waiting.contains_key(&position) {
             let keys = row.get::<_, Vec<&str>>("keys");
-            // In the order of their transactions.
+            // Rows come in the order of their transactions: the last change of a key wins.
             changed.extend(keys.into_iter().map(|key| (key, position.0.cast_unsigned())));
             events.push((position, Event::from_row(position, row)));
         }
@@ -343,7 +338,7 @@ async fn read(
     let dropped = drop_stale(ctx, changed).await?;
     metrics::counter!("optimist_relay_dropped_total").increment(dropped);
     reader.waiting.extend(events);
-    // There may be rows beyond the last that was read, and before others that are known.
+    // Rows may exist beyond the last that was read, and before others that are known.
     let read_up_to = last.filter(|_| rows.len() == ROWS);
     let any_order = hooks::disabled("order");
     Ok(move |position: Position| {
@@ -351,7 +346,7 @@ async fn read(
     })
 }
 
-/// Seconds: also while no row is dealt with, of which a histogram could tell.
+/// Reports seconds, also while no row is handled and the histogram shows nothing.
 fn note_behind(seconds: f64) {
     metrics::gauge!("optimist_relay_behind_seconds").set(seconds);
 }

@@ -10,16 +10,17 @@ use tokio_postgres_rustls::MakeRustlsConnect;
 use crate::breaker::Breaker;
 use crate::error::{Error, Result};
 use crate::hooks;
+use crate::statements;
 
-/// Milliseconds that a statement may take, wait for a lock, or leave its transaction idle. Behind its
-/// fence a write has the outbox's statement, a pause and the commit: together less than the seven seconds that a fence stands,
-/// so that no commit comes after its fence has lapsed. Nothing here runs long enough for compiling it to pay.
+/// Milliseconds that a statement may take, wait for a lock, or leave its transaction idle. Behind its fence a write has the
+/// outbox's statement, a pause and the commit: together less than the seven seconds that a fence stands, so that no commit
+/// comes after its fence has lapsed. No statement runs long enough for JIT compilation to pay.
 const SESSION: &str = "-c statement_timeout=2000 -c lock_timeout=1500 -c idle_in_transaction_session_timeout=2500 -c timezone=UTC -c jit=off";
 
-const PING: &str = "-- postgres::ping
+statements! {
+    const PING: &str = "-- postgres::ping
 select 1";
-
-pub const STATEMENTS: &[&str] = &[PING];
+}
 
 pub struct Postgres {
     pool: Pool,
@@ -27,7 +28,7 @@ pub struct Postgres {
 }
 
 impl Postgres {
-    /// A pool of so many connections to the server at `url`; `name` is the log's for it.
+    /// A pool of `connections` to the server at `url`; the log calls it `name`.
     pub fn new(
         name: &'static str,
         url: &str,
@@ -51,7 +52,7 @@ impl Postgres {
         Ok(Postgres { pool, breaker: Breaker::new(name) })
     }
 
-    /// A connection for reads outside transactions, or to begin one on.
+    /// A connection for reads outside transactions, or for beginning one.
     pub async fn client(&self) -> Result<Client> {
         if !self.breaker.admits() {
             return Err(Error::unavailable("The database"));
@@ -99,7 +100,7 @@ async fn query(client: &Client, sql: &'static str, parameters: &[&(dyn ToSql + S
     Ok(client.query(&statement, parameters).await?)
 }
 
-/// How the serving role connects.
+/// The connection settings of the serving role.
 pub fn connection_config(url: &str) -> std::result::Result<tokio_postgres::Config, tokio_postgres::Error> {
     let mut config: tokio_postgres::Config = url.parse()?;
     config.options(SESSION).application_name("optimist-origin").connect_timeout(Duration::from_secs(1));
@@ -108,7 +109,7 @@ pub fn connection_config(url: &str) -> std::result::Result<tokio_postgres::Confi
     Ok(config)
 }
 
-/// Used as the URL's `sslmode` says.
+/// TLS, used as the URL's `sslmode` says.
 pub fn tls() -> MakeRustlsConnect {
     MakeRustlsConnect::with_webpki_roots()
 }

@@ -1,11 +1,11 @@
-//! A running transaction: its statements, its locks, and what it will have to tell the cache and the outbox.
+//! A running transaction: its statements, its locks, and the keys and event that it records for the cache and the outbox.
 
 use std::sync::{Mutex, PoisonError};
 
 use deadpool_postgres::Client;
 use futures_util::future::join3;
 use optimist_shared::ids::Uuid;
-use optimist_shared::keys::{Key, Parameters};
+use optimist_shared::keys::BoundKey;
 use tokio_postgres::Row;
 use tokio_postgres::types::ToSql;
 
@@ -13,50 +13,41 @@ use crate::cache::touched::TouchedKey;
 use crate::error::{Error, Result};
 use crate::hooks;
 use crate::postgres::pool::Postgres;
+use crate::statements;
 
-const LOCK: &str = "-- postgres::lock
+statements! {
+    const LOCK: &str = "-- postgres::lock
 select pg_advisory_xact_lock(hashtextextended(name, 0)) from unnest($1::text[]) as name";
+}
 
-pub const STATEMENTS: &[&str] = &[LOCK];
-
-/// A running transaction, and what it will have to tell the cache and the outbox. Its statements run one after another.
+/// A running transaction, with the keys and the event that it records. Its statements run one after another.
 pub struct Tx {
     /// `None` once it has ended.
     client: Option<Client>,
-    /// What its first statement brings along, so that beginning and locking cost no trips of their own: circles and users to
-    /// be locked, in their order. `None` once it has begun.
+    /// The circles and users to lock, in their order. The first statement brings `begin` and the locks along, so that they
+    /// cost no trips of their own. `None` once the transaction has begun.
     opening: Mutex<Option<Vec<Uuid>>>,
     pub(super) touched: Vec<TouchedKey>,
-    /// A key that was to be touched and has no name: a parameter is missing.
-    pub(super) nameless: Option<Key>,
     pub(super) event: Option<(&'static str, serde_json::Value)>,
     pub(super) unchanged: bool,
     pub(super) recorded: bool,
 }
 
 impl Tx {
-    /// Opens a plain transaction, without locks: for what no request does. Dropped, it is rolled back with its
+    /// Opens a plain transaction, without locks, for work outside of requests. If dropped, it is rolled back with its
     /// connection.
     pub async fn begin(db: &Postgres) -> Result<Tx> {
         Tx::locking(db, Vec::new()).await
     }
 
-    /// Opens one that locks circles and users, or whatever else the names stand for, with its first statement.
+    /// Opens a transaction whose first statement locks circles and users, or whatever else the ids name.
     pub(super) async fn locking(db: &Postgres, order: Vec<Uuid>) -> Result<Tx> {
         let client = Some(db.client().await?);
         let opening = Mutex::new(Some(order));
-        Ok(Tx {
-            client,
-            opening,
-            touched: Vec::new(),
-            nameless: None,
-            event: None,
-            unchanged: false,
-            recorded: false,
-        })
+        Ok(Tx { client, opening, touched: Vec::new(), event: None, unchanged: false, recorded: false })
     }
 
-    /// Runs a statement of the transaction's; with the first, in the same trip and before it, what opens the transaction.
+    /// Runs a statement. In the same trip and before the first one it sends `begin` and the locks.
     async fn run<T>(
         &self,
         statement: impl Future<Output = std::result::Result<T, tokio_postgres::Error>>,
@@ -64,7 +55,7 @@ impl Tx {
         let opening = self.opening.lock().unwrap_or_else(PoisonError::into_inner).take();
         let Some(order) = opening else { return Ok(statement.await?) };
         let client = self.client()?;
-        // Prepared beforehand: nothing may come between sending it and sending what follows.
+        // Prepared beforehand: nothing may come between sending this and sending the statement.
         let lock = client.prepare_cached(LOCK).await?;
         let names: Vec<String> = order.iter().map(Uuid::to_string).collect();
         let locked = async {
@@ -74,7 +65,7 @@ impl Tx {
             hooks::statement(LOCK);
             client.execute(&lock, &[&names]).await
         };
-        // Sent in the order in which they are polled first, which is this.
+        // Sent in the order of their first polls, which is this.
         let (begun, locked, result) = join3(client.batch_execute("begin"), locked, statement).await;
         begun?;
         locked?;
@@ -89,7 +80,7 @@ impl Tx {
         self.run(self.client()?.batch_execute(sql)).await
     }
 
-    /// Ends a plain transaction, well or not; its outcome is unknown if the connection breaks.
+    /// Ends a plain transaction: commits a success, rolls back a failure. The outcome is unknown if the connection breaks.
     pub async fn end<T, E: From<Error>>(
         mut self,
         result: std::result::Result<T, E>,
@@ -113,7 +104,7 @@ impl Tx {
         self.client.as_ref().ok_or_else(|| Error::internal("postgres", &"a transaction that has ended"))
     }
 
-    /// Its connection may serve others again.
+    /// Returns the connection to the pool.
     pub(super) fn ended(&mut self) {
         self.client = None;
     }
@@ -140,7 +131,7 @@ impl Tx {
             .ok_or_else(|| Error::internal("postgres", &"a statement returned no row"))
     }
 
-    /// How many rows a statement changed.
+    /// Runs a statement and returns how many rows it changed.
     pub async fn execute(&self, sql: &'static str, parameters: &[&(dyn ToSql + Sync)]) -> Result<u64> {
         hooks::statement(sql);
         let client = self.client()?;
@@ -148,7 +139,7 @@ impl Tx {
         self.run(client.execute(&statement, parameters)).await
     }
 
-    /// Runs a part that may fail without the rest: what it did is undone then. The outer error is the transaction's.
+    /// Runs a part that may fail without the rest: its effects are undone then. The outer error is the transaction's.
     pub async fn part<T>(&self, part: impl Future<Output = Result<T>>) -> Result<Result<T>> {
         self.simple("savepoint part").await?;
         let result = part.await;
@@ -157,37 +148,34 @@ impl Tx {
         Ok(result)
     }
 
-    /// Waits for everyone else who has locked that name, until the end of the transaction.
+    /// Locks a name until the end of the transaction, after waiting for everyone else who holds it.
     pub async fn lock(&self, name: &str) -> Result<()> {
         self.execute(LOCK, &[&[name].as_slice()]).await.map(drop)
     }
 
-    /// Names a key that this write makes stale. If a parameter of it is missing, nothing is committed.
-    pub fn touch(&mut self, key: Key, parameters: Parameters) {
-        match TouchedKey::new(key, parameters) {
-            Some(touched) => self.touched.push(touched),
-            None => self.nameless = Some(key),
-        }
+    /// Names a key that this write makes stale.
+    pub fn touch(&mut self, key: BoundKey) {
+        self.touched.push(TouchedKey::new(key));
     }
 
-    /// What happened, for the outbox: the audit trail, and later the streams.
+    /// Records the event for the outbox: the audit trail, and later the streams.
     pub fn event(&mut self, kind: &'static str, payload: serde_json::Value) {
         self.event = Some((kind, payload));
     }
 
-    /// Says that nothing was changed: the answer comes from a record, or things were so already. The keys are released
-    /// all the same, since whoever did change them may not have come to it.
+    /// Declares that nothing changed: the answer comes from a record, or the state was so already. The keys are released all
+    /// the same, since the writer that did change them may not have released them.
     pub fn unchanged(&mut self) {
         self.unchanged = true;
     }
 
-    /// Says that the rows of the outbox are among the statements: of a batch, each part has its own.
+    /// Declares that the statements include the outbox rows: in a batch, each part has its own.
     pub fn recorded(&mut self) {
         self.recorded = true;
     }
 }
 
-/// Rolls back; a connection on which that fails is thrown away, which rolls back as well.
+/// Rolls back. A connection on which that fails is closed, which rolls back as well.
 pub(super) async fn rollback(mut tx: Tx) {
     if let Ok(client) = tx.client()
         && (!tx.has_begun() || client.batch_execute("rollback").await.is_ok())
@@ -196,8 +184,8 @@ pub(super) async fn rollback(mut tx: Tx) {
     }
 }
 
-/// A transaction that nobody ended: its request went away, or its connection broke. Whoever took that connection from the
-/// pool would be in the middle of it.
+/// Closes the connection of a transaction that nobody ended, since its request went away or its connection broke: the
+/// connection's next user would be in the middle of it.
 impl Drop for Tx {
     fn drop(&mut self) {
         if let Some(client) = self.client.take() {

@@ -15,38 +15,27 @@ use crate::postgres::transaction::{Tx, rollback};
 use crate::redis::RedisDown;
 use crate::region::belief::{Mode, OFF_FOR_MS};
 use crate::region::switch::switch_off;
-use crate::request::RequestContext;
+use crate::request::WriteContext;
+use crate::statements;
 
-/// Who writes, and what for.
-#[derive(Clone, Copy)]
-pub struct WriteContext<'a> {
-    /// As the statements' names have it: `messages::post`.
-    pub name: &'static str,
-    pub request: &'a RequestContext,
-    /// The acting user and session, once known.
-    pub actor: Option<(Uuid, Option<Uuid>)>,
-    /// Circles and users whose events this transaction orders, and who learn of its event.
-    pub order: &'a [Uuid],
-}
-
-/// Attempts at a transaction that fails to serialise, or finds the region in another mode than it thought.
+/// Attempts at a transaction that fails to serialise, or finds the region in another mode than expected.
 const ATTEMPTS: u32 = 4;
 
-const OUTBOX: &str = "-- outbox::insert
+statements! {
+    const OUTBOX: &str = "-- outbox::insert
 insert into outbox (region, actor, session, request_id, traceparent, keys, kind, payload, topics)
 values ($1, $2, $3, $4, $5, $6, $7, $8, $9)";
 
-const HOLD_OFF: &str = "-- region::hold_off
+    const HOLD_OFF: &str = "-- region::hold_off
 select state = 'off', coalesce((extract(epoch from clock_timestamp() - off_since) * 1000)::bigint, 0)
 from regions where name = $1 for share";
+}
 
-pub const STATEMENTS: &[&str] = &[OUTBOX, HOLD_OFF];
-
-/// Runs a write: the block's statements, the outbox row, the fence, the commit, the release; only then it has a value.
+/// Runs a write: the block's statements, the outbox row, the fence, the commit, the release; only then does it have a value.
 ///
 /// `transaction!(ctx, context, |tx| { … })`, where `tx` is a `&mut Tx` and the block ends in a [`Result`]. Isolation is
-/// `read committed`; writers of the same circle or user are ordered by advisory locks, taken before the first statement
-/// that can be given a transaction id. What fails to serialise is tried again, so the block may run more than once. (A
+/// `read committed`; advisory locks, taken before the first statement that can be given a transaction id, order the writers
+/// of the same circle or user. A transaction that fails to serialise is tried again, so the block may run more than once. (A
 /// macro, since the future of an async closure cannot yet be promised to be `Send`.)
 #[macro_export]
 macro_rules! transaction {
@@ -72,7 +61,7 @@ macro_rules! transaction {
 }
 pub use transaction;
 
-/// A write under way, over all its attempts: what [`transaction!`] is made of.
+/// A write under way, over all its attempts; [`transaction!`] is built on it.
 pub struct Write<'a> {
     ctx: &'a Ctx,
     context: WriteContext<'a>,
@@ -91,11 +80,11 @@ impl<'a> Write<'a> {
         let ctx = self.ctx;
         self.attempts += 1;
         self.mode = ctx.region.mode();
-        let mut order = self.context.order.to_vec();
+        let mut order = self.context.order.clone();
         order.sort_unstable();
         order.dedup();
         let tx = Tx::locking(&ctx.db, order).await?;
-        // Behind the locks: a row's lock is given a transaction id.
+        // After the locks: locking a row assigns a transaction id.
         if self.mode == Mode::Unfenced
             && let Err(error) = hold_off(ctx, &tx).await
         {
@@ -115,13 +104,9 @@ impl<'a> Write<'a> {
                 return Err(error);
             }
         };
-        if let Some(key) = tx.nameless {
-            rollback(tx).await;
-            return Err(Error::internal(self.context.name, &format!("a parameter of {key:?} is missing")));
-        }
         hooks::step("tx.statements").await;
         let token = Uuid::now_v7().simple().to_string();
-        // Both before the commit; neither waits for the other.
+        // Both must precede the commit; neither waits for the other.
         let (recorded, fenced) = join(self.record(&tx), self.fence(&tx, &token)).await;
         let touched = std::mem::take(&mut tx.touched);
         if let Err(error) = recorded {
@@ -132,10 +117,10 @@ impl<'a> Write<'a> {
             return Err(error);
         }
         let Ok(is_fenced) = fenced else {
-            // Some fences may stand: what they hide lapses by itself, and nothing was committed.
+            // Some fences may stand: their hidden values lapse by themselves, and nothing was committed.
             rollback(tx).await;
             switch_off(self.ctx).await?;
-            // In the mode that the region is in now.
+            // The next attempt uses the region's new mode.
             return Err(Error::unavailable("The cache").again(0));
         };
         hooks::step("tx.fenced").await;
@@ -147,26 +132,26 @@ impl<'a> Write<'a> {
         Ok(value)
     }
 
-    /// The outbox row, unless nothing was changed.
+    /// Inserts the outbox row, unless nothing changed.
     async fn record(&self, tx: &Tx) -> Result<()> {
         debug_assert!(
-            tx.touched.iter().all(|touched| self.context.request.route.fences.contains(&touched.key)),
+            tx.touched.iter().all(|touched| self.context.request.route.fences.contains(&touched.key.key())),
             "{} touches keys that its route does not name",
             self.context.name
         );
         if !tx.unchanged && !tx.recorded {
-            insert_outbox(tx, self.ctx, self.context).await?;
+            insert_outbox(tx, self.ctx, &self.context).await?;
         }
         hooks::step("tx.outbox").await;
         Ok(())
     }
 
-    /// Whether keys were fenced; in an error's case, some of them may be.
+    /// Fences the touched keys if needed, and returns whether it did. After an error, some of the fences may stand.
     async fn fence(&self, tx: &Tx, token: &str) -> Result<bool, RedisDown> {
         let wanted =
             self.mode == Mode::Fenced && !tx.touched.is_empty() && !tx.unchanged && !hooks::disabled("fence");
         if wanted {
-            fence::fence(self.ctx, &tx.touched, token).await?;
+            fence::raise(self.ctx, &tx.touched, token).await?;
         }
         Ok(wanted)
     }
@@ -200,12 +185,12 @@ impl<'a> Write<'a> {
                 refill_in_background(ctx, warm);
                 Ok(())
             }
-            // Committed, and copies may be out there: not acknowledged until nobody believes them.
+            // Committed, but stale copies may remain: not acknowledged until nobody trusts them.
             Err(_) => switch_off(ctx).await,
         }
     }
 
-    /// Whether to try once more, after the wait that the error asks for.
+    /// Whether to try again; waits first, as the error asks.
     pub async fn again(&self, error: &Error) -> bool {
         match error.failure {
             Failure::Again { after_ms } if self.attempts < ATTEMPTS => {
@@ -224,7 +209,7 @@ impl<'a> Write<'a> {
     }
 }
 
-async fn insert_outbox(tx: &Tx, ctx: &Ctx, context: WriteContext<'_>) -> Result<()> {
+async fn insert_outbox(tx: &Tx, ctx: &Ctx, context: &WriteContext<'_>) -> Result<()> {
     let keys: Vec<&str> = tx.touched.iter().map(|touched| touched.name.as_str()).collect();
     let (actor, session) = context.actor.map_or((None, None), |(actor, session)| (Some(actor), session));
     let (kind, payload) = match &tx.event {
@@ -250,7 +235,7 @@ async fn insert_outbox(tx: &Tx, ctx: &Ctx, context: WriteContext<'_>) -> Result<
     Ok(())
 }
 
-/// Makes sure, within a transaction that will not fence, that the region is off and stays off until it ends.
+/// Ensures, in a transaction that does not fence, that the region is off and stays off until the transaction ends.
 pub async fn hold_off(ctx: &Ctx, tx: &Tx) -> Result<()> {
     let row = tx.query_one(HOLD_OFF, &[&ctx.config.region]).await?;
     let (off, off_for): (bool, i64) = (row.get(0), row.get(1));

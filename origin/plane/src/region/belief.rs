@@ -1,4 +1,4 @@
-//! Whether the region's Redis is believed, as this origin knows it.
+//! Whether the region's Redis is trusted, as far as this origin knows.
 //!
 //! State only: the relay and [`super::switch`] change it.
 
@@ -13,14 +13,14 @@ pub const OFF_FOR_MS: i64 = 3_500;
 /// How this origin writes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Mode {
-    /// Fencing the keys it changes.
+    /// With fences on the keys that it changes.
     Fenced,
-    /// Without Redis, which nobody believes.
+    /// Without Redis, which nobody trusts.
     Unfenced,
 }
 
 impl Mode {
-    /// As the region's row has it: whether Redis is believed.
+    /// The region's state in its row: whether Redis may be trusted.
     pub fn as_str(self) -> &'static str {
         match self {
             Mode::Fenced => "on",
@@ -34,7 +34,7 @@ pub struct Belief {
     /// The epoch that this origin's relay last vouched for, and until when.
     vouched: Mutex<Option<(u64, Instant)>>,
     over_budget: AtomicBool,
-    /// Held by whoever turns the region off: the others share the wait.
+    /// Held by the caller that turns the region off; the others share its wait.
     pub switching: tokio::sync::Mutex<()>,
 }
 
@@ -72,7 +72,7 @@ impl Belief {
         *self.vouched.lock().unwrap_or_else(PoisonError::into_inner) = vouched;
     }
 
-    /// Whether Redis holds as many bytes as values may take.
+    /// Whether Redis holds more bytes than values may take.
     pub fn is_over_budget(&self) -> bool {
         self.over_budget.load(Ordering::Relaxed)
     }

@@ -1,28 +1,30 @@
-//! Turning belief in Redis off, and learning what is vouched for without a relay.
+//! Turning the region off, and learning of the vouching without a relay.
 //!
-//! The truth is the region's row in Postgres. Turning it on again is the relay's (see [`super::vouching`]).
+//! The region's row in Postgres decides. The relay turns the region on again (see [`super::vouching`]).
 
 use std::time::{Duration, Instant};
 
 use ::redis::Cmd;
 use optimist_shared::ids::Partition;
 use optimist_shared::keys::Key;
+use optimist_shared::scripts::Scalars as _;
 use optimist_shared::vouching::Vouched;
 
 use crate::ctx::Ctx;
 use crate::error::{Error, Result};
 use crate::redis::Items;
 use crate::region::belief::{Mode, OFF_FOR_MS};
+use crate::statements;
 
-const SWITCH_OFF: &str = "-- region::switch_off
+statements! {
+    const SWITCH_OFF: &str = "-- region::switch_off
 update regions set state = 'off', off_since = coalesce(off_since, clock_timestamp())
 where name = $1
 returning (extract(epoch from clock_timestamp() - off_since) * 1000)::bigint";
+}
 
-pub const STATEMENTS: &[&str] = &[SWITCH_OFF];
-
-/// Whether this origin may soon know of a vouching that it does not know of: the region is on, and both stores answer. That one
-/// has just started, or its relay has missed a beat, is no reason to have nobody believe Redis. Fails without Postgres.
+/// Whether this origin may soon learn of a vouching: the region is on, and both stores answer. An origin that has just
+/// started, or whose relay has missed a beat, is no reason to turn the region off. Fails without Postgres.
 pub async fn may_soon_vouch(ctx: &Ctx) -> Result<bool> {
     let mut ping = Cmd::new();
     ping.arg("PING");
@@ -32,7 +34,7 @@ pub async fn may_soon_vouch(ctx: &Ctx) -> Result<bool> {
     ctx.db.client().await.map(|_| true)
 }
 
-/// Learns of the vouching from Redis: for a process that has no relay of its own, for as long as it runs.
+/// Keeps learning of the vouching from Redis, for a process without a relay of its own, as long as it runs.
 pub async fn follow(ctx: Ctx) {
     const EVERY: Duration = Duration::from_millis(500);
     loop {
@@ -41,7 +43,7 @@ pub async fn follow(ctx: Ctx) {
     }
 }
 
-/// What is vouched for at the moment, marked vouching aside.
+/// Learns which epoch is vouched for now. Degraded vouching does not count.
 pub async fn learn(ctx: &Ctx) {
     let vouch = Key::Vouch.of_partition(Partition::COMMON);
     let (mut get, mut lives) = (Cmd::new(), Cmd::new());
@@ -56,7 +58,7 @@ pub async fn learn(ctx: &Ctx) {
     ctx.region.set_vouched(epoch.map(|epoch| (epoch, asked + Duration::from_millis(lives_ms))));
 }
 
-/// Turns the region off, and returns when nobody can believe Redis any more. Callers at once share the wait.
+/// Turns the region off, and returns when nobody can trust Redis any more. Concurrent callers share the wait.
 pub async fn switch_off(ctx: &Ctx) -> Result<()> {
     let _one = ctx.region.switching.lock().await;
     let row = ctx.db.query_opt(SWITCH_OFF, &[&ctx.config.region]).await?;

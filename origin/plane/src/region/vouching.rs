@@ -1,51 +1,54 @@
-//! Vouching: each second the relay says that the region's Redis may be believed, for three seconds more.
+//! Vouching: each second the relay states that the region's Redis may be trusted, for three seconds more.
 //!
-//! Every origin runs a relay; several at once do no harm. What it makes of committed writes is [`crate::outbox::relay`]'s.
+//! Every origin runs a relay; several at once do no harm. [`crate::outbox::relay`] deals with committed writes.
 
 use std::time::{Duration, Instant};
 
 use ::redis::aio::MultiplexedConnection;
-use ::redis::{AsyncConnectionConfig, Cmd, Pipeline, RedisResult, Value};
-use optimist_shared::ids::{Partition, Uuid};
-use optimist_shared::keys::Key;
+use ::redis::{AsyncConnectionConfig, Pipeline, RedisResult, Value};
+use optimist_shared::ids::{PARTITIONS, Partition, Uuid};
+use optimist_shared::scripts::vouch;
+use optimist_shared::vouching::Vouched;
 
 use crate::ctx::Ctx;
 use crate::error::{Error, Result};
 use crate::hooks;
+use crate::redis::{Items, command};
 use crate::region::belief::{Mode, OFF_FOR_MS};
+use crate::statements;
 
 const BEAT: Duration = Duration::from_secs(1);
 const VOUCH_MS: u64 = 3_000;
-/// How long one beat may wait for a store: the next one must not come late.
+/// How long a beat may wait for a store: the next one must not come late.
 const PATIENCE: Duration = Duration::from_millis(700);
 
-const REGISTER: &str = "-- relay::register
+statements! {
+    const REGISTER: &str = "-- relay::register
 insert into regions (name) values ($1) on conflict do nothing";
 
-const HEARTBEAT: &str = "-- relay::heartbeat
+    const HEARTBEAT: &str = "-- relay::heartbeat
 insert into origins (id, region, seen_at, redis_ok) values ($1, $2, clock_timestamp(), $3)
 on conflict (id) do update set seen_at = excluded.seen_at, redis_ok = excluded.redis_ok";
 
-/// Once a minute. A region that comes back after a day of silence starts a new epoch: rows it has not seen may be gone.
-const SEEN: &str = "-- relay::seen
+    /// Once a minute. A region that comes back after a day of silence starts a new epoch: rows it has not seen may be gone.
+    const SEEN: &str = "-- relay::seen
 update regions
 set epoch = epoch + case when seen_at < now() - interval '1 day' then 1 else 0 end, seen_at = now()
 where name = $1 and seen_at < now() - interval '1 minute'";
 
-const ROW: &str = "-- relay::row
+    const ROW: &str = "-- relay::row
 select state = 'on', epoch, run_id from regions where name = $1";
 
-const NEW_EPOCH: &str = "-- relay::new_epoch
+    const NEW_EPOCH: &str = "-- relay::new_epoch
 update regions set epoch = epoch + 1, run_id = $2 where name = $1 and run_id is distinct from $2";
 
-const SWITCH_ON: &str = "-- relay::switch_on
+    const SWITCH_ON: &str = "-- relay::switch_on
 update regions set state = 'on', off_since = null, epoch = epoch + 1
 where name = $1 and state = 'off' and off_since < clock_timestamp() - $2::bigint * interval '1 millisecond'
   and not exists (
       select from origins
       where region = $1 and seen_at > clock_timestamp() - interval '5 seconds' and not redis_ok)";
-
-pub const STATEMENTS: &[&str] = &[REGISTER, HEARTBEAT, SEEN, ROW, NEW_EPOCH, SWITCH_ON];
+}
 
 /// Runs until the process ends.
 pub async fn run(ctx: Ctx) {
@@ -64,7 +67,7 @@ pub async fn run(ctx: Ctx) {
     }
 }
 
-/// A connection whose other end is known: as long as it lasts, it is the same Redis process.
+/// A connection to a known Redis process: as long as it lasts, the process is the same.
 struct Link {
     connection: MultiplexedConnection,
     run_id: String,
@@ -98,23 +101,23 @@ async fn vouch(ctx: &Ctx, id: Uuid, link: &mut Option<Link>, last_epoch: &mut Op
     let run_id = link.as_ref().map(|link| link.run_id.clone());
     let row = tokio::time::timeout(PATIENCE, read_row(ctx, id, redis_ok, run_id.as_deref())).await;
     hooks::step("relay.row").await;
-    let (epoch, mode) = match row {
+    let (epoch, degraded) = match row {
         Ok(Ok(row)) => {
             ctx.region.set_mode(if row.on { Mode::Fenced } else { Mode::Unfenced });
             let vouches = row.on || hooks::disabled("vouching");
             *last_epoch = vouches.then_some(row.epoch);
-            (*last_epoch, "")
+            (*last_epoch, false)
         }
-        // Postgres is away: what is kept is served, marked.
-        _ => (*last_epoch, "d"),
+        // Postgres is unavailable: copies are served, marked.
+        _ => (*last_epoch, true),
     };
     let (Some(epoch), Some(time), Some(open)) = (epoch, time, link.as_mut()) else {
         ctx.region.set_vouched(None);
         return;
     };
     watch_budget(ctx, open).await;
-    match tokio::time::timeout(PATIENCE, vouch_all(ctx, open, epoch, mode, time)).await {
-        Ok(Ok(true)) if mode.is_empty() => {
+    match tokio::time::timeout(PATIENCE, vouch_all(open, Vouched { epoch, degraded }, time)).await {
+        Ok(Ok(true)) if !degraded => {
             ctx.region.set_vouched(Some((epoch, began + Duration::from_millis(VOUCH_MS))));
         }
         Ok(Ok(_)) => ctx.region.set_vouched(None),
@@ -138,7 +141,7 @@ async fn connect(ctx: &Ctx) -> RedisResult<Link> {
             .trim()
             .to_owned()
     };
-    let script = &ctx.redis.scripts.vouch;
+    let script = &vouch::VOUCH;
     let _: String =
         ::redis::cmd("SCRIPT").arg("LOAD").arg(script.source()).query_async(&mut connection).await?;
     Ok(Link { connection, run_id: field("run_id") })
@@ -149,7 +152,7 @@ async fn redis_time(connection: &mut MultiplexedConnection) -> RedisResult<u64> 
     Ok(seconds * 1000 + micros / 1000)
 }
 
-/// Beats the heart, and sees to it that the row fits what Redis is: a new epoch for a new process, on again when all is well.
+/// Sends the heartbeat, and makes the row fit the Redis process: a new epoch for a new one, on again when all is well.
 async fn read_row(ctx: &Ctx, id: Uuid, redis_ok: bool, run_id: Option<&str>) -> Result<Row> {
     let region = &ctx.config.region;
     ctx.db.query(HEARTBEAT, &[&id, region, &redis_ok]).await?;
@@ -176,26 +179,18 @@ async fn select_row(ctx: &Ctx) -> Result<Row> {
     Ok(Row { on: row.get(0), epoch: row.get::<_, i64>(1).cast_unsigned(), run_id: row.get(2) })
 }
 
-/// Whether every partition took the vouching.
-async fn vouch_all(ctx: &Ctx, link: &mut Link, epoch: u64, mode: &str, time_ms: u64) -> RedisResult<bool> {
-    let script = &ctx.redis.scripts.vouch;
-    let (epoch, time, length) = (format!("{epoch:016x}"), time_ms.to_string(), VOUCH_MS.to_string());
-    let mut pipeline = Pipeline::with_capacity(usize::from(optimist_shared::ids::PARTITIONS));
+/// Vouches for all partitions. Returns whether every one accepted it.
+async fn vouch_all(link: &mut Link, vouched: Vouched, time_ms: u64) -> RedisResult<bool> {
+    let mut pipeline = Pipeline::with_capacity(usize::from(PARTITIONS));
     for partition in Partition::all() {
-        let (epoch_key, vouch_key) = (Key::Epoch.of_partition(partition), Key::Vouch.of_partition(partition));
-        let arguments = [epoch.as_bytes(), mode.as_bytes(), time.as_bytes(), length.as_bytes()];
-        let mut command = Cmd::new();
-        script.words(false, &[&epoch_key, &vouch_key], &arguments, |word| {
-            command.arg(word);
-        });
-        pipeline.add_command(command);
+        pipeline.add_command(command(&vouch::call(partition, vouched, time_ms, VOUCH_MS), false));
     }
     let values: Vec<Value> = pipeline.query_async(&mut link.connection).await?;
-    Ok(values.iter().all(|value| matches!(value, Value::Int(1))))
+    Ok(values.into_iter().all(|value| vouch::read(&mut Items::new(value))))
 }
 
-/// Refuses a Redis that would lose what must not be lost, and warns of one that may. One that is away is no reason not to
-/// start: the relay keeps trying.
+/// Rejects a Redis that is too old or configured to evict data we must keep, and warns of one that may lose some. An
+/// unreachable Redis does not prevent the start: the relay keeps trying.
 pub async fn check_redis(ctx: &Ctx) -> std::result::Result<(), Box<dyn std::error::Error>> {
     let Some(Ok(mut link)) = tokio::time::timeout(PATIENCE, connect(ctx)).await.ok() else {
         tracing::warn!("redis cannot be reached at the start");
@@ -225,7 +220,7 @@ pub async fn check_redis(ctx: &Ctx) -> std::result::Result<(), Box<dyn std::erro
     Ok(())
 }
 
-/// Keeps the values' byte budget: beyond it, fills are refused.
+/// Enforces the byte budget of values: beyond it, nothing is filled.
 async fn watch_budget(ctx: &Ctx, link: &mut Link) {
     let budget = ctx.config.value_budget_bytes;
     if budget == 0 {

@@ -1,10 +1,10 @@
-//! An entry of a write-behind stream, and the partition that it stands in.
+//! An entry of a write-behind stream, and the number of its partition.
 
 use optimist_shared::ids::Partition;
 
 use crate::redis::Position;
 
-/// An entry's value, where it stood, and in which generation.
+/// An entry's value, position and generation.
 #[derive(Clone, Copy, Debug)]
 pub struct Placed<'a> {
     pub at: Position,
@@ -12,7 +12,7 @@ pub struct Placed<'a> {
     pub value: &'a str,
 }
 
-/// A partition as Postgres knows it.
+/// A partition's number in Postgres.
 pub fn number(partition: Partition) -> i16 {
     partition.index() as i16
 }

@@ -1,4 +1,4 @@
-//! Flushing: batches of entries from the partitions' streams into Postgres, each applied exactly once.
+//! Flushing: applies batches of entries from the partitions' streams in Postgres, each entry exactly once.
 //!
 //! The partition's position moves in the transaction that applies the entries, under a lock on its row, and only if the
 //! generation is the entries' own; the stream is trimmed after the commit. So any number of origins may flush, and die.
@@ -9,6 +9,7 @@ use ::redis::{Cmd, Value};
 use optimist_shared::error::ErrorCode;
 use optimist_shared::ids::Partition;
 use optimist_shared::keys::Key;
+use optimist_shared::scripts::{Call, Scalars as _, ledger};
 
 use crate::clock::now_ms;
 use crate::ctx::Ctx;
@@ -16,37 +17,38 @@ use crate::domain::Entries;
 use crate::error::Result;
 use crate::hooks;
 use crate::postgres::transaction::Tx;
-use crate::redis::{Call, Items, Position, RedisDown};
+use crate::redis::{Items, Position, RedisDown};
+use crate::statements;
 use crate::write_behind::entry::{Placed, number};
 use crate::write_behind::open::open;
 
-/// How often one looks for entries: how old they get while all is well, and in what batches they come.
+/// How often an origin looks for entries: their age while all is well, and the size of batches, follow from it.
 const EVERY: Duration = Duration::from_millis(500);
-/// Entries in one transaction, and in one trip to Redis, at most: well within their timeouts.
+/// The most entries in one transaction, and in one trip to Redis: well within their timeouts.
 const BATCH: usize = 5_000;
 /// Entries in a transaction after a larger one was too slow, or broke.
 const SMALL_BATCH: usize = 200;
-/// Entries of one partition in it at most.
+/// The most entries of one partition in a batch.
 const OF_PARTITION: usize = 2_000;
 
-const LOCK: &str = "-- flush::lock
+statements! {
+    const LOCK: &str = "-- flush::lock
 select partition, generation, position_ms, position_seq from write_behind
 where region = $1 and partition = any($2) order by partition for update skip locked";
 
-const KNOWN: &str = "-- flush::known
+    const KNOWN: &str = "-- flush::known
 select partition from write_behind where region = $1 and partition = any($2)";
 
-const ADVANCE: &str = "-- flush::advance
+    const ADVANCE: &str = "-- flush::advance
 update write_behind as w set position_ms = moved.ms, position_seq = moved.seq
 from unnest($2::smallint[], $3::bigint[], $4::bigint[], $5::bigint[]) as moved (partition, generation, ms, seq)
 where w.region = $1 and w.partition = moved.partition and w.generation = moved.generation
   and (w.position_ms, w.position_seq) < (moved.ms, moved.seq)";
 
-const SET_ASIDE: &str = "-- flush::set_aside
+    const SET_ASIDE: &str = "-- flush::set_aside
 insert into writes_set_aside (region, partition, generation, position_ms, position_seq, entry, reason)
 values ($1, $2, $3, $4, $5, $6, $7) on conflict do nothing";
-
-pub const STATEMENTS: &[&str] = &[LOCK, KNOWN, ADVANCE, SET_ASIDE];
+}
 
 /// Runs until the process ends.
 pub async fn run(ctx: Ctx) {
@@ -54,14 +56,14 @@ pub async fn run(ctx: Ctx) {
     tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     loop {
         tick.tick().await;
-        // Without a store there is nothing to be done; the breakers have said so.
+        // Without a store there is nothing to do; the breakers have logged it.
         while let Ok(Round { is_full: true, .. }) = flush_round(&ctx).await {}
     }
 }
 
-/// Flushes what waits in any partition, or as much of it as some seconds allow; how many entries.
+/// Flushes the waiting entries of all partitions, or as many as some seconds allow. Returns how many.
 pub async fn flush_waiting(ctx: &Ctx) -> Result<u64> {
-    /// Other jobs wait meanwhile.
+    /// Other jobs wait for this one.
     const AT_MOST: Duration = Duration::from_secs(20);
     let began = Instant::now();
     let mut flushed = 0;
@@ -74,7 +76,7 @@ pub async fn flush_waiting(ctx: &Ctx) -> Result<u64> {
     }
 }
 
-/// What became of what waited at one moment.
+/// The outcome of flushing the entries that waited at one moment.
 #[derive(Default)]
 struct Round {
     flushed: u64,
@@ -82,13 +84,13 @@ struct Round {
     is_full: bool,
 }
 
-/// Without Redis there is nothing to be found.
+/// Flushes the entries that wait now. Without Redis it finds none.
 async fn flush_round(ctx: &Ctx) -> Result<Round> {
     let mut round = Round::default();
     for partitions in trips(&waiting(ctx).await.unwrap_or_default()) {
         let Ok(batches) = read(ctx, &partitions, OF_PARTITION).await else { break };
         let outcome = flush(ctx, &batches).await?;
-        // Entries of a generation that is over, or that Postgres has not heard of yet.
+        // Their entries are of a generation that is over, or that Postgres does not know yet.
         for partition in outcome.foreign {
             open(ctx, partition).await?;
         }
@@ -98,8 +100,8 @@ async fn flush_round(ctx: &Ctx) -> Result<Round> {
     Ok(round)
 }
 
-/// Shares partitions out to trips that read a batch each. After an outage all of them are long, and read at once they would
-/// take longer than Redis is waited for.
+/// Divides partitions among trips that read a batch each. After an outage all streams are long, and reading them at once
+/// would exceed Redis's deadline.
 fn trips(waiting: &[(Partition, usize)]) -> Vec<Vec<Partition>> {
     let mut trips: Vec<Vec<Partition>> = Vec::new();
     let mut room = 0;
@@ -117,7 +119,7 @@ fn trips(waiting: &[(Partition, usize)]) -> Vec<Vec<Partition>> {
     trips
 }
 
-/// Flushes a partition until nothing waits. `false` if somebody else is at it, or Redis is away.
+/// Flushes a partition until nothing waits. `false` if another origin is flushing it, or Redis is unavailable.
 pub async fn flush_all_of(ctx: &Ctx, partition: Partition) -> Result<bool> {
     loop {
         let Ok(batches) = read(ctx, &[partition], OF_PARTITION).await else { return Ok(false) };
@@ -131,7 +133,7 @@ pub async fn flush_all_of(ctx: &Ctx, partition: Partition) -> Result<bool> {
     }
 }
 
-/// The partitions that hold entries, and how many each.
+/// The partitions that hold entries, and how many each holds.
 async fn waiting(ctx: &Ctx) -> std::result::Result<Vec<(Partition, usize)>, RedisDown> {
     let commands: Vec<Cmd> = Partition::all()
         .map(|partition| {
@@ -154,7 +156,7 @@ struct Batch {
     entries: Vec<Raw>,
 }
 
-/// An entry as it lies in the stream.
+/// An entry as the stream holds it.
 struct Raw {
     at: Position,
     field: String,
@@ -187,7 +189,7 @@ async fn read(
     Ok(batches)
 }
 
-/// From an id, and a list of a field and its value.
+/// Parses an entry: an id, and a list of a field and its value.
 fn raw(entry: Value) -> Option<Raw> {
     let Value::Array(parts) = entry else { return None };
     let mut parts = parts.into_iter();
@@ -199,7 +201,7 @@ fn raw(entry: Value) -> Option<Raw> {
 #[derive(Default)]
 struct Outcome {
     applied: usize,
-    /// Where entries stood that were set aside, and why.
+    /// The positions of entries that were set aside, and why.
     set_aside: Vec<(Partition, Position, &'static str)>,
     /// There may be more to flush at once.
     is_full: bool,
@@ -207,12 +209,12 @@ struct Outcome {
     foreign: Vec<Partition>,
 }
 
-/// Applies batches. When Postgres refuses what is in them, halves at a time until the one entry that it refuses is set
-/// aside. What fails otherwise, by a defect, stays where it is: nothing acknowledged is set aside for it.
+/// Applies batches. When Postgres refuses their values, halves them until the one refused entry is set aside. Entries that
+/// fail otherwise, by a defect, stay in the stream: nothing acknowledged is set aside for it.
 async fn flush(ctx: &Ctx, batches: &[Batch]) -> Result<Outcome> {
     match attempt(ctx, batches, BATCH).await {
         Err(error) if error.is_refused() || error.code == ErrorCode::Internal => {}
-        // It may have been too much for the time that a statement has.
+        // The batch may have been too large for the statement timeout.
         Err(error) if error.code == ErrorCode::Unavailable => {
             return attempt(ctx, batches, SMALL_BATCH).await;
         }
@@ -225,7 +227,7 @@ async fn flush(ctx: &Ctx, batches: &[Batch]) -> Result<Outcome> {
         loop {
             match attempt(ctx, one, limit).await {
                 Err(error) if error.is_refused() && limit > 1 => limit /= 2,
-                // A defect of ours: this partition's entries wait until it is mended, and no other's.
+                // A defect of ours: this partition's entries wait until it is fixed, and no other's.
                 Err(error) if error.code == ErrorCode::Internal => break,
                 Err(error) => return Err(error),
                 Ok(done) => {
@@ -249,8 +251,8 @@ struct Part<'a> {
     to: Position,
 }
 
-/// One transaction over the first `limit` entries that are not applied yet. A single one that Postgres refuses is set aside
-/// by the same transaction: under its locks nobody else has come to another entry meanwhile.
+/// Runs one transaction over the first `limit` entries that are not applied yet. It sets a single refused entry aside itself:
+/// under its locks no other origin has moved to another entry.
 async fn attempt(ctx: &Ctx, batches: &[Batch], limit: usize) -> Result<Outcome> {
     hooks::step("flush.read").await;
     let tx = Tx::begin(&ctx.db).await?;
@@ -262,7 +264,7 @@ async fn attempt(ctx: &Ctx, batches: &[Batch], limit: usize) -> Result<Outcome> 
         tracing::error!(%partition, %at, reason, "a write was set aside");
         metrics::counter!("optimist_writes_set_aside_total").increment(1);
     }
-    // What stays is found to be applied the next time.
+    // Entries that stay are found applied the next time.
     let _ = trim(ctx, &parts).await;
     if outcome.applied > 0 {
         metrics::counter!("optimist_writes_flushed_total").increment(outcome.applied as u64);
@@ -271,7 +273,7 @@ async fn attempt(ctx: &Ctx, batches: &[Batch], limit: usize) -> Result<Outcome> 
         for part in &parts {
             let Some(oldest) = part.entries.first() else { continue };
             let age = Duration::from_millis((now_ms - oldest.at.0).max(0).cast_unsigned());
-            // As if all of them were as old.
+            // Recorded as if all entries were as old as the oldest.
             metrics::histogram!("optimist_flush_lag_seconds")
                 .record_many(age.as_secs_f64(), part.entries.len());
         }
@@ -299,7 +301,7 @@ async fn apply_in<'a>(
         }
         let room = limit - outcome.applied.min(limit);
         let entries: Vec<&Raw> = batch.entries.iter().filter(|raw| raw.at > position).take(room).collect();
-        // Entries that are applied already are trimmed all the same.
+        // Entries that were applied before are trimmed as well.
         let to = entries.last().map_or(position, |raw| raw.at);
         outcome.is_full |= batch.entries.last().is_some_and(|raw| raw.at > to);
         outcome.is_full |= batch.entries.len() >= OF_PARTITION;
@@ -314,7 +316,7 @@ async fn apply_in<'a>(
         }
         parts.push(Part { batch, entries, to });
     }
-    // Somebody else flushes what was left out; unless Postgres has never heard of it.
+    // Another origin flushes the partitions that are left out, unless Postgres has never heard of them.
     if parts.is_empty() && outcome.foreign.is_empty() {
         let rows = tx.query(KNOWN, &[region, &wanted]).await?;
         let known: Vec<i16> = rows.iter().map(|row| row.get(0)).collect();
@@ -345,7 +347,7 @@ async fn apply_in<'a>(
     Ok((outcome, parts))
 }
 
-/// Whose entry it is, by its place among [`fields`]; `None` for what no script writes.
+/// The place among [`fields`] of the entry's field; `None` if no script writes such an entry.
 fn understood(ctx: &Ctx, raw: &Raw) -> Option<usize> {
     fields(ctx).position(|entries| entries.field == raw.field && (entries.is_understood)(&raw.value))
 }
@@ -366,7 +368,7 @@ async fn apply(ctx: &Ctx, tx: &Tx, placed: &[(usize, Placed<'_>)]) -> Result<()>
     Ok(())
 }
 
-/// Keeps an entry that cannot be applied for somebody to look at, and goes on without it.
+/// Keeps an entry that cannot be applied for an operator, and goes on without it.
 async fn set_aside(
     ctx: &Ctx,
     tx: &Tx,
@@ -376,7 +378,7 @@ async fn set_aside(
     reason: &'static str,
 ) -> Result<()> {
     outcome.set_aside.push((batch.partition, raw.at, reason));
-    // Postgres keeps no zero bytes.
+    // Postgres stores no zero bytes.
     let entry = format!("{} {}", raw.field, raw.value).replace('\0', "\u{fffd}");
     tx.execute(
         SET_ASIDE,
@@ -395,30 +397,12 @@ async fn set_aside(
 }
 
 async fn trim(ctx: &Ctx, parts: &[Part<'_>]) -> std::result::Result<(), RedisDown> {
-    let names: Vec<[String; 5]> = parts
-        .iter()
-        .map(|part| {
-            let partition = part.batch.partition;
-            [
-                Key::Ledger.of_partition(partition),
-                Key::Writes.of_partition(partition),
-                part.batch.generation.to_string(),
-                part.to.to_string(),
-                Position(part.to.0, part.to.1 + 1).to_string(),
-            ]
-        })
+    let ends = parts.iter().map(|part| (part.to.to_string(), Position(part.to.0, part.to.1 + 1).to_string()));
+    let ends: Vec<(String, String)> = ends.collect();
+    let trimmed = parts.iter().zip(&ends);
+    let calls: Vec<Call<'_>> = trimmed
+        .map(|(part, (to, next))| ledger::trim(part.batch.partition, part.batch.generation, to, next))
         .collect();
-    let calls: Vec<Call<'_>> = names
-        .iter()
-        .map(|[ledger, stream, generation, position, next]| Call {
-            script: &ctx.redis.scripts.trim,
-            keys: vec![ledger, stream],
-            arguments: vec![generation.as_bytes(), position.as_bytes(), next.as_bytes()],
-        })
-        .collect();
-    if calls.is_empty() {
-        return Ok(());
-    }
     ctx.redis.call(&calls).await.map(drop)
 }
 
@@ -429,7 +413,7 @@ mod tests {
     #[test]
     fn no_trip_reads_more_than_a_batch() {
         let waiting = |length| Partition::all().map(|partition| (partition, length)).collect::<Vec<_>>();
-        // After an outage: all of them long. Then one entry each.
+        // After an outage all streams are long. Then one entry each.
         for (length, most) in [(1_000_000, BATCH / OF_PARTITION), (1, 256)] {
             let trips = trips(&waiting(length));
             assert!(trips.iter().all(|trip| (1..=most).contains(&trip.len())), "{trips:?}");

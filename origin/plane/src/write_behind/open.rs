@@ -1,32 +1,35 @@
-//! Opening partitions for what Redis takes first.
+//! Opening partitions for write-behind entries.
 //!
-//! A partition takes writes while its ledger carries the epoch that is vouched. When the epoch changes, or Redis has lost
-//! the ledger, somebody opens it anew: whatever entries survived are flushed, Postgres counts the generation up, and only
-//! then the stream and the state of before are dropped.
+//! A partition takes writes while its ledger carries the vouched epoch. When the epoch changes, or Redis has lost the
+//! ledger, an origin opens it anew: it flushes the entries that survived, Postgres counts the generation up, and only then
+//! the old stream and state are dropped.
 
 use std::time::Duration;
 
 use optimist_shared::ids::{Partition, parse_hex};
 use optimist_shared::keys::Key;
+use optimist_shared::scripts::{Scalars as _, ledger};
 use optimist_shared::vouching::Vouched;
 
 use crate::ctx::Ctx;
 use crate::error::{Error, Result};
 use crate::hooks;
 use crate::postgres::transaction::Tx;
-use crate::redis::{Call, Items, Position, RedisDown};
+use crate::redis::{Items, Position, RedisDown};
 use crate::region::belief::Mode;
+use crate::statements;
 use crate::write_behind::entry::number;
 use crate::write_behind::flush::flush_all_of;
 
-const FIND: &str = "-- write_behind::find
+statements! {
+    const FIND: &str = "-- write_behind::find
 select generation from write_behind where region = $1 and partition = $2";
 
-const BEGIN: &str = "-- write_behind::begin
+    const BEGIN: &str = "-- write_behind::begin
 insert into write_behind (region, partition, generation) values ($1, $2, 0) on conflict do nothing";
 
-/// The next generation; ids go on from the newest stamp there is. Holds off whoever else opens the partition.
-const NEXT: &str = "-- write_behind::next
+    /// Counts the generation up; ids continue from the newest stamp. The row's lock holds off other origins that open it.
+    const NEXT: &str = "-- write_behind::next
 update write_behind
 set generation = generation + 1,
     position_seq = case when floor_ms > position_ms then 0 else position_seq end,
@@ -34,28 +37,27 @@ set generation = generation + 1,
 where region = $1 and partition = $2 and generation = $3
 returning generation, position_ms, position_seq";
 
-/// A partition that was opened in Redis by somebody who then died, or whose Postgres was restored from a backup. What was
-/// trimmed there is here, or lost; and its ids began where it was opened.
-const ADOPT: &str = "-- write_behind::adopt
+    /// Follows a partition that an origin opened in Redis before it died, or whose Postgres was restored from a backup.
+    /// Entries trimmed there are here, or lost; its ids began where it was opened.
+    const ADOPT: &str = "-- write_behind::adopt
 update write_behind
 set generation = $3,
     position_seq = case when (position_ms, position_seq) < ($4, $5) then $5 else position_seq end,
     position_ms = greatest(position_ms, $4)
 where region = $1 and partition = $2 and generation < $3";
-
-pub const STATEMENTS: &[&str] = &[FIND, BEGIN, NEXT, ADOPT];
+}
 
 /// Whether a partition could be opened.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Opened {
     Yes,
-    /// Nobody vouches at the moment, or somebody else is at it: to be tried again.
+    /// Nobody vouches at the moment, or another origin is opening it: to be tried again.
     NotYet,
     /// Redis cannot be asked.
     NoRedis,
 }
 
-/// What a partition's ledger says.
+/// A partition's ledger, and the epoch that is vouched for it.
 #[derive(Clone, Copy, PartialEq, Eq)]
 struct Ledger {
     vouched: Option<u64>,
@@ -64,7 +66,7 @@ struct Ledger {
     trimmed: Position,
 }
 
-async fn ledger(ctx: &Ctx, partition: Partition) -> std::result::Result<Ledger, RedisDown> {
+async fn read_ledger(ctx: &Ctx, partition: Partition) -> std::result::Result<Ledger, RedisDown> {
     let mut vouch = ::redis::Cmd::new();
     vouch.arg("GET").arg(Key::Vouch.of_partition(partition));
     let mut fields = ::redis::Cmd::new();
@@ -77,9 +79,10 @@ async fn ledger(ctx: &Ctx, partition: Partition) -> std::result::Result<Ledger, 
     Ok(Ledger { vouched, epoch, generation, trimmed: Position::parse(&fields.text()).unwrap_or_default() })
 }
 
-/// Opens a partition for writes of the vouched epoch, once everything of before is in Postgres. Any number may try at once.
+/// Opens a partition for writes of the vouched epoch, once all earlier entries are in Postgres. Any number of origins may try
+/// at once.
 pub async fn open(ctx: &Ctx, partition: Partition) -> Result<Opened> {
-    let Ok(ledger) = ledger(ctx, partition).await else { return Ok(Opened::NoRedis) };
+    let Ok(ledger) = read_ledger(ctx, partition).await else { return Ok(Opened::NoRedis) };
     let Some(epoch) = ledger.vouched.filter(|epoch| ctx.region.vouched() == Some(*epoch)) else {
         return Ok(Opened::NotYet);
     };
@@ -87,7 +90,7 @@ pub async fn open(ctx: &Ctx, partition: Partition) -> Result<Opened> {
     if ledger.epoch == Some(epoch) {
         return Ok(Opened::Yes);
     }
-    // From here on nothing is appended: the ledger's epoch is over, and no epoch comes again.
+    // From here on nothing is appended: the ledger's epoch is over, and no epoch returns.
     if ledger.generation == Some(known) && !flush_all_of(ctx, partition).await? {
         return Ok(Opened::NotYet);
     }
@@ -119,8 +122,8 @@ impl From<RedisDown> for NotOpened {
     }
 }
 
-/// Counts the generation up and opens the partition in Redis, under the lock of its row. Should the commit be lost, Redis is
-/// one ahead, and [`adopt`] follows.
+/// Counts the generation up and opens the partition in Redis, under the lock of its row. If the commit is lost, Redis is one
+/// generation ahead, and [`adopt`] follows.
 async fn open_in(
     ctx: &Ctx,
     tx: &Tx,
@@ -133,32 +136,17 @@ async fn open_in(
     let row = tx.query_opt(NEXT, &[region, &number(partition), &known]).await?;
     let row = row.ok_or(NotOpened::Now(Opened::NotYet))?;
     hooks::step("open.counted").await;
-    // Somebody may have opened it before this lock was given.
-    if ledger(ctx, partition).await? != flushed {
+    // Another origin may have opened it before this lock was granted.
+    if read_ledger(ctx, partition).await? != flushed {
         return Err(NotOpened::Now(Opened::NotYet));
     }
-    let generation = row.get::<_, i64>(0).to_string();
     let floor = Position(row.get(1), row.get(2)).to_string();
-    let epoch = format!("{epoch:016x}");
-    let (vouch, ledger, stream) = (
-        Key::Vouch.of_partition(partition),
-        Key::Ledger.of_partition(partition),
-        Key::Writes.of_partition(partition),
-    );
-    let call = Call {
-        script: &ctx.redis.scripts.open,
-        keys: vec![&vouch, &ledger, &stream],
-        arguments: vec![epoch.as_bytes(), generation.as_bytes(), floor.as_bytes()],
-    };
-    let values = ctx.redis.call(&[call]).await?;
+    let mut reply = ctx.redis.call_one(&ledger::open(partition, epoch, row.get(0), &floor)).await?;
     hooks::step("open.opened").await;
-    match Items::new(values.into_iter().next().unwrap_or(::redis::Value::Nil)).text().as_str() {
-        "open" => Ok(()),
-        _ => Err(NotOpened::Now(Opened::NotYet)),
-    }
+    if ledger::is_open(&mut reply) { Ok(()) } else { Err(NotOpened::Now(Opened::NotYet)) }
 }
 
-/// The partition's generation in Postgres, which follows the ledger's if that is ahead.
+/// Returns the partition's generation in Postgres, after raising it to the ledger's if that is ahead.
 async fn adopt(ctx: &Ctx, partition: Partition, ledger: Ledger) -> Result<i64> {
     let region = &ctx.config.region;
     let known = match ctx.db.query_opt(FIND, &[region, &number(partition)]).await? {
@@ -179,11 +167,11 @@ async fn adopt(ctx: &Ctx, partition: Partition, ledger: Ledger) -> Result<i64> {
     }
 }
 
-/// How often one tries to open a partition, and how long apart: longer than vouching can pause while all is well.
+/// Attempts to open a partition, and the pause between two: together longer than vouching can pause while all is well.
 const OPEN_ATTEMPTS: u32 = 60;
 const OPEN_AGAIN: Duration = Duration::from_millis(50);
 
-/// Opens a partition, waiting for whoever else is at it. `false` without Redis.
+/// Opens a partition, waiting for another origin that is opening it. `false` without Redis.
 pub async fn open_patiently(ctx: &Ctx, partition: Partition) -> Result<bool> {
     for _ in 0..OPEN_ATTEMPTS {
         match open(ctx, partition).await? {

@@ -1,14 +1,19 @@
-//! A draft: as it is stored, sealed, and as its owner gets it.
+//! A draft: as both stores keep it, sealed, and as its owner gets it.
 
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
 use chrono::{DateTime, Utc};
 use optimist_plane::error::Result;
-use optimist_shared::ids::Uuid;
+use optimist_plane::redis::Items;
+use optimist_shared::ids::{Uuid, parse_id};
+use optimist_shared::scripts::{Scalars as _, drafts as script};
+use schemars::JsonSchema;
 use serde::Serialize;
 
 use crate::journal::content::Content;
 use crate::journal::sealing::{Sealer, What};
 
-/// A draft as it is stored: sealed.
+/// A version of a draft, sealed.
 #[derive(Clone, Debug)]
 pub struct Stored {
     pub version: String,
@@ -17,7 +22,34 @@ pub struct Stored {
     pub saved_at: DateTime<Utc>,
 }
 
-#[derive(Serialize)]
+impl Stored {
+    /// Reads the fields `version, sealed, saved_at, sibling_of` of a draft in Redis. `None` if a save did not write them.
+    pub fn read(fields: &mut Items) -> Option<Stored> {
+        Some(Stored {
+            version: Some(fields.text()).filter(|version| !version.is_empty())?,
+            sealed: STANDARD.decode(fields.text()).ok()?,
+            saved_at: DateTime::from_timestamp_millis(fields.int())?,
+            sibling_of: parse_id(&fields.text()),
+        })
+    }
+
+    /// The version as the scripts take it.
+    pub fn to_script(&self) -> script::Version {
+        script::Version {
+            version: self.version.clone(),
+            sealed: self.sealed_text(),
+            saved_at_ms: self.saved_at.timestamp_millis(),
+            sibling_of: self.sibling_of,
+        }
+    }
+
+    /// The sealed text as Redis has it.
+    pub fn sealed_text(&self) -> String {
+        STANDARD.encode(&self.sealed)
+    }
+}
+
+#[derive(Serialize, JsonSchema)]
 pub struct Draft {
     pub id: Uuid,
     pub version: String,

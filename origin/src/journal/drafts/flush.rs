@@ -1,29 +1,32 @@
-//! Flushing drafts: every few seconds, what was saved in Redis comes to Postgres.
+//! Flushing drafts: every few seconds, the versions that Redis holds come to Postgres.
 //!
-//! A row takes a newer version alone, and a deleted one none, so any number of origins may flush, and any may die. A text
-//! that the row cannot take, because it went another way, is kept as a sibling.
+//! A row takes a newer version only, and a deleted row takes none, so any number of origins may flush, and any may die. If the
+//! row went another way, the text becomes a sibling.
 
 use std::time::Duration;
 
 use ::redis::{Cmd, Value};
+use optimist_plane::ctx::Ctx;
+use optimist_plane::error::Result;
+use optimist_plane::redis::{Items, RedisDown};
+use optimist_plane::{hooks, statements};
 use optimist_shared::error::ErrorCode;
 use optimist_shared::ids::{Partition, Uuid, parse_id};
 use optimist_shared::keys::Key;
+use optimist_shared::scripts::drafts::{Draft, is_settled};
+use optimist_shared::scripts::{Call, Scalars as _};
 
 use crate::journal::drafts::draft::Stored;
-use crate::journal::drafts::saving::checked_version;
-use crate::journal::drafts::store::{Names, flushed_ms, fork, stored};
-use optimist_plane::ctx::Ctx;
-use optimist_plane::error::Result;
-use optimist_plane::hooks;
-use optimist_plane::redis::{Call, Items, RedisDown};
+use crate::journal::drafts::saving::Version;
+use crate::journal::drafts::store::fork;
 
-/// How often: what a lost Redis can cost at most.
+/// The interval of flushes: a lost Redis costs at most this much writing.
 const EVERY: Duration = Duration::from_secs(3);
-/// Drafts of a partition in one batch: of the longest there are, some megabytes.
+/// Drafts of a partition in one batch: some megabytes if all are as long as they may be.
 const BATCH: usize = 50;
 
-const UPSERT: &str = "-- drafts::flush
+statements! {
+    const UPSERT: &str = "-- drafts::flush
 insert into drafts as d (user_id, id, version, sealed, sibling_of, saved_at)
 select flushed.* from unnest($1::uuid[], $2::uuid[], $3::text[], $4::bytea[], $5::uuid[], $6::timestamptz[])
     as flushed (user_id, id, version, sealed, sibling_of, saved_at)
@@ -33,52 +36,52 @@ on conflict (user_id, id) do update
     where d.deleted_at is null and excluded.version > d.version and excluded.version > d.overtook
 returning user_id, id";
 
-const WHY: &str = "-- drafts::why
+    const WHY: &str = "-- drafts::why
 select d.user_id, d.id, d.version, d.overtook, d.deleted_at is not null from drafts d
 join unnest($1::uuid[], $2::uuid[]) as kept (user_id, id) using (user_id, id)";
 
-/// Tombstones outlive every flush that may still come.
-pub const CLEAN: &str = "-- drafts::clean
+    /// A tombstone lives for a day: longer than any flush that may still bring the draft.
+    pub const CLEAN: &str = "-- drafts::clean
 with gone as (
     delete from drafts where ctid = any(array(
         select ctid from drafts where deleted_at < now() - interval '1 day' limit $1))
     returning 1)
 select count(*) from gone";
-
-pub const STATEMENTS: &[&str] = &[UPSERT, WHY, CLEAN];
+}
 
 /// Runs until the process ends.
-pub async fn run(app: Ctx) {
+pub async fn run(ctx: Ctx) {
     let mut tick = tokio::time::interval(EVERY);
     tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     loop {
         tick.tick().await;
-        for partition in waiting(&app).await.unwrap_or_default() {
-            match flush(&app, partition).await {
-                // Without Postgres they wait; the breaker has said so.
+        for partition in waiting(&ctx).await.unwrap_or_default() {
+            match flush(&ctx, partition).await {
+                // Without Postgres the drafts wait; the breaker has logged why.
                 Err(error) if error.code == ErrorCode::Unavailable => break,
-                // What is wrong with one partition is no other's affair; it was logged where it happened.
+                // One partition's failure does not stop the others; it was logged where it happened.
                 _ => {}
             }
         }
     }
 }
 
-/// Flushes what waits in any partition. How many drafts.
-pub async fn flush_waiting(app: &Ctx) -> Result<u64> {
+/// Flushes the drafts that wait in any partition. Returns how many.
+pub async fn flush_waiting(ctx: &Ctx) -> Result<u64> {
     let mut flushed = 0;
-    for partition in waiting(app).await.unwrap_or_default() {
-        flushed += flush(app, partition).await?;
+    for partition in waiting(ctx).await.unwrap_or_default() {
+        flushed += flush(ctx, partition).await?;
     }
     Ok(flushed)
 }
 
-/// Flushes what waits in the partition of a user, and with it their drafts. Without Redis there is nothing.
-pub async fn flush_of(app: &Ctx, user: Uuid) -> Result<()> {
-    flush(app, Partition::of(user)).await.map(drop)
+/// Flushes the partition of a user, and with it their drafts. Without Redis it flushes nothing.
+pub async fn flush_of(ctx: &Ctx, user: Uuid) -> Result<()> {
+    flush(ctx, Partition::of(user)).await.map(drop)
 }
 
-async fn waiting(app: &Ctx) -> std::result::Result<Vec<Partition>, RedisDown> {
+/// The partitions in which drafts wait.
+async fn waiting(ctx: &Ctx) -> std::result::Result<Vec<Partition>, RedisDown> {
     let commands: Vec<Cmd> = Partition::all()
         .map(|partition| {
             let mut command = Cmd::new();
@@ -86,42 +89,41 @@ async fn waiting(app: &Ctx) -> std::result::Result<Vec<Partition>, RedisDown> {
             command
         })
         .collect();
-    let counts = app.redis.send(commands).await?;
+    let counts = ctx.redis.send(commands).await?;
     let counts: Vec<i64> = counts.into_iter().map(|value| Items::new(value).int()).collect();
     metrics::gauge!("optimist_drafts_waiting").set(counts.iter().sum::<i64>() as f64);
     Ok(Partition::all().zip(counts).filter(|(_, count)| *count > 0).map(|(partition, _)| partition).collect())
 }
 
-/// A draft that waits, and whose it is.
+/// A draft that waits for Postgres.
 struct Waiting {
-    user: Uuid,
-    id: Uuid,
+    draft: Draft,
     stored: Stored,
 }
 
-/// The oldest of those that wait in a partition, but for so many.
+/// The oldest waiting drafts of a partition, skipping some.
 struct Batch {
     drafts: Vec<Waiting>,
-    /// Named as waiting, and not there, or nothing that a save has written.
-    missing: Vec<Names>,
+    /// Drafts that the set names, and that Redis does not have in a form that a save writes.
+    missing: Vec<Draft>,
     is_full: bool,
 }
 
-/// How many drafts of a partition are in Postgres now that were not.
-async fn flush(app: &Ctx, partition: Partition) -> Result<u64> {
-    // Those that stay as they are hinder nobody behind them.
+/// Flushes a partition. Returns how many drafts are in Postgres now and were not before.
+async fn flush(ctx: &Ctx, partition: Partition) -> Result<u64> {
+    // Drafts that cannot be flushed are skipped, so that they do not hold up the others.
     let (mut flushed, mut left) = (0, 0);
     loop {
-        let Ok(batch) = read(app, partition, left).await else { return Ok(flushed) };
+        let Ok(batch) = read(ctx, partition, left).await else { return Ok(flushed) };
         let Batch { mut drafts, missing, is_full } = batch;
         if !drafts.is_empty() {
             hooks::step("drafts.flush").await;
-            let unreadable = upsert(app, &drafts).await?;
+            let unreadable = upsert(ctx, &drafts).await?;
             hooks::step("drafts.flushed").await;
             left += unreadable.len();
-            drafts.retain(|waiting| !unreadable.contains(&(waiting.user, waiting.id)));
+            drafts.retain(|waiting| !unreadable.contains(&waiting.draft));
         }
-        let Ok(noted) = note(app, &drafts, &missing).await else { return Ok(flushed) };
+        let Ok(noted) = note(ctx, &drafts, &missing).await else { return Ok(flushed) };
         let (drafts, missing) = noted.split_at(drafts.len());
         flushed += drafts.iter().filter(|is_newest| **is_newest).count() as u64;
         left += missing.iter().filter(|is_gone| !**is_gone).count();
@@ -131,35 +133,33 @@ async fn flush(app: &Ctx, partition: Partition) -> Result<u64> {
     }
 }
 
-/// Brings drafts to Postgres. What a row has gone past on another way is kept as a sibling; those of which that is true, and
-/// that do not open, are returned: nobody can do anything about them here.
-async fn upsert(app: &Ctx, drafts: &[Waiting]) -> Result<Vec<(Uuid, Uuid)>> {
-    let users: Vec<Uuid> = drafts.iter().map(|waiting| waiting.user).collect();
-    let ids: Vec<Uuid> = drafts.iter().map(|waiting| waiting.id).collect();
+/// Brings drafts to Postgres. A text whose row went another way becomes a sibling. Returns the drafts that cannot, because they
+/// do not open: nothing here can mend them.
+async fn upsert(ctx: &Ctx, drafts: &[Waiting]) -> Result<Vec<Draft>> {
+    let users: Vec<Uuid> = drafts.iter().map(|waiting| waiting.draft.user).collect();
+    let ids: Vec<Uuid> = drafts.iter().map(|waiting| waiting.draft.draft).collect();
     let versions: Vec<&str> = drafts.iter().map(|waiting| waiting.stored.version.as_str()).collect();
     let sealed: Vec<&[u8]> = drafts.iter().map(|waiting| waiting.stored.sealed.as_slice()).collect();
     let siblings: Vec<Option<Uuid>> = drafts.iter().map(|waiting| waiting.stored.sibling_of).collect();
     let times: Vec<_> = drafts.iter().map(|waiting| waiting.stored.saved_at).collect();
-    let taken = app.db.query(UPSERT, &[&users, &ids, &versions, &sealed, &siblings, &times]).await?;
-    let taken: Vec<(Uuid, Uuid)> = taken.iter().map(|row| (row.get(0), row.get(1))).collect();
+    let taken = ctx.db.query(UPSERT, &[&users, &ids, &versions, &sealed, &siblings, &times]).await?;
+    let taken: Vec<Draft> = taken.iter().map(|row| Draft { user: row.get(0), draft: row.get(1) }).collect();
     let mut unreadable = Vec::new();
-    for row in app.db.query(WHY, &[&users, &ids]).await? {
-        let (user, id): (Uuid, Uuid) = (row.get(0), row.get(1));
+    for row in ctx.db.query(WHY, &[&users, &ids]).await? {
+        let draft = Draft { user: row.get(0), draft: row.get(1) };
         let (version, overtook, is_gone): (String, String, bool) = (row.get(2), row.get(3), row.get(4));
-        let Some(waiting) = drafts.iter().find(|waiting| (waiting.user, waiting.id) == (user, id)) else {
-            continue;
-        };
+        let Some(waiting) = drafts.iter().find(|waiting| waiting.draft == draft) else { continue };
         let own = &waiting.stored.version;
         let is_contained = if is_gone { *own <= version } else { *own == version || *own <= overtook };
-        if taken.contains(&(user, id)) || is_contained {
+        if taken.contains(&draft) || is_contained {
             continue;
         }
-        match fork(app, user, id, &waiting.stored).await {
+        match fork(ctx, draft.user, draft.draft, &waiting.stored).await {
             Ok(()) => {}
             Err(error) if error.is_refused() => {
-                tracing::error!(%user, draft = %id, "a draft can be kept nowhere: it does not open");
+                tracing::error!(user = %draft.user, draft = %draft.draft, "a draft can be kept nowhere: it does not open");
                 metrics::counter!("optimist_drafts_unreadable_total").increment(1);
-                unreadable.push((user, id));
+                unreadable.push(draft);
             }
             Err(error) => return Err(error),
         }
@@ -167,61 +167,47 @@ async fn upsert(app: &Ctx, drafts: &[Waiting]) -> Result<Vec<(Uuid, Uuid)>> {
     Ok(unreadable)
 }
 
-async fn read(app: &Ctx, partition: Partition, from: usize) -> std::result::Result<Batch, RedisDown> {
+/// Reads a batch of a partition, skipping the oldest `from` drafts.
+async fn read(ctx: &Ctx, partition: Partition, from: usize) -> std::result::Result<Batch, RedisDown> {
     let mut oldest = Cmd::new();
     oldest.arg("ZRANGE").arg(Key::DirtyDrafts.of_partition(partition)).arg(from).arg(from + BATCH - 1);
-    let members = match app.redis.send([oldest]).await?.pop() {
+    let members = match ctx.redis.send([oldest]).await?.pop() {
         Some(Value::Array(members)) => members,
         _ => Vec::new(),
     };
     let is_full = members.len() == BATCH;
-    let members: Vec<(Uuid, Uuid)> = members
+    let members: Vec<Draft> = members
         .into_iter()
         .filter_map(|member| {
             let member = Items::new(member).text();
-            let (user, id) = member.split_once(':')?;
-            Some((parse_id(user)?, parse_id(id)?))
+            let (user, draft) = member.split_once(':')?;
+            Some(Draft { user: parse_id(user)?, draft: parse_id(draft)? })
         })
         .collect();
     let mut batch = Batch { drafts: Vec::new(), missing: Vec::new(), is_full };
     if members.is_empty() {
         return Ok(batch);
     }
-    let reads: Vec<Cmd> = members
-        .iter()
-        .map(|(user, id)| {
-            let mut fields = Cmd::new();
-            fields.arg("HMGET").arg(Names::of(*user, *id).draft);
-            fields.arg(&["version", "sealed", "saved_at", "sibling_of"]);
-            fields
-        })
-        .collect();
-    let values = app.redis.send(reads).await?;
-    for ((user, id), value) in members.into_iter().zip(values) {
-        match stored(&mut Items::new(value)).filter(|stored| checked_version(&stored.version).is_ok()) {
-            Some(stored) => batch.drafts.push(Waiting { user, id, stored }),
-            None => batch.missing.push(Names::of(user, id)),
+    let reads = members.iter().map(|draft| {
+        let mut fields = Cmd::new();
+        fields.arg("HMGET").arg(Key::draft(draft.user, draft.draft).name());
+        fields.arg(&["version", "sealed", "saved_at", "sibling_of"]);
+        fields
+    });
+    let values = ctx.redis.send(reads).await?;
+    for (draft, value) in members.iter().zip(values) {
+        match Stored::read(&mut Items::new(value)).filter(|stored| Version::is_one(&stored.version)) {
+            Some(stored) => batch.drafts.push(Waiting { draft: *draft, stored }),
+            None => batch.missing.push(*draft),
         }
     }
     Ok(batch)
 }
 
-/// Tells Redis what is in Postgres, and that nothing waits where nothing is. Of each, whether nothing is left to be done.
-async fn note(app: &Ctx, drafts: &[Waiting], missing: &[Names]) -> std::result::Result<Vec<bool>, RedisDown> {
-    let lives = flushed_ms();
-    let names: Vec<Names> = drafts.iter().map(|waiting| Names::of(waiting.user, waiting.id)).collect();
-    let versions = drafts.iter().map(|waiting| waiting.stored.version.as_str());
-    let noted = names.iter().zip(versions).chain(missing.iter().map(|names| (names, "")));
-    let calls: Vec<Call<'_>> = noted
-        .map(|(names, version)| Call {
-            script: &app.redis.scripts.flushed,
-            keys: vec![&names.draft, &names.dirty],
-            arguments: vec![version.as_bytes(), names.member.as_bytes(), lives.as_bytes()],
-        })
-        .collect();
-    if calls.is_empty() {
-        return Ok(Vec::new());
-    }
-    let values = app.redis.call(&calls).await?;
-    Ok(values.into_iter().map(|value| Items::new(value).int() == 1).collect())
+/// Tells Redis which versions are in Postgres, and which drafts are nowhere. Of each, whether nothing is left to be done.
+async fn note(ctx: &Ctx, drafts: &[Waiting], missing: &[Draft]) -> std::result::Result<Vec<bool>, RedisDown> {
+    let flushed = drafts.iter().map(|waiting| waiting.draft.flushed(&waiting.stored.version));
+    let calls: Vec<Call<'_>> = flushed.chain(missing.iter().map(|draft| draft.flushed(""))).collect();
+    let replies = ctx.redis.call(&calls).await?;
+    Ok(replies.into_iter().map(|mut reply| is_settled(&mut reply)).collect())
 }

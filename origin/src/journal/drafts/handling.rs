@@ -1,75 +1,127 @@
 //! Drafts over HTTP: saved, listed, restored, discarded.
 
 use axum::extract::State;
-use axum::http::{HeaderMap, Uri};
+use axum::http::{HeaderMap, HeaderValue, StatusCode, Uri};
 use axum::response::{IntoResponse, Response};
 use chrono::{DateTime, Utc};
-use optimist_shared::error::{ErrorCode, PROBLEM_JSON, Problem};
-use optimist_shared::ids::Uuid;
-use optimist_shared::reactions::Promise;
-use serde::Deserialize;
-
-use crate::journal::content::{Content, Form};
-use crate::journal::drafts::draft::Draft;
-use crate::journal::drafts::store::{bury, forget, newest_version};
-use crate::journal::drafts::{flush, saving, store};
-use crate::journal::sealing::sealer;
 use optimist_plane::ctx::Ctx;
 use optimist_plane::error::{Error, REQUEST_ID, Result};
 use optimist_plane::hash::digest;
 use optimist_plane::http::body::{Body, json_response, tagged, to_json};
-use optimist_plane::http::page::Cursor as _;
-use optimist_plane::http::page::{At, no_query, page};
-use optimist_plane::http::sent::{Id, Whole};
+use optimist_plane::http::page::{At, List, answer_page, no_query, page};
+use optimist_plane::http::sent::{Id, Number, OrNull, PromiseShape, VerbatimLine, VerbatimText};
 use optimist_plane::http::served::{Served, on};
-use optimist_plane::postgres::write::WriteContext;
+use optimist_plane::operation::links::{FIRST_ID, link};
 use optimist_plane::region::belief::Mode;
 use optimist_plane::request::Caller;
 use optimist_plane::transaction;
+use optimist_shared::error::{ErrorCode, PROBLEM_JSON, Problem};
+use optimist_shared::ids::{self, Uuid};
+use optimist_shared::reactions::Promise;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+use serde_json::json;
+
+use crate::journal::content::{BODY, Content, Score, TITLE, Tags};
+use crate::journal::drafts::draft::Draft;
+use crate::journal::drafts::saving::{Outcome, Saver, Version};
+use crate::journal::drafts::{flush, store};
+use crate::journal::sealing::sealer;
 
 pub fn routes() -> Vec<Served> {
+    const DRAFT: &str = "$request.path.draft";
+    const SAME_DRAFT: &[(&str, &str)] = &[("draft", DRAFT)];
     vec![
-        on("drafts.save", save),
-        on("drafts.list", list),
-        on("drafts.get", get),
-        on("drafts.discard", discard),
+        on("drafts.save", save)
+            .says("Save a draft.")
+            .notes(
+                "`base_version` is the version that the text was based on, null for a new draft. If that is not the \
+                 current one, the text is kept as a draft of its own, and 409 shows both; unless it is the current \
+                 one's: a save may be sent again. Of one draft a save in every two minutes counts against the limit; \
+                 all are stored. A text that is kept beside another counts as the new draft that it is.",
+            )
+            .takes::<Save>(json!({"body": "Slept well.", "base_version": null}))
+            .answers::<SavedDraft>(200)
+            .conflict::<DraftConflict>("The draft has another version; both texts are kept.")
+            .links([
+                link("drafts.get", SAME_DRAFT),
+                link("drafts.discard", SAME_DRAFT),
+                link("drafts.save", SAME_DRAFT)
+                    .with_body(&[("body", "And on it goes."), ("base_version", "$response.body#/version")]),
+                link("journal.save", &[]).with_body(&[("body", "What it came to."), ("draft_id", DRAFT)]),
+            ]),
+        on("drafts.list", list)
+            .says("The caller's drafts, newest first.")
+            .answers::<List<Draft>>(200)
+            .tagged()
+            .pages("cursor")
+            .links([link("drafts.get", &[("draft", FIRST_ID)])]),
+        on("drafts.get", get).says("A draft.").answers::<Draft>(200).tagged(),
+        on("drafts.discard", discard).says("Discard a draft."),
     ]
 }
 
-#[derive(Deserialize)]
+#[derive(Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
+#[schemars(rename = "SaveDraft")]
 struct Save {
-    title: Option<String>,
-    body: String,
-    tags: Option<Vec<String>>,
-    mood: Option<Whole>,
+    title: Option<VerbatimLine<0, TITLE>>,
+    body: VerbatimText<0, BODY>,
+    tags: Option<Tags>,
+    mood: Option<Score>,
     prompt_id: Option<Id>,
-    #[serde(deserialize_with = "Option::deserialize")]
-    base_version: Option<String>,
+    base_version: OrNull<Version>,
+}
+
+#[derive(Serialize, JsonSchema)]
+struct SavedDraft<'a> {
+    version: &'a str,
+    saved_at: DateTime<Utc>,
+    #[schemars(with = "PromiseShape")]
+    promise: &'static str,
+}
+
+/// A problem with both texts: the draft as it is, and the refused text, kept as a sibling.
+#[derive(Serialize, JsonSchema)]
+struct DraftConflict {
+    r#type: String,
+    title: &'static str,
+    status: u16,
+    code: &'static str,
+    detail: &'static str,
+    request_id: String,
+    current: Option<Draft>,
+    sibling: Draft,
 }
 
 fn draft_of(caller: &Caller) -> Result<Uuid> {
-    caller.request.path.draft.ok_or_else(|| Error::new(ErrorCode::NotFound))
+    caller.request.id(ids::Id::Draft)
 }
 
-async fn save(State(app): State<Ctx>, caller: Caller, body: Body<Save>) -> Result<Response> {
+async fn save(State(ctx): State<Ctx>, caller: Caller, body: Body<Save>) -> Result<Response> {
     let id = draft_of(&caller)?;
     let Save { title, body, tags, mood, prompt_id, base_version } = body.value;
-    let content = Content::checked(Form::Draft, title.as_deref(), &body, tags.as_deref(), mood, prompt_id)?;
-    let base = base_version.as_deref().map(saving::checked_version).transpose()?;
-    let sealer = sealer(&app, caller.user).await?;
-    let saver = saving::Saver { app: &app, caller: &caller, sealer: &sealer };
+    let content = Content {
+        title: title.unwrap_or_default().into(),
+        body: body.into(),
+        tags: tags.unwrap_or_default().0,
+        mood: mood.map(|Number(mood)| mood),
+        prompt_id: prompt_id.map(|Id(prompt)| prompt),
+    };
+    let base = base_version.0.as_ref().map(|Version(base)| base.as_str());
+    let sealer = sealer(&ctx, caller.user).await?;
+    let saver = Saver { ctx: &ctx, caller: &caller, sealer: &sealer };
     match saver.save(id, base, &content, None).await? {
-        saving::Outcome::Saved { version, saved_at, promise } => saved(&version, saved_at, promise),
-        saving::Outcome::Conflict => {
+        Outcome::Saved { version, saved_at, promise } => saved(&version, saved_at, promise),
+        Outcome::Conflict => {
             let current = async || -> Result<Option<Draft>> {
-                let current = store::read(&app, caller.user, id).await?;
+                let current = store::read(&ctx, caller.user, id).await?;
                 current.map(|stored| Draft::open(&sealer, id, &stored)).transpose()
             };
-            // Sent again, since its answer was lost: no word is missing.
+            // The client sends a save again whose answer was lost: the text is there already.
             if let Some(same) = current().await?.filter(|current| current.content == content) {
                 let promise =
-                    if app.region.mode() == Mode::Fenced { Promise::Redis } else { Promise::Postgres };
+                    if ctx.region.mode() == Mode::Fenced { Promise::Redis } else { Promise::Postgres };
                 return saved(&same.version, same.saved_at, promise);
             }
             let sibling = saver.keep_as_sibling(id, base, &content).await?;
@@ -79,68 +131,59 @@ async fn save(State(app): State<Ctx>, caller: Caller, body: Body<Save>) -> Resul
 }
 
 fn saved(version: &str, saved_at: DateTime<Utc>, promise: Promise) -> Result<Response> {
-    let body = serde_json::json!({"version": version, "saved_at": saved_at, "promise": promise.as_str()});
-    Ok(json_response(200, None, to_json(&body)?))
+    let saved = SavedDraft { version, saved_at, promise: promise.as_str() };
+    Ok(json_response(200, None, to_json(&saved)?))
 }
 
-/// 409 with both texts: the draft as it is, and the one that was refused, kept.
+/// Answers 409 with both texts.
 fn conflict(current: Option<Draft>, sibling: Draft) -> Result<Response> {
     let request_id = REQUEST_ID.try_with(Clone::clone).unwrap_or_default();
-    let problem = Problem::new(ErrorCode::Conflict, &request_id)
-        .detail("The draft has another version. What you sent is kept as a draft of its own.");
-    let mut body = serde_json::to_value(&problem).map_err(|error| Error::internal("drafts", &error))?;
-    body["current"] = serde_json::to_value(current).unwrap_or_default();
-    body["sibling"] = serde_json::to_value(sibling).unwrap_or_default();
-    let mut response = json_response(409, None, to_json(&body)?);
+    let Problem { kind, title, status, code, request_id, .. } =
+        Problem::new(ErrorCode::Conflict, &request_id);
+    let detail = "The draft has another version. What you sent is kept as a draft of its own.";
+    let conflict = DraftConflict { r#type: kind, title, status, code, detail, request_id, current, sibling };
+    let mut response = json_response(status, None, to_json(&conflict)?);
     let headers = response.headers_mut();
-    headers.insert("content-type", axum::http::HeaderValue::from_static(PROBLEM_JSON));
-    headers.insert("cache-control", axum::http::HeaderValue::from_static("no-store"));
+    headers.insert("content-type", HeaderValue::from_static(PROBLEM_JSON));
+    headers.insert("cache-control", HeaderValue::from_static("no-store"));
     Ok(response)
 }
 
-async fn get(State(app): State<Ctx>, caller: Caller, headers: HeaderMap, uri: Uri) -> Result<Response> {
+async fn get(State(ctx): State<Ctx>, caller: Caller, headers: HeaderMap, uri: Uri) -> Result<Response> {
     no_query(uri.query())?;
     let id = draft_of(&caller)?;
-    let stored = store::read(&app, caller.user, id).await?.ok_or_else(|| Error::new(ErrorCode::NotFound))?;
-    let draft = Draft::open(&sealer(&app, caller.user).await?, id, &stored)?;
+    let stored = store::read(&ctx, caller.user, id).await?.ok_or_else(|| Error::new(ErrorCode::NotFound))?;
+    let draft = Draft::open(&sealer(&ctx, caller.user).await?, id, &stored)?;
     let json = to_json(&draft)?;
     Ok(tagged(&headers, &digest(&[draft.version.as_bytes()]), "", json))
 }
 
-/// What is not flushed yet is, first: then Postgres has them all.
-async fn list(State(app): State<Ctx>, caller: Caller, headers: HeaderMap, uri: Uri) -> Result<Response> {
+/// Flushes the drafts that wait first: then Postgres has all of them.
+async fn list(State(ctx): State<Ctx>, caller: Caller, headers: HeaderMap, uri: Uri) -> Result<Response> {
     let page = page::<At<'d'>>(uri.query(), "cursor")?;
-    flush::flush_of(&app, caller.user).await?;
-    let sealer = sealer(&app, caller.user).await?;
-    let stored = store::list(&app, caller.user, page.after, page.limit + 1).await?;
+    flush::flush_of(&ctx, caller.user).await?;
+    let sealer = sealer(&ctx, caller.user).await?;
+    let stored = store::list(&ctx, caller.user, page.after, page.limit + 1).await?;
     let drafts = stored
         .iter()
         .take(page.limit)
         .map(|(id, stored)| Draft::open(&sealer, *id, stored))
         .collect::<Result<Vec<Draft>>>()?;
-    let last = drafts.last().filter(|_| stored.len() > page.limit);
-    let next = last.map(|draft| At::<'d'> { time: draft.saved_at, id: draft.id }.encode());
-    let json = to_json(&serde_json::json!({"items": drafts, "next": next}))?;
-    Ok(tagged(&headers, &digest(&[&json]), "", json))
+    let position = |draft: &Draft| At::<'d'> { time: draft.saved_at, id: draft.id };
+    answer_page(&headers, drafts, stored.len() > page.limit, position)
 }
 
-async fn discard(State(app): State<Ctx>, caller: Caller) -> Result<Response> {
+async fn discard(State(ctx): State<Ctx>, caller: Caller) -> Result<Response> {
     let id = draft_of(&caller)?;
-    let version = newest_version(&app, caller.user, id).await?;
-    let order = [caller.user];
-    let context = WriteContext {
-        name: "drafts::discard",
-        request: &caller.request,
-        actor: caller.actor(),
-        order: &order,
-    };
-    transaction!(&app, context, |tx| {
-        if !bury(tx, caller.user, id, &version).await? {
+    let version = store::newest_version(&ctx, caller.user, id).await?;
+    let context = caller.writes("drafts::discard", [caller.user]);
+    transaction!(&ctx, context, |tx| {
+        if !store::bury(tx, caller.user, id, &version).await? {
             return Err(Error::new(ErrorCode::NotFound));
         }
-        tx.event("draft.discarded", serde_json::json!({"draft": id}));
+        tx.event("draft.discarded", json!({"draft": id}));
         Ok(())
     })?;
-    forget(&app, caller.user, id).await?;
-    Ok(axum::http::StatusCode::NO_CONTENT.into_response())
+    store::forget(&ctx, caller.user, id).await?;
+    Ok(StatusCode::NO_CONTENT.into_response())
 }

@@ -1,54 +1,71 @@
-//! Saving drafts: in Redis, or while nobody may read that, in Postgres.
+//! Saving drafts: in Redis, or in Postgres while Redis is not believed.
 
-use ::redis::Value;
-use base64::Engine as _;
-use base64::engine::general_purpose::STANDARD;
 use chrono::{DateTime, Utc};
-use optimist_shared::error::ErrorCode;
-use optimist_shared::ids::Uuid;
-use optimist_shared::reactions::Promise;
-
-use crate::journal::content::Content;
-use crate::journal::drafts::draft::{Draft, Stored};
-use crate::journal::drafts::store::{AGAIN, ATTEMPTS, Names, Together, bring_together, read, sibling_id};
-use crate::journal::sealing::{Sealer, What};
-use optimist_plane::clock;
-use optimist_plane::clock::now_ms;
+use optimist_plane::clock::{self, now_ms};
 use optimist_plane::ctx::Ctx;
 use optimist_plane::error::{Error, Failure, Result};
+use optimist_plane::http::sent::Refused;
 use optimist_plane::limits::charge::charge;
-use optimist_plane::postgres::write::{WriteContext, hold_off};
-use optimist_plane::redis::{Call, Items, RedisDown};
+use optimist_plane::postgres::write::hold_off;
+use optimist_plane::redis::RedisDown;
 use optimist_plane::region::belief::Mode;
 use optimist_plane::region::switch::switch_off;
 use optimist_plane::request::Caller;
-use optimist_plane::transaction;
+use optimist_plane::{describe, statements, transaction};
+use optimist_shared::error::ErrorCode;
+use optimist_shared::ids::Uuid;
 use optimist_shared::limits::Limit;
-use optimist_shared::session::autosave_entry;
+use optimist_shared::reactions::Promise;
+use optimist_shared::scripts::drafts::{self as script, Saved};
+use optimist_shared::session::{autosave_entry, hex};
+use serde::Deserialize;
+use serde_json::json;
 
-const LOCK: &str = "-- drafts::lock
+use crate::journal::content::Content;
+use crate::journal::drafts::draft::{Draft, Stored};
+use crate::journal::drafts::store::{AGAIN, ATTEMPTS, Together, bring_together, read, sibling_id};
+use crate::journal::sealing::{Sealer, What};
+
+statements! {
+    const LOCK: &str = "-- drafts::lock
 select version, deleted_at is not null from drafts where user_id = $1 and id = $2 for update";
 
-const THROUGH: &str = "-- drafts::through
+    const THROUGH: &str = "-- drafts::through
 insert into drafts (user_id, id, version, overtook, sealed, sibling_of, saved_at) values ($1, $2, $3, $4, $5, $6, $7)
 on conflict (user_id, id) do update set version = excluded.version, overtook = greatest(drafts.overtook, excluded.overtook),
     sealed = excluded.sealed, saved_at = excluded.saved_at";
-
-pub const STATEMENTS: &[&str] = &[LOCK, THROUGH];
-
-/// A version that a client names: the form that all of ours have.
-pub fn checked_version(text: &str) -> Result<&str> {
-    let is_version = text.len() == 32 && text.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'));
-    if is_version { Ok(text) } else { Err(Error::invalid("base_version", "is not a version of a draft")) }
 }
 
-/// A version above the one that it follows, whatever the clock says: milliseconds, then chance.
+/// A version that a client names, in the form in which every save answers it.
+#[derive(Deserialize)]
+#[serde(try_from = "String")]
+pub struct Version(pub String);
+
+describe!(Version, {"type": "string", "pattern": "^[0-9a-f]{32}$"});
+
+impl Version {
+    /// Whether a text has that form.
+    pub fn is_one(text: &str) -> bool {
+        text.len() == 32 && text.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'))
+    }
+}
+
+impl TryFrom<String> for Version {
+    type Error = Refused;
+
+    fn try_from(text: String) -> Result<Version, Refused> {
+        let is_version = Version::is_one(&text);
+        if is_version { Ok(Version(text)) } else { Err(Refused::new("is not a version of a draft")) }
+    }
+}
+
+/// A version greater than its base, whatever the clock says: milliseconds, then random digits.
 fn next_version(base: Option<&str>, now: DateTime<Utc>) -> Result<String> {
     let of_base = base.and_then(|base| u64::from_str_radix(base.get(..12)?, 16).ok()).unwrap_or(0);
     let ms = now.timestamp_millis().max(0).cast_unsigned().max(of_base + 1);
     let mut chance = [0; 10];
     getrandom::fill(&mut chance).map_err(|error| Error::internal("drafts", &error))?;
-    Ok(format!("{ms:012x}{}", optimist_shared::session::hex(&chance)))
+    Ok(format!("{ms:012x}{}", hex(&chance)))
 }
 
 /// What became of a save.
@@ -62,9 +79,9 @@ pub enum Outcome {
     Conflict,
 }
 
-/// Someone's saving of drafts.
+/// Saves drafts of one caller.
 pub struct Saver<'a> {
-    pub app: &'a Ctx,
+    pub ctx: &'a Ctx,
     pub caller: &'a Caller,
     pub sealer: &'a Sealer,
 }
@@ -78,34 +95,38 @@ impl Saver<'_> {
         content: &Content,
         sibling_of: Option<Uuid>,
     ) -> Result<Outcome> {
-        let app = self.app;
-        // As exact as Redis keeps it.
+        let ctx = self.ctx;
+        // Redis keeps milliseconds.
         let now = clock::now();
         let now = DateTime::from_timestamp_millis(now.timestamp_millis()).unwrap_or(now);
         let version = next_version(base, now)?;
         let sealed = self.sealer.seal(What::Draft, draft, &version, &content.to_bytes()?)?;
         let stored = Stored { version, sealed, sibling_of, saved_at: now };
-        // One that is new here may be in Postgres, or deleted there.
-        if base.is_none() && sibling_of.is_none() && app.region.mode() == Mode::Fenced {
-            match bring_together(app, self.caller.user, draft).await {
+        // A draft that Redis does not have may be in Postgres, or deleted there.
+        if base.is_none() && sibling_of.is_none() && ctx.region.mode() == Mode::Fenced {
+            match bring_together(ctx, self.caller.user, draft).await {
                 Ok(Together::There | Together::Gone) => return Ok(Outcome::Conflict),
                 Ok(Together::None | Together::NoRedis) => {}
-                // Without Postgres it is taken as new: should it not be, the flush keeps both.
+                // Without Postgres the draft counts as new. If it is not, the flush keeps both texts.
                 Err(error) => tracing::debug!(code = error.code.as_str(), "a new draft was not looked for"),
             }
         }
         for _ in 0..ATTEMPTS {
-            if app.region.mode() == Mode::Fenced {
+            if ctx.region.mode() == Mode::Fenced {
                 match self.save_live(draft, base, &stored).await {
-                    Ok(Live::Saved) => return Ok(saved(stored, Promise::Redis)),
-                    Ok(Live::Conflict) => return Ok(Outcome::Conflict),
-                    Ok(Live::Absent) => match bring_together(app, self.caller.user, draft).await? {
+                    Ok(Saved::Yes) => return Ok(saved(stored, Promise::Redis)),
+                    // An earlier attempt's answer was lost.
+                    Ok(Saved::Conflict(current)) if current == stored.version => {
+                        return Ok(saved(stored, Promise::Redis));
+                    }
+                    Ok(Saved::Conflict(_)) => return Ok(Outcome::Conflict),
+                    Ok(Saved::Absent) => match bring_together(ctx, self.caller.user, draft).await? {
                         Together::There => {}
                         Together::None | Together::Gone => return Ok(Outcome::Conflict),
                         Together::NoRedis => tokio::time::sleep(AGAIN).await,
                     },
-                    Ok(Live::Closed) => tokio::time::sleep(AGAIN).await,
-                    Err(RedisDown) if app.region.mode() == Mode::Fenced => switch_off(app).await?,
+                    Ok(Saved::Closed) => tokio::time::sleep(AGAIN).await,
+                    Err(RedisDown) if ctx.region.mode() == Mode::Fenced => switch_off(ctx).await?,
                     Err(RedisDown) => {}
                 }
                 continue;
@@ -120,43 +141,19 @@ impl Saver<'_> {
         Err(Error::unavailable("The cache"))
     }
 
-    async fn save_live(&self, draft: Uuid, base: Option<&str>, stored: &Stored) -> Result<Live, RedisDown> {
-        let names = Names::of(self.caller.user, draft);
-        let (sealed, saved_at) =
-            (STANDARD.encode(&stored.sealed), stored.saved_at.timestamp_millis().to_string());
-        let sibling_of = stored.sibling_of.map_or_else(String::new, |id| id.to_string());
-        let arguments =
-            [base.unwrap_or_default(), &stored.version, &sealed, &saved_at, &sibling_of, &names.member];
-        let call = Call {
-            script: &self.app.redis.scripts.autosave,
-            keys: names.keys(),
-            arguments: arguments.iter().map(|text| text.as_bytes()).collect(),
-        };
-        let values = self.app.redis.call(&[call]).await?;
-        let mut items = Items::new(values.into_iter().next().unwrap_or(Value::Nil));
-        Ok(match items.text().as_str() {
-            "saved" => Live::Saved,
-            // An answer was lost, and this is the second attempt.
-            "conflict" if items.text() == stored.version => Live::Saved,
-            "conflict" => Live::Conflict,
-            "absent" => Live::Absent,
-            _ => Live::Closed,
-        })
+    async fn save_live(&self, draft: Uuid, base: Option<&str>, stored: &Stored) -> Result<Saved, RedisDown> {
+        let version = stored.to_script();
+        let call = script::Draft { user: self.caller.user, draft }.save(base, &version);
+        Ok(script::read_saved(&mut self.ctx.redis.call_one(&call).await?))
     }
 
-    /// While the region is off. `false` if the base is not the current version. One that Postgres has not seen is in a Redis
-    /// that nobody reaches, and older than this: its own text went on.
+    /// Saves a draft in Postgres while the region is off. Returns `false` if the base is not the current version. A base that
+    /// Postgres has not seen is in a Redis that nobody reaches: the new text replaces it.
     async fn save_through(&self, draft: Uuid, base: Option<&str>, stored: &Stored) -> Result<bool> {
-        let (app, caller) = (self.app, self.caller);
-        let order = [caller.user];
-        let context = WriteContext {
-            name: "drafts::save",
-            request: &caller.request,
-            actor: caller.actor(),
-            order: &order,
-        };
-        transaction!(app, context, |tx| {
-            hold_off(app, tx).await?;
+        let (ctx, caller) = (self.ctx, self.caller);
+        let context = caller.writes("drafts::save", [caller.user]);
+        transaction!(ctx, context, |tx| {
+            hold_off(ctx, tx).await?;
             let row = tx.query_opt(LOCK, &[&caller.user, &draft]).await?;
             let current: Option<(String, bool)> = row.map(|row| (row.get(0), row.get(1)));
             let fits = match (&current, base) {
@@ -187,52 +184,41 @@ impl Saver<'_> {
                 ],
             )
             .await?;
-            tx.event("draft.saved", serde_json::json!({"draft": draft}));
+            tx.event("draft.saved", json!({"draft": draft}));
             Ok(true)
         })
     }
 
-    /// Keeps a text that lost a conflict, the same text over the same version once; it is charged as the new draft that it
-    /// is.
+    /// Keeps a text that lost a conflict: once for the same text and base. It is charged as a new draft.
     pub async fn keep_as_sibling(&self, draft: Uuid, base: Option<&str>, content: &Content) -> Result<Draft> {
-        let (app, user) = (self.app, self.caller.user);
+        let (ctx, user) = (self.ctx, self.caller.user);
         let text = self.sealer.index_bytes(&content.to_bytes()?);
         let id = sibling_id(draft, &[base.unwrap_or_default().as_bytes(), &text]);
-        if let Some(known) = read(app, user, id).await? {
+        if let Some(known) = read(ctx, user, id).await? {
             return Draft::open(self.sealer, id, &known);
         }
-        charge_sibling(app, user, id).await?;
+        charge_sibling(ctx, user, id).await?;
         match self.save(id, None, content, Some(draft)).await? {
             Outcome::Saved { version, saved_at, .. } => {
                 Ok(Draft { id, version, content: content.clone(), sibling_of: Some(draft), saved_at })
             }
-            // Sent twice at once, or discarded since.
+            // The client sent it twice at once, or has discarded it since.
             Outcome::Conflict => {
-                let known = read(app, user, id).await?.ok_or_else(|| Error::new(ErrorCode::Conflict))?;
+                let known = read(ctx, user, id).await?.ok_or_else(|| Error::new(ErrorCode::Conflict))?;
                 Draft::open(self.sealer, id, &known)
             }
         }
     }
 }
 
-/// Charges a draft that the user did not ask for: one that keeps a refused text.
-async fn charge_sibling(app: &Ctx, user: Uuid, draft: Uuid) -> Result<()> {
+/// Charges a sibling, which the user did not ask for.
+async fn charge_sibling(ctx: &Ctx, user: Uuid, draft: Uuid) -> Result<()> {
     let entry = autosave_entry(user, draft, now_ms());
-    charge(app, vec![Limit::JournalAutosaves.row()], &user.to_string(), entry).await.map(drop)
+    charge(ctx, vec![Limit::JournalAutosaves.row()], &user.to_string(), entry).await.map(drop)
 }
 
 fn saved(stored: Stored, promise: Promise) -> Outcome {
     Outcome::Saved { version: stored.version, saved_at: stored.saved_at, promise }
-}
-
-/// What Redis says to a save.
-enum Live {
-    Saved,
-    Conflict,
-    /// Not there, or not to be believed.
-    Absent,
-    /// Nobody vouches.
-    Closed,
 }
 
 #[cfg(test)]
@@ -243,12 +229,12 @@ mod tests {
     fn versions_grow_whatever_the_clock_says() {
         let at = |ms| DateTime::from_timestamp_millis(ms).unwrap();
         let first = next_version(None, at(5_000)).unwrap();
-        assert!(checked_version(&first).is_ok(), "{first}");
+        assert!(Version::is_one(&first), "{first}");
         let second = next_version(Some(&first), at(4_000)).unwrap();
         assert!(second > first, "{first} {second}");
         assert!(next_version(Some(&second), at(9_000)).unwrap() > second);
         for bad in ["", "x", &first[1..], &first.to_uppercase(), &format!("{first}0")] {
-            assert!(bad == first.to_uppercase() && bad == first || checked_version(bad).is_err(), "{bad}");
+            assert!(bad == first.to_uppercase() && bad == first || !Version::is_one(bad), "{bad}");
         }
     }
 }

@@ -1,0 +1,160 @@
+//! Invitations: moderators make them, and one person uses each up by joining.
+//!
+//! Nothing withdraws one: it lapses after seven days.
+
+use axum::extract::State;
+use axum::http::HeaderMap;
+use axum::response::Response;
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use chrono::{DateTime, Utc};
+use optimist_shared::error::ErrorCode;
+use optimist_shared::ids::{self, Uuid};
+use optimist_shared::session::{Role, hash_secret};
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+use serde_json::json;
+
+use crate::circles::definition::SAME_CIRCLE;
+use crate::circles::standing::{Standing, is_moderator};
+use crate::people::secrets::TOKEN_KEYS;
+use optimist_plane::ctx::Ctx;
+use optimist_plane::error::{Error, Result};
+use optimist_plane::hash::keyed_hash;
+use optimist_plane::http::body::{Body, json_response, to_json};
+use optimist_plane::http::idempotency::{Answer, Claim, Idempotency};
+use optimist_plane::http::sent::{Id, Refused};
+use optimist_plane::http::served::{Served, on};
+use optimist_plane::operation::links::link;
+use optimist_plane::postgres::transaction::Tx;
+use optimist_plane::request::Caller;
+use optimist_plane::{describe, statements, transaction};
+
+pub fn routes() -> Vec<Served> {
+    vec![
+        on("invites.create", create)
+            .says("Invite one person, within seven days.")
+            .notes("With `user` nobody else may use it, and they are told.")
+            .takes::<NewInvite>(json!({}))
+            .answers::<Invite>(201)
+            .idempotent()
+            .links([link("members.join", &[SAME_CIRCLE]).with_body(&[("invite", "$response.body#/invite")])]),
+    ]
+}
+
+/// For whoever has it, or for one person alone, who is told.
+#[derive(Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+#[schemars(rename = "CreateInvite")]
+struct NewInvite {
+    user: Option<Id>,
+}
+
+#[derive(Serialize, JsonSchema)]
+struct Invite {
+    invite: String,
+    expires_at: DateTime<Utc>,
+}
+
+/// An invitation as it is sent: base64url of 32 bytes.
+#[derive(Clone, Copy, Deserialize)]
+#[serde(try_from = "String")]
+pub struct InviteToken([u8; 32]);
+
+describe!(InviteToken, {"type": "string", "pattern": "^[A-Za-z0-9_-]{42}[AEIMQUYcgkosw048]$"});
+
+impl TryFrom<String> for InviteToken {
+    type Error = Refused;
+
+    fn try_from(text: String) -> Result<InviteToken, Refused> {
+        let bytes = URL_SAFE_NO_PAD.decode(text).ok().and_then(|bytes| bytes.try_into().ok());
+        bytes.map(InviteToken).ok_or_else(|| Refused::new("is not an invitation"))
+    }
+}
+
+statements! {
+    const INSERT_INVITE: &str = "-- members::insert_invite
+insert into invites (id, circle_id, token_hash, token_key, created_by, for_user, expires_at)
+values ($1, $2, $3, $4, $5, $6, now() + interval '7 days')";
+
+    /// Someone's role in the circle, if any.
+    const INVITEE: &str = "-- members::invitee
+select m.role from users left join memberships m on m.circle_id = $1 and m.user_id = users.id where users.id = $2";
+
+    const SELECT_INVITE: &str = "-- members::select_invite
+select token_key, expires_at from invites where id = $1";
+
+    const USE_INVITE: &str = "-- members::use_invite
+update invites set used_by = $3, used_at = now()
+where token_hash = $1 and circle_id = $2 and used_at is null and expires_at > now()
+  and coalesce(for_user, $3) = $3 returning id";
+}
+
+async fn create(
+    State(ctx): State<Ctx>,
+    caller: Caller,
+    headers: HeaderMap,
+    body: Body<NewInvite>,
+) -> Result<Response> {
+    let circle = caller.request.id(ids::Id::Circle)?;
+    let user = body.value.user.map(|Id(user)| user);
+    let idempotency = Idempotency::from_request(&headers, &caller.request, &body.bytes)?;
+    let new = Uuid::now_v7();
+    let context = caller.writes("members::invite", [circle]);
+    let (token, expires_at) = transaction!(&ctx, context, |tx| {
+        let claim = idempotency.claim(tx, &caller, Answer { status: 201, resource: new }).await?;
+        let standing = Standing::read(tx, circle, caller.user).await?;
+        standing.require_role(is_moderator)?;
+        let id = match claim {
+            Claim::Repeated(before) => before.resource,
+            Claim::First => {
+                standing.require_active()?;
+                if let Some(user) = user {
+                    check_invitee(tx, circle, user).await?;
+                }
+                let key = &ctx.config.keys(TOKEN_KEYS).first;
+                let token = invite_token(&ctx, key, new)?;
+                tx.execute(INSERT_INVITE, &[&new, &circle, &hash_secret(&token), key, &caller.user, &user])
+                    .await?;
+                tx.event("invite.created", json!({"circle": circle, "invite": new, "user": user}));
+                new
+            }
+        };
+        let row = tx.query_one(SELECT_INVITE, &[&id]).await?;
+        let expires_at: DateTime<Utc> = row.get(1);
+        Ok((invite_token(&ctx, &row.get::<_, String>(0), id)?, expires_at))
+    })?;
+    let invite = Invite { invite: URL_SAFE_NO_PAD.encode(token), expires_at };
+    Ok(json_response(201, None, to_json(&invite)?))
+}
+
+async fn check_invitee(tx: &Tx, circle: Uuid, user: Uuid) -> Result<()> {
+    let row = tx.query_opt(INVITEE, &[&circle, &user]).await?;
+    let row = row.ok_or_else(|| Error::invalid("user", "does not exist"))?;
+    match row.get::<_, Option<String>>(0).as_deref().and_then(Role::parse) {
+        None => Ok(()),
+        Some(Role::Banned) => Err(Error::invalid("user", "is banned from this circle")),
+        Some(_) => Err(Error::invalid("user", "is a member already")),
+    }
+}
+
+/// An invitation's secret, derived from its id: a repeated request gets the same one, though only its hash is stored.
+pub fn invite_token(ctx: &Ctx, key_id: &str, invite: Uuid) -> Result<[u8; 32]> {
+    let key = ctx.config.keys(TOKEN_KEYS).get(key_id);
+    let key = key
+        .ok_or_else(|| Error::internal("token keys", &"a key that invitations were derived with is gone"))?;
+    Ok(keyed_hash(key, &[b"invite", invite.as_bytes()]))
+}
+
+/// Uses an invitation up. 404 if there is none, or it is not good for this circle and person.
+pub async fn use_invite(tx: &Tx, circle: Uuid, user: Uuid, invite: Option<InviteToken>) -> Result<()> {
+    let InviteToken(invite) = invite.ok_or_else(no_entry)?;
+    let used = tx.query_opt(USE_INVITE, &[&hash_secret(&invite), &circle, &user]).await?;
+    used.map(drop).ok_or_else(no_entry)
+}
+
+/// One answer for a circle that does not exist, a private one without a good invitation, and a ban, so that a stranger
+/// cannot tell them apart.
+pub fn no_entry() -> Error {
+    Error::new(ErrorCode::NotFound).field("invite", "must be a valid invitation, if the circle is private")
+}

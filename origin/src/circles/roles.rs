@@ -1,0 +1,197 @@
+//! Roles, removals and bans: who may act on whom, and what happens to the membership.
+//!
+//! Joining and leaving by oneself are [`super::members`]'.
+
+use axum::extract::State;
+use axum::http::Uri;
+use axum::response::{IntoResponse, Response};
+use optimist_shared::error::ErrorCode;
+use optimist_shared::ids::Id;
+use optimist_shared::keys::Key;
+use optimist_shared::session::Role;
+use schemars::JsonSchema;
+use serde::Deserialize;
+use serde_json::json;
+
+use crate::circles::members::{Member, count, delete, touch};
+use crate::circles::standing::{MemberRole, Standing};
+use optimist_plane::ctx::Ctx;
+use optimist_plane::error::{Error, Result};
+use optimist_plane::http::body::{Body, json_response, to_json};
+use optimist_plane::http::page::parameters_of;
+use optimist_plane::http::served::{Served, on};
+use optimist_plane::request::Caller;
+use optimist_plane::{statements, transaction};
+
+pub fn routes() -> Vec<Served> {
+    vec![
+        on("members.update", update)
+            .says("Change a member's role.")
+            .notes(
+                "Moderators make members moderators, and may step down. Only the owner does more: `owner` hands the \
+                 circle over, and makes the former owner a moderator.",
+            )
+            .takes::<Update>(json!({"role": "moderator"}))
+            .answers::<Member>(200),
+        on("members.remove", remove)
+            .says("Remove a member, or ban someone.")
+            .notes("Moderators act on members, the owner on everyone else.")
+            .filter::<bool>(
+                "ban",
+                "`true` also keeps them out, `false` also lifts a ban; without it a ban stays as it is.",
+            ),
+    ]
+}
+
+#[derive(Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+#[schemars(rename = "UpdateMember")]
+struct Update {
+    role: MemberRole,
+}
+
+statements! {
+    const BAN: &str = "-- members::ban
+insert into memberships (circle_id, user_id, role) select $1, id, 'banned' from users where id = $2
+on conflict on constraint memberships_pkey do update set role = 'banned'";
+
+    const SET_ROLE: &str = "-- members::set_role
+update memberships set role = $3 where circle_id = $1 and user_id = $2";
+
+    const SET_OWNER: &str = "-- members::set_owner
+update circles set owner_id = $2, version = version + 1, updated_at = now() where id = $1";
+
+    const SELECT: &str = "-- members::select
+select users.id, users.name, memberships.role, joined_at
+from memberships join users on users.id = user_id where circle_id = $1 and user_id = $2";
+}
+
+async fn update(State(ctx): State<Ctx>, caller: Caller, body: Body<Update>) -> Result<Response> {
+    let circle = caller.request.id(Id::Circle)?;
+    let user = caller.request.id(Id::User)?;
+    let MemberRole(new) = body.value.role;
+    let context = caller.writes("members::update", [circle, caller.user, user]);
+    let member = transaction!(&ctx, context, |tx| {
+        let standing = Standing::read(tx, circle, caller.user).await?;
+        standing.require_moderator()?;
+        let target = Standing::read(tx, circle, user).await?.role;
+        if !target.is_member() {
+            return Err(Error::new(ErrorCode::NotFound).field("user", "is not a member of this circle"));
+        }
+        if !may_set_role(standing.role, target, new, user == caller.user) {
+            return Err(Error::new(ErrorCode::Forbidden).detail("Only the owner may do that."));
+        }
+        if target == Role::Owner && new != Role::Owner {
+            let detail = "The owner hands over the circle by making someone else its owner.";
+            return Err(Error::new(ErrorCode::Conflict).detail(detail));
+        }
+        if target == new {
+            tx.unchanged();
+        } else {
+            if new == Role::Owner {
+                // First of the two: a circle never has two owners.
+                tx.execute(SET_ROLE, &[&circle, &caller.user, &Role::Moderator.as_str()]).await?;
+                tx.execute(SET_OWNER, &[&circle, &user]).await?;
+                tx.touch(Key::membership(caller.user, circle));
+            }
+            tx.execute(SET_ROLE, &[&circle, &user, &new.as_str()]).await?;
+        }
+        touch(tx, circle, user);
+        let member = Member::from_row(&tx.query_one(SELECT, &[&circle, &user]).await?);
+        tx.event("member.role", json!({"circle": circle, "user": user, "role": member.role}));
+        Ok(member)
+    })?;
+    Ok(json_response(200, None, to_json(&member)?))
+}
+
+async fn remove(State(ctx): State<Ctx>, caller: Caller, uri: Uri) -> Result<Response> {
+    let circle = caller.request.id(Id::Circle)?;
+    let user = caller.request.id(Id::User)?;
+    let ban = ban_of(uri.query())?;
+    let context = caller.writes("members::remove", [circle, caller.user, user]);
+    transaction!(&ctx, context, |tx| {
+        let standing = Standing::read(tx, circle, caller.user).await?;
+        standing.require_moderator()?;
+        let target = Standing::read(tx, circle, user).await?.role;
+        if user == caller.user || !outranks(standing.role, target) {
+            return Err(Error::new(ErrorCode::Forbidden).detail("You may not remove them."));
+        }
+        touch(tx, circle, user);
+        // Only `ban=false` lifts a ban: a moderator who removes a member must not undo another's ban of a moment ago.
+        match (ban, target) {
+            (Some(true), Role::Banned) | (None, Role::Banned) | (None | Some(false), Role::None) => {
+                tx.unchanged();
+            }
+            (Some(true), _) => {
+                if tx.execute(BAN, &[&circle, &user]).await? == 0 {
+                    return Err(Error::new(ErrorCode::NotFound).field("user", "does not exist"));
+                }
+            }
+            (None | Some(false), _) => delete(tx, circle, user).await?,
+        }
+        if target.is_member() {
+            count(tx, circle, -1).await?;
+        }
+        tx.event("member.removed", json!({"circle": circle, "user": user, "ban": ban}));
+        Ok(())
+    })?;
+    Ok(axum::http::StatusCode::NO_CONTENT.into_response())
+}
+
+/// The query's `ban`, if it is given.
+fn ban_of(query: Option<&str>) -> Result<Option<bool>> {
+    let mut ban = None;
+    for (name, value) in parameters_of(query)? {
+        ban = match (name.as_str(), value.as_str()) {
+            ("ban", "true") => Some(true),
+            ("ban", "false") => Some(false),
+            ("ban", _) => return Err(Error::new(ErrorCode::BadRequest).field(name, "must be true or false")),
+            _ => {
+                let reason = "is not a parameter of this endpoint";
+                return Err(Error::new(ErrorCode::BadRequest).field(name, reason));
+            }
+        };
+    }
+    Ok(ban)
+}
+
+/// Whether someone of one role may act on someone of another: moderators on members and strangers, the owner on all.
+fn outranks(acting: Role, target: Role) -> bool {
+    match acting {
+        Role::Owner => target != Role::Owner,
+        Role::Moderator => !matches!(target, Role::Owner | Role::Moderator),
+        Role::Member | Role::None | Role::Banned => false,
+    }
+}
+
+/// A moderator makes members moderators, and may step down; everything else is the owner's.
+fn may_set_role(acting: Role, target: Role, new: Role, is_self: bool) -> bool {
+    let by_moderator = outranks(acting, target) || (is_self && acting == Role::Moderator);
+    acting == Role::Owner || (by_moderator && new != Role::Owner)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn moderators_act_on_members_only_and_nobody_on_the_owner() {
+        assert!(outranks(Role::Owner, Role::Moderator));
+        assert!(outranks(Role::Moderator, Role::Member));
+        assert!(outranks(Role::Moderator, Role::None));
+        assert!(!outranks(Role::Moderator, Role::Moderator));
+        assert!(!outranks(Role::Moderator, Role::Owner));
+        assert!(!outranks(Role::Owner, Role::Owner));
+        assert!(!outranks(Role::Member, Role::None));
+    }
+
+    #[test]
+    fn ownership_is_the_owners_to_give() {
+        assert!(may_set_role(Role::Owner, Role::Member, Role::Owner, false));
+        assert!(may_set_role(Role::Moderator, Role::Member, Role::Moderator, false));
+        assert!(may_set_role(Role::Moderator, Role::Moderator, Role::Member, true));
+        assert!(!may_set_role(Role::Moderator, Role::Member, Role::Owner, false));
+        assert!(!may_set_role(Role::Moderator, Role::Moderator, Role::Owner, true));
+        assert!(!may_set_role(Role::Moderator, Role::Moderator, Role::Member, false));
+    }
+}

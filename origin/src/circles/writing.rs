@@ -1,0 +1,183 @@
+//! Circles created, changed and archived.
+//!
+//! Nothing deletes a circle. Changes of its members are [`super::members`]' and [`super::roles`]'.
+
+use axum::extract::State;
+use axum::http::HeaderMap;
+use axum::response::{IntoResponse, Response};
+use optimist_shared::error::ErrorCode;
+use optimist_shared::ids::{Id, Uuid};
+use optimist_shared::keys::Key;
+use optimist_shared::session::Role;
+use schemars::JsonSchema;
+use serde::Deserialize;
+use serde_json::json;
+use tokio_postgres::types::ToSql;
+
+use crate::circles::definition::{Circle, CircleWithRole, Description, Name, Rules, Visibility, select};
+use crate::circles::standing::Standing;
+use optimist_plane::ctx::Ctx;
+use optimist_plane::error::Result;
+use optimist_plane::http::body::{Body, check_match};
+use optimist_plane::http::idempotency::{Answer, Claim, Idempotency};
+use optimist_plane::http::sent::{Changes, Given};
+use optimist_plane::http::served::{Served, on};
+use optimist_plane::operation::links::{ID, link};
+use optimist_plane::request::Caller;
+use optimist_plane::{statements, transaction};
+
+const NEW_CIRCLE: &[(&str, &str)] = &[("circle", ID)];
+
+pub fn routes() -> Vec<Served> {
+    vec![
+        on("circles.create", create)
+            .says("Create a circle and own it.")
+            .takes::<Create>(json!({"name": "Morning pages", "visibility": "private"}))
+            .answers::<CircleWithRole>(201)
+            .tagged()
+            .location()
+            .idempotent()
+            .links([
+                link("circles.get", NEW_CIRCLE),
+                link("circles.update", NEW_CIRCLE),
+                link("circles.archive", NEW_CIRCLE),
+                link("invites.create", NEW_CIRCLE),
+                link("members.list", NEW_CIRCLE),
+                link("messages.post", NEW_CIRCLE),
+                link("messages.list", NEW_CIRCLE),
+                link("visits.record", NEW_CIRCLE),
+                link("activity.live", NEW_CIRCLE),
+            ]),
+        on("circles.update", update)
+            .says("Change a circle.")
+            .takes::<Changes<Update>>(json!({"description": "Three pages each morning."}))
+            .answers::<CircleWithRole>(200)
+            .tagged(),
+        on("circles.archive", archive)
+            .says("Archive a circle.")
+            .notes(
+                "Members may still read it, and leave; for others it does not exist any more, and nothing in it \
+                 changes.",
+            )
+            // An archived circle is archived again without a conflict.
+            .never(ErrorCode::Conflict),
+    ]
+}
+
+#[derive(Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+#[schemars(rename = "CreateCircle")]
+struct Create {
+    name: Name,
+    description: Option<Description>,
+    rules: Option<Rules>,
+    visibility: Visibility,
+}
+
+#[derive(Default, PartialEq, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+#[schemars(rename = "UpdateCircle")]
+struct Update {
+    name: Given<Name>,
+    description: Given<Description>,
+    rules: Given<Rules>,
+    visibility: Given<Visibility>,
+}
+
+statements! {
+    const INSERT: &str = "-- circles::insert
+insert into circles (id, name, description, rules, visibility, owner_id) values ($1, $2, $3, $4, $5, $6)
+returning id, name, description, rules, visibility, owner_id, member_count, archived_at, created_at, updated_at, version";
+
+    const INSERT_OWNER: &str = "-- circles::insert_owner
+insert into memberships (circle_id, user_id, role) values ($1, $2, 'owner')";
+
+    const UPDATE: &str = "-- circles::update
+update circles set name = coalesce($2, name), description = coalesce($3, description), rules = coalesce($4, rules),
+    visibility = coalesce($5, visibility), version = version + 1, updated_at = now()
+where id = $1
+returning id, name, description, rules, visibility, owner_id, member_count, archived_at, created_at, updated_at, version";
+
+    const ARCHIVE: &str = "-- circles::archive
+update circles set archived_at = now(), version = version + 1, updated_at = now() where id = $1";
+}
+
+async fn create(
+    State(ctx): State<Ctx>,
+    caller: Caller,
+    headers: HeaderMap,
+    body: Body<Create>,
+) -> Result<Response> {
+    let idempotency = Idempotency::from_request(&headers, &caller.request, &body.bytes)?;
+    let Create { name, description, rules, visibility: Visibility(visibility) } = body.value;
+    let (description, rules) = (description.unwrap_or_default(), rules.unwrap_or_default());
+    let new = Uuid::now_v7();
+    let context = caller.writes("circles::create", [caller.user]);
+    let (circle, role) = transaction!(&ctx, context, |tx| {
+        let (circle, role) =
+            match idempotency.claim(tx, &caller, Answer { status: 201, resource: new }).await? {
+                Claim::First => {
+                    let parameters: [&(dyn ToSql + Sync); 6] =
+                        [&new, &name, &description, &rules, &visibility.as_str(), &caller.user];
+                    let row = tx.query_one(INSERT, &parameters).await?;
+                    tx.execute(INSERT_OWNER, &[&new, &caller.user]).await?;
+                    tx.event("circle.created", json!({"circle": new}));
+                    (Circle::from_row(&row), Role::Owner)
+                }
+                Claim::Repeated(before) => {
+                    let standing = Standing::read(tx, before.resource, caller.user).await?;
+                    standing.require_reader()?;
+                    (select(tx, before.resource).await?, standing.role)
+                }
+            };
+        tx.touch(Key::membership(caller.user, circle.id));
+        Ok((circle, role))
+    })?;
+    let mut response = circle.respond(201, role)?;
+    if let Ok(location) = format!("/v1/circles/{}", circle.id).parse() {
+        response.headers_mut().insert("location", location);
+    }
+    Ok(response)
+}
+
+async fn update(
+    State(ctx): State<Ctx>,
+    caller: Caller,
+    headers: HeaderMap,
+    body: Body<Changes<Update>>,
+) -> Result<Response> {
+    let circle = caller.request.id(Id::Circle)?;
+    let Changes(Update { name, description, rules, visibility }) = body.value;
+    let visibility = visibility.0.map(|Visibility(new)| new.as_str());
+    let context = caller.writes("circles::update", [circle]);
+    let (circle, role) = transaction!(&ctx, context, |tx| {
+        let standing = Standing::read(tx, circle, caller.user).await?;
+        standing.require_moderator()?;
+        check_match(&headers, standing.version)?;
+        let row = tx.query_one(UPDATE, &[&circle, &name.0, &description.0, &rules.0, &visibility]).await?;
+        tx.touch(Key::circle(circle));
+        tx.touch(Key::circle_access(circle));
+        tx.event("circle.updated", json!({"circle": circle}));
+        Ok((Circle::from_row(&row), standing.role))
+    })?;
+    circle.respond(200, role)
+}
+
+async fn archive(State(ctx): State<Ctx>, caller: Caller) -> Result<Response> {
+    let circle = caller.request.id(Id::Circle)?;
+    let context = caller.writes("circles::archive", [circle]);
+    transaction!(&ctx, context, |tx| {
+        let standing = Standing::read(tx, circle, caller.user).await?;
+        standing.require_role(|role| role == Role::Owner)?;
+        if standing.is_archived {
+            tx.unchanged();
+        } else {
+            tx.execute(ARCHIVE, &[&circle]).await?;
+        }
+        tx.touch(Key::circle(circle));
+        tx.touch(Key::circle_access(circle));
+        tx.event("circle.archived", json!({"circle": circle}));
+        Ok(())
+    })?;
+    Ok(axum::http::StatusCode::NO_CONTENT.into_response())
+}

@@ -1,0 +1,209 @@
+//! Saving, changing and deleting entries. A change keeps the version that it replaces; a delete keeps none.
+
+use axum::extract::State;
+use axum::http::{HeaderMap, StatusCode};
+use axum::response::{IntoResponse, Response};
+use chrono::{DateTime, Duration, NaiveDate, Utc};
+use optimist_plane::clock;
+use optimist_plane::ctx::Ctx;
+use optimist_plane::error::{Error, Result};
+use optimist_plane::http::body::{Body, check_match};
+use optimist_plane::http::idempotency::{Answer, Claim, Idempotency};
+use optimist_plane::http::sent::{Changes, Day, Given, Id, Number};
+use optimist_plane::postgres::transaction::Tx;
+use optimist_plane::request::Caller;
+use optimist_plane::{statements, transaction};
+use optimist_shared::error::ErrorCode;
+use optimist_shared::ids::{self, Uuid};
+use optimist_shared::keys::Key;
+use schemars::JsonSchema;
+use serde::Deserialize;
+use serde_json::json;
+
+use crate::journal::content::{Content, EntryBody, Score, Tags, Title};
+use crate::journal::drafts::store as drafts;
+use crate::journal::entries::entry::{Entry, SELECT};
+use crate::journal::entries::tags::index;
+use crate::journal::sealing::{What, sealer};
+use crate::journal::streaks::today_of;
+
+#[derive(Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+#[schemars(rename = "SaveEntry")]
+pub struct Save {
+    draft_id: Option<Id>,
+    title: Option<Title>,
+    body: EntryBody,
+    tags: Option<Tags>,
+    mood: Option<Score>,
+    prompt_id: Option<Id>,
+    entry_date: Option<Day>,
+}
+
+/// A change of the fields that it names. Tags are replaced together; null takes the mood away.
+#[derive(Default, PartialEq, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+#[schemars(rename = "EditEntry")]
+pub struct Edit {
+    title: Given<Title>,
+    body: Given<EntryBody>,
+    tags: Given<Tags>,
+    mood: Given<Option<Score>>,
+    entry_date: Given<Day>,
+}
+
+statements! {
+    /// `created_at` comes from the clock that decided on the day: streaks compare the two.
+    const INSERT: &str = "-- journal::insert
+insert into journal_entries (user_id, id, sealed, mood, prompt_id, entry_date, created_at, updated_at)
+values ($1, $2, $3, $4, $5, $6, $7, $7)
+returning id, version, sealed, entry_date, created_at, updated_at";
+
+    const LOCK: &str = "-- journal::lock
+select id, version, sealed, entry_date, created_at, updated_at from journal_entries
+where user_id = $1 and id = $2 for update";
+
+    const KEEP: &str = "-- journal::keep
+insert into journal_entry_versions (user_id, entry_id, version, sealed, updated_at)
+select user_id, id, version, sealed, updated_at from journal_entries where user_id = $1 and id = $2";
+
+    const UPDATE: &str = "-- journal::update
+update journal_entries set version = version + 1, sealed = $3, mood = $4, entry_date = $5, updated_at = $6
+where user_id = $1 and id = $2
+returning id, version, sealed, entry_date, created_at, updated_at";
+
+    const DELETE: &str = "-- journal::delete
+delete from journal_entries where user_id = $1 and id = $2";
+
+    const PROMPT: &str = "-- journal::prompt
+select from prompts where id = $1";
+}
+
+/// Names the keys that a change of a user's entries makes stale.
+fn touch(tx: &mut Tx, user: Uuid) {
+    tx.touch(Key::recent_tags(user));
+    tx.touch(Key::streak(user));
+}
+
+/// Refuses days that have not begun anywhere on earth yet.
+fn check_date(date: NaiveDate, now: DateTime<Utc>) -> Result<NaiveDate> {
+    let latest = (now + Duration::hours(14)).date_naive();
+    let earliest = NaiveDate::from_ymd_opt(1900, 1, 1).unwrap_or_default();
+    if (earliest..=latest).contains(&date) {
+        Ok(date)
+    } else {
+        Err(Error::invalid("entry_date", "must be a day from 1900 to today"))
+    }
+}
+
+pub async fn save(
+    State(ctx): State<Ctx>,
+    caller: Caller,
+    headers: HeaderMap,
+    body: Body<Save>,
+) -> Result<Response> {
+    let idempotency = Idempotency::from_request(&headers, &caller.request, &body.bytes)?;
+    let Save { draft_id, title, body, tags, mood, prompt_id, entry_date } = body.value;
+    let content = Content {
+        title: title.unwrap_or_default().into(),
+        body: body.into(),
+        tags: tags.unwrap_or_default().0,
+        mood: mood.map(|Number(mood)| mood),
+        prompt_id: prompt_id.map(|Id(prompt)| prompt),
+    };
+    let now = clock::now();
+    let sealer = sealer(&ctx, caller.user).await?;
+    let idempotency = idempotency.keyed(|hash| sealer.index(hash));
+    let id = Uuid::now_v7();
+    let sealed = sealer.seal(What::Entry, id, "1", &content.to_bytes()?)?;
+    // The draft is buried at its newest version in either store: no flush brings it back.
+    let draft = match draft_id {
+        Some(Id(draft)) => Some((draft, drafts::newest_version(&ctx, caller.user, draft).await?)),
+        None => None,
+    };
+    let context = caller.writes("journal::save", [caller.user]);
+    let entry = transaction!(&ctx, context, |tx| {
+        let claim = idempotency.claim(tx, &caller, Answer { status: 201, resource: id }).await?;
+        touch(tx, caller.user);
+        if let Claim::Repeated(before) = claim {
+            let row = tx.query_opt(SELECT, &[&caller.user, &before.resource]).await?;
+            return Entry::open(&sealer, &row.ok_or_else(|| Error::new(ErrorCode::NotFound))?);
+        }
+        if let Some(prompt) = content.prompt_id {
+            let known = tx.query_opt(PROMPT, &[&prompt]).await?;
+            known.ok_or_else(|| Error::invalid("prompt_id", "is not a prompt"))?;
+        }
+        let date = match entry_date {
+            Some(Day(date)) => check_date(date, now)?,
+            None => today_of(tx, caller.user, now).await?,
+        };
+        let row = tx
+            .query_one(INSERT, &[&caller.user, &id, &sealed, &content.mood, &content.prompt_id, &date, &now])
+            .await?;
+        index(tx, &sealer, caller.user, id, &content.tags).await?;
+        if let Some((draft, version)) = &draft {
+            drafts::bury(tx, caller.user, *draft, version).await?;
+        }
+        tx.event("journal.saved", json!({"entry": id}));
+        Entry::open(&sealer, &row)
+    })?;
+    if let Some((draft, _)) = draft {
+        drafts::forget(&ctx, caller.user, draft).await?;
+    }
+    let mut response = entry.respond(201)?;
+    if let Ok(location) = format!("/v1/journal/entries/{}", entry.id).parse() {
+        response.headers_mut().insert("location", location);
+    }
+    Ok(response)
+}
+
+pub async fn edit(
+    State(ctx): State<Ctx>,
+    caller: Caller,
+    headers: HeaderMap,
+    body: Body<Changes<Edit>>,
+) -> Result<Response> {
+    let id = caller.request.id(ids::Id::Entry)?;
+    let Changes(Edit { title, body, tags, mood, entry_date }) = body.value;
+    let now = clock::now();
+    let entry_date = entry_date.0.map(|Day(date)| check_date(date, now)).transpose()?;
+    let sealer = sealer(&ctx, caller.user).await?;
+    let context = caller.writes("journal::edit", [caller.user]);
+    let entry = transaction!(&ctx, context, |tx| {
+        let row = tx.query_opt(LOCK, &[&caller.user, &id]).await?;
+        let before = Entry::open(&sealer, &row.ok_or_else(|| Error::new(ErrorCode::NotFound))?)?;
+        check_match(&headers, before.version)?;
+        let was = before.content;
+        let content = Content {
+            title: title.0.clone().map_or(was.title, String::from),
+            body: body.0.clone().map_or(was.body, String::from),
+            tags: tags.0.clone().map_or(was.tags, |Tags(tags)| tags),
+            mood: mood.0.map_or(was.mood, |mood| mood.map(|Number(mood)| mood)),
+            prompt_id: was.prompt_id,
+        };
+        let version = (before.version + 1).to_string();
+        let sealed = sealer.seal(What::Entry, id, &version, &content.to_bytes()?)?;
+        let date = entry_date.unwrap_or(before.entry_date);
+        tx.execute(KEEP, &[&caller.user, &id]).await?;
+        let row = tx.query_one(UPDATE, &[&caller.user, &id, &sealed, &content.mood, &date, &now]).await?;
+        index(tx, &sealer, caller.user, id, &content.tags).await?;
+        touch(tx, caller.user);
+        tx.event("journal.edited", json!({"entry": id}));
+        Entry::open(&sealer, &row)
+    })?;
+    entry.respond(200)
+}
+
+pub async fn delete(State(ctx): State<Ctx>, caller: Caller) -> Result<Response> {
+    let id = caller.request.id(ids::Id::Entry)?;
+    let context = caller.writes("journal::delete", [caller.user]);
+    transaction!(&ctx, context, |tx| {
+        touch(tx, caller.user);
+        if tx.execute(DELETE, &[&caller.user, &id]).await? == 0 {
+            return Err(Error::new(ErrorCode::NotFound));
+        }
+        tx.event("journal.deleted", json!({"entry": id}));
+        Ok(())
+    })?;
+    Ok(StatusCode::NO_CONTENT.into_response())
+}

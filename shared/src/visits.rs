@@ -1,4 +1,0 @@
-//! Visits, as the origin writes them behind. See [`crate::scripts::visit`].
-// compat: origin (this whole file)
-
-pub use crate::compat::Visit;
