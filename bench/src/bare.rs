@@ -1,5 +1,5 @@
-//! An origin that does nothing but the one thing: the same HTTP, the same signature, the same drivers and as many
-//! connections; and behind them a message's insert alone, or a SET of what a draft's save sent.
+//! A bare origin to compare with: the same HTTP, signature check, drivers and number of connections, but each request
+//! only inserts one message, or SETs the text of one draft.
 
 use std::sync::Arc;
 
@@ -24,7 +24,7 @@ use tokio_postgres::NoTls;
 
 use crate::region::Region;
 
-/// As many connections to Postgres as the origin has.
+/// As many connections to Postgres as the origin has by default.
 const POOL: usize = 16;
 
 const INSERT: &str =
@@ -36,7 +36,7 @@ struct Bare {
     redis: MultiplexedConnection,
 }
 
-/// Starts it; its URL.
+/// Starts it and returns its URL.
 pub async fn start(region: &Region) -> String {
     let config = region.database_url().parse().expect("a URL");
     let manager = ManagerConfig { recycling_method: RecyclingMethod::Fast };
@@ -112,7 +112,7 @@ async fn set(
     Json(json!({"version": "", "promise": "redis"})).into_response()
 }
 
-/// Whose request it is, if an edge has signed it.
+/// The user of a request, if an edge has signed it.
 fn user(method: &Method, uri: &Uri, headers: &HeaderMap, body: &[u8]) -> Option<Uuid> {
     let text = |name: &str| headers.get(name).and_then(|value| value.to_str().ok()).unwrap_or_default();
     let signed = Signed {

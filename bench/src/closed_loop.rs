@@ -1,5 +1,5 @@
-//! As many requests as a server takes: `wrk`, one thread, 32 connections, each sending its next request when it has the
-//! answer to its last.
+//! Closed-loop load with `wrk`: one thread, 32 connections, each sending its next request as soon as it has the answer
+//! to its last.
 
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -13,30 +13,30 @@ use crate::samples::Samples;
 
 pub const CONNECTIONS: usize = 32;
 
-/// A server, and what it is sent.
+/// A server, and the requests sent to it.
 #[derive(Clone)]
 pub struct Subject {
     pub name: String,
     /// `http://host:port`.
     pub url: String,
-    /// The server's process, whose processor time is told as well.
+    /// The server's process, whose processor time is reported as well.
     pub process: Option<u32>,
-    /// Sent by turns.
+    /// Sent in turn.
     pub requests: Vec<Request>,
-    /// Whether an answer is what is to be measured.
+    /// Whether an answer is the expected one.
     pub is_right: fn(&Answer) -> bool,
 }
 
-/// What `wrk` said of one run.
+/// The result of one `wrk` run.
 #[derive(Clone, Debug, Deserialize)]
 pub struct Run {
     requests: f64,
     microseconds: f64,
     failed: u64,
     refused: u64,
-    /// Percentile, and milliseconds.
+    /// Pairs of percentile and milliseconds.
     pub latency_ms: Vec<(f64, f64)>,
-    /// Processor time of the server, in microseconds a request.
+    /// Processor time of the server, in microseconds per request.
     #[serde(default)]
     pub processor: f64,
 }
@@ -57,7 +57,7 @@ impl Run {
 }
 
 impl Subject {
-    /// Sends some of the requests once, and fails unless all the answers are right.
+    /// Sends some of the requests once and panics unless every answer is right.
     pub fn check(&self) {
         let mut connection = Connection::open(&self.url).expect("the server accepts a connection");
         for request in self.requests.iter().take(CONNECTIONS) {
@@ -67,7 +67,8 @@ impl Subject {
         }
     }
 
-    /// One run. Answers of 400 and above, and requests without an answer, fail it, unless that is what is asked for.
+    /// One run. Panics on answers of 400 and above, unless they are what is measured, and on requests without an
+    /// answer.
     pub async fn run(&self, seconds: u64) -> Run {
         self.check();
         let expects_errors = self.status() >= 400;
@@ -89,7 +90,7 @@ impl Subject {
         run
     }
 
-    /// Seconds that the server's process has worked; NaN if it is not known.
+    /// Seconds of processor time of the server's process; NaN if the process is not known.
     fn processor(&self) -> f64 {
         self.process.map_or(f64::NAN, worked)
     }
@@ -102,7 +103,7 @@ impl Subject {
     async fn wrk(&self, seconds: u64) -> Run {
         static RUNS: AtomicUsize = AtomicUsize::new(0);
         let folder = tempfile::tempdir().expect("a folder");
-        // Each run begins with another request, so that short ones do not burden the same users.
+        // Each run starts with a different request, so that short runs do not load the same users.
         let first = RUNS.fetch_add(7, Ordering::Relaxed) % self.requests.len();
         let (script, requests) = self.files(folder.path(), first);
         let work = tokio::process::Command::new("wrk")
@@ -119,7 +120,7 @@ impl Subject {
         serde_json::from_str(result).expect("what the script prints")
     }
 
-    /// What `wrk` reads: its script, and the requests from the `first` on.
+    /// Writes the files that `wrk` reads: its script, and the requests starting with the `first`.
     pub fn files(&self, folder: &Path, first: usize) -> (PathBuf, PathBuf) {
         let (script, requests) = (folder.join("wrk.lua"), folder.join("requests"));
         std::fs::write(&script, include_str!("wrk.lua")).expect("a script");
@@ -133,17 +134,17 @@ impl Subject {
     }
 }
 
-/// Seconds that all threads of a process have worked (`proc(5)`: fields 14 and 15 of `stat`, in hundredths).
+/// Seconds of processor time of all threads of a process (`proc(5)`: fields 14 and 15 of `stat`, in hundredths).
 pub fn worked(process: u32) -> f64 {
     let stat = std::fs::read_to_string(format!("/proc/{process}/stat")).expect("a process that runs");
     let fields = stat.rsplit(')').next().unwrap_or_default().split_whitespace().skip(11).take(2);
     fields.map(|ticks| ticks.parse::<f64>().expect("a number")).sum::<f64>() / 100.0
 }
 
-/// Both by turns, the first one first: what each one's turns measured.
+/// Runs both alternately, `one` first, and returns the runs of each.
 pub async fn by_turns(one: &Subject, other: &Subject, turns: usize, seconds: u64) -> (Vec<Run>, Vec<Run>) {
     let (mut ones, mut others) = (Vec::new(), Vec::new());
-    // Compilers, caches and pools warm up where nobody counts.
+    // Unmeasured runs warm up compilers, caches and pools.
     one.wrk(1).await;
     other.wrk(1).await;
     for _ in 0..turns {
@@ -165,7 +166,7 @@ pub fn processor(runs: &[Run]) -> Vec<f64> {
     runs.iter().map(|run| run.processor).collect()
 }
 
-/// The distribution of latency: each percentile's median over the runs.
+/// The latency distribution: the median over the runs at each percentile.
 pub fn line(name: &str, runs: &[Run]) -> Line {
     let of = |percentile: f64| percentiles(runs, percentile).into_iter().collect::<Samples>().median();
     let points =

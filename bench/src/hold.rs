@@ -1,4 +1,4 @@
-//! Everything that warm reads are measured on, kept running for a profiler: `--hold`.
+//! `--hold`: keeps the systems of the warm-read benchmarks running for a profiler.
 
 use std::path::{Path, PathBuf};
 
@@ -9,7 +9,7 @@ use crate::parts::warm::MEMBERS;
 use crate::peers;
 use crate::region::Region;
 
-/// Prints what to run, and waits until it is told to end (Ctrl-C).
+/// Prints the `wrk` commands to run, and waits for Ctrl-C.
 pub async fn run() {
     let region = Region::start().await;
     let (embedded, workerd) = (region.edge(Kind::Embedded), region.edge(Kind::Cloudflare));
@@ -39,7 +39,7 @@ pub async fn run() {
             requests.display()
         );
     }
-    // Without a signal to wait for there is nothing to hold.
+    // If the signal handler cannot be installed, end at once.
     let _ = tokio::signal::ctrl_c().await;
 }
 

@@ -1,6 +1,6 @@
-//! HTTP/1.1 as bytes: requests made once and sent many times, and just enough of reading answers to check them.
+//! HTTP/1.1 as bytes: requests are built once and sent many times; answers are parsed just enough to check them.
 //!
-//! Not a client: one request at a time on a connection, whole bodies, no redirects, no TLS.
+//! Not a general client: one request at a time per connection, whole bodies, no redirects, no TLS.
 
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::net::TcpStream;
@@ -41,13 +41,13 @@ impl Answer {
     }
 }
 
-/// A connection that is kept.
+/// A keep-alive connection.
 pub struct Connection {
     stream: BufReader<TcpStream>,
 }
 
 impl Connection {
-    /// To `http://host:port`.
+    /// Connects to `http://host:port`.
     pub fn open(url: &str) -> std::io::Result<Connection> {
         let stream = TcpStream::connect(authority(url))?;
         stream.set_nodelay(true)?;
@@ -114,7 +114,7 @@ fn malformed() -> std::io::Error {
     std::io::Error::other("an answer that is not HTTP/1.1")
 }
 
-/// `host:port` of a URL.
+/// The `host:port` of a URL.
 pub fn authority(url: &str) -> &str {
     url.trim_start_matches("http://").trim_end_matches('/')
 }

@@ -1,7 +1,8 @@
-//! Load whose requests are made one by one: signed as the edge signs, each to be taken once, or built on the answer before.
+//! Load whose requests are built one by one: signed as the edge signs, and either valid once only or built on the
+//! previous answer.
 //!
-//! As many threads as the closed loop has connections, each with one of its own and its own state. Threads that block, and
-//! their own HTTP: what makes requests must not take more of the machine than what answers them.
+//! Uses as many threads as the closed loop has connections, each with its own connection and state. The threads block
+//! and speak their own HTTP, so that the load generator takes less of the machine than the server under test.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
@@ -18,7 +19,7 @@ use crate::closed_loop::CONNECTIONS;
 use crate::http1::{Answer, Connection, Request, authority};
 use crate::open_loop::Latencies;
 
-/// What a run measured.
+/// The result of one run.
 pub struct Run {
     pub requests: u64,
     pub seconds: f64,
@@ -31,33 +32,33 @@ impl Run {
     }
 }
 
-/// A server, and how to talk to it.
+/// A server, and the requests to send to it.
 pub struct Load<'a, S> {
     pub name: &'a str,
     /// `http://host:port`.
     pub url: &'a str,
-    /// A connection's state, by its number from 0.
+    /// Makes the state of a connection from its number, counted from 0.
     pub state: &'a (dyn Fn(usize) -> S + Sync),
     /// The next request.
     pub request: &'a (dyn Fn(&mut S) -> Request + Sync),
-    /// Takes note of an answer, which must be right.
+    /// Records an answer; panics if it is not the expected one.
     pub answered: &'a (dyn Fn(&mut S, &Answer) + Sync),
 }
 
 impl<S> Load<'_, S> {
-    /// As much as the server takes: each connection sends its next request when it has the answer to its last.
+    /// Closed loop: each connection sends its next request as soon as it has the answer to its last.
     pub fn run(&self, seconds: u64) -> Run {
         self.send(None, Duration::from_secs(seconds))
     }
 
-    /// `rate` requests a second, whose latency counts from when they were due.
+    /// Open loop: `rate` requests a second; latency counts from when a request was due.
     pub fn at_rate(&self, rate: f64, seconds: u64) -> Run {
         self.send(Some(rate), Duration::from_secs(seconds))
     }
 
     fn send(&self, rate: Option<f64>, duration: Duration) -> Run {
         let next = AtomicU64::new(0);
-        // Connections are opened before the first request is due.
+        // Leaves time to open the connections before the first request is due.
         let start = Instant::now() + Duration::from_millis(200);
         let latencies: Vec<f64> = std::thread::scope(|scope| {
             let connection = |number| {
@@ -83,7 +84,7 @@ impl<S> Load<'_, S> {
         run
     }
 
-    /// One connection's requests; their latencies in milliseconds.
+    /// Sends one connection's requests; returns their latencies in milliseconds.
     fn converse(
         &self,
         number: usize,
@@ -115,7 +116,8 @@ impl<S> Load<'_, S> {
     }
 }
 
-/// A request as the edge sends it on, of someone whom it has checked, and charged: good once, within 30 seconds.
+/// A request as the edge forwards it, for a caller whose session and limits it has checked: valid once, within 30
+/// seconds.
 pub fn signed(
     url: &str,
     method: &str,

@@ -1,8 +1,8 @@
-//! `optimist-bench`: how fast Optimist is, each figure as a ratio against something that is measured in the same run.
+//! `optimist-bench`: measures how fast Optimist is, each figure as a ratio against something measured in the same run.
 //!
-//! It starts everything itself with the harness of the tests, from programs that were built for release; building and
-//! installing is `cargo xtask bench`. A part is a row of [`PARTS`]: it measures by turns, and gives figures with targets and,
-//! if it has any, distributions of latency.
+//! It starts every server itself with the tests' harness, from release builds; `cargo xtask bench` builds and installs
+//! them. A part is a row of [`PARTS`]: it measures the sides alternately and returns figures with targets and, where
+//! useful, latency distributions.
 
 mod parts;
 
@@ -31,14 +31,14 @@ use crate::report::Outcome;
 
 type Running = Pin<Box<dyn Future<Output = Outcome> + Send>>;
 
-/// Something that is measured, by a name for the command line.
+/// A benchmark, selected by its name on the command line.
 struct Part {
     name: &'static str,
     what: &'static str,
     run: fn(Arc<Settings>) -> Running,
 }
 
-#[rustfmt::skip] // One line a row.
+#[rustfmt::skip] // One line per row.
 const PARTS: &[Part] = &[
     Part { name: "warm-embedded", what: "warm reads on the embedded host, beside Fastify", run: |settings| Box::pin(parts::warm::embedded(settings)) },
     Part { name: "warm-workerd", what: "warm reads on workerd, beside a Worker in JavaScript", run: |settings| Box::pin(parts::warm::workerd(settings)) },
@@ -54,38 +54,38 @@ const PARTS: &[Part] = &[
     Part { name: "sql", what: "every SQL statement on a database of some million rows", run: |settings| Box::pin(parts::sql::run(settings)) },
 ];
 
-/// How fast Optimist is, beside what people would use instead.
+/// Measures how fast Optimist is, beside what people would use instead.
 #[derive(Parser)]
 struct Arguments {
-    /// Only these parts
+    /// Run only these parts
     parts: Vec<String>,
     /// List the parts
     #[arg(long)]
     list: bool,
-    /// Seconds that a measurement takes
+    /// Seconds per measurement
     #[arg(long, default_value_t = 6)]
     seconds: u64,
-    /// Turns that each side of a comparison gets
+    /// Turns for each side of a comparison
     #[arg(long, default_value_t = 5)]
     turns: usize,
-    /// A second and two turns each: to see that it works, not how fast it is
+    /// Two turns of one second: checks that the bench works, measures nothing
     #[arg(long)]
     quick: bool,
-    /// Measure nothing: keep everything running, for a profiler
+    /// Measure nothing: keep the servers running, for a profiler
     #[arg(long)]
     hold: bool,
-    /// Put tables and plots into docs/
+    /// Write tables and plots into docs/
     #[arg(long)]
     write_docs: bool,
 }
 
-/// What every part is told.
+/// Settings passed to every part.
 pub struct Settings {
-    /// Seconds that a measurement takes.
+    /// Seconds per measurement.
     pub seconds: u64,
-    /// Turns that each side of a comparison gets.
+    /// Turns for each side of a comparison.
     pub turns: usize,
-    /// It is only to be seen that it works.
+    /// The run only checks that the bench works.
     pub quick: bool,
 }
 
@@ -116,7 +116,7 @@ async fn main() -> ExitCode {
     let mut run = results::Run::begin(&settings);
     for part in PARTS.iter().filter(wanted) {
         println!("\n{}: {}", part.name, part.what);
-        // What fails has said why; the others are measured all the same.
+        // A failed part has printed why; the others still run.
         match tokio::spawn((part.run)(settings.clone())).await {
             Ok(outcome) => run.add(part.name, outcome),
             Err(_) => run.fail(part.name),

@@ -1,7 +1,8 @@
-//! Requests at a fixed rate, whatever the server does: the latency of each counts from the moment at which it was due, so
-//! that a server that stalls is charged for all that had to wait (no coordinated omission).
+//! Open-loop load: requests at a fixed rate, however the server behaves. Latency counts from the moment a request was
+//! due, so that a stalling server is charged for every request that had to wait (no coordinated omission).
 //!
-//! Threads that block, and not tasks: a timer of tokio's is up to a millisecond late, which is what is measured here.
+//! Uses blocking threads instead of tasks: tokio's timers are up to a millisecond late, which is the scale measured
+//! here.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
@@ -10,7 +11,7 @@ use crate::closed_loop::Subject;
 use crate::http1::Connection;
 use crate::plot::Line;
 
-/// Enough for a server that stalls for some hundredths of a second; what does not fit waits, and its wait counts.
+/// Enough for a server that stalls for some hundredths of a second; further requests wait, and their wait counts.
 const CONNECTIONS: u64 = 64;
 
 /// Latencies in milliseconds, ascending.
@@ -28,13 +29,13 @@ impl Latencies {
         Line { name: name.to_owned(), points: percentiles.map(|at| (at, self.percentile(at))).to_vec() }
     }
 
-    /// Several turns' as one.
+    /// Merges the latencies of several turns.
     pub fn together(turns: Vec<Latencies>) -> Latencies {
         turns.into_iter().flat_map(|turn| turn.0).collect()
     }
 }
 
-/// Milliseconds, in any order.
+/// From milliseconds in any order.
 impl FromIterator<f64> for Latencies {
     fn from_iter<I: IntoIterator<Item = f64>>(milliseconds: I) -> Latencies {
         let mut all: Vec<f64> = milliseconds.into_iter().collect();
@@ -44,7 +45,7 @@ impl FromIterator<f64> for Latencies {
 }
 
 impl Subject {
-    /// Sends `rate` requests a second for so long. Every answer must be right.
+    /// Sends `rate` requests a second for `seconds`. Panics unless every answer is right.
     pub async fn at_rate(&self, rate: f64, seconds: u64) -> Latencies {
         let subject = self.clone();
         let run = move || subject.send_at(rate, (rate * seconds as f64) as u64);
@@ -60,7 +61,7 @@ impl Subject {
 
     fn send_at(&self, rate: f64, count: u64) -> Latencies {
         let next = AtomicU64::new(0);
-        // Connections are opened before the first request is due.
+        // Leaves time to open the connections before the first request is due.
         let start = Instant::now() + Duration::from_millis(200);
         let mut all: Vec<f64> = std::thread::scope(|scope| {
             let threads: Vec<_> = (0..CONNECTIONS)

@@ -1,4 +1,4 @@
-//! What is measured, one comparison a file.
+//! The benchmarks, one comparison per file.
 
 pub mod cold_start;
 pub mod drafts;

@@ -1,4 +1,4 @@
-//! The peers: what a team would write instead. Their code is in `bench/peers`, and its README says what they do.
+//! The peers: what a team would write instead. Their code is in `bench/peers`; its README describes them.
 
 use std::path::Path;
 
@@ -12,7 +12,7 @@ pub struct Peer {
     pub url: String,
 }
 
-/// The same reads in Fastify, from the same stores.
+/// Starts the Fastify peer, which serves the same reads from the same stores.
 pub fn fastify(region: &Region) -> Peer {
     let node = program("OPTIMIST_NODE_BIN", "node_modules/node/bin/node");
     let server = workspace().join("bench/peers/fastify/server.js");
@@ -29,7 +29,8 @@ pub fn fastify(region: &Region) -> Peer {
     Peer { process, url }
 }
 
-/// The same warm reads in a Worker in JavaScript. With a certificate it speaks TLS to Redis, and trusts that one.
+/// Starts the JavaScript Worker, which serves the same warm reads. With a certificate it speaks TLS to Redis, and
+/// trusts that one.
 pub fn worker(redis_port: u16, certificate: Option<&str>, folder: &Path) -> Peer {
     let workerd = program("OPTIMIST_WORKERD_BIN", "node_modules/workerd/bin/workerd");
     let sources = workspace().join("bench/peers/worker");

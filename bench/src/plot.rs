@@ -1,9 +1,9 @@
-//! Distributions of latency as SVG: milliseconds over percentiles, both in powers of ten, the percentiles by what is left
-//! above them, so that the slow end has as much room as the rest.
+//! Latency distributions as SVG: milliseconds over percentiles, both on logarithmic scales. The percentile axis shows
+//! the share above each percentile, so that the slow end gets as much room as the rest.
 
 use std::fmt::Write as _;
 
-/// A picture, by its file's name without extension.
+/// A plot; `file` has no extension.
 pub struct Plot {
     pub file: String,
     pub title: String,
@@ -12,7 +12,7 @@ pub struct Plot {
 
 pub struct Line {
     pub name: String,
-    /// Percentile, and milliseconds.
+    /// Pairs of percentile and milliseconds.
     pub points: Vec<(f64, f64)>,
 }
 
@@ -22,7 +22,7 @@ const LEFT: f64 = 64.0;
 const RIGHT: f64 = 24.0;
 const TOP: f64 = 40.0;
 const BOTTOM: f64 = 44.0;
-/// Told apart by people who do not see all colours (Okabe and Ito's palette).
+/// Distinguishable by people with colour-vision deficiency (Okabe and Ito's palette).
 const COLOURS: [&str; 6] = ["#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9"];
 const TICKS: [f64; 5] = [0.0, 90.0, 99.0, 99.9, 99.99];
 

@@ -1,5 +1,5 @@
-//! What is measured: stores, an origin and edges, as in production and without a proxy between any two of them; and people in
-//! a circle to do it with.
+//! The system under test: stores, an origin and edges as in production, without proxies between them, and the members
+//! of a circle.
 
 use std::sync::Arc;
 
@@ -15,7 +15,8 @@ use tempfile::TempDir;
 use crate::closed_loop::Subject;
 use crate::http1::{Request, authority};
 
-/// A region: Postgres, whose commits are on disk, Redis, whose appends are every second, and an origin.
+/// A region: Postgres that commits to disk, Redis that syncs its append-only file every second by default, and an
+/// origin.
 pub struct Region {
     pub origin: Origin,
     pub redis: Redis,
@@ -43,7 +44,7 @@ impl Region {
         Region { origin, redis, postgres, database, options, folder }
     }
 
-    /// An edge before the origin.
+    /// Starts an edge in front of the origin.
     pub fn edge(&self, kind: Kind) -> Edge {
         Edge::start(kind, &self.edge_settings(&self.redis.url()), self.folder.path())
     }
@@ -57,7 +58,7 @@ impl Region {
         self.postgres.sql(&self.database, sql)
     }
 
-    /// The origin's page of metrics.
+    /// The origin's metrics page.
     pub async fn page(&self) -> String {
         let answer = reqwest::get(format!("{}/metrics", self.origin.internal)).await;
         answer.expect("the origin answers").text().await.expect("a page")
@@ -68,13 +69,13 @@ impl Region {
         format!("postgres://serve@127.0.0.1:{}/{}", self.postgres.port, self.database)
     }
 
-    /// A private circle of so many members with 20 messages, each of which some have reacted to; Redis knows all of it.
+    /// A private circle of `members` with 20 messages that some members have reacted to; Redis holds all of it.
     pub async fn circle(&self, edge_url: &str, members: usize) -> Circle {
         let members = self.people(members);
         let circle = Circle { id: self.circle_of(&members), members };
         circle.warm(edge_url).await;
         circle.react(edge_url).await;
-        // Until Postgres has them as well: a peer reads them there.
+        // Postgres must have the reactions as well: a peer reads them there.
         let wanted = (REACTORS.len() * MESSAGES).to_string();
         let flushed = || self.sql("select coalesce(sum(count), 0) from reaction_counts") == wanted;
         while !flushed() {
@@ -83,7 +84,8 @@ impl Region {
         circle
     }
 
-    /// So many people with a session each. By SQL: hashing so many passwords would take longer than the measurement.
+    /// Creates `count` people with a session each, by SQL: hashing their passwords would take longer than the
+    /// measurement.
     pub fn people(&self, count: usize) -> Vec<Member> {
         let people: Vec<Member> = (0..count).map(|_| Member::random()).collect();
         for some in people.chunks(AT_A_TIME) {
@@ -107,7 +109,7 @@ impl Region {
         people
     }
 
-    /// A private circle of these members, the first of whom owns it, with 20 messages. In Postgres alone.
+    /// A private circle of these members, owned by the first, with 20 messages. In Postgres only.
     pub fn circle_of(&self, members: &[Member]) -> String {
         let (circle, owner) = (Uuid::now_v7(), members[0].user);
         self.sql(&format!(
@@ -128,13 +130,13 @@ impl Region {
 }
 
 const MESSAGES: usize = 20;
-/// What the first members react with.
+/// The reactions of the first members.
 const REACTORS: [&str; 3] = ["heart", "hug", "laugh"];
 const BODY: &str = "A morning page of about a hundred and forty characters, which is what people write to each other when they \
                     mean to be read before noon.";
-/// `idle_until` and `absolute_until` of a session that begins now.
+/// `idle_until` and `absolute_until` of a session that starts now.
 const LIFE: &str = "now() + interval '30 minutes', now() + interval '30 days'";
-/// Rows of a statement: a command line is not endless.
+/// Rows per statement: the length of a command line is limited.
 const AT_A_TIME: usize = 200;
 
 fn rows(members: &[Member], row: impl Fn(&Member) -> String) -> String {
@@ -160,7 +162,7 @@ impl Member {
         Member { user, token: Token { user, session: Uuid::now_v7(), secret } }
     }
 
-    /// As a client of the API.
+    /// A client of the API with this member's session.
     pub fn client(&self, edge_url: &str) -> Client {
         let mut client = Client::new(edge_url).with_token(self.token.render());
         client.user = self.user.to_string();
@@ -173,7 +175,7 @@ impl Circle {
         format!("/v1/circles/{}/messages", self.id)
     }
 
-    /// Has every member read the messages once, so that Redis knows session, membership, messages and counts.
+    /// Every member reads the messages once, so that Redis holds session, membership, messages and counts.
     pub async fn warm(&self, edge_url: &str) {
         let path = Arc::new(self.path());
         for some in self.members.chunks(16) {
@@ -199,7 +201,7 @@ impl Circle {
         }
     }
 
-    /// Reads of the messages by all members in turn, at a server that answers as the API does.
+    /// Reads of the messages by all members in turn, from a server that implements the API.
     pub fn reads(&self, name: &str, url: &str, process: &Process) -> Subject {
         let request = |member: &Member| {
             let authorization = format!("Bearer {}", member.token.render());

@@ -1,4 +1,4 @@
-//! What a part hands back: figures with targets, and distributions.
+//! The result of a part: figures with targets, and latency distributions.
 
 use serde::{Deserialize, Serialize};
 
@@ -11,7 +11,7 @@ pub struct Outcome {
     pub plots: Vec<Plot>,
 }
 
-/// Something measured against something else, and what is asked of it.
+/// A measurement, the thing that it is compared with, and its target.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Figure {
     pub what: String,
@@ -19,9 +19,9 @@ pub struct Figure {
     pub target: Target,
     /// `×`, `%`, `ms`, `KiB`.
     pub unit: String,
-    /// One a turn.
+    /// One per turn.
     pub measured: Samples,
-    /// The measurements that the ratio is of, if it is one: the subject's, then the other's.
+    /// The measurements behind a ratio: the subject's, then the other's. Empty if the figure is not a ratio.
     #[serde(default)]
     pub sides: Vec<Side>,
 }
@@ -33,7 +33,7 @@ pub enum Target {
     AtMost(f64),
 }
 
-/// One side of a comparison, as it was measured.
+/// The measurements of one side of a comparison.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Side {
     pub name: String,
@@ -48,7 +48,7 @@ impl Side {
 }
 
 impl Figure {
-    /// How many times as much the subject has, turn by turn.
+    /// The ratio of the subject to the other, turn by turn.
     pub fn times(what: &str, subject: Side, other: Side, target: Target) -> Figure {
         let measured = subject.samples.over(&other.samples);
         let against = other.name.clone();
@@ -62,14 +62,14 @@ impl Figure {
         }
     }
 
-    /// The same in hundredths.
+    /// The same ratio in per cent.
     pub fn percent(what: &str, subject: Side, other: Side, target: Target) -> Figure {
         let figure = Figure::times(what, subject, other, target);
         let measured = figure.measured.0.iter().map(|ratio| ratio * 100.0).collect();
         Figure { measured, unit: "%".to_owned(), ..figure }
     }
 
-    /// Something that is what it is, against nothing but its target.
+    /// A figure that is compared with its target only.
     pub fn plain(what: &str, unit: &str, samples: impl IntoIterator<Item = f64>, target: Target) -> Figure {
         Figure {
             what: what.to_owned(),
@@ -81,7 +81,7 @@ impl Figure {
         }
     }
 
-    /// By the median. A figure that could not be measured is not reached.
+    /// Compares the median. A figure without measurements misses its target.
     pub fn is_reached(&self) -> bool {
         match self.target {
             Target::AtLeast(bound) => self.measured.median() >= bound,
@@ -89,7 +89,7 @@ impl Figure {
         }
     }
 
-    /// What, against, target, measured, spread, verdict.
+    /// The columns: what, against, target, measured, spread, verdict.
     pub fn row(&self) -> [String; 6] {
         let with_unit = |value: f64| format!("{} {}", number(value), self.unit);
         let target = match self.target {
@@ -107,7 +107,7 @@ impl Figure {
     }
 }
 
-/// Three digits that count.
+/// Rounds to three significant digits.
 pub fn number(value: f64) -> String {
     match value.abs() {
         size if size >= 100.0 || value.fract() == 0.0 => format!("{value:.0}"),

@@ -10,7 +10,7 @@ use crate::Settings;
 use crate::plot::Plot;
 use crate::report::{Figure, Outcome, number};
 
-/// Everything that was measured, as it is kept: a later run of some parts replaces those alone.
+/// All kept results: a later run of some parts replaces only those.
 #[derive(Default, Serialize, Deserialize)]
 struct Results {
     parts: BTreeMap<String, Measured>,
@@ -58,7 +58,7 @@ impl Run {
         self.parts.push((part, outcome));
     }
 
-    /// A part that could not be measured.
+    /// Records a part that could not be measured.
     pub fn fail(&mut self, part: &'static str) {
         self.failed.push(part);
     }
@@ -87,7 +87,7 @@ impl Run {
         }
     }
 
-    /// Into `results.json` and plots in `folder`; `docs` has the tables in docs/performance.md written anew as well.
+    /// Writes `results.json` and the plots into `folder`; with `docs`, also rewrites the tables in docs/performance.md.
     pub fn write(&self, folder: &Path, docs: bool) -> std::io::Result<()> {
         std::fs::create_dir_all(folder)?;
         let file = folder.join("results.json");
@@ -164,7 +164,7 @@ impl Results {
     }
 }
 
-/// What it was measured on.
+/// Describes the machine and the versions of Redis and Node.
 fn machine() -> String {
     let read = |path: &str| std::fs::read_to_string(path).unwrap_or_default();
     let cpus = read("/proc/cpuinfo");

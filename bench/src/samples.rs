@@ -1,8 +1,8 @@
-//! Several measurements of one thing: their median and how far they lie apart.
+//! Several measurements of one quantity: their median and spread.
 
 use serde::{Deserialize, Serialize};
 
-/// Measurements of one thing in the order in which they were made.
+/// Measurements of one quantity in the order in which they were made.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Samples(pub Vec<f64>);
 
@@ -25,7 +25,7 @@ impl Samples {
         self.0.iter().copied().fold(f64::NEG_INFINITY, f64::max)
     }
 
-    /// Turn by turn: each of these over the one that was measured beside it.
+    /// Turn by turn: each sample divided by the one measured beside it.
     pub fn over(&self, others: &Samples) -> Samples {
         Samples(self.0.iter().zip(&others.0).map(|(one, other)| one / other).collect())
     }

@@ -1,4 +1,4 @@
-//! Redis with TLS, under a certificate authority of our own.
+//! Redis with TLS, under our own certificate authority.
 
 use std::path::Path;
 use std::process::Command;
@@ -6,7 +6,7 @@ use std::process::Command;
 use optimist_tests::processes::free_port;
 use optimist_tests::stores::Redis;
 
-/// Has a Redis listen with TLS as well; that port, and the authority's certificate (PEM).
+/// Makes a Redis listen with TLS as well; returns that port and the authority's certificate (PEM).
 pub async fn add_to(redis: &Redis, folder: &Path) -> (u16, String) {
     let file = |name: &str| folder.join(name).display().to_string();
     let (authority, authority_key) = (file("authority.crt"), file("authority.key"));

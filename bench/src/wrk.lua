@@ -1,5 +1,5 @@
--- wrk sends the requests of a file by turns, and says at the end what it measured, as a line of JSON.
--- The file: each request's length in bytes, a line feed, and its bytes. Its name is wrk's last argument.
+-- wrk sends the requests of a file in turn, and prints its measurements at the end as a line of JSON.
+-- The file holds each request's length in bytes, a line feed, and its bytes. Its name is wrk's last argument.
 
 local requests, at = {}, 0
 

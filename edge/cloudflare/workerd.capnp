@@ -1,11 +1,12 @@
-# The Worker in a workerd of one's own, for development and tests. Whoever starts it fills in what stands between
-# at-signs, and puts the built index.js and index_bg.wasm beside the result. wrangler.toml says the same for Cloudflare.
+# The Worker in a local workerd, for development and tests. The program that starts it replaces the names between
+# at-signs, and puts the built index.js and index_bg.wasm beside the result. wrangler.toml is the equivalent for
+# Cloudflare.
 using Workerd = import "/workerd/workerd.capnp";
 
 const config :Workerd.Config = (
   services = [
     (name = "edge", worker = .edge),
-    # Loopback is private, and that is where a local origin and Redis are.
+    # A local origin and Redis listen on loopback, which counts as private.
     (name = "network", network = (allow = ["public", "private"])),
   ],
   sockets = [(name = "http", address = "@LISTEN@", http = (), service = "edge")],

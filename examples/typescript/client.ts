@@ -1,6 +1,6 @@
 /**
- * A client of the API whose types are generated from its description (`npm run generate` writes `api.ts`). What is here is
- * what every client needs besides: a token with each request, and errors as exceptions that can be told apart.
+ * A client of the API whose types are generated from its description (`npm run generate` writes `api.ts`). This file adds
+ * what every client needs: a token with each request, and errors as exceptions with a code.
  */
 
 import createClient from "openapi-fetch";
@@ -8,7 +8,7 @@ import type { components, paths } from "./api.ts";
 
 export type Schemas = components["schemas"];
 
-/** An answer that is not a success: `application/problem+json`. `problem.code` is stable, the texts are for people. */
+/** An answer other than a success: `application/problem+json`. `problem.code` is stable; the texts are for people. */
 export class ProblemError extends Error {
   readonly problem: Schemas["Problem"];
   readonly response: Response;
@@ -20,14 +20,14 @@ export class ProblemError extends Error {
     this.response = response;
   }
 
-  /** Seconds after which it is worth trying again, where the answer says so: when a limit is used up, or a store is away. */
+  /** Seconds to wait before trying again, if the answer gives them: when a limit is used up, or a store is unreachable. */
   get retryAfter(): number | undefined {
     const seconds = this.response.headers.get("retry-after");
     return seconds === null ? undefined : Number(seconds);
   }
 }
 
-/** A client that is signed in with this session's token, or with none. */
+/** A client with this session's token, or without one. */
 export function client(baseUrl: string, token?: string) {
   return createClient<paths>({ baseUrl, headers: token ? { authorization: `Bearer ${token}` } : {} });
 }
@@ -40,19 +40,19 @@ interface Answer<Data> {
   response: Response;
 }
 
-/** What was answered, or a `ProblemError`. */
+/** Returns the answer's data, or throws a `ProblemError`. */
 export async function ok<Data>(request: Promise<Answer<Data>>): Promise<NonNullable<Data>> {
   return (await whole(request)).data;
 }
 
-/** The same, with the response for its headers. */
+/** Like `ok`, with the response for its headers. */
 export async function whole<Data>(request: Promise<Answer<Data>>): Promise<{ data: NonNullable<Data>; response: Response }> {
   const { data, error, response } = await request;
   if (!response.ok) throw new ProblemError(error as Schemas["Problem"], response);
   return { data: data as NonNullable<Data>, response };
 }
 
-/** The problem that a request is expected to be answered with. */
+/** Returns the problem that the request is expected to be answered with. */
 export async function problem(code: Schemas["Problem"]["code"], request: Promise<Answer<unknown>>): Promise<ProblemError> {
   const { error, response } = await request;
   const found = response.ok ? undefined : new ProblemError(error as Schemas["Problem"], response);

@@ -1,6 +1,6 @@
 /**
- * Two people meet in a private circle: the API's main paths, in the order in which an app would walk them. Each step says
- * what it relies on, and fails if the service does otherwise.
+ * Two people meet in a private circle: the API's main paths, in the order in which an app would use them. Each step states
+ * what it relies on, and fails if the service behaves differently.
  *
  *     EDGE_URL=http://127.0.0.1:… npm run story
  */
@@ -46,7 +46,7 @@ await problem("not-found", ben.api.GET("/v1/circles/{circle}", { params: inCircl
 
 step("She invites him by name; he is told, and joins");
 await ok(ada.api.POST("/v1/circles/{circle}/invites", { params: inCircle, body: { user: ben.id } }));
-/** Notifications follow within a moment: what is not there yet is asked for again. */
+/** Notifications follow within a moment: ask again until this kind arrives. */
 async function told(kind: string) {
   for (let attempt = 0; attempt < 100; attempt += 1) {
     const { items } = await ok(ben.api.GET("/v1/notifications"));

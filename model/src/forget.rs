@@ -1,8 +1,8 @@
-//! Fewer states, the same futures: what can no longer lead to an answer is left out of a state, and parties that differ in
-//! nothing but their numbers are not told apart.
+//! Reduces the number of states without changing their futures: drops state that can no longer lead to an answer, and
+//! merges states that differ only in the numbering of parties.
 //!
-//! This rests on rules of the protocol (a fill needs its lease, a copy its epoch), so a search without one of those must
-//! tell states apart by everything.
+//! Both rest on rules of the protocol (a fill needs its lease, a copy its epoch). A search without one of these rules
+//! must tell states apart by everything.
 
 use crate::state::{ATTEMPTS, READERS, Reading, Set, Snapshot, State};
 
@@ -17,9 +17,9 @@ impl State {
         let holder = self.redis.lease.map(|lease| usize::from(lease.holder));
         for (number, reading) in self.readers.iter_mut().enumerate() {
             let is_idle = match reading {
-                // Its fill will be refused, for nobody is given the same lease again.
+                // Its fill will be refused, since no lease is given twice.
                 Reading::Leased { .. } | Reading::Loaded { .. } => holder != Some(number),
-                // Any answer will do.
+                // It accepts any answer.
                 Reading::Checked { required, .. } => required.is_empty(),
                 Reading::Idle => false,
             };
@@ -29,8 +29,8 @@ impl State {
         }
     }
 
-    /// Copies of epochs that nobody will believe, and whoever can only make such a one. Within a restart's five seconds any
-    /// answer will do, so what was vouched before has gone with the restart.
+    /// Drops copies of epochs that nobody will trust any more, and the readers that can only make such copies. Within a
+    /// restart's five seconds any answer is accepted, so vouching from before the restart can be dropped with it.
     fn forget_epochs(&mut self) {
         let checked = self.readers.iter().filter_map(|reading| match reading {
             Reading::Checked { epoch, .. } => Some(*epoch),
@@ -54,11 +54,11 @@ impl State {
         }
         self.relay.take_if(|epoch| *epoch < first);
         self.told &= !((1 << first) - 1);
-        // Nothing lower than the row's epoch will be vouched for, so that none needs to be refused.
+        // Nothing below the row's epoch will be vouched for, so nothing needs to be refused.
         (self.shaken, self.redis.epoch) = (0, 0);
     }
 
-    /// Counts epochs from the first that matters, and puts alike parties in a fixed order.
+    /// Numbers epochs from the first that matters, and puts interchangeable parties in a fixed order.
     pub fn merge_alike(mut self) -> State {
         self.count_epochs_anew();
         let mut other = self.clone();
@@ -105,7 +105,7 @@ impl State {
         for copy in [&mut self.redis.value, &mut self.redis.hidden].into_iter().flatten() {
             swap_read(&mut copy.read);
         }
-        // Bits of two attempts each.
+        // Two bits each, one per attempt.
         let fences = self.redis.fences;
         self.redis.fences = (fences & ((1 << ATTEMPTS) - 1)) << ATTEMPTS | fences >> ATTEMPTS;
         if let Some(lease) = &mut self.redis.lease {

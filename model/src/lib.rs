@@ -1,33 +1,36 @@
-//! The cache protocol as a model, and a checker that walks through everything that can happen in it.
+//! The cache protocol as a model, and a checker that explores everything that can happen in it.
 //!
-//! Two writers of one key, two readers and the refill of a warm key, the relay, the region's row, Postgres and Redis. Each
-//! does one step at a time, in any order; each may be killed before any step, calls of Redis may go unanswered, and Redis
-//! may restart: whole, empty, or as it was long ago. The property: **no read returns less than what was known when it
-//! began**; a write is known once it is acknowledged, once anyone has been shown it, and once the relay has told of it.
+//! Two writers of one key, two readers and the refill of a warm key, the relay, the region's row, Postgres and Redis.
+//! Each takes one step at a time, in any order; each may be killed before any step, calls to Redis may go unanswered,
+//! and Redis may restart: whole, empty, or in an old state. The property: **no read returns less than what was known
+//! when it began**. A write is known once it is acknowledged, once any read has returned it, and once the relay has
+//! told of it.
 //!
-//! The model follows `shared/src/scripts`, `origin/src/cache.rs`, `region.rs`, `relay.rs`, `postgres/write.rs` and the edge's
-//! `answer.rs`; whoever changes the protocol there changes it here. It knows no time. What time rules out in reality is
-//! ruled out by these assumptions, and everything else may happen:
+//! The model follows `shared/src/scripts`, `origin/plane/src/cache/read.rs` and `fence.rs`, `origin/plane/src/region/`,
+//! `origin/plane/src/outbox/relay.rs`, `origin/plane/src/postgres/write.rs` and `edge/core/src/answer.rs`; a change of
+//! the protocol there needs the same change here. The model has no time. These assumptions exclude what time excludes
+//! in reality; everything else may happen:
 //!
 //! | assumed | because |
 //! |-|-|
-//! | a fence does not lapse while its transaction can commit | `FENCE_MS` 7,000 > 2,000 a statement + 2,500 idle + 2,000 the commit (`postgres.rs`) |
-//! | what a fence hides does not outlive it | `fence.lua` gives it 100 ms less, and a later fence no more |
+//! | a fence does not lapse while its transaction can commit | `FENCE_MS` 7,000 > 2,000 a statement + 2,500 idle + 2,000 the commit (`postgres/pool.rs`) |
+//! | a value hidden by a fence does not outlive it | `fence.lua` gives it 100 ms less, and a later fence no more |
 //! | when the region has been off for long, nobody vouches by a row from before, and no origin gives leases by it | `OFF_FOR_MS` 3,500 > `VOUCH_MS` 3,000 from before the row was read |
-//! | nobody turns the region on sooner, nor while someone writes unfenced | `relay::switch_on`; `region::hold_off` holds the row |
-//! | nobody vouches for a Redis but by its own epoch | the relay's connection is to one process (`run_id`) |
+//! | nobody turns the region on sooner, nor while someone writes unfenced | `SWITCH_ON` (`region/vouching.rs`); `hold_off` (`postgres/write.rs`) holds the row |
+//! | nobody vouches for a Redis except by its own epoch | the relay's connection is to one process (`run_id`) |
 //! | a fill that comes later than `LEASE_MS` finds its lease gone | Redis's expiry; a lease may lapse at any time here |
 //!
-//! What only takes possibilities away is no step of its own: a vouching that lapses early, a refill that nobody starts, a
-//! fence or a release that Redis executes long after its caller has given up. Whoever may do something here may also never
-//! do it.
+//! An event that only removes possibilities is not a step: a vouching that lapses early, a refill that nobody starts, a
+//! fence or a release that Redis executes long after its caller has given up. A party that may take a step may also
+//! never take it.
 //!
-//! Within the five seconds that a restart may cost (until what was vouched before has lapsed, and transactions whose fences
-//! it swept away have ended) answers may be wrong, and are not judged.
+//! A restart may cost five seconds, until earlier vouching has lapsed and transactions whose fences it swept away have
+//! ended. Answers within that time may be wrong, and are not judged.
 //!
-//! Left out: answers marked as degraded, which promise nothing; several keys of one write, each of which is fenced for
-//! itself; values' expiry by their age, which is a copy gone at any time; two Redis processes alive at once, each with origins
-//! that reach only it: as long as that lasts the protocol promises nothing, since a fence in one is none in the other.
+//! Left out: answers marked as degraded, which promise nothing; several keys in one write, each of which has its own
+//! fence; the expiry of values by age, which equals a copy gone at any time; two Redis processes alive at once, each
+//! with origins that reach only it. While the latter lasts the protocol promises nothing, since a fence in one process
+//! is none in the other.
 
 pub mod mechanisms;
 pub mod state;
@@ -43,7 +46,7 @@ use stateright::{Checker, Model, Property};
 
 use state::State;
 
-/// Which parts of the protocol are there, what may befall it, and what it has to keep.
+/// The mechanisms that are present, the faults that may occur, and the required guarantee.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Protocol {
     pub fences: bool,
@@ -58,9 +61,9 @@ pub struct Protocol {
     pub late_vouching_is_refused: bool,
     pub off_is_waited_for: bool,
     pub fences_outlive_commits: bool,
-    /// Whether what anyone was shown must be shown to all from then on; else only what was acknowledged.
+    /// Whether a write returned to anyone must be in all later reads; otherwise only acknowledged writes must.
     pub seen_is_known: bool,
-    /// How many calls of Redis may go unanswered.
+    /// How many calls to Redis may go unanswered.
     pub faults: u8,
     /// How many times Redis may restart.
     pub restarts: u8,
@@ -72,13 +75,14 @@ pub struct Protocol {
 pub enum Search {
     /// By everything.
     Plain,
-    /// Without what can no longer come to anything: see [`forget`].
+    /// Without state that can no longer matter: see [`forget`].
     Forgetting,
-    /// And alike parties are not told apart: the fewest states, but the names in a path change along it.
+    /// As `Forgetting`, with interchangeable parties merged: the fewest states, but the names in a path change along
+    /// it.
     Alike,
 }
 
-/// As it is in the code.
+/// The protocol as implemented.
 pub const WHOLE: Protocol = Protocol {
     fences: true,
     releases: true,
@@ -98,7 +102,7 @@ pub const WHOLE: Protocol = Protocol {
     search: Search::Alike,
 };
 
-/// A step of one party's.
+/// A step of one party.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Step {
     Writer(u8, writer::Step),
@@ -129,7 +133,7 @@ impl Model for Protocol {
         steps.extend(surroundings::open(self, state).into_iter().map(Step::Around));
     }
 
-    /// `None` where a step changes nothing.
+    /// `None` if the step changes nothing.
     fn next_state(&self, before: &State, step: Step) -> Option<State> {
         let mut state = before.clone();
         match step {
@@ -150,15 +154,15 @@ impl Model for Protocol {
     }
 }
 
-/// What a search found.
+/// The result of a search.
 pub struct Checked {
     pub states: usize,
     pub steps: usize,
-    /// The shortest way to a stale read, in words.
+    /// The shortest path to a stale read, in words.
     pub counterexample: Option<String>,
 }
 
-/// Goes through all that can happen.
+/// Explores everything that can happen.
 pub fn check(protocol: Protocol) -> Checked {
     let checker = protocol.checker().spawn_bfs().join();
     Checked {

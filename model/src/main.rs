@@ -1,5 +1,6 @@
-//! `cargo run -p optimist-model`: checks the whole protocol. With `without-<mechanism>`, prints how a read goes stale without
-//! it. `--faults` and `--restarts` say how many calls of Redis may go unanswered, and how often it may restart.
+//! `cargo run -p optimist-model`: checks the whole protocol. With `without-<mechanism>`, prints how a read goes stale
+//! without it. `--faults` and `--restarts` set how many calls to Redis may go unanswered, and how often Redis may
+//! restart.
 
 use std::process::ExitCode;
 use std::time::Instant;
@@ -28,7 +29,7 @@ fn main() -> ExitCode {
     report(protocol)
 }
 
-/// Success where the protocol keeps what it has to.
+/// Success if the protocol keeps its guarantee.
 fn report(protocol: Protocol) -> ExitCode {
     let began = Instant::now();
     let checked = check(protocol);

@@ -1,20 +1,21 @@
-//! The protocol with one of its mechanisms missing, and what it takes to see what each is for.
+//! The protocol with one mechanism missing, and the faults that show why each is needed.
 
 use crate::{Protocol, Search, WHOLE};
 
 /// A mechanism that can be left out.
 pub struct Mechanism {
-    /// As the command line has it.
+    /// Its name on the command line.
     pub name: &'static str,
     pub what: &'static str,
-    /// The protocol without it, with the least trouble that makes it matter.
+    /// The protocol without it, with the fewest faults that make it matter.
     pub without: Protocol,
 }
 
-/// Nothing fails, and Redis stays up. Some origin may still be killed at any step.
+/// Nothing fails, and Redis stays up. A party may still be killed at any step.
 const CALM: Protocol = Protocol { faults: 0, restarts: 0, search: Search::Plain, ..WHOLE };
 const ONE_FAULT: Protocol = Protocol { faults: 1, ..CALM };
-/// The fence of a write may be lost before its commit. States may be forgotten: what is left out does not bear on that.
+/// A write's fence may be lost before its commit. Forgetting states is allowed here: it does not rest on the missing
+/// rules.
 const ONE_RESTART: Protocol = Protocol { restarts: 1, search: Search::Forgetting, ..CALM };
 
 pub const MECHANISMS: &[Mechanism] = &[
@@ -75,7 +76,7 @@ pub const MECHANISMS: &[Mechanism] = &[
     },
 ];
 
-/// The mechanism of that name, also as `without-<name>`.
+/// Finds a mechanism by `<name>` or `without-<name>`.
 pub fn by_name(name: &str) -> Option<&'static Mechanism> {
     let name = name.strip_prefix("without-").unwrap_or(name);
     MECHANISMS.iter().find(|mechanism| mechanism.name == name)

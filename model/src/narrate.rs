@@ -1,11 +1,11 @@
-//! A path through the model, told in words.
+//! Describes a path through the model in words.
 
 use stateright::Path;
 
 use crate::state::{ATTEMPTS, Set, State, WRITERS};
 use crate::{Step, reader, surroundings, writer};
 
-/// One line a step, with what Redis and Postgres hold after it.
+/// One line per step, with what Redis and Postgres hold after it.
 pub fn narrate(path: Path<State, Step>) -> String {
     let steps = path.into_vec();
     let after = steps.iter().skip(1).map(|(state, _)| state);

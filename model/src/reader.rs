@@ -1,8 +1,9 @@
-//! Readers: at the edge (`edge/core/src/ask.rs` and `answer.rs`), and with a miss at the origin (`origin/src/cache.rs`).
+//! Readers: at the edge (`edge/core/src/ask.rs` and `answer.rs`), and with a miss at the origin
+//! (`origin/plane/src/cache/read.rs`).
 //!
-//! What an edge finds in Redis, and what the origin answers without a lease, is one step that leaves nothing behind, so that
-//! there may be any number of such readers. Only who asks for a lease takes several: two readers, and the refill of a key
-//! that was warm, which is a miss that nobody waits for.
+//! An edge's read of a copy and the origin's answer without a lease are each one step that leaves nothing behind, so
+//! any number of such readers is covered. Only a reader that asks for a lease takes several steps: two readers, and the
+//! refill of a warm key, which is a miss that nobody waits for.
 
 use crate::Protocol;
 use crate::scripts::Leased;
@@ -10,16 +11,16 @@ use crate::state::{READERS, Reading, RegionState, Set, State};
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Step {
-    /// An edge finds a copy that it believes, and answers.
+    /// An edge finds a copy that it trusts, and answers.
     ReadCopy,
-    /// The origin answers from Postgres, without a lease: unvouched, fenced, another's lease, or no Redis.
+    /// The origin answers from Postgres without a lease: unvouched, fenced, leased to another, or without Redis.
     ReadPostgres,
-    /// A miss at the origin, which finds an epoch vouched, and asks for the lease. Who comes later does not join it.
+    /// A miss at the origin, which finds an epoch vouched and asks for the lease. Later readers do not join it.
     Miss {
         reader: u8,
         epoch: u8,
     },
-    /// The same, stopped before it asks. (While what is vouched does not lapse, no one could tell that from a later miss.)
+    /// The same, stopped before it asks. (While vouching does not lapse, this equals a later miss.)
     Check {
         reader: u8,
         epoch: u8,
@@ -27,14 +28,14 @@ pub enum Step {
     AskForLease {
         reader: u8,
     },
-    /// It has the lease, queries Postgres, and answers.
+    /// The lease holder queries Postgres, and answers.
     Load {
         reader: u8,
     },
     Fill {
         reader: u8,
     },
-    /// It is killed.
+    /// The reader is killed.
     Crash {
         reader: u8,
     },
@@ -108,7 +109,7 @@ fn ask_for_lease(protocol: &Protocol, state: &mut State, reader: u8) {
     };
 }
 
-/// Who asked before a restart is excused.
+/// Excuses readers that asked before a restart.
 pub fn forgive(state: &mut State) {
     for reading in &mut state.readers {
         if let Reading::Checked { required, .. } = reading {

@@ -1,4 +1,4 @@
-//! The scripts of `shared/src/scripts`, as they act on one key. Each is one step, as it is in Redis.
+//! The scripts of `shared/src/scripts`, as they act on one key. Each is one atomic step, as in Redis.
 
 use crate::Protocol;
 use crate::state::{Copy, Lease, Redis, Set, Snapshot, Writer};
@@ -6,7 +6,7 @@ use crate::state::{Copy, Lease, Redis, Set, Snapshot, Writer};
 pub enum Leased {
     Value(Copy),
     Granted,
-    /// Fenced, or another's.
+    /// Fenced, or leased to another.
     Refused,
 }
 
@@ -77,7 +77,7 @@ impl Redis {
         self.value = self.value.filter(|value| value.read.settled.contains(Set::of(writer)));
     }
 
-    /// `vouch.lua`: whether it vouched.
+    /// `vouch.lua`: returns whether it vouched.
     pub fn vouch(&mut self, epoch: u8) -> bool {
         if self.epoch > epoch {
             return false;
@@ -86,7 +86,7 @@ impl Redis {
         true
     }
 
-    /// What the edge reads, and makes of it: a copy of the vouched epoch.
+    /// The copy that the edge trusts: one of the vouched epoch.
     pub fn believed(&self, protocol: &Protocol) -> Option<Copy> {
         self.value.filter(|value| {
             let is_vouched = self.vouch != 0 || !protocol.copies_are_vouched_for;
@@ -94,7 +94,7 @@ impl Redis {
         })
     }
 
-    /// A fence's time is over. What is hidden lapses with the first fence over it, so never after any of them.
+    /// A fence's time is over. A hidden value lapses with the first fence raised over it, so never after any of them.
     pub fn lapse(&mut self, protocol: &Protocol, token: u8) {
         self.fences &= !(1 << token);
         if protocol.hidden_copies_lapse {

@@ -1,12 +1,12 @@
-//! What the protocol's parties know, and nothing of how they act on it.
+//! The state of the protocol's parties; their steps are in other modules.
 //!
 //! Every type is small and plain, since millions of them are kept; sets of writers and of tokens are bits.
 
 use crate::Protocol;
 
-/// Writers, each with one write to make, by number.
+/// Writers, by number; each has one write to make.
 pub const WRITERS: u8 = 2;
-/// Those who come to the origin with a miss: two readers, and the refill of a key that was warm.
+/// Parties that come to the origin with a miss: two readers, and the refill of a warm key.
 pub const READERS: usize = 3;
 /// Attempts at a write: the first, and one more after a failure.
 pub const ATTEMPTS: u8 = 2;
@@ -47,7 +47,7 @@ impl std::fmt::Debug for Set {
     }
 }
 
-/// What a query read: the writes that its snapshot saw. A value is no more than that here.
+/// The result of a query: the writes that its snapshot saw. The model keeps no other content.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Snapshot {
     pub has: Set,
@@ -66,11 +66,11 @@ pub struct Copy {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Lease {
     pub holder: u8,
-    /// The newest transaction that the relay told of since: its writer.
+    /// The writer of the newest transaction that the relay has told of since.
     pub noted: Option<u8>,
 }
 
-/// One key of Redis's with its companions, and its partition's vouching.
+/// One key in Redis with its companions, and its partition's vouching.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Redis {
     pub value: Option<Copy>,
@@ -78,13 +78,13 @@ pub struct Redis {
     /// Tokens of the fences that are up, see [`token`].
     pub fences: u8,
     pub lease: Option<Lease>,
-    /// The highest epoch that was vouched for. 0: none.
+    /// The highest epoch that was ever vouched for. 0: none.
     pub epoch: u8,
     /// The epoch that is vouched for. 0: none.
     pub vouch: u8,
 }
 
-/// The number of a writer's attempt, among all.
+/// The number of a writer's attempt, unique among all writers.
 pub fn token(writer: u8, attempt: u8) -> u8 {
     writer * ATTEMPTS + attempt
 }
@@ -93,7 +93,7 @@ pub fn token(writer: u8, attempt: u8) -> u8 {
 pub enum RegionState {
     On,
     Off,
-    /// Off for 3.5 seconds at least.
+    /// Off for at least 3.5 seconds.
     OffLong,
 }
 
@@ -102,7 +102,7 @@ pub enum RegionState {
 pub struct Region {
     pub state: RegionState,
     pub epoch: u8,
-    /// Whether its `run_id` is that of the Redis there is.
+    /// Whether its `run_id` is that of the current Redis process.
     pub knows_redis: bool,
 }
 
@@ -120,9 +120,9 @@ pub enum Writing {
     Open { fenced: bool },
     /// Its fence is up; the commit is next.
     Fenced,
-    /// Nobody hears of the transaction any more: Postgres alone decides.
+    /// Nobody will hear of the transaction any more: only Postgres decides.
     InDoubt { fenced: bool },
-    /// Postgres refused the commit: it unhides what it hid.
+    /// Postgres refused the commit: the writer unhides what it hid.
     Refused,
     /// Not yet released.
     Committed,
@@ -140,7 +140,7 @@ pub enum Writing {
 pub struct Writer {
     pub writing: Writing,
     pub attempt: u8,
-    /// Its transaction's place among those that run or have committed, from 1. 0: it has none.
+    /// Its transaction's rank among those running or committed, from 1. 0: none.
     pub xid: u8,
 }
 
@@ -155,11 +155,12 @@ impl Writer {
     }
 }
 
-/// Someone at the origin with a miss.
+/// A reader at the origin with a miss.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Reading {
     Idle,
-    /// Its query counts as sent, and its origin found this epoch vouched. It must be shown what was known by then.
+    /// Its query counts as sent, and its origin found this epoch vouched. Its answer must contain what was known by
+    /// then.
     Checked {
         epoch: u8,
         required: Set,
@@ -189,7 +190,7 @@ impl Reading {
     }
 }
 
-/// Everything.
+/// The whole state.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct State {
     pub redis: Redis,
@@ -197,25 +198,25 @@ pub struct State {
     pub region: Region,
     pub writers: [Writer; WRITERS as usize],
     pub readers: [Reading; READERS],
-    /// The epoch of a row that some relay read before the region was turned off, and may still vouch by.
+    /// The epoch of a row that a relay read before the region was turned off, and may still vouch by.
     pub relay: Option<u8>,
     /// Epochs that some origin's relay has vouched for, and that this origin gives leases with: bits.
     pub told: u8,
-    /// Writes that everyone must see from now on.
+    /// Writes that every read must return from now on.
     pub known: Set,
-    /// Redis was restarted, and epochs up to this one are still believed by somebody. 0: no.
+    /// Redis was restarted, and somebody still trusts epochs up to this one. 0: no.
     pub shaken: u8,
-    /// Writers whose fences a restart has swept away before they committed.
+    /// Writers whose fences a restart swept away before they committed.
     pub bare: Set,
     /// Calls that may still go unanswered, and restarts that may still come.
     pub faults: u8,
     pub restarts: u8,
-    /// A read returned this, which lacks something known.
+    /// The answer of a read that lacks a known write.
     pub missed: Option<Copy>,
 }
 
 impl State {
-    /// The key is warm, vouched for, and nobody has written yet.
+    /// The key is warm and vouched for, and nobody has written yet.
     pub fn initial(faults: u8, restarts: u8) -> State {
         let value = Copy { read: Snapshot::default(), epoch: 1 };
         State {
@@ -235,7 +236,7 @@ impl State {
         }
     }
 
-    /// What a query reads now.
+    /// The result of a query now.
     pub fn snapshot(&self) -> Snapshot {
         let xid = |writer: u8| self.writers[usize::from(writer)].xid;
         let horizon = self.writers.iter().filter(|writer| writer.is_running()).map(|writer| writer.xid).min();
@@ -251,7 +252,7 @@ impl State {
         self.writers[usize::from(writer)].xid = newest + 1;
     }
 
-    /// A transaction that was rolled back is of no consequence to anyone.
+    /// Removes the id of a rolled-back transaction, which affects nobody.
     pub fn forget_xid(&mut self, writer: u8) {
         let old = std::mem::take(&mut self.writers[usize::from(writer)].xid);
         if old > 0 {
@@ -259,14 +260,14 @@ impl State {
         }
     }
 
-    /// All who ask from now on must be shown these writes: they are acknowledged, or the relay has told of them.
+    /// Every later read must return these writes: they are acknowledged, or the relay has told of them.
     pub fn make_known(&mut self, writes: Set) {
         self.known = self.known.with(writes);
         self.bare = self.bare.without(writes);
     }
 
-    /// Someone is answered from Postgres. What has been seen must be shown to all who ask from now on, but for what a
-    /// restart has bared.
+    /// A read is answered from Postgres. Every later read must return the same writes, except those that a restart has
+    /// bared.
     pub fn answer_from_postgres(&mut self, protocol: &Protocol) {
         self.see(protocol, self.committed);
     }
@@ -277,7 +278,7 @@ impl State {
         }
     }
 
-    /// Someone is answered from a copy, who must be shown what is `required`.
+    /// A read is answered from a copy; it must contain the `required` writes.
     pub fn answer_from_copy(&mut self, protocol: &Protocol, copy: Copy, required: Set) {
         if !copy.read.has.contains(required) {
             self.missed = Some(copy);
@@ -291,7 +292,7 @@ impl State {
         (1..u8::BITS as u8).filter(move |epoch| told >> epoch & 1 == 1)
     }
 
-    /// What must be shown to those who ask now.
+    /// The writes that a read starting now must return.
     pub fn required(&self) -> Set {
         if self.shaken == 0 { self.known } else { Set::default() }
     }

@@ -1,4 +1,5 @@
-//! What goes on around readers and writers: the relay (`origin/src/relay.rs`, `relay/outbox.rs`), time, and Redis's end.
+//! The surroundings of readers and writers: the relay (`origin/plane/src/region/vouching.rs` and
+//! `origin/plane/src/outbox/relay.rs`), time, and restarts of Redis.
 
 use crate::Protocol;
 use crate::reader::forgive;
@@ -13,11 +14,11 @@ pub enum Step {
     RelayVouches,
     /// It vouches by a row that it read before the region was turned off.
     RelayVouchesLate,
-    /// It finds another Redis: the row gets a new epoch.
+    /// It finds another Redis process: the row gets a new epoch.
     RelayStartsEpoch,
     /// The row is turned on again, with a new epoch.
     RelayTurnsOn,
-    /// It sees a committed writer's row in the outbox, and drops what has not seen the write.
+    /// It sees a committed writer's row in the outbox, and drops copies that have not seen the write.
     RelayInvalidates {
         writer: u8,
     },
@@ -36,7 +37,7 @@ pub enum Step {
     RestartWhole,
     /// It has lost everything.
     RestartEmpty,
-    /// It comes back as it was in the beginning.
+    /// It comes back in its initial state.
     RestartOld,
 }
 
@@ -67,7 +68,7 @@ pub fn open(protocol: &Protocol, state: &State) -> Vec<Step> {
     steps
 }
 
-/// Fences whose time may be over: not those of a transaction that can still commit.
+/// Fences whose time may be over: all but those of transactions that can still commit.
 fn lapsing_fences(protocol: &Protocol, state: &State) -> impl Iterator<Item = u8> {
     let protected = (0..WRITERS).zip(&state.writers).filter(|(_, writer)| writer.is_running());
     let protected = protected.map(|(number, writer)| token(number, writer.attempt));
@@ -116,7 +117,7 @@ fn vouch(state: &mut State, epoch: u8) {
     }
 }
 
-/// All that was vouched for by a row from before has lapsed, and what has not been said yet will not be heard.
+/// All vouching by a row from before has lapsed, and a late one will be refused.
 fn be_off_for_long(protocol: &Protocol, state: &mut State) {
     state.region.state = RegionState::OffLong;
     (state.redis.vouch, state.told) = (0, 0);
@@ -130,7 +131,7 @@ fn restart(state: &mut State, step: Step) {
     state.restarts -= 1;
     state.shaken = state.region.epoch;
     state.region.knows_redis = false;
-    // Its connection was to the Redis of before.
+    // Its connection was to the previous Redis process.
     state.relay = None;
     forgive(state);
     let Redis { epoch, vouch, .. } = state.redis;

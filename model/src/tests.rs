@@ -1,4 +1,4 @@
-//! With `--nocapture`: how many states there are, and what goes wrong without each mechanism.
+//! With `--nocapture`, prints the number of states, and what goes wrong without each mechanism.
 
 use crate::mechanisms::MECHANISMS;
 use crate::{Checked, Protocol, Search, WHOLE, check};
@@ -28,14 +28,14 @@ fn each_mechanism_matters() {
     }
 }
 
-/// What is left out of states does not bear on the outcome.
+/// Dropping state does not change the outcome.
 #[test]
 fn states_told_apart_by_everything_say_the_same() {
     holds("plainly", Protocol { faults: 0, restarts: 0, search: Search::Plain, ..WHOLE });
 }
 
-/// The fence is for those who have been shown a write before it was acknowledged, and for writers who die: that a commit
-/// hangs for longer than a fence stands costs neither anything that was acknowledged.
+/// The fence protects reads that saw a write before it was acknowledged, and covers writers that die. A commit that
+/// hangs for longer than its fence stands loses no acknowledged write.
 #[test]
 fn what_was_acknowledged_needs_no_fence() {
     let acknowledged = Protocol { seen_is_known: false, ..WHOLE };
@@ -43,8 +43,8 @@ fn what_was_acknowledged_needs_no_fence() {
     holds("a slow commit", Protocol { fences_outlive_commits: false, ..acknowledged });
 }
 
-/// A lease that stands was given while no fence was up, and none has been raised since: what a fill finds of fences is
-/// known already.
+/// A lease that stands was given while no fence was up, and none has been raised since. So a fill's check of the fences
+/// is redundant.
 #[test]
 fn a_fills_look_at_the_fences_is_a_second_line() {
     holds("unlooked", Protocol { fills_respect_fences: false, ..WHOLE });

@@ -1,5 +1,5 @@
-//! A writer: statements, fence, commit, release, acknowledgement (`origin/src/postgres/write.rs`), and what it does when
-//! Redis does not answer (`origin/src/region.rs`).
+//! A writer: statements, fence, commit, release, acknowledgement (`origin/plane/src/postgres/write.rs`), and its
+//! reaction when Redis does not answer (`origin/plane/src/region/switch.rs`).
 
 use crate::Protocol;
 use crate::state::{ATTEMPTS, RegionState, Set, State, Then, Writing, token};
@@ -11,7 +11,7 @@ pub enum Step {
         fenced: bool,
     },
     RaiseFence,
-    /// Redis does not answer, whether it has executed the script or not.
+    /// Redis does not answer; it may have executed the script or not.
     FenceUnanswered {
         executed: bool,
     },
@@ -20,7 +20,7 @@ pub enum Step {
     CommitRefused,
     /// It is killed, or loses its connections: nobody is answered.
     Crash,
-    /// Postgres ends the transaction of someone who is gone.
+    /// Postgres ends the transaction of a writer that is gone.
     EndInDoubt {
         commits: bool,
     },
@@ -35,7 +35,7 @@ pub enum Step {
     Repeat,
 }
 
-/// What a writer can do next.
+/// The steps that a writer can take next.
 pub fn open(protocol: &Protocol, state: &State, writer: u8) -> Vec<Step> {
     use Step::*;
     let can_fail = state.faults > 0;
@@ -65,7 +65,7 @@ pub fn open(protocol: &Protocol, state: &State, writer: u8) -> Vec<Step> {
     }
 }
 
-/// `region::hold_off`
+/// As `hold_off` in `origin/plane/src/postgres/write.rs`.
 fn may_write_unfenced(protocol: &Protocol, state: &State) -> bool {
     match state.region.state {
         RegionState::On => false,
@@ -137,7 +137,7 @@ pub fn take(protocol: &Protocol, state: &mut State, writer: u8, step: Step) {
             let Writing::CutOff(then) = state.writers[index].writing else { return };
             if state.region.state == RegionState::On {
                 state.region.state = RegionState::Off;
-                // One that has read the row just before.
+                // A relay that has read the row just before may still vouch by it.
                 state.relay = Some(state.region.epoch).filter(|_| state.region.knows_redis);
             }
             state.writers[index].writing = Writing::Waiting(then);
@@ -147,7 +147,7 @@ pub fn take(protocol: &Protocol, state: &mut State, writer: u8, step: Step) {
         }
         Step::Repeat => {
             state.writers[index].attempt += 1;
-            // Answered from its record, it releases its keys all the same, unless nobody believes them anyhow.
+            // A repeat answered from its record still releases its keys, unless nobody trusts them anyway.
             match (state.committed.has(writer), may_write_unfenced(protocol, state)) {
                 (true, false) => state.writers[index].writing = Writing::Committed,
                 (true, true) => acknowledge(state, writer),
@@ -171,7 +171,7 @@ fn crash(state: &mut State, writer: u8) {
     }
 }
 
-/// Its client was not answered, or was told of a failure.
+/// Its client got no answer, or a failure.
 fn lose(state: &mut State, writer: u8) {
     let writer = &mut state.writers[usize::from(writer)];
     writer.writing = if writer.attempt + 1 < ATTEMPTS { Writing::Lost } else { Writing::Done };
@@ -192,7 +192,7 @@ pub fn finish_waiting(state: &mut State, writer: u8) {
     }
 }
 
-/// In the mode that the region is in by then.
+/// Tries again in the region's current mode.
 fn try_again(state: &mut State, writer: u8) {
     let writer = &mut state.writers[usize::from(writer)];
     if writer.attempt + 1 < ATTEMPTS {

@@ -1,7 +1,7 @@
-"""What schemathesis cannot know from the description.
+"""What schemathesis cannot learn from the description.
 
-Limits are answered truly (429, which is described); a run would meet little else. So their counters are dropped before
-each request, as the other tests do, from the run's own Redis: nothing in the servers is other than in production.
+The servers enforce their limits (429, which is described), and a run would meet little else. So `before_call` deletes the
+limits' counters from the run's own Redis before each request, as the other tests do. The servers run as in production.
 """
 
 import json
@@ -36,7 +36,7 @@ def ask_redis(*words: str) -> bytes:
 
 @schemathesis.hook
 def before_call(context, case, kwargs):
-    """A new idempotency key takes the place of each good one: used again with another body it is refused, and rightly."""
+    """Replaces each valid idempotency key by a new one: the servers rightly refuse a key used again with another body."""
     assert ask_redis("EVAL", FORGET, "0") == b"$2\r\n" and redis_answers.readline() == b"OK\r\n"
     for name in list(case.headers):
         if name.lower() == "idempotency-key" and KEY.fullmatch(str(case.headers[name])):
@@ -45,13 +45,13 @@ def before_call(context, case, kwargs):
 
 @schemathesis.hook
 def after_call(context, case, response):
-    """Who has logged out, or ended a session that may be their own, logs in again."""
+    """Logs in again after a logout, and after the end of a session that may be the caller's own."""
     if response.status_code == 204 and case.path in ("/v1/auth/logout", "/v1/me/sessions/{session}"):
         refresh_auth(case)
 
 
-# Values that no schema can tell from good ones, and what is rightly said of them. Generated values mean something where
-# `schemathesis.toml` names some that do; what the coverage of boundaries makes by itself does not.
+# Values that no schema can tell from valid ones, and the reason that the servers rightly give. Generated values are
+# meaningful where `schemathesis.toml` names some; those that the boundary coverage makes by itself are not.
 MEANINGLESS = {
     ("before", "is not a cursor of this list"),
     ("cursor", "is not a cursor of this list"),
@@ -68,8 +68,8 @@ MEANINGLESS = {
 
 @schemathesis.hook
 def filter_failure(context, failure, case, response):
-    """Keeps every failure but two: a value that is meaningless was refused, for that reason and no other; and a circle that
-    was archived, which is what deleting it does, is still shown to its members."""
+    """Keeps every failure except two: the server refused a meaningless value for that very reason; and it still shows a
+    circle to its members after DELETE, which archives it."""
     match failure:
         case RejectedPositiveData():
             errors = json.loads(response.content).get("errors", [])

@@ -1,8 +1,8 @@
 //! The API as a stranger meets it: its description, and clients that know nothing else.
 //!
-//! The description is checked by public validators; `schemathesis` asks everything that it says can be asked, and compares
-//! every answer with it; a TypeScript client that is generated from it plays a story. What is asked is in `schemathesis.toml`
-//! and `hooks.py` beside this file, the story in `examples/typescript`.
+//! Public validators check the description. `schemathesis` sends every kind of request that it describes, and compares
+//! every answer with it. A TypeScript client generated from it plays a story. `schemathesis.toml` and `hooks.py` beside
+//! this file configure the requests; the story is in `examples/typescript`.
 
 #![allow(clippy::unwrap_used)] // A test that cannot go on panics.
 
@@ -18,7 +18,7 @@ fn python_tool(name: &str) -> Command {
     Command::new(program("OPTIMIST_PYTHON_TOOLS", "target/python").join("bin").join(name))
 }
 
-/// The pinned node, which is newer than many a machine's.
+/// The pinned node, which is newer than that of many machines.
 fn node() -> Command {
     let mut command = Command::new(program("OPTIMIST_NODE", "node_modules/node/bin/node"));
     command.env("REDOCLY_TELEMETRY", "off").env("REDOCLY_SUPPRESS_UPDATE_NOTICE", "true");
@@ -32,7 +32,7 @@ fn node_script(folder: &Path, script: &str) -> Command {
     command
 }
 
-/// Runs a command to its end; what it says is shown if it fails, or if the test is run with `--nocapture`.
+/// Runs a command to its end; its output is shown if it fails, or if the test is run with `--nocapture`.
 #[track_caller]
 fn succeed(command: &mut Command, what: &str) {
     let output = command.stdin(Stdio::null()).output().unwrap();
@@ -42,7 +42,7 @@ fn succeed(command: &mut Command, what: &str) {
     assert!(output.status.success(), "{what}: {}", output.status);
 }
 
-/// The description, as a file.
+/// Writes the description to a file.
 fn description(folder: &Path) -> PathBuf {
     let (printed, text) = Origin::command(&[], &["openapi"]);
     assert!(printed, "{text}");
@@ -60,7 +60,7 @@ fn the_description_is_valid_and_has_no_loose_ends() {
     succeed(lint.args(["lint", "--extends=recommended-strict"]).arg(&file), "redocly lint");
 }
 
-/// Two people who must not see each other's things, and an administrator; each logs in by itself.
+/// Two people who must not see each other's resources, and an administrator; each logs in by itself.
 fn identities(people: &[(&str, &Client)]) -> serde_json::Value {
     let entries = people.iter().map(|(name, client)| {
         json!({"name": name, "loginEndpointAuth": {"payloadUserPwd": {
@@ -80,7 +80,7 @@ fn identities(people: &[(&str, &Client)]) -> serde_json::Value {
     })
 }
 
-/// Somebody's newest notification; it follows within a moment.
+/// A person's newest notification; it arrives within a moment.
 async fn first_notification(client: &Client) -> String {
     for _ in 0..300 {
         let notifications = client.get("/v1/notifications").await.expect(200);
@@ -92,7 +92,7 @@ async fn first_notification(client: &Client) -> String {
     panic!("there is no notification after half a minute");
 }
 
-/// `OPTIMIST_CONTRACT_EXAMPLES` and `OPTIMIST_CONTRACT_SEED` make it ask more, or otherwise.
+/// `OPTIMIST_CONTRACT_EXAMPLES` and `OPTIMIST_CONTRACT_SEED` change the number and choice of requests.
 #[tokio::test(flavor = "multi_thread")]
 async fn every_answer_is_as_described() {
     let system = System::start().await;

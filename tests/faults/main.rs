@@ -1,4 +1,4 @@
-//! Stores that die, forget, hang, or are cut off, under load. Wrong answers last five seconds at the most, nothing
+//! Stores that die, lose data, hang, or are cut off, under load. Wrong answers last five seconds at most, nothing
 //! acknowledged is lost, and afterwards all promises hold again.
 
 #![allow(clippy::unwrap_used)] // A test that cannot go on panics.

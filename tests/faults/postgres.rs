@@ -1,4 +1,4 @@
-//! Postgres away: what is kept is served, marked; writes are refused, and none is lost.
+//! Postgres away: copies are served, marked as degraded; writes are refused, and none is lost.
 
 use std::time::{Duration, Instant};
 
@@ -53,7 +53,7 @@ async fn killed_under_write_load_and_restarted() {
     }
     assert!(marked, "what is kept is marked as such");
     assert!(reader.get(&path).await.expect(200).header("warning").starts_with("110"));
-    // What needs no Postgres goes on.
+    // Requests that need no Postgres go on.
     reader.get("/v1/auth/session").await.expect(200);
     reader.get("/v1/me/limits").await.expect(200);
 

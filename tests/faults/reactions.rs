@@ -1,14 +1,14 @@
-//! Reactions while everything dies in turn: nothing acknowledged is lost, nothing counts twice, and Redis says what Postgres
-//! says.
+//! Reactions while origins, Redis and Postgres die in turn: nothing acknowledged is lost, nothing counts twice, and
+//! Redis agrees with Postgres.
 
 use std::time::{Duration, Instant};
 
 use optimist_tests::{Crowd, Kind, Options, System, scale};
 
-/// How long nothing at all may be acknowledged.
+/// The longest time without any acknowledgement.
 const PATIENCE: Duration = Duration::from_secs(60);
 
-/// Waits until so many reactions are acknowledged, however long that takes while they come.
+/// Waits until `due` reactions are acknowledged; fails only if none is acknowledged within [`PATIENCE`].
 async fn wait_until_done(crowd: &Crowd, due: u64) {
     let (mut done, mut since) = (crowd.done(), Instant::now());
     while done < due {
@@ -42,7 +42,7 @@ async fn origins_redis_and_postgres_killed_in_turn_lose_and_double_nothing() {
     };
     let began = Instant::now();
     for kill in 0..kills {
-        // Evenly over the work, each after some of it is done again.
+        // Spread evenly over the work, each after some more of it is done.
         wait_until_done(&crowd, reactions * (kill + 1) / (kills + 2)).await;
         println!("kill {} after {} reactions, {} s", kill + 1, crowd.done(), began.elapsed().as_secs());
         match kill % 4 {
@@ -58,7 +58,7 @@ async fn origins_redis_and_postgres_killed_in_turn_lose_and_double_nothing() {
             2 => {
                 system.origins[1].kill();
                 system.replace_origin(1);
-                // The system's own edge stays with the first.
+                // The system's own edge stays with the first origin.
                 system.to_origin.send_to(optimist_tests::system::address(&system.origins[0].api));
                 to_other.send_to(optimist_tests::system::address(&system.origins[1].api));
             }
@@ -84,8 +84,8 @@ async fn origins_redis_and_postgres_killed_in_turn_lose_and_double_nothing() {
     println!("counted: {} reactions under {kills} kills, none lost, none counted twice", crowd.done());
 }
 
-/// With an append-only file that is synchronised each second, and with `FLUSHALL`, what was promised as `redis` and not
-/// flushed yet may be lost; nothing else.
+/// With an append-only file that is synced each second, and with `FLUSHALL`, Redis may lose reactions that were
+/// promised as `redis` and are not flushed yet; nothing else may be lost.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_redis_that_loses_data_loses_unflushed_promises_alone() {
     let reactions = scale("OPTIMIST_REACTIONS", 5_000);
@@ -115,7 +115,7 @@ async fn a_redis_that_loses_data_loses_unflushed_promises_alone() {
     crowd.wait_for_flush(&system).await;
     let stored = Crowd::stored(&system);
     for (place, acknowledged) in &oracle.acknowledged {
-        // Lost at the next fault, if it was not flushed by then. A second more: what was under way.
+        // A fault may lose what was not flushed by then. One more second covers requests in flight.
         let next = faults.iter().find(|(_, at)| acknowledged.at < *at + Duration::from_secs(1));
         let in_doubt = next.is_some_and(|(flushed, _)| !flushed.contains(place));
         if !in_doubt || acknowledged.in_postgres {

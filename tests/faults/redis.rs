@@ -1,4 +1,4 @@
-//! Redis away: killed, emptied, stopped, cut off from the origin alone.
+//! Redis away: killed, emptied, stopped, or cut off from the origin only.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -8,10 +8,10 @@ use optimist_tests::proxy::Mode;
 use optimist_tests::registers::Registers;
 use optimist_tests::{Kind, Load, Options, Origin, System};
 
-/// How long wrong answers may last.
+/// The longest time that answers may be wrong.
 const WRONG: Duration = Duration::from_secs(5);
 
-/// Plays a fault under load. `heal` comes so long after `harm`.
+/// Plays a fault under load. `heal` runs `heal_after` the start of `harm`.
 async fn survives(
     kind: Kind,
     harm: impl FnOnce(&mut System),
@@ -35,7 +35,7 @@ async fn survives(
     tokio::time::sleep((fault + heal_after).saturating_duration_since(Instant::now())).await;
     heal(&mut system);
 
-    // Whole again: hits, and not one wrong answer from here on.
+    // Recovered: reads hit, and no answer is wrong from here on.
     let deadline = Instant::now() + Duration::from_secs(20);
     while !registers[0].is_hit().await {
         assert!(Instant::now() < deadline, "Redis is not believed again");
@@ -52,7 +52,7 @@ async fn survives(
     let log = system.origins[0].log();
     let told =
         log.lines().filter(|line| line.contains("the store is lost") && line.contains("redis")).count();
-    // Once more for each deadline that a machine under load misses; requests there were hundreds.
+    // Once more for each deadline that a machine under load misses; there were hundreds of requests.
     assert!((1..=6).contains(&told), "the cause is logged once, not with every request: {told} times");
 }
 
@@ -91,7 +91,7 @@ async fn stopped_and_continued() {
     survives(Kind::Embedded, harm, Duration::from_secs(10), |system| system.redis.signal("CONT")).await;
 }
 
-/// The Worker's connection is another: a Durable Object's.
+/// The Worker's connection is a different one: that of a Durable Object.
 #[tokio::test(flavor = "multi_thread")]
 async fn stopped_and_continued_behind_the_worker() {
     let harm = |system: &mut System| system.redis.signal("STOP");
@@ -114,7 +114,7 @@ async fn cut_off_from_the_origin_while_the_edge_reaches_it() {
     survives(Kind::Embedded, harm, Duration::from_secs(10), heal).await;
 }
 
-/// A restart too quick for anybody to miss an answer: what was written in its last second may be forgotten.
+/// A restart too quick for anybody to miss an answer: it may lose the writes of its last second.
 async fn survives_unnoticed(restart: impl FnOnce(&mut System)) {
     let mut system = System::with(Options { redis_deadline_ms: 250, ..Options::default() }).await;
     let registers = [Arc::new(Registers::new(&system).await)];
@@ -134,7 +134,7 @@ async fn survives_unnoticed(restart: impl FnOnce(&mut System)) {
     assert_eq!(registers[0].messages_posted().await, messages.written() + 2);
 }
 
-/// One origin of two. The other's relay could go on vouching, and the edge would go on believing.
+/// One origin of two. The other's relay could go on vouching, and the edge could go on trusting.
 #[tokio::test(flavor = "multi_thread")]
 async fn cut_off_from_one_origin_of_two() {
     let system = System::with(Options { redis_deadline_ms: 250, ..Options::default() }).await;
@@ -160,7 +160,7 @@ async fn cut_off_from_one_origin_of_two() {
             assert_eq!(newest, number.to_string(), "the newest message that was acknowledged");
         }
     };
-    // The first waits until nobody believes Redis; beats of both relays come and go.
+    // The first write waits until nobody trusts Redis; both relays beat several times meanwhile.
     let began = Instant::now();
     let mut sent = 0;
     while sent < 8 || began.elapsed() < WRONG {
@@ -180,7 +180,7 @@ async fn cut_off_from_one_origin_of_two() {
     number(sent + 1).await;
 }
 
-/// It takes no answers and refuses none: whoever asks waits for the deadline.
+/// Redis answers nothing and refuses nothing: every request waits for the deadline.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_redis_that_hangs_costs_a_deadline_now_and_then_and_not_with_every_request() {
     const DEADLINE: Duration = Duration::from_secs(1);
@@ -197,13 +197,14 @@ async fn a_redis_that_hangs_costs_a_deadline_now_and_then_and_not_with_every_req
         } else {
             slow += 1
         }
-        // Without a breaker, each; with one, the first and then now and then one that waits at the edge or the origin.
+        // Without a breaker every request would be slow. With one the first is, and sometimes one that probes at the
+        // edge or the origin.
         assert!(slow <= 15, "{slow} requests waited for Redis, {quick} did not");
     }
     system.redis.signal("CONT");
 }
 
-/// The edge gives up, and the origin charges in its stead; then what the edge had asked for comes to pass all the same.
+/// The edge gives up, and the origin charges instead; then the edge's late trip executes all the same.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_trip_that_the_edge_has_given_up_charges_nothing_twice() {
     const MOODS: usize = 3;
@@ -214,7 +215,7 @@ async fn a_trip_that_the_edge_has_given_up_charges_nothing_twice() {
     edge_to_redis.set(Mode::Delayed(Duration::from_millis(400)));
     for _ in 0..MOODS {
         ada.post("/v1/mood", serde_json::json!({"score": 3})).await.expect(201);
-        // Until the edge asks again.
+        // Wait until the edge asks Redis again.
         tokio::time::sleep(Duration::from_millis(1_200)).await;
     }
     edge_to_redis.set(Mode::Open);

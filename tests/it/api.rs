@@ -1,6 +1,6 @@
-//! The API as its clients see it, on whichever edge `OPTIMIST_EDGE` names (`embedded` unless it says otherwise).
+//! The API as its clients see it, on the edge that `OPTIMIST_EDGE` names (default: `embedded`).
 //!
-//! The tests share one system, and each brings its own people.
+//! The tests share one system; each registers its own people.
 
 mod accounts;
 mod admin;
@@ -31,16 +31,16 @@ fn on_system<F: Future<Output = ()>>(test: impl FnOnce(&'static System) -> F) {
     RUNTIME.block_on(test(system));
 }
 
-/// Runs a test that uses up what the shared system's tests share: their address's limits.
+/// Runs a test on its own system, because it uses up the limits of the address that the tests share.
 fn on_own_system<F: Future<Output = ()>>(test: impl FnOnce(&'static System) -> F) {
     RUNTIME.block_on(async {
         let options = Options { kind: Options::kind_under_test(), ..Options::default() };
-        // As long as the process, like the shared one.
+        // Lives as long as the process, like the shared one.
         test(Box::leak(Box::new(System::with(options).await))).await;
     });
 }
 
-/// Everyone that a rule about a circle distinguishes, in a circle with one message of the member's.
+/// One person of each kind that a circle's rules distinguish, in a circle with one message by the member.
 struct Cast {
     owner: Client,
     moderator: Client,
@@ -49,7 +49,7 @@ struct Cast {
     former: Client,
     /// Was a member, and was banned.
     banned: Client,
-    /// Never had to do with it.
+    /// Was never in the circle.
     stranger: Client,
     circle: String,
     message: String,
@@ -93,7 +93,7 @@ impl Cast {
     }
 }
 
-/// A problem as RFC 9457 has it, with this status; its code.
+/// Checks for an RFC 9457 problem with this status; returns its body.
 #[track_caller]
 fn problem(answer: Answer, status: u16) -> Value {
     let answer = answer.expect(status);

@@ -1,4 +1,4 @@
-//! The auditor: finds and repairs what differs, of every data type, and nothing else.
+//! The auditor finds and repairs differences of every data type, and changes nothing else.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -12,14 +12,15 @@ use optimist_tests::{Client, Crowd, Kind, Load, Options, Origin, System};
 use reqwest::Method;
 use serde_json::{Value, json};
 
-/// What is compared, by the tables: copies, what lives in Redis first, and journals' keys; then sums within Postgres.
+/// The audited data types, by the tables: copies, state that lives in Redis first, journal keys, and sums within
+/// Postgres.
 fn data_types() -> BTreeSet<&'static str> {
     let compared = KEYS.iter().filter(|row| row.freshness != Freshness::Own || row.key == Key::JournalKey);
     let sums = ["member_count", "reaction_counts", "unread"];
     compared.filter(|row| row.key != Key::DirtyDrafts).map(|row| row.data_type).chain(sums).collect()
 }
 
-/// `optimist-origin check`: whether nothing differs, and of each type how many were compared, and how many differ.
+/// `optimist-origin check`: whether nothing differs; and for each type the numbers compared, conflicting and stale.
 fn check(system: &System) -> (bool, Vec<(String, u64, u64, u64)>) {
     let (is_good, output) = Origin::command(&system.environment(), &["check"]);
     let rows = output.lines().filter_map(|line| {
@@ -32,7 +33,7 @@ fn check(system: &System) -> (bool, Vec<(String, u64, u64, u64)>) {
     (is_good, rows)
 }
 
-/// People and things of every data type, in both stores.
+/// People and resources of every data type, in both stores.
 async fn populate(system: &System) -> (Client, String) {
     let (ada, bo) = (system.register("Ada").await, system.register("Bo").await);
     let circle = ada.create_circle("public").await;
@@ -50,7 +51,7 @@ async fn populate(system: &System) -> (Client, String) {
             == "1 2"
     })
     .await;
-    // Refreshed when nobody had a circle yet.
+    // The cached list predates these circles.
     let discovery = Key::discovery().name();
     let _: () =
         redis::cmd("DEL").arg(discovery).query_async(&mut system.redis.connect().await).await.unwrap();
@@ -91,7 +92,7 @@ fn replaced(bytes: &[u8], old: &str, new: &str) -> Vec<u8> {
     [&bytes[..at], new.as_bytes(), &bytes[at + old.len()..]].concat()
 }
 
-/// Changes what Redis has under a key, as no protocol of ours would.
+/// Corrupts the value of a key in a way that none of our protocols would.
 async fn plant(redis: &mut redis::aio::MultiplexedConnection, name: &str, key: Key) {
     /// The header of a cached value: version, epoch, two times, transaction, kind.
     const HEADER: usize = 62;
@@ -143,7 +144,7 @@ async fn planted_differences_of_every_type_are_found_and_repaired() {
         rows.iter().filter(|(_, checked, ..)| *checked > 0).map(|(name, ..)| name.as_str()).collect();
     assert_eq!(compared, data_types());
 
-    // The auditor is not to find them first.
+    // Keep the auditor from finding them first.
     system.sql("update jobs set started_at = now() + interval '1 hour' where name = 'audit'");
     let before = ada.get(&path).await.expect(200).body;
     let mut redis = system.redis.connect().await;
@@ -158,7 +159,7 @@ async fn planted_differences_of_every_type_are_found_and_repaired() {
          update reaction_counts set count = count + 3;
          update notification_counts set unread = unread + 2",
     );
-    // Alone: whoever needs a key mends it, as checking drafts does.
+    // Checked alone: any later reader of the key repairs it, such as the check of drafts.
     assert_eq!(Origin::exit(&system.environment(), &["check", "journal_key"]).0, Some(1));
     let (is_good, rows) = check(&system);
     assert!(!is_good);
@@ -173,7 +174,7 @@ async fn planted_differences_of_every_type_are_found_and_repaired() {
     let counts = system.sql("select string_agg(distinct count::text, ',') from reaction_counts");
     assert_eq!(counts, "1");
 
-    // As administrators see it.
+    // The report that administrators see.
     assert!(Origin::command(&system.environment(), &["admin", "grant", &ada.email]).0);
     let deadline = Instant::now() + Duration::from_secs(30);
     loop {
@@ -182,7 +183,7 @@ async fn planted_differences_of_every_type_are_found_and_repaired() {
             let item = report["items"].as_array()?.iter().find(|item| item["data_type"] == name)?.clone();
             Some(item["conflicts"].as_i64()? + item["stale"].as_i64()? > 0)
         };
-        // Counts are mended with their message's state, and a key by whoever needs it: then nothing is left to be found.
+        // Counts are repaired with their message's state, and a key by its readers, so these may show no findings.
         let missing: Vec<&str> = data_types()
             .into_iter()
             .filter(|name| {
@@ -203,7 +204,7 @@ async fn planted_differences_of_every_type_are_found_and_repaired() {
 async fn a_check_of_one_type_sees_that_alone_and_exits_with_1() {
     let system = System::start().await;
     populate(&system).await;
-    // The auditor is not to be faster.
+    // Keep the auditor from finding it first.
     system.sql("update jobs set started_at = now() + interval '1 hour' where name = 'audit'");
     let run = |arguments: &[&str]| Origin::exit(&system.environment(), arguments);
     assert_eq!(run(&["check"]).0, Some(0));
@@ -254,7 +255,7 @@ async fn nothing_differs_under_load() {
     assert_eq!(system.sql("select coalesce(sum(conflicts), 0) from consistency"), "0");
 }
 
-/// Drafts, each saved some times and then for good; for ever.
+/// Saves drafts some times each and then as entries, until aborted.
 async fn writes(client: Client, mut redis: redis::aio::MultiplexedConnection) {
     let limits: Vec<String> = LIMITS.iter().map(|row| row.key(&client.user)).collect();
     for number in 0.. {

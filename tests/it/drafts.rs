@@ -1,4 +1,4 @@
-//! Drafts in both stores: no edit lost, nothing brought back that was deleted, whoever dies at whichever step.
+//! Drafts in both stores: no edit is lost and no deleted draft returns, whichever process dies at whichever step.
 
 use std::time::{Duration, Instant};
 
@@ -25,7 +25,7 @@ async fn try_put(client: &Client, path: &str, body: &str, base: &Value) -> reqwe
     client.try_send(Method::PUT, path, &[], Some(body)).await
 }
 
-/// Saves a text over this version; the next one.
+/// Saves a text over the `base` version; returns the next version.
 async fn save(client: &Client, path: &str, body: &str, base: &Value) -> Value {
     put(client, path, body, base).await.expect(200).body["version"].clone()
 }
@@ -48,7 +48,7 @@ async fn empty_redis(system: &System) {
     let _: () = redis::cmd("FLUSHALL").query_async(&mut system.redis.connect().await).await.unwrap();
 }
 
-/// The texts of all drafts, page after page.
+/// The texts of all drafts, read page by page.
 async fn texts(client: &Client) -> Vec<String> {
     let (mut texts, mut query) = (Vec::new(), String::new());
     loop {
@@ -74,7 +74,7 @@ async fn a_draft_survives_the_loss_of_redis_as_promised() {
         .await;
     let draft = ada.get(&path).await.expect(200);
     assert_eq!((&draft.body["body"], &draft.body["version"]), (&json!("Flushed."), &first));
-    // The tab still has all of it, and nothing that it sends is lost.
+    // The tab still has the whole text, and nothing that it sends is lost.
     let refused = put(&ada, &path, "Flushed. Not yet. And on.", &second).await.expect(409);
     assert_eq!(refused.body["current"]["body"], "Flushed.");
     assert_eq!(refused.body["sibling"]["body"], "Flushed. Not yet. And on.");
@@ -150,7 +150,7 @@ async fn tabs_that_write_at_once_lose_no_word_whatever_dies() {
                             Ok(answer) if answer.status < 500 && answer.status != 429 => {
                                 panic!("{answer:#?}")
                             }
-                            // Not acknowledged: again.
+                            // Not acknowledged: try again.
                             _ => {
                                 tokio::time::sleep(Duration::from_millis(50)).await;
                                 continue;
@@ -164,7 +164,7 @@ async fn tabs_that_write_at_once_lose_no_word_whatever_dies() {
             })
         })
         .collect();
-    // Each text that is kept beside another counts against a limit that is another test's.
+    // Every sibling counts against a limit that other tests cover; reset it.
     let forgetting = tokio::spawn({
         let limit = Limit::JournalAutosaves.row().key(&ada.user);
         let mut redis = system.redis.connect().await;
@@ -177,7 +177,7 @@ async fn tabs_that_write_at_once_lose_no_word_whatever_dies() {
     });
     for step in ["drafts.flush", "drafts.flushed"] {
         system.origins[0].arm(step, "abort", 0, 1).await;
-        // A list flushes first: no need to wait for the next round.
+        // Listing drafts flushes first, so there is no need to wait for the next round.
         let _ = ada.try_send(Method::GET, DRAFTS, &[], None).await;
         let deadline = Instant::now() + Duration::from_secs(20);
         while system.origins[0].is_running() && !tabs.iter().all(|tab| tab.is_finished()) {
@@ -206,7 +206,7 @@ async fn tabs_that_write_at_once_lose_no_word_whatever_dies() {
 async fn a_late_flush_brings_back_no_draft_that_was_saved_for_good() {
     let system = System::start().await;
     let ada = system.register("Ada").await;
-    // Unflushed when it is buried, and flushed before.
+    // Once buried before its flush, once after.
     for is_flushed in [false, true] {
         let path = new_draft();
         let first = save(&ada, &path, "Draft", &Value::Null).await;
@@ -257,7 +257,7 @@ async fn an_origin_killed_between_burying_and_forgetting_leaves_no_draft() {
     assert_eq!(system.sql("select count(*) from journal_entries"), "1");
 }
 
-/// Every step of a final save: its transaction's, and those between the two stores.
+/// The steps of a final save: those of its transaction, and those between the two stores.
 #[tokio::test(flavor = "multi_thread")]
 async fn an_origin_killed_at_any_step_of_a_final_save_saves_once_and_leaves_no_draft() {
     const STEPS: [&str; 7] = [
@@ -275,7 +275,7 @@ async fn an_origin_killed_at_any_step_of_a_final_save_saves_once_and_leaves_no_d
         system.forget_limits_of(&ada).await;
         let path = new_draft();
         let version = save(&ada, &path, "Draft", &Value::Null).await;
-        // Flushed before, and not.
+        // Alternately flushed before, and not.
         if number % 2 == 0 {
             flushed(&system, &version).await;
         }
@@ -305,7 +305,7 @@ async fn a_draft_that_can_be_kept_nowhere_hinders_no_other() {
     let first = save(&ada, &path, "One", &Value::Null).await;
     let second = save(&ada, &path, "One, two", &first).await;
     flushed(&system, &second).await;
-    // It says that it waits, went another way than its row, and does not open.
+    // Plant a draft that claims to wait, has diverged from its row, and does not decrypt.
     let user = ada.user.parse().unwrap();
     let id = path.rsplit('/').next().unwrap();
     let draft = Key::draft(user, id.parse().unwrap()).name();
@@ -321,7 +321,7 @@ async fn a_draft_that_can_be_kept_nowhere_hinders_no_other() {
         "0",
     ]);
     planted.cmd("ZADD").arg(&dirty).arg(0).arg(format!("{user}:{id}"));
-    // And before it there are many of which nothing is left, and what names no draft.
+    // Before it in the queue stand many missing drafts, and an entry that names no draft.
     for _ in 0..300 {
         planted.cmd("ZADD").arg(&dirty).arg(0).arg(format!("{user}:{}", uuid::Uuid::new_v4()));
     }

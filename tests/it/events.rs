@@ -1,4 +1,5 @@
-//! Events: every committed write's, in the streams of those whom it concerns, once, in order; whoever dies meanwhile.
+//! Events: each committed write's event is in the streams of its topics once and in order, whichever process dies
+//! meanwhile.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -15,7 +16,7 @@ const CIRCLES: usize = 4;
 const WRITERS: usize = 16;
 const MESSAGES: usize = 15;
 
-/// Inserts a row about a circle, as a transaction would.
+/// SQL that inserts an outbox row about a circle, as a transaction would.
 fn event_of(circle: &str, kind: &str) -> String {
     format!(
         "insert into outbox (region, request_id, keys, kind, payload, topics)
@@ -23,7 +24,7 @@ fn event_of(circle: &str, kind: &str) -> String {
     )
 }
 
-/// Waits until the streams hold just what the outbox says.
+/// Waits until the streams hold exactly the events of the outbox.
 async fn wait_for_all(system: &System) -> BTreeMap<Place, BTreeMap<String, String>> {
     let deadline = Instant::now() + Duration::from_secs(30);
     loop {
@@ -75,7 +76,7 @@ async fn no_event_is_lost_or_doubled_whoever_dies() {
             tokio::spawn(write(system.clone(), owner, circle, writer))
         })
         .collect();
-    // Two transactions at once, time and again: the one with the lower id commits late, and the one with the higher.
+    // Pairs of concurrent transactions, in which alternately the lower or the higher id commits late.
     let late = {
         let (system, circle) = (system.clone(), circles[0].1.clone());
         tokio::spawn(async move {
@@ -97,7 +98,7 @@ async fn no_event_is_lost_or_doubled_whoever_dies() {
             }
         })
     };
-    // Relays die before they append, after it, and before they have told Postgres.
+    // Kill relays before they append, after it, and before they have told Postgres.
     for (turn, step) in
         ["relay.append", "relay.appended", "relay.append", "relay.appended"].iter().enumerate()
     {
@@ -105,18 +106,18 @@ async fn no_event_is_lost_or_doubled_whoever_dies() {
         let mut system = system.write().await;
         let index = turn % 2;
         system.origins[index].arm(step, "abort", 0, 1).await;
-        // A row of its own, should the writers be done.
+        // Add a row, in case the writers are done.
         system.sql(&event_of(&circles[turn].1, "nudge"));
         let deadline = Instant::now() + Duration::from_secs(20);
         while system.origins[index].is_running() {
-            // The other relay may have been faster with every row there was.
+            // The other relay may have handled every row so far.
             assert!(Instant::now() < deadline, "the relay never came to {step}");
             system.sql(&event_of(&uuid::Uuid::new_v4().to_string(), "nudge"));
             tokio::time::sleep(Duration::from_millis(20)).await;
         }
         system.replace_origin(index);
     }
-    // At any moment, and both at once.
+    // Kill at arbitrary moments, sometimes both at once.
     for turn in 0..6u64 {
         tokio::time::sleep(Duration::from_millis(200 + turn * 137 % 400)).await;
         let mut system = system.write().await;
@@ -147,10 +148,10 @@ async fn no_event_is_lost_or_doubled_whoever_dies() {
     }
 }
 
-/// The numbers of a circle's messages, in the order in which its stream tells of them.
+/// The numbers of a circle's messages in the order of its stream.
 fn numbers_told(entries: &BTreeMap<Place, BTreeMap<String, String>>, circle: &str) -> Vec<u64> {
     let partition = Partition::of(circle.parse().unwrap()).index() as u16;
-    // In the stream's order, which is the ids'.
+    // In the stream's order, which is that of the ids.
     let mut posted: Vec<(Vec<u64>, u64)> = entries
         .iter()
         .filter(|((of, _), fields)| *of == partition && fields["kind"] == "message.posted")
@@ -178,7 +179,7 @@ async fn the_order_holds_for_writes_without_redis() {
         writers.push(member);
     }
     system.origin_to_redis.cut();
-    // The first waits until nobody believes Redis any more; then all at once, over and over.
+    // The first write waits until nobody trusts Redis; then all write concurrently, several times.
     owner.say(&circle, "Alone.").await;
     let path = format!("/v1/circles/{circle}/messages");
     let at_work = writers.iter().map(|writer| async {
@@ -192,7 +193,7 @@ async fn the_order_holds_for_writes_without_redis() {
     assert_eq!(numbers_told(&entries, &circle), (1..=41).collect::<Vec<u64>>());
 }
 
-/// A transaction that begins before ten messages, and commits after them.
+/// A transaction that begins before ten messages and commits after them.
 async fn overtaken(system: &System) {
     let ada = system.register("Ada").await;
     let circle = ada.create_circle("private").await;
@@ -231,7 +232,7 @@ async fn a_redis_that_restarts_gets_what_it_lost() {
         ada.say(&circle, "Before.").await;
     }
     wait_for_all(&system).await;
-    // The newest second may not be on disk: the cursor goes back with the stream.
+    // The last second may not be on disk: the cursor goes back with the stream.
     system.redis.kill();
     system.redis.launch();
     system.forget_limits_of(&ada).await;
@@ -283,7 +284,7 @@ async fn a_region_that_was_silent_for_a_day_begins_anew() {
         |system: &System| system.sql("select epoch from regions where name = 'test'").parse::<u64>().unwrap();
     let before = epoch(&system);
     system.origins[0].kill();
-    // Elsewhere life goes on, for more than a day; the outbox is not kept for who is not there.
+    // Another region goes on for more than a day; the outbox keeps nothing for an absent region.
     system.sql(&format!(
         "{0};
          update circles set name = 'Elsewhere' where id = '{circle}';
@@ -298,7 +299,7 @@ async fn a_region_that_was_silent_for_a_day_begins_anew() {
     assert_eq!(system.sql("select count(*) from outbox"), "0");
     let floor = system.sql("select xid || '-' || seq from outbox_floor");
     system.replace_origin(0);
-    // What the old one vouched for lasts for its three seconds.
+    // The old origin's vouching lasts for three more seconds.
     let mut redis = system.redis.connect().await;
     let deadline = Instant::now() + Duration::from_secs(20);
     loop {
@@ -312,7 +313,7 @@ async fn a_region_that_was_silent_for_a_day_begins_anew() {
     }
     assert_eq!(epoch(&system), before + 1);
     system.forget_limits_of(&ada).await;
-    // What was kept is of before, and nobody is told that the history goes back beyond what is gone.
+    // Copies from before are not used, and the stream does not claim history from before the gap.
     assert_eq!(ada.get(&path).await.expect(200).body["name"], "Elsewhere");
     ada.say(&circle, "I am back.").await;
     let partition = Partition::of(circle.parse().unwrap());

@@ -1,4 +1,4 @@
-//! Jobs: each run by one origin of the region, when it is due, or when it is asked for.
+//! Jobs: one origin of the region runs each, when it is due or on request.
 
 use std::time::{Duration, Instant};
 
@@ -18,7 +18,7 @@ async fn what_is_due_is_run_once_by_one_of_several_origins() {
         assert!(Instant::now() < deadline, "{}", system.sql("select * from jobs"));
         tokio::time::sleep(Duration::from_millis(100)).await;
     }
-    // Both have looked again meanwhile: what is not due is not claimed.
+    // Both origins have looked again meanwhile: a job that is not due is not claimed.
     let started = "select max(started_at) from jobs where every_seconds > 60";
     let before = system.sql(started);
     tokio::time::sleep(Duration::from_secs(6)).await;
@@ -42,7 +42,7 @@ async fn a_job_may_be_run_by_hand() {
     let key = [("idempotency-key", "old")];
     let body = json!({"name": "A circle", "visibility": "private"}).to_string().into_bytes();
     ada.send(reqwest::Method::POST, "/v1/circles", &key, Some(body)).await.expect(201);
-    // More than one statement removes.
+    // More rows than one statement deletes.
     system.sql(&format!(
         "insert into idempotency (user_id, route, key, request_hash, status, resource)
          select '{0}', 'circles.create', n, '', 201, '{0}' from generate_series(1, 4500) n;
@@ -61,7 +61,7 @@ async fn what_waits_may_be_flushed_by_hand() {
     let ada = system.register("Ada").await;
     let circle = ada.create_circle("private").await;
     let message = ada.say(&circle, "Good morning.").await;
-    // The origin itself comes to nothing.
+    // The origin itself flushes nothing.
     for step in ["flush.read", "drafts.flush"] {
         system.origins[0].arm(step, "pause", 60_000, 1_000).await;
     }
@@ -134,7 +134,7 @@ async fn the_outbox_is_kept_until_every_living_region_is_past_it() {
     let ada = system.register("Ada").await;
     ada.create_circle("private").await;
     let rows = || system.sql("select count(*) from outbox");
-    // Everyone is past them, and they are an hour short of a day old.
+    // All regions are past the rows, which are an hour short of a day old.
     system.sql("update outbox set created_at = now() - interval '23 hours'");
     let is_past =
         "select (cursor_xid, cursor_seq) >= (select xid, seq from outbox order by xid desc, seq desc limit 1)

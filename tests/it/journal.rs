@@ -1,4 +1,4 @@
-//! Private writing: nothing readable in any store, keys that rotate, days as the user has them.
+//! Private writing: no store holds readable text, keys rotate, and days follow the user's time zone.
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 
 use crate::drafts::{ENTRIES, flushed, new_draft, put, until};
 
-/// A text, and how it looks in base64 at any place.
+/// A text, and its base64 form at any alignment.
 fn needles(text: &str) -> Vec<String> {
     let encoded = (0..3).map(|shift| {
         let padded = [&vec![0; shift], text.as_bytes()].concat();
@@ -31,7 +31,7 @@ async fn nothing_written_is_readable_in_any_store_or_log() {
     let mut system = System::with(Options { own_postgres: true, ..Options::default() }).await;
     let ada = system.register("Ada").await;
     let mut redis = system.redis.connect().await;
-    // As it would be read by eye.
+    // Uncompressed, so that the search would find text in the files.
     let _: () = redis::cmd("CONFIG")
         .arg(&["SET", "rdbcompression", "no", "aof-use-rdb-preamble", "no"])
         .query_async(&mut redis)
@@ -64,7 +64,7 @@ async fn nothing_written_is_readable_in_any_store_or_log() {
     ada.get("/v1/journal/tags/recent").await.expect(200);
     flushed(&system, &last).await;
     put(&ada, &drafts[0], CANARY, &Value::Null).await.expect(409);
-    // Nor does what tells repetitions apart: no digest of a text that one could guess.
+    // Idempotency records hold no digest of a text either, since short texts could be guessed.
     let guessed = json!({"score": 2, "note": "Fine."}).to_string();
     for _ in 0..2 {
         let (key, body) = ([("idempotency-key", "mood")], guessed.clone().into_bytes());
@@ -75,7 +75,7 @@ async fn nothing_written_is_readable_in_any_store_or_log() {
     let kept =
         format!("select count(*), count(*) filter (where request_hash in ({digests})) from idempotency");
     assert_eq!(system.sql(&kept), "1|0");
-    // Failures that a log tells of.
+    // Failures that appear in a log.
     ada.post(ENTRIES, json!({"body": CANARY, "tags": [CANARY.repeat(9)]})).await.expect(422);
     ada.get(&messages).await.expect(200);
 
@@ -116,10 +116,10 @@ async fn keys_rotate_and_the_old_one_may_go() {
         environment
     };
     let new = format!("j2:{}", STANDARD.encode([9; 32]));
-    // Before the rotation an origin without the old key cannot read, and says so plainly.
+    // Before the rotation an origin without the old key cannot read, and names the missing key.
     let (succeeded, output) = Origin::command(&with(&new), &["keys", "rotate"]);
     assert!(!succeeded && output.contains("j1"), "{output}");
-    // Somebody has the row locked meanwhile: left out, it would be lost with the old key.
+    // Another transaction locks the row meanwhile; if the rotation skipped it, the row would be lost with the old key.
     let database = system.database.clone();
     let locked = tokio::task::spawn_blocking(move || {
         let sql = "begin; select from journal_keys for update; select pg_sleep(1); commit";
@@ -132,7 +132,7 @@ async fn keys_rotate_and_the_old_one_may_go() {
     assert!(succeeded && output.lines().any(|line| line == "1"), "{output}");
     locked.await.unwrap();
     assert_eq!(system.sql("select distinct kek_id from journal_keys"), "j2");
-    // The list may come from a file as well.
+    // The list of keys may also come from a file.
     let folder = folder();
     let file = folder.path().join("keys");
     std::fs::write(&file, format!("{new}\n")).unwrap();
@@ -145,7 +145,7 @@ async fn keys_rotate_and_the_old_one_may_go() {
     assert_eq!(ada.at(&edge.url).get(&entry).await.expect(200).body["body"], "Kept.");
 }
 
-/// Someone whose clock a test sets.
+/// A person whose clock a test sets.
 struct Writer<'a> {
     system: &'a System,
     ada: Client,
@@ -160,7 +160,7 @@ impl Writer<'_> {
         self.system.origins[0].set_clock(utc.parse().unwrap()).await;
     }
 
-    /// Writes at this time.
+    /// Writes an entry at this time.
     async fn writes(&self, utc: &str) -> Answer {
         self.clock(utc).await;
         self.system.forget_limits_of(&self.ada).await;
@@ -192,7 +192,7 @@ async fn streaks_count_the_days_of_the_users_own_zone() {
     let system = System::start().await;
     let someone = async || Writer { system: &system, ada: system.register("Ada").await };
 
-    // Ten minutes before midnight, local, through both changes of the clocks: each a day of its own.
+    // Ten minutes before local midnight, across both changes of the clocks: each entry has its own day.
     let writer = someone().await;
     writer.is_in("Europe/Vienna").await;
     for (first, changes) in [("2026-03-26", 3), ("2026-10-22", 3)] {
@@ -208,11 +208,11 @@ async fn streaks_count_the_days_of_the_users_own_zone() {
             assert_eq!(writer.streak(&utc).await.0, day + 1, "on {}", local.date());
         }
     }
-    // The day after it still stands, the next it does not: to the minute.
+    // The run still counts on the next day, and ends with that day, to the minute.
     assert_eq!(writer.streak("2026-10-28T22:59:00Z").await, (6, 6));
     assert_eq!(writer.streak("2026-10-28T23:00:00Z").await, (0, 6));
 
-    // The first and the last zone of the world: what is one day here is another there.
+    // The first and the last time zone: the same instants fall on different days.
     for (zone, evening, next_morning) in [
         ("Pacific/Kiritimati", "2026-03-01T09:59:00Z", "2026-03-01T10:01:00Z"),
         ("Etc/GMT+12", "2026-03-01T11:59:00Z", "2026-03-01T12:01:00Z"),
@@ -225,7 +225,8 @@ async fn streaks_count_the_days_of_the_users_own_zone() {
         assert_eq!(writer.streak(next_morning).await.0, 2, "{zone}");
     }
 
-    // Westward over the date line a day is left out that had no hour: the run holds. East, a day comes twice: one day.
+    // Travelling west across the date line skips a day that had no hour, and the run holds. Travelling east repeats a
+    // day, which counts once.
     let writer = someone().await;
     writer.is_in("Pacific/Honolulu").await;
     writer.writes("2026-05-02T06:00:00Z").await;
@@ -237,7 +238,7 @@ async fn streaks_count_the_days_of_the_users_own_zone() {
     let back = writer.writes("2026-05-03T20:00:00Z").await;
     assert_eq!(back.body["entry_date"], "2026-05-03");
     assert_eq!(writer.streak("2026-05-03T20:00:00Z").await.0, 2);
-    // Who only forgot a day, forgot it.
+    // A forgotten day ends the run.
     writer.writes("2026-05-05T20:00:00Z").await;
     assert_eq!(writer.streak("2026-05-05T20:00:00Z").await, (1, 2));
 }

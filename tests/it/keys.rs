@@ -1,4 +1,4 @@
-//! Every key that is written to Redis is one of the tables', and lives as long as its row says.
+//! Every key in Redis belongs to a row of the tables, and expires as its row says.
 
 use std::ops::RangeInclusive;
 
@@ -9,11 +9,11 @@ use regex_lite::{Captures, Regex};
 use reqwest::Method;
 use serde_json::json;
 
-/// A key's form, and seconds that it may live at most, and must at least after a write; `None` if it is kept.
+/// A key's form, and its shortest and longest life in seconds after a write; `None` if it never expires.
 struct Row {
     form: Regex,
     seconds: Option<RangeInclusive<i64>>,
-    /// May be kept as well: until it is in Postgres.
+    /// It may also have no expiry until it is in Postgres.
     may_wait: bool,
 }
 
@@ -32,7 +32,7 @@ fn rows() -> Vec<Row> {
             partition if partition.starts_with("<p") => "p[0-9]{3}",
             _ => "[0-9a-f-]{36}",
         });
-        // A minute for the test itself.
+        // A minute's tolerance for the test itself.
         let seconds = key.kept_seconds().map(|most| (i64::from(most) - 60).max(0)..=i64::from(most));
         for companion in ["hidden:", "fence:", "lease:"] {
             rows.push(Row::new(&format!("{companion}{form}"), Some(0..=7)));
@@ -84,7 +84,7 @@ async fn every_key_has_a_row_and_its_life() {
     system.client().post("/v1/auth/refresh", json!({"refresh_token": "x"})).await.expect(401);
     system.client().post("/v1/auth/login", json!({"email": bo.email, "password": "wrong"})).await.expect(401);
     system.client().get("/v1/openapi.json").await.expect(200);
-    // A fill that is under way, and a write whose fences stand.
+    // Pause a write while its fences stand.
     system.origins[0].arm("tx.fenced", "pause", 1_000, 1).await;
     let fenced = tokio::spawn({
         let (ada, path) = (ada.clone(), path.clone());
@@ -96,7 +96,7 @@ async fn every_key_has_a_row_and_its_life() {
     check(&system, 28).await;
 }
 
-/// Checks all keys; there must be so many kinds at least.
+/// Checks all keys; they must be of at least `kinds` kinds.
 async fn check(system: &System, kinds: usize) {
     let rows = rows();
     let mut redis = system.redis.connect().await;

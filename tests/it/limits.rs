@@ -1,4 +1,4 @@
-//! Limits: exact against an oracle, row by row of the table; and as clients meet them.
+//! Limits: exact by an oracle, row by row of the table; and as clients meet them.
 
 mod oracle;
 
@@ -14,15 +14,15 @@ use serde_json::{Value, json};
 
 use oracle::{Call, Oracle, Outcome, Random};
 
-/// Calls of each limit: more by `OPTIMIST_CALLS`.
+/// Calls per limit; `OPTIMIST_CALLS` sets the number.
 fn calls() -> usize {
     usize::try_from(scale("OPTIMIST_CALLS", 100_000)).unwrap()
 }
 
-/// Sent at a time.
+/// Calls per pipeline.
 const BATCH: usize = 500;
 
-/// A Redis, the scripts, and time as the test has it.
+/// A Redis with the scripts loaded; the test sets the time.
 struct Bench {
     _server: Redis,
     connection: redis::aio::MultiplexedConnection,
@@ -43,7 +43,7 @@ impl Bench {
         Bench { _server: server, connection }
     }
 
-    /// Sends calls at the times that they say; what became of each.
+    /// Sends calls with their own times; returns their outcomes.
     async fn send(&mut self, rows: &[&'static LimitRow], calls: &[Call]) -> Vec<Outcome> {
         let mut pipeline = redis::Pipeline::with_capacity(calls.len());
         for call in calls {
@@ -69,7 +69,7 @@ impl Bench {
     }
 }
 
-/// Plays random calls to a sliding limit, or several at once, against an oracle; the first difference.
+/// Plays random calls on one or several sliding limits against an oracle; returns the first difference.
 async fn play(
     bench: &mut Bench,
     rows: &[&'static LimitRow],
@@ -135,7 +135,7 @@ async fn whoever_writes_for_ten_hours_is_never_stopped_and_the_51st_new_draft_is
         let outcome = save(start + second * 1_000, Uuid::from_u128(7)).await;
         assert!(outcome.is_admitted(), "after {second} s: {outcome:?}");
     }
-    // A day later, one new draft after the other.
+    // A day later, save new drafts one by one.
     let start = start + 24 * HOUR_MS;
     for draft in 0..50 {
         assert!(save(start + draft * 1_000, Uuid::from_u128(100 + u128::from(draft))).await.is_admitted());
@@ -158,7 +158,8 @@ async fn an_oracle_that_admits_one_more_is_found_out() {
     }
 }
 
-/// A counter's window is its key's life, which Redis's own clock measures: the test moves that clock by shortening it.
+/// A counter's window is its key's life, which Redis's own clock measures: the test shortens the life instead of moving
+/// the clock.
 #[tokio::test(flavor = "multi_thread")]
 async fn counters_admit_their_number_and_start_anew() {
     let mut bench = Bench::new().await;
@@ -178,7 +179,7 @@ async fn counters_admit_their_number_and_start_anew() {
             let life = bench.ttl_ms(&key).await;
             assert!((1..=i64::from(window.seconds) * 1000).contains(&life), "{} lives {life} ms", row.name);
             let passes = random.below(u64::from(window.seconds) * 1000).cast_signed();
-            // Not so near the end that the test's own time decides.
+            // Skip if the end is so near that the test's own duration matters.
             if (life - passes).abs() < 500 {
                 continue;
             }
@@ -221,7 +222,7 @@ async fn ten_messages_a_minute_however_they_come() {
     assert!((1..=60).contains(&wait), "{wait}");
     assert!(refused.header("ratelimit").contains("\"messages-60s\";r=0;t="), "{refused:#?}");
     assert!(refused.header("ratelimit-policy").contains("\"messages-86400s\";q=500;w=86400"));
-    // The twenty refused consumed nothing, of this limit or of the hour's and the day's.
+    // The twenty refused requests consumed nothing, neither of this window nor of the hour's and the day's.
     let limits = ada.get("/v1/me/limits").await.expect(200);
     assert_eq!(remaining(&limits, "messages-60s"), 0);
     assert_eq!(remaining(&limits, "messages-3600s"), 90);
@@ -245,7 +246,7 @@ async fn failed_attempts_are_given_back_and_credentials_are_not() {
         assert_eq!(remaining(&limits, "messages-60s"), 10);
         assert_eq!(remaining(&limits, "circle-joins-3600s"), 5);
     }
-    // An invitation mints a credential: every attempt counts, also one that fails.
+    // An invitation is a credential: every attempt counts, even a failed one.
     bo.post(&format!("{path}/invites"), json!({})).await.expect(404);
     assert_eq!(remaining(&bo.get("/v1/me/limits").await.expect(200), "invites-86400s"), 19);
 }
@@ -273,7 +274,7 @@ async fn log_ins_are_limited_by_account_and_by_address() {
         login("nobody@example.org".to_owned()).await.expect(429).text("/limit"),
         "logins-account-900s"
     );
-    // 22 so far; eight more from this address.
+    // 22 log-ins so far; this address may make eight more.
     for number in 0..8 {
         login(format!("nobody-{number}@example.org")).await.expect(401);
     }
@@ -288,7 +289,7 @@ async fn registrations_are_limited_by_address() {
     let system = System::start().await;
     let anyone = system.client();
     for number in 0..20 {
-        // Bad ones count: a farm of accounts is not to learn which e-mail addresses are taken.
+        // Invalid registrations count, so that nobody can cheaply learn which e-mail addresses are taken.
         let body = json!({"email": format!("p{number}"), "password": "correct horse battery", "name": "P"});
         anyone.post("/v1/auth/register", body).await.expect(422);
     }
@@ -327,7 +328,7 @@ async fn without_redis_an_account_is_not_guessed_at_faster_by_many_at_once() {
     assert!(statuses.iter().all(|status| matches!(status, 401 | 429)), "{statuses:?}");
 }
 
-/// An address's bad tokens are in Redis, where the edge counts them: what Redis forgets is forgotten.
+/// Redis holds an address's bad tokens, where the edge counts them: once deleted there, they no longer count.
 #[tokio::test(flavor = "multi_thread")]
 async fn bad_tokens_are_counted_once() {
     let system = System::start().await;

@@ -1,4 +1,4 @@
-//! What a read costs: a warm one, and ten thousand at once that miss.
+//! The cost of reads: a warm one, and ten thousand simultaneous misses.
 
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
@@ -11,7 +11,7 @@ use reqwest::Method;
 
 use crate::origin::{OriginClient, checked};
 
-/// Statements by name since `before`, but for the relay's, the jobs' and the probes'.
+/// Statements by name since `before`, except those of the relay, jobs and probes.
 fn since(before: &BTreeMap<String, u64>, after: &BTreeMap<String, u64>) -> BTreeMap<String, u64> {
     let background = |name: &str| {
         ["relay::", "outbox::", "flush::", "write_behind::", "jobs::", "app::"]
@@ -26,7 +26,7 @@ fn since(before: &BTreeMap<String, u64>, after: &BTreeMap<String, u64>) -> BTree
         .collect()
 }
 
-/// The commands that clients sent while `work` ran, by the address of their connection; not those of scripts.
+/// The commands that clients sent while `work` ran, by the address of their connection; those of scripts are left out.
 async fn commands_of<T>(
     system: &System,
     work: impl Future<Output = T>,
@@ -38,7 +38,7 @@ async fn commands_of<T>(
     let mut lines = BufReader::new(reader).lines();
     lines.next_line().await.unwrap();
     let result = work.await;
-    // What Redis did before this one, it has told before this one.
+    // MONITOR reports in order: everything before this marker has been reported by then.
     let marker = "\"ECHO\" \"end of watch\"";
     let mut connection = system.redis.connect().await;
     let _: String = redis::cmd("ECHO").arg("end of watch").query_async(&mut connection).await.unwrap();
@@ -65,7 +65,7 @@ async fn a_warm_read_is_two_commands_sent_together_and_nothing_else() {
     ada.say(&circle, "Good morning.").await;
     let path = format!("/v1/circles/{circle}/messages");
     while !ada.get(&path).await.expect(200).is_hit() {}
-    // The first hit has left the page of counts for the next.
+    // The first hit has stored the page of counts for the next.
     let session_key = format!("session:{{{}}}", ada.user);
     let (answer, commands): (Answer, _) = commands_of(&system, ada.get(&path)).await;
     assert!(answer.is_hit(), "{answer:?}");
@@ -76,13 +76,13 @@ async fn a_warm_read_is_two_commands_sent_together_and_nothing_else() {
     assert_eq!(of_edge.len(), 1, "one connection: {commands:#?}");
     let names: Vec<&str> = of_edge[0]
         .iter()
-        // After one read in sixteen, and after its answer.
+        // Sent for one read in sixteen, and after its answer.
         .filter(|command| !command.contains("metrics:"))
         .map(|command| command.split('"').nth(1).unwrap_or_default())
         .collect();
-    // Admission; the value, and its counts.
+    // Admission; then the value with its counts.
     assert_eq!(names, ["EVALSHA", "MGET"], "{of_edge:#?}");
-    // What follows from the message, and what the origin does now and then, comes to an end between two reads.
+    // Projections of the message and periodic work of the origin end at some time between two reads.
     let deadline = Instant::now() + Duration::from_secs(20);
     loop {
         let before = system.origins[0].statements().await;
@@ -102,7 +102,7 @@ async fn a_miss_of_messages_is_one_query_between_two_trips() {
     let circle = ada.create_circle("private").await;
     let message = ada.say(&circle, "Good morning.").await;
     let path = format!("/v1/circles/{circle}/messages");
-    // Opens what is written behind.
+    // Opens the partition for write-behind.
     ada.send(Method::PUT, &format!("{path}/{message}/reactions/heart"), &[], None).await.expect(202);
     while !ada.get(&path).await.expect(200).is_hit() {}
     let id = circle.parse().unwrap();
@@ -116,7 +116,7 @@ async fn a_miss_of_messages_is_one_query_between_two_trips() {
     assert_eq!(answer.header("cache-status"), "optimist; fwd=uri-miss");
     assert_eq!(answer.body["items"][0]["reactions"], serde_json::json!({"heart": 1}), "{answer:?}");
     let mut statements = since(&before, &system.origins[0].statements().await);
-    // What follows from the message may come now.
+    // Projections of the message may run now.
     statements.retain(|name, _| name.starts_with("messages::") || name.starts_with("reactions::"));
     assert_eq!(statements, BTreeMap::from([("messages::list".to_owned(), 1)]));
     let of_origin = commands.values().find(|commands| {
@@ -147,7 +147,7 @@ async fn reads_are_counted_by_estimate() {
     let line =
         page.lines().find_map(|line| line.strip_prefix("optimist_edge_hits_total{type=\"messages\"} "));
     let hits: u64 = line.unwrap_or_else(|| panic!("{page}")).parse().unwrap();
-    // One in sixteen stands for all: six standard deviations to either side.
+    // One in sixteen stands for all; the bounds are six standard deviations to either side.
     assert!((1..=864).contains(&hits) && hits.is_multiple_of(16), "{hits}");
 }
 
@@ -161,7 +161,7 @@ async fn ten_thousand_simultaneous_misses_cost_at_most_two_queries() {
     let path = format!("/v1/circles/{circle}/messages");
     let identity =
         Identity::Session { user: ada.user.parse().unwrap(), session: ada.session.parse().unwrap() };
-    // All wait at once; that all connect at once is not what this is about.
+    // All must wait at once, but need not connect at once.
     let all = join_all((0..10_000).map(async |number| {
         tokio::time::sleep(Duration::from_micros(300 * number)).await;
         origin.get(&path, checked(identity)).await
@@ -174,14 +174,15 @@ async fn ten_thousand_simultaneous_misses_cost_at_most_two_queries() {
     }
 }
 
-/// Holds the first query back until as many have joined a query. What came of `work`, and what it sent to Postgres.
+/// Pauses the first query until `joins` callers have joined it. Returns the result of `work`, and its statements in
+/// Postgres.
 async fn at_once<T>(
     system: &System,
     joins: u64,
     work: impl Future<Output = T>,
 ) -> (T, BTreeMap<String, u64>) {
     let origin = &system.origins[0];
-    // Jobs read as well, and are not to be counted among those who ask.
+    // Jobs read as well, and must not be counted.
     system.sql("update jobs set started_at = now() + interval '1 hour'");
     let mut asked = origin.passes("read.joined").await;
     loop {
@@ -221,7 +222,7 @@ async fn an_edge_without_its_origin_answers_what_it_has() {
     let system = System::start().await;
     let ada = system.register("Ada").await;
     while !ada.get("/v1/me").await.expect(200).is_hit() {}
-    // Nobody listens there.
+    // Nothing listens on this port.
     let cut_off = system.edge_before(Kind::Embedded, "http://127.0.0.1:9");
     let alone = ada.at(&cut_off.url);
     assert!(alone.get("/v1/me").await.expect(200).is_hit());
@@ -241,7 +242,7 @@ async fn an_edge_without_its_origin_answers_what_it_has() {
     assert_eq!(creations["remaining"], 2);
 }
 
-/// A copy stands in for an origin that is away, not for one that is broken: nobody would learn of that.
+/// The edge serves a copy if the origin is unreachable, but not if it is broken: otherwise nobody would notice.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_defect_is_not_hidden_behind_an_old_copy() {
     let system = System::start().await;
@@ -251,7 +252,7 @@ async fn a_defect_is_not_hidden_behind_an_old_copy() {
     while !ada.get(&path).await.expect(200).is_hit() {}
     let name = Key::circle(circle.parse().unwrap()).name();
     let mut redis = system.redis.connect().await;
-    // Fresh until 1970.
+    // Make it expire in 1970.
     let _: i64 = redis::cmd("SETRANGE")
         .arg(&name)
         .arg(17)

@@ -1,4 +1,4 @@
-//! The origin by itself: it answers what its edge has signed, once, and nothing else.
+//! The origin alone: it answers each request that its edge has signed once, and nothing else.
 
 use std::sync::LazyLock;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -15,13 +15,13 @@ use reqwest::Method;
 use serde_json::json;
 use tokio::net::TcpStream;
 
-/// Speaks to an origin as the edge does.
+/// Talks to an origin as the edge does.
 pub struct OriginClient {
     client: Client,
     nonce: AtomicU64,
 }
 
-/// A context of the edge's: everything checked and charged.
+/// An edge's context with everything checked and charged.
 pub fn checked(identity: Identity) -> Context {
     Context {
         identity,
@@ -61,7 +61,7 @@ impl OriginClient {
     }
 }
 
-/// The parts of a GET.
+/// The signed parts of a GET.
 fn read<'a>(path: &'a str, context: &'a str) -> Signed<'a> {
     static NOTHING: LazyLock<String> = LazyLock::new(|| content_digest(b""));
     Signed {
@@ -74,7 +74,7 @@ fn read<'a>(path: &'a str, context: &'a str) -> Signed<'a> {
     }
 }
 
-/// What an edge with that key adds to a request.
+/// The headers that an edge with this key adds to a request.
 fn headers(signed: Signed<'_>, nonce: &str, now: u64, key: &[u8]) -> Vec<(&'static str, String)> {
     let (input, signature) = sign(signed, SIGNING_KEY.1, key, nonce, now);
     vec![
@@ -104,7 +104,7 @@ async fn the_unsigned_forged_expired_and_replayed_are_refused() {
     let other_key = headers(read(path, &context), "nonce-2123456789", now(), &[8; 32]);
     origin.send(path, &other_key).await.expect(401);
     let expired = headers(read(path, &context), "nonce-3123456789", now() - 40, &SIGNING_KEY.0);
-    // What its edge has signed and is late is no fault of the client's: 401 would end its session.
+    // A late request that its edge has signed is not the client's fault: 401 would end the client's session.
     let late = origin.send(path, &expired).await.expect(503);
     assert_eq!(late.header("retry-after"), "1");
     let mut other_context = headers(read(path, &context), "nonce-4123456789", now(), &SIGNING_KEY.0);

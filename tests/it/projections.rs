@@ -1,4 +1,5 @@
-//! What follows from writes is written once: whoever dies in the midst of it, however many are told, whatever cannot be told.
+//! Projections are written once: whichever origin dies meanwhile, however many members are notified, and whatever
+//! fails.
 
 use std::time::{Duration, Instant};
 
@@ -13,7 +14,7 @@ async fn until(what: &str, mut is_so: impl AsyncFnMut() -> bool) {
     }
 }
 
-/// Whether the counts are what the rows say, for everyone.
+/// The number of users whose unread count differs from their rows.
 const COUNTS_ARE_RIGHT: &str =
     "select count(*) from users left join notification_counts c on c.user_id = users.id
     where coalesce(c.unread, 0)
@@ -34,7 +35,7 @@ async fn origins_that_die_over_it_tell_everyone_once() {
         ada.say(&circle, &format!("{number}")).await;
         if number % 10 == 9 {
             let deadline = Instant::now() + Duration::from_secs(30);
-            // Either may be at it: it comes to the second in time.
+            // Either origin may take a turn: sooner or later the second does.
             while system.origins[1].is_running() {
                 assert!(Instant::now() < deadline, "the second origin is never at it");
                 system.forget_limits_of(&ada).await;
@@ -107,7 +108,7 @@ async fn an_event_that_is_refused_costs_no_other_its_consequences_whoever_is_at_
     let (ada, bo) = (system.register("Ada").await, system.register("Bo").await);
     let circle = ada.create_circle("private").await;
     bo.join(&circle, &ada).await;
-    // Nobody can be told of what Ada writes; of what Bo writes, Ada is.
+    // Ada's messages notify nobody, because Postgres refuses; Bo's notify Ada.
     system.sql(&format!(
         "alter table notifications add constraint refused check (kind <> 'message' or actor_id <> '{}')",
         ada.user
@@ -140,14 +141,14 @@ async fn an_event_that_is_refused_costs_no_other_its_consequences_whoever_is_at_
     assert_eq!(system.sql(COUNTS_ARE_RIGHT), "0");
 }
 
-/// What a transaction cannot do in its time, several do.
+/// Work that exceeds one transaction's time is split over several.
 #[tokio::test(flavor = "multi_thread")]
 async fn what_is_too_much_at_once_is_done_in_parts() {
     const MESSAGES: usize = 60;
     let system = System::start().await;
     let ada = system.register("Ada").await;
     let circle = ada.create_circle("private").await;
-    // More than twenty posts of one transaction end as a statement does that takes too long.
+    // More than twenty posts in one transaction fail like a statement that times out.
     system.sql(
         "create function hurry() returns trigger language plpgsql as $$
          declare posts int := coalesce(nullif(current_setting('test.posts', true), ''), '0')::int + 1;

@@ -1,5 +1,5 @@
-//! After a write was acknowledged, or its effect seen, nobody reads what it replaced: on every key that writers fence,
-//! whatever is slow and whoever dies. And with half of the protocol switched off, the same check finds fault.
+//! After a write is acknowledged, or its effect seen, nobody reads what it replaced: on every fenced key, whatever is
+//! slow and whichever process dies. With half of the protocol switched off, the same check finds violations.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -9,12 +9,12 @@ use optimist_tests::registers::{LAST, Registers, fenced_keys};
 use optimist_tests::{Answer, Client, Edge, Kind, Load, Options, System, scale};
 use tokio::task::JoinHandle;
 
-/// Reads of what one set of people write, before others take their turn: it adds up.
+/// Reads of one group of people before another takes its turn, because their data grows.
 const ROUND: u64 = 40_000;
-/// Of these, so many while fills are slow and hits are rare.
+/// The number of these reads made while fills are slow and hits are rare.
 const SLOWLY: u64 = 500;
 
-/// Two origins, each behind an edge of its own, on the same stores.
+/// Two origins on the same stores, each behind its own edge.
 struct Pair {
     system: System,
     other_edge: Edge,
@@ -29,12 +29,12 @@ impl Pair {
         Pair { system, other_edge, registers }
     }
 
-    /// Other people, other circles.
+    /// Takes new people and new circles.
     async fn renew(&mut self) {
         self.registers = registers(&self.system, &self.other_edge).await;
     }
 
-    /// Makes a step take so long, each time.
+    /// Makes a step take `millis` longer each time.
     async fn slow(&self, step: &str, millis: u64) {
         for origin in &self.system.origins {
             origin.arm(step, "pause", millis, u64::MAX / 2).await;
@@ -81,7 +81,7 @@ async fn ten_thousand_reads_see_nothing_stale() {
     println!("counted: {reads} reads and {writes} writes of every fenced key, none of the reads stale");
 }
 
-/// Someone, and the messages of their circle, as the only reader and writer: so it is known what is warm.
+/// One person who alone reads and writes the messages of a circle, so that the test knows which keys are warm.
 struct Scene {
     system: System,
     ada: Client,
@@ -111,7 +111,7 @@ impl Scene {
         self.ada.get(&self.path).await.expect(200).text("/items/0/body")
     }
 
-    /// Has the origin read the list, and wait with what it read.
+    /// Makes the origin read the list, and pause before it fills.
     async fn begin_fill(&self) -> JoinHandle<Answer> {
         self.forget_list().await;
         let (ada, path) = (self.ada.clone(), self.path.clone());
@@ -119,7 +119,7 @@ impl Scene {
         self.system.origins[0].hold("fill.loaded", begin).await
     }
 
-    /// The relay would mend soon what it is not there to prevent.
+    /// Holds the relay, which would soon repair what it cannot prevent.
     async fn hold_relay(&self) {
         self.system.origins[0].hold("relay.read", async || ()).await;
     }
@@ -133,7 +133,7 @@ async fn once_a_write_is_seen_its_predecessor_is_not_although_it_is_not_released
     let (ada, circle) = (scene.ada.clone(), scene.circle.clone());
     let begin = async || tokio::spawn(async move { ada.say(&circle, "1").await });
     let posted = origin.hold("tx.committed", begin).await;
-    // Past the cache: committed is committed.
+    // A page that bypasses the cache shows the committed write.
     let direct = scene.ada.get(&format!("{}?before={LAST}&limit=1", scene.path)).await.expect(200);
     assert_eq!(direct.text("/items/0/body"), "1");
     for _ in 0..3 {
@@ -158,7 +158,7 @@ async fn a_fill_that_began_before_a_write_does_not_outlast_it() {
     scene.system.origins[0].release().await;
 }
 
-/// A write elsewhere fences nothing here: the relay learns of it, and tells whoever is filling.
+/// A write in another region fences nothing here: the relay learns of it, and notes it in the lease of a fill.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_write_of_another_region_is_seen_although_a_fill_began_before_it() {
     let scene = Scene::new().await;
@@ -209,7 +209,7 @@ async fn an_origin_killed_at_any_step_leaves_nothing_stale_and_loses_nothing() {
         let violations = load.stop().await;
         assert!(violations.is_empty(), "{violations:#?}");
         if key == Key::CircleMessages {
-            // One was there before, and one was written to begin with.
+            // One message from the setup, and one written to begin with.
             let posted = pair.registers[0].messages_posted().await;
             assert_eq!(posted, load.written() + 2, "each once, however often it was sent");
         }

@@ -1,4 +1,5 @@
-//! What Redis takes first comes to Postgres once: whoever dies at whichever step, whatever is in the stream.
+//! Write-behind entries are applied to Postgres exactly once: whichever process dies at any step, whatever the stream
+//! holds.
 
 use std::time::{Duration, Instant};
 
@@ -9,7 +10,7 @@ use optimist_tests::{Answer, Client, Crowd, Kind, Options, System};
 use reqwest::Method;
 use serde_json::json;
 
-/// Someone, and their message.
+/// A person, and their message.
 struct Scene {
     ada: Client,
     circle: String,
@@ -33,7 +34,7 @@ impl Scene {
         Partition::of(self.circle.parse().unwrap())
     }
 
-    /// Redis forgets what it knows of the circle, as if its day were over; not what is to be flushed.
+    /// Deletes the circle's keys in Redis as if they had expired; pending entries stay.
     async fn forget(&self, system: &System) {
         let mut redis = system.redis.connect().await;
         let pattern = format!("circle:*:{}:*", self.circle);
@@ -41,7 +42,7 @@ impl Scene {
         let _: i64 = redis::cmd("DEL").arg(keys).query_async(&mut redis).await.unwrap();
     }
 
-    /// Appends to the partition's stream what no client sends.
+    /// Appends entries to the partition's stream that no client would send.
     async fn append(&self, system: &System, entries: &[String]) {
         let mut redis = system.redis.connect().await;
         let key = Key::Writes.of_partition(self.partition());
@@ -72,7 +73,7 @@ async fn an_origin_killed_at_any_step_of_a_flush_applies_everything_once() {
     let crowd = Crowd::new(&system, 6, 3, 20).await;
     let other_edge = system.edge_before(Kind::Embedded, &system.origins[1].api);
     let edges = [system.edge.url.clone(), other_edge.url.clone()];
-    // Whoever is asked opens a partition: then the first alone is.
+    // An origin opens a partition when asked: during opening steps only the first is asked.
     let work = |is_opening: bool| {
         let edges = if is_opening { edges[..1].to_vec() } else { edges.to_vec() };
         let crowd = crowd.clone();
@@ -126,7 +127,7 @@ async fn an_entry_that_cannot_be_applied_is_set_aside_and_the_rest_goes_on() {
     let system = System::start().await;
     let scene = Scene::new(&system).await;
     scene.send(Method::PUT, "heart").await.expect(202);
-    // One that is not understood, and one that Postgres refuses.
+    // One entry cannot be parsed, and Postgres refuses another.
     system.sql("alter table reactions add constraint no_hugs check (kind <> 2)");
     scene.append(&system, &["garbage".to_owned()]).await;
     scene.send(Method::PUT, "hug").await.expect(202);
@@ -181,7 +182,7 @@ async fn entries_that_are_refused_cost_no_other_its_place_whoever_flushes() {
     assert_eq!(system.sql("select count(*) from reactions where is_on and kind = 1"), (EACH + 1).to_string());
     let refused = "select count(*) from writes_set_aside where entry like '% 2 1'";
     assert_eq!(system.sql(refused), EACH.to_string());
-    // Each counted by the origin that did it.
+    // Each is counted by the origin that set it aside.
     let mut counted = 0;
     for origin in &system.origins {
         let metrics =
@@ -206,13 +207,13 @@ async fn an_origin_that_missed_its_beats_does_not_turn_the_region_off() {
     let passes = system.origins[1].passes("relay.row").await;
     system.origins[1].arm("relay.row", "pause", 4_000, 1).await;
     system.origins[1].wait_for_passes("relay.row", passes + 1).await;
-    // What it vouched for itself is over by now; the first origin's vouching is not.
+    // Its own vouching has lapsed by now; the first origin's has not.
     tokio::time::sleep(Duration::from_millis(3_200)).await;
     let at_other = scene.ada.at(&other_edge.url);
     let answer = at_other.send(Method::PUT, &format!("{}/reactions/heart", scene.path), &[], None).await;
     assert_eq!(answer.expect(202).body["promise"], "redis");
     assert_eq!(system.sql(states), before);
-    // Nor for a draft that is saved for good.
+    // The same holds for the final save of a draft.
     let passes = system.origins[1].passes("relay.row").await;
     system.origins[1].arm("relay.row", "pause", 4_000, 1).await;
     system.origins[1].wait_for_passes("relay.row", passes + 1).await;
@@ -227,7 +228,7 @@ async fn beyond_the_streams_bound_a_reaction_waits_for_postgres() {
     let system = System::start().await;
     let scene = Scene::new(&system).await;
     scene.send(Method::PUT, "heart").await.expect(202);
-    // The flusher that runs by itself is held; entries about nothing fill the stream.
+    // Hold the flusher; entries about nothing fill the stream.
     system.origins[0].arm("flush.read", "pause", 60_000, 1).await;
     let nothing = uuid::Uuid::new_v4();
     scene.append(&system, &vec![format!("{nothing} {} {nothing} 1 1", scene.circle); 10_000]).await;
@@ -245,7 +246,7 @@ async fn what_was_written_through_is_newer_than_what_a_stream_still_holds() {
     let scene = Scene::new(&system).await;
     scene.send(Method::PUT, "heart").await.expect(202);
     until("it is flushed", async || system.sql("select count(*) from reactions where is_on") == "1").await;
-    // One more that is not flushed, and then Redis is gone for the origin.
+    // Another reaction stays unflushed, and then the origin loses Redis.
     system.origins[0].arm("flush.read", "pause", 60_000, 1).await;
     scene.send(Method::PUT, "hug").await.expect(202);
     until("the flusher is held", async || system.origins[0].passes("flush.read").await >= 2).await;
@@ -269,7 +270,7 @@ async fn what_was_written_through_is_newer_than_what_a_stream_still_holds() {
     assert_eq!(read.body["reactions"], json!({"heart": 1, "laugh": 1, "thanks": 1}));
     let kinds = "select string_agg(kind::text, ',' order by kind) from reactions where is_on";
     until("all is flushed", async || system.sql(kinds) == "1,5,6").await;
-    // The origin's own end of a kill: what it holds in memory is nothing.
+    // The origin is killed: it keeps no state in memory that matters.
     system.origins[0].kill();
     system.replace_origin(0);
     let read = scene.ada.get(&scene.path).await.expect(200);
@@ -294,7 +295,7 @@ async fn flushed_reactions_survive_an_emptied_redis() {
     until("both are in Postgres", async || system.sql("select sum(count) from reaction_counts") == "2").await;
 }
 
-/// Between the snapshot and its installation: entries are flushed and trimmed, or the message is deleted.
+/// Between the snapshot and its installation, entries are flushed and trimmed, or the message is deleted.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_late_installation_brings_nothing_old_back() {
     let system = System::with(Options { origins: 2, ..Options::default() }).await;
@@ -305,7 +306,7 @@ async fn a_late_installation_brings_nothing_old_back() {
     let heart = format!("{}/reactions/heart", scene.path);
     scene.send(Method::PUT, "heart").await.expect(202);
     until("it is flushed", async || system.sql("select count(*) from reactions where is_on") == "1").await;
-    // The first origin reads the state anew, and comes late.
+    // The first origin reads the state anew, and installs it late.
     scene.forget(&system).await;
     let passes = system.origins[0].passes("install.read").await;
     system.origins[0].arm("install.read", "pause", 4_000, 1).await;
@@ -314,14 +315,14 @@ async fn a_late_installation_brings_nothing_old_back() {
         async move { bo.send(Method::PUT, &heart, &[], None).await }
     });
     system.origins[0].wait_for_passes("install.read", passes + 1).await;
-    // By the other origin, the lease of the first having lapsed: taken back, flushed, trimmed, forgotten.
+    // Meanwhile at the other origin, once the first's lease has lapsed: taken back, flushed, trimmed, forgotten.
     let at_other = scene.ada.at(&other_edge.url);
     at_other.delete(&heart).await.expect(202);
     until("it is taken back", async || system.sql("select count(*) from reactions where is_on") == "0").await;
     scene.forget(&system).await;
     assert_eq!(late.await.unwrap().expect(202).body["counts"], json!({"heart": 1}), "Bo's alone");
     until("it is flushed", async || system.sql("select sum(count) from reaction_counts") == "1").await;
-    // The same with the message deleted meanwhile.
+    // The same, with the message deleted meanwhile.
     scene.forget(&system).await;
     let passes = system.origins[0].passes("install.read").await;
     system.origins[0].arm("install.read", "pause", 1_500, 1).await;

@@ -1,7 +1,7 @@
-//! The same story on every edge: statuses, headers and bodies are the same, and as `transcript.txt` has them.
+//! The same story on every edge: statuses, headers and bodies are the same, and match `transcript.txt`.
 //!
-//! What differs by its nature is replaced: ids by the order in which they appear, times, secrets, durations. How an answer
-//! is framed on the wire is the server's own affair. `OPTIMIST_BLESS=1` writes the transcript anew.
+//! Values that differ between runs are replaced: ids by their order of appearance, times, secrets, durations. The
+//! framing of an answer on the wire belongs to the server and is ignored. `OPTIMIST_BLESS=1` rewrites the transcript.
 
 #![allow(clippy::unwrap_used)] // A test that cannot go on panics.
 
@@ -13,14 +13,14 @@ use std::fmt::Write as _;
 use optimist_tests::{Answer, Kind};
 use serde_json::Value;
 
-/// Headers of the server's rather than ours.
+/// Headers that the server adds, not the application.
 const FRAMING: [&str; 5] = ["date", "content-length", "transfer-encoding", "connection", "keep-alive"];
 
-/// What was asked and answered, made comparable.
+/// Questions and answers in comparable form.
 #[derive(Default)]
 pub struct Transcript {
     text: String,
-    /// Ids, tokens and the like, in the order of their appearance.
+    /// Ids, tokens and the like, in order of appearance.
     names: BTreeMap<String, String>,
 }
 
@@ -44,7 +44,7 @@ impl Transcript {
     fn header(&mut self, name: &str, value: &str) -> String {
         match name {
             "server-timing" => {
-                // Which parts there are; not how long each took.
+                // Keeps the names of the parts, and drops their durations.
                 let parts = value.split(", ").map(|part| part.split(';').next().unwrap_or_default());
                 parts.collect::<Vec<_>>().join(", ")
             }
@@ -93,7 +93,7 @@ impl Transcript {
         }
     }
 
-    /// Replaces ids, e-mail addresses and entity tags of lists by names.
+    /// Replaces ids, e-mail addresses and the digests of entity tags by names.
     fn replace(&mut self, text: &str) -> String {
         let mut replaced = String::with_capacity(text.len());
         let mut word = String::new();
@@ -112,7 +112,7 @@ impl Transcript {
 
     fn name(&mut self, word: &str) -> String {
         let is_id = word.len() == 36 && word.bytes().filter(|byte| *byte == b'-').count() == 4;
-        // An entity tag's: `<version>.<overlay>`.
+        // The digest of an entity tag: `<version>.<overlay>`.
         let digest = word.split('.').next().unwrap_or_default();
         let is_digest = digest.len() >= 16 && digest.bytes().all(|byte| byte.is_ascii_hexdigit());
         let is_email = word.contains('@');
@@ -142,7 +142,7 @@ async fn every_edge_answers_the_same() {
     }
 }
 
-/// The first lines that differ, with some before them.
+/// The first lines that differ, with the question before them.
 fn difference(expected: &str, told: &str) -> String {
     let (expected, told): (Vec<&str>, Vec<&str>) = (expected.lines().collect(), told.lines().collect());
     let first = expected.iter().zip(&told).take_while(|(expected, told)| expected == told).count();

@@ -44,7 +44,7 @@ impl Teller {
         self.ask(client, Method::GET, path, &[], Value::Null).await
     }
 
-    /// Asks for what has a text of its own, or another each time: its head alone is told.
+    /// Asks for a long or changing body; the transcript notes only the head.
     async fn head_of(&mut self, client: &Client, path: &str) {
         let answer = client.get(path).await;
         if let Matched::Route(route, _) = lookup("GET", path) {
@@ -90,7 +90,7 @@ pub async fn tell(kind: Kind) -> Transcript {
 
     system.redis.kill();
     teller.get(&ada, "/v1/me").await;
-    // The connection is accepted, by the proxy, and breaks. (One that is refused workerd reports as one that broke.)
+    // The proxy accepts the connection, and it breaks. (workerd reports a refused connection as a broken one.)
     system.origins[0].kill();
     teller.get(&ada, "/v1/me").await;
     teller.post(&ada, "/v1/circles", json!({"name": "Never", "visibility": "public"})).await;
@@ -117,7 +117,7 @@ async fn routing(teller: &mut Teller, anyone: &Client) {
 
 async fn reactions(teller: &mut Teller, bo: &Client, message: &str) {
     teller.ask(bo, Method::PUT, &format!("{message}/reactions/frown"), &[], Value::Null).await;
-    // By the origin, which installs the message's state; then by the edge.
+    // First the origin answers, and installs the message's state; then the edge.
     for kind in ["heart", "hug", "hug"] {
         teller.ask(bo, Method::PUT, &format!("{message}/reactions/{kind}"), &[], Value::Null).await;
     }
@@ -168,7 +168,7 @@ async fn journal(teller: &mut Teller, ada: &Client) {
     teller.get(ada, "/v1/mood").await;
 }
 
-/// What others learn of what one does.
+/// The effects of one person's actions on others.
 async fn consequences(teller: &mut Teller, system: &System, ada: &Client) {
     let cy = system.register("Cy").await;
     let circle =
@@ -182,7 +182,7 @@ async fn consequences(teller: &mut Teller, system: &System, ada: &Client) {
     let member = format!("{circle}/members/{}", cy.user);
     teller.ask(ada, Method::PATCH, &member, &[], json!({"role": "moderator"})).await;
     wait_for_unread(system, &cy, 2).await;
-    // By the origin, which opens the partition; then by the edge.
+    // First the origin answers, and opens the partition; then the edge.
     for _ in 0..3 {
         teller.post(&cy, &format!("{circle}/visits"), Value::Null).await;
     }
@@ -197,7 +197,7 @@ async fn consequences(teller: &mut Teller, system: &System, ada: &Client) {
     teller.get(&cy, "/v1/notifications/unread-count").await;
     teller.post(&cy, "/v1/notifications/read", Value::Null).await;
     teller.post(ada, &first, Value::Null).await;
-    // What a job may have refreshed meanwhile is not asked for.
+    // A valid list is not asked for, since a job may have refreshed it meanwhile.
     teller.get(&cy, "/v1/circles?limit=0").await;
     teller.ask(ada, Method::DELETE, &member, &[], Value::Null).await;
     teller.get(&cy, &live).await;
@@ -208,7 +208,7 @@ async fn consequences(teller: &mut Teller, system: &System, ada: &Client) {
     teller.get(&cy, "/v1/me").await;
 }
 
-/// Past the API, whose limits are told.
+/// Asks Postgres instead of the API, whose limits appear in the transcript.
 async fn wait_for_unread(system: &System, client: &Client, unread: u64) {
     let deadline = Instant::now() + Duration::from_secs(20);
     let sql = format!("select unread from notification_counts where user_id = '{}'", client.user);
@@ -269,7 +269,7 @@ async fn circles(teller: &mut Teller, ada: &Client, bo: &Client) {
     teller.ask(ada, Method::PATCH, &circle, &[], json!({"rules": "Be kind."})).await;
     teller.ask(bo, Method::PATCH, &circle, &[], json!({"name": "Mine"})).await;
     teller.ask(bo, Method::DELETE, &format!("{circle}/members/me"), &[], Value::Null).await;
-    // What was warm is refilled behind the answer: then the edge itself knows.
+    // A warm key is refilled after the response: wait until the edge itself knows.
     tokio::time::sleep(std::time::Duration::from_millis(500)).await;
     teller.get(bo, &messages).await;
     teller.post(bo, "/v1/auth/logout", Value::Null).await;

@@ -1,4 +1,4 @@
-//! The judges: pure functions over a history. Each is shown a violation by its tests.
+//! The judges: pure functions over a history. The tests of each show it a violation.
 
 mod counts;
 mod events;
@@ -14,7 +14,7 @@ pub use writes::draft_text;
 
 type Judge = fn(&History) -> Vec<String>;
 
-/// The judges, each with the name of what it judges.
+/// The judges, by name.
 const JUDGES: [(&str, Judge); 6] = [
     ("stale reads", stale::check),
     ("revoked sessions", sessions::check),
@@ -24,7 +24,7 @@ const JUDGES: [(&str, Judge); 6] = [
     ("counts", counts::check),
 ];
 
-/// What no history may show.
+/// Every violation in a history.
 pub fn all(history: &History) -> Vec<Violation> {
     let violations = JUDGES.iter().flat_map(|(check, judge)| {
         judge(history).into_iter().map(|what| Violation { check, what }).collect::<Vec<_>>()
@@ -34,7 +34,7 @@ pub fn all(history: &History) -> Vec<Violation> {
 
 #[cfg(test)]
 mod testing {
-    //! Histories by hand.
+    //! Histories built by hand.
 
     use super::*;
     use crate::history::{At, Call, Inflicted, Intent, Outcome};
@@ -59,7 +59,7 @@ mod testing {
         Outcome::Unknown("lost".to_owned())
     }
 
-    /// Redis killed, and back after a second.
+    /// Redis is killed, and back after a second.
     pub fn redis_killed(ms: u64) -> Inflicted {
         Inflicted {
             what: "kill Redis".to_owned(),

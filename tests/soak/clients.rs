@@ -1,5 +1,5 @@
-//! The mixed load: what each client does, one thing after the other, chosen by the seed. A thing that fails is tried again,
-//! as a client would.
+//! The mixed load: each client does one thing after the other, chosen by the seed, and repeats a failed one as a real
+//! client would.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -21,10 +21,10 @@ use crate::checks::draft_text;
 use crate::history::{Call, Intent, Outcome};
 use crate::world::{Request, World};
 
-/// Before a thing that failed is tried again.
+/// The wait before a failed request is repeated.
 const AGAIN: Duration = Duration::from_millis(50);
 
-/// Sets everybody to work, until the record is stopped.
+/// Starts all clients; they work until the record is stopped.
 pub fn start(world: &Arc<World>, random: &mut Rng) -> JoinSet<()> {
     let mut tasks = JoinSet::new();
     for key in world.keys.clone() {
@@ -83,7 +83,7 @@ async fn read_register(world: Arc<World>, key: Key, known: Arc<AtomicU64>, mut r
     let record = &world.record;
     while !record.is_over() {
         let (ahead, direct) = (random.u64(0..3), random.u8(0..8) == 0);
-        // Of sessions, the one just revoked, and those that are next.
+        // For sessions: the one just revoked, and the next ones.
         let near = (known.load(Ordering::SeqCst) + ahead).max(1);
         let (begun, seen, ended) = record.timed(world.registers.read(key, near, direct)).await;
         let outcome = Outcome::Seen(seen.unwrap_or(Seen::Unknown));
@@ -111,7 +111,7 @@ async fn post(world: Arc<World>, name: &'static str, mut random: Rng) {
     }
 }
 
-/// Ten a minute.
+/// Within ten messages a minute.
 async fn post_within_limits(world: Arc<World>, name: &'static str, mut random: Rng) {
     let who = world.crowd.people().last().expect("people");
     for number in 1.. {
@@ -123,7 +123,7 @@ async fn post_within_limits(world: Arc<World>, name: &'static str, mut random: R
     }
 }
 
-/// Whether it was acknowledged.
+/// Returns whether it was acknowledged.
 async fn post_once(
     world: &World,
     client: &'static str,
@@ -163,7 +163,7 @@ async fn react(world: Arc<World>, person: usize, mut random: Rng) {
     }
 }
 
-/// Fifty a minute.
+/// Within fifty reactions a minute.
 async fn react_within_limits(world: Arc<World>, mut random: Rng) {
     while !world.record.is_over() {
         let (message, kind, on) = choose_reaction(&mut random);
@@ -232,7 +232,7 @@ async fn come_and_go(world: Arc<World>, mut random: Rng) {
     }
 }
 
-/// Writes one text over the other, and takes the current version where it was refused.
+/// Saves one text over the other, and takes the current version after a conflict.
 async fn save_drafts(world: Arc<World>, mut random: Rng) {
     let who = &world.diarist;
     let mut base = Value::Null;
@@ -289,7 +289,7 @@ async fn mark_as_read(world: Arc<World>, mut random: Rng) {
     }
 }
 
-/// Reads the stream of the circle's partition, as whoever delivers events does.
+/// Reads the stream of the circle's partition, as a service that delivers events would.
 async fn follow(world: Arc<World>) {
     let partition = Partition::of(world.circle().parse().expect("an id"));
     let key = Key::Events.of_partition(partition);

@@ -1,4 +1,4 @@
-//! Faults inflicted on a running system, and mended.
+//! Inflicts faults on a running system, and mends them.
 
 use std::time::{Duration, Instant};
 
@@ -7,10 +7,10 @@ use optimist_tests::proxy::{Mode, Proxy};
 
 use crate::schedule::{Fault, Part, Way};
 
-/// A system, and what is switched off in its origins.
+/// A system, and the mechanisms that are switched off in its origins.
 pub struct Target {
     pub system: System,
-    /// Names of mechanisms, to show that their absence is noticed.
+    /// Names of mechanisms, to show that the judges notice their absence.
     pub without: Vec<String>,
 }
 
@@ -30,7 +30,7 @@ impl Target {
             Fault::Network(way, mode) => proxy(system, way).set(mode),
             Fault::FullDisk => {
                 postgres(system).disk.as_ref().expect("a small disk").fill();
-                // Whether it survives that is Postgres's to say.
+                // Postgres may or may not survive this.
                 let _ = postgres(system).psql("postgres", "select pg_switch_wal()");
             }
             Fault::FullMemory => system.redis.refuse_writes(true).await,
@@ -43,7 +43,7 @@ impl Target {
         match fault {
             Fault::Kill(Part::Edge) => system.replace_edge(),
             Fault::Kill(Part::Origin(index)) | Fault::DieAt(index, _) => {
-                // It may not have come to the step.
+                // It may not have reached the step.
                 system.origins[index].kill();
                 system.replace_origin(index);
                 self.switch_off(index).await;
@@ -69,7 +69,7 @@ impl Target {
         }
     }
 
-    /// Switches off what is to be missing.
+    /// Switches off the missing mechanisms in an origin.
     pub async fn switch_off(&self, index: usize) {
         for mechanism in &self.without {
             self.system.origins[index].disable(mechanism, true).await;
@@ -81,7 +81,7 @@ fn postgres(system: &mut System) -> &mut optimist_tests::stores::Postgres {
     system.own_postgres.as_mut().expect("a cluster of its own")
 }
 
-/// Postgres recovers by itself, or has ended.
+/// Waits until Postgres recovers by itself; restarts it if it has ended or takes too long.
 fn recover(system: &mut System) {
     let postgres = postgres(system);
     let deadline = Instant::now() + Duration::from_secs(10);
@@ -114,7 +114,7 @@ fn proxy(system: &System, way: Way) -> &Proxy {
     }
 }
 
-/// An origin that is dead or stopped has no clock to set.
+/// A dead or stopped origin has no clock to set; the request then fails, which does not matter.
 async fn set_clock(system: &System, index: usize, hours: i64) {
     let url = format!("{}/test/clock?ahead_ms={}", system.origins[index].internal, hours * 3_600_000);
     let sent = reqwest::Client::new().post(url).timeout(Duration::from_secs(1)).send().await;

@@ -1,4 +1,4 @@
-//! How things are when all is mended: first that it comes to rest, then what there is.
+//! The final state after all faults are mended: waits until the system rests, then gathers it.
 
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
@@ -12,10 +12,10 @@ use serde_json::Value;
 use crate::history::Finals;
 use crate::world::{MESSAGES, World};
 
-/// How long it may take until all is as if nothing had happened.
+/// How long the recovery may take.
 const PATIENCE: Duration = Duration::from_secs(45);
 
-/// Waits until Redis is believed again, and nothing is under way: no write waits, nothing that follows from one is missing.
+/// Waits until the edge trusts Redis again, and nothing is pending: no write waits, and all projections are written.
 pub async fn rest(system: &System, world: &World) -> Result<(), String> {
     let deadline = Instant::now() + PATIENCE;
     until(deadline, "Redis is believed again", async || {
@@ -31,7 +31,7 @@ pub async fn rest(system: &System, world: &World) -> Result<(), String> {
         let (told, lost) = (streams(system).await, whole_since(system).await);
         expected(system).iter().all(|place| told.contains_key(place) || lost.contains_key(&place.0))
     };
-    // If not, the judges say what is missing.
+    // If not, the judges report what is missing.
     let _ = until(Instant::now() + Duration::from_secs(15), "events are told", is_told).await;
     Ok(())
 }
@@ -76,7 +76,7 @@ pub async fn gather(system: &System, world: &World) -> Finals {
     }
 }
 
-/// Counts that are kept beside their rows, with the rows' own.
+/// Counts kept beside their rows, with the rows' own number.
 fn sums_in_postgres(system: &System, circle: &str) -> Vec<(String, i64, i64)> {
     let rows = system.sql(&format!(
         "select 'members of ' || id, member_count,
@@ -100,7 +100,7 @@ fn sums_in_postgres(system: &System, circle: &str) -> Vec<(String, i64, i64)> {
     rows.lines().map(sum).collect()
 }
 
-/// The same as clients see them.
+/// The same counts as clients see them.
 async fn sums_as_seen(system: &System, world: &World) -> Vec<(String, i64, i64)> {
     let mut sums = Vec::new();
     let owner = &world.crowd.people()[0];
@@ -127,7 +127,7 @@ async fn sums_as_seen(system: &System, world: &World) -> Vec<(String, i64, i64)>
     sums
 }
 
-/// Of all drafts, in pages.
+/// The texts of all drafts, read page by page.
 async fn draft_texts(world: &World) -> Vec<String> {
     let (mut texts, mut query) = (Vec::new(), String::new());
     loop {
@@ -142,7 +142,7 @@ async fn draft_texts(world: &World) -> Vec<String> {
     }
 }
 
-/// Where a stream says that its history begins.
+/// For each partition whose stream was lost, where its history begins.
 async fn whole_since(system: &System) -> BTreeMap<u16, String> {
     let mut redis = system.redis.connect().await;
     let mut found = BTreeMap::new();
@@ -157,10 +157,10 @@ async fn whole_since(system: &System) -> BTreeMap<u16, String> {
     found
 }
 
-/// The auditor's own opinion: Redis and all sums compared with Postgres.
+/// The auditor's verdict: Redis and all sums compared with Postgres.
 pub fn audit(system: &System) -> Result<(), String> {
     let mut environment = system.environment();
-    // It reads all there is, and is in no hurry.
+    // The auditor reads everything, and may take its time.
     for (_, value) in environment.iter_mut().filter(|(name, _)| name == "OPTIMIST_REDIS_DEADLINE_MS") {
         "1000".clone_into(value);
     }
@@ -171,7 +171,7 @@ pub fn audit(system: &System) -> Result<(), String> {
         if agrees {
             return Ok(());
         }
-        // Otherwise it could not come to an opinion.
+        // Otherwise it could not finish the comparison.
         if output.contains("differ from Postgres") {
             return Err(format!("it finds a difference: {}", summary(&output)));
         }

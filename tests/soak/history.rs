@@ -1,5 +1,5 @@
-//! What happened in a schedule: every call of every client, every fault, and how things were at the end. Only this is
-//! judged, by the functions in `checks`.
+//! The record of a schedule: every call of every client, every fault, and the final state. The functions in `checks`
+//! judge only this.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
@@ -13,19 +13,19 @@ use optimist_tests::registers::Seen;
 /// Time since the schedule began.
 pub type At = Duration;
 
-/// How long wrong answers may last after a store's fault.
+/// How long answers may be wrong after a store's fault.
 pub const GRACE: Duration = Duration::from_secs(5);
 
-/// One request of a client's; an intent that is tried again makes another.
+/// One request of a client; repeating an intent makes another call.
 #[derive(Clone, Debug)]
-#[allow(dead_code)] // Some is for whoever reads a kept history.
+#[allow(dead_code)] // Some fields are only for people who read a kept history.
 pub struct Call {
     pub client: &'static str,
     pub begun: At,
     pub ended: At,
     pub intent: Intent,
     pub outcome: Outcome,
-    /// The limit whose windows must hold for this caller, as nobody forgets what they are charged.
+    /// The limit that must hold for this caller, whose charges the harness does not reset.
     pub counted: Option<Counted>,
 }
 
@@ -33,7 +33,7 @@ pub struct Call {
 pub struct Counted {
     pub limit: Limit,
     pub user: String,
-    /// Charged by Redis; else perhaps in an origin's memory.
+    /// Redis charged it; otherwise an origin may have charged it in memory.
     pub in_redis: bool,
 }
 
@@ -48,7 +48,7 @@ pub enum Intent {
     Read {
         key: Key,
     },
-    /// A message, under an idempotency key of its own.
+    /// A message with its own idempotency key.
     Post {
         circle: String,
         text: String,
@@ -66,7 +66,7 @@ pub enum Intent {
     Save {
         number: u64,
     },
-    /// Marks all that one was told as read.
+    /// Marks all of the client's notifications as read.
     ReadAll,
 }
 
@@ -81,16 +81,16 @@ pub enum Outcome {
     Refused {
         status: u16,
     },
-    /// By a limit.
+    /// Refused by a limit.
     Limited,
-    /// A draft's text was not taken over another, and is kept beside it.
+    /// A draft's text did not replace another, and is kept beside it.
     KeptAside,
     /// It may have been done, and may be done later.
     Unknown(String),
     Seen(Seen),
 }
 
-/// A fault, as it came to pass.
+/// A fault as it happened.
 #[derive(Clone, Debug)]
 pub struct Inflicted {
     pub what: String,
@@ -99,30 +99,30 @@ pub struct Inflicted {
     pub ended: At,
     pub is_of_a_store: bool,
     pub ends_in_a_restart: bool,
-    /// Redis has lost all it had.
+    /// Redis lost all its data.
     pub loses_redis: bool,
 }
 
-/// How things were when all was mended and quiet.
+/// The final state, once all faults are mended and the system is quiet.
 #[derive(Clone, Debug, Default)]
 pub struct Finals {
-    /// Of the circle's messages that clients posted: number and text.
+    /// The messages that clients posted in the circle: number and text.
     pub messages: Vec<(u64, String)>,
     /// How many messages the circle had at first.
     pub messages_at_first: u64,
     /// Reactions that are on, in Postgres.
     pub on: BTreeSet<Place>,
     pub counts: Counts,
-    /// Who belongs to the circle that people join and leave.
+    /// The members of the circle that people join and leave.
     pub members: BTreeSet<String>,
     pub draft_texts: Vec<String>,
-    /// Numbers that must be another: what they are of, as found, and as it should be.
+    /// Sums to compare: their name, the value found, and the value expected.
     pub sums: Vec<(String, i64, i64)>,
     pub streams: BTreeMap<events::Place, BTreeMap<String, String>>,
     pub outbox: BTreeSet<events::Place>,
-    /// Of each partition, the id from which its stream is whole.
+    /// For each partition, the id from which its stream is whole.
     pub whole_since: BTreeMap<u16, String>,
-    /// What readers of streams were given, in order.
+    /// The ids that readers of streams were given, in order.
     pub followed: BTreeMap<u16, Vec<String>>,
 }
 
@@ -134,22 +134,22 @@ pub struct History {
 }
 
 impl History {
-    /// Whether wrong answers are forgiven to a request of that time.
+    /// Whether wrong answers are forgiven for a request of that time.
     pub fn is_forgiven(&self, begun: At, ended: At) -> bool {
         self.faults.iter().filter(|fault| fault.is_of_a_store).any(|fault| {
             let during = |from: At, to: At| begun <= to + GRACE && ended >= from;
-            // It takes its restart a moment to come to an end.
+            // A mended store needs a moment to complete its restart.
             during(fault.begun, fault.begun) || (fault.ends_in_a_restart && during(fault.ended, fault.ended))
         })
     }
 
-    /// When Redis last lost what it had.
+    /// When Redis last lost its data.
     pub fn loss(&self) -> Option<At> {
         self.faults.iter().filter(|fault| fault.loses_redis).map(|fault| fault.ended).max()
     }
 }
 
-/// Something that must not be.
+/// A broken promise.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Violation {
     pub check: &'static str,

@@ -1,8 +1,8 @@
-//! Plays schedules of faults, one a seed, against fresh systems under a mixed load, and judges what the clients saw.
+//! Plays schedules of faults, one per seed, against fresh systems under a mixed load, and judges what the clients saw.
 //!
-//! A seed decides the faults and their times, and of each client what it does, one thing after the other. It does not decide
-//! how the servers' threads and the clients' requests fall in with one another: a failing seed played again is the same
-//! schedule, and may need several tries to fail again. `cargo xtask soak` builds and starts this.
+//! A seed decides the faults and their times, and the sequence of each client's actions. It does not decide how the
+//! servers' threads and the clients' requests interleave: replaying a failing seed gives the same schedule, but may
+//! need several tries to fail again. `cargo xtask soak` builds and starts this.
 
 #![allow(clippy::unwrap_used)] // A test that cannot go on panics.
 
@@ -31,7 +31,7 @@ use clap::Parser;
 use crate::report::Total;
 use crate::schedule::Schedule;
 
-/// Without a number of seeds or minutes it plays one seed.
+/// Plays one seed, unless a number of seeds or minutes is given.
 #[derive(Parser)]
 struct Arguments {
     /// The first seed
@@ -40,13 +40,13 @@ struct Arguments {
     /// How many seeds, one after the other
     #[arg(long)]
     seeds: Option<u64>,
-    /// Until so many minutes are over
+    /// Start no further seed after this many minutes
     #[arg(long)]
     minutes: Option<u64>,
     /// How many at once
     #[arg(long, default_value_t = 1)]
     jobs: usize,
-    /// A mechanism of the origins to switch off, which is to be noticed
+    /// A mechanism of the origins to switch off, whose absence must be noticed
     #[arg(long)]
     without: Vec<String>,
     /// Where histories and logs of failed schedules go
@@ -96,8 +96,8 @@ fn main() -> ExitCode {
     if total.found_any() { ExitCode::FAILURE } else { ExitCode::SUCCESS }
 }
 
-/// One a schedule: what it leaves behind ends with it. Processes are started and waited for on the thread that plays; clients
-/// and proxies go on on others.
+/// One runtime per schedule, so that its leftovers end with it. The playing thread starts processes and waits for them;
+/// clients and proxies run on other threads.
 fn runtime() -> tokio::runtime::Runtime {
     tokio::runtime::Builder::new_multi_thread().worker_threads(4).enable_all().build().expect("a runtime")
 }

@@ -17,7 +17,7 @@ use crate::schedule::{Fault, ORIGINS, Schedule};
 use crate::world::World;
 use crate::{checks, clients, finals};
 
-/// What became of a schedule.
+/// The outcome of a schedule.
 pub struct Outcome {
     pub schedule: Schedule,
     pub history: History,
@@ -27,7 +27,7 @@ pub struct Outcome {
     pub took: Duration,
 }
 
-/// Plays a schedule. Whatever cannot go on, in a client or in the harness, is a violation too.
+/// Plays a schedule. A panic in a client or in the harness is a violation too.
 pub async fn play(schedule: Schedule, without: &[String], folder: &Path) -> Outcome {
     let began = Instant::now();
     let mut outcome = Outcome {
@@ -47,7 +47,7 @@ pub async fn play(schedule: Schedule, without: &[String], folder: &Path) -> Outc
 
 async fn attempt(outcome: &mut Outcome, without: &[String], folder: &Path) {
     let has_disk = Disk::is_possible();
-    // Apart from the schedule's, so that the one can change without the other.
+    // Separate from the schedule's generator, so that each can change without the other.
     let mut random = Rng::with_seed(outcome.schedule.seed ^ 0x0051_DE55);
     let (mut target, world) = set_up(without, has_disk, &mut random).await;
     let mut tasks = clients::start(&world, &mut random);
@@ -74,8 +74,7 @@ async fn attempt(outcome: &mut Outcome, without: &[String], folder: &Path) {
     }
 }
 
-/// A system at its beginning. On a machine that has no time, a deadline may pass even before anything was harmed: then once
-/// more.
+/// A fresh system. On a slow machine a deadline may pass before any fault: then it starts again, up to three times.
 async fn set_up(without: &[String], has_disk: bool, random: &mut Rng) -> (Target, Arc<World>) {
     let at_first = random.clone();
     for _ in 0..3 {
@@ -121,10 +120,10 @@ async fn judge(outcome: &mut Outcome, system: &System, world: &World) {
     outcome.violations.extend(checks::all(&outcome.history));
 }
 
-/// Inflicts and mends as planned, and waits until the clients have been at work long enough.
+/// Inflicts and mends faults as planned, and waits until the clients have worked long enough.
 async fn play_faults(outcome: &mut Outcome, target: &mut Target, world: &World, has_disk: bool) {
     let faults = outcome.schedule.faults.clone();
-    // What begins or ends, in the order of time.
+    // Beginnings and ends of faults, in the order of time.
     let mut steps: Vec<(Duration, usize, bool)> = Vec::new();
     for (index, planned) in faults.iter().enumerate() {
         if planned.fault == Fault::FullDisk && !has_disk {
@@ -153,18 +152,18 @@ async fn play_faults(outcome: &mut Outcome, target: &mut Target, world: &World, 
             });
         }
     }
-    // As long after the last fault as was planned, however long it took to mend it.
+    // The clients work as long after the last fault as planned, however long mending took.
     let planned_end = faults.iter().map(|planned| planned.at + planned.lasts).max().unwrap_or_default();
     tokio::time::sleep(outcome.schedule.length.saturating_sub(planned_end)).await;
 }
 
-/// A panic's message.
+/// The message of a panic.
 fn told(panic: &Box<dyn Any + Send>) -> String {
     let text = panic.downcast_ref::<String>().map(String::as_str);
     text.or_else(|| panic.downcast_ref::<&str>().copied()).unwrap_or("a panic").to_owned()
 }
 
-/// Keeps what can be looked into.
+/// Keeps the history and logs for inspection.
 fn keep(outcome: &Outcome, system: &System, folder: &Path) {
     use std::fmt::Write as _;
     let folder = folder.join(format!("seed-{}", outcome.schedule.seed));

@@ -1,4 +1,4 @@
-//! What is printed: of each schedule what was tried and found, and of all together one line.
+//! The printed report: the calls and violations of each schedule, and one line for all together.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -7,7 +7,7 @@ use crate::history::{History, Intent, Outcome as Became};
 use crate::play::Outcome;
 use crate::schedule::Fault;
 
-/// Calls by what was meant, and of these how many were acknowledged or seen, refused or limited, and of unknown outcome.
+/// Calls by kind: how many were acknowledged or seen, how many refused or limited, and how many of unknown outcome.
 fn calls_by_kind(history: &History) -> BTreeMap<&'static str, [u64; 3]> {
     let mut kinds: BTreeMap<&'static str, [u64; 3]> = BTreeMap::new();
     for call in &history.calls {
@@ -31,7 +31,7 @@ fn calls_by_kind(history: &History) -> BTreeMap<&'static str, [u64; 3]> {
     kinds
 }
 
-/// One schedule's lines.
+/// The lines of one schedule.
 pub fn of_schedule(outcome: &Outcome) -> String {
     let schedule = &outcome.schedule;
     let mut lines = vec![format!("seed {} {schedule}", schedule.seed)];

@@ -1,4 +1,4 @@
-//! What is done to a system, and when: a function of the seed alone.
+//! The faults of a schedule and their times: a function of the seed alone.
 
 use std::fmt;
 use std::time::Duration;
@@ -6,7 +6,7 @@ use std::time::Duration;
 use fastrand::Rng;
 use optimist_tests::proxy::Mode;
 
-/// Origins of the system.
+/// The number of origins in the system.
 pub const ORIGINS: usize = 2;
 
 /// A process that can be killed or stopped.
@@ -18,7 +18,7 @@ pub enum Part {
     Postgres,
 }
 
-/// A way between two parts, with its proxy.
+/// A connection between two parts, with its proxy.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Way {
     EdgeToOrigins,
@@ -27,47 +27,47 @@ pub enum Way {
     OriginToPostgres(usize),
 }
 
-/// One thing that goes wrong, until it is mended.
+/// One fault, until it is mended.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Fault {
-    /// `kill -9`; mended by a start on what it had written.
+    /// `kill -9`; mended by a start on the data that it had written.
     Kill(Part),
     /// `SIGSTOP`; mended by `SIGCONT`.
     Stop(Part),
-    /// The origin dies when it next comes to this step; mended by a start.
+    /// The origin dies when it next reaches this step; mended by a start.
     DieAt(usize, &'static str),
-    /// The origin pauses for so long whenever it comes to this step: what others do meanwhile falls in between.
+    /// The origin pauses this long whenever it reaches this step, so that others act in between.
     Dawdle(usize, &'static str, Duration),
-    /// Connections of this way misbehave.
+    /// The connections of this way misbehave.
     Network(Way, Mode),
-    /// No byte is free on Postgres's disk, and it needs a new segment of its log.
+    /// Postgres's disk is full, and it needs a new segment of its log.
     FullDisk,
-    /// Redis is out of memory: it refuses whatever needs more.
+    /// Redis is out of memory: it refuses every command that needs more.
     FullMemory,
-    /// Redis is killed, and starts with nothing.
+    /// Redis is killed, and starts empty.
     Emptied,
-    /// The clock by which the origin tells days jumps by so many hours.
+    /// The clock by which the origin tells days jumps by this many hours.
     Clock(usize, i64),
 }
 
 impl Fault {
-    /// Whether a store restarts or is cut off from some of us: wrong answers may last five seconds.
+    /// Whether a store restarts, or some processes cannot reach it: answers may be wrong for five seconds.
     pub fn is_of_a_store(self) -> bool {
         match self {
             Fault::Kill(part) | Fault::Stop(part) => matches!(part, Part::Redis | Part::Postgres),
             Fault::Network(way, mode) => way != Way::EdgeToOrigins && !is_mere_slowness(mode),
-            // Postgres does not survive that it cannot write its log.
+            // Postgres does not survive if it cannot write its log.
             Fault::FullDisk | Fault::Emptied => true,
             Fault::DieAt(..) | Fault::Dawdle(..) | Fault::FullMemory | Fault::Clock(..) => false,
         }
     }
 
-    /// Whether a store restarts when it is mended, which counts as another fault.
+    /// Whether mending restarts a store, which counts as another fault.
     pub fn ends_in_a_restart(self) -> bool {
         matches!(self, Fault::Kill(Part::Redis | Part::Postgres) | Fault::FullDisk | Fault::Emptied)
     }
 
-    /// What is harmed: two faults of one thing do not overlap.
+    /// The harmed part: two faults of one victim do not overlap.
     fn victim(self) -> (u8, usize) {
         match self {
             Fault::Kill(part) | Fault::Stop(part) => match part {
@@ -90,7 +90,7 @@ impl Fault {
     }
 }
 
-/// Slower than usual, and still within every deadline.
+/// Slower than usual, but within every deadline.
 fn is_mere_slowness(mode: Mode) -> bool {
     matches!(mode, Mode::Delayed(by) if by <= SLOW)
 }
@@ -101,17 +101,17 @@ const SLOW: Duration = Duration::from_millis(25);
 /// What the faults of a schedule have in common.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Theme {
-    /// Origins and edges die, and ways get slow: no wrong answer, ever.
+    /// Origins and edges die, and connections slow down: no answer may be wrong, ever.
     Servers,
-    /// Anything, but what Redis has written stays.
+    /// Any fault, except that Redis keeps what it has written.
     Anything,
-    /// Anything, and Redis loses all.
+    /// Any fault, and Redis loses all its data.
     Loss,
 }
 
 #[derive(Clone, Copy, Debug)]
 pub struct Planned {
-    /// From the schedule's beginning.
+    /// Measured from the schedule's beginning.
     pub at: Duration,
     pub lasts: Duration,
     pub fault: Fault,
@@ -122,11 +122,11 @@ pub struct Schedule {
     pub seed: u64,
     pub theme: Theme,
     pub faults: Vec<Planned>,
-    /// How long clients are at work.
+    /// How long the clients work.
     pub length: Duration,
 }
 
-/// Steps of a write and of a fill, at which an origin can die or dawdle.
+/// Steps of a write and of a fill, at which an origin can die or pause.
 const OFTEN: &[&str] = &[
     "tx.begun",
     "tx.statements",
@@ -190,7 +190,7 @@ impl Schedule {
             faults.push(planned);
             at += random.u64(300..3_500);
         }
-        // Until every wrong answer must have ended, and a while of right ones.
+        // Long enough for every wrong answer to end, and for some right ones after it.
         let last = faults.iter().map(|planned| planned.at + planned.lasts).max().unwrap_or_default();
         let rest = if faults.iter().any(|planned| planned.fault.is_of_a_store()) { 7 } else { 2 };
         Schedule { seed, theme, faults, length: last + Duration::from_secs(rest) }
@@ -252,7 +252,7 @@ fn mode(random: &mut Rng) -> Mode {
 
 fn duration_ms(fault: Fault, random: &mut Rng) -> u64 {
     match fault {
-        // It dies at the step, if it comes there in this time.
+        // It dies if it reaches the step in this time.
         Fault::DieAt(..) => random.u64(300..1_500),
         Fault::Kill(_) | Fault::Emptied => random.u64(0..2_500),
         Fault::Network(_, mode) if is_mere_slowness(mode) => random.u64(1_000..4_000),

@@ -1,4 +1,4 @@
-//! The people and things of a schedule, and the record that is kept of what they do.
+//! The people and resources of a schedule, and the record of their calls.
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -13,23 +13,23 @@ use reqwest::Method;
 
 use crate::history::{At, Call, Counted, Intent, Outcome};
 
-/// Messages of the circle at first: those that are reacted to.
+/// The circle's initial messages, which people react to.
 pub const MESSAGES: usize = 4;
 
 /// How long a client waits for an answer.
 const PATIENCE: Duration = Duration::from_secs(10);
 
 pub struct World {
-    /// Members of one circle. The first is its owner and wrote its first messages; the last has limits.
+    /// Members of one circle. The first owns it and wrote its first messages; the last is subject to limits.
     pub crowd: Arc<Crowd>,
     pub registers: Registers,
     /// Registers in use.
     pub keys: Vec<Key>,
     /// A public circle.
     pub club: String,
-    /// Who joins it and leaves it.
+    /// Joins the club, and leaves it.
     pub joiner: Client,
-    /// Who writes a draft.
+    /// Writes a draft.
     pub diarist: Client,
     pub draft: String,
     pub unlimited: Unlimited,
@@ -37,7 +37,7 @@ pub struct World {
     pub record: Record,
 }
 
-/// What has happened so far.
+/// The calls so far.
 pub struct Record {
     began: Instant,
     stop: AtomicBool,
@@ -80,7 +80,7 @@ impl World {
     }
 }
 
-/// Sessions, and four of the other registers. Two that are one thing are not both among them.
+/// Sessions, and four of the other registers. Of two registers on the same data, at most one is chosen.
 fn choose(random: &mut fastrand::Rng) -> Vec<Key> {
     let mut others: Vec<Key> = fenced_keys().filter(|key| *key != Key::Session).collect();
     random.shuffle(&mut others);
@@ -104,7 +104,7 @@ impl Record {
         self.began.elapsed()
     }
 
-    /// The clients come to an end.
+    /// Tells the clients to stop.
     pub fn stop(&self) {
         self.stop.store(true, Ordering::SeqCst);
     }
@@ -117,15 +117,15 @@ impl Record {
         self.calls.lock().unwrap_or_else(PoisonError::into_inner).push(call);
     }
 
-    /// In the order in which they began.
+    /// All calls, in the order in which they began.
     pub fn calls(&self) -> Vec<Call> {
         let mut calls = self.calls.lock().unwrap_or_else(PoisonError::into_inner).clone();
         calls.sort_by_key(|call| call.begun);
         calls
     }
 
-    /// Sends a request and records what became of it; the answer, if there was one. `counted` for a caller whom limits hold:
-    /// what Redis could not be asked about does not count against them.
+    /// Sends a request and records its outcome; returns the answer, if there was one. `counted` names the limit that
+    /// holds for this caller; attempts that Redis could not be asked about are marked.
     pub async fn call(&self, request: Request<'_>) -> Option<Answer> {
         let begun = self.now();
         let Request { client, who, method, path, headers, body, intent, counted } = request;
@@ -146,7 +146,7 @@ impl Record {
         answer
     }
 
-    /// Awaits one of a register's operations.
+    /// Times one operation of a register.
     pub async fn timed<T>(&self, operation: impl Future<Output = T>) -> (At, Option<T>, At) {
         let begun = self.now();
         let outcome = tokio::time::timeout(PATIENCE, operation).await.ok();
@@ -175,7 +175,7 @@ fn outcome(intent: &Intent, answer: &Answer) -> Outcome {
         (429, _) => Outcome::Limited,
         (409, Intent::Save { .. }) => Outcome::KeptAside,
         (500.., _) => Outcome::Unknown(answer.status.to_string()),
-        // Who leaves and is not there, and whose try before this one came to pass after all.
+        // Leaving without being a member: an earlier try executed after all.
         (403 | 404, Intent::Belong { on: false, .. }) => Outcome::Refused { status: answer.status },
         _ => panic!("{intent:?} was answered {answer:#?}"),
     }

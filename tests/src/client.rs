@@ -1,11 +1,11 @@
-//! A client of the API: sends, and returns what came back.
+//! A client of the API: sends requests, and returns the answers.
 
 use std::collections::BTreeMap;
 
 use reqwest::Method;
 use serde_json::{Value, json};
 
-/// An answer. The body is JSON, text that is not, or null when empty.
+/// An answer. The body is JSON, a string if it is not JSON, or null if it is empty.
 #[derive(Clone, Debug)]
 pub struct Answer {
     pub status: u16,
@@ -15,7 +15,7 @@ pub struct Answer {
 }
 
 impl Answer {
-    /// The answer, if its status is this.
+    /// Returns the answer; panics unless its status is this.
     #[track_caller]
     pub fn expect(self, status: u16) -> Answer {
         assert_eq!(self.status, status, "{self:#?}");
@@ -26,7 +26,7 @@ impl Answer {
         self.headers.get(name).map_or("", String::as_str)
     }
 
-    /// A text of the body, by its path: `/session/token`.
+    /// A string in the body, by its JSON pointer: `/session/token`.
     #[track_caller]
     pub fn text(&self, pointer: &str) -> String {
         let value = self.body.pointer(pointer).and_then(Value::as_str);
@@ -39,7 +39,7 @@ impl Answer {
     }
 }
 
-/// Someone who calls the API at a base URL, signed in or not.
+/// A caller of the API at a base URL, signed in or not.
 #[derive(Clone)]
 pub struct Client {
     http: reqwest::Client,
@@ -114,7 +114,7 @@ impl Client {
         self.post("/v1/circles", body).await.expect(201).text("/id")
     }
 
-    /// Joins a circle by an invitation of `host`'s.
+    /// Joins a circle with an invitation by `host`.
     pub async fn join(&self, circle: &str, host: &Client) {
         let invite =
             host.post(&format!("/v1/circles/{circle}/invites"), json!({})).await.expect(201).text("/invite");
@@ -155,7 +155,7 @@ impl Client {
         self.try_send(method, path, headers, body).await.expect("an answer")
     }
 
-    /// As [`Client::send`], for when the connection may break.
+    /// As [`Client::send`], for tests in which the connection may break.
     pub async fn try_send(
         &self,
         method: Method,

@@ -1,4 +1,4 @@
-//! A crowd that reacts to messages, and an oracle that knows what was acknowledged.
+//! A crowd that reacts to messages, and an oracle that knows which reactions were acknowledged.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
@@ -13,7 +13,7 @@ use reqwest::Method;
 use crate::unlimited::Unlimited;
 use crate::{Client, System};
 
-/// Reactions of a person's until their limit is forgotten: fewer than it admits in a minute.
+/// A person's requests between resets of their limit: fewer than it admits in a minute.
 const UNCOUNTED: u32 = 40;
 
 /// A person's reaction of one kind to one message.
@@ -32,13 +32,13 @@ pub struct Acknowledged {
     pub in_postgres: bool,
 }
 
-/// People, and messages in circles that all of them are members of.
+/// People, and messages in circles of which all of them are members.
 pub struct Crowd {
     people: Vec<Client>,
     circles: Vec<String>,
-    /// Message, and its circle.
+    /// Pairs of a message and its circle.
     messages: Vec<(String, String)>,
-    /// This is not about limits.
+    /// Resets limits, which other tests cover.
     unlimited: Unlimited,
     done: AtomicU64,
 }
@@ -100,8 +100,8 @@ impl Crowd {
         self.done.load(Ordering::Relaxed)
     }
 
-    /// Everyone reacts, through one of these edges each, until so many reactions are acknowledged. With `once` nobody comes
-    /// to a place twice; else people change their minds.
+    /// Every person reacts through one of these edges until `total` more reactions are acknowledged. With `once` nobody
+    /// returns to a place; otherwise people change their minds.
     pub async fn react(self: &Arc<Self>, edges: &[String], total: u64, once: bool) -> Oracle {
         let until = self.done() + total;
         let tasks: Vec<_> = self
@@ -128,7 +128,7 @@ impl Crowd {
         once: bool,
     ) -> HashMap<Place, Acknowledged> {
         let mut known = HashMap::new();
-        // Other choices each time.
+        // Different choices in each call.
         let mut seed = (seed + 1) * 1_000_003 + self.done();
         let (mut turn, mut uncounted) = (0, 0);
         while self.done.load(Ordering::Relaxed) < until {
@@ -154,7 +154,7 @@ impl Crowd {
                 uncounted -= 1;
                 match client.try_send(method.clone(), &path, &[], None).await {
                     Ok(answer) if answer.status == 202 => break answer.body["promise"] == "postgres",
-                    // Without Redis, limits are counted where this cannot forget them.
+                    // Without Redis, the origin counts limits in memory, where they cannot be reset.
                     Ok(answer) if answer.status < 500 && answer.status != 429 => panic!("{answer:#?}"),
                     _ => {
                         uncounted = 0;
@@ -188,7 +188,7 @@ impl Crowd {
         }
     }
 
-    /// What is on, in Postgres.
+    /// The reactions that are on, in Postgres.
     pub fn stored(system: &System) -> BTreeSet<Place> {
         let rows =
             system.sql("select message_id || ' ' || kind || ' ' || user_id from reactions where is_on");
@@ -201,13 +201,13 @@ impl Crowd {
             .collect()
     }
 
-    /// Checks that Postgres's counts, and those that clients see, are those of these reactions.
+    /// Checks that the counts in Postgres, and those that clients see, match these reactions.
     pub async fn check_counts(&self, system: &System, on: &BTreeSet<Place>) {
         let differences = self.counts(system).await.differences(on);
         assert!(differences.is_empty(), "{differences:#?}");
     }
 
-    /// Counts as they are, of all messages in Postgres and of these as clients see them.
+    /// The current counts: of all messages in Postgres, and of the crowd's messages as clients see them.
     pub async fn counts(&self, system: &System) -> Counts {
         let rows = system
             .sql("select message_id || ' ' || kind || ' ' || count from reaction_counts where count <> 0");
@@ -235,7 +235,7 @@ impl Crowd {
             system.sql("select message_id || ' ' || actors from notifications where kind = 'reaction'");
         let mut told = Counted::new();
         for (message, actors) in rows.lines().filter_map(|line| line.split_once(' ')) {
-            // One notification a message: another makes the sum another.
+            // One notification per message: a second would change the sum.
             *told.entry((message.to_owned(), 0)).or_default() += actors.parse::<u64>().expect("a number");
         }
         let author = self.people[0].user.clone();
@@ -250,24 +250,24 @@ impl Crowd {
 /// By message and kind.
 pub type Counted = BTreeMap<(String, usize), u64>;
 
-/// What is counted beside the reactions themselves.
+/// The counts kept beside the reactions themselves.
 #[derive(Clone, Debug, Default)]
 pub struct Counts {
     /// In Postgres.
     pub stored: Counted,
     /// In clients' answers.
     pub seen: Counted,
-    /// How many people the author is told of; of all kinds together, as kind 0.
+    /// The number of people in the author's notification; all kinds together, as kind 0.
     pub told: Counted,
-    /// Of all the messages.
+    /// The author of all the messages.
     pub author: String,
-    /// The author's unread count is not the number of unread notifications.
+    /// Whether the author's unread count differs from the number of unread notifications.
     pub unread_differs: bool,
 }
 
 impl Counts {
-    /// Where they are not those of these reactions. The author is told of everybody else, once a message; nobody has read
-    /// any of it.
+    /// The differences from these reactions. The author has one unread notification per message, which counts everybody
+    /// else.
     pub fn differences(&self, on: &BTreeSet<Place>) -> Vec<String> {
         let mut expected = Counted::new();
         let mut actors: BTreeMap<&str, BTreeSet<&str>> = BTreeMap::new();
@@ -295,7 +295,7 @@ impl Counts {
     }
 }
 
-/// Where two counts differ: the first few, with both.
+/// The first few places at which two counts differ, with both.
 fn differences(found: &Counted, expected: &Counted) -> Vec<((String, usize), u64, u64)> {
     let places: BTreeSet<_> = found.keys().chain(expected.keys()).cloned().collect();
     let of = |counts: &Counted, place: &(String, usize)| counts.get(place).copied().unwrap_or(0);
@@ -308,14 +308,14 @@ fn differences(found: &Counted, expected: &Counted) -> Vec<((String, usize), u64
         .collect()
 }
 
-/// What was acknowledged.
+/// The acknowledged intents.
 #[derive(Default)]
 pub struct Oracle {
     pub acknowledged: HashMap<Place, Acknowledged>,
 }
 
 impl Oracle {
-    /// What must be on.
+    /// The reactions that must be on.
     pub fn on(&self) -> BTreeSet<Place> {
         let on = self.acknowledged.iter().filter(|(_, acknowledged)| acknowledged.is_on);
         on.map(|(place, _)| place.clone()).collect()

@@ -1,10 +1,10 @@
-//! A small file system of its own, for a server whose disk is to be full. In memory, and only for root: nobody else may
+//! A small file system for a server whose disk must fill up. It lies in memory, and needs root, since nobody else may
 //! mount one.
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
-/// Where a cluster fits with all that a short test writes.
+/// Large enough for a cluster and all that a short test writes.
 const MEGABYTES: u32 = 256;
 
 pub struct Disk {
@@ -12,7 +12,7 @@ pub struct Disk {
 }
 
 impl Disk {
-    /// Mounts one over an empty folder.
+    /// Mounts a disk over an empty folder.
     pub fn mount(at: &Path) -> Disk {
         let options = format!("size={MEGABYTES}m,mode=0755");
         let mounted =
@@ -21,7 +21,7 @@ impl Disk {
         Disk { at: at.to_owned() }
     }
 
-    /// Whether this process may mount one.
+    /// Whether this process may mount a disk.
     pub fn is_possible() -> bool {
         let folder = crate::stores::folder();
         let mounted = run(Command::new("mount").args(["-t", "tmpfs", "optimist-tests"]).arg(folder.path()));
@@ -38,7 +38,7 @@ impl Disk {
         }
     }
 
-    /// Gives free what [`Disk::fill`] took.
+    /// Frees the space that [`Disk::fill`] took.
     pub fn relieve(&self) {
         std::fs::remove_file(self.ballast()).expect("it was filled");
     }
@@ -50,7 +50,7 @@ impl Disk {
 
 impl Drop for Disk {
     fn drop(&mut self) {
-        // Lazily: processes that were killed may not be gone yet.
+        // Lazily, since killed processes may still exist.
         run(Command::new("umount").arg("--lazy").arg(&self.at));
     }
 }

@@ -17,7 +17,7 @@ pub enum Kind {
 }
 
 impl Kind {
-    /// The hosts there are: `spin` alone may be absent.
+    /// The available hosts: only `spin` may be absent.
     pub fn all() -> Vec<Kind> {
         let mut kinds = vec![Kind::Embedded, Kind::Cloudflare];
         if Command::new("spin").arg("--version").output().is_ok_and(|output| output.status.success()) {
@@ -41,7 +41,7 @@ impl Edge {
         self.process.signal(name);
     }
 
-    /// `settings` by the names of the edge's configuration.
+    /// Starts an edge; `settings` use the names of the edge's configuration.
     pub fn start(kind: Kind, settings: &[(String, String)], folder: &Path) -> Edge {
         match kind {
             Kind::Embedded => Edge::embedded(settings, folder),
@@ -68,7 +68,7 @@ impl Edge {
         Edge { url: line.replace("listening ", ""), process }
     }
 
-    /// The Worker in workerd, which trusts this certificate (PEM) on top of what it is configured to.
+    /// The Worker in workerd, trusting this certificate (PEM) as well.
     pub fn cloudflare_trusting(settings: &[(String, String)], folder: &Path, certificate: &str) -> Edge {
         Edge::cloudflare(settings, folder, &|template| trusting(&template, certificate))
     }

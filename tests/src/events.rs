@@ -1,4 +1,4 @@
-//! Events as the streams hold them, and as the outbox says that they should.
+//! Events in the streams, and the events that the outbox requires.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -11,7 +11,7 @@ use crate::System;
 /// A stream's entry, by partition and id.
 pub type Place = (u16, String);
 
-/// What the streams hold: of each entry its fields.
+/// The entries of all streams, with their fields.
 pub async fn streams(system: &System) -> BTreeMap<Place, BTreeMap<String, String>> {
     let mut redis = system.redis.connect().await;
     let mut entries = BTreeMap::new();
@@ -35,7 +35,7 @@ pub async fn streams(system: &System) -> BTreeMap<Place, BTreeMap<String, String
     entries
 }
 
-/// Where the outbox says that an entry belongs.
+/// The places at which the outbox requires an entry.
 pub fn expected(system: &System) -> BTreeSet<Place> {
     let rows = system.sql("select xid::text || '-' || seq, array_to_string(topics, ' ') from outbox");
     let mut places = BTreeSet::new();

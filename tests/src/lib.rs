@@ -1,4 +1,4 @@
-//! The harness: private stores, origins and edges for each test, and a client that speaks to them.
+//! The harness: private stores, origins and edges for each test, and a client for them.
 //!
 //! ```ignore
 //! let system = System::start().await;            // Postgres, Redis, one origin, the embedded edge
@@ -6,8 +6,8 @@
 //! let answer = ada.get("/v1/me").await;          // status, headers, JSON
 //! ```
 //!
-//! Nothing is mocked, and nothing is skipped: what cannot be started fails the test. Everything a test started ends with
-//! it, however it ends.
+//! Nothing is mocked, and nothing is skipped: a server that cannot start fails the test. Everything that a test started
+//! ends with it, however it ends.
 
 pub mod client;
 pub mod crowd;
@@ -31,7 +31,7 @@ pub use origin::Origin;
 pub use processes::{program, workspace};
 pub use system::{Options, System};
 
-/// A number that a variable may raise: tests are short, full counts are not.
+/// A number that an environment variable may raise: tests are short, full counts are not.
 pub fn scale(variable: &str, usual: u64) -> u64 {
     std::env::var(variable).map_or(usual, |text| text.parse().expect("a number"))
 }

@@ -1,4 +1,4 @@
-//! A key under load: one writer, several readers, and whether what they read can be.
+//! A key under load: one writer, several readers, and a check of every read.
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
@@ -13,7 +13,7 @@ const READERS: usize = 6;
 
 pub struct Load {
     key: Key,
-    /// The newest write that was sent, and the newest that was acknowledged or seen.
+    /// The newest write that was sent; below it, the newest that was acknowledged or seen.
     started: AtomicU64,
     known: AtomicU64,
     operations: AtomicU64,
@@ -24,7 +24,7 @@ pub struct Load {
     tasks: tokio::sync::Mutex<JoinSet<()>>,
 }
 
-/// A read that saw what it must not.
+/// A read that returned a wrong value.
 #[derive(Clone, Debug)]
 pub struct Violation {
     /// When it was sent.
@@ -33,7 +33,7 @@ pub struct Violation {
 }
 
 impl Load {
-    /// Starts with one acknowledged write. The writer is at the first edge, the readers at each in turn.
+    /// Starts with one acknowledged write. The writer uses the first edge; the readers take the edges in turn.
     pub async fn start(key: Key, edges: &[Arc<Registers>]) -> Arc<Load> {
         let patience = Instant::now() + Duration::from_secs(20);
         while !edges[0].write(key, 0).await {
@@ -65,13 +65,13 @@ impl Load {
                 break;
             }
             self.started.store(number, Ordering::SeqCst);
-            // Until it is acknowledged, as a client would.
+            // Repeats until it is acknowledged, as a client would.
             while !registers.write(self.key, number).await {
                 tokio::time::sleep(Duration::from_millis(20)).await;
             }
             self.known.fetch_max(number, Ordering::SeqCst);
             self.operations.fetch_add(1, Ordering::SeqCst);
-            // Time for readers to warm the key.
+            // Gives readers time to warm the key.
             tokio::time::sleep(Duration::from_millis(number % 4 * 5)).await;
         }
     }
@@ -93,11 +93,11 @@ impl Load {
             match seen {
                 Seen::Number(number) => drop(self.known.fetch_max(number, Ordering::SeqCst)),
                 Seen::Unknown => {
-                    // As a client that is told to come back.
+                    // Waits like a client that is told to come back.
                     tokio::time::sleep(Duration::from_millis(20)).await;
                     continue;
                 }
-                // Says nothing about the promise.
+                // A marked copy promises nothing.
                 Seen::Marked => continue,
                 _ => {}
             }
@@ -106,12 +106,12 @@ impl Load {
         }
     }
 
-    /// Waits until so many operations more are done.
+    /// Waits until this many more operations are done.
     pub async fn run(&self, operations: u64) {
         self.wait_for(&self.operations, operations).await;
     }
 
-    /// Waits until so many reads more are answered.
+    /// Waits until this many more reads are answered.
     pub async fn run_reads(&self, reads: u64) {
         self.wait_for(&self.answered, reads).await;
     }
@@ -139,7 +139,7 @@ impl Load {
         self.violations.lock().expect("violations").clone()
     }
 
-    /// Ends it; all the violations.
+    /// Stops the load; returns all violations.
     pub async fn stop(&self) -> Vec<Violation> {
         self.stop.store(true, Ordering::SeqCst);
         let mut tasks = self.tasks.lock().await;

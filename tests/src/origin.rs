@@ -1,4 +1,4 @@
-//! An origin under test, and the hooks by which a test takes hold of it.
+//! An origin under test, and the hooks by which a test controls it.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -42,13 +42,13 @@ impl Origin {
         assert!(succeeded, "migrate: {output}");
     }
 
-    /// Runs a command of the program's to its end: whether it succeeded, and what it printed.
+    /// Runs a command of the program to its end: whether it succeeded, and what it printed.
     pub fn command(environment: &[(String, String)], arguments: &[&str]) -> (bool, String) {
         let (code, output) = Origin::exit(environment, arguments);
         (code == Some(0), output)
     }
 
-    /// The same, with the code that it exits with; `None` if a signal ended it.
+    /// The same, with its exit code; `None` if a signal ended it.
     pub fn exit(environment: &[(String, String)], arguments: &[&str]) -> (Option<i32>, String) {
         let output = std::process::Command::new(origin_program())
             .args(arguments)
@@ -77,7 +77,7 @@ impl Origin {
         }
     }
 
-    /// Has the next passes of a step pause (for so long, or until released), or end the process as `kill -9` does.
+    /// Makes the next passes of a step pause (for `millis`, or until released), or end the process as `kill -9` does.
     pub async fn arm(&self, step: &str, action: &str, millis: u64, times: u64) {
         let query = format!("step={step}&action={action}&millis={millis}&times={times}");
         self.post(&format!("/test/hooks?{query}")).await;
@@ -88,13 +88,13 @@ impl Origin {
         self.post(&format!("/test/disable?mechanism={mechanism}&off={off}")).await;
     }
 
-    /// Sets the clock by which days are told.
+    /// Sets the clock by which the origin tells days.
     pub async fn set_clock(&self, now: chrono::DateTime<chrono::Utc>) {
         let ahead_ms = (now - chrono::Utc::now()).num_milliseconds();
         self.post(&format!("/test/clock?ahead_ms={ahead_ms}")).await;
     }
 
-    /// Ends the pauses that are under way.
+    /// Ends the current pauses.
     pub async fn release(&self) {
         self.post("/test/release").await;
     }
@@ -104,7 +104,8 @@ impl Origin {
         self.post(&format!("/test/release?step={step}")).await;
     }
 
-    /// Has the next pass of a step wait until it is released; returns once it waits, after `begin` has set it going.
+    /// Makes the next pass of a step wait until released. Runs `begin`, which must lead to the step, and returns once
+    /// it waits there.
     pub async fn hold<T>(&self, step: &str, begin: impl AsyncFnOnce() -> T) -> T {
         let passes = self.passes(step).await;
         self.arm(step, "pause", 60_000, 1).await;
@@ -113,7 +114,7 @@ impl Origin {
         begun
     }
 
-    /// Waits until a step was passed so many times since the start.
+    /// Waits until a step has been passed this many times since the start.
     pub async fn wait_for_passes(&self, step: &str, times: u64) {
         let deadline = Instant::now() + Duration::from_secs(120);
         while self.counts("passes").await.get(step).is_none_or(|passes| *passes < times) {
@@ -156,7 +157,7 @@ impl Origin {
         self.process.signal(name);
     }
 
-    /// What it has logged.
+    /// Its log.
     pub fn log(&self) -> String {
         std::fs::read_to_string(&self.process.log).unwrap_or_default()
     }

@@ -1,4 +1,4 @@
-//! Child processes that end with the test, however it ends, and the programs that are started.
+//! Child processes that end with the test, however it ends, and the programs to start.
 
 use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
@@ -6,14 +6,14 @@ use std::process::{Child, Command, Stdio};
 use std::sync::mpsc;
 use std::time::Duration;
 
-/// A running program. Dropped, it is killed.
+/// A running program. Dropping it kills it.
 pub struct Process {
     child: Child,
-    /// What it wrote to standard error.
+    /// Its standard error.
     pub log: PathBuf,
 }
 
-/// How a program is started.
+/// How to start a program.
 pub struct Launch<'a> {
     pub program: &'a Path,
     pub arguments: Vec<String>,
@@ -24,8 +24,9 @@ pub struct Launch<'a> {
 }
 
 impl Process {
-    /// Starts a program. It dies with this process: `setpriv` asks the kernel for that after it has changed the user, which
-    /// would undo it. The signal comes when the thread that started it ends, so a thread of its own starts everything.
+    /// Starts a program that dies with this process. `setpriv` requests that from the kernel after it has changed the
+    /// user, since the change would undo the request. The kernel sends the signal when the spawning thread ends, so one
+    /// dedicated thread spawns everything.
     pub fn start(launch: &Launch<'_>) -> Process {
         let log = std::fs::File::options().create(true).append(true).open(&launch.log).expect("a log file");
         let mut command = Command::new("setpriv");
@@ -40,7 +41,7 @@ impl Process {
         Process { child, log: launch.log.clone() }
     }
 
-    /// Waits for the line by which a program says that it is ready.
+    /// Waits for the line by which a program announces that it is ready.
     pub fn wait_for_line(&mut self, marker: &'static str) -> String {
         let output = self.child.stdout.take().expect("its output is piped");
         let (sender, receiver) = mpsc::channel();
@@ -85,7 +86,7 @@ impl Drop for Process {
     }
 }
 
-/// Spawns from a thread that lives as long as the process.
+/// Spawns from a thread that lives as long as this process.
 fn spawn_for_good(command: Command) -> Child {
     type Job = (Command, mpsc::Sender<std::io::Result<Child>>);
     static SPAWNER: std::sync::LazyLock<std::sync::Mutex<mpsc::Sender<Job>>> =
@@ -103,7 +104,7 @@ fn spawn_for_good(command: Command) -> Child {
     receiver.recv().expect("the spawner").expect("a program that starts (setpriv is in util-linux)")
 }
 
-/// A program by its variable, or where a build leaves it.
+/// A program's path: from its environment variable, or where a build puts it.
 pub fn program(variable: &str, built: &str) -> PathBuf {
     let path = std::env::var_os(variable).map_or_else(|| workspace().join(built), PathBuf::from);
     assert!(path.exists(), "{} is missing: set {variable}, or run `cargo xtask test`", path.display());
@@ -115,8 +116,8 @@ pub fn workspace() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("the workspace").to_path_buf()
 }
 
-/// A port that nobody listens on at this moment, below the range that the kernel gives to outgoing connections: one of those
-/// could take the port of a server that is killed for a while, or connect to itself.
+/// A port that is free now, below the range that the kernel gives to outgoing connections: one of those could take the
+/// port of a server that is killed for a while, or connect to itself.
 pub fn free_port() -> u16 {
     const LOWEST: u16 = 10_000;
     const COUNT: u128 = 22_000;

@@ -1,5 +1,5 @@
-//! A TCP proxy between two parts of the system, which does to their connections what networks do: delay, throttle, cut, go
-//! silent, reset. It can be sent elsewhere, or to several places in turn.
+//! A TCP proxy between two parts of the system that imitates network faults: delay, throttling, cuts, silence, resets.
+//! Its target can be changed, or be several addresses used in turn.
 
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -9,20 +9,20 @@ use tokio::net::tcp::{ReadHalf, WriteHalf};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
 
-/// What becomes of connections, of those that are open and of new ones.
+/// How the proxy treats connections, both open and new ones.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Mode {
-    /// What comes in goes out.
+    /// Passes everything on.
     Open,
-    /// Everything comes so much later, each way.
+    /// Delays everything by this time, each way.
     Delayed(Duration),
-    /// So many bytes a second, of each connection and each way.
+    /// Passes at most this many bytes a second, per connection and direction.
     Throttled(u32),
-    /// Connections end as when a process ends.
+    /// Ends connections as when a process ends.
     Cut,
-    /// Connections stay, new ones are accepted, and nothing passes until another mode: then what waited does.
+    /// Keeps connections and accepts new ones, but passes nothing until another mode, which passes what waited.
     HalfOpen,
-    /// Connections end by a reset.
+    /// Ends connections by a reset.
     Reset,
 }
 
@@ -39,7 +39,7 @@ pub struct Proxy {
     task: tokio::task::JoinHandle<()>,
 }
 
-/// Where connections go, each to the next of them that can be reached.
+/// The targets; each connection goes to the next one that can be reached.
 #[derive(Default)]
 struct Targets {
     addresses: Vec<String>,
@@ -47,7 +47,7 @@ struct Targets {
 }
 
 impl Proxy {
-    /// `target` as `host:port`.
+    /// `target` is `host:port`.
     pub async fn start(target: &str) -> Proxy {
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
         let port = listener.local_addr().expect("an address").port();
@@ -76,13 +76,13 @@ impl Proxy {
         self.set(Mode::Cut);
     }
 
-    /// Sends connections to `target` from now on, whatever became of those before. Those that are open stay where they are.
+    /// Sends new connections to `target`, whatever the mode was. Open connections stay with their target.
     pub fn send_to(&self, target: &str) {
         self.send_to_any(vec![target.to_owned()]);
         self.set(Mode::Open);
     }
 
-    /// Sends new connections to these in turn, past those that cannot be reached.
+    /// Sends new connections to these in turn, skipping unreachable ones.
     pub fn send_to_any(&self, addresses: Vec<String>) {
         self.targets.lock().expect("the targets").addresses = addresses;
     }
@@ -95,7 +95,7 @@ impl Drop for Proxy {
 }
 
 async fn serve(mut client: TcpStream, targets: Arc<Mutex<Targets>>, mut mode: watch::Receiver<Mode>) {
-    // A connection in silence is not even made at the other side.
+    // During silence, the proxy does not even connect to the other side.
     let Ok(now) = mode.wait_for(|mode| *mode != Mode::HalfOpen).await.map(|mode| *mode) else { return };
     if now == Mode::Reset {
         reset(&client);
@@ -124,7 +124,7 @@ async fn serve(mut client: TcpStream, targets: Arc<Mutex<Targets>>, mut mode: wa
     }
 }
 
-/// To the next target that can be reached.
+/// Connects to the next target that can be reached.
 async fn connect(targets: &Mutex<Targets>) -> Option<TcpStream> {
     let addresses = {
         let mut targets = targets.lock().expect("the targets");
@@ -142,7 +142,7 @@ async fn connect(targets: &Mutex<Targets>) -> Option<TcpStream> {
     None
 }
 
-/// Passes on what comes one way, and its end.
+/// Passes on the bytes of one direction, and their end.
 async fn pump(mut from: ReadHalf<'_>, mut to: WriteHalf<'_>, mut mode: watch::Receiver<Mode>) {
     let mut buffer = vec![0; 16 * 1024];
     while let Ok(length @ 1..) = from.read(&mut buffer).await {
@@ -181,7 +181,7 @@ async fn pass(mut bytes: &[u8], to: &mut WriteHalf<'_>, mode: &mut watch::Receiv
     Some(())
 }
 
-/// Has the connection end by a reset when it is dropped.
+/// Makes the connection end by a reset when it is dropped.
 fn reset(connection: &TcpStream) {
     let _ = connection.set_zero_linger();
 }

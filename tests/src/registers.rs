@@ -1,4 +1,4 @@
-//! Every fenced key as a register: numbered writes to it through the API, and reads that say which of them they saw.
+//! Every fenced key as a register: numbered writes through the API, and reads that tell which write they saw.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -17,42 +17,42 @@ pub fn fenced_keys() -> impl Iterator<Item = Key> {
     KEYS.iter().filter(|row| row.freshness == Freshness::Fenced).map(|row| row.key)
 }
 
-/// Sessions to revoke, one a write.
+/// Sessions to revoke, one per write.
 const SESSIONS: u64 = 10_000;
 
-/// Reads at an edge until limits are forgotten: with two edges fewer than a person's requests may reach the origin in a
-/// minute.
+/// Reads at one edge between resets of limits: with two edges, fewer than a person's requests that may reach the origin
+/// in a minute.
 const READS_UNCOUNTED: u64 = 200;
 
-/// People and things that the keys are about.
+/// The people and resources behind the keys.
 pub struct Registers {
     owner: Client,
     member: Client,
     stranger: Client,
     circle: String,
     message: String,
-    /// Limits are another test's.
+    /// Resets limits, which other tests cover.
     unlimited: Unlimited,
     reads: AtomicU64,
 }
 
-/// What a read tells of the writes before it.
+/// What a read tells about the writes before it.
 #[derive(Clone, Copy, Debug)]
 pub enum Seen {
-    /// The newest was this one.
+    /// The number of the newest write.
     Number(u64),
-    /// Whether their number is odd.
+    /// Whether the newest write's number is odd.
     Odd(bool),
     /// Whether the session that this write revokes was still accepted.
     Session { revoked_by: u64, accepted: bool },
-    /// A copy, marked as one that may be old: all promises are off.
+    /// A copy that is marked as possibly old: it promises nothing.
     Marked,
     /// Nothing: a store or a server was away.
     Unknown,
 }
 
 impl Seen {
-    /// Whether it can be, when the newest write was `low` at the least and `high` at the most.
+    /// Whether this is possible if the newest write was between `low` and `high`.
     pub fn fits(self, low: u64, high: u64) -> bool {
         match self {
             Seen::Number(number) => (low..=high).contains(&number),
@@ -76,7 +76,7 @@ impl Registers {
         Registers { owner, member, stranger, circle, message, unlimited, reads: AtomicU64::new(0) }
     }
 
-    /// The same through another edge.
+    /// The same registers through another edge.
     pub fn at(&self, url: &str) -> Registers {
         Registers {
             owner: self.owner.at(url),
@@ -89,7 +89,8 @@ impl Registers {
         }
     }
 
-    /// Write number `number`; 0 is how things are at first. Repeating it changes nothing more. Whether it was acknowledged.
+    /// Makes write `number`; 0 is the initial state. Repeating a write changes nothing more. Returns whether it was
+    /// acknowledged.
     pub async fn write(&self, key: Key, number: u64) -> bool {
         let (circle, text) = (format!("/v1/circles/{}", self.circle), number.to_string());
         let is_odd = number % 2 == 1;
@@ -137,13 +138,13 @@ impl Registers {
             // A repeated log-out finds the session revoked, so the first was done.
             401 if key == Key::Session => true,
             200..=299 => true,
-            // Without Redis, limits are counted where this test cannot forget them.
+            // Without Redis, the origin counts limits in memory, where this test cannot reset them.
             429 | 502..=504 => false,
             _ => panic!("{key:?} {number}: {answer:#?}"),
         }
     }
 
-    /// Reads the key. `near` is about how many writes there were; `direct` asks past the cache where there is a way.
+    /// Reads the key. `near` is roughly the number of writes so far; `direct` bypasses the cache where possible.
     pub async fn read(&self, key: Key, near: u64, direct: bool) -> Seen {
         let circle = format!("/v1/circles/{}", self.circle);
         let (who, path) = match key {
@@ -154,7 +155,7 @@ impl Registers {
             Key::CircleAccess => (&self.stranger, circle),
             Key::Membership => (&self.member, circle),
             Key::CircleMembers => (&self.owner, format!("{circle}/members")),
-            // Before all numbers there are: a page that is not kept.
+            // A page before the largest number: it is not cached.
             Key::CircleMessages if direct => {
                 (&self.member, format!("{circle}/messages?before={LAST}&limit=1"))
             }
@@ -188,7 +189,7 @@ impl Registers {
                 let newest = answer.body["items"][0].as_str().map_or(0, |tag| tag.parse().expect("a number"));
                 Seen::Number(newest)
             }
-            // One day more with each write, and one before the first.
+            // Each write adds a day, and there is one before the first.
             (Key::Streak, 200) => {
                 Seen::Number(answer.body["longest"].as_u64().expect("a number").saturating_sub(1))
             }
@@ -212,7 +213,7 @@ impl Registers {
         answer.is_ok_and(|answer| answer.is_hit() && answer.header("warning").is_empty())
     }
 
-    /// How many messages there are, and whether they are numbered without a gap: each was posted once.
+    /// The newest message's number: the number of messages posted, if each was posted once.
     pub async fn messages_posted(&self) -> u64 {
         let path = format!("/v1/circles/{}/messages?limit=1", self.circle);
         self.owner.get(&path).await.expect(200).body["items"][0]["number"].as_u64().expect("a number")
@@ -229,13 +230,13 @@ impl Registers {
 
 const ENTRIES: &str = "/v1/journal/entries";
 
-/// The day that write 0 is about.
+/// The day of write 0.
 const FIRST_DAY: NaiveDate = NaiveDate::from_ymd_opt(1950, 1, 1).expect("a day");
 
 /// `n:9223372036854775807`, in base64url: no message has that number.
 pub const LAST: &str = "bjo5MjIzMzcyMDM2ODU0Nzc1ODA3";
 
-/// The user's own id, but for its last 32 bits.
+/// The user's own id, except for its last 32 bits.
 fn session_id(user: Uuid, number: u64) -> Uuid {
     Uuid::from_u128(user.as_u128() >> 32 << 32 | u128::from(number))
 }
@@ -246,7 +247,7 @@ fn session_secret(number: u64) -> [u8; 32] {
     secret
 }
 
-/// As many log-ins as it would take cost minutes of hashing.
+/// Inserted by SQL: that many log-ins would cost minutes of hashing.
 fn insert_sessions(system: &System, user: &Client) {
     let id = user.user.as_str();
     system.sql(&format!(

@@ -1,4 +1,4 @@
-//! Private Postgres clusters and Redis servers, on free ports, in folders of their own.
+//! Private Postgres clusters and Redis servers, on free ports, in their own folders.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -11,9 +11,9 @@ use tempfile::TempDir;
 use crate::disk::Disk;
 use crate::processes::{Launch, Process, free_port, program};
 
-/// A Postgres cluster. It is not asked to survive the machine, only its own death, unless it is `durable`.
+/// A Postgres cluster. Unless it is `durable`, it survives its own death, but not the machine's.
 pub struct Postgres {
-    /// Dropped before the folder that it lies over.
+    /// Must be dropped before the folder over which it is mounted.
     pub disk: Option<Disk>,
     folder: TempDir,
     pub port: u16,
@@ -31,12 +31,12 @@ impl Postgres {
         Postgres::create(false, false)
     }
 
-    /// A cluster on a disk of its own, that can be filled.
+    /// A cluster on its own disk, which can be filled.
     pub fn on_small_disk() -> Postgres {
         Postgres::create(true, false)
     }
 
-    /// As it is in production: what is committed is on disk, and pages have room in memory. For measurements.
+    /// Set up as in production, for measurements: commits reach the disk, and pages have room in memory.
     pub fn durable() -> Postgres {
         Postgres::create(false, true)
     }
@@ -75,7 +75,7 @@ impl Postgres {
     pub fn launch(&mut self) {
         let text = |path: &Path| path.display().to_string();
         let folder = self.folder.path();
-        // A killed server must lose nothing; a killed machine is nobody's test.
+        // A killed server must lose nothing; no test kills the machine.
         let (fsync, buffers) = if self.durable { ("on", "512MB") } else { ("off", "64MB") };
         let arguments = [
             ("-D", text(&folder.join("data"))),
@@ -106,7 +106,7 @@ impl Postgres {
         if let Some(mut process) = self.process.take() {
             let children = children(&process);
             process.kill();
-            // Without their parent they end by themselves; not to wait for that is the point.
+            // Without their parent they would end by themselves, but the test must not wait for that.
             signal_each(&children, "KILL");
         }
     }
@@ -118,12 +118,12 @@ impl Postgres {
         signal_each(&children(process), name);
     }
 
-    /// Whether the server runs; it ends by itself where it cannot recover.
+    /// Whether the server runs; it ends by itself if it cannot recover.
     pub fn is_running(&mut self) -> bool {
         self.process.as_mut().is_some_and(Process::is_running)
     }
 
-    /// Creates a database and its schema; the URLs of the owner and of the serving role.
+    /// Creates a database; returns the URLs of the owner and of the serving role.
     pub fn database(&self) -> (String, String) {
         let name = format!("t{}", DATABASES.fetch_add(1, Ordering::Relaxed));
         self.sql("postgres", &format!("create database {name}"));
@@ -138,7 +138,7 @@ impl Postgres {
         output
     }
 
-    /// A database, as `pg_dump` writes it.
+    /// A database in the format of `pg_dump`.
     pub fn dump(&self, database: &str) -> Vec<u8> {
         let port = self.port.to_string();
         let output = Command::new(binaries().join("pg_dump"))
@@ -149,13 +149,13 @@ impl Postgres {
         output.stdout
     }
 
-    /// What it has written to disk: tables, write-ahead log and its own log.
+    /// Its files on disk: tables, write-ahead log and its own log.
     pub fn files(&self) -> Vec<u8> {
         let log = std::fs::read(self.folder.path().with_extension("postgres.log")).unwrap_or_default();
         [contents(self.folder.path(), &|_| true), log].concat()
     }
 
-    /// Runs a statement as the owner: whether it succeeded, and what it returned or was refused with.
+    /// Runs a statement as the owner: whether it succeeded, and its result or error.
     pub fn psql(&self, database: &str, sql: &str) -> (bool, String) {
         let output = Command::new(binaries().join("psql"))
             .args(["-h", "127.0.0.1", "-p", &self.port.to_string(), "-U", "owner", "-Atqc", sql, database])
@@ -177,7 +177,7 @@ fn children(process: &Process) -> Vec<String> {
     String::from_utf8_lossy(&output.stdout).split_whitespace().map(str::to_owned).collect()
 }
 
-/// Some may be gone already.
+/// Some processes may be gone already.
 fn signal_each(processes: &[String], name: &str) {
     let mut kill = Command::new("kill");
     kill.args(["-s", name]).args(processes).stderr(std::process::Stdio::null());
@@ -188,10 +188,10 @@ fn signal_each(processes: &[String], name: &str) {
 
 /// A Redis server with an append-only file.
 pub struct Redis {
-    /// Dropped before the folder that it lies over.
+    /// Must be dropped before the folder over which it is mounted.
     _disk: Option<Disk>,
     folder: TempDir,
-    /// When what it has appended is safe on disk: `always`, or after `everysec`ond.
+    /// When appended data is safe on disk: `always`, or `everysec`.
     appendfsync: &'static str,
     pub port: u16,
     process: Option<Process>,
@@ -202,7 +202,7 @@ impl Redis {
         Redis::create(appendfsync, false)
     }
 
-    /// On a disk of its own, which is in memory: whatever else the machine's has to do, this one is quick.
+    /// On its own disk in memory, which stays fast whatever the machine's disk is doing.
     pub fn on_quick_disk(appendfsync: &'static str) -> Redis {
         Redis::create(appendfsync, true)
     }
@@ -233,7 +233,7 @@ impl Redis {
             user: None,
         }));
         let deadline = Instant::now() + Duration::from_secs(20);
-        // It answers otherwise while it loads its data.
+        // While it loads its data, it does not answer `PONG`.
         while !self.answers() {
             assert!(Instant::now() < deadline, "redis did not start");
             std::thread::sleep(Duration::from_millis(10));
@@ -253,14 +253,14 @@ impl Redis {
         }
     }
 
-    /// Forgets what it has written to disk.
+    /// Deletes its files on disk.
     pub fn empty(&mut self) {
         assert!(self.process.is_none(), "it is running");
         let file = self.folder.path().join("appendonlydir");
         std::fs::remove_dir_all(file).expect("its append-only file");
     }
 
-    /// What it has written to disk.
+    /// Its files on disk.
     pub fn files(&self) -> Vec<u8> {
         contents(self.folder.path(), &|_| true)
     }
@@ -269,7 +269,7 @@ impl Redis {
         self.process.as_ref().expect("it is running").signal(name);
     }
 
-    /// Has it refuse all that needs memory, or nothing any more.
+    /// Makes it refuse all commands that need memory, or none.
     pub async fn refuse_writes(&self, refuse: bool) {
         let mut set = redis::cmd("CONFIG");
         set.arg("SET").arg("maxmemory").arg(u8::from(refuse));
@@ -288,7 +288,7 @@ impl Redis {
     }
 }
 
-/// The bytes of all files in a folder, and in its folders, that are wanted.
+/// The bytes of all wanted files in a folder and its subfolders.
 pub fn contents(folder: &Path, is_wanted: &dyn Fn(&Path) -> bool) -> Vec<u8> {
     let mut bytes = Vec::new();
     for entry in std::fs::read_dir(folder).into_iter().flatten().flatten() {
@@ -303,21 +303,22 @@ pub fn contents(folder: &Path, is_wanted: &dyn Fn(&Path) -> bool) -> Vec<u8> {
     bytes
 }
 
-/// A folder whose path is short enough for a socket, and open to another user.
+/// A folder with a path short enough for a socket, and open to other users.
 pub fn folder() -> TempDir {
     let folder = tempfile::Builder::new().prefix("t").tempdir_in(&*FOLDERS).expect("a folder");
     open_to_all(folder.path());
     folder
 }
 
-/// Where this process has its folders. What is kept for all tests has no end at which to remove it: the next process does.
+/// The parent of this process's folders. Folders shared by all tests are never removed by this process: a later one
+/// does that.
 static FOLDERS: LazyLock<PathBuf> = LazyLock::new(|| {
     const PREFIX: &str = "optimist-tests-";
     for entry in std::fs::read_dir("/tmp").expect("/tmp").flatten() {
         let name = entry.file_name().to_string_lossy().into_owned();
         let process = name.strip_prefix(PREFIX).filter(|id| id.bytes().all(|byte| byte.is_ascii_digit()));
         if process.is_some_and(|id| !Path::new("/proc").join(id).exists()) {
-            // Another process may be at it as well.
+            // Another process may be removing it as well.
             let _ = std::fs::remove_dir_all(entry.path());
         }
     }
@@ -332,13 +333,13 @@ fn open_to_all(folder: &Path) {
     std::fs::set_permissions(folder, std::fs::Permissions::from_mode(0o755)).expect("its permissions");
 }
 
-/// Postgres refuses to run as root: then another user does.
+/// Postgres refuses to run as root, so another user runs it.
 fn unprivileged() -> Option<&'static str> {
     let id = Command::new("id").arg("-u").output().expect("id");
     (id.stdout == b"0\n").then_some("postgres")
 }
 
-/// A program of Postgres's, as the user that may run it; the folder is given to that user.
+/// A Postgres program, run as the user that may run it; the folder is given to that user.
 fn as_unprivileged(folder: &TempDir, program: &Path) -> Command {
     let Some(user) = unprivileged() else { return Command::new(program) };
     let owned = Command::new("chown").arg(user).arg(folder.path()).status().expect("chown");
@@ -359,7 +360,7 @@ fn binaries() -> PathBuf {
     newest.join("bin")
 }
 
-/// The origin's program, built with the hooks of tests.
+/// The origin's program, built with test hooks.
 pub fn origin_program() -> PathBuf {
     program("OPTIMIST_ORIGIN_BIN", "target/debug/optimist-origin")
 }

@@ -14,25 +14,26 @@ pub const REGION: &str = "test";
 /// The key that edge and origin share, and its id.
 pub const SIGNING_KEY: ([u8; 32], &str) = ([7; 32], "k1");
 
-/// What a test wants otherwise than usual.
+/// The settings that a test may change.
 #[derive(Clone, Debug)]
 pub struct Options {
     pub kind: Kind,
     pub origins: usize,
-    /// A cluster of its own, that may be killed.
+    /// A cluster of its own, which may be killed.
     pub own_postgres: bool,
     /// A replica of the cluster, from which relays read.
     pub replica: bool,
-    /// Milliseconds; generous, since most tests are not about deadlines.
+    /// In milliseconds; generous, since most tests are not about deadlines.
     pub redis_deadline_ms: u32,
     pub cors_origins: &'static str,
     /// Milliseconds that the edge waits for the origin.
     pub origin_deadline_ms: u32,
-    /// When Redis makes safe what it has appended.
+    /// When data that Redis has appended is safe on disk.
     pub appendfsync: &'static str,
-    /// Every way between two parts leads through a proxy of its own, and the edge spreads its requests over the origins.
+    /// Every connection between two parts goes through its own proxy, and the edge spreads its requests over the
+    /// origins.
     pub paths: bool,
-    /// Both stores lie on disks of their own, which are in memory, quick, and can be filled.
+    /// Each store has its own disk, which is in memory, fast, and can be filled.
     pub own_disks: bool,
 }
 
@@ -81,7 +82,7 @@ pub struct System {
     folder: TempDir,
 }
 
-/// Proxies on the ways that have none otherwise; origins have one each, by their number.
+/// Proxies on the connections that otherwise have none; each origin has its own, by index.
 pub struct Paths {
     pub to_edge: Proxy,
     pub edge_to_redis: Proxy,
@@ -97,7 +98,7 @@ impl Paths {
             origin_to_redis.push(to(redis).await);
             origin_to_postgres.push(to(postgres).await);
         }
-        // Clients are sent to the edge when it is there.
+        // The edge does not exist yet; the caller sets this target later.
         Paths { to_edge: to(0).await, edge_to_redis: to(redis).await, origin_to_redis, origin_to_postgres }
     }
 }
@@ -171,12 +172,12 @@ impl System {
         }
     }
 
-    /// Another edge before the same origin.
+    /// Another edge in front of the same origin.
     pub fn another_edge(&self, kind: Kind) -> Edge {
         self.edge_before(kind, &format!("http://127.0.0.1:{}", self.to_origin.port))
     }
 
-    /// Another edge, that sends to this origin.
+    /// Another edge in front of this origin.
     pub fn edge_before(&self, kind: Kind, origin_url: &str) -> Edge {
         let folder = self.folder.path().join(format!("{kind:?}"));
         std::fs::create_dir_all(&folder).expect("a folder");
@@ -187,14 +188,14 @@ impl System {
         edge_settings(origin_url, &redis_of_edge(&self.redis, self.paths.as_ref()), &self.options)
     }
 
-    /// Where clients find the edge.
+    /// The URL of the edge for clients.
     pub fn url(&self) -> String {
         self.paths
             .as_ref()
             .map_or_else(|| self.edge.url.clone(), |paths| format!("http://{}", paths.to_edge.address()))
     }
 
-    /// Puts an edge in place of one that is gone.
+    /// Replaces an edge that is gone.
     pub fn replace_edge(&mut self) {
         let origin_url = format!("http://{}", self.to_origin.address());
         self.edge = Edge::start(self.options.kind, &self.edge_settings(&origin_url), self.folder.path());
@@ -208,7 +209,7 @@ impl System {
         self.environment.clone()
     }
 
-    /// Puts an origin in place of one that is gone, and sends the edge there.
+    /// Replaces an origin that is gone, and points the edge at the new one.
     pub fn replace_origin(&mut self, index: usize) {
         let environment = through(&self.environment, self.paths.as_ref(), index);
         self.origins[index] = Origin::start(&environment, self.folder.path());
@@ -229,7 +230,7 @@ impl System {
         Client::new(&self.url())
     }
 
-    /// Every test comes from the same address.
+    /// Resets the address limits, since every test comes from the same address.
     pub async fn forget_address_limits(&self) {
         let mut redis = self.redis.connect().await;
         let limits = LIMITS.iter().filter(|row| row.scope == Scope::Address);
@@ -237,7 +238,7 @@ impl System {
         let _: () = redis::cmd("DEL").arg(keys).query_async(&mut redis).await.expect("redis answers");
     }
 
-    /// For tests that are not about limits.
+    /// Resets a user's limits, for tests that are not about them.
     pub async fn forget_limits_of(&self, client: &Client) {
         let mut redis = self.redis.connect().await;
         let limits = LIMITS.iter().filter(|row| row.scope == Scope::User);
@@ -245,7 +246,7 @@ impl System {
         let _: () = redis::cmd("DEL").arg(keys).query_async(&mut redis).await.expect("redis answers");
     }
 
-    /// What origins and edges have logged.
+    /// The logs of origins and edges.
     pub fn logs(&self) -> Vec<u8> {
         contents(self.folder.path(), &|path| path.extension().is_some_and(|extension| extension == "log"))
     }
@@ -256,7 +257,7 @@ impl System {
     }
 }
 
-/// The settings of the origin of that number: its own ways to the stores, where it has them.
+/// The settings of origin `index`, with its own proxies to the stores, if there are any.
 fn through(environment: &[(String, String)], paths: Option<&Paths>, index: usize) -> Vec<(String, String)> {
     let mut environment = environment.to_vec();
     let Some(paths) = paths else { return environment };
@@ -286,7 +287,7 @@ pub fn address(url: &str) -> &str {
     url.trim_start_matches("http://")
 }
 
-/// An origin's settings: the database as its owner and as the role that serves, and Redis, by their URLs.
+/// An origin's settings: the URLs of the database for its owner and for the serving role, and of Redis.
 pub fn environment(owner: &str, serve: &str, redis: &str, redis_deadline_ms: u32) -> Vec<(String, String)> {
     let key = |id: &str| format!("{id}:{}", base64::engine::general_purpose::STANDARD.encode(SIGNING_KEY.0));
     [
@@ -303,7 +304,7 @@ pub fn environment(owner: &str, serve: &str, redis: &str, redis_deadline_ms: u32
     .to_vec()
 }
 
-/// An edge's settings, by the names that its configuration has for them.
+/// An edge's settings, by the names of its configuration.
 pub fn edge_settings(origin_url: &str, redis_url: &str, options: &Options) -> Vec<(String, String)> {
     let key =
         format!("{}:{}", SIGNING_KEY.1, base64::engine::general_purpose::STANDARD.encode(SIGNING_KEY.0));

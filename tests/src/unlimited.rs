@@ -1,4 +1,4 @@
-//! Callers whose limits are forgotten before each request, for tests that are about something else.
+//! Resets callers' limits before each request, for tests that are about something else.
 
 use optimist_shared::limits::{LIMITS, Scope};
 
@@ -6,7 +6,7 @@ use crate::{Client, System};
 
 pub struct Unlimited {
     redis: redis::Client,
-    /// Made anew after an error: Redis may be killed.
+    /// Reopened after an error, since Redis may be killed.
     connection: tokio::sync::Mutex<Option<redis::aio::MultiplexedConnection>>,
 }
 
@@ -16,13 +16,13 @@ impl Unlimited {
         Unlimited { redis, connection: tokio::sync::Mutex::default() }
     }
 
-    /// Forgets what a user, and everyone's address, was charged. A Redis that is away counts nothing.
+    /// Deletes the charges of a user and of the common address. An unreachable Redis counts nothing.
     pub async fn forget(&self, who: &Client) {
         let mut forget = redis::cmd("DEL");
         for limit in LIMITS {
             match limit.scope {
                 Scope::User => drop(forget.arg(limit.key(&who.user))),
-                // Everyone comes from there.
+                // All callers come from there.
                 Scope::Address => drop(forget.arg(limit.key("127.0.0.1"))),
                 Scope::Account => {}
             }
@@ -39,7 +39,7 @@ impl Unlimited {
 }
 
 impl Clone for Unlimited {
-    /// With a connection of its own.
+    /// The clone opens its own connection.
     fn clone(&self) -> Unlimited {
         Unlimited { redis: self.redis.clone(), connection: tokio::sync::Mutex::default() }
     }

@@ -1,5 +1,5 @@
-//! `cargo xtask bench`: installs and builds for release what is measured and what measures, and starts `optimist-bench`, which
-//! knows what that is.
+//! `cargo xtask bench`: installs tools, builds the measured programs and `optimist-bench` for release, and starts the
+//! latter, which knows what to measure.
 
 use std::ffi::OsString;
 use std::path::Path;
@@ -15,7 +15,7 @@ use crate::provision;
 use crate::terminal::say;
 use crate::workspace;
 
-/// With the arguments for `optimist-bench`.
+/// Passes the arguments on to `optimist-bench`.
 pub fn run(arguments: &[OsString]) -> Result<()> {
     let root = workspace::root()?;
     let (postgres, redis) = (provision::postgres()?, provision::redis()?);
@@ -52,7 +52,7 @@ pub fn run(arguments: &[OsString]) -> Result<()> {
     Ok(())
 }
 
-/// A component that ours is measured against, in a workspace and a target folder of its own.
+/// Builds a component that ours is compared with, in its own workspace and target folder.
 fn peer_component(root: &Path, name: &str) -> Result<std::path::PathBuf> {
     let target = workspace::target_folder(root)?.join(format!("bench-{name}"));
     let target = target.to_str().context("the target folder has a name that is no text")?;
@@ -61,7 +61,7 @@ fn peer_component(root: &Path, name: &str) -> Result<std::path::PathBuf> {
         .file(&format!("optimist-bench-{name}"), "wasm")
 }
 
-/// One package at a time: built together, each would get the features that the others ask of their dependencies.
+/// Builds one package alone: built together, each would get the features that the others ask of their dependencies.
 fn release(root: &Path, package: &str) -> Result<std::path::PathBuf> {
     workspace::build(root, &["--release", "--package", package])?.executable(package)
 }

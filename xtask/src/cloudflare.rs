@@ -1,4 +1,4 @@
-//! The Worker: building it, running it in a workerd on this machine, and trying its deployment without one.
+//! The Worker: builds it, runs it in a local workerd, and tries its deployment without deploying.
 //!
 //! Nothing here talks to Cloudflare.
 
@@ -13,16 +13,17 @@ use crate::terminal::say;
 use crate::workspace;
 
 const CRATE: &str = "edge/cloudflare";
-/// What a Worker is made of.
+/// The modules of the built Worker.
 const MODULES: [&str; 2] = ["index.js", WASM];
 const WASM: &str = "index_bg.wasm";
-/// Empty, and newer than the modules once they are whole.
+/// An empty file, newer than the modules once they are complete.
 const WHOLE: &str = "whole";
 
-/// What a Worker may come to, compressed, in KiB as wrangler counts: an isolate's first request waits for it.
+/// The largest allowed compressed size in KiB, as wrangler counts: an isolate's first request waits for the Worker to
+/// load.
 const SIZE_KIB: f64 = 150.0;
 
-/// What rustc and wasm-bindgen make use of, and workerd knows.
+/// The features that rustc and wasm-bindgen use, and workerd supports.
 const WASM_FEATURES: [&str; 7] = [
     "bulk-memory",
     "exception-handling",
@@ -33,19 +34,19 @@ const WASM_FEATURES: [&str; 7] = [
     "sign-ext",
 ];
 
-/// As worker-build calls cargo, so that its call finds everything built.
+/// The arguments with which worker-build calls cargo, so that its call finds everything built.
 const CARGO_ARGUMENTS: [&str; 4] =
     ["--lib", "--profile=wasm", "--target=wasm32-unknown-unknown", "--package=optimist-edge-cloudflare"];
 const CARGO_ENVIRONMENT: [(&str, &str); 1] = [("WASM_BINDGEN_USE_JS_SYS", "1")];
 
-/// Installs what building and running the Worker needs.
+/// Installs the tools to build and run the Worker.
 pub fn provision(root: &Path) -> Result<()> {
     provision::rust_target("wasm32-unknown-unknown")?;
     provision::worker_tools(root)?;
     provision::node_packages(root)
 }
 
-/// Builds the Worker, unless it is there and newer than what it is made from; the folder with its modules.
+/// Builds the Worker, unless the built one is newer than its sources; returns the folder of its modules.
 pub fn build(root: &Path) -> Result<PathBuf> {
     provision(root)?;
     let tools = provision::worker_tools(root)?;
@@ -69,10 +70,10 @@ pub fn build(root: &Path) -> Result<PathBuf> {
     for module in MODULES {
         ensure!(built.join(module).exists(), "worker-build made no {module}");
     }
-    // By ourselves, since worker-build's call keeps the functions' names: a fifth of the size.
+    // Run here, since worker-build's own call keeps the function names: a fifth of the size.
     let small = built.join("small.wasm");
     let mut command = Command::new(binary("wasm-opt"));
-    // What has been kept apart stays so, though it has one caller: functions are compiled when they are first called.
+    // Keep large functions separate even with one caller: a function is compiled when it is first called.
     command.args(["-Oz", "--one-caller-inline-max-function-size=60"]);
     command.args(WASM_FEATURES.map(|feature| format!("--enable-{feature}")));
     command.arg(built.join(WASM)).arg("-o").arg(&small).stdin(Stdio::null());
@@ -86,7 +87,8 @@ pub fn workerd(root: &Path) -> PathBuf {
     root.join("node_modules/workerd/bin/workerd")
 }
 
-/// Writes a configuration of workerd to `folder`, with the Worker's modules beside it; its file. Bindings are text.
+/// Writes a workerd configuration to `folder`, with the Worker's modules beside it; returns its path. Bindings are
+/// text.
 pub fn configure(
     root: &Path,
     built: &Path,
@@ -105,12 +107,12 @@ pub fn configure(
         fs::copy(built.join(module), folder.join(module)).with_context(|| format!("no {module}"))?;
     }
     let file = folder.join("workerd.capnp");
-    // It names secrets.
+    // It contains secrets.
     crate::state::write_private(&file, &configuration)?;
     Ok(file)
 }
 
-/// Has wrangler check every region's deployment, without one, and fails if the Worker has grown too large.
+/// Runs a wrangler dry run for every region, and fails if the Worker has grown too large.
 pub fn try_deployment(root: &Path) -> Result<()> {
     provision::node_packages(root)?;
     for region in regions(root)? {
@@ -135,7 +137,7 @@ pub fn try_deployment(root: &Path) -> Result<()> {
     Ok(())
 }
 
-/// From wrangler's line `Total Upload: 345.67 KiB / gzip: 123.45 KiB`.
+/// Parses wrangler's line `Total Upload: 345.67 KiB / gzip: 123.45 KiB`.
 fn compressed_kib(text: &str) -> Option<f64> {
     let line = text.lines().find(|line| line.contains("Total Upload:"))?;
     line.split("gzip:").nth(1)?.trim().strip_suffix(" KiB")?.parse().ok()

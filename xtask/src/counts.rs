@@ -1,4 +1,4 @@
-//! `cargo xtask counts`: tests whose load `cargo xtask test` keeps short, at full count. What they check is theirs.
+//! `cargo xtask counts`: runs tests at full count whose load `cargo xtask test` keeps short.
 
 use std::time::Instant;
 
@@ -19,7 +19,7 @@ pub enum Count {
     Limits,
 }
 
-/// The tests, and the variables by which they are told how much.
+/// The tests, and the environment variables that set their counts.
 struct Load {
     target: &'static str,
     tests: &'static [&'static str],

@@ -1,5 +1,5 @@
-//! `cargo xtask demo`: the main job, played on real stores and a real Wasm runtime for a person to watch. Every step
-//! checks what it claims; the command succeeds only if all of them hold.
+//! `cargo xtask demo`: plays the main job on real stores and a real Wasm runtime for a person to watch. Every step
+//! checks its claims; the command succeeds only if all of them hold.
 //!
 //! With `--keep` a second process plays the story and then stays, since servers end with the process that started them.
 
@@ -58,7 +58,7 @@ fn play(root: &Path, folder: &Path, programs: Programs, stay: bool) -> Result<()
     system.stop_all()
 }
 
-/// Says where everything is and lets go of our parent and of the terminal.
+/// Prints where everything is, and detaches from the parent process and the terminal.
 fn leave_running(system: &System) -> Result<()> {
     system.introduce()?;
     line(format_args!(
@@ -73,8 +73,8 @@ fn leave_running(system: &System) -> Result<()> {
     Ok(())
 }
 
-/// Passes on what the process that stays prints, until it lets go or ends. A signal ends us at once, and our death
-/// tells the other to end in good order.
+/// Passes on the output of the staying process until it detaches or ends. A signal ends this process at once, and its
+/// death tells the other to end in good order.
 fn watch_the_one_that_stays(edge: Edge) -> Result<()> {
     let mut command = with_parent(Path::new("/proc/self/exe"), Signal::SIGTERM, None);
     command.args(["demo", "--keep", STAY, "--edge"]).arg(edge.argument());
@@ -85,7 +85,7 @@ fn watch_the_one_that_stays(edge: Edge) -> Result<()> {
     for text in BufReader::new(child.stdout.take().context("its output is not piped")?).lines() {
         line(text?);
     }
-    // It closes its end of the pipe a moment before it is gone, if it is ending.
+    // A process that is ending closes its end of the pipe a moment before it is gone.
     match interrupt::poll(std::time::Duration::from_millis(300), || Ok(child.try_wait()?))? {
         None => Ok(()),
         Some(status) if status.code() == Some(130) => Err(interrupt::Interrupted.into()),

@@ -1,5 +1,5 @@
-//! `cargo xtask dev`: the system in the foreground, its data kept in `.dev/`. A server that dies is started again after
-//! a while, so that an outage can be watched: kill Redis, look at what the edge answers, see it come back.
+//! `cargo xtask dev`: the system in the foreground, with its data in `.dev/`. A server that dies is restarted after a
+//! while, so that an outage can be watched: kill Redis, look at the edge's answers, see it come back.
 
 use std::fs::{self, File, TryLockError};
 use std::path::Path;
@@ -14,7 +14,7 @@ use crate::system::{Part, Programs, System, chosen_edges};
 use crate::terminal::{line, say, warn};
 use crate::workspace;
 
-/// How long a server that died stays away.
+/// How long a dead server stays away.
 const OUTAGE: Duration = Duration::from_secs(10);
 
 pub fn run(edges: &[Edge], fresh: bool) -> Result<()> {
@@ -22,7 +22,8 @@ pub fn run(edges: &[Edge], fresh: bool) -> Result<()> {
     let root = workspace::root()?;
     let folder = root.join(".dev");
     fs::create_dir_all(&folder)?;
-    // Beside the folder's other content, which `--fresh` removes; the lock goes with us, however we end.
+    // Outside the subfolder that `--fresh` removes. The kernel releases the lock when this process ends, however it
+    // ends.
     let _lock = lock(&folder.join("lock"))?;
     let addresses = folder.join("env");
     remove(&addresses)?;
@@ -39,7 +40,7 @@ pub fn run(edges: &[Edge], fresh: bool) -> Result<()> {
     say("stopping");
     let stopped = system.stop_all();
     match served {
-        // Ctrl-C is how this command ends well.
+        // Ctrl-C is the normal end of this command.
         Err(error) if error.is::<interrupt::Interrupted>() => stopped,
         other => other.and(stopped),
     }
@@ -85,7 +86,7 @@ fn serve(system: &mut System, addresses: &Path) -> Result<()> {
     }
 }
 
-/// Writes `.dev/env`, at once and whole.
+/// Writes `.dev/env` atomically.
 fn write_addresses(system: &System, file: &Path) -> Result<()> {
     let writing = file.with_extension("new");
     write_private(&writing, &system.addresses()?)?;

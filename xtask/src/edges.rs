@@ -1,5 +1,5 @@
 //! The three ways to run the edge on this machine: the component in our own host, the Worker in workerd, the component
-//! in Spin. Each knows what it needs provisioned, built and configured; none decides what is forwarded where.
+//! in Spin. Each knows what to provision, build and configure; none decides what is forwarded where.
 
 use std::path::{Path, PathBuf};
 
@@ -22,7 +22,7 @@ pub enum Edge {
     Spin,
 }
 
-/// What an edge has to know about the system behind it.
+/// The edge's view of the system behind it.
 pub struct Origin {
     pub url: String,
     pub redis_url: String,
@@ -30,7 +30,7 @@ pub struct Origin {
     pub region: &'static str,
 }
 
-/// What was built or found for an edge.
+/// The built or found programs of an edge.
 pub enum Program {
     Embedded { host: PathBuf, component: PathBuf },
     Cloudflare { workerd: PathBuf, built: PathBuf },
@@ -46,7 +46,7 @@ impl Edge {
         }
     }
 
-    /// As `--edge` takes it.
+    /// The value for `--edge`.
     pub fn argument(self) -> &'static str {
         match self {
             Edge::Embedded => "embedded",
@@ -75,7 +75,7 @@ impl Edge {
         }
     }
 
-    /// The cargo flag for what this edge adds to the build for this machine.
+    /// The cargo flag for the package that this edge adds to the native build.
     pub fn native_package(&self) -> Option<&'static str> {
         (*self == Edge::Embedded).then_some("--package=optimist-edge-host")
     }
@@ -98,13 +98,13 @@ impl Edge {
     }
 }
 
-/// The Spin component, as it is deployed.
+/// Builds the Spin component as it is deployed.
 pub fn component(root: &Path) -> Result<PathBuf> {
     workspace::build(root, &["--profile=wasm", "--target=wasm32-wasip2", "--package=optimist-edge-spin"])?
         .file("optimist-edge-spin", "wasm")
 }
 
-/// The same with mechanisms that tests can switch off, in a folder of its own, so that it is never taken for the other.
+/// The same with mechanisms that tests can switch off, in its own folder so that the two cannot be confused.
 pub fn component_with_hooks(root: &Path) -> Result<PathBuf> {
     let folder = format!("--target-dir={}", workspace::target_folder(root)?.join("hooks").display());
     let selection = ["--profile=wasm", "--target=wasm32-wasip2", "--package=optimist-edge-spin"];
@@ -114,7 +114,7 @@ pub fn component_with_hooks(root: &Path) -> Result<PathBuf> {
 
 /// Fails if the component has grown too large.
 pub fn check_component_size(component: &Path) -> Result<()> {
-    /// KiB: what a host fetches and compiles before its first request.
+    /// In KiB: a host fetches and compiles the component before its first request.
     const SIZE_KIB: u64 = 500;
     let size = component.metadata()?.len().div_ceil(1024);
     ensure!(size <= SIZE_KIB, "the Spin component has {size} KiB: {SIZE_KIB} are enough");
@@ -141,7 +141,7 @@ impl Program {
                 })
             }
             Program::Cloudflare { workerd, built } => {
-                // Which address a client has, only the platform could tell.
+                // Only the platform would know a client's address.
                 let bindings: Vec<(String, String)> = variables
                     .iter()
                     .map(|(name, value)| (format!("OPTIMIST_{}", name.to_uppercase()), (*value).to_owned()))
@@ -156,7 +156,7 @@ impl Program {
                 let mut launch = Launch::new(Edge::Spin.name(), spin, logs)
                     .arguments(["up".as_ref(), "--from".as_ref(), root.join("spin.toml").as_os_str()])
                     .arguments(["--listen", &address]);
-                // It is a parent itself: it passes this one on.
+                // `spin` is a parent itself, and passes this signal on.
                 launch.at_our_death = Signal::SIGTERM;
                 let redis_host = origin.redis_url.trim_start_matches("redis://");
                 launch = launch.environment("SPIN_VARIABLE_REDIS_HOST", redis_host);

@@ -1,5 +1,4 @@
-//! A client for the API as a person would use it: requests one after the other, answers read whole. No TLS, no
-//! retries, no redirects.
+//! A simple client for the API: requests one after the other, answers read whole. No TLS, no retries, no redirects.
 
 use std::time::Duration;
 
@@ -8,7 +7,7 @@ use serde_json::Value;
 use ureq::Agent;
 use ureq::http::{HeaderMap, Method, Request};
 
-/// More than any deadline of the edge's, so that a hang shows as the edge's own answer.
+/// Longer than any deadline of the edge, so that a hang shows as the edge's own answer.
 const TIMEOUT: Duration = Duration::from_secs(15);
 /// No answer of the API is larger.
 const LARGEST_ANSWER: u64 = 4 << 20;
@@ -20,13 +19,13 @@ pub struct Answer {
 }
 
 impl Answer {
-    /// A header's value, or nothing. Several of one name are joined, as their meaning allows.
+    /// A header's value, or an empty string. Several headers of one name are joined by commas, as HTTP allows.
     pub fn header(&self, name: &str) -> String {
         let values = self.headers.get_all(name).into_iter();
         values.filter_map(|value| value.to_str().ok()).collect::<Vec<_>>().join(", ")
     }
 
-    /// A text of the JSON body, by its pointer ("/session/token").
+    /// A string in the JSON body, by its pointer ("/session/token").
     pub fn text(&self, pointer: &str) -> Result<String> {
         let value = self.body.pointer(pointer).and_then(Value::as_str);
         value.map(str::to_owned).with_context(|| format!("the answer has no {pointer}: {}", self.body))
@@ -38,7 +37,7 @@ pub fn get(url: &str) -> Result<Answer> {
     send(Method::GET, url, None, None)
 }
 
-/// Any status is an answer; only a request that got none is an error.
+/// Any status is an answer; only a request without an answer is an error.
 pub fn send(method: Method, url: &str, token: Option<&str>, body: Option<&Value>) -> Result<Answer> {
     let mut request = Request::builder().method(method).uri(url);
     if let Some(token) = token {
@@ -65,7 +64,7 @@ pub fn send(method: Method, url: &str, token: Option<&str>, body: Option<&Value>
     })
 }
 
-/// Without a pool: between two requests of a person, servers are killed.
+/// Without a connection pool, since servers are killed between two requests.
 fn agent() -> Agent {
     Agent::config_builder()
         .http_status_as_error(false)

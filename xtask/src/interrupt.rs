@@ -1,5 +1,5 @@
-//! Ctrl-C and its relatives, as a flag that loops ask for, so that servers are stopped in order and temporary folders
-//! go. Commands that own no servers (`test`, `tidy`) leave the signals their default meaning: death, which every child
+//! Ctrl-C and similar signals as a flag that loops check, so that servers are stopped in order and temporary folders
+//! are removed. Commands without servers (`test`, `tidy`) keep the signals' default action: death, which every child
 //! shares (see `processes`).
 
 use std::sync::Arc;
@@ -12,7 +12,7 @@ use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 
 static REQUESTED: OnceLock<Arc<AtomicBool>> = OnceLock::new();
 
-/// The error that unwinds a command which was asked to end.
+/// The error that unwinds an interrupted command.
 #[derive(Debug)]
 pub struct Interrupted;
 
@@ -24,8 +24,8 @@ impl std::fmt::Display for Interrupted {
 
 impl std::error::Error for Interrupted {}
 
-/// From here on SIGINT, SIGTERM and SIGHUP only set the flag. To be called when building is done: a compiler does not
-/// ask for it.
+/// From here on SIGINT, SIGTERM and SIGHUP only set the flag. Call this once building is done: a compiler does not
+/// check the flag.
 pub fn watch() -> Result<()> {
     let flag = Arc::clone(REQUESTED.get_or_init(Arc::default));
     for signal in [SIGINT, SIGTERM, SIGHUP] {
@@ -43,7 +43,7 @@ pub fn check() -> Result<()> {
     if requested() { Err(Interrupted.into()) } else { Ok(()) }
 }
 
-/// Sleeps, unless a signal comes.
+/// Sleeps, and fails if a signal comes.
 pub fn pause(duration: Duration) -> Result<()> {
     const STEP: Duration = Duration::from_millis(50);
     let end = Instant::now() + duration;
@@ -57,7 +57,7 @@ pub fn pause(duration: Duration) -> Result<()> {
     }
 }
 
-/// Asks every 25 ms until `ready` answers or the time is over; `None` then.
+/// Calls `ready` every 25 ms until it returns a value; `None` once `limit` is over.
 pub fn poll<T>(limit: Duration, mut ready: impl FnMut() -> Result<Option<T>>) -> Result<Option<T>> {
     let end = Instant::now() + limit;
     loop {

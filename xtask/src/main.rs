@@ -1,6 +1,6 @@
 //! The project's commands: `cargo xtask demo`, `dev`, `test`, `tidy` and so on. This file only reads the command line.
 //!
-//! What runs in production is in `origin` and `edge`; nothing here is deployed.
+//! Production code is in `origin` and `edge`; nothing here is deployed.
 
 mod bench;
 mod counts;
@@ -58,29 +58,29 @@ enum Command {
         /// An edge to run (may be given several times) [default: embedded]
         #[arg(long = "edge", value_enum)]
         edges: Vec<Edge>,
-        /// Forget the data of earlier runs
+        /// Delete the data of earlier runs
         #[arg(long)]
         fresh: bool,
     },
     /// Run everything that CI runs
     Test {
-        /// Only these stages
+        /// Run only these stages
         stages: Vec<String>,
     },
-    /// Switch mechanisms off, one at a time, and see that the suite fails
+    /// Switch mechanisms off, one at a time, and check that the suite fails
     Mutants {
-        /// Only these, by the names in the table
+        /// Try only these, by their names in the table
         mechanisms: Vec<String>,
     },
     /// Run the suite's longest loads at full count, on release builds: hours
     Counts {
-        /// Only these
+        /// Run only these
         #[arg(value_enum)]
         counts: Vec<counts::Count>,
         /// Part of the full count
         #[arg(long, default_value_t = 1.0)]
         scale: f64,
-        /// On the builds that `cargo xtask test` makes: quick to build, slow to run
+        /// Use the builds of `cargo xtask test`: quick to build, slow to run
         #[arg(long)]
         debug: bool,
     },
@@ -88,13 +88,13 @@ enum Command {
     Soak(soak::Soak),
     /// Measure how fast it is, beside what people would use instead
     Bench {
-        /// Parts to measure, and options of the bench's own (`--list`, `--help`)
+        /// Parts to measure, and the bench's own options (`--list`, `--help`)
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
         arguments: Vec<OsString>,
     },
     /// Check what compilers do not: module headers, file sizes, links, generated documents
     Tidy {
-        /// Write the generated documents anew instead of comparing them
+        /// Rewrite the generated documents instead of comparing them
         #[arg(long)]
         bless: bool,
     },
@@ -123,7 +123,7 @@ fn main() -> ExitCode {
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,
-        // What a shell reports for a command that Ctrl-C ended.
+        // The exit code that a shell reports for a command ended by Ctrl-C.
         Err(error) if error.is::<interrupt::Interrupted>() => ExitCode::from(130),
         Err(error) => {
             eprintln!("{} {error:#}", paint(Colour::Red, "error:"));

@@ -1,6 +1,6 @@
-//! `cargo xtask mutants`: each mechanism is switched off in turn, by a flag of the test build, and the tests that stand for
-//! it must fail; with everything on they must pass. How a mechanism is switched off is in `hooks::disabled` of the origin and
-//! `Config::is_disabled` of the edge.
+//! `cargo xtask mutants`: switches each mechanism off in turn, by a flag of the test build, and requires the tests that
+//! cover it to fail; with everything on they must pass. `hooks::disabled` in the origin and `Config::is_disabled` in
+//! the edge implement the flags.
 
 use std::collections::BTreeSet;
 use std::fmt::Write as _;
@@ -14,7 +14,7 @@ use crate::suite::{Results, Suite};
 use crate::terminal::{Colour, heading, paint};
 use crate::workspace;
 
-/// Where a mechanism is.
+/// Where a mechanism is implemented.
 #[derive(Clone, Copy)]
 enum At {
     Origin,
@@ -214,7 +214,7 @@ struct Outcome {
     seconds: u64,
 }
 
-/// Runs these tests, one after the other, with a mutant or none; what they print goes to a file.
+/// Runs these tests one after the other, with a mutant or none; their output goes to a file.
 fn play(
     suite: &mut Suite,
     mutant: Option<&Mutant>,

@@ -1,9 +1,9 @@
-//! Servers as children that cannot outlive us: each is started through `xtask __with-parent`, which asks the kernel for
-//! a signal at its parent's death, drops root if asked to, and becomes the server (same process id). This holds for any
-//! death of ours, SIGKILL included, without a supervisor that could itself be killed.
+//! Servers as children that cannot outlive this process. Each is started through `xtask __with-parent`, which asks the
+//! kernel for a signal at its parent's death, drops root if asked to, and becomes the server (same process id). This
+//! covers any death of the parent, SIGKILL included, without a supervisor that could itself be killed.
 //!
-//! The kernel's promise is tied to the *thread* that spawned the child, so everything here runs on the main thread.
-//! No restarts and no policy: `system` and `dev` have those.
+//! The kernel ties the signal to the *thread* that spawned the child, so everything here runs on the main thread. No
+//! restarts and no policy: `system` and `dev` have those.
 
 use std::ffi::{OsStr, OsString};
 use std::fs::{self, File};
@@ -22,17 +22,18 @@ use crate::interrupt;
 /// The hidden subcommand that [`Launch::spawn`] goes through.
 pub const WITH_PARENT: &str = "__with-parent";
 
-/// How a server is to be started and ended.
+/// How to start and end a server.
 pub struct Launch {
     pub name: &'static str,
     pub program: PathBuf,
     pub arguments: Vec<OsString>,
     pub environment: Vec<(String, String)>,
-    /// The account to become, if not ours.
+    /// The account to switch to, if not the current one.
     pub account: Option<User>,
     /// Asks the server to end in good order.
     pub stop: Signal,
-    /// Ends the server when we die without having stopped it. SIGKILL, unless the server has children of its own.
+    /// Ends the server if this process dies without having stopped it. SIGKILL, unless the server has children of its
+    /// own.
     pub at_our_death: Signal,
     /// Gets `<name>.out` (this run's standard output) and `<name>.log` (all runs' standard error).
     pub logs: PathBuf,
@@ -81,7 +82,7 @@ impl Launch {
             .stdin(Stdio::null())
             .stdout(File::create(&stdout)?)
             .stderr(File::options().create(true).append(true).open(&stderr)?)
-            // Ctrl-C is for us alone; we stop the servers in order.
+            // Ctrl-C must reach only this process, which stops the servers in order.
             .process_group(0);
         let child = command.spawn().with_context(|| format!("cannot start {}", self.program.display()))?;
         Ok(Process { name: self.name, child, stop: self.stop, stdout, stderr })
@@ -97,7 +98,7 @@ impl Process {
         Ok(self.child.try_wait()?)
     }
 
-    /// Waits for the first line of standard output that starts with `prefix`, and returns what follows it.
+    /// Waits for the first line of standard output that starts with `prefix`; returns the rest of that line.
     pub fn announcement(&mut self, prefix: &str, limit: Duration) -> Result<String> {
         let stdout = self.stdout.clone();
         self.until(&format!("did not print \"{prefix}…\""), limit, || {
@@ -109,8 +110,8 @@ impl Process {
         })
     }
 
-    /// Polls `ready` until it gives a value. Fails with the end of the server's log if the server ends before that, or
-    /// is not ready within `limit`.
+    /// Polls `ready` until it returns a value. Fails with the end of the server's log if the server ends before that,
+    /// or is not ready within `limit`.
     pub fn until<T>(
         &mut self,
         what_is_missing: &str,
@@ -128,7 +129,7 @@ impl Process {
         })
     }
 
-    /// Waits for a program that ends by itself, and fails with the end of its log if it fails or takes too long.
+    /// Waits for a program that ends by itself; fails with the end of its log if the program fails or takes too long.
     pub fn finish(&mut self, limit: Duration) -> Result<()> {
         let status = interrupt::poll(limit, || Ok(self.child.try_wait()?))?;
         match status {
@@ -138,7 +139,7 @@ impl Process {
         }
     }
 
-    /// Asks the server to end, then insists after `grace`.
+    /// Asks the server to end; kills it after `grace`.
     pub fn stop(&mut self, grace: Duration) -> Result<()> {
         self.signal(self.stop)?;
         let end = Instant::now() + grace;
@@ -166,7 +167,7 @@ impl Process {
         Ok(())
     }
 
-    /// The last lines of what the server wrote, for an error message.
+    /// The last lines of the server's output, for an error message.
     fn end_of_log(&self) -> String {
         const LINES: usize = 12;
         let mut text = fs::read_to_string(&self.stderr).unwrap_or_default();
@@ -181,12 +182,12 @@ impl Process {
 
 impl Drop for Process {
     fn drop(&mut self) {
-        // Nothing is left to report to; the kernel's signal at our death is the second line of defence.
+        // No caller is left to report to. The kernel's signal at this process's death is the second line of defence.
         let _ = self.stop(Duration::from_secs(5));
     }
 }
 
-/// A command that dies with us by `signal`, run under `account` if one is given.
+/// A command that dies with this process by `signal`, run under `account` if one is given.
 pub fn with_parent(program: &Path, signal: Signal, account: Option<&User>) -> Command {
     // Our own executable by this name, since a build during `dev` replaces the file that we were started from.
     let mut command = Command::new("/proc/self/exe");
@@ -209,8 +210,8 @@ pub fn describe(status: ExitStatus) -> String {
     }
 }
 
-/// The body of [`WITH_PARENT`]: `<parent or -> <signal> <account or -> <program> <arguments…>`. Returns only if it fails.
-/// Without a parent's id, a parent that died before we asked goes unnoticed.
+/// The body of [`WITH_PARENT`]: `<parent or -> <signal> <account or -> <program> <arguments…>`. Returns only if it
+/// fails. Without a parent's id, a parent that died earlier goes unnoticed.
 pub fn become_server(words: &[OsString]) -> Result<()> {
     let [parent, signal, account, program, arguments @ ..] = words else {
         bail!("{WITH_PARENT} is for xtask's own use");
@@ -223,7 +224,7 @@ pub fn become_server(words: &[OsString]) -> Result<()> {
         let account = User::from_name(&account)?.with_context(|| format!("there is no account {account}"))?;
         drop_root(account.uid, account.gid)?;
     }
-    // After the change of account, which clears it.
+    // After the change of account, which would clear it.
     prctl::set_pdeathsig(signal)?;
     if parent != "-" {
         ensure!(unistd::getppid().to_string() == parent, "the parent has died already");

@@ -1,7 +1,7 @@
-//! Finds the tools that the project needs and installs those that are missing: from apt, npm, PyPI, rustup or crates.io,
-//! always saying what it does. What cannot be installed ends with one sentence on what to install by hand.
+//! Finds the tools that the project needs, and installs missing ones from apt, npm, PyPI, rustup or crates.io, always
+//! saying so. If a tool cannot be installed, the error says in one sentence what to install by hand.
 //!
-//! Nothing is installed that the command at hand does not need, and nothing is ever upgraded.
+//! It installs only what the current command needs, and never upgrades anything.
 
 use std::env;
 use std::fs;
@@ -15,15 +15,15 @@ use nix::unistd::Uid;
 use crate::terminal::say;
 use crate::workspace;
 
-/// Names a folder with `initdb`, `postgres` and `psql`, for servers that no search would find.
+/// Names a folder with `initdb`, `postgres` and `psql`, for servers in unusual places.
 const POSTGRES_FOLDER: &str = "OPTIMIST_POSTGRES_BIN_DIR";
 /// Names a `redis-server`.
 const REDIS_SERVER: &str = "OPTIMIST_REDIS_SERVER";
 const OLDEST_POSTGRES: u32 = 14;
-/// Scripts use `PEXPIRETIME` and `PEXPIRE … NX`, which 6.x does not know.
+/// Scripts use `PEXPIRETIME` and `PEXPIRE … NX`, which 6.x lacks.
 const OLDEST_REDIS: u32 = 7;
 
-/// What the packages that test the API's description ask for.
+/// Required by the packages that test the API's description.
 const OLDEST_PYTHON: (u32, u32) = (3, 11);
 
 /// The folder with Postgres's `initdb`, `postgres`, `psql` and `pg_isready`.
@@ -42,7 +42,7 @@ fn find_postgres() -> Option<PathBuf> {
     let complete = |folder: &PathBuf| {
         ["initdb", "postgres", "psql", "pg_isready"].iter().all(|name| is_executable(&folder.join(name)))
     };
-    // Debian keeps the server off the PATH, one folder a version; so do the packages for Fedora and Homebrew.
+    // Debian keeps the server off the PATH, in one folder per version; so do the packages for Fedora and Homebrew.
     let mut versioned = Vec::new();
     for (parent, prefix) in
         [("/usr/lib/postgresql", ""), ("/usr", "pgsql-"), ("/opt/homebrew/opt", "postgresql@")]
@@ -83,7 +83,7 @@ pub fn redis() -> Result<PathBuf> {
     Ok(server)
 }
 
-/// A `spin` from the PATH. It is the one runtime that is never installed: no registry has it.
+/// A `spin` from the PATH. It is the only runtime that is never installed, since no registry has it.
 pub fn spin() -> Result<PathBuf> {
     find_program("spin")
         .context("Please install Spin 4.1 or newer (https://spinframework.dev) and put `spin` on the PATH.")
@@ -113,7 +113,7 @@ pub fn rust_target(target: &str) -> Result<()> {
     run(Command::new("rustup").args(["target", "add", target]))
 }
 
-/// Installs what the folder's `package-lock.json` pins, unless that is there already.
+/// Installs the packages that the folder's `package-lock.json` pins, unless they are there already.
 pub fn node_packages(folder: &Path) -> Result<()> {
     let modified = |path: &str| fs::metadata(folder.join(path)).and_then(|data| data.modified()).ok();
     // npm writes the first of these at the end of each installation.
@@ -128,7 +128,7 @@ pub fn node_packages(folder: &Path) -> Result<()> {
     run(Command::new("npm").current_dir(folder).args(["ci", "--no-audit", "--no-fund"]))
 }
 
-/// A folder under the target folder with the Python packages that `requirements` pins, made if it is not there already.
+/// A folder under the target folder with the Python packages that `requirements` pins; created if missing.
 pub fn python_packages(root: &Path, requirements: &str) -> Result<PathBuf> {
     let folder = workspace::target_folder(root)?.join("python");
     let wanted = fs::read(root.join(requirements)).with_context(|| format!("cannot read {requirements}"))?;
@@ -152,19 +152,19 @@ pub fn python_packages(root: &Path, requirements: &str) -> Result<PathBuf> {
     run(Command::new(folder.join("bin/python"))
         .args(["-m", "pip", "install", "--quiet", "--disable-pip-version-check", "--require-hashes", "-r"])
         .arg(root.join(requirements)))?;
-    // Last: an installation that was cut short is done again.
+    // Written last, so that an interrupted installation is repeated.
     fs::write(&installed, wanted)?;
     Ok(folder)
 }
 
-/// Whether a Python is new enough and can make environments with pip.
+/// Whether a Python is new enough and can create environments with pip.
 fn has_venv(python: &Path) -> bool {
     let (major, minor) = OLDEST_PYTHON;
     let question = format!("import sys, venv, ensurepip; sys.exit(sys.version_info < ({major}, {minor}))");
     output_of(Command::new(python).args(["-c", &question])).is_ok()
 }
 
-/// What builds the Worker, at the versions that Cargo.lock asks for.
+/// The tools that build the Worker, at the versions that Cargo.lock requires.
 pub struct WorkerTools {
     pub worker_build: PathBuf,
     pub wasm_bindgen: PathBuf,
@@ -173,7 +173,7 @@ pub struct WorkerTools {
 pub fn worker_tools(root: &Path) -> Result<WorkerTools> {
     // It is released together with the crate whose Workers it builds.
     let worker = workspace::locked_version(root, "worker")?;
-    // Its output must be of the very version that the crate was compiled with.
+    // Its version must equal the one that the crate was compiled with.
     let wasm_bindgen = workspace::locked_version(root, "wasm-bindgen")?;
     Ok(WorkerTools {
         worker_build: cargo_tool("worker-build", "worker-build", &worker)?,
@@ -182,7 +182,7 @@ pub fn worker_tools(root: &Path) -> Result<WorkerTools> {
 }
 
 /// `binary` of the crate `package` at exactly `version`: from the PATH, from the cache, or built into the cache, which
-/// serves every checkout of this user.
+/// all checkouts of this user share.
 fn cargo_tool(package: &str, binary: &str, version: &str) -> Result<PathBuf> {
     let is_right = |path: &Path| {
         output_of(Command::new(path).arg("--version"))
@@ -200,15 +200,15 @@ fn cargo_tool(package: &str, binary: &str, version: &str) -> Result<PathBuf> {
     let install = |locked: &[&str]| {
         let mut command = workspace::cargo();
         command.args(["install", "--version", version, "--root"]).arg(&folder).args(locked).arg(package);
-        // Away from the workspace: its configuration and its target folder are not the tool's.
+        // Outside the workspace, whose configuration and target folder must not affect the tool.
         run(command.env("CARGO_TARGET_DIR", tool_cache()?.join("target")).current_dir(env::temp_dir()))
     };
     if install(&["--locked"]).is_err() {
-        // A registry's mirror may lack a version of the tool's lock file.
+        // A registry's mirror may lack a version in the tool's lock file.
         say(format_args!("building {package} {version} again, with the dependencies that this registry has"));
         install(&[])?;
     }
-    // Only the binary is wanted again.
+    // Later runs need only the binary.
     fs::remove_dir_all(tool_cache()?.join("target")).context("cannot remove the tool's build folder")?;
     Ok(installed)
 }
@@ -247,7 +247,7 @@ fn apt_install(what: &str, packages: &[&str]) -> Result<()> {
         bail!(by_hand());
     }
     say(format_args!("installing {what} (apt-get install {})", packages.join(" ")));
-    // A list that cannot be refreshed may still be good enough for the installation.
+    // Outdated package lists may still suffice for the installation.
     let _ = run(&mut apt(&["update", "-qq"]));
     run(apt(&["install", "-y", "-qq", "--no-install-recommends"]).args(packages)).with_context(by_hand)
 }

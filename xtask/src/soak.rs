@@ -1,5 +1,5 @@
-//! `cargo xtask soak`: the program that plays seeded faults, built and started with the programs that the tests run. What it
-//! plays and how it judges is in `tests/soak`.
+//! `cargo xtask soak`: builds and starts the program that plays seeded faults, with the programs that the tests run.
+//! `tests/soak` defines the faults and the judgement.
 
 use std::path::Path;
 use std::process::Stdio;
@@ -13,7 +13,7 @@ use crate::edges::Edge;
 use crate::processes::with_parent;
 use crate::suite::Suite;
 
-/// Without a number of seeds or minutes one seed is played: again, if it failed before.
+/// Plays one seed, unless a number of seeds or minutes is given: `--seed` repeats a failed one.
 #[derive(Args)]
 pub struct Soak {
     /// The first seed
@@ -22,13 +22,13 @@ pub struct Soak {
     /// How many seeds, one after the other
     #[arg(long)]
     seeds: Option<u64>,
-    /// Go on until so many minutes are over
+    /// Start no further seed after this many minutes
     #[arg(long)]
     minutes: Option<u64>,
     /// How many at once
     #[arg(long, default_value_t = 1)]
     jobs: usize,
-    /// Switch a mechanism of the origins off, as the hooks for tests name it: it is to be noticed
+    /// Switch off a mechanism of the origins, by its name in the test hooks: its absence must be noticed
     #[arg(long)]
     without: Vec<String>,
     /// Print the schedules, and play none
@@ -36,7 +36,7 @@ pub struct Soak {
     list: bool,
 }
 
-/// What `cargo xtask test` plays: few, and of every theme.
+/// The seeds of `cargo xtask test`: few, but of every theme.
 pub const SHORT: Soak =
     Soak { seed: 1, seeds: Some(4), minutes: None, jobs: 2, without: Vec::new(), list: false };
 
@@ -55,10 +55,10 @@ pub fn run(soak: &Soak) -> Result<()> {
     play(&mut Suite::new(false)?, soak)
 }
 
-/// Plays it until it ends; fails if it found something.
+/// Plays until the end; fails if the soak found a violation.
 pub fn play(suite: &mut Suite, soak: &Soak) -> Result<()> {
     let program = suite.native()?.executable("optimist-soak")?;
-    // Disks that it mounts are gone with it, however it ends, if nobody else sees them.
+    // In a private mount namespace, mounted disks disappear with the program, however it ends.
     let mut command = if Uid::effective().is_root() {
         let mut command = with_parent(Path::new("unshare"), Signal::SIGKILL, None);
         command.arg("--mount").arg(program);

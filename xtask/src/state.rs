@@ -1,5 +1,5 @@
-//! What a running system keeps besides its stores' data: ports, passwords and keys. They stay the same from one run of
-//! `dev` to the next, so that clients, tokens and connection strings do too. Nothing here is meant for production.
+//! A running system's state besides its stores' data: ports, passwords and keys. It stays the same from one run of
+//! `dev` to the next, so that clients, tokens and connection strings stay valid. Not meant for production.
 
 use std::fs;
 use std::io::{Read, Write};
@@ -15,23 +15,23 @@ use serde::{Deserialize, Serialize};
 
 use crate::interrupt;
 
-/// How long an earlier run's port may still be in use before a new one is chosen.
+/// How long to wait for an earlier run's port before choosing a new one.
 const PATIENCE: Duration = Duration::from_secs(3);
 
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct State {
     pub ports: Ports,
     pub passwords: Passwords,
-    /// `id:base64`, what the edge signs forwarded requests with.
+    /// `id:base64`; the edge signs forwarded requests with it.
     pub signing_key: String,
-    /// `id:base64`, what the origin derives refresh tokens with.
+    /// `id:base64`; the origin derives refresh tokens with it.
     pub token_key: String,
-    /// `id:base64`, what the origin wraps journals' keys with. Made anew for a state of before there were any.
+    /// `id:base64`; the origin wraps journal keys with it. Generated if the state is older than this field.
     #[serde(default = "key")]
     pub journal_key: String,
 }
 
-/// Keeps nothing secret but a developer's own diary: an empty one is refused by the origin.
+/// Protects only a developer's own journal. If it is empty, the origin refuses to start.
 fn key() -> String {
     random::<32>().map(|key| format!("local-1:{}", STANDARD.encode(key))).unwrap_or_default()
 }
@@ -56,8 +56,8 @@ pub struct Passwords {
 }
 
 impl State {
-    /// What `file` says, with new ports for those taken by now; all new if there is no such file. The result is
-    /// written back, for its owner's eyes only.
+    /// Loads `file`, replacing ports that are taken now; generates a new state if there is no such file. Writes the
+    /// result back, readable only by its owner.
     pub fn load(file: &Path) -> Result<State> {
         let mut state = match fs::read(file) {
             Ok(text) => serde_json::from_slice(&text)
@@ -65,7 +65,7 @@ impl State {
             Err(_) => State::generate()?,
         };
         for port in state.ports.all() {
-            // The servers of a `dev` that was killed take a moment to end.
+            // The servers of a killed `dev` take a moment to end.
             let freed =
                 *port != 0 && interrupt::poll(PATIENCE, || Ok(is_free(*port).then_some(())))?.is_some();
             if !freed {
@@ -109,7 +109,7 @@ impl Ports {
     }
 }
 
-/// Writes a file that holds passwords: for its owner's eyes only.
+/// Writes a file with secrets, readable only by its owner.
 pub fn write_private(file: &Path, text: &str) -> Result<()> {
     let mut options = fs::OpenOptions::new();
     options.write(true).create(true).truncate(true).mode(0o600);

@@ -1,6 +1,6 @@
-//! A private Postgres and a private Redis: made in a folder of ours, listening on loopback only, ended with us. They
-//! are set up as a deployment's stores should be: separate roles for migrating and serving, passwords checked, Redis
-//! persisting and never evicting. No replicas and no TLS.
+//! A private Postgres and a private Redis in a folder of ours: they listen on loopback only and end with this process.
+//! They are set up as a deployment's stores should be: separate roles for migrating and serving, passwords checked,
+//! Redis persisting and never evicting. No replicas and no TLS.
 
 use std::fs;
 use std::hash::{DefaultHasher, Hash, Hasher};
@@ -23,7 +23,7 @@ use crate::terminal::say;
 /// Long enough for a recovery from the write-ahead log on a busy machine.
 const START: Duration = Duration::from_secs(60);
 
-/// Where clusters go that the server's account could not reach in the checkout.
+/// The place for clusters that the server's account could not reach in the checkout.
 const ELSEWHERE: &str = "/var/lib/optimist";
 
 pub struct Postgres {
@@ -32,7 +32,7 @@ pub struct Postgres {
     logs: PathBuf,
     port: u16,
     passwords: Passwords,
-    /// Whom the server runs as: it refuses to be root.
+    /// The account that the server runs as, since it refuses to be root.
     account: Option<User>,
 }
 
@@ -72,7 +72,7 @@ impl Postgres {
     }
 
     pub fn start(&self) -> Result<Process> {
-        // A server that was killed leaves this file, and its last children may take a moment to notice its death.
+        // A killed server leaves this file, and its last children may take a moment to notice its death.
         let end = Instant::now() + Duration::from_secs(20);
         let left_over = self.data.join("postmaster.pid").exists();
         loop {
@@ -90,7 +90,7 @@ impl Postgres {
             .arguments(["-p", &self.port.to_string()]);
         for setting in [
             "listen_addresses=127.0.0.1",
-            // Their paths must be short, which a checkout's may not be.
+            // Socket paths must be short, and a checkout's may be long.
             "unix_socket_directories=",
             "max_connections=200",
             "timezone=UTC",
@@ -100,7 +100,7 @@ impl Postgres {
         launch.account = self.account.clone();
         // "Fast": ends sessions, then writes a checkpoint.
         launch.stop = Signal::SIGINT;
-        // "Immediate": takes its children along, and recovers from the log at its next start.
+        // "Immediate": ends its children too, and recovers from the log at its next start.
         launch.at_our_death = Signal::SIGQUIT;
         let mut process = launch.spawn()?;
         process.until("does not accept connections", START, || {
@@ -112,7 +112,7 @@ impl Postgres {
         Ok(process)
     }
 
-    /// Builds the cluster beside its place and moves it there when it is whole.
+    /// Builds the cluster in a temporary place and moves it when it is complete.
     fn create(&self) -> Result<()> {
         let building = self.data.with_extension("new");
         let password_file = self.data.with_extension("password");
@@ -136,7 +136,7 @@ impl Postgres {
         let made = finish(initdb, "");
         fs::remove_file(&password_file)?;
         made?;
-        // Single-user mode needs no port and no password; it takes one statement a line.
+        // Single-user mode needs no port and no password; it takes one statement per line.
         let mut single = self.command("postgres");
         single.args(["--single", "-D"]).arg(&building).arg("postgres");
         let Passwords { migrate, serve, .. } = &self.passwords;
@@ -154,7 +154,7 @@ impl Postgres {
 
     fn command(&self, program: &str) -> Command {
         let mut command = with_parent(&self.programs.join(program), Signal::SIGQUIT, self.account.as_ref());
-        // Not our working folder, which the account may not be allowed to enter.
+        // Not the current folder, which the account may not be allowed to enter.
         command.current_dir("/");
         command
     }
@@ -167,7 +167,7 @@ impl Postgres {
     }
 }
 
-/// The account to run Postgres as: none but ours, unless we are root.
+/// The account to run Postgres as: `None` for the current one, unless that is root.
 fn account() -> Result<Option<User>> {
     if !Uid::effective().is_root() {
         return Ok(None);
@@ -180,8 +180,8 @@ fn account() -> Result<Option<User>> {
     anyhow::bail!("Postgres refuses to run as root: please create an account named postgres.")
 }
 
-/// `folder`, if the account can get there; else a folder of root's under /var/lib that stands for it, with a link to it
-/// in `folder`'s place. A checkout in root's home is the usual case.
+/// `folder`, if the account can reach it. Otherwise a folder under /var/lib that replaces it, with a link to it in
+/// `folder`'s place. This is usual for a checkout in root's home.
 fn reachable_folder(folder: &Path, account: &User) -> Result<PathBuf> {
     let may_enter = |ancestor: &Path| {
         fs::metadata(ancestor)
@@ -203,7 +203,7 @@ fn reachable_folder(folder: &Path, account: &User) -> Result<PathBuf> {
                 account.name,
                 data.display()
             ));
-            // Data of a folder that has been deleted since.
+            // The data of a folder that has been deleted since.
             if data.exists() {
                 fs::remove_dir_all(&data)?;
             }
@@ -218,7 +218,7 @@ fn reachable_folder(folder: &Path, account: &User) -> Result<PathBuf> {
 pub fn remove_cluster(folder: &Path) -> Result<()> {
     if let Ok(target) = fs::read_link(folder) {
         fs::remove_file(folder)?;
-        // A link that somebody else made is not ours to follow.
+        // Never follow a link that somebody else made.
         if let Some(elsewhere) =
             target.parent().filter(|parent| parent.parent() == Some(Path::new(ELSEWHERE)))
         {
@@ -233,7 +233,7 @@ pub fn remove_cluster(folder: &Path) -> Result<()> {
     Ok(())
 }
 
-/// Runs a command with this text on its standard input; its output is shown only if it fails.
+/// Runs a command with this text on its standard input; shows its output only if it fails.
 fn finish(mut command: Command, input: &str) -> Result<()> {
     let mut child = command
         .stdin(Stdio::piped())
@@ -246,7 +246,7 @@ fn finish(mut command: Command, input: &str) -> Result<()> {
     }
     let output = child.wait_with_output()?;
     let errors = String::from_utf8_lossy(&output.stderr);
-    // Single-user mode reports a failed statement, and ends well all the same.
+    // Single-user mode reports a failed statement, and exits successfully all the same.
     ensure!(output.status.success() && !errors.contains("ERROR:"), "{}", errors.trim());
     Ok(())
 }
@@ -260,7 +260,7 @@ pub struct Redis {
 
 impl Redis {
     pub fn new(program: PathBuf, folder: &Path, logs: &Path, port: u16) -> Result<Self> {
-        // It holds sessions, and Redis itself would let everybody read them.
+        // It holds sessions, and Redis's default permissions would let everybody read them.
         fs::DirBuilder::new().recursive(true).mode(0o700).create(folder)?;
         Ok(Redis { program, data: folder.to_owned(), logs: logs.to_owned(), port })
     }

@@ -1,5 +1,5 @@
 //! The main job, told in requests: two people meet in a private circle, a limit holds, and the stores go away one after
-//! the other. Each line that is printed has been checked; a step that does not do what it says is an error.
+//! the other. Each printed claim has been checked; a step that fails its claim is an error.
 
 use std::time::{Duration, Instant};
 
@@ -14,8 +14,8 @@ use crate::terminal::{Colour, heading, line, paint};
 
 /// The guidelines' limit of messages in a minute.
 const MESSAGES_PER_MINUTE: usize = 10;
-/// How long the system may take to notice that a store has gone or returned. The design promises 5 s after a fault;
-/// the rest is for a machine that is busy.
+/// How long the system may take to notice that a store has gone or returned. The design promises 5 s after a fault; the
+/// rest is for a busy machine.
 const NOTICE: Duration = Duration::from_secs(15);
 
 /// Plays the story against the system's first edge.
@@ -130,7 +130,7 @@ pub fn play(system: &mut System) -> Result<()> {
     Ok(())
 }
 
-/// What Ada writes, and goes on to write.
+/// Ada's text, and its continuation.
 const DRAFT: [&str; 2] = ["Slept well.", "Slept well. It rains, and I don't mind."];
 
 struct Person {
@@ -149,7 +149,7 @@ impl Stage {
         heading(format_args!("{}. {title}", self.step));
     }
 
-    /// A claim that has just been checked.
+    /// Prints a claim that has just been checked.
     fn holds(&self, claim: impl std::fmt::Display) {
         line(format_args!("   {} {claim}", paint(Colour::Green, "✓")));
     }
@@ -166,7 +166,7 @@ impl Stage {
         Ok(Person { name, token: answer.text("/session/token")? })
     }
 
-    /// Reacts to every message in several ways, and waits until Postgres has it all; how many reactions there are.
+    /// Reacts to every message in several ways, and waits until Postgres has all reactions; returns their number.
     fn burst(&self, person: &Person, messages: &str, written: &[String], internal: &str) -> Result<u64> {
         const KINDS: [&str; 4] = ["heart", "hug", "laugh", "thanks"];
         let flushed = || metric(internal, "optimist_writes_flushed_total");
@@ -200,7 +200,7 @@ impl Stage {
         Ok(done)
     }
 
-    /// Saves a draft twice, and once more over the wrong version; its path, once Postgres has it.
+    /// Saves a draft twice, and once more over the wrong version; returns its path.
     fn draft(&self, person: &Person) -> Result<String> {
         let path = "/v1/journal/drafts/0190a0a0-0000-7000-8000-00000000d4af";
         let put = |status, body: &str, base: &Value| {
@@ -220,7 +220,7 @@ impl Stage {
         let sibling = format!("/v1/journal/drafts/{}", refused.text("/sibling/id")?);
         let kept = self.expect(200, person, Method::GET, &sibling, None)?;
         ensure!(kept.body["body"] == "From the other tab.", "the other tab's text is lost: {}", kept.body);
-        // The list asks Postgres, when that has everything.
+        // The list reads Postgres, after everything is flushed.
         let listed = self.expect(200, person, Method::GET, "/v1/journal/drafts", None)?;
         ensure!(ids(&listed).len() == 2, "there are not two drafts: {}", listed.body);
         Ok(path.to_owned())
@@ -244,7 +244,7 @@ impl Stage {
         Ok(answer)
     }
 
-    /// Sends a request and shows it with its answer's status.
+    /// Sends a request, and prints it with its answer's status.
     fn ask(&self, person: &Person, method: Method, path: &str, body: Option<Value>) -> Result<Answer> {
         let shown = format!("{} {}", method, shorten(path));
         let said = body.as_ref().and_then(|body| body["body"].as_str()).map(str::to_owned);
@@ -275,7 +275,7 @@ impl Stage {
         http::send(method, &format!("{}{path}", self.url), token, body.as_ref())
     }
 
-    /// Repeats a read until its answer is `right`. On the way every answer must be whole: an outage is no excuse.
+    /// Repeats a read until its answer is `right`. Every answer on the way must be complete, even during an outage.
     fn wait_for(
         &self,
         person: &Person,
@@ -334,7 +334,7 @@ fn reactions(answer: &Answer) -> u64 {
     counts.filter_map(Value::as_u64).sum()
 }
 
-/// A counter of the origin's metrics, all labels together; 0 until it has counted.
+/// A counter of the origin's metrics, summed over all labels; 0 until it has counted.
 fn metric(internal: &str, name: &str) -> Result<u64> {
     let page = http::get(&format!("{internal}/metrics"))?;
     let text = page.body.as_str().unwrap_or_default();
@@ -351,7 +351,7 @@ fn newest_first(written: &[String]) -> Vec<&str> {
     written.iter().rev().map(String::as_str).collect()
 }
 
-/// A path without the ids that nobody reads.
+/// Shortens the ids in a path, which nobody reads.
 fn shorten(path: &str) -> String {
     path.split('/').map(|part| if part.len() == 36 { "…" } else { part }).collect::<Vec<_>>().join("/")
 }

@@ -1,5 +1,5 @@
-//! Building everything for this machine, and running tests on it. Which tests, and what their results mean, is `test`'s,
-//! `mutants`' and `counts`' to say.
+//! Builds everything for this machine, and runs tests on it. `test`, `mutants` and `counts` choose the tests and
+//! interpret their results.
 
 use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
@@ -13,8 +13,8 @@ use crate::processes::{WITH_PARENT, with_parent};
 use crate::provision;
 use crate::workspace::{self, Built};
 
-/// The packages for this machine; two more are for Wasm alone, and the model has [`MODEL`]. Always the same selection, since
-/// another one would give some dependencies other features, and build them again.
+/// The packages for this machine; two more are only for Wasm, and the model has [`MODEL`]. The selection is always the
+/// same, since another one would give some dependencies other features, and rebuild them.
 pub const NATIVE: [&str; 5] = [
     "--workspace",
     "--exclude=optimist-edge-spin",
@@ -23,19 +23,19 @@ pub const NATIVE: [&str; 5] = [
     "--features=optimist-origin/test-hooks",
 ];
 
-/// The model, apart: what is deployed is not to be built with the features that a model checker asks for.
+/// The model is built apart, so that deployed packages do not get the features that the model checker asks for.
 pub const MODEL: &str = "--package=optimist-model";
 
 pub struct Suite {
     pub root: PathBuf,
-    /// As it is deployed, and slow to build; else as it is developed.
+    /// Builds as deployed, which is slow; otherwise as developed.
     is_release: bool,
     /// Builds the edge's component.
     component: fn(&Path) -> Result<PathBuf>,
     built: Option<Programs>,
 }
 
-/// What the integration tests run.
+/// The programs that the integration tests run.
 struct Programs {
     postgres: PathBuf,
     redis: PathBuf,
@@ -44,12 +44,12 @@ struct Programs {
     component: PathBuf,
 }
 
-/// How tests ended.
+/// The outcome of tests.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Results {
     pub passed: u64,
     pub failed: u64,
-    /// Names of those that failed.
+    /// Names of failed tests.
     pub failures: Vec<String>,
 }
 
@@ -63,19 +63,19 @@ impl Suite {
         Ok(Suite { component: edges::component_with_hooks, ..Suite::new(false)? })
     }
 
-    /// Builds the packages for this machine, the origin with its hooks for tests. Only the first call compiles.
+    /// Builds the packages for this machine, the origin with its test hooks. Only the first call compiles.
     pub fn native(&self) -> Result<Built> {
         workspace::build(&self.root, &NATIVE)
     }
 
-    /// Builds the origin, with its hooks for tests, and the host.
+    /// Builds the origin, with its test hooks, and the host.
     fn servers(&self) -> Result<(PathBuf, PathBuf)> {
         let (origin, host) = ("optimist-origin", "optimist-edge-host");
         if !self.is_release {
             let native = self.native()?;
             return Ok((native.executable(origin)?, native.executable(host)?));
         }
-        // Each by itself, with the features that it is deployed with.
+        // Each alone, with the features that it is deployed with.
         let build = |package, features| {
             workspace::build(&self.root, &["--release", "--package", package, "--features", features])?
                 .executable(package)
@@ -105,7 +105,7 @@ impl Suite {
         self.programs().map(drop)
     }
 
-    /// A cargo that dies with us.
+    /// A cargo command that dies with this process.
     pub fn command(&self) -> Command {
         let cargo = workspace::cargo();
         let mut command = with_parent(Path::new(cargo.get_program()), Signal::SIGKILL, None);
@@ -119,14 +119,15 @@ impl Suite {
         command
     }
 
-    /// For tests that start stores, origins and edges: told where the programs are, so that they never build or search.
+    /// A cargo command for tests that start stores, origins and edges; it passes the programs' paths, so that tests
+    /// never build or search.
     pub fn system_command(&mut self, edge: Edge) -> Result<Command> {
         let mut command = self.command();
         self.tell(&mut command, edge)?;
         Ok(command)
     }
 
-    /// Tells a program that starts systems where everything is.
+    /// Passes the paths of all programs to a command that starts systems.
     pub fn tell(&mut self, command: &mut Command, edge: Edge) -> Result<()> {
         let programs = self.programs()?;
         command
@@ -139,7 +140,7 @@ impl Suite {
         Ok(())
     }
 
-    /// `cargo test` of these targets, with these arguments for the tests' own programs; each line goes to `tell`.
+    /// `cargo test` of these targets, with these arguments for the test programs; each line of output goes to `tell`.
     pub fn tests(
         &self,
         command: Command,
@@ -165,7 +166,8 @@ fn tests(
     mut tell: impl FnMut(&str),
 ) -> Result<Results> {
     command.arg("test").arg("--no-fail-fast").args(targets).arg("--").args(arguments);
-    // The tests die with cargo, which dies with us. Our file may have been replaced by the build; this name stays.
+    // The tests die with cargo, which dies with us. The build may have replaced our executable's file; this name stays
+    // valid.
     command.env(
         format!("CARGO_TARGET_{}_RUNNER", host_triple()?.to_uppercase().replace('-', "_")),
         format!("/proc/{}/exe {WITH_PARENT} - SIGKILL -", std::process::id()),
@@ -178,15 +180,15 @@ fn tests(
         tell(&line);
     }
     let status = child.wait()?;
-    // Not a test's fault: it did not compile, or its program ended in the midst of one.
+    // Not a failed test: compilation failed, or a test program ended early.
     ensure!(status.success() || results.failed > 0, "cargo test did not come to its end");
     ensure!(results.passed + results.failed > 0, "there was no test");
     Ok(results)
 }
 
 impl Results {
-    /// Takes in a line of a test program's output: `test <name> ... FAILED`, or the summary,
-    /// `test result: ok. 3 passed; 0 failed; …`.
+    /// Takes in a line of a test program's output: `test <name> ... FAILED`, or the summary, `test result: ok. 3
+    /// passed; 0 failed; …`.
     fn note(&mut self, line: &str) {
         if let Some((_, counts)) = line.split_once("test result: ") {
             let count = |what: &str| -> Option<u64> {
@@ -204,7 +206,7 @@ impl Results {
     }
 }
 
-/// This machine's target, as cargo names it.
+/// This machine's target, in cargo's terms.
 fn host_triple() -> Result<String> {
     let output = Command::new("rustc").arg("-vV").output().context("cannot run rustc")?;
     let text = String::from_utf8(output.stdout)?;

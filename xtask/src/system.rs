@@ -1,5 +1,5 @@
 //! The whole system on one machine: Postgres, Redis, the origin and one or more edges, started in that order and ended
-//! in the reverse one. `dev` keeps it running and `demo` shows it off; what they do with it is theirs.
+//! in the reverse one. `dev` and `demo` use it.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -17,9 +17,9 @@ use crate::stores::{Postgres, Redis, remove_cluster};
 use crate::terminal::{Colour, heading, line, paint, say};
 use crate::workspace;
 
-/// Every edge and the origin of a local system belong to this region.
+/// The region of every edge and origin in a local system.
 pub const REGION: &str = "local";
-/// How long a server may take to end in good order before it is made to.
+/// How long a server may take to end in good order before it is killed.
 const GRACE: Duration = Duration::from_secs(10);
 /// How long the origin and the edges may take to start, on a machine that is busy compiling.
 const START: Duration = Duration::from_secs(60);
@@ -49,7 +49,7 @@ impl Programs {
     }
 }
 
-/// One server of a system, in the order in which they start.
+/// One server of a system, in starting order.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Part {
     Postgres,
@@ -97,7 +97,7 @@ impl System {
         Ok(System { root: root.to_owned(), logs, state, programs, postgres, redis, running })
     }
 
-    /// Removes all that a system keeps in `folder`.
+    /// Removes all files of a system in `folder`.
     pub fn forget(folder: &Path) -> Result<()> {
         remove_cluster(&folder.join("postgres"))?;
         if folder.exists() {
@@ -106,7 +106,7 @@ impl System {
         Ok(())
     }
 
-    /// Starts everything, and returns when the origin says that it is ready and each edge answers.
+    /// Starts everything; returns once the origin is ready and each edge answers.
     pub fn start_all(&mut self) -> Result<()> {
         say("starting Postgres and Redis");
         self.start(Part::Postgres)?;
@@ -133,7 +133,7 @@ impl System {
         Ok(())
     }
 
-    /// SIGKILL, as an out-of-memory killer would.
+    /// SIGKILL, as an out-of-memory killer would send it.
     pub fn kill(&mut self, part: Part) -> Result<()> {
         if let Some(mut process) = self.running.remove(&part) {
             process.kill()?;
@@ -236,12 +236,12 @@ impl System {
         format!("http://127.0.0.1:{}", self.state.ports.origin)
     }
 
-    /// Where the origin tells of itself.
+    /// The URL of the origin's internal listener.
     pub fn origin_internal_url(&self) -> String {
         format!("http://127.0.0.1:{}", self.state.ports.origin_internal)
     }
 
-    /// Where everything is, as `NAME=value` lines for scripts. A server that is away has no process id.
+    /// All addresses, as `NAME=value` lines for scripts. A server that is away has no process id.
     pub fn addresses(&self) -> Result<String> {
         let edges = self.edges();
         let first = *edges.first().context("a system has an edge")?;
@@ -272,7 +272,7 @@ impl System {
         Ok(lines.into_iter().map(|(name, value)| format!("{name}={value}\n")).collect())
     }
 
-    /// Tells a person where everything is.
+    /// Prints all addresses for a person.
     pub fn introduce(&self) -> Result<()> {
         heading("Optimist is running");
         let entry = |what: &str, place: &str, note: &str| {
@@ -288,7 +288,7 @@ impl System {
         Ok(())
     }
 
-    /// True if something accepts connections where this part would.
+    /// Whether some process accepts connections on this part's port.
     pub fn is_taken(&self, part: Part) -> bool {
         let port = match part {
             Part::Postgres => self.state.ports.postgres,
@@ -300,7 +300,7 @@ impl System {
     }
 }
 
-/// Checks that a list of edges asks for each at most once and for at least one; none asked for is the embedded host.
+/// Checks that no edge is listed twice; an empty list means the embedded host.
 pub fn chosen_edges(asked: &[Edge]) -> Result<Vec<Edge>> {
     if asked.is_empty() {
         return Ok(vec![Edge::Embedded]);

@@ -1,5 +1,5 @@
-//! What a person sees: short lines, coloured where the terminal allows. No logging framework, no progress bars:
-//! cargo, npm and apt draw their own.
+//! Output for a person: short lines, coloured where the terminal allows. No logging framework, no progress bars: cargo,
+//! npm and apt draw their own.
 
 use std::fmt::Display;
 use std::io::{IsTerminal, Write};
@@ -31,12 +31,12 @@ pub fn paint(colour: Colour, text: impl Display) -> String {
     format!("\x1b[{code}m{text}\x1b[0m")
 }
 
-/// One line of output. That nobody reads it any more (a closed pipe) is no reason to leave servers and folders behind.
+/// Prints one line. A closed pipe is no reason to leave servers and folders behind, so errors are ignored.
 pub fn line(text: impl Display) {
     let _ = writeln!(std::io::stdout(), "{text}");
 }
 
-/// One line of progress: what is being done now.
+/// One line of progress: the current activity.
 pub fn say(text: impl Display) {
     line(format_args!("{} {text}", paint(Colour::Cyan, "·")));
 }

@@ -1,5 +1,5 @@
-//! `cargo xtask test`: everything CI runs, stage after stage, each against a budget of seconds. A stage that fails does
-//! not hide the next ones; a stage that cannot run has failed. What is tested is in the packages and in `tests`.
+//! `cargo xtask test`: everything CI runs, stage after stage, each with a budget of seconds. A failed stage does not
+//! hide the next ones; a stage that cannot run counts as failed. The tests are in the packages and in `tests`.
 
 use std::path::PathBuf;
 use std::process::Command;
@@ -19,14 +19,14 @@ use crate::workspace;
 struct Stage {
     name: &'static str,
     what: &'static str,
-    /// Seconds it may take with nothing built, and with everything built, on two cores.
+    /// Budgets in seconds with nothing built, and (below) with everything built, on two cores.
     from_nothing: u64,
     when_built: u64,
     run: fn(&mut Run) -> Result<()>,
 }
 
-/// 43 minutes from nothing and 16 when built, shared out.
-#[rustfmt::skip] // One line a row.
+/// 43 minutes from nothing and 16 when built, divided among the stages.
+#[rustfmt::skip] // One line per row.
 const STAGES: [Stage; 9] = [
     Stage { name: "format", what: "rustfmt", from_nothing: 10, when_built: 5, run: format },
     Stage { name: "build", what: "the origin, the Wasm, its hosts", from_nothing: 850, when_built: 25, run: build },
@@ -116,13 +116,13 @@ fn lint(run: &mut Run) -> Result<()> {
     let denied = ["--", "--deny=warnings"];
     run.cargo(&[&["clippy"], &NATIVE[..], &["--all-targets"], &denied].concat())?;
     run.cargo(&[&["clippy", MODEL, "--all-targets"], &denied[..]].concat())?;
-    // As it is deployed: without its hooks for tests.
+    // Without its test hooks, as it is deployed.
     run.cargo(&[&["clippy", "--package=optimist-origin"], &denied[..]].concat())?;
     for (package, target) in
         [("optimist-edge-spin", "wasm32-wasip2"), ("optimist-edge-cloudflare", "wasm32-unknown-unknown")]
     {
         provision::rust_target(target)?;
-        // As they are built: another profile would compile their dependencies twice.
+        // In the profile that they are built with: another would compile their dependencies twice.
         run.cargo(
             &[&["clippy", "--profile=wasm", "--target", target, "--package", package], &denied[..]].concat(),
         )?;
@@ -141,10 +141,10 @@ fn integration(run: &mut Run) -> Result<()> {
     run.system_tests(Edge::Embedded, "--test=it", &[])
 }
 
-/// What the integration tests say of the embedded edge, of the others; and the same answers from all.
+/// Runs the API tests on the other edges, and compares the answers of all.
 fn parity(run: &mut Run) -> Result<()> {
     let mut edges = vec![Edge::Cloudflare];
-    // The one runtime that may be absent: no registry has it.
+    // The only runtime that may be absent, since no registry has it.
     match provision::spin() {
         Ok(_) => edges.push(Edge::Spin),
         Err(_) => {
@@ -159,7 +159,7 @@ fn parity(run: &mut Run) -> Result<()> {
     cloudflare::try_deployment(&run.suite.root)
 }
 
-/// What a stranger has of the API: its description, and clients that are made from it.
+/// Tests the API by its description, with clients that are made from it.
 fn contract(run: &mut Run) -> Result<()> {
     let python = provision::python_packages(&run.suite.root, "tests/contract/requirements.txt")?;
     provision::node_packages(&run.suite.root)?;
@@ -189,7 +189,7 @@ impl Run {
         self.worker.clone().context("just built")
     }
 
-    /// Tests that start stores, origins and edges, of any kind.
+    /// Runs tests that start stores, origins and edges of any kind.
     fn system_tests(&mut self, edge: Edge, target: &str, filters: &[&str]) -> Result<()> {
         self.system_tests_with(edge, target, filters, &[])
     }
@@ -211,7 +211,7 @@ impl Run {
         self.tests(command, &[target], filters)
     }
 
-    /// `cargo test` of these targets, all tests or those that a filter names; its results counted.
+    /// Runs `cargo test` on these targets, for all tests or those that match a filter; counts the results.
     fn tests(&mut self, command: Command, targets: &[&str], filters: &[&str]) -> Result<()> {
         let results = self.suite.tests(command, targets, &arguments(filters), |line| println!("{line}"))?;
         self.count(&results)
@@ -225,7 +225,7 @@ impl Run {
     }
 }
 
-/// For a test's own program.
+/// Arguments for a test program.
 fn arguments<'a>(filters: &[&'a str]) -> Vec<&'a str> {
     let colour = terminal::coloured().then_some("--color=always");
     filters.iter().copied().chain(colour).collect()

@@ -1,5 +1,5 @@
-//! `cargo xtask tidy`: what the project asks of its files and no compiler checks. Each check is a function from texts
-//! to complaints; formatting and lints are rustfmt's and clippy's.
+//! `cargo xtask tidy`: the project's rules for its files that no compiler checks. Each check is a function from texts
+//! to complaints; rustfmt and clippy check formatting and lints.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -12,7 +12,7 @@ use crate::structure;
 use crate::terminal::{Colour, paint, say};
 use crate::workspace;
 
-/// A file that one would not want to read in one sitting is two files.
+/// A file too long to read in one sitting should be two files.
 const LONGEST_FILE: usize = 500;
 /// The route, key and limit tables as a document, so that a change of policy shows in review.
 const POLICIES: &str = "docs/policies.md";
@@ -20,12 +20,12 @@ const POLICIES: &str = "docs/policies.md";
 /// Written in two halves, so that this file does not complain about itself.
 const LEFT_OPEN: [&str; 4] =
     [concat!("#[", "ignore"), concat!("todo", "!("), concat!("unimplemented", "!("), concat!("dbg", "!(")];
-/// As Lua calls Redis: a command's name is quoted there.
+/// How Lua calls Redis: with the command's name in quotes.
 const LUA: &str = concat!("redis", ".call('");
-/// Where people keep their checkouts: a path of somebody's machine has got into the project.
+/// Where people keep their checkouts: such a path names somebody's machine.
 const HOMES: [&str; 2] = [concat!("/ho", "me/"), concat!("/Us", "ers/")];
 
-/// The project's text files by their path from its top.
+/// The project's text files, by their path from the root.
 pub type Texts = BTreeMap<PathBuf, String>;
 
 pub fn run(bless: bool) -> Result<()> {
@@ -34,7 +34,7 @@ pub fn run(bless: bool) -> Result<()> {
     check(&root, &origin, bless)
 }
 
-/// All checks, with an `optimist-origin` that renders the tables.
+/// Runs all checks, with an `optimist-origin` that renders the tables.
 pub fn check(root: &Path, origin: &Path, bless: bool) -> Result<()> {
     let texts = texts(root)?;
     let mut complaints = Vec::new();
@@ -54,7 +54,7 @@ pub fn check(root: &Path, origin: &Path, bless: bool) -> Result<()> {
     Ok(())
 }
 
-/// Every file that is tracked or would be; what is ignored is nobody's to read. Files that are not text are left out.
+/// Every file that is tracked or would be; ignored files and files that are not text are left out.
 fn texts(root: &Path) -> Result<Texts> {
     let output = Command::new("git")
         .current_dir(root)
@@ -69,7 +69,7 @@ fn texts(root: &Path) -> Result<Texts> {
     Ok(paths.filter_map(|path| Some((path.clone(), fs::read_to_string(root.join(&path)).ok()?))).collect())
 }
 
-/// What one file says about itself: the line and the complaint.
+/// The complaints about one file alone: line and text.
 fn check_file(path: &Path, text: &str, root: &Path) -> Vec<(usize, String)> {
     let mut found = Vec::new();
     let extension = path.extension().and_then(|extension| extension.to_str()).unwrap_or_default();
@@ -154,7 +154,7 @@ fn link_targets(line: &str) -> impl Iterator<Item = &str> {
         .filter(|target| !target.contains("://") && !target.starts_with("mailto:"))
 }
 
-/// A link's target as a path from the top, its dots resolved.
+/// A link's target as a path from the root, its dots resolved.
 fn join(document: &Path, target: &str) -> PathBuf {
     let mut full = document.parent().map(Path::to_owned).unwrap_or_default();
     for component in Path::new(target).components() {
@@ -169,7 +169,7 @@ fn join(document: &Path, target: &str) -> PathBuf {
     full
 }
 
-/// True if a heading of the document has this anchor, as forges make them.
+/// True if a heading of the document has this anchor, by the rules of code forges.
 fn has_heading(text: &str, anchor: &str) -> bool {
     text.lines().filter_map(|line| line.strip_prefix('#')).any(|line| {
         let title = line.trim_start_matches('#').trim().to_lowercase();
@@ -178,7 +178,7 @@ fn has_heading(text: &str, anchor: &str) -> bool {
     })
 }
 
-/// Compares the document with what the tables say now, or writes it.
+/// Compares the document with the current tables, or writes it.
 fn stale_policies(root: &Path, origin: &Path, bless: bool) -> Result<Option<String>> {
     let output = Command::new(origin).arg("routes").stderr(Stdio::inherit()).output()?;
     ensure!(output.status.success(), "optimist-origin routes failed");

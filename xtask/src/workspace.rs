@@ -1,4 +1,4 @@
-//! The checkout: where it is, what is locked, and building its packages with cargo. Nothing here starts a server.
+//! The checkout: its root, its locked versions, and building its packages with cargo. Nothing here starts a server.
 
 use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
@@ -7,7 +7,7 @@ use std::process::{Command, Stdio};
 use anyhow::{Context, Result, ensure};
 use serde_json::Value;
 
-/// The checkout's top folder.
+/// The checkout's root folder.
 pub fn root() -> Result<PathBuf> {
     Path::new(env!("CARGO_MANIFEST_DIR"))
         .parent()
@@ -18,7 +18,7 @@ pub fn root() -> Result<PathBuf> {
 /// The cargo that runs us, or the one on the PATH.
 pub fn cargo() -> Command {
     let mut command = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
-    // What `cargo run` told us about ourselves must not look to build scripts like a change.
+    // Variables that `cargo run` sets for us must not look like a change to build scripts.
     for (name, _) in std::env::vars_os() {
         if name
             .to_str()
@@ -30,7 +30,7 @@ pub fn cargo() -> Command {
     command
 }
 
-/// Where cargo puts what it builds, whatever the environment and configuration say.
+/// The target folder, whatever the environment and configuration say.
 pub fn target_folder(root: &Path) -> Result<PathBuf> {
     let output = cargo().current_dir(root).args(["metadata", "--no-deps", "--format-version=1"]).output()?;
     ensure!(output.status.success(), "cargo metadata failed: {}", String::from_utf8_lossy(&output.stderr));
@@ -70,7 +70,7 @@ pub fn build(root: &Path, arguments: &[&str]) -> Result<Built> {
     build_in(root, arguments, &[])
 }
 
-/// The same, with these variables in its environment.
+/// The same, with these environment variables.
 pub fn build_in(root: &Path, arguments: &[&str], environment: &[(&str, &str)]) -> Result<Built> {
     let mut command = cargo();
     command.envs(environment.iter().copied());

@@ -15,7 +15,7 @@ fn parent_and_server(signal: &str, server: &str) -> (Child, String) {
     let mut line = String::new();
     BufReader::new(shell.stdout.take().unwrap()).read_line(&mut line).unwrap();
     let pid = line.trim().to_owned();
-    // The id is the shell's child's from the start; wait until the server has taken it over.
+    // The shell's child has this id from the start; wait until the server has taken it over.
     let program = server.split(' ').next().unwrap().to_owned();
     wait_until("the server runs", || command_of(&pid).is_some_and(|command| command == program));
     (shell, pid)
@@ -62,7 +62,7 @@ fn a_stopped_server_dies_too() {
 #[test]
 fn a_server_whose_parent_is_gone_already_does_not_start() {
     let xtask = env!("CARGO_BIN_EXE_xtask");
-    // No process has the id 0, so this cannot be our parent's.
+    // No process has the id 0, so our parent cannot have it.
     let output =
         Command::new(xtask).args(["__with-parent", "0", "SIGKILL", "-", "echo", "started"]).output().unwrap();
     assert!(!output.status.success());

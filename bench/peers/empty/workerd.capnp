@@ -1,4 +1,4 @@
-# A Worker that does nothing. Whoever starts it fills in what stands between at-signs.
+# A Worker that does nothing. The program that starts it replaces the names between at-signs.
 using Workerd = import "/workerd/workerd.capnp";
 
 const config :Workerd.Config = (

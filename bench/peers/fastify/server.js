@@ -1,5 +1,5 @@
-// A circle's messages, as one would serve them with Fastify: cache-aside in Redis with ioredis, limits with
-// rate-limiter-flexible, Postgres behind with pg. One process.
+// Serves a circle's messages as a team would with Fastify: cache-aside in Redis with ioredis, limits with
+// rate-limiter-flexible, Postgres with pg. One process.
 
 import { createHash, timingSafeEqual } from 'node:crypto';
 import Fastify from 'fastify';
@@ -12,7 +12,7 @@ const CACHED_SECONDS = 30 * 60;
 const READS = { points: 3000, duration: 60 };
 const KINDS = ['heart', 'hug', 'strength', 'celebrate', 'laugh', 'thanks'];
 
-// Commands of concurrent requests share a write, and statements a plan.
+// Concurrent requests share a write to Redis; named statements share a plan.
 const redis = new Redis(process.env.REDIS_URL, { enableAutoPipelining: true });
 const pool = new pg.Pool({ connectionString: process.env.DATABASE_URL, max: 16 });
 const limiter = new RateLimiterRedis({ storeClient: redis, keyPrefix: 'peer:reads', ...READS });
@@ -50,7 +50,7 @@ app.get('/v1/circles/:circle/messages', { schema: { response: { 200: page } } },
   const { circle } = request.params;
   const { user } = token;
 
-  // One trip for all that there is to know; nothing is changed before the secret is known to be right.
+  // One trip reads all state; nothing is changed before the secret is verified.
   const sessionKey = keys.session(token.session);
   const copies = await redis.mget(sessionKey, keys.membership(user, circle), keys.messages(circle));
   const isHit = copies.every((copy) => copy !== null);
@@ -63,7 +63,7 @@ app.get('/v1/circles/:circle/messages', { schema: { response: { 200: page } } },
   const role = copies[1] ?? (await loadRole(user, circle));
   const list = copies[2] ? JSON.parse(copies[2]) : await loadMessages(circle);
 
-  // And one for what is counted.
+  // A second trip charges the limit, reads the counts and extends the session.
   const ids = list.items.map((item) => item.id);
   let limit, counts;
   try {
@@ -104,7 +104,7 @@ function isRight(secret, expected) {
   return timingSafeEqual(createHash('sha256').update(secret).digest(), Buffer.from(expected, 'hex'));
 }
 
-// FNV-1a, as @fastify/etag has it.
+// FNV-1a, as in @fastify/etag.
 function hash(texts) {
   let value = 0x811c9dc5;
   for (const text of texts) {

@@ -1,4 +1,4 @@
-// Redis over one of the platform's sockets: commands sent together in one write, and their replies.
+// Redis over one `cloudflare:sockets` connection: sends several commands in one write and reads their replies.
 
 import { connect } from 'cloudflare:sockets';
 
@@ -21,10 +21,10 @@ export class Connection {
     let text = '';
     for (const words of commands) {
       text += `*${words.length}\r\n`;
-      // Words are ASCII: as many bytes as characters.
+      // Words are ASCII, so their length in bytes equals their length in characters.
       for (const word of words) text += `$${word.length}\r\n${word}\r\n`;
     }
-    // Whether it was written, the replies tell.
+    // A failed write shows as a missing reply.
     this.writer.write(encoder.encode(text)).catch(() => {});
     const replies = [];
     while (replies.length < commands.length) {
@@ -44,7 +44,7 @@ export class Connection {
     this.socket.close().catch(() => {});
   }
 
-  // The next reply, or undefined if it has not come whole.
+  // The next reply, or undefined if it is incomplete.
   reply() {
     const end = this.buffer.indexOf(CR, this.at);
     if (end < 0 || end + 1 >= this.buffer.length) return undefined;

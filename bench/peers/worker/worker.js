@@ -1,5 +1,5 @@
-// Warm reads of a circle's messages, as one would write them in a Worker: a connection to Redis for each request, since a
-// socket cannot outlive one. It finds what the Fastify peer has put there; what is missing, it does not load.
+// Warm reads of a circle's messages, as a team would write them in a Worker: one Redis connection per request, since a
+// socket cannot outlive its request. It reads the keys that the Fastify peer has filled; it does not load missing ones.
 
 import { Connection } from './resp.js';
 
@@ -17,7 +17,7 @@ export default {
 
     const redis = new Connection(env);
     try {
-      // One trip for all that there is to know; nothing is changed before the secret is known to be right.
+      // One trip reads all state; nothing is changed before the secret is verified.
       const sessionKey = `peer:session:${token.session}`;
       const [[storedSession, role, storedList], digest] = await Promise.all([
         redis.send([['MGET', sessionKey, `peer:membership:${user}:${circle}`, `peer:messages:${circle}`]]).then(only),
@@ -30,7 +30,7 @@ export default {
       if (role === null || storedList === null) return problem(503, 'not-cached');
       const list = JSON.parse(storedList);
 
-      // And one for what is counted. The limiter is rate-limiter-flexible's, in plain commands.
+      // A second trip charges the limit, as rate-limiter-flexible does but in plain commands, and reads the counts.
       const limitKey = `peer:reads:${user}`;
       const [, used, left, , counts] = await redis.send([
         ['SET', limitKey, '0', 'EX', String(READS.duration), 'NX'],

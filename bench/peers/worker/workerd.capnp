@@ -1,4 +1,4 @@
-# The peer in a workerd of its own. Whoever starts it fills in what stands between at-signs.
+# The peer in its own workerd. The program that starts it replaces the names between at-signs.
 using Workerd = import "/workerd/workerd.capnp";
 
 const config :Workerd.Config = (

@@ -1,9 +1,9 @@
-//! The first answer of a new instance, beside that of a handler which does nothing: what loading our code costs whoever
-//! comes first.
+//! Cold start: the first answer of a new instance, beside that of an empty handler. The difference is the cost of
+//! loading our code, which the first caller pays.
 //!
-//! On workerd from the start of the process, which is when it loads a Worker. On the embedded host an instance is new after
-//! a second without requests; the component is compiled before the host listens, once in a deployment. The answer is the 401
-//! that needs no Redis.
+//! On workerd the clock starts with the process, which loads the Worker at its start. On the embedded host an instance
+//! is new after a second without requests; the host compiles the component before it listens, once per deployment. The
+//! answer is the 401 that needs no Redis.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -17,10 +17,10 @@ use crate::http1::{Connection, Request, authority};
 use crate::region::Region;
 use crate::report::{Figure, Outcome, Side, Target};
 
-/// Milliseconds more than an empty handler.
+/// In milliseconds, beyond an empty handler.
 const BOUND_MS: f64 = 10.0;
 
-/// Longer than the embedded host keeps an instance that nobody uses.
+/// Longer than the embedded host keeps an idle instance.
 const IDLE: Duration = Duration::from_millis(1_300);
 
 pub async fn run(settings: Arc<Settings>) -> Outcome {
@@ -69,7 +69,7 @@ fn workerd(region: &Region, count: usize) -> Figure {
     figure("workerd", ours, theirs)
 }
 
-/// Milliseconds until a request is answered, on a connection that is open.
+/// Milliseconds until a request is answered on an already open connection.
 fn first_answer(url: &str, status: u16) -> f64 {
     let mut connection = Connection::open(url).expect("the server accepts a connection");
     let request = Request::new("GET", authority(url), "/v1/me", &[], b"");
@@ -96,7 +96,7 @@ fn empty_worker(folder: &Path) -> (Process, String) {
         log: folder.join("worker.log"),
         user: None,
     });
-    // As the harness waits for the other one.
+    // The harness waits for our Worker in the same way.
     while std::net::TcpStream::connect(("127.0.0.1", port)).is_err() {
         std::thread::sleep(Duration::from_millis(1));
     }

@@ -1,5 +1,5 @@
-//! Saving a draft through the edge: sealed, compared with the version that it is based on, and noted to be flushed; beside a
-//! bare SET of the same text, behind the same edge with the same admission.
+//! Saving a draft through the edge: the origin seals it, compares it with the version that it is based on, and queues
+//! it for flushing. The peer is a bare SET of the same text, behind the same edge with the same admission.
 
 use std::sync::Arc;
 
@@ -17,10 +17,10 @@ use crate::plot::Plot;
 use crate::region::{Member, Region};
 use crate::report::{Figure, Outcome, Side, Target};
 
-/// So many that none comes near the 600 requests a minute that are let through to an origin.
+/// Enough writers that none comes near the limit of 600 forwarded requests a minute.
 const WRITERS: usize = CONNECTIONS * 32;
 
-/// Who writes, of one connection, and the version that each one's draft has.
+/// The state of one connection: its current writer, and the version of each writer's draft.
 struct Writers {
     turn: usize,
     versions: Vec<Option<String>>,
@@ -91,7 +91,7 @@ pub async fn run(settings: Arc<Settings>) -> Outcome {
     let rate = tokio::task::block_in_place(|| {
         let seconds = settings.seconds.min(3);
         let slower = ours.run(seconds).requests_per_second().min(theirs.run(seconds).requests_per_second());
-        // A rate that both keep up with.
+        // A rate that both sides sustain.
         let rate = (slower / 2.0).round();
         for _ in 0..settings.turns {
             our_turns.push(ours.at_rate(rate, settings.seconds).latencies);

@@ -1,7 +1,7 @@
-//! Warm reads beside what the same host answers without asking Redis: how much of a host's speed the work leaves.
+//! Warm reads beside answers that need no Redis: the share of a host's speed that remains with the work done.
 //!
-//! The other answer is the 401 to the same request without a token: the closest that the edge answers by itself. It is
-//! routed and described in JSON like any other, and shorter than 20 messages.
+//! The other answer is the 401 to the same request without a token: the closest answer that the edge gives by itself.
+//! It is routed and rendered as JSON like any other, and is shorter than 20 messages.
 
 use std::sync::Arc;
 

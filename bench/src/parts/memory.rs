@@ -1,4 +1,4 @@
-//! How much memory the origin takes: at rest, and with ten thousand connections that edges keep.
+//! The origin's memory: at rest, and with ten thousand keep-alive connections from edges.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -17,7 +17,7 @@ pub async fn run(_: Arc<Settings>) -> Outcome {
     let region = Region::start().await;
     let members = region.people(1);
     let circle = region.circle_of(&members);
-    // Until its jobs have run once.
+    // Wait until every job has run once.
     tokio::time::sleep(Duration::from_secs(8)).await;
     let process = region.origin.process_id();
     let at_rest = resident(process);
@@ -51,7 +51,7 @@ pub async fn run(_: Arc<Settings>) -> Outcome {
     }
 }
 
-/// KiB of memory that a process holds.
+/// Resident memory of a process in KiB.
 fn resident(process: u32) -> f64 {
     let status = std::fs::read_to_string(format!("/proc/{process}/status")).expect("a process");
     let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).expect("its resident size");

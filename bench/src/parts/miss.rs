@@ -1,8 +1,8 @@
-//! Reads that Redis cannot answer: through edge and origin to Postgres, with the counts of reactions and with the filling of
-//! Redis for who comes next; beside the same work in Fastify, which reads Postgres with pg.
+//! Reads that Redis cannot answer: through edge and origin to Postgres, with reaction counts, and filling Redis for the
+//! next reader. The peer does the same work in Fastify, which reads Postgres with pg.
 //!
-//! Everyone is known to Redis, as are their memberships: what is missing are the messages and their counts. Each circle is
-//! read once a turn, so that no read finds what another has filled.
+//! Redis holds every session and membership; only the messages and their counts are missing. Each circle is read once
+//! per turn, so that no read finds a value that another read has filled.
 
 use std::sync::Arc;
 
@@ -19,10 +19,10 @@ use crate::plot::Plot;
 use crate::region::Region;
 use crate::report::{Figure, Outcome, Side, Target};
 
-/// More than are read in a turn.
+/// More circles than one turn reads.
 const CIRCLES: usize = 16_000;
 const OWNERS: usize = 200;
-/// Seconds of a turn at most: as long as there are circles.
+/// The longest turn in seconds: a longer one would run out of circles.
 const SECONDS: u64 = 3;
 
 pub async fn run(settings: Arc<Settings>) -> Outcome {
@@ -67,7 +67,7 @@ pub async fn run(settings: Arc<Settings>) -> Outcome {
     };
     let ours = subject("Optimist, embedded host and origin", &edge.url, None);
     let theirs = subject("Fastify, ioredis, pg", &peer.url, Some(peer.process.id()));
-    // Sessions and memberships.
+    // Fills sessions and memberships.
     for subject in [&ours, &theirs] {
         read_all(subject);
     }
@@ -79,7 +79,7 @@ pub async fn run(settings: Arc<Settings>) -> Outcome {
             assert!(is_miss(subject), "{}: Redis knew the answer", subject.name);
             let run = subject.run(settings.seconds.min(SECONDS)).await;
             assert!(run.requests() < CIRCLES as f64, "{}: {CIRCLES} circles are too few", subject.name);
-            // The first turn warms up.
+            // The first turn is a warm-up.
             if turn > 0 {
                 runs.push(run);
             }

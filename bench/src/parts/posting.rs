@@ -1,8 +1,8 @@
-//! Posting a message: authorised, under its circle's lock, with an idempotency key, an event in the outbox, and the circle's
-//! list fenced until it is committed; beside the insert of the same row alone.
+//! Posting a message: authorised, under its circle's lock, with an idempotency key, an outbox event, and the circle's
+//! list fenced until the commit. The peer only inserts the same row.
 //!
-//! Both take signed requests of the same sort over as many connections, with Postgres committing to disk, into some
-//! hundred circles by turns.
+//! Both take the same kind of signed requests over the same number of connections, with Postgres committing to disk,
+//! spread over some hundred circles.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
@@ -22,7 +22,7 @@ const CIRCLES: usize = 320;
 const BODY: &str = "A morning page of about a hundred and forty characters, which is what people write to each other when they \
                     mean to be read before noon.";
 
-/// Someone's own circle.
+/// A circle with its only member.
 struct Place {
     circle: String,
     member: Member,
@@ -36,7 +36,7 @@ pub async fn run(settings: Arc<Settings>) -> Outcome {
         .into_iter()
         .map(|member| Place { circle: region.circle_of(std::slice::from_ref(&member)), member })
         .collect();
-    // Beyond what the other side counts up to.
+    // Starts beyond the numbers that the other side assigns.
     let numbers = AtomicI64::new(1_000_000_000);
     let post = |url: &str, place: &Place, key: &str, body: String| -> Request {
         let path = format!("/v1/circles/{}/messages", place.circle);

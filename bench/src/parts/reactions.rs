@@ -1,8 +1,8 @@
-//! Reactions end to end, through the embedded edge into Redis and in batches into Postgres; beside the same origin when it
-//! commits each to Postgres by itself, as it does while its region is off.
+//! Reactions end to end, through the embedded edge into Redis and in batches into Postgres. The peer is the same origin
+//! committing each reaction to Postgres, as it does while its region is off.
 //!
-//! Durable alike: what Redis has acknowledged is on disk (`appendfsync always`), as is what Postgres has committed. The other
-//! side is spared the edge: it takes signed requests, in which session and limits are checked already.
+//! Both are equally durable: an acknowledged reaction is on disk, in Redis (`appendfsync always`) or in Postgres. The
+//! peer skips the edge: it takes signed requests whose session and limits are already checked.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -18,11 +18,11 @@ use crate::made::{Load, signed};
 use crate::region::{Circle, Member, Region};
 use crate::report::{Figure, Outcome, Side, Target};
 
-/// Circles, so that nobody waits for another's lock, and people, so that none comes near 50 reactions a minute.
+/// Enough circles that nobody waits for another's lock, and enough people that none comes near 50 reactions a minute.
 const CIRCLES: usize = 80;
 const MEMBERS_EACH: usize = 100;
 
-/// Someone, and the messages of their circle.
+/// A member, and the messages of their circle.
 struct Reader<'a> {
     member: &'a Member,
     circle: &'a str,
@@ -67,7 +67,7 @@ pub async fn run(settings: Arc<Settings>) -> Outcome {
     for turn in 0..=settings.turns {
         let subject = subject(&edge.url, &readers(&circles), turn);
         let before = Flushed::of(&region).await;
-        // The first turn warms up.
+        // The first turn is a warm-up.
         let run = subject.run(if turn == 0 { 1 } else { settings.seconds }).await;
         wait_until_flushed(&region).await;
         let flushed = Flushed::of(&region).await.since(&before);
@@ -103,7 +103,7 @@ pub async fn run(settings: Arc<Settings>) -> Outcome {
     Outcome { figures, plots: Vec::new() }
 }
 
-/// Everyone's circles, with their messages.
+/// Splits the people into circles, and returns these with their messages.
 fn circles(region: &Region, mut people: Vec<Member>) -> Vec<(Circle, Vec<String>)> {
     let mut circles = Vec::new();
     while !people.is_empty() {
@@ -117,7 +117,7 @@ fn circles(region: &Region, mut people: Vec<Member>) -> Vec<(Circle, Vec<String>
     circles
 }
 
-/// Everyone, not one circle after the other.
+/// All members, interleaved so that consecutive readers belong to different circles.
 fn readers(circles: &[(Circle, Vec<String>)]) -> Vec<Reader<'_>> {
     let nth = |index: usize| {
         circles.iter().map(move |(circle, messages)| Reader {
@@ -129,7 +129,8 @@ fn readers(circles: &[(Circle, Vec<String>)]) -> Vec<Reader<'_>> {
     (0..MEMBERS_EACH).flat_map(nth).collect()
 }
 
-/// Everyone reacts to a message, and once all have, everyone takes it back: each request changes something.
+/// Every reader reacts to a message and, once all have, every reader takes the reaction back: each request changes
+/// state.
 fn subject(url: &str, readers: &[Reader<'_>], turn: usize) -> Subject {
     let request = |method: &str, reader: &Reader<'_>| {
         let authorization = format!("Bearer {}", reader.member.token.render());
@@ -150,7 +151,7 @@ fn subject(url: &str, readers: &[Reader<'_>], turn: usize) -> Subject {
     }
 }
 
-/// Turns a region off for good: an origin that does not exist says that it cannot reach Redis.
+/// Turns a region off for good: registers an origin that does not exist and reports that it cannot reach Redis.
 async fn turn_off(region: &Region) {
     region.sql(&format!(
         "insert into origins (id, region, seen_at, redis_ok)
@@ -164,7 +165,7 @@ async fn turn_off(region: &Region) {
     }
 }
 
-/// Until no entry waits.
+/// Waits until no entry is pending.
 async fn wait_until_flushed(region: &Region) {
     let deadline = Instant::now() + Duration::from_secs(30);
     loop {
@@ -177,7 +178,7 @@ async fn wait_until_flushed(region: &Region) {
     }
 }
 
-/// What an origin has flushed.
+/// Metrics of an origin's flushes.
 struct Flushed {
     operations: f64,
     commits: f64,
@@ -202,8 +203,8 @@ impl Flushed {
         }
     }
 
-    /// Milliseconds within which 99 of a hundred operations were committed: the bound of a bucket; `None` beyond
-    /// all of them, which reaches no target.
+    /// The milliseconds within which 99 % of the operations were committed, as the upper bound of a histogram bucket.
+    /// `None` if it lies beyond the last bucket; the figure then misses its target.
     fn lag_ms(&self) -> Option<f64> {
         let all = metric(&self.page, "optimist_flush_lag_seconds_count");
         let mut bounds =
@@ -211,7 +212,7 @@ impl Flushed {
         bounds.next().map(|(bound, _)| bound * 1000.0)
     }
 
-    /// Bounds in seconds, and how many operations were committed within each.
+    /// Pairs of a bound in seconds and the number of operations committed within it.
     fn lags(&self) -> Vec<(f64, f64)> {
         let bucket = |line: &str| {
             let line = line.strip_prefix("optimist_flush_lag_seconds_bucket{le=\"")?;
@@ -222,7 +223,7 @@ impl Flushed {
     }
 }
 
-/// A number of the metrics' page; 0 if it is not there yet.
+/// A value of the metrics page; 0 if it is absent.
 fn metric(page: &str, name: &str) -> f64 {
     let value = page.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
     value.map_or(0.0, |value| value.parse().expect("a number"))

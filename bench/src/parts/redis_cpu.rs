@@ -1,8 +1,8 @@
-//! What a warm read costs Redis, beside one GET of the same value: processor time of the server, as it counts it itself,
-//! after what it spends on the region's heartbeat.
+//! The cost of a warm read to Redis, beside one GET of the same value: the server's processor time as Redis reports it,
+//! minus the cost of the region's heartbeat.
 //!
-//! The reads come through the embedded host, 32 at a time; and so do the GETs, by a component that does nothing else: each of
-//! both finds a Redis that has done something else meanwhile, or nothing. GETs that follow one upon the other, over as many
+//! The reads come through the embedded host, 32 at a time. So do the GETs, from a component that does nothing else, so
+//! that Redis handles both under the same conditions: between other work, or idle. Back-to-back GETs, over as many
 //! connections, are measured as well.
 
 use std::sync::Arc;
@@ -74,7 +74,7 @@ pub async fn run(settings: Arc<Settings>) -> Outcome {
     Outcome { figures: vec![figure], plots: Vec::new() }
 }
 
-/// The component that makes one GET, on the host that runs the edge; and its URL.
+/// Starts the component that makes one GET, on the host that runs the edge; returns it with its URL.
 fn get_component(region: &Region, key: &str) -> (Process, String) {
     let component =
         program("OPTIMIST_BENCH_GET", "target/bench-get/wasm32-wasip2/release/optimist_bench_get.wasm");
@@ -93,7 +93,7 @@ fn get_component(region: &Region, key: &str) -> (Process, String) {
     (host, url)
 }
 
-/// Processor time that Redis uses, from here on.
+/// Measures the processor time that Redis uses from its start on.
 struct Meter {
     used: f64,
     since: Instant,
@@ -104,14 +104,14 @@ impl Meter {
         Meter { used: used(&mut region.redis.connect().await).await, since: Instant::now() }
     }
 
-    /// Seconds, without `idle` of each second.
+    /// Seconds used, minus `idle` for each second elapsed.
     async fn stop(self, region: &Region, idle: f64) -> f64 {
         let used = used(&mut region.redis.connect().await).await - self.used;
         used - idle * self.since.elapsed().as_secs_f64()
     }
 }
 
-/// How much of a second Redis works while nobody asks the edge.
+/// The share of a second that Redis works while nobody asks the edge.
 async fn idle_share(region: &Region) -> f64 {
     let meter = Meter::start(region).await;
     tokio::time::sleep(Duration::from_secs(3)).await;
@@ -139,7 +139,7 @@ fn field<'a>(info: &'a str, name: &str) -> &'a str {
     line.unwrap_or_else(|| panic!("Redis does not tell {name}")).trim()
 }
 
-/// GETs of a key by as many at a time as the reads were, over so many connections; how many were answered.
+/// GETs a key with the same concurrency as the reads, over `connections`; returns the number of answers.
 async fn get_for(region: &Region, key: &str, connections: usize, seconds: u64) -> u64 {
     let until = Instant::now() + Duration::from_secs(seconds);
     let mut open = Vec::new();

@@ -1,4 +1,4 @@
-//! What is shipped to the edges: the Worker as wrangler uploads it, compressed, and the Spin component.
+//! The sizes of the shipped artefacts: the Worker as wrangler uploads it, compressed, and the Spin component.
 
 use std::io::Write as _;
 use std::process::{Command, Stdio};
@@ -29,7 +29,7 @@ pub async fn run(_: Arc<Settings>) -> Outcome {
     }
 }
 
-/// Bytes as gzip makes them.
+/// Size in bytes after gzip.
 fn compressed(bytes: &[u8]) -> usize {
     let mut gzip = Command::new("gzip");
     gzip.args(["-9", "-c"]).stdin(Stdio::piped()).stdout(Stdio::piped());

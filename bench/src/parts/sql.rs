@@ -1,8 +1,8 @@
-//! Every SQL statement of the origin's on a database of some million rows: what Postgres says that it does, and how long it
-//! takes with its pages in memory.
+//! Runs every SQL statement of the origin on a database of some million rows: reports Postgres's plan, and the time
+//! with all pages in memory.
 //!
-//! Planned both for the very parameters and for any, since Postgres takes the second sort of plan for a prepared statement
-//! that it has come to know. Each runs in a transaction that is rolled back.
+//! Each statement is planned both for its actual parameters and generically, since Postgres may switch a prepared
+//! statement to the generic plan. Each runs in a transaction that is rolled back.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -20,16 +20,16 @@ use crate::report::{Figure, Outcome, Target};
 const SEED: &str = include_str!("sql/seed.sql");
 const PARAMETERS: &str = include_str!("sql/parameters.txt");
 
-/// A table of more rows than this is not read from end to end while a request waits.
+/// A request must not read a table with more rows than this from end to end.
 const LARGE: f64 = 10_000.0;
 
-/// Milliseconds that a statement of a request's may take.
+/// Upper bound in milliseconds for a statement that a request waits for.
 const BOUND_MS: f64 = 5.0;
 
 pub async fn run(_: Arc<Settings>) -> Outcome {
     let postgres = Postgres::durable();
     let (owner, serve) = postgres.database();
-    // No Redis: nothing is served.
+    // The migration needs no Redis, and nothing is served.
     Origin::migrate(&environment(&owner, &serve, "redis://127.0.0.1:1", 250));
     let (client, connection) = tokio_postgres::connect(&owner, NoTls).await.expect("postgres answers");
     tokio::spawn(connection);
@@ -40,7 +40,7 @@ pub async fn run(_: Arc<Settings>) -> Outcome {
     let begun = Instant::now();
     client.batch_execute(SEED).await.expect("the seed");
     client.batch_execute("vacuum analyze").await.expect("statistics");
-    // As the origin's connections have it.
+    // As on the origin's connections.
     client.batch_execute("set jit = off").await.expect("a setting");
     let sizes = sizes(&client).await;
     let rows: f64 = sizes.values().sum();
@@ -71,7 +71,7 @@ pub async fn run(_: Arc<Settings>) -> Outcome {
     }
 }
 
-/// Every statement by its name, as the origin prints them.
+/// Every statement with its name, as the origin prints them.
 fn statements() -> Vec<(String, String)> {
     let (succeeded, output) = Origin::command(&[], &["statements"]);
     assert!(succeeded, "statements: {output}");
@@ -80,7 +80,7 @@ fn statements() -> Vec<(String, String)> {
     statements.into_iter().map(|sql| (name(&sql), sql)).collect()
 }
 
-/// Whether no request waits for a statement, and its parameters as expressions.
+/// Whether a statement runs in the background, and its parameters as SQL expressions.
 fn parameters_of(name: &str) -> (bool, Vec<&'static str>) {
     let line = PARAMETERS.lines().find_map(|line| {
         line.trim_start_matches('~').strip_prefix(name)?.strip_prefix(':').map(|rest| (line, rest))
@@ -90,26 +90,26 @@ fn parameters_of(name: &str) -> (bool, Vec<&'static str>) {
     (line.starts_with('~'), expressions.collect())
 }
 
-/// Before a million rows are made: whether a statement is one here, and has its parameters.
+/// Before the million rows are made: checks that the statement prepares and has its parameters.
 async fn check(client: &Client, name: &str, sql: &str, parameters: &[&str]) {
     let prepared = client.prepare(sql).await.unwrap_or_else(|error| panic!("{name}: {error:?}"));
     assert_eq!(parameters.len(), prepared.params().len(), "{name}: parameters");
 }
 
-/// Rows by table.
+/// Row count of each table.
 async fn sizes(client: &Client) -> BTreeMap<String, f64> {
     let sql = "select relname, reltuples from pg_class where relkind = 'r' and relnamespace = 'public'::regnamespace";
     let rows = client.query(sql, &[]).await.expect("sizes");
     rows.iter().map(|row| (row.get(0), f64::from(row.get::<_, f32>(1)))).collect()
 }
 
-/// What became of a statement, by the worse of its plans.
+/// The result of a statement, by the worse of its plans.
 struct Measured {
     name: String,
     /// No request waits for it.
     is_background: bool,
     ms: f64,
-    /// Pages that it touched.
+    /// Pages touched.
     pages: u64,
     /// Large tables that it reads from end to end.
     scans: Vec<String>,
@@ -143,7 +143,7 @@ async fn measure(
         let prepare = format!("set plan_cache_mode = {mode}; prepare measured as {sql}");
         client.batch_execute(&prepare).await.unwrap_or_else(|error| panic!("{name}: {error:?}"));
         let mut times = Vec::new();
-        // The first two bring pages into memory.
+        // The first two runs bring pages into memory.
         for _ in 0..7 {
             let plan = explained(client, name, &explain).await;
             times.push(plan["Execution Time"].as_f64().expect("a time"));
@@ -160,7 +160,7 @@ async fn measure(
     measured
 }
 
-/// The parameters' values as literals of the types that the statement wants.
+/// The parameter values as literals of the types that the statement expects.
 async fn literals(client: &Client, name: &str, sql: &str, expressions: &[&str]) -> Vec<String> {
     let prepared = client.prepare(sql).await.unwrap_or_else(|error| panic!("{name}: {error:?}"));
     if expressions.is_empty() {
@@ -196,7 +196,7 @@ async fn explained(client: &Client, name: &str, explain: &str) -> Value {
 fn scans(node: &Value, sizes: &BTreeMap<String, f64>, found: &mut Vec<String>) {
     let table = node["Relation Name"].as_str().unwrap_or_default();
     let is_large = sizes.get(table).is_some_and(|rows| *rows > LARGE);
-    // What is planned and never run costs nothing.
+    // A node that is planned but never run costs nothing.
     let is_run = node["Actual Loops"].as_f64().unwrap_or(0.0) > 0.0;
     if node["Node Type"] == "Seq Scan" && is_large && is_run && !found.iter().any(|known| known == table) {
         found.push(table.to_owned());

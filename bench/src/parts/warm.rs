@@ -1,5 +1,5 @@
-//! Warm reads: session with sliding expiry, limit, membership, 20 cached messages with counts; beside the same work in what
-//! people would use instead.
+//! Warm reads: session with sliding expiry, limit, membership, 20 cached messages with counts; beside the same work in
+//! a peer.
 
 use std::sync::Arc;
 
@@ -15,7 +15,7 @@ use crate::region::Region;
 use crate::report::{Figure, Outcome, Side, Target};
 use crate::tls;
 
-/// So many that none of them comes near 3,000 reads a minute.
+/// Enough members that none comes near 3,000 reads a minute.
 pub const MEMBERS: usize = 1_000;
 
 pub async fn embedded(settings: Arc<Settings>) -> Outcome {
@@ -29,7 +29,7 @@ pub async fn embedded(settings: Arc<Settings>) -> Outcome {
     answer_alike(&ours, &theirs);
     let compared = compare(&settings, &ours, &theirs, "warm-embedded", "warm read, embedded host").await;
     let rates = compared.rates(1.5);
-    // A rate that both can keep up with.
+    // A rate that both sides sustain.
     let slower = rates.sides.iter().take(2).map(|side| side.samples.least()).fold(f64::INFINITY, f64::min);
     let rate = (slower / 2.0).round();
     let (mut our_turns, mut their_turns) = (Vec::new(), Vec::new());
@@ -60,7 +60,7 @@ pub async fn workerd(settings: Arc<Settings>) -> Outcome {
     let region = Region::start().await;
     let edge = region.edge(Kind::Cloudflare);
     let circle = region.circle(&edge.url, MEMBERS).await;
-    // The peer has no miss path: Fastify, whose keys it shares, fills them.
+    // This peer has no miss path: Fastify fills the keys, which both share.
     let fastify = peers::fastify(&region);
     circle.warm(&fastify.url).await;
     drop(fastify);
@@ -87,7 +87,7 @@ pub async fn workerd(settings: Arc<Settings>) -> Outcome {
     Outcome { figures, plots: vec![plain.plot, encrypted.plot] }
 }
 
-/// What two subjects' turns measured.
+/// The measurements of two subjects.
 struct Compared {
     what: String,
     subjects: [String; 2],
@@ -128,7 +128,7 @@ impl Compared {
     }
 }
 
-/// Fails unless both answer a read with the same JSON.
+/// Panics unless both answer a read with the same JSON.
 fn answer_alike(ours: &Subject, theirs: &Subject) {
     let body = |subject: &Subject| {
         let mut connection = Connection::open(&subject.url).expect("the server accepts a connection");

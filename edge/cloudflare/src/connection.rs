@@ -1,9 +1,10 @@
-//! The Durable Object that keeps a connection to Redis: requests of many Workers are pipelined on it, in the order in
-//! which they came. It knows no command; it counts replies.
+//! The Durable Object that keeps a connection to Redis: it pipelines the requests of many Workers in the order of their
+//! arrival. It knows no command; it only counts replies.
 //!
-//! A connection that failed is dropped with all that wait on it, and so is one on which an answer is overdue when the next
-//! request comes, which opens another. It keeps no alarms of its own: the Workers do, since they wait for it as well, and a
-//! timer a request would be a tenth of what it does. Nothing is stored.
+//! A failed connection is dropped together with all requests that wait on it. If an answer is overdue when the next
+//! request comes, that connection is dropped as well, and the request opens a new one. The object sets no timers: the
+//! Workers do, since they wait for it anyway, and one timer per request would be a tenth of the object's work. Nothing
+//! is stored.
 
 use std::cell::RefCell;
 use std::collections::VecDeque;
@@ -26,10 +27,10 @@ pub struct RedisConnection {
     current: RefCell<Option<Rc<Pipeline>>>,
 }
 
-/// What waits for its replies, and where it gets them.
+/// A request that waits for its replies, and the channel for them.
 struct Waiting {
     replies: usize,
-    /// Unix milliseconds after which nobody waits any more.
+    /// Unix milliseconds after which the Worker no longer waits.
     until_ms: f64,
     answer: oneshot::Sender<Vec<u8>>,
 }
@@ -37,11 +38,11 @@ struct Waiting {
 /// A connection, from its opening to its failure.
 struct Pipeline {
     writer: Writer,
-    /// What is to be sent once the greeting has been answered; `None` from then on.
+    /// Bytes to send once the greeting has been answered; `None` from then on.
     held: RefCell<Option<Vec<u8>>>,
     waiting: RefCell<VecDeque<Waiting>>,
     failure: RefCell<Option<String>>,
-    /// Dropped to end the connection's task, also one that hangs on a peer that has vanished.
+    /// Dropping it ends the connection's task, even one that hangs on a vanished peer.
     end: RefCell<Option<oneshot::Sender<()>>>,
 }
 
@@ -50,7 +51,7 @@ impl DurableObject for RedisConnection {
         RedisConnection { env, current: RefCell::new(None) }
     }
 
-    /// `POST /<replies>/<deadline in milliseconds>`: sends the body, and answers the replies as Redis sent them.
+    /// `POST /<replies>/<deadline in milliseconds>`: sends the body, and answers with the replies as Redis sent them.
     async fn fetch(&self, mut request: Request) -> Result<Response> {
         let url = request.inner().url();
         let mut path = url.rsplit('/');
@@ -82,7 +83,7 @@ impl RedisConnection {
         answered.await.map_err(|_| pipeline.why())
     }
 
-    /// The connection there is, or a new one.
+    /// The current connection, or a new one.
     fn pipeline(&self, now_ms: f64) -> std::result::Result<Rc<Pipeline>, String> {
         let current = self.current.borrow().clone();
         if let Some(pipeline) = current {
@@ -119,12 +120,12 @@ impl Pipeline {
         self.failure.borrow().clone().unwrap_or_else(|| "the connection ended".to_owned())
     }
 
-    /// Whether somebody has stopped waiting for the next reply.
+    /// Whether the oldest waiting request has passed its deadline.
     fn is_overdue(&self, now_ms: f64) -> bool {
         self.waiting.borrow().front().is_some_and(|first| first.until_ms < now_ms)
     }
 
-    /// Ends the connection; all that wait are told.
+    /// Ends the connection; all waiting requests fail.
     fn fail(&self, why: &str) {
         self.failure.borrow_mut().get_or_insert_with(|| why.to_owned());
         self.waiting.borrow_mut().clear();
@@ -134,14 +135,14 @@ impl Pipeline {
     fn send(&self, bytes: &[u8]) {
         match &mut *self.held.borrow_mut() {
             Some(held) => held.extend_from_slice(bytes),
-            // That it failed, the read tells.
+            // A failed write shows in the next read.
             None => drop(self.writer.write(bytes)),
         }
     }
 
     async fn run(&self, mut reader: Reader, address: &Address) {
         let mut buffer = BytesMut::with_capacity(64 * 1024);
-        // Before anything else, and answered: Redis drops what comes in a burst with a wrong or missing greeting.
+        // The greeting goes first, and alone: Redis drops commands pipelined behind a wrong or missing greeting.
         if let Some(greeting) = address.greeting()
             && let Err(why) = greet(&mut reader, &self.writer, &mut buffer, greeting).await
         {
@@ -155,7 +156,7 @@ impl Pipeline {
         self.fail(&why);
     }
 
-    /// Hands out replies until the connection fails; why it did.
+    /// Hands out replies until the connection fails; returns the reason.
     async fn read(&self, mut reader: Reader, mut buffer: BytesMut) -> String {
         let mut batch = Batch::default();
         loop {
@@ -166,7 +167,7 @@ impl Pipeline {
                     Ok(Some(length)) => {
                         let bytes = buffer.split_to(length).to_vec();
                         if let Some(first) = self.waiting.borrow_mut().pop_front() {
-                            // Nobody is left to hear it when its request was given up.
+                            // The receiver is gone if its request was given up.
                             let _ = first.answer.send(bytes);
                         }
                     }

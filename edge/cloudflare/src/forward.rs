@@ -1,4 +1,4 @@
-//! Passing a request on to the origin, and its answer back.
+//! Forwards a request to the origin, and passes its answer back.
 
 use std::pin::pin;
 use std::time::Duration;
@@ -18,7 +18,7 @@ use worker::{Delay, console_error};
 use crate::host::{Incoming, WorkerHost};
 use crate::respond;
 
-/// Sends the request on, and answers with what the pipeline makes of the outcome.
+/// Forwards the request, and answers as the pipeline decides from the outcome.
 pub async fn send(
     edge: &Edge,
     host: &WorkerHost<'_>,
@@ -47,7 +47,7 @@ pub async fn send(
                 headers.delete(name)?;
             }
             for change in changes {
-                // What is not a header's value is dropped rather than sent malformed.
+                // An invalid header value is dropped rather than sent malformed.
                 let _ = if change.append {
                     headers.append(change.name, &change.value)
                 } else {
@@ -60,26 +60,26 @@ pub async fn send(
             Response::new_with_opt_readable_stream_and_init(response.body().as_ref(), &init)
         }
         (Finish::Replace(answer), _) => respond(answer),
-        // The pipeline passes on only what was answered.
+        // The pipeline returns `Pass` only for an answered request.
         (Finish::Pass { .. }, None) => Err(JsValue::from_str("there is no answer to pass on")),
     }
 }
 
-/// The whole body, or `None` as soon as it is longer than `limit`. Bodies are small by policy, and once whole they can be
-/// sent again.
+/// The whole body, or `None` as soon as it is longer than `limit`. Policy keeps bodies small, and a buffered body can
+/// be sent again.
 async fn collect(request: &Request, limit: usize) -> Result<Option<Vec<u8>>, JsValue> {
     let Some(stream) = request.body() else { return Ok(Some(Vec::new())) };
     let reader: ReadableStreamDefaultReader = stream.get_reader().unchecked_into();
     let mut whole = Vec::new();
     loop {
-        // A client that goes away in the middle has sent no request: what there is will not parse.
+        // A client that disconnects midway has sent no request: the part received will not parse.
         let Ok(result) = JsFuture::from(reader.read()).await else { break };
         if Reflect::get(&result, &"done".into())?.is_truthy() {
             break;
         }
         let piece: Uint8Array = Reflect::get(&result, &"value".into())?.unchecked_into();
         if whole.len() + piece.length() as usize > limit {
-            // What else the client sends is not waited for.
+            // Do not wait for the rest of the body.
             drop(reader.cancel());
             return Ok(None);
         }
@@ -133,9 +133,9 @@ async fn once(url: &str, init: &RequestInit) -> (Outcome, Option<Response>) {
     };
     match sent.await.map(|response| response.unchecked_into::<Response>()) {
         Ok(response) => match response.status() {
-            // The platform's own: refused, no connection in time, no route.
+            // The platform's own codes: refused, no connection in time, no route.
             521..=523 => (Outcome::Unreached, None),
-            // An answer that did not come whole, or in time.
+            // An answer that arrived incomplete or late.
             520 | 524..=530 => (Outcome::Lost, None),
             status => (Outcome::Answered { status }, Some(response)),
         },

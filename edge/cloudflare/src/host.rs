@@ -1,4 +1,4 @@
-//! The platform's clock, randomness, log and client address, as the pipeline asks for them.
+//! The platform's clock, randomness, log and client address, for the pipeline.
 
 use std::net::IpAddr;
 
@@ -28,23 +28,23 @@ impl Host for WorkerHost<'_> {
     }
 
     fn redis_after_response(&self, spread: &str, commands: Vec<Command>) {
-        /// Milliseconds: nobody waits for it, but it must end.
+        /// In milliseconds. Nobody waits for these commands, but they must end.
         const DEADLINE_MS: u32 = 1_000;
         let (env, config, spread) = (self.env.clone(), self.config.clone(), spread.to_owned());
         self.context.wait_until(async move {
-            // Hints only, see the trait.
+            // These commands are hints only, see the trait.
             let _ = redis::send(&env, &config, &spread, &commands, DEADLINE_MS).await;
         });
     }
 
     fn now_ms(&self) -> u64 {
-        // Whole milliseconds since 1970: well within both types.
+        // Whole milliseconds since 1970: far below the limits of both types.
         Date::now() as u64
     }
 
     fn random(&self, bytes: &mut [u8]) {
         if let Err(error) = crypto().and_then(|crypto| crypto.get_random_values_with_u8_array(bytes)) {
-            // A request without randomness must not go on: it would repeat a nonce.
+            // A request without randomness must fail: it would repeat a nonce.
             wasm_bindgen::throw_val(error);
         }
     }
@@ -58,7 +58,7 @@ fn crypto() -> Result<web_sys::Crypto, wasm_bindgen::JsValue> {
     js_sys::global().unchecked_into::<WorkerGlobalScope>().crypto()
 }
 
-/// A request's head.
+/// The head of a request.
 pub struct Incoming {
     method: String,
     target: String,
@@ -67,7 +67,7 @@ pub struct Incoming {
 }
 
 impl Incoming {
-    /// `local_address` stands in for the platform's word where there is no platform: in a workerd on a developer's machine.
+    /// `local_address` replaces the platform's client address in a workerd on a developer's machine, which has none.
     pub fn new(request: &web_sys::Request, local_address: Option<String>) -> Incoming {
         let headers = request.headers();
         let address = local_address.or_else(|| headers.get("cf-connecting-ip").ok().flatten());
@@ -80,7 +80,7 @@ impl Incoming {
     }
 }
 
-/// Path and query of an absolute URL, as sent. (Parsing URLs costs a third of the Worker's size.)
+/// Path and query of an absolute URL, as sent. (A URL parser would cost a third of the Worker's size.)
 fn target(url: &str) -> &str {
     let rest = url.split_once("://").map_or(url, |(_, rest)| rest);
     let target = rest.find('/').map_or("/", |start| &rest[start..]);

@@ -20,7 +20,8 @@ use worker::{Context, Env, console_error, event};
 use host::{Incoming, WorkerHost};
 
 thread_local! {
-    /// Built by an isolate's first request, kept for the rest of its life. It holds no I/O: that belongs to one request.
+    /// Built by an isolate's first request and kept for the isolate's life. It holds no I/O, since I/O belongs to one
+    /// request.
     static EDGE: RefCell<Option<Rc<Edge>>> = const { RefCell::new(None) };
 }
 
@@ -55,17 +56,17 @@ fn edge(env: &Env) -> Result<Rc<Edge>, optimist_edge_core::ConfigError> {
     Ok(edge)
 }
 
-/// A variable or a secret: `OPTIMIST_` and the setting's name in upper case.
+/// Reads a variable or secret: `OPTIMIST_` and the setting's name in upper case.
 fn variable(env: &Env, name: &str) -> Option<String> {
     let name = format!("OPTIMIST_{}", name.to_ascii_uppercase());
     Reflect::get(env, &JsValue::from_str(&name)).ok()?.as_string()
 }
 
-/// An answer of the pipeline's, as the platform sends it.
+/// Converts the pipeline's answer into a response.
 fn respond(answer: Answer) -> Result<Response, JsValue> {
     let headers = Headers::new()?;
     for (name, value) in &answer.headers {
-        // The pipeline writes visible ASCII; what is not is dropped rather than sent malformed.
+        // The pipeline writes visible ASCII; any other value is dropped rather than sent malformed.
         let _ = headers.append(name, value);
     }
     let init = ResponseInit::new();

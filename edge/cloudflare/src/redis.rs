@@ -1,7 +1,8 @@
-//! Redis through Durable Objects, each of which keeps one connection: a socket of the Worker's own would live as long as
+//! Redis through Durable Objects, each of which keeps one connection: a Worker's own socket would live only as long as
 //! one request.
 //!
-//! The Worker writes the commands and reads the replies; the object only passes bytes on (see [`crate::connection`]).
+//! The Worker encodes the commands and decodes the replies; the object only passes bytes on (see
+//! [`crate::connection`]).
 
 use std::pin::pin;
 use std::time::Duration;
@@ -18,7 +19,7 @@ use worker::wasm_bindgen_futures::JsFuture;
 use worker::web_sys::{RequestInit, Response};
 use worker::{Delay, Env};
 
-/// Sends commands together, through the object that `spread` leads to.
+/// Sends commands together, through the object that `spread` selects.
 pub async fn send(
     env: &Env,
     config: &Config,
@@ -54,10 +55,10 @@ async fn ask(
     let init = RequestInit::new();
     init.set_method("POST");
     init.set_body(&Uint8Array::from(encode(commands).as_slice()));
-    // The host is anyone's: the object is addressed by the stub.
+    // The host name is arbitrary: the stub addresses the object.
     let url = format!("https://redis/{}/{deadline_ms}", commands.len());
     let response: Response = JsFuture::from(object.fetch(&url, &init)).await?.unchecked_into();
-    // Whole, and at once: the crate's own way reads it as a stream, piece by piece.
+    // Read in one piece: the `worker` crate would read the body as a stream.
     let bytes = Uint8Array::new(&JsFuture::from(response.array_buffer()?).await?).to_vec();
     match response.status() {
         200 => Ok(bytes),
@@ -67,7 +68,7 @@ async fn ask(
 
 #[wasm_bindgen]
 extern "C" {
-    /// A Durable Object, as it is addressed.
+    /// A Durable Object's stub.
     type Object;
     #[wasm_bindgen(method)]
     fn fetch(this: &Object, url: &str, init: &RequestInit) -> Promise;

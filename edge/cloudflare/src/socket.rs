@@ -1,13 +1,13 @@
-//! A socket of the platform's, read and written with as few steps as it allows: one reader and one writer for its whole
-//! life, and reads into a large buffer of ours, that comes back with each. (The `worker` crate's own socket takes a new reader
-//! for every read, and gets 4 KiB by each.)
+//! The platform's socket, used with as few steps as it allows: one reader and one writer for its whole life, and reads
+//! into one large buffer that each read hands back. (The `worker` crate's socket takes a new reader for every read, and
+//! gets 4 KiB by each.)
 
 use bytes::BytesMut;
 use wasm_bindgen::prelude::{JsValue, wasm_bindgen};
 use worker::js_sys::{ArrayBuffer, Object, Promise, Reflect, Uint8Array};
 use worker::wasm_bindgen_futures::JsFuture;
 
-/// Bytes that one read may bring: several replies of the largest kind.
+/// The most bytes that one read returns: several replies of the largest kind.
 const BUFFER: u32 = 64 * 1024;
 
 #[wasm_bindgen]
@@ -50,13 +50,13 @@ extern "C" {
 pub struct Reader {
     raw: ByobReader,
     buffer: ArrayBuffer,
-    /// Dropped, the platform would close it.
+    /// The platform closes the socket when it is dropped.
     _socket: Socket,
 }
 
 pub struct Writer(RawWriter);
 
-/// Begins to connect: what fails then, the first read tells.
+/// Starts to connect; the first read reports a failure.
 pub fn connect(host: &str, port: u16, tls: bool) -> Result<(Reader, Writer), String> {
     let open = || {
         let address = Object::new();
@@ -75,7 +75,7 @@ pub fn connect(host: &str, port: u16, tls: bool) -> Result<(Reader, Writer), Str
 }
 
 impl Reader {
-    /// Appends what there is, waiting for something; `false` at the end.
+    /// Waits for data and appends it; `false` at the end of the stream.
     pub async fn read(&mut self, into: &mut BytesMut) -> Result<bool, String> {
         let read = JsFuture::from(self.raw.read(&Uint8Array::new(&self.buffer)));
         let result = read.await.map_err(|error| why(&error))?;
@@ -87,14 +87,14 @@ impl Reader {
         let start = into.len();
         into.resize(start + bytes.length() as usize, 0);
         bytes.copy_to(&mut into[start..]);
-        // The buffer was handed over, and is handed back.
+        // The read took ownership of the buffer and returns it with the bytes.
         self.buffer = bytes.buffer();
         Ok(true)
     }
 }
 
 impl Writer {
-    /// Queues bytes. They are sent in the order of the calls, whether or not anybody waits for it.
+    /// Queues bytes. They are sent in the order of the calls, whether or not the caller awaits the result.
     pub fn write(&self, bytes: &[u8]) -> JsFuture {
         JsFuture::from(self.0.write(&Uint8Array::from(bytes)))
     }

@@ -1,4 +1,4 @@
-//! The component and its instances: loaded once, instantiated as needed, reused as Spin reuses them.
+//! Loads the component once, instantiates it as needed, and reuses instances as Spin does.
 
 use std::collections::HashMap;
 use std::path::Path;
@@ -39,11 +39,11 @@ mod bindings {
 pub use bindings::spin::redis::redis as redis_interface;
 pub use bindings::spin::variables::variables as variables_interface;
 
-/// Spin's defaults: how many requests an instance handles in its life, how many at once, and for how long it may idle.
+/// Spin's defaults: requests per instance in its life, concurrent requests, and idle time.
 const REQUESTS_PER_INSTANCE: usize = 128;
 const REQUESTS_AT_ONCE: usize = 16;
 const IDLE: Duration = Duration::from_secs(1);
-/// Longer than any deadline of the edge's: a request that takes so long is stuck.
+/// Longer than any deadline of the edge: a request that takes this long is stuck.
 const REQUEST_DEADLINE: Duration = Duration::from_secs(60);
 
 pub type Handler = ProxyHandler<Loaded>;
@@ -56,7 +56,7 @@ pub struct Loaded {
     client: Client,
 }
 
-/// What belongs to one instance.
+/// The state of one instance.
 pub struct State {
     wasi: WasiCtx,
     http: WasiHttpCtx,
@@ -95,7 +95,7 @@ pub fn load(path: &Path, variables: HashMap<String, String>) -> anyhow::Result<H
     Ok(ProxyHandler::new(Loaded { engine, component, variables: Arc::new(variables), client: Client::new() }))
 }
 
-/// Has an instance handle a request.
+/// Handles a request in an instance.
 pub async fn handle(
     handler: &Handler,
     request: Request<Incoming>,
@@ -132,7 +132,7 @@ impl HandlerState for Loaded {
     }
 }
 
-/// When an instance has had its time.
+/// Decides when an instance ends.
 pub struct Expiration {
     alarm: Pin<Box<Sleep>>,
 }
@@ -156,7 +156,7 @@ impl WorkerExpiration for Expiration {
     }
 }
 
-/// What an instance accepts.
+/// Decides which requests an instance accepts.
 pub struct Worker;
 
 impl WorkerState for Worker {

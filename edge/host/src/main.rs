@@ -1,7 +1,7 @@
-//! Runs the Spin component natively, as Spin 4.1 would: for development and tests, where no `spin` can be had.
+//! Runs the Spin component natively, as Spin 4.1 would: for development and tests where `spin` is not available.
 //!
-//! It offers what the component uses (HTTP, Redis, variables) and reuses instances as Spin does. It reads no manifest,
-//! restricts no outbound address, speaks no TLS and passes no upgrades: it is not for production.
+//! It provides the interfaces that the component uses (HTTP, Redis, variables) and reuses instances as Spin does. It
+//! reads no manifest, restricts no outbound address, speaks no TLS and passes no upgrades: it is not for production.
 
 mod component;
 mod outbound;
@@ -35,7 +35,7 @@ struct Arguments {
     /// Address and port to listen on; port 0 picks a free one.
     #[arg(long, default_value = "127.0.0.1:0")]
     listen: SocketAddr,
-    /// `name=value`, as often as needed. Wins over the environment's `SPIN_VARIABLE_<NAME>`.
+    /// `name=value`, repeatable. Takes precedence over `SPIN_VARIABLE_<NAME>` in the environment.
     #[arg(long = "variable", value_parser = parse_variable)]
     variables: Vec<(String, String)>,
 }
@@ -59,7 +59,7 @@ async fn main() -> anyhow::Result<()> {
         tokio::select! {
             accepted = listener.accept() => match accepted {
                 Ok((stream, peer)) => drop(tokio::spawn(serve(handler.clone(), stream, peer))),
-                // Out of descriptors, or a client that was gone already: the next one may do better.
+                // Out of descriptors, or the client has gone already: later accepts may succeed.
                 Err(error) => {
                     eprintln!("cannot accept a connection: {error}");
                     tokio::time::sleep(std::time::Duration::from_millis(10)).await;
@@ -73,13 +73,13 @@ async fn main() -> anyhow::Result<()> {
 
 /// Serves one connection until it ends.
 async fn serve(handler: Handler, stream: TcpStream, peer: SocketAddr) {
-    // Small answers must not wait for more to send; a socket that cannot be told so still works.
+    // Send small answers at once. A socket that refuses the option still works.
     let _ = stream.set_nodelay(true);
     let service = service_fn(move |request| {
         let handler = handler.clone();
         async move { Ok::<_, std::convert::Infallible>(answer(&handler, request, peer).await) }
     });
-    // Clients come and go; how a connection ended is nobody's news.
+    // Clients come and go; how a connection ended does not matter.
     let _ = hyper::server::conn::http1::Builder::new()
         .timer(TokioTimer::new())
         .serve_connection(TokioIo::new(stream), service)
@@ -88,10 +88,10 @@ async fn serve(handler: Handler, stream: TcpStream, peer: SocketAddr) {
 
 type Body = UnsyncBoxBody<Bytes, wasmtime::Error>;
 
-/// An error of the component's is an empty 500, as in Spin.
+/// An error in the component becomes an empty 500, as in Spin.
 async fn answer(handler: &Handler, mut request: Request<Incoming>, peer: SocketAddr) -> Response<Body> {
     let headers = request.headers_mut();
-    // Behind one that the client sent: so does Spin.
+    // Appended after any such header from the client, as in Spin.
     if let Ok(address) = HeaderValue::from_str(&peer.to_string()) {
         headers.append("spin-client-addr", address);
     }
@@ -108,7 +108,7 @@ async fn answer(handler: &Handler, mut request: Request<Incoming>, peer: SocketA
     }
 }
 
-/// A component is given scheme and authority, which HTTP/1 leaves to the `Host` header.
+/// Adds scheme and authority, which the component expects and HTTP/1 leaves to the `Host` header.
 fn absolute_uri(request: &mut Request<Incoming>) -> anyhow::Result<()> {
     let host = request.headers().get("host").map_or("localhost", |host| host.to_str().unwrap_or("localhost"));
     let target = request.uri().path_and_query().map_or("/", |target| target.as_str());

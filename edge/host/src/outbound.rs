@@ -1,4 +1,4 @@
-//! The component's outbound HTTP, over connections that are kept and shared by all instances.
+//! The component's outbound HTTP, over pooled connections that all instances share.
 
 use bytes::Bytes;
 use http_body_util::BodyExt as _;
@@ -29,7 +29,7 @@ impl Client {
     }
 }
 
-/// What an instance sends requests with.
+/// The HTTP client of an instance.
 pub struct Outbound {
     pub client: Client,
 }

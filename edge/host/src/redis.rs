@@ -1,4 +1,4 @@
-//! `spin:redis`, as Spin 4.1 behaves: a connection per `open`, replies flattened, errors in its words.
+//! `spin:redis` as Spin 4.1 behaves: one connection per `open`, flattened replies, Spin's errors.
 
 use redis::aio::MultiplexedConnection;
 use redis::{AsyncCommands as _, Cmd, RedisError, Value};
@@ -22,7 +22,7 @@ impl HostConnection for State {
 
 type Store<T> = Accessor<T, HasSelf<State>>;
 
-/// The connection, or Spin's word for one that is not there.
+/// The connection, or Spin's error for a missing one.
 fn get<T: Send>(store: &Store<T>, connection: &Resource<Connection>) -> Result<MultiplexedConnection, Error> {
     store.with(|mut access| {
         access
@@ -129,7 +129,7 @@ impl<T: Send> HostConnectionWithStore<T> for HasSelf<State> {
     }
 }
 
-/// Arrays of any depth become one flat list.
+/// Flattens nested arrays into one list.
 fn flatten(value: Value, results: &mut Vec<RedisResult>) -> Result<(), Error> {
     match value {
         Value::Nil => results.push(RedisResult::Nil),

@@ -1,4 +1,4 @@
-//! `spin:variables`: from the command line and the environment.
+//! `spin:variables`, read from the command line and the environment.
 
 use wasmtime::component::{Accessor, HasSelf};
 

@@ -1,4 +1,4 @@
-//! Where Redis is, and how a connection to it begins. Opening one is the host's.
+//! The address of Redis, and the greeting of a connection to it. The host opens the connection.
 
 use optimist_edge_core::host::Command;
 use percent_encoding::percent_decode_str;
@@ -42,7 +42,7 @@ impl Address {
         })
     }
 
-    /// The commands to begin with, and how many replies they have.
+    /// The greeting's commands, encoded, and the number of their replies.
     pub fn greeting(&self) -> Option<(Vec<u8>, usize)> {
         let mut commands = Vec::new();
         let database = self.database.to_string();

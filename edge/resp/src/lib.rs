@@ -1,7 +1,7 @@
-//! Redis's protocol (RESP2), as the Worker speaks it: commands into bytes, and bytes into replies; and the URL that says where
-//! Redis is. No I/O.
+//! Redis's protocol (RESP2) for the Worker: encodes commands, decodes replies, and parses the URL of Redis. No I/O.
 //!
-//! Frames are `redis-protocol`'s; ours is how many make an answer. (On the other hosts the host speaks to Redis.)
+//! `redis-protocol` parses frames; this crate counts how many make an answer. (On the other hosts the host talks to
+//! Redis.)
 
 mod address;
 
@@ -12,7 +12,7 @@ use optimist_edge_core::host::{Command, Reply, Value};
 use redis_protocol::resp2::decode::{decode_bytes, decode_range};
 use redis_protocol::resp2::types::{BytesFrame, RangeFrame};
 
-/// Commands as Redis reads them: arrays of bulk strings.
+/// Encodes commands as Redis reads them: arrays of bulk strings.
 pub fn encode(commands: &[Command]) -> Vec<u8> {
     let words = commands.iter().flat_map(|command| &command.0);
     let mut bytes = Vec::with_capacity(words.map(|word| word.len() + 16).sum());
@@ -27,7 +27,7 @@ pub fn encode(commands: &[Command]) -> Vec<u8> {
     bytes
 }
 
-/// The replies to so many commands. `None` for anything but exactly these.
+/// Decodes the replies to `expected` commands. `None` if the bytes are anything but exactly these.
 pub fn decode(mut bytes: Bytes, expected: usize) -> Option<Vec<Reply>> {
     let mut replies = Vec::with_capacity(expected.min(bytes.len()));
     while replies.len() < expected {
@@ -47,7 +47,7 @@ fn reply(frame: BytesFrame) -> Reply {
     Ok(values)
 }
 
-/// As Spin's interface does: nested arrays become part of the outer one, and empty ones vanish.
+/// As in Spin's interface: nested arrays become part of the outer one, and empty ones vanish.
 fn flatten(frame: BytesFrame, values: &mut Vec<Value>) {
     match frame {
         BytesFrame::Null => values.push(Value::Nil),
@@ -64,11 +64,11 @@ fn flatten(frame: BytesFrame, values: &mut Vec<Value>) {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct First {
     pub length: usize,
-    /// What it says, if it is an error.
+    /// The message, if the reply is an error.
     pub error: Option<String>,
 }
 
-/// The reply at the front of a buffer, once it is whole. The error says what is wrong with the bytes.
+/// The reply at the front of a buffer, once it is whole. An `Err` describes malformed bytes.
 pub fn first(buffer: &[u8]) -> Result<Option<First>, String> {
     let found = decode_range(buffer).map_err(|error| error.to_string())?;
     Ok(found.map(|(frame, length)| {
@@ -82,7 +82,7 @@ pub fn first(buffer: &[u8]) -> Result<Option<First>, String> {
     }))
 }
 
-/// Counts the replies at the front of a buffer that grows, and looks at each once.
+/// Counts the replies at the front of a growing buffer, and scans each reply once.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Batch {
     replies: usize,
@@ -90,7 +90,7 @@ pub struct Batch {
 }
 
 impl Batch {
-    /// How many bytes so many replies take, once they are there; the next batch begins behind them.
+    /// The length in bytes of the first `replies` replies, once all have arrived; the next batch starts after them.
     pub fn whole(&mut self, buffer: &[u8], replies: usize) -> Result<Option<usize>, String> {
         while self.replies < replies {
             let Some(First { length, .. }) = first(buffer.get(self.length..).unwrap_or_default())? else {

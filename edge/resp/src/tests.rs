@@ -1,4 +1,4 @@
-//! Replies as Redis writes them, in whatever pieces they come, and bytes that are none.
+//! Replies as Redis writes them, split at any point, and bytes that are no replies.
 
 use proptest::collection::vec;
 use proptest::prelude::*;
@@ -41,7 +41,7 @@ proptest! {
         }
     }
 
-    /// Each request gets the bytes of its own replies, and no sooner than they are all there.
+    /// Each request gets the bytes of its own replies, once all of them have arrived.
     #[test]
     fn batches_end_where_their_replies_do(batches in vec(vec(replies(), 1..4), 1..4), piece in 1..40usize) {
         let lengths: Vec<(usize, usize)> = batches
@@ -75,7 +75,7 @@ proptest! {
         expected in 0..5usize,
     ) {
         if flood {
-            // Lengths that no bytes follow must cost no memory.
+            // Announced lengths without bytes must cost no memory.
             bytes.splice(..0, *b"*1999999999\r\n$1999999999\r\n");
         }
         if let Ok(Some(First { length, .. })) = first(&bytes) {

@@ -1,4 +1,4 @@
-//! Passing a request on to the origin, and its answer back.
+//! Forwards a request to the origin, and passes its answer back.
 
 use bytes::{Bytes, BytesMut};
 use http::request::Parts;
@@ -13,7 +13,7 @@ use spin_sdk::wasip3::http_compat::{IncomingRequestBody, IncomingResponseBody};
 use crate::host::{Incoming, SpinHost, within};
 use crate::respond;
 
-/// Sends the request on, and answers with what the pipeline makes of the outcome.
+/// Forwards the request, and answers as the pipeline decides from the outcome.
 pub async fn send(
     edge: &Edge,
     host: &SpinHost<'_>,
@@ -52,17 +52,17 @@ pub async fn send(
             Ok(response)
         }
         (Finish::Replace(answer), _) => Ok(respond(answer)),
-        // The pipeline passes on only what was answered.
+        // The pipeline returns `Pass` only for an answered request.
         (Finish::Pass { .. }, None) => anyhow::bail!("there is no answer to pass on"),
     }
 }
 
-/// The whole body, or `None` as soon as it is longer than `limit`. Bodies are small by policy, and once whole they can be
-/// sent again.
+/// The whole body, or `None` as soon as it is longer than `limit`. Policy keeps bodies small, and a buffered body can
+/// be sent again.
 async fn collect(mut body: IncomingRequestBody, limit: usize) -> Option<Bytes> {
     let mut whole = BytesMut::new();
     while let Some(frame) = body.frame().await {
-        // A client that goes away in the middle has sent no request: what there is will not parse.
+        // A client that disconnects midway has sent no request: the part received will not parse.
         let Ok(frame) = frame else { break };
         if let Ok(data) = frame.into_data() {
             if whole.len() + data.len() > limit {
@@ -133,7 +133,7 @@ fn forwarded_headers(headers: &HeaderMap, body: &Bytes, signed: &[(&'static str,
     kept
 }
 
-/// Whether a request that failed so surely never reached the origin.
+/// Whether a request with this error certainly never reached the origin.
 fn is_unreached(error: &ErrorCode) -> bool {
     matches!(
         error,

@@ -1,4 +1,4 @@
-//! Spin's clock, randomness, log and client address, as the pipeline asks for them.
+//! Spin's clock, randomness, log and client address, for the pipeline.
 
 use std::net::{IpAddr, SocketAddr};
 use std::pin::pin;
@@ -17,7 +17,7 @@ pub struct SpinHost<'a> {
 }
 
 impl Host for SpinHost<'_> {
-    /// One connection an instance: there is nothing to spread over.
+    /// Each instance has one connection, so the spread is ignored.
     async fn redis(
         &self,
         _: &str,
@@ -28,11 +28,11 @@ impl Host for SpinHost<'_> {
     }
 
     fn redis_after_response(&self, _: &str, commands: Vec<Command>) {
-        /// Milliseconds: nobody waits for it, but it must end.
+        /// In milliseconds. Nobody waits for these commands, but they must end.
         const DEADLINE_MS: u32 = 1_000;
         let url = self.redis_url.to_owned();
         wasip3::spawn(async move {
-            // Hints only, see the trait.
+            // These commands are hints only, see the trait.
             let _ = redis::send(&url, commands, DEADLINE_MS).await;
         });
     }
@@ -53,7 +53,7 @@ impl Host for SpinHost<'_> {
     }
 }
 
-/// A request's head.
+/// The head of a request.
 pub struct Incoming<'a> {
     parts: &'a Parts,
     target: &'a str,
@@ -78,14 +78,14 @@ impl Request for Incoming<'_> {
         self.parts.headers.get(name)?.to_str().ok().map(str::to_owned)
     }
 
-    /// Spin appends its own header behind one that a client may have sent: the last is the true one.
+    /// Spin appends its own header after one that a client may have sent: the last is the true one.
     fn client_address(&self) -> Option<IpAddr> {
         let text = self.parts.headers.get_all("spin-client-addr").iter().next_back()?.to_str().ok()?;
         text.parse::<SocketAddr>().map(|address| address.ip()).or_else(|_| text.parse()).ok()
     }
 }
 
-/// What `work` comes to, unless it takes longer.
+/// The output of `work`, or `None` once the deadline passes.
 pub async fn within<T>(deadline_ms: u32, work: impl Future<Output = T>) -> Option<T> {
     let alarm = pin!(monotonic_clock::wait_for(u64::from(deadline_ms) * 1_000_000));
     match select(pin!(work), alarm).await {

@@ -16,7 +16,7 @@ use spin_sdk::http_service;
 
 use host::{Incoming, SpinHost};
 
-/// What the component reads from its variables: those of [`Config::from_lookup`] that the manifest declares.
+/// The variables that the component reads: those of [`Config::from_lookup`] that the manifest declares.
 const VARIABLES: &[&str] = &[
     "region",
     "origin_url",
@@ -30,7 +30,7 @@ const VARIABLES: &[&str] = &[
 ];
 
 thread_local! {
-    /// Built by an instance's first request, kept for the rest of its life.
+    /// Built by an instance's first request and kept for the instance's life.
     static EDGE: RefCell<Option<Rc<Edge>>> = const { RefCell::new(None) };
 }
 
@@ -59,7 +59,7 @@ async fn edge() -> anyhow::Result<Rc<Edge>> {
     }
     let mut values = Vec::with_capacity(VARIABLES.len());
     for name in VARIABLES.iter().copied() {
-        // An undefined variable is an absent one; which of them are required, the configuration knows.
+        // An undefined variable is absent; the configuration knows which are required.
         values.push((name, spin_sdk::variables::get(name).await.ok()));
     }
     let lookup = |name| values.iter().find(|(known, _)| *known == name).and_then(|(_, value)| value.clone());
@@ -68,17 +68,17 @@ async fn edge() -> anyhow::Result<Rc<Edge>> {
     Ok(edge)
 }
 
-/// An answer of the pipeline's, as Spin sends it.
+/// Converts the pipeline's answer into a response.
 fn respond(answer: Answer) -> Response<BoxBody> {
     let length = answer.body.len();
     let mut response = Response::new(box_body(FullBody::new(Bytes::from(answer.body))));
-    // The runtime would send it in chunks: it does not look at a body's length.
+    // Without it the runtime sends chunks: it does not look at a body's length.
     if length > 0 {
         response.headers_mut().insert("content-length", HeaderValue::from(length));
     }
     *response.status_mut() = http::StatusCode::from_u16(answer.status).unwrap_or_default();
     for (name, value) in answer.headers {
-        // The pipeline writes visible ASCII; what is not is dropped rather than sent malformed.
+        // The pipeline writes visible ASCII; any other value is dropped rather than sent malformed.
         if let Ok(value) = HeaderValue::from_str(&value) {
             response.headers_mut().append(HeaderName::from_static(name), value);
         }

@@ -1,6 +1,6 @@
-//! Redis through Spin's interface: one connection an instance, on which commands of concurrent requests are pipelined.
+//! Redis through Spin's interface: one connection per instance, which pipelines the commands of concurrent requests.
 //!
-//! A connection that failed, or on which an answer is overdue, is dropped; the next request opens another.
+//! A connection that failed, or has an overdue answer, is dropped; the next request opens another.
 
 use std::cell::RefCell;
 use std::future::poll_fn;
@@ -17,7 +17,7 @@ thread_local! {
     static CONNECTION: RefCell<Option<Rc<Connection>>> = const { RefCell::new(None) };
 }
 
-/// Sends commands together. Their order on the wire is theirs here.
+/// Sends commands together, in order.
 pub async fn send(
     url: &str,
     commands: Vec<Command>,
@@ -34,7 +34,7 @@ pub async fn send(
 
 async fn attempt(url: &str, commands: Vec<Command>) -> Result<Vec<Reply>, RedisUnavailable> {
     let connection = connect(url).await?;
-    // Not `join_all`, which is made for many: a handful of commands polled in turn costs less, and is smaller.
+    // `join_all` is built for many futures: polling a handful of commands in turn is cheaper and smaller.
     let mut trips: Vec<_> =
         commands.into_iter().map(|command| Box::pin(maybe_done(execute(&connection, command)))).collect();
     poll_fn(|context| {
@@ -49,7 +49,8 @@ async fn attempt(url: &str, commands: Vec<Command>) -> Result<Vec<Reply>, RedisU
     trips.iter_mut().map(|trip| trip.as_mut().take_output().ok_or_else(overdue)?).collect()
 }
 
-/// Requests that find none at the same time open one each, and keep the last: waiting for another request's would trap.
+/// Concurrent requests without a connection open one each, and the last is kept: waiting for another request would
+/// trap.
 async fn connect(url: &str) -> Result<Rc<Connection>, RedisUnavailable> {
     if let Some(connection) = CONNECTION.with_borrow(Clone::clone) {
         return Ok(connection);

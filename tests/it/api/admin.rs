@@ -1,4 +1,4 @@
-//! Administration: for whom the command line has named, and nobody else.
+//! Administration: only for accounts that the command line has made administrators.
 
 use optimist_shared::keys::Key;
 use optimist_tests::Origin;
@@ -40,7 +40,7 @@ fn administrators_alone_see_jobs_and_policies() {
         assert!(policies.body["limits"].as_array().unwrap().iter().any(|limit| limit["name"] == "messages"));
         let report = ada.get("/v1/admin/consistency").await.expect(200);
         assert_eq!((&report.body["region"], &report.body["mode"]), (&"test".into(), &"on".into()));
-        // A copy is dropped by its name; braces are escaped on the way, and are themselves in the end.
+        // A copy is dropped by name; braces are escaped in the URL and decoded again.
         let circle = ada.create_circle("private").await;
         let path = format!("/v1/circles/{circle}");
         while !ada.get(&path).await.expect(200).is_hit() {}

@@ -1,4 +1,4 @@
-//! How every answer behaves, whatever it is about: routing, bodies' sizes, conditional requests, headers, CORS.
+//! The behaviour of every answer, whatever its subject: routing, body sizes, conditional requests, headers, CORS.
 
 use optimist_tests::{Client, System};
 use reqwest::Method;
@@ -34,7 +34,7 @@ fn bodies_beyond_the_cap_are_refused_announced_or_not() {
         assert_eq!(problem(ada.send(Method::POST, &path, &[], Some(long)).await, 413)["code"], "too-large");
         let pieces = async |method, count, end| chunked(system, &ada, method, &path, count, end).await;
         assert_eq!(pieces("POST", 40, "0\r\n\r\n").await, 413, "no content-length: counted as it comes");
-        // A read has none: not every host could send it on.
+        // A read has no body: not every host could forward one.
         let read = ada.send(Method::GET, &path, &[], Some(b"{}".to_vec())).await;
         assert_eq!(problem(read, 413)["code"], "too-large");
         assert_eq!(pieces("GET", 1, "0\r\n\r\n").await, 413);
@@ -57,7 +57,7 @@ fn a_body_that_does_not_come_to_its_end_is_not_waited_for() {
     });
 }
 
-/// Sends a body of so many pieces of 2,000 bytes, and then `end`, without announcing its length; the status.
+/// Sends a body of `pieces` chunks of 2,000 bytes and then `end`, without announcing its length; returns the status.
 async fn chunked(
     system: &System,
     client: &Client,
@@ -77,7 +77,7 @@ async fn chunked(
     stream.write_all(head.as_bytes()).await.unwrap();
     for _ in 0..pieces {
         let piece = format!("7d0\r\n{}\r\n", " ".repeat(2_000));
-        // The edge may answer, and close, before the end.
+        // The edge may answer and close before the end.
         if stream.write_all(piece.as_bytes()).await.is_err() {
             break;
         }
@@ -121,7 +121,7 @@ fn what_the_client_has_is_not_sent_again() {
             assert_eq!(head.body, Value::Null);
             assert_eq!(head.header("etag"), hit.header("etag"));
         }
-        // A circle's tag differs by who asks: so does the answer.
+        // A circle's tag differs by caller, as its answer does.
         let (owner, member) = (cast.owner.get(&cast.path("")).await, cast.member.get(&cast.path("")).await);
         assert_ne!(owner.header("etag"), member.header("etag"));
     });
@@ -243,7 +243,7 @@ fn bad_tokens_leave_address_counters_only_and_hinder_nobody() {
         let left: Vec<String> =
             keys(&mut redis).await.into_iter().filter(|key| key.contains("0190beef")).collect();
         assert!(left.is_empty(), "{left:?}");
-        // With the address's attempts used up, whoever is signed in is not asked.
+        // Once the address's attempts are used up, signed-in callers are not affected.
         ada.get(&path).await.expect(200);
     });
 }

@@ -1,5 +1,4 @@
-//! Bad input, on every route: generated from the API's own description, so that a new route or field is tested by being
-//! there.
+//! Bad input on every route, generated from the API's own description, so that every new route or field is covered.
 
 use optimist_tests::{Answer, Client, Origin, System};
 use reqwest::Method;
@@ -7,12 +6,12 @@ use serde_json::{Map, Value, json};
 
 use super::{Cast, on_system, problem};
 
-/// An operation as the description has it, with its path filled in.
+/// An operation of the description, with its path filled in.
 struct Operation {
     method: Method,
     template: String,
     path: String,
-    /// Property names and schemas, and those required.
+    /// Properties with their schemas, and the names of those required.
     body: Option<(Map<String, Value>, Vec<String>)>,
     query: Vec<String>,
 }
@@ -68,7 +67,7 @@ impl Bench {
         })
     }
 
-    /// Sends as the owner, to whom nothing is forbidden, and no limit stands in the way.
+    /// Sends as the owner, who has every right; limits are reset first.
     async fn send(&self, method: &Method, path: &str, body: Option<Vec<u8>>) -> Answer {
         self.system.forget_address_limits().await;
         self.system.forget_limits_of(&self.cast.owner).await;
@@ -79,7 +78,7 @@ impl Bench {
     }
 }
 
-/// A 4xx problem that names the field.
+/// Checks for a 4xx problem that names the field.
 #[track_caller]
 fn refused(answer: Answer, field: &str, what: &str) {
     assert!((400..500).contains(&answer.status), "{what}: {answer:#?}");
@@ -91,7 +90,7 @@ fn refused(answer: Answer, field: &str, what: &str) {
         .flatten()
         .map(|error| error["field"].as_str().unwrap())
         .collect();
-    // Or what is in it: `tags[0]`.
+    // Or names an element of it: `tags[0]`.
     let is_named =
         |named: &&str| named.strip_prefix(field).is_some_and(|rest| rest.is_empty() || rest.starts_with('['));
     assert!(fields.iter().any(is_named), "{what} should name {field}: {problem:#}");
@@ -101,7 +100,7 @@ fn refused(answer: Answer, field: &str, what: &str) {
     }
 }
 
-/// A value that the field accepts, by its name.
+/// A value that the field accepts, chosen by its name.
 fn good(field: &str) -> Value {
     match field {
         "email" => json!("somebody@example.org"),
@@ -248,7 +247,7 @@ fn ids_cursors_and_limits_are_checked_and_named() {
                 let bad: &[&str] = match name.as_str() {
                     "limit" => &["0", "101", "-1", "x", "", "1e2", "99999999999999999999", "%2b1", "1;drop"],
                     "ban" => &["maybe", "1", ""],
-                    // Any text may be one.
+                    // Any text is valid.
                     "tag" | "category" => &[],
                     _ => &["x", "", "AAAA", "%00", "bjotMQ", "bm90aGluZw"],
                 };

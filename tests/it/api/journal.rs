@@ -1,4 +1,4 @@
-//! Journals: drafts that save themselves, entries, moods, prompts, tags and streaks; each seen by its writer alone.
+//! Journals: auto-saved drafts, entries, moods, prompts, tags and streaks; only their writer sees them.
 
 use optimist_tests::{Answer, Client};
 use reqwest::Method;
@@ -16,7 +16,7 @@ async fn put(client: &Client, path: &str, body: Value) -> Answer {
     client.send(Method::PUT, path, &[], Some(body.to_string().into_bytes())).await
 }
 
-/// Saves a text over this version; the next one.
+/// Saves a text over the `base` version; returns the next version.
 async fn save(client: &Client, path: &str, body: &str, base: Value) -> Value {
     let answer = put(client, path, json!({"body": body, "base_version": base})).await.expect(200);
     assert_eq!(answer.body["promise"], "redis");
@@ -56,7 +56,7 @@ fn a_draft_is_read_as_it_was_saved_last() {
         problem(ada.get(&path).await, 404);
         problem(ada.delete(&path).await, 404);
         assert_eq!(texts(&ada.get("/v1/journal/drafts").await.expect(200), "body"), ["Another"]);
-        // What was discarded stays so; a text that comes late is kept elsewhere.
+        // A discarded draft stays discarded; a late text is kept as a sibling.
         let late = put(&ada, &path, json!({"body": "Late", "base_version": second})).await.expect(409);
         assert_eq!((&late.body["current"], &late.body["sibling"]["body"]), (&Value::Null, &json!("Late")));
     });
@@ -75,7 +75,7 @@ fn two_tabs_lose_no_edit() {
         assert_eq!(refused.body["code"], "conflict");
         assert_eq!(refused.body["current"]["version"], here);
         assert_eq!(refused.body["current"]["body"], "One went on here.");
-        // Sent again, it is the same.
+        // Sending the same text again returns the same sibling.
         let body = json!({"body": "The other went on there.", "tags": ["kept"], "base_version": base});
         let again = put(&ada, &path, body).await.expect(409);
         assert_eq!(again.body["sibling"], refused.body["sibling"]);
@@ -83,12 +83,12 @@ fn two_tabs_lose_no_edit() {
         assert_eq!(sibling["body"], "The other went on there.");
         let id = path.rsplit('/').next().unwrap();
         assert_eq!(sibling["sibling_of"], id);
-        // It is a draft like any other.
+        // A sibling is a draft like any other.
         let sibling_path = format!("/v1/journal/drafts/{}", sibling["id"].as_str().unwrap());
         assert_eq!(ada.get(&sibling_path).await.expect(200).body["tags"], json!(["kept"]));
         save(&ada, &sibling_path, "And further.", sibling["version"].clone()).await;
         assert_eq!(ada.get(&path).await.expect(200).body["body"], "One went on here.");
-        // Creating what is there is a conflict too.
+        // Creating a draft that exists is a conflict too.
         let created = put(&ada, &path, json!({"body": "New?", "base_version": null})).await.expect(409);
         assert_eq!(created.body["current"]["body"], "One went on here.");
         let listed = ada.get("/v1/journal/drafts").await.expect(200);
@@ -105,7 +105,7 @@ fn a_save_whose_answer_was_lost_may_be_sent_again() {
         assert_eq!(save(&ada, &path, "Dear", Value::Null).await, first);
         let second = save(&ada, &path, "Dear diary", first.clone()).await;
         assert_eq!(save(&ada, &path, "Dear diary", first.clone()).await, second);
-        // Another text is another matter, and so are other tags.
+        // Another text conflicts, and so do other tags.
         put(&ada, &path, json!({"body": "Dear me", "base_version": first})).await.expect(409);
         let tagged = json!({"body": "Dear diary", "tags": ["rain"], "base_version": first});
         put(&ada, &path, tagged).await.expect(409);
@@ -191,7 +191,7 @@ fn entries_are_found_by_tag_mood_and_day_page_after_page() {
         assert_eq!(recent.body["items"], json!(["even", "all"]));
         let streak = ada.get("/v1/journal/streak").await.expect(200);
         assert_eq!((&streak.body["current"], &streak.body["longest"]), (&json!(0), &json!(8)));
-        // A day that is deleted breaks the run; one that is written later mends it.
+        // Deleting a day breaks the run; writing it later restores the run.
         let listed = ada.get(&format!("{ENTRIES}?from=2026-03-04&to=2026-03-04")).await.expect(200);
         let fourth = listed.text("/items/0/id");
         ada.delete(&format!("{ENTRIES}/{fourth}")).await.expect(204);
@@ -273,7 +273,7 @@ fn what_one_writes_is_nobody_elses() {
         for list in ["/v1/journal/drafts", ENTRIES, "/v1/journal/tags/recent", "/v1/mood"] {
             assert_eq!(bo.get(list).await.expect(200).body["items"], json!([]), "{list}");
         }
-        // The same id is another draft with another person.
+        // The same id is a different draft for another person.
         save(&bo, &path, "Bo's", Value::Null).await;
         let id = path.rsplit('/').next().unwrap();
         bo.post(ENTRIES, json!({"draft_id": id, "body": "Bo's"})).await.expect(201);
@@ -304,7 +304,7 @@ fn what_is_not_a_draft_or_an_entry_is_refused_by_field() {
             assert_eq!(refused["errors"][0]["field"], field, "{refused}");
         }
         problem(put(&ada, &path, json!({"body": "x"})).await, 422);
-        // A draft may be empty, and has the whole length.
+        // A draft may be empty, and may have the full length.
         let long = "\u{1f331}".repeat(50_000);
         let version = save(&ada, &path, &long, Value::Null).await;
         save(&ada, &path, "", version).await;
@@ -330,7 +330,7 @@ fn saves_of_one_draft_are_charged_less_often_than_they_come() {
             version = save(&ada, &path, &format!("{number}"), version).await;
         }
         let mut drafts = 1;
-        // Two minutes may have ended meanwhile, so that the one draft was charged twice.
+        // The two-minute window may have ended meanwhile, so that the one draft was charged twice.
         let refused = loop {
             let answer = put(&ada, &new_draft(), json!({"body": "x", "base_version": null})).await;
             if answer.status != 200 {
@@ -342,7 +342,7 @@ fn saves_of_one_draft_are_charged_less_often_than_they_come() {
         assert!(refused.header("retry-after").parse::<u32>().unwrap() > 3_400, "{refused:#?}");
         let problem = problem(refused, 429);
         assert_eq!(problem["limit"], "journal-autosaves-3600s", "{problem}");
-        // Nor are refused saves a way around it: another text each time is another draft.
+        // Refused saves do not bypass the limit: each new text creates another draft.
         system.forget_limits_of(&ada).await;
         let mut kept = 0;
         loop {

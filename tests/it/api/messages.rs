@@ -1,4 +1,4 @@
-//! Messages: writing, paging, changing, and writing the same one twice.
+//! Messages: posting, paging, editing, and posting the same one twice.
 
 use std::time::Duration;
 
@@ -34,7 +34,7 @@ fn pages_survive_deletions_and_end() {
         };
         let first = ada.get(&format!("{path}?limit=3")).await.expect(200);
         assert_eq!(numbers(&first), [7, 6, 5]);
-        // The message that the cursor stands at is deleted.
+        // Delete the message that the cursor points at.
         ada.delete(&format!("{path}/{}", ids[4])).await.expect(204);
         let second = ada.get(&format!("{path}?limit=3&before={}", first.text("/next"))).await.expect(200);
         assert_eq!(numbers(&second), [4, 3, 2]);
@@ -85,7 +85,7 @@ fn the_same_key_posts_once() {
     on_system(|system| async move {
         let cast = Cast::new(system, "private").await;
         let path = cast.path("/messages");
-        // At once, and then again.
+        // Ten requests at once, and then one more.
         let answers = join_all((0..10).map(|_| post(&cast.owner, &path, "key-1", "Once."))).await;
         let first = answers[0].clone().expect(201);
         for answer in answers {
@@ -94,7 +94,7 @@ fn the_same_key_posts_once() {
         assert_eq!(post(&cast.owner, &path, "key-1", "Once.").await.expect(201).body, first.body);
         let other_body = problem(post(&cast.owner, &path, "key-1", "Twice.").await, 422);
         assert_eq!(other_body["code"], "idempotency-key-reused");
-        // Another person's key, and another route's, is another key.
+        // The same key is independent for another person or another route.
         assert_ne!(
             post(&cast.member, &path, "key-1", "Once.").await.expect(201).body["id"],
             first.body["id"]
@@ -115,7 +115,7 @@ fn the_same_key_answers_after_the_message_has_changed_hands() {
         let path = cast.path("/messages");
         let first = post(&cast.member, &path, "key-2", "Mine.").await.expect(201);
         cast.owner.delete(&cast.path(&format!("/members/{}", cast.member.user))).await.expect(204);
-        // Who was removed learns nothing more, not even by a retry.
+        // A removed member learns nothing more, not even by a retry.
         problem(post(&cast.member, &path, "key-2", "Mine.").await, 404);
         tokio::time::sleep(Duration::from_millis(1)).await;
         let seen = cast.owner.get(&format!("{path}/{}", first.text("/id"))).await.expect(200);

@@ -1,4 +1,4 @@
-//! Notifications and activity: who is told of what, and who sees who did how much.
+//! Notifications and activity: who is notified of an event, and who may see the activity of others.
 
 use std::time::{Duration, Instant};
 
@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 
 use super::{Cast, on_own_system, on_system, problem};
 
-/// Waits until so many are unread; the list.
+/// Waits until exactly `unread` notifications are unread; returns the list.
 async fn told(client: &Client, unread: u64) -> Vec<Value> {
     let deadline = Instant::now() + Duration::from_secs(20);
     loop {
@@ -25,7 +25,7 @@ async fn told(client: &Client, unread: u64) -> Vec<Value> {
     }
 }
 
-/// The kinds of a list, the newest first.
+/// The kinds in a list, newest first.
 fn kinds(list: &[Value]) -> Vec<&str> {
     list.iter().map(|item| item["kind"].as_str().unwrap()).collect()
 }
@@ -39,7 +39,7 @@ async fn react(client: &Client, message: &str, kind: &str, on: bool) -> Answer {
 fn members_are_told_of_a_message_and_nobody_else() {
     on_system(|system| async move {
         let cast = Cast::new(system, "private").await;
-        // Of the member's first message; the moderator of the new role as well.
+        // All are told of the member's first message; the moderator also of the new role.
         assert_eq!(kinds(&told(&cast.owner, 1).await), ["message"]);
         let list = told(&cast.moderator, 2).await;
         assert_eq!(kinds(&list), ["message", "role"]);
@@ -66,7 +66,7 @@ fn reading_counts_down_and_is_ones_own_affair() {
         let list = told(&cast.member, 3).await;
         assert_eq!(kinds(&told(&cast.owner, 1).await), ["message"]);
         let path = format!("/v1/notifications/{}/read", list[1]["id"].as_str().unwrap());
-        // The same id is another notification with another member, and none with others.
+        // Another member may have a different notification under this id; a stranger has none.
         problem(cast.stranger.post(&path, Value::Null).await, 404);
         problem(system.client().post(&path, Value::Null).await, 401);
         for _ in 0..2 {
@@ -82,7 +82,7 @@ fn reading_counts_down_and_is_ones_own_affair() {
         let answer = cast.member.post("/v1/notifications/read", Value::Null).await.expect(200);
         assert_eq!(answer.body, json!({"unread": 0}));
         assert!(told(&cast.member, 0).await.iter().all(|item| item["read"] == true));
-        // Page after page, the newest first.
+        // Page after page, newest first.
         let first = cast.moderator.get("/v1/notifications?limit=2").await.expect(200);
         let second = format!("/v1/notifications?limit=2&before={}", first.text("/next"));
         let second = cast.moderator.get(&second).await.expect(200);
@@ -97,7 +97,7 @@ fn reactions_are_folded_until_they_are_read() {
     on_system(|system| async move {
         let cast = Cast::new(system, "private").await;
         let message = cast.path(&format!("/messages/{}", cast.message));
-        // One's own is no news.
+        // Members are not notified of their own reactions.
         react(&cast.member, &message, "heart", true).await;
         react(&cast.owner, &message, "heart", true).await;
         let list = told(&cast.member, 1).await;
@@ -114,7 +114,7 @@ fn reactions_are_folded_until_they_are_read() {
                 tokio::time::sleep(Duration::from_millis(50)).await;
             }
         };
-        // Another person counts, another kind of the same does not.
+        // Another person counts; another kind by the same person does not.
         react(&cast.owner, &message, "hug", true).await;
         react(&cast.moderator, &message, "heart", true).await;
         let folded = others(1, "Mo").await;
@@ -188,7 +188,7 @@ fn who_leaves_or_is_removed_keeps_nothing_of_the_circle() {
     });
 }
 
-/// Their leaving is under way when a reaction comes to Postgres, and is over before that is committed.
+/// A member is leaving while a reaction is flushed to Postgres, and has left before that commits.
 #[test]
 fn who_is_leaving_is_told_nothing_more() {
     on_own_system(|system| async move {
@@ -222,7 +222,7 @@ fn activity_is_counted_and_shown_to_moderators() {
             let answer = cast.member.post(&cast.path("/visits"), Value::Null).await.expect(202);
             assert_eq!(answer.body, json!({"promise": "redis"}));
         }
-        // By now the edge knows all that it needs.
+        // By now the edge has all the state that it needs.
         let answer = cast.member.post(&cast.path("/visits"), Value::Null).await.expect(202);
         assert!(!answer.header("server-timing").contains("origin"), "{answer:#?}");
         react(&cast.owner, &message, "heart", true).await;
@@ -237,7 +237,7 @@ fn activity_is_counted_and_shown_to_moderators() {
             tokio::time::sleep(Duration::from_millis(50)).await;
         };
         assert_eq!(today["people"], 2);
-        // Five minutes may have ended meanwhile.
+        // The five-minute window may have ended meanwhile.
         assert!((1..=2).contains(&today["visits"].as_i64().unwrap()), "{today}");
         let history = cast.owner.get(&cast.path("/activity/history")).await.expect(200);
         let of = |who: &Client| {

@@ -1,4 +1,5 @@
-//! Reactions: one's own at once, everyone's counts in every read, and nobody's who may not.
+//! Reactions: one's own are visible at once, counts are current in every read, and callers without the right see and
+//! change nothing.
 
 use std::time::{Duration, Instant};
 
@@ -61,7 +62,7 @@ fn a_reaction_is_made_once_and_seen_at_once_everywhere() {
         }
         let listed = cast.member.get(&format!("{path}/reactions")).await.expect(200);
         assert_eq!((own(&listed), &listed.body["mine"]), (vec!["laugh".to_owned()], &json!(["laugh"])));
-        // A message's tag differs with its counts, and a change compares its text alone.
+        // A message's tag changes with its counts, but `If-Match` compares only the text.
         let tag = cast.member.get(&path).await.expect(200).header("etag").to_owned();
         react(&cast.owner, &path, "thanks").await.expect(202);
         cast.member.send(Method::GET, &path, &[("if-none-match", &tag)], None).await.expect(200);
@@ -71,7 +72,7 @@ fn a_reaction_is_made_once_and_seen_at_once_everywhere() {
     });
 }
 
-/// However the page of counts that Redis keeps came to be, and whoever has changed one of them or the list since.
+/// Whatever built the cached page of counts, and whoever has since changed a count or the list.
 #[test]
 fn every_page_shows_the_counts_of_its_moment() {
     on_system(|system| async move {
@@ -84,7 +85,7 @@ fn every_page_shows_the_counts_of_its_moment() {
                 messages.push(cast.member.say(&cast.circle, &format!("Number {step}.")).await);
                 hearts.push(0);
             }
-            // Of the newest page, and of before.
+            // On the newest page, and on earlier ones.
             let at = step * 7 % messages.len();
             let path = cast.path(&format!("/messages/{}", messages[at]));
             if hearts[at] == 0 {
@@ -116,7 +117,7 @@ fn a_warm_reaction_is_answered_at_the_edge() {
     on_system(|system| async move {
         let cast = Cast::new(system, "public").await;
         let path = cast.path(&format!("/messages/{}", cast.message));
-        // Until its membership, the circle's access and the message's state are all in Redis.
+        // Until membership, circle access and the message's state are all in Redis.
         for _ in 0..3 {
             react(&cast.member, &path, "hug").await.expect(202);
         }
@@ -161,7 +162,7 @@ fn what_is_gone_or_closed_takes_no_reactions() {
         let nothing = cast.path(&format!("/messages/{}", uuid::Uuid::new_v4()));
         problem(react(&cast.member, &nothing, "heart").await, 404);
         problem(cast.member.get(&format!("{nothing}/reactions")).await, 404);
-        // A message of another circle's is not here.
+        // The message belongs to another circle, and is not found in this one.
         let other = cast.member.create_circle("private").await;
         let elsewhere = format!("/v1/circles/{other}/messages/{}", cast.message);
         problem(react(&cast.member, &elsewhere, "heart").await, 404);
@@ -170,13 +171,13 @@ fn what_is_gone_or_closed_takes_no_reactions() {
         problem(react(&cast.member, &path, "hug").await, 404);
         problem(take_back(&cast.member, &path, "heart").await, 404);
         problem(cast.member.get(&format!("{path}/reactions")).await, 404);
-        // Who was removed reacts no more, though the state is there.
+        // A removed member cannot react, although the message's state is in Redis.
         let message = cast.owner.say(&cast.circle, "Another.").await;
         let path = cast.path(&format!("/messages/{message}"));
         react(&cast.member, &path, "heart").await.expect(202);
         cast.owner.delete(&cast.path(&format!("/members/{}", cast.member.user))).await.expect(204);
         problem(react(&cast.member, &path, "hug").await, 404);
-        // An archived circle is read, and that is all.
+        // An archived circle can be read, and nothing else.
         react(&cast.moderator, &path, "hug").await.expect(202);
         cast.owner.delete(&cast.path("")).await.expect(204);
         problem(react(&cast.moderator, &path, "laugh").await, 409);
@@ -196,7 +197,7 @@ fn fifty_a_minute_and_failures_cost_nothing() {
         }
         let answers = join_all((0..60).map(|_| react(&cast.member, &path, "heart"))).await;
         let admitted = answers.iter().filter(|answer| answer.status == 202).count();
-        // None is refused while fewer are admitted or under way; a machine under load may fail some of those.
+        // No request is refused while fewer are admitted or in flight; some may fail on a loaded machine.
         let failed = answers.iter().filter(|answer| answer.status >= 500).count();
         assert!((50 - failed..=50).contains(&admitted), "{admitted} admitted, {failed} failed");
         let refused = answers.into_iter().find(|answer| answer.status != 202).unwrap();

@@ -1,4 +1,4 @@
-//! Who may do what, by the routes table: whom a route's row does not name is refused, also on routes yet to come.
+//! Rights by the routes table: a caller whom a route's row does not name is refused, on future routes as well.
 
 use optimist_shared::routes::{Caller, ROUTES, Route};
 use optimist_tests::{Answer, Client};
@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 
 use super::{Cast, on_system, problem};
 
-/// What the paths name, all of it the member's.
+/// The ids for the paths; all belong to the member.
 struct Names {
     circle: String,
     message: String,
@@ -35,7 +35,7 @@ impl Names {
     }
 }
 
-/// A body that the route would take, so that the right is all that is missing.
+/// A body that the route accepts, so that only the right is missing.
 fn body(route: &Route) -> Value {
     match route.name {
         "circles.update" => json!({"name": "Mine"}),
@@ -52,7 +52,7 @@ async fn ask(client: &Client, route: &Route, path: &str) -> Answer {
     client.send(method, path, &[], (!body.is_null()).then(|| body.to_string().into_bytes())).await
 }
 
-/// A private circle's people, and things of the member's.
+/// The people of a private circle, and resources of the member.
 async fn setting(system: &optimist_tests::System) -> (Cast, Names) {
     let cast = Cast::new(system, "private").await;
     let draft = uuid::Uuid::now_v7().to_string();
@@ -122,7 +122,7 @@ fn what_is_someones_own_is_not_there_for_others() {
         let routes: Vec<&Route> = ROUTES
             .iter()
             .filter(|route| own.iter().any(|name| route.path.contains(name)))
-            // The same id is another draft with another person.
+            // The same id is a different draft for another person.
             .filter(|route| route.name != "drafts.save")
             .collect();
         assert!(routes.len() >= 7, "{routes:#?}");

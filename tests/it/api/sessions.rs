@@ -1,4 +1,4 @@
-//! Sessions: ending them, and refreshing them.
+//! Sessions: ending and refreshing them.
 
 use futures_util::future::join_all;
 use optimist_tests::{Client, System};
@@ -6,7 +6,7 @@ use serde_json::json;
 
 use super::{on_own_system, on_system, problem};
 
-/// Has the session in Redis, so that what refuses it later is not a miss.
+/// Loads the session into Redis, so that a later refusal is not a miss.
 async fn warm(client: &Client) {
     client.get("/v1/auth/session").await.expect(200);
     client.get("/v1/auth/session").await.expect(200);
@@ -52,7 +52,7 @@ fn a_revoked_session_is_refused_while_a_thousand_requests_are_in_flight() {
         let phone = ada.log_in().await;
         warm(&phone).await;
         let revoked = async {
-            // Somewhere among the others.
+            // In the middle of the other requests.
             tokio::time::sleep(std::time::Duration::from_millis(100)).await;
             ada.delete(&format!("/v1/me/sessions/{}", phone.session)).await.expect(204);
             let refused = join_all((0..20).map(|_| phone.get("/v1/auth/session"))).await;
@@ -60,10 +60,10 @@ fn a_revoked_session_is_refused_while_a_thousand_requests_are_in_flight() {
         };
         let crowd = join_all((0..1_000).map(|_| phone.get("/v1/auth/session")));
         let (crowd, ()) = futures_util::join!(crowd, revoked);
-        // 429: so many tokens that are not valid any more, from one address.
+        // 429: the limit on invalid tokens from one address.
         assert!(crowd.iter().all(|answer| matches!(answer.status, 200 | 401 | 429)));
         system.forget_address_limits().await;
-        // None of those in flight has brought it back.
+        // No request in flight has restored it.
         problem(phone.get("/v1/auth/session").await, 401);
     });
 }
@@ -101,7 +101,7 @@ async fn refresh(system: &System, token: &str) -> optimist_tests::Answer {
 fn refreshing_again_and_at_once_never_logs_out() {
     on_system(|system| async move {
         let ada = system.register("Ada").await;
-        // All at once, as an app does whose tabs wake up together.
+        // All at once, like an app whose tabs wake up together.
         let answers = join_all((0..20).map(|_| refresh(system, &ada.refresh_token))).await;
         let first = answers[0].clone().expect(200);
         for answer in &answers {
@@ -110,7 +110,7 @@ fn refreshing_again_and_at_once_never_logs_out() {
             assert_eq!(answer.body["refresh_token"], first.body["refresh_token"]);
             assert!(answer.body.get("user").is_none());
         }
-        // Every answer of a chain was lost once, and asked for again.
+        // In a chain of refreshes every answer was lost once and asked for again.
         let mut token = first.text("/refresh_token");
         for _ in 0..10 {
             refresh(system, &token).await.expect(200);
@@ -118,11 +118,11 @@ fn refreshing_again_and_at_once_never_logs_out() {
             let mut client = ada.clone();
             client.adopt(&next);
             client.get("/v1/me").await.expect(200);
-            // In time still: a request that was under way when the successor was first used.
+            // Still in time: a request that was in flight when the successor was first used.
             refresh(system, &token).await.expect(200);
             token = next.text("/refresh_token");
         }
-        // The session before it is not ended by being refreshed.
+        // Refreshing does not end the session before it.
         ada.get("/v1/me").await.expect(200);
     });
 }

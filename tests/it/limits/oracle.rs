@@ -1,4 +1,4 @@
-//! What a sliding limit is, in the plainest terms: a list of the times at which something was admitted.
+//! A sliding limit in its simplest form: a list of the times of admitted calls.
 
 use std::collections::HashMap;
 
@@ -28,15 +28,15 @@ impl Call {
     }
 }
 
-/// What a call came to.
+/// The outcome of a call.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Outcome {
-    /// `charged` or `found`; of each window how many are left, and milliseconds until more are.
+    /// Whether a retry found its entry; for each window the number left, and milliseconds until it rises.
     Admitted {
         found: bool,
         states: Vec<(i64, i64)>,
     },
-    /// By the limit and window of these numbers, from 1, for so many milliseconds.
+    /// The limit and window that refuse, numbered from 1, and the milliseconds to wait.
     Refused {
         limit: i64,
         window: i64,
@@ -82,7 +82,7 @@ impl Outcome {
         matches!(self, Outcome::Admitted { .. })
     }
 
-    /// How many are left of a window.
+    /// The number left in a window.
     pub fn left(&self, window: usize) -> i64 {
         match self {
             Outcome::Admitted { states, .. }
@@ -97,9 +97,9 @@ impl Outcome {
 #[derive(Debug)]
 pub struct Oracle {
     limits: Vec<Vec<(u64, String, bool)>>,
-    /// Of each limit its windows: how many, in how many milliseconds.
+    /// For each limit its windows: the number admitted, and the length in milliseconds.
     windows: Vec<Vec<(usize, u64)>>,
-    /// How often each kind of outcome came, by name.
+    /// Number of outcomes of each kind, by name.
     seen: HashMap<&'static str, u64>,
 }
 
@@ -118,12 +118,12 @@ impl Oracle {
         }
     }
 
-    /// Makes it wrong.
+    /// Makes the oracle wrong.
     pub fn admit_one_more(&mut self) {
         self.windows.iter_mut().flatten().for_each(|(admitted, _)| *admitted += 1);
     }
 
-    /// Whether every kind of outcome came, often.
+    /// Whether every kind of outcome occurred often.
     pub fn was_thorough(&self) -> bool {
         ["charged", "found", "refused", "gave back", "kept"]
             .iter()
@@ -189,7 +189,7 @@ impl Oracle {
         states
     }
 
-    /// Time does not go back behind what was admitted.
+    /// The clock never goes back behind the newest entry.
     fn not_before_newest(&self, now: u64) -> u64 {
         self.limits.iter().filter_map(|limit| limit.last()).map(|(time, ..)| *time).fold(now, u64::max)
     }
@@ -204,18 +204,18 @@ impl Oracle {
     }
 }
 
-/// Those admitted less than `length` ago.
+/// Entries admitted less than `length` ago.
 fn within(limit: &[(u64, String, bool)], now: u64, length: u64) -> &[(u64, String, bool)] {
     let first = limit.partition_point(|(time, ..)| *time + length <= now);
     &limit[first..]
 }
 
-/// Random calls, the same for the same seed.
+/// Random calls; the same seed gives the same calls.
 pub struct Random {
     state: u64,
     now_ms: u64,
     next_entry: u64,
-    /// Milliseconds after which a call is admitted on average, for each window.
+    /// For each window, the average milliseconds between admitted calls.
     paces: Vec<u64>,
     pace: u64,
 }
@@ -246,12 +246,12 @@ impl Random {
         Call::Charge { now_ms: self.now_ms, entry: format!("e{}", self.next_entry) }
     }
 
-    /// Mostly new attempts, around the pace of one of the windows; now and then a burst, a long silence, a retry, a failed
-    /// attempt's return, a look, or a clock that jumps back.
+    /// Mostly new attempts at about the pace of one window. Some calls are a burst, a long silence, a retry, the return
+    /// of a failed attempt, a peek, or come from a clock that jumps back.
     pub fn next_call(&mut self, oracle: &Oracle) -> Call {
         if self.below(200) == 0 {
             let index = self.below(self.paces.len() as u64) as usize;
-            // From four times as fast as it admits to half as fast.
+            // From four times the admitted pace to half of it.
             self.pace = (self.paces[index] << self.below(4)) / 4 + 1;
         }
         self.now_ms += match self.below(20) {

@@ -1,5 +1,5 @@
-//! Counts are those of what they count: reactions, what people are told, members, what is unread; in Postgres and as clients
-//! see them.
+//! Counts equal the rows that they count: reactions, notified reactions, members, unread notifications; in Postgres and
+//! as clients see them.
 
 use crate::history::History;
 

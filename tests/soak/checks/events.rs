@@ -1,5 +1,5 @@
-//! Every committed write's event is in the streams of those whom it concerns, once and in order, and readers of a stream are
-//! given it without a gap.
+//! Every committed write's event is in the streams of its topics, once and in order, and a stream's readers get it
+//! without a gap.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -11,14 +11,14 @@ pub fn check(history: &History) -> Vec<String> {
     let finals = &history.finals;
     let mut found = placed(finals);
     found.extend(ordered(finals));
-    // A stream that was lost begins anew, which its readers are told; what they read until then is theirs alone.
+    // A lost stream begins anew and tells its readers so; what they read before cannot be compared.
     if history.loss().is_none() {
         found.extend(followed(finals));
     }
     found
 }
 
-/// What the outbox says, from where each stream is whole.
+/// Compares streams and outbox, from where each stream is whole.
 fn placed(finals: &Finals) -> Vec<String> {
     let is_told = |place: &&Place| {
         let since = finals.whole_since.get(&place.0);
@@ -31,7 +31,7 @@ fn placed(finals: &Finals) -> Vec<String> {
     missing.chain(surplus).take(10).collect()
 }
 
-/// Messages of a circle are told of in the order of their numbers, each once.
+/// A circle's messages appear in the order of their numbers, each once.
 fn ordered(finals: &Finals) -> Vec<String> {
     let mut posted: BTreeMap<(u16, String), Vec<(Id, u64)>> = BTreeMap::new();
     for ((partition, id), fields) in &finals.streams {
@@ -57,7 +57,7 @@ fn ordered(finals: &Finals) -> Vec<String> {
     found
 }
 
-/// What a reader was given is what the stream holds, up to where they read.
+/// A reader was given exactly what the stream holds, up to where they read.
 fn followed(finals: &Finals) -> Vec<String> {
     let mut found = Vec::new();
     for (partition, given) in &finals.followed {

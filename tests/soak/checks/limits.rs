@@ -1,7 +1,8 @@
-//! In any window of a limit at most its number is admitted, and nobody is refused while fewer were.
+//! No window of a limit admits more than its number, and nobody is refused while fewer were admitted.
 //!
-//! Judged are callers whose limits nobody forgets, by what Redis charged: an attempt that the edge could not ask Redis about
-//! is charged in an origin's memory, and its outcome says so. Nothing is forgiven but a Redis that lost its data.
+//! Judged are callers whose limits the harness does not reset, by the charges in Redis. If the edge could not ask Redis
+//! about an attempt, an origin charges it in memory, and its outcome says so. Only a Redis that lost its data is
+//! forgiven.
 
 use std::collections::BTreeMap;
 
@@ -12,7 +13,7 @@ use crate::history::{Call, History, Outcome};
 pub fn check(history: &History) -> Vec<String> {
     let mut callers: BTreeMap<(&str, &str), (Limit, Vec<&Call>)> = BTreeMap::new();
     for call in &history.calls {
-        // What Redis forgot cannot count any more.
+        // Charges that Redis lost no longer count.
         if let Some(counted) = &call.counted
             && history.loss().is_none_or(|loss| call.begun > loss)
         {
@@ -26,7 +27,7 @@ pub fn check(history: &History) -> Vec<String> {
     judged.flatten().collect()
 }
 
-/// One more than the limit's number were admitted between the beginning of the first and the end of the last of them.
+/// More than the limit's number were admitted between the beginning of the first and the end of the last of them.
 fn exceeded(user: &str, limit: Limit, calls: &[&Call]) -> Vec<String> {
     let in_redis = |call: &Call| call.counted.as_ref().is_some_and(|counted| counted.in_redis);
     let is_admitted = |call: &&&Call| matches!(call.outcome, Outcome::Acknowledged { .. }) && in_redis(call);
@@ -48,9 +49,9 @@ fn exceeded(user: &str, limit: Limit, calls: &[&Call]) -> Vec<String> {
     found
 }
 
-/// Somebody was refused before so many attempts were made that could have been charged.
+/// A caller was refused before enough attempts were made that could have been charged.
 fn refused_early(user: &str, limit: Limit, history: &History, calls: &[&Call]) -> Vec<String> {
-    // Redis may remember what came before its loss, in part.
+    // Redis may remember part of what came before its loss.
     if history.loss().is_some() {
         return Vec::new();
     }
@@ -87,7 +88,7 @@ mod tests {
         let calls = |count| (0..count).map(|n| attempt(n * 100, done())).collect::<Vec<_>>();
         assert!(check(&history(calls(10))).is_empty());
         assert_eq!(check(&history(calls(11))).len(), 1);
-        // Killed or not.
+        // A fault makes no difference.
         let with_fault = History { faults: vec![redis_killed(500)], ..history(calls(11)) };
         assert_eq!(check(&with_fault).len(), 1);
     }
@@ -104,7 +105,7 @@ mod tests {
         let mut calls: Vec<Call> = (0..9).map(|n| attempt(n * 100, done())).collect();
         calls.push(attempt(1_000, Outcome::Limited));
         assert_eq!(check(&history(calls.clone())).len(), 1);
-        // One whose outcome is unknown may have been charged.
+        // An attempt of unknown outcome may have been charged.
         calls.insert(0, attempt(50, unknown()));
         assert!(check(&history(calls)).is_empty());
     }

@@ -1,12 +1,13 @@
-//! Something that one client puts on and off: how it may be in the end.
+//! A thing that one client switches on and off: its possible final states.
 
 use crate::history::{At, Outcome};
 
-/// The tries at one place, in order, and whether each was to put it on.
+/// The tries at one place, in order: whether each was to switch it on, its outcome, and when it ended.
 pub type Tries<'a> = Vec<(bool, &'a Outcome, At)>;
 
-/// How it may be: as the newest acknowledged try left it (off, if there was none), or as one of unknown outcome did, however
-/// old: that may have come to pass late. What only Redis had when that lost its data may be lost.
+/// The possible final states, as (may be off, may be on). Possible is the state that the newest acknowledged try left
+/// (off, if there was none), and that of any try of unknown outcome, however old, since it may have executed late.
+/// State that only Redis had when it lost its data may be lost.
 pub fn possible(tries: &Tries<'_>, loss: Option<At>) -> (bool, bool) {
     let (mut may_be_off, mut may_be_on) = (true, false);
     let mut may = |on: bool, reset: bool| {
@@ -20,7 +21,7 @@ pub fn possible(tries: &Tries<'_>, loss: Option<At>) -> (bool, bool) {
     };
     for (on, outcome, ended) in tries {
         if let Outcome::Acknowledged { in_postgres } = outcome {
-            // A second more: what was under way.
+            // One more second covers requests in flight.
             let may_be_lost = !in_postgres && loss.is_some_and(|at| *ended <= at + At::from_secs(1));
             may(*on, !may_be_lost);
         }

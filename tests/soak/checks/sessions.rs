@@ -1,4 +1,4 @@
-//! A revoked session is refused from the acknowledgement on, and one that nobody revokes is not.
+//! A revoked session is refused from the acknowledgement on, and a session that nobody revokes is not refused.
 
 use std::collections::BTreeMap;
 

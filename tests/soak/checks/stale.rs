@@ -1,7 +1,7 @@
-//! After a write is acknowledged no read returns what it replaced.
+//! After a write is acknowledged, no read returns what it replaced.
 //!
-//! A register has one writer, who tries a write until it is acknowledged before the next. A try whose outcome is unknown may
-//! still come to pass, also after later writes: what it wrote is never called stale.
+//! A register has one writer, which repeats a write until it is acknowledged before it makes the next. A try of unknown
+//! outcome may still execute, even after later writes: its value is never called stale.
 
 use std::collections::BTreeMap;
 
@@ -10,13 +10,13 @@ use optimist_tests::registers::Seen;
 
 use crate::history::{At, Call, History, Intent, Outcome};
 
-/// What is known of one write of a register.
+/// The known facts about one write of a register.
 #[derive(Clone, Copy, Debug)]
 struct Write {
     begun: At,
     /// When it had certainly taken effect: acknowledged, or seen.
     in_effect: Option<At>,
-    /// When nothing of it could happen any more; `None` if that is not known.
+    /// When it could certainly no longer execute; `None` if that is not known.
     over: Option<At>,
 }
 
@@ -44,7 +44,7 @@ pub fn check(history: &History) -> Vec<String> {
                     call.begun, call.ended
                 ));
             }
-            // Who saw a write knows that it has taken effect.
+            // A read that returned a write proves that it has taken effect.
             if let Seen::Number(number) = seen
                 && let Some(write) = writes.get_mut(&number)
             {
@@ -55,7 +55,7 @@ pub fn check(history: &History) -> Vec<String> {
     found
 }
 
-/// Reads that told something and are held to it.
+/// Reads that returned a value and are judged.
 fn reads_of(history: &History, key: Key) -> impl Iterator<Item = (&Call, Seen)> {
     history.calls.iter().filter_map(move |call| match (&call.intent, &call.outcome) {
         (Intent::Read { key: of }, Outcome::Seen(seen))
@@ -69,7 +69,7 @@ fn reads_of(history: &History, key: Key) -> impl Iterator<Item = (&Call, Seen)> 
     })
 }
 
-/// The register's writes; number 0 is how it was at first.
+/// The register's writes; number 0 is its initial state.
 fn writes_of(history: &History, key: Key) -> BTreeMap<u64, Write> {
     let first = Write { begun: At::ZERO, in_effect: Some(At::ZERO), over: Some(At::ZERO) };
     let mut writes = BTreeMap::from([(0, first)]);

@@ -1,4 +1,5 @@
-//! What was acknowledged is there, and once: messages, reactions, memberships, drafts. Nothing is there that nobody did.
+//! Every acknowledged write is there, once: messages, reactions, memberships, drafts. Nothing is there that nobody
+//! wrote.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -82,7 +83,8 @@ fn differing<P: Ord + std::fmt::Debug>(
     found
 }
 
-/// A client saves one text over the other. The newest that was acknowledged is there, or one that may have come after it.
+/// A client saves one text over the other. The newest acknowledged text is there, or one that may have been saved after
+/// it.
 fn drafts(history: &History) -> Vec<String> {
     let texts: BTreeSet<&str> = history.finals.draft_texts.iter().map(String::as_str).collect();
     let (mut newest, mut later): (Option<u64>, Vec<u64>) = (None, Vec::new());
@@ -93,7 +95,7 @@ fn drafts(history: &History) -> Vec<String> {
         match call.outcome {
             Outcome::Acknowledged { in_postgres } => {
                 let may_be_lost = !in_postgres && history.loss().is_some_and(|loss| call.begun <= loss);
-                // One before it is in its place then, or none.
+                // In its place stands the text before it, or none.
                 newest = (!may_be_lost).then_some(number);
                 later.clear();
             }

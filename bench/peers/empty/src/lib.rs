@@ -1,4 +1,4 @@
-//! A component that does nothing: what a host's cold start costs at the least.
+//! A component that does nothing: the lower bound of a host's cold start.
 
 use bytes::Bytes;
 use http::Response;

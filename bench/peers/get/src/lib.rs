@@ -1,6 +1,7 @@
-//! A component that answers each request with the value of one key: what Redis spends on a GET, asked as the edge asks.
+//! A component that answers each request with the value of one key: measures the cost of a GET to Redis, sent as the
+//! edge sends it.
 //!
-//! Variables: `redis_url`, `key`. A connection is kept for the life of an instance, as the edge keeps its own.
+//! Variables: `redis_url`, `key`. An instance keeps its connection for life, as the edge does.
 
 use std::cell::RefCell;
 use std::rc::Rc;

@@ -1,7 +1,8 @@
--- A database of a few million rows, the same whenever it is made but for its dates, which count back from now. Skewed as life
--- is: circle 1 has 100,000 messages, circle 2 has 20,000 members, person 1 does more of everything.
+-- A database of a few million rows. It is the same at each run except for its dates, which count back from now. Its
+-- distribution is skewed as in production: circle 1 has 100,000 messages, circle 2 has 20,000 members, person 1 does
+-- more of everything.
 --
--- Made without triggers, so without looking up each foreign key: what it refers to is there by construction.
+-- Triggers are off, so no foreign key is looked up: the referenced rows exist by construction.
 
 set session_replication_role = replica;
 select setseed(0.42);
@@ -9,7 +10,7 @@ select setseed(0.42);
 create schema bench;
 grant usage on schema bench to public;
 
--- Ids in the form and order of UUIDv7, which can be named again by what they are of.
+-- Ids in the form and order of UUIDv7, derived from kind and number so that later statements can name them again.
 create function bench.id(kind text, n bigint) returns uuid language sql immutable parallel safe as $$
     select (lpad(to_hex(1750000000000 + n * 10), 12, '0') || '7' || substr(md5(kind || n), 1, 3)
         || '8' || substr(md5(kind || n), 4, 15))::uuid $$;
@@ -18,7 +19,7 @@ create function bench.session(n bigint) returns uuid language sql immutable para
 create function bench.circle(n bigint) returns uuid language sql immutable parallel safe as $$ select bench.id('circle', n) $$;
 create function bench.message(circle bigint, n bigint) returns uuid language sql immutable parallel safe as $$
     select bench.id('message', circle * 1000000 + n) $$;
--- How many a circle has, and who its k-th member is, from 0, the owner.
+-- The number of messages and members of a circle, and its k-th member; member 0 is the owner.
 create function bench.messages(circle bigint) returns bigint language sql immutable parallel safe as $$
     select case circle when 1 then 100000 else 95000 / circle end $$;
 create function bench.members(circle bigint) returns bigint language sql immutable parallel safe as $$
@@ -45,7 +46,7 @@ select bench.circle(n), 'Circle ' || n, repeat('d', 100 + n::int % 300), case n 
     now() - interval '1 minute' * n
 from generate_series(1, 20000) n;
 
--- Nobody's yet.
+-- A circle without members.
 insert into circles (id, name, visibility, owner_id) values (bench.circle(0), 'Circle 0', 'public', bench.person(1));
 
 insert into memberships (circle_id, user_id, role, joined_at)
@@ -87,7 +88,7 @@ from generate_series(1, 300000) n;
 insert into login_attempts (account, attempted_at)
 select md5('account' || n % 1000), now() - interval '1 second' * n from generate_series(1, 5000) n;
 
--- Of transactions that are long over; all but the last hundred rows are dealt with.
+-- The outbox rows are of transactions long finished; all but the last hundred are processed.
 insert into regions (name, cursor_xid, cursor_seq) values ('bench', '399', 0), ('elsewhere', '399', 0) on conflict do nothing;
 insert into outbox (xid, region, actor, session, request_id, keys, kind, payload, topics, created_at)
 select (100 + n / 1000)::text::xid8, 'bench', bench.person(n % 200000 + 1), bench.session(n), bench.id('request', n)::text,
@@ -103,7 +104,7 @@ insert into origins (id, region, seen_at, redis_ok) select bench.id('origin', n)
 insert into write_behind (region, partition, generation) select region, p, 1
 from unnest(array['bench', 'elsewhere']) region, generate_series(0, 255) p on conflict do nothing;
 
--- Person 1 has 2,000, all unread; of the others' a tenth is.
+-- Person 1 has 2,000, all unread; a tenth of the others' is unread.
 insert into notifications (user_id, id, kind, circle_id, message_id, actor_id, actors, created_at, updated_at, read_at)
 select bench.person(u), bench.id('notification', n), case n % 3 when 0 then 'reaction' else 'message' end, bench.circle(n % 20000 + 1),
     bench.message(n % 20000 + 1, n), bench.person(n % 200000 + 1), 1, now() - interval '80 days' * (1 - n / 500000.0),
@@ -115,7 +116,7 @@ select user_id, id, actor_id, updated_at from notifications where kind = 'reacti
 insert into notification_counts (user_id, unread)
 select user_id, count(*) filter (where read_at is null) from notifications group by 1;
 
--- In circle 2 some 2,000 are active today.
+-- In circle 2 some 2,000 members are active today.
 insert into activity (circle_id, user_id, day, posts, reactions, last_seen_at)
 select circle_id, user_id, (now() - interval '1 day' * floor(random() ^ 2 * 30))::date, 1 + floor(random() * 5)::int, 3, now()
 from memberships where role <> 'banned' and random() < 0.6;
