@@ -220,7 +220,7 @@ async fn flush(ctx: &Ctx, batches: &[Batch]) -> Result<Outcome> {
         }
         outcome => return outcome,
     }
-    let mut outcome = Outcome { is_full: true, ..Outcome::default() };
+    let mut outcome = Outcome::default();
     for batch in batches {
         let one = std::slice::from_ref(batch);
         let mut limit = batch.entries.len();
@@ -241,6 +241,8 @@ async fn flush(ctx: &Ctx, batches: &[Batch]) -> Result<Outcome> {
             }
         }
     }
+    // A round that applied nothing would only repeat at once.
+    outcome.is_full = outcome.applied > 0;
     Ok(outcome)
 }
 
