@@ -23,15 +23,13 @@ use tokio::signal::unix::{SignalKind, signal};
 
 use crate::domains::REGISTRY;
 
-type Failure = Box<dyn std::error::Error>;
-
 /// Everything but the listeners. Connects to nothing yet.
-pub fn build(config: Config) -> Result<Ctx, Failure> {
+pub fn build(config: Config) -> Result<Ctx, Box<dyn std::error::Error>> {
     Plane::build(config, &REGISTRY)
 }
 
 /// Serves until SIGTERM or SIGINT, then finishes what has begun.
-pub async fn serve(config: Config) -> Result<(), Failure> {
+pub async fn serve(config: Config) -> Result<(), Box<dyn std::error::Error>> {
     let metrics = telemetry::start_metrics()?;
     let ctx = build(config)?;
     vouching::check_redis(&ctx).await?;

@@ -11,7 +11,6 @@ pub static REGISTRY: Registry = Registry {
         optimist_plane::own::DOMAIN,
         people::DOMAIN,
         circles::DOMAIN,
-        journal::drafts::DOMAIN,
         journal::DOMAIN,
         notifications::DOMAIN,
         activity::DOMAIN,
@@ -53,7 +52,7 @@ mod described;
 
 #[cfg(test)]
 mod tests {
-    use std::collections::{BTreeSet, HashSet};
+    use std::collections::{BTreeSet, HashMap, HashSet};
 
     use optimist_plane::domain::{Domain, Follow, Loader};
     use optimist_shared::keys::{Freshness, KEYS, Key};
@@ -83,6 +82,29 @@ mod tests {
             assert!(first.starts_with("-- ") && first.contains("::"), "{sql}");
             assert!(names.insert(first), "{first} is listed twice");
         }
+    }
+
+    /// `cargo xtask bench sql` measures every statement.
+    #[test]
+    fn every_statement_has_parameters_to_be_measured_with() {
+        const PARAMETERS: &str = include_str!("../../bench/src/parts/sql/parameters.txt");
+        let lines = PARAMETERS.lines().filter(|line| !line.starts_with('#') && !line.is_empty());
+        let given: HashMap<_, _> = lines
+            .map(|line| {
+                let line = line.trim_start_matches('~').trim_end();
+                let (name, given) = line.split_once(": ").unwrap_or((line.trim_end_matches(':'), ""));
+                (name.to_owned(), given.split(';').filter(|given| !given.trim().is_empty()).count())
+            })
+            .collect();
+        let taken: HashMap<_, _> = statements()
+            .into_iter()
+            .map(|sql| {
+                let name = sql.lines().next().unwrap_or_default().trim_start_matches("-- ").to_owned();
+                let taken = (1..100).take_while(|n| sql.contains(&format!("${n}"))).count();
+                (name, taken)
+            })
+            .collect();
+        assert_eq!(given, taken);
     }
 
     #[test]

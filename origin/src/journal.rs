@@ -28,6 +28,9 @@ pub const DOMAIN: Domain = Domain {
         prompts::STATEMENTS,
         sealing::STATEMENTS,
         streaks::STATEMENTS,
+        drafts::flush::STATEMENTS,
+        drafts::saving::STATEMENTS,
+        drafts::store::STATEMENTS,
     ],
     loaders: &[
         (Key::RecentTags, Loader::Copy(|ctx, key| Box::pin(tags::load_recent_tags(ctx, key)))),
@@ -37,16 +40,22 @@ pub const DOMAIN: Domain = Domain {
     audits: &[
         (Key::RecentTags, |ctx, suspect| Box::pin(tags::compare(ctx, suspect))),
         (Key::JournalKey, |ctx, suspect| Box::pin(sealing::compare(ctx, suspect))),
+        (Key::Draft, |ctx, suspect| Box::pin(drafts::audit::compare(ctx, suspect))),
     ],
+    jobs: drafts::JOBS,
+    tasks: &[|ctx| Box::pin(drafts::flush::run(ctx))],
     key_rings: &[sealing::JOURNAL_KEYS],
     seed: Some(|client| Box::pin(prompts::seed(client))),
     ..Domain::new("journal")
 };
 
-const TAGS: &[Tag] =
-    &[("journal", "Private entries, prompts, tags and streaks."), ("mood", "How one feels.")];
+const TAGS: &[Tag] = &[
+    ("drafts", "Journal entries while they are written. Sealed, as all of a journal is."),
+    ("journal", "Private entries, prompts, tags and streaks."),
+    ("mood", "How one feels."),
+];
 
 fn routes() -> Vec<Served> {
-    let routes = [entries::routes(), moods::routes(), prompts::routes(), streaks::routes()];
+    let routes = [drafts::routes(), entries::routes(), moods::routes(), prompts::routes(), streaks::routes()];
     routes.into_iter().flatten().collect()
 }

@@ -135,7 +135,7 @@ async fn run(arguments: &Arguments) -> Result<(), Box<dyn std::error::Error>> {
             Ok(())
         }
         Command::Openapi => {
-            println!("{}", String::from_utf8_lossy(&Document::of(&REGISTRY).json));
+            println!("{}", std::str::from_utf8(&Document::of(&REGISTRY).json)?);
             Ok(())
         }
         Command::Jobs { command: JobsCommand::List } => {

@@ -10,6 +10,7 @@ pub mod shapes;
 pub mod snapshot;
 
 use optimist_plane::domain::{Compare, Domain, Entries, Job, Sum};
+use optimist_plane::jobs::clean;
 use optimist_plane::own::HOUR;
 use optimist_shared::keys::Key;
 
@@ -35,7 +36,7 @@ pub const DOMAIN: Domain = Domain {
         name: "reactions.clean",
         what: "removes reactions a day after they were taken back",
         every: HOUR,
-        run: |ctx| Box::pin(cleaning::clean_reactions(ctx)),
+        run: |ctx| Box::pin(clean(ctx, cleaning::CLEAN)),
     }],
     audits: &[(Key::Reactions, COMPARE), (Key::Counts, COMPARE), (Key::CountsPage, COMPARE)],
     sums: &[Sum {

@@ -3,6 +3,8 @@
 //! A token is opaque to clients: `<user>.<session>.<secret>`, two ids and 32 random bytes in base64url. Only a hash of the
 //! secret is stored anywhere.
 
+use std::fmt;
+
 use crate::ids::{Uuid, parse_digits, parse_id};
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
@@ -16,7 +18,7 @@ pub const ABSOLUTE_MS: u64 = 30 * 24 * 60 * 60 * 1000;
 pub const WRITE_BACK_MS: u64 = 5 * 60 * 1000;
 
 /// A parsed token: well-formed, not verified.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, PartialEq, Eq)]
 pub struct Token {
     pub user: Uuid,
     pub session: Uuid,
@@ -48,6 +50,14 @@ impl Token {
     /// The stored form of the secret: its SHA-256, 64 hex digits. (A fast hash is enough: the secret is random.)
     pub fn secret_hash(&self) -> String {
         hash_secret(&self.secret)
+    }
+}
+
+/// Whoever logs a token does not log its secret.
+impl fmt::Debug for Token {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Token { user, session, .. } = self;
+        f.debug_struct("Token").field("user", user).field("session", session).finish_non_exhaustive()
     }
 }
 
@@ -256,6 +266,19 @@ mod tests {
             ["", "a.b.c", &text[1..], &format!("{text}A"), &format!("{text}.x"), &text.replace('.', "-")]
         {
             assert_eq!(Token::parse(bad), None, "{bad}");
+        }
+    }
+
+    #[test]
+    fn a_printed_token_shows_its_ids_and_not_its_secret() {
+        let secret = std::array::from_fn(|at| 201 + at as u8);
+        let token = Token { user: Uuid::from_u128(1), session: Uuid::from_u128(2), secret };
+        for printed in [format!("{token:?}"), format!("{token:#?}")] {
+            assert!(printed.contains(&token.user.to_string()), "{printed}");
+            assert!(printed.contains(&token.session.to_string()), "{printed}");
+            let spelled = [URL_SAFE_NO_PAD.encode(secret), hex(&secret), token.secret_hash()];
+            assert!(!spelled.iter().any(|secret| printed.contains(secret)), "{printed}");
+            assert!(!secret.iter().any(|byte| printed.contains(&byte.to_string())), "{printed}");
         }
     }
 

@@ -336,7 +336,7 @@ async fn a_draft_that_can_be_kept_nowhere_hinders_no_other() {
         waiting.len() <= 2 && waiting.contains(&format!("{user}:{id}"))
     })
     .await;
-    assert!(system.origins[0].log().contains("a draft can be kept nowhere"));
+    assert!(system.origins[0].log().contains("a draft cannot be kept as a sibling"));
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -29,6 +29,8 @@ impl<H: Host, R: Request> Passage<'_, H, R> {
     /// The session is in Redis, its secret is right, and no limit is used up.
     pub async fn admitted(mut self, admission: &Admission, session: &Session, found: &Found) -> Decision {
         let token = admission.token;
+        let envelope = Envelope::decode(&found.value);
+        let envelope = envelope.as_ref();
         let refund = session.charged.then(|| Refund {
             spread: token.user.to_string(),
             keys: admission.charge.refundable(),
@@ -36,7 +38,7 @@ impl<H: Host, R: Request> Passage<'_, H, R> {
         });
         let Some(vouched) = found.vouched.filter(|_| session.is_vouched(found.vouched)) else {
             // Redis may have missed a revocation or a write. The kept copy is the best if the origin cannot answer.
-            let kept = self.kept(session, found);
+            let kept = self.kept(session, found, envelope);
             let cache_status = "optimist; fwd=bypass; detail=unvouched";
             let forwarded = Forwarded { cache_status, refund, kept, ..Forwarded::default() };
             return self.forward(Identity::Unchecked, None, Charged::Limits, forwarded);
@@ -44,7 +46,7 @@ impl<H: Host, R: Request> Passage<'_, H, R> {
         let judged = self.judge(vouched, session, found);
         let answer = match self.route.at_edge {
             AtEdge::Forward => None,
-            AtEdge::Cached => self.cached_answer(judged, found),
+            AtEdge::Cached => self.cached_answer(judged, found, envelope),
             AtEdge::Session => Some(self.session_info(token, session)),
             AtEdge::Limits => {
                 // Structs of names and numbers always serialise.
@@ -59,8 +61,8 @@ impl<H: Host, R: Request> Passage<'_, H, R> {
             return Decision::Respond(response);
         }
         self.count_read("miss");
-        let cache_status = self.cache_status(judged, found);
-        let kept = (judged.right == Right::Granted).then(|| self.kept(session, found)).flatten();
+        let cache_status = self.cache_status(judged, envelope);
+        let kept = (judged.right == Right::Granted).then(|| self.kept(session, found, envelope)).flatten();
         let identity = Identity::Session { user: token.user, session: token.session };
         let forwarded = Forwarded { cache_status, refund, kept, ..Forwarded::default() };
         self.forward(identity, judged.role, Charged::Limits, forwarded)
@@ -77,15 +79,20 @@ impl<H: Host, R: Request> Passage<'_, H, R> {
     }
 
     /// The answer from the route's key; 404 for callers who must not know of it; `None` if the origin must answer.
-    fn cached_answer(&self, judged: Judged, found: &Found) -> Option<Response> {
+    fn cached_answer(
+        &self,
+        judged: Judged,
+        found: &Found,
+        envelope: Option<&Envelope<'_>>,
+    ) -> Option<Response> {
         let Judged { vouched, role, right, .. } = judged;
         if right == Right::Hidden {
             return Some(self.exchange.error(ErrorCode::NotFound));
         }
-        let envelope = Envelope::decode(&found.value).filter(|envelope| self.is_hit(judged, envelope))?;
+        let envelope = envelope.filter(|envelope| self.is_hit(judged, envelope))?;
         let mark = if vouched.degraded { Mark::Degraded } else { Mark::Fresh };
-        let counts = found.counts(&envelope, |epoch| vouched.epoch == epoch);
-        let response = self.render(&envelope, &Overlays { role, counts }, mark)?;
+        let counts = found.counts(envelope, |epoch| vouched.epoch == epoch);
+        let response = self.render(envelope, &Overlays { role, counts }, mark)?;
         self.count_read("hit");
         Some(response)
     }
@@ -95,13 +102,13 @@ impl<H: Host, R: Request> Passage<'_, H, R> {
     }
 
     /// The answer from any copy, of any epoch and age, for when the origin cannot answer.
-    fn kept(&self, session: &Session, found: &Found) -> Option<Response> {
-        let envelope = Envelope::decode(&found.value)?;
+    fn kept(&self, session: &Session, found: &Found, envelope: Option<&Envelope<'_>>) -> Option<Response> {
+        let envelope = envelope?;
         let role = session.role(|_| true);
         let readable = self.route.caller != Caller::CircleReader
             || cache::right_to_read(role, found.access(|_| true)) == Right::Granted;
-        let overlays = Overlays { role, counts: found.counts(&envelope, |_| true) };
-        readable.then(|| self.render(&envelope, &overlays, Mark::Degraded))?
+        let overlays = Overlays { role, counts: found.counts(envelope, |_| true) };
+        readable.then(|| self.render(envelope, &overlays, Mark::Degraded))?
     }
 
     fn render(&self, envelope: &Envelope<'_>, overlays: &Overlays, mark: Mark) -> Option<Response> {
@@ -109,11 +116,11 @@ impl<H: Host, R: Request> Passage<'_, H, R> {
     }
 
     /// `Cache-Status` of a forwarded request.
-    fn cache_status(&self, judged: Judged, found: &Found) -> &'static str {
+    fn cache_status(&self, judged: Judged, envelope: Option<&Envelope<'_>>) -> &'static str {
         match self.route.pattern {
             Pattern::CacheAside if self.wanted == Wanted::Other => "optimist; fwd=bypass",
-            Pattern::CacheAside => match Envelope::decode(&found.value) {
-                Some(envelope) if self.is_hit(judged, &envelope) => "optimist; fwd=partial",
+            Pattern::CacheAside => match envelope {
+                Some(envelope) if self.is_hit(judged, envelope) => "optimist; fwd=partial",
                 Some(envelope) if envelope.stamp.fresh_until_ms <= self.exchange.started_ms => {
                     "optimist; fwd=stale"
                 }

@@ -5,8 +5,8 @@
 
 use std::net::IpAddr;
 
-/// One Redis command: its name and arguments, unencoded.
-#[derive(Clone, Debug, PartialEq, Eq)]
+/// One Redis command: its name and arguments, unencoded. It may hold a password or a secret's hash, so only tests print it.
+#[cfg_attr(test, derive(Clone, Debug, PartialEq, Eq))]
 pub struct Command(pub Vec<Vec<u8>>);
 
 /// A scalar of a Redis reply.

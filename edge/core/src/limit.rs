@@ -16,12 +16,12 @@ pub fn rows_of(route: &Route, scope: Scope) -> Vec<&'static LimitRow> {
 }
 
 impl<H: Host, R: Request> Passage<'_, H, R> {
-    /// Charges limits in a trip of their own. `None` without Redis.
+    /// Charges limits in a trip of their own. `None` without Redis, or without a usable answer.
     pub async fn charge_apart(&mut self, charge: &Charge) -> Option<Result<(), Refused>> {
         let mut trip = Trip::default();
         let charged = trip.call(charge.call(), |reply| charge.read(reply));
         let client = self.client();
-        let (outcome, states) = self.send(&client, &trip).await?.take(charged);
+        let (outcome, states) = self.send(&client, &trip).await?.take(charged)?;
         // Clients do not plan with the quota of bad tokens: their state is not shown.
         if self.route.caller == Caller::Public {
             self.exchange.limits = Some((charge.rows.clone(), states));

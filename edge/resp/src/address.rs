@@ -5,15 +5,15 @@ use percent_encoding::percent_decode_str;
 
 use crate::encode;
 
-/// A Redis URL: `redis[s]://[[user]:password@]host[:port][/database]`.
-#[derive(Clone, Debug, PartialEq, Eq)]
+/// A Redis URL: `redis[s]://[[user]:password@]host[:port][/database]`. Only tests print it: it holds a password.
+#[cfg_attr(test, derive(Clone, Debug, PartialEq, Eq))]
 pub struct Address {
     pub tls: bool,
     pub host: String,
     pub port: u16,
-    pub user: String,
-    pub password: String,
-    pub database: u32,
+    user: String,
+    password: String,
+    database: u32,
 }
 
 impl Address {

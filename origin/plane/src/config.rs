@@ -9,6 +9,7 @@ use std::path::Path;
 use base64::Engine as _;
 use figment::Figment;
 use figment::providers::{Env, Format, Toml};
+use figment::value::Value;
 use serde::Deserialize;
 
 /// Settings as they are written. In the environment their names are upper case, with the prefix `OPTIMIST_`.
@@ -24,9 +25,9 @@ struct Settings {
     database_pool: Option<usize>,
     value_budget_bytes: Option<u64>,
     redis_deadline_ms: Option<u64>,
-    /// Key rings, or the files that hold them.
+    /// Key rings, or the files that hold them; and whatever else a file has, which is refused by name.
     #[serde(flatten)]
-    others: HashMap<String, String>,
+    others: HashMap<String, Value>,
 }
 
 const NAMES: [&str; 10] = [
@@ -133,11 +134,9 @@ impl Config {
             figment = figment.merge(Toml::file_exact(file));
         }
         // Other programs' variables with our prefix (the edge's, the tests') are not settings of the origin.
-        let environment = Env::prefixed("OPTIMIST_").filter(move |name| is_setting(name.as_str(), &known));
-        let settings: Settings = figment.merge(environment).extract()?;
-        if let Some(unknown) = settings.others.keys().find(|name| !is_setting(name, &rings)) {
-            return Err(ConfigError::new(unknown, "is not a setting").into());
-        }
+        let environment =
+            Env::prefixed("OPTIMIST_").filter(move |name| is_setting(&name.as_str().to_lowercase(), &known));
+        let settings = extract(&figment.merge(environment), &rings)?;
         Ok(Config::validate(settings, &rings)?)
     }
 
@@ -193,16 +192,30 @@ impl Config {
         self.keys(SIGNING_KEYS)
     }
 
-    /// A domain's key ring, by its setting's name; without keys if the domain has not declared it.
+    /// A domain's key ring, by its setting's name. A ring that no domain declares is a defect: it panics wherever debug
+    /// assertions are on, as in every test, and has no keys elsewhere.
     pub fn keys(&self, ring: &str) -> &Keys {
-        self.key_rings.get(ring).unwrap_or(&self.no_keys)
+        let keys = self.key_rings.get(ring);
+        debug_assert!(keys.is_some(), "no domain declares the key ring {ring:?}");
+        keys.unwrap_or(&self.no_keys)
     }
 }
 
+/// Reads the settings, and refuses by name what is none. Only a file can have such: the environment is filtered before.
+fn extract(figment: &Figment, rings: &[&str]) -> Result<Settings, Box<dyn std::error::Error>> {
+    let settings: Settings = figment.extract()?;
+    if let Some(unknown) = settings.others.keys().find(|name| !is_setting(name, rings)) {
+        let is_upper_case = is_setting(&unknown.to_lowercase(), rings);
+        let reason = if is_upper_case { "must be in lower case in the file" } else { "is not a setting" };
+        return Err(ConfigError::new(unknown, reason).into());
+    }
+    Ok(settings)
+}
+
+/// Whether a setting has this name, which is in lower case.
 fn is_setting(name: &str, rings: &[&str]) -> bool {
-    let name = name.to_lowercase();
-    let ring = name.strip_suffix("_file").unwrap_or(&name);
-    NAMES.contains(&name.as_str()) || rings.contains(&ring)
+    let ring = name.strip_suffix("_file").unwrap_or(name);
+    NAMES.contains(&name) || rings.contains(&ring)
 }
 
 /// All key rings: the domains' and the plane's own.
@@ -211,15 +224,19 @@ fn rings(domains: &[&'static str]) -> Vec<&'static str> {
 }
 
 /// Reads a key ring from its setting, or from a file that a secret store has put there.
-fn key_ring(name: &str, settings: &HashMap<String, String>) -> Result<Keys, ConfigError> {
-    let given = |name: &str| settings.get(name).filter(|text| !text.trim().is_empty());
+fn key_ring(name: &str, settings: &HashMap<String, Value>) -> Result<Keys, ConfigError> {
+    let given = |name: &str| {
+        let text = settings.get(name).map(|value| value.as_str());
+        let text = text.map(|text| text.ok_or_else(|| ConfigError::new(name, "must be text"))).transpose()?;
+        Ok(text.filter(|text| !text.trim().is_empty()))
+    };
     let in_file = format!("{name}_file");
-    let text = match (given(name), given(&in_file)) {
+    let text = match (given(name)?, given(&in_file)?) {
         (Some(_), Some(_)) => {
             let reason = format!("and OPTIMIST_{} exclude each other", in_file.to_uppercase());
             return Err(ConfigError::new(name, reason));
         }
-        (Some(text), None) => text.clone(),
+        (Some(text), None) => text.to_owned(),
         (None, Some(file)) => std::fs::read_to_string(file)
             .map_err(|why| ConfigError::new(&in_file, format!("cannot be read: {why}")))?,
         (None, None) => {
@@ -249,7 +266,7 @@ mod tests {
             database_pool: None,
             value_budget_bytes: None,
             redis_deadline_ms: None,
-            others: [SIGNING_KEYS, RING].map(|name| (name.to_owned(), key.clone())).into(),
+            others: [SIGNING_KEYS, RING].map(|name| (name.to_owned(), key.clone().into())).into(),
         }
     }
 
@@ -264,7 +281,7 @@ mod tests {
     }
 
     fn set(settings: &mut Settings, name: &str, value: &str) {
-        settings.others.insert(name.to_owned(), value.to_owned());
+        settings.others.insert(name.to_owned(), value.into());
     }
 
     #[test]
@@ -290,5 +307,29 @@ mod tests {
             set(s, "sealing_keys_file", "/nonexistent");
         };
         assert_eq!(refused(from_file), "SEALING_KEYS_FILE");
+        assert_eq!(refused(|s| drop(s.others.insert(RING.to_owned(), 5.into()))), "SEALING_KEYS");
+    }
+
+    #[test]
+    #[cfg(debug_assertions)]
+    #[should_panic(expected = "no domain declares the key ring \"sealing\"")]
+    fn a_ring_that_no_domain_declares_is_a_defect() {
+        validate(|_| ()).unwrap().keys("sealing");
+    }
+
+    #[test]
+    fn a_file_is_refused_by_the_name_of_what_is_no_setting() {
+        let read = |toml: &str| extract(&Figment::from(Toml::string(toml)), &rings(&[RING]));
+        let settings = read("sealing_keys = 'k1:'\nsigning_keys_file = '/keys'\ndatabase_pool = 4").unwrap();
+        assert_eq!(settings.others["signing_keys_file"].as_str(), Some("/keys"));
+        assert_eq!(settings.database_pool, Some(4));
+        let error = |toml: &str| read(toml).err().expect("refused").to_string();
+        for value in ["'text'", "5", "true", "[1, 2]", "{ a = 1 }"] {
+            assert_eq!(error(&format!("wake = {value}")), "OPTIMIST_WAKE is not a setting");
+        }
+        for name in ["SEALING_KEYS", "Signing_keys_file", "REGION"] {
+            let reason = format!("OPTIMIST_{} must be in lower case in the file", name.to_uppercase());
+            assert_eq!(error(&format!("{name} = 'x'")), reason);
+        }
     }
 }

@@ -13,8 +13,10 @@ pub struct Error {
     pub code: ErrorCode,
     pub detail: Option<String>,
     fields: Vec<FieldError>,
-    limit: Option<String>,
+    limit: Option<Box<str>>,
     retry_after: Option<u64>,
+    /// The constraint that the values violate, by its name in the schema.
+    constraint: Option<Box<str>>,
     pub failure: Failure,
 }
 
@@ -44,6 +46,7 @@ impl Error {
             fields: Vec::new(),
             limit: None,
             retry_after: None,
+            constraint: None,
             failure: Failure::Answer,
         }
     }
@@ -94,6 +97,21 @@ impl Error {
         self.failure == Failure::Refused
     }
 
+    /// Values that violate a constraint. They are refused, unless the domain whose statement it was knows a better answer (see
+    /// [`Error::violates`]): so the log has it as an error only once it is answered as one.
+    fn violation(constraint: &str, why: &dyn std::fmt::Display) -> Error {
+        tracing::info!(constraint, why = %why, "values violate a constraint");
+        let mut error = Error::new(ErrorCode::Internal);
+        error.failure = Failure::Refused;
+        error.constraint = Some(constraint.into());
+        error
+    }
+
+    /// Whether Postgres refused the values because they violate this constraint.
+    pub fn violates(&self, constraint: &str) -> bool {
+        self.constraint.as_deref() == Some(constraint)
+    }
+
     /// A request that reached the origin too late: 503, worth another attempt in a second.
     pub fn late() -> Error {
         let mut error = Error::new(ErrorCode::Unavailable).detail("The request reached the origin too late.");
@@ -104,7 +122,7 @@ impl Error {
     pub fn limited(policy: String, retry_after: u64) -> Error {
         let mut error =
             Error::new(ErrorCode::RateLimited).detail(format!("Try again in {retry_after} seconds."));
-        error.limit = Some(policy);
+        error.limit = Some(policy.into());
         error.retry_after = Some(retry_after);
         error
     }
@@ -118,11 +136,14 @@ impl Error {
 
 impl IntoResponse for Error {
     fn into_response(self) -> Response {
+        if let Some(constraint) = &self.constraint {
+            tracing::error!(constraint, "internal error: values violate a constraint");
+        }
         let request_id = REQUEST_ID.try_with(Clone::clone).unwrap_or_default();
         let mut problem = Problem::new(self.code, &request_id);
         problem.detail = self.detail;
         problem.errors = self.fields;
-        problem.limit = self.limit;
+        problem.limit = self.limit.map(String::from);
         let mut response = Response::builder()
             .status(self.code.status())
             .header("content-type", PROBLEM_JSON)
@@ -139,11 +160,16 @@ impl IntoResponse for Error {
     }
 }
 
-/// The client's error for a violated constraint: constraint, code, field, reason.
-const CONSTRAINTS: &[(&str, ErrorCode, &str, &str)] = &[
-    ("users_email_key", ErrorCode::Conflict, "email", "is taken"),
-    ("memberships_pkey", ErrorCode::Conflict, "user", "is a member already"),
-];
+/// Whether an SQLSTATE says that the values are at fault. Any other (a column that does not exist, a right that is missing)
+/// is a defect, and would hit other values too.
+fn is_refusal(code: &SqlState) -> bool {
+    // Data, constraints, a view's check.
+    ["22", "23", "44"].contains(&&code.code()[..2])
+        // A row, or its part of an index, that is too large. The rest of its class is about statements, which are ours.
+        || *code == SqlState::PROGRAM_LIMIT_EXCEEDED
+        // A trigger's own exception. The rest of its class are defects of functions.
+        || *code == SqlState::RAISE_EXCEPTION
+}
 
 impl From<tokio_postgres::Error> for Error {
     fn from(error: tokio_postgres::Error) -> Error {
@@ -162,10 +188,6 @@ impl From<tokio_postgres::Error> for Error {
         if [SqlState::T_R_SERIALIZATION_FAILURE, SqlState::T_R_DEADLOCK_DETECTED].contains(code) {
             return Error::unavailable("The database").again(0);
         }
-        let known = database.constraint().and_then(|name| CONSTRAINTS.iter().find(|row| row.0 == name));
-        if let Some((_, code, field, reason)) = known {
-            return Error::new(*code).field(*field, *reason);
-        }
         // Failed connections and resources, operator intervention, timeouts of locks and statements.
         let unavailable = ["08", "53", "57", "58"].contains(&&code.code()[..2])
             || [SqlState::LOCK_NOT_AVAILABLE, SqlState::IDLE_IN_TRANSACTION_SESSION_TIMEOUT].contains(code);
@@ -174,12 +196,11 @@ impl From<tokio_postgres::Error> for Error {
             return Error::unavailable("The database");
         }
         let why = format_args!("{} {}", code.code(), database.message());
-        // Data, constraints, a view's check, a trigger's own exception, a row that is too large: the values are at fault.
-        // Anything else (a column that does not exist, a right that is missing) is a defect, and would hit other values too.
-        if ["22", "23", "44", "54", "P0"].contains(&&code.code()[..2]) {
-            return Error::refused("postgres", &why);
+        match database.constraint() {
+            Some(constraint) if is_refusal(code) => Error::violation(constraint, &why),
+            None if is_refusal(code) => Error::refused("postgres", &why),
+            _ => Error::internal("postgres", &why),
         }
-        Error::internal("postgres", &why)
     }
 }
 
@@ -196,5 +217,24 @@ mod tests {
         let json: serde_json::Value = serde_json::from_slice(&body).unwrap();
         assert_eq!(json["request_id"], "r-1");
         assert_eq!(json["errors"][0]["field"], "body");
+    }
+
+    #[test]
+    fn a_refusal_is_about_values_not_statements() {
+        for code in ["22001", "22P02", "23502", "23505", "23514", "44000", "54000", "P0001"] {
+            assert!(is_refusal(&SqlState::from_code(code)), "{code}");
+        }
+        for code in ["42703", "42501", "54001", "54011", "54023", "P0000", "P0002", "P0003", "P0004", "XX000"]
+        {
+            assert!(!is_refusal(&SqlState::from_code(code)), "{code}");
+        }
+    }
+
+    #[test]
+    fn a_violation_is_refused_and_names_its_constraint() {
+        let error = Error::violation("users_email_key", &"23505");
+        assert!(error.is_refused() && error.violates("users_email_key") && !error.violates("users_pkey"));
+        assert_eq!(error.code, ErrorCode::Internal);
+        assert!(!Error::refused("postgres", &"22001").violates("users_email_key"));
     }
 }

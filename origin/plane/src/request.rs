@@ -1,5 +1,7 @@
 //! The facts about a request and its caller: admission establishes them, handlers and writes use them.
 
+use std::sync::Arc;
+
 use axum::extract::FromRequestParts;
 use axum::http::request::Parts;
 use optimist_shared::error::ErrorCode;
@@ -19,7 +21,7 @@ pub struct RequestContext {
     pub route: &'static Route,
     pub path: Path,
     /// The path as it was sent.
-    pub target: String,
+    pub target: Arc<str>,
     pub user_agent: Option<String>,
 }
 

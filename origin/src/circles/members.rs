@@ -153,12 +153,20 @@ async fn join(
             use_invite(tx, circle, caller.user, invite).await?;
         }
         standing.require_active()?;
-        tx.execute(INSERT, &[&circle, &caller.user]).await?;
+        tx.execute(INSERT, &[&circle, &caller.user]).await.map_err(member_already)?;
         count(tx, circle, 1).await?;
         tx.event("member.joined", json!({"circle": circle, "user": caller.user}));
         Ok((answer.status, select(tx, circle).await?, Role::Member))
     })?;
     circle.respond(status, role)
+}
+
+/// 409 for someone who has become a member in the meantime.
+fn member_already(error: Error) -> Error {
+    if error.violates("memberships_pkey") {
+        return Error::new(ErrorCode::Conflict).field("user", "is a member already");
+    }
+    error
 }
 
 async fn leave(State(ctx): State<Ctx>, caller: Caller) -> Result<Response> {

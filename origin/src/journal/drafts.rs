@@ -7,31 +7,22 @@
 pub mod store;
 pub mod flush;
 mod draft;
-mod saving;
+pub mod saving;
 mod handling;
-mod audit;
+pub mod audit;
 
-use optimist_plane::domain::{Domain, Job};
-use optimist_plane::http::served::Tag;
+use optimist_plane::domain::Job;
+use optimist_plane::http::served::Served;
 use optimist_plane::jobs::clean;
 use optimist_plane::own::{HOUR, MINUTE};
-use optimist_shared::keys::Key;
-
-pub const DOMAIN: Domain = Domain {
-    routes: handling::routes,
-    tags: TAGS,
-    statements: &[flush::STATEMENTS, saving::STATEMENTS, store::STATEMENTS],
-    jobs: JOBS,
-    audits: &[(Key::Draft, |ctx, suspect| Box::pin(audit::compare(ctx, suspect)))],
-    tasks: &[|ctx| Box::pin(flush::run(ctx))],
-    ..Domain::new("drafts")
-};
-
-const TAGS: &[Tag] = &[("drafts", "Journal entries while they are written. Sealed, as all of a journal is.")];
 
 #[rustfmt::skip] // One line a row.
-const JOBS: &[Job] = &[
+pub const JOBS: &[Job] = &[
     // The origins flush every three seconds anyway: the job is for when they are behind, and before Redis is taken away.
     Job { name: "drafts.flush", what: "brings drafts to Postgres", every: MINUTE, run: |ctx| Box::pin(flush::flush_waiting(ctx)) },
     Job { name: "drafts.clean", what: "removes what is left of drafts a day after they were saved or discarded", every: HOUR, run: |ctx| Box::pin(clean(ctx, flush::CLEAN)) },
 ];
+
+pub fn routes() -> Vec<Served> {
+    handling::routes()
+}

@@ -73,7 +73,7 @@ impl Sealer {
     /// Opens a text that was sealed with exactly this kind, id and version.
     pub fn open(&self, what: What, id: Uuid, version: &str, sealed: &[u8]) -> Result<Vec<u8>> {
         open(&self.key, &self.bound_to(what, id, version), sealed)
-            .ok_or_else(|| Error::refused("sealing", &"a sealed text does not open"))
+            .ok_or_else(|| Error::internal("sealing", &"a sealed text does not open"))
     }
 
     fn bound_to(&self, what: What, id: Uuid, version: &str) -> Vec<u8> {

@@ -78,7 +78,7 @@ select pg_snapshot_xmin(pg_current_snapshot())::text::bigint as seen,
 }
 
 /// The day that it is in a time zone.
-pub fn day_in(zone: &str, now: DateTime<Utc>) -> NaiveDate {
+fn day_in(zone: &str, now: DateTime<Utc>) -> NaiveDate {
     match zone.parse::<chrono_tz::Tz>() {
         Ok(zone) => now.with_timezone(&zone).date_naive(),
         // This release's tables do not have the zone any more.
@@ -110,7 +110,7 @@ async fn streak(State(ctx): State<Ctx>, caller: Caller, headers: HeaderMap, uri:
     let (longest, newest) = (number(), number());
     let last_day = parts.next().and_then(|part| part.parse::<NaiveDate>().ok());
     let row = ctx.db.query_opt(ZONE, &[&caller.user]).await?;
-    let zone: String = row.map_or_else(|| "UTC".to_owned(), |row| row.get(0));
+    let zone: String = row.map_or_else(|| TimeZone::default().0, |row| row.get(0));
     let today = day_in(&zone, clock::now());
     // A run that ended yesterday is current: today's entry may still come.
     let is_current = last_day.is_some_and(|day| day.succ_opt().is_some_and(|next| next >= today));

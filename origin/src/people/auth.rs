@@ -140,11 +140,20 @@ async fn register(
     };
     let signed_in = transaction!(&ctx, context, |tx| {
         let region = &ctx.config.region;
-        let row = tx.query_one(INSERT_USER, &[&user, &email, &hash, &name, &time_zone, region]).await?;
+        let inserted = tx.query_one(INSERT_USER, &[&user, &email, &hash, &name, &time_zone, region]).await;
+        let row = inserted.map_err(taken)?;
         tx.event("user.registered", json!({"user": user, "session": new.id}));
         Ok(SignedIn { user: Me::from_row(&row), refreshed: new.open(tx, &request).await? })
     })?;
     Ok(json_response(201, None, to_json(&signed_in)?))
+}
+
+/// 409 for an e-mail that an account has already, in any case.
+fn taken(error: Error) -> Error {
+    if error.violates("users_email_key") {
+        return Error::new(ErrorCode::Conflict).field("email", "is taken");
+    }
+    error
 }
 
 async fn login(

@@ -42,7 +42,7 @@ pub fn routes() -> Vec<Served> {
 struct SessionItem {
     id: Uuid,
     created_at: DateTime<Utc>,
-    // When it is over if it stays idle.
+    // It ends then if it stays idle. The document names the field alone.
     expires_at: DateTime<Utc>,
     user_agent: Option<String>,
     /// The one that asks.

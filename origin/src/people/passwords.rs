@@ -3,7 +3,7 @@
 //!
 //! How long a password must be is for the requests' types to say.
 
-use std::sync::{Arc, OnceLock};
+use std::sync::Arc;
 use std::time::Duration;
 
 use argon2::password_hash::phc::PasswordHash;
@@ -19,10 +19,13 @@ const PATIENCE: Duration = Duration::from_secs(4);
 /// How many may wait for each turn. A hash takes some 30 milliseconds, so the last of them waits about a second.
 const WAITING_PER_TURN: usize = 32;
 
+/// A hash in the hasher's own parameters whose password nobody knows. A log-in without an account is verified against it, which
+/// takes as long as with one.
+const NOBODY: &str =
+    "$argon2id$v=19$m=19456,t=2,p=1$H7AKGJwRGiIq/Fin3gjCEQ$3GjQmxhO9HKgj7L6OBNILuI9zJGw1aWNgzAfLNo103w";
+
 pub struct Passwords {
     hasher: Argon2<'static>,
-    /// A hash that no account has: verified against when there is no account, which takes as long. Made on first use.
-    nobody: OnceLock<String>,
     /// Hashes computed at once: all cores but one, so that a storm of log-ins leaves one for everything else.
     turns: Arc<Semaphore>,
     /// Room for the hashes under way and those that wait. A request that finds none is refused at once.
@@ -38,7 +41,6 @@ impl Default for Passwords {
         let turns = (cores - 1).max(1);
         Passwords {
             hasher: Argon2::new(Algorithm::Argon2id, Version::V0x13, parameters),
-            nobody: OnceLock::new(),
             turns: Arc::new(Semaphore::new(turns)),
             places: Semaphore::new(turns * (1 + WAITING_PER_TURN)),
         }
@@ -60,25 +62,12 @@ impl Passwords {
     pub async fn verify(&self, password: String, hash: Option<String>) -> Result<bool> {
         let hasher = self.hasher.clone();
         let exists = hash.is_some();
-        let hash = match hash {
-            Some(hash) => hash,
-            None => self.nobody().await?,
-        };
+        let hash = hash.unwrap_or_else(|| NOBODY.to_owned());
         self.take_turn(move || {
             let parsed = PasswordHash::new(&hash);
             parsed.is_ok_and(|parsed| hasher.verify_password(password.as_bytes(), &parsed).is_ok()) && exists
         })
         .await
-    }
-
-    async fn nobody(&self) -> Result<String> {
-        match self.nobody.get() {
-            Some(hash) => Ok(hash.clone()),
-            None => {
-                let hash = self.hash("nobody's".to_owned()).await?;
-                Ok(self.nobody.get_or_init(|| hash).clone())
-            }
-        }
     }
 
     async fn take_turn<T: Send + 'static>(&self, work: impl FnOnce() -> T + Send + 'static) -> Result<T> {
@@ -116,6 +105,18 @@ mod tests {
         assert!(hash.starts_with("$argon2id$v=19$m=19456,t=2,p=1$"));
         assert!(passwords.verify("correct horse".to_owned(), Some(hash.clone())).await.unwrap());
         assert!(!passwords.verify("wrong horse".to_owned(), Some(hash)).await.unwrap());
-        assert!(!passwords.verify("nobody's".to_owned(), None).await.unwrap());
+        assert!(!passwords.verify("anything".to_owned(), None).await.unwrap());
+    }
+
+    /// Else an unknown account would be refused sooner than a known one.
+    #[tokio::test]
+    async fn the_hash_of_nobody_takes_as_much_work_as_any() {
+        let hash = Passwords::default().hash("anything".to_owned()).await.unwrap();
+        let (known, nobody) = (PasswordHash::new(&hash).unwrap(), PasswordHash::new(NOBODY).unwrap());
+        assert_eq!((&nobody.algorithm, nobody.version), (&known.algorithm, known.version));
+        assert_eq!(nobody.params, known.params);
+        let lengths =
+            |hash: &PasswordHash| (hash.salt.map(|salt| salt.len()), hash.hash.map(|hash| hash.len()));
+        assert_eq!(lengths(&nobody), lengths(&known));
     }
 }

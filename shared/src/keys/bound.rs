@@ -98,12 +98,18 @@ impl Key {
         for id in self.row().ids() {
             own = own.with(id, ids.get(id)?);
         }
-        Some(BoundKey { partition, ..self.bind(own) }.in_its_slot())
+        Some(self.bind_in(own, partition))
     }
 
     /// The constructors pass exactly the template's ids; a test checks that.
     fn bind(self, ids: Ids) -> BoundKey {
-        BoundKey { key: self, ids, partition: Partition::COMMON }.in_its_slot()
+        self.bind_in(ids, Partition::COMMON)
+    }
+
+    /// `partition` is for keys of no entity.
+    fn bind_in(self, ids: Ids, partition: Partition) -> BoundKey {
+        let entity = self.row().tag().and_then(|id| ids.get(id));
+        BoundKey { key: self, ids, partition: entity.map_or(partition, Partition::of) }
     }
 }
 
@@ -153,13 +159,6 @@ impl BoundKey {
         let found = KEYS.iter().find_map(|row| parse_as(row, name))?;
         // The partition in the name must be its entity's.
         (found.name() == name).then_some(found)
-    }
-
-    fn in_its_slot(mut self) -> BoundKey {
-        if let Some(id) = self.row().tag().and_then(|id| self.ids.get(id)) {
-            self.partition = Partition::of(id);
-        }
-        self
     }
 }
 

@@ -15,7 +15,7 @@ pub static ADMIT: Script =
     script!("admit": "clock_core.lua", "envelope_core.lua", "limits_core.lua", "admit.lua");
 
 /// Who asks, what the request is charged to, and in which circle the caller's membership matters.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct Admission {
     pub token: Token,
     pub charge: Charge,

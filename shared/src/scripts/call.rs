@@ -4,8 +4,8 @@ use std::borrow::Cow;
 
 use super::Script;
 
-/// A script with its keys and arguments, owned or borrowed.
-#[derive(Clone, Debug)]
+/// A script with its keys and arguments, owned or borrowed. Nothing prints it: its arguments may be secrets.
+#[derive(Clone)]
 pub struct Call<'a> {
     pub script: &'static Script,
     pub keys: Vec<Cow<'a, str>>,

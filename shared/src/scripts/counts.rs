@@ -11,8 +11,7 @@ pub static COUNTS: Script = script!("counts": "envelope_core.lua", "counts.lua")
 /// Asks for the counts of a list's first `items`. `None` if the list belongs to no circle.
 pub fn call(list: &BoundKey, items: usize, is_kept: bool) -> Option<Call<'static>> {
     let keys = [*list, list.beside(Key::Counts)?, list.beside(Key::CountsPage)?];
-    let call = Call::new(&COUNTS).keys(keys.map(|key| key.name())).number(items as u64);
-    Some(call.text(if is_kept { "1" } else { "" }))
+    Some(Call::new(&COUNTS).keys(keys.map(|key| key.name())).number(items as u64).flag(is_kept))
 }
 
 pub fn read(reply: &mut impl Scalars) -> Shown {

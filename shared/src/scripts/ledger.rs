@@ -30,8 +30,3 @@ pub fn trim<'a>(partition: Partition, generation: i64, position: &'a str, next: 
         .text(position)
         .text(next)
 }
-
-/// The number of entries left. `None` if the partition is of another generation.
-pub fn read_left(reply: &mut impl Scalars) -> Option<u64> {
-    u64::try_from(reply.int()).ok()
-}

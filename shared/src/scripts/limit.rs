@@ -54,17 +54,18 @@ impl Charge {
         self.describe(Call::new(&LIMIT).keys(self.names()).text(clock).text(self.entry.as_str()))
     }
 
-    /// The outcome of the call, and the state of every window.
-    pub fn read(&self, reply: &mut impl Scalars) -> (Outcome, Vec<LimitState>) {
+    /// The outcome of the call, and the state of every window. `None` if the reply is not one of the script's.
+    pub fn read(&self, reply: &mut impl Scalars) -> Option<(Outcome, Vec<LimitState>)> {
         let outcome = reply.text();
         let refused = Refused::read(&self.rows, reply);
         let states = self.states(reply);
         let outcome = match outcome.as_str() {
             "refused" => Outcome::Refused(refused),
             "found" => Outcome::Found,
-            _ => Outcome::Charged,
+            "charged" => Outcome::Charged,
+            _ => return None,
         };
-        (outcome, states)
+        Some((outcome, states))
     }
 
     /// Asks for the state of every window, which [`Charge::states`] reads.
@@ -132,7 +133,33 @@ pub fn give_back<'a>(keys: &'a [String], entry: &'a str) -> Call<'a> {
     Call::new(&GIVE_BACK).keys(keys.iter().map(String::as_str)).text(entry)
 }
 
-/// The number of entries given back.
-pub fn read_given_back(reply: &mut impl Scalars) -> u64 {
-    reply.count()
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::limits::Limit;
+
+    /// An outcome, and zeros.
+    struct Reply(Option<&'static str>);
+
+    impl Scalars for Reply {
+        fn bytes(&mut self) -> Vec<u8> {
+            self.0.take().unwrap_or_default().into()
+        }
+
+        fn int(&mut self) -> i64 {
+            0
+        }
+    }
+
+    #[test]
+    fn only_the_scripts_own_words_are_an_outcome() {
+        let charge = Charge::new(vec![Limit::Messages.row()], "user", "entry".to_owned());
+        let read = |outcome| charge.read(&mut Reply(Some(outcome)));
+        assert!(matches!(read("charged"), Some((Outcome::Charged, states)) if states.len() == 3));
+        assert!(matches!(read("found"), Some((Outcome::Found, states)) if states.len() == 3));
+        assert!(matches!(read("refused"), Some((Outcome::Refused(_), states)) if states.len() == 3));
+        for other in ["", "ok", "Charged", "charged "] {
+            assert!(read(other).is_none(), "{other}");
+        }
+    }
 }

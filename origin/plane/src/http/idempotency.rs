@@ -29,10 +29,11 @@ select request_hash, status, resource, hash_version from idempotency where user_
 
 /// The version of [`Idempotency::request_hash`]: it covers the whole path, and the body.
 pub const HASH_VERSION: i16 = 2;
-/// The version of records made by the release before: four ids of the path, and the body. They are valid until they expire.
+/// The version of records made by the release before: four ids of the path, and the body. They are valid until they expire,
+/// so this may be removed 24 hours after every origin runs the release that writes version 2.
 const FORMER_VERSION: i16 = 1;
 
-/// A request's key, and the hashes that a repetition must match.
+/// A request's key, and the hashes that a repetition must match. Without a key they are empty, and never used.
 #[derive(Clone, Debug)]
 pub struct Idempotency {
     key: Option<String>,
@@ -58,13 +59,13 @@ pub struct Answer {
 impl Idempotency {
     /// Reads the header: 1 to 255 visible ASCII characters.
     pub fn from_request(headers: &HeaderMap, request: &RequestContext, body: &[u8]) -> Result<Idempotency> {
-        let key = headers.get("idempotency-key").map(|value| {
-            let is_key =
-                (1..=255).contains(&value.len()) && value.as_bytes().iter().all(u8::is_ascii_graphic);
-            let reason = "must be 1 to 255 visible ASCII characters";
-            let refused = || Error::new(ErrorCode::BadRequest).field("Idempotency-Key", reason);
-            value.to_str().ok().filter(|_| is_key).map(str::to_owned).ok_or_else(refused)
-        });
+        let Some(value) = headers.get("idempotency-key") else {
+            return Ok(Idempotency { key: None, request_hash: String::new(), former_hash: String::new() });
+        };
+        let is_key = (1..=255).contains(&value.len()) && value.as_bytes().iter().all(u8::is_ascii_graphic);
+        let reason = "must be 1 to 255 visible ASCII characters";
+        let refused = || Error::new(ErrorCode::BadRequest).field("Idempotency-Key", reason);
+        let key = value.to_str().ok().filter(|_| is_key).map(str::to_owned).ok_or_else(refused)?;
         let (mut hash, mut former) = (Sha256::new(), Sha256::new());
         // No path has a zero byte: it separates path and body.
         [request.target.as_bytes(), b"\0", body].iter().for_each(|part| hash.update(part));
@@ -73,11 +74,14 @@ impl Idempotency {
         }
         former.update(body);
         let [request_hash, former_hash] = [hash, former].map(|hash| hex(&hash.finalize()));
-        Ok(Idempotency { key: key.transpose()?, request_hash, former_hash })
+        Ok(Idempotency { key: Some(key), request_hash, former_hash })
     }
 
     /// Replaces the hashes by keyed ones, so that the stored one does not confirm a guess at the request.
     pub fn keyed(mut self, keyed: impl Fn(&str) -> Vec<u8>) -> Idempotency {
+        if self.key.is_none() {
+            return self;
+        }
         for hash in [&mut self.request_hash, &mut self.former_hash] {
             *hash = hex(&keyed(hash));
         }
@@ -105,14 +109,27 @@ impl Idempotency {
             return Ok(Claim::First);
         }
         let row = tx.query_one(FIND, &[&caller.user, &route, key]).await?;
-        let known = if row.get::<_, i16>(3) == FORMER_VERSION { &self.former_hash } else { hash };
-        if row.get::<_, String>(0) != *known {
+        let known = self.hash_of(row.get(3))?;
+        if row.get::<_, String>(0) != known {
             return Err(
                 Error::new(ErrorCode::KeyReused).field("Idempotency-Key", "was used with another request")
             );
         }
         tx.unchanged();
         Ok(Claim::Repeated(Answer { status: row.get::<_, i16>(1).cast_unsigned(), resource: row.get(2) }))
+    }
+
+    /// The hash that a record of this version has of the same request. 503 if this release does not know the version: an
+    /// origin of the newer release can tell.
+    fn hash_of(&self, version: i16) -> Result<&str> {
+        match version {
+            FORMER_VERSION => Ok(&self.former_hash),
+            HASH_VERSION => Ok(&self.request_hash),
+            _ => {
+                let detail = "The Idempotency-Key was recorded by a newer release.";
+                Err(Error::unavailable("The database").detail(detail))
+            }
+        }
     }
 }
 
@@ -138,7 +155,11 @@ mod tests {
 
     fn read(key: &[u8], circle: u128, body: &[u8]) -> Result<Idempotency> {
         let value = axum::http::HeaderValue::from_bytes(key).unwrap();
-        let headers = HeaderMap::from_iter([(axum::http::HeaderName::from_static("idempotency-key"), value)]);
+        let name = axum::http::HeaderName::from_static("idempotency-key");
+        read_with(&HeaderMap::from_iter([(name, value)]), circle, body)
+    }
+
+    fn read_with(headers: &HeaderMap, circle: u128, body: &[u8]) -> Result<Idempotency> {
         let target = format!("/v1/circles/{}/messages", Uuid::from_u128(circle));
         let Matched::Route(route, path) = lookup("POST", &target) else { panic!("{target} leads nowhere") };
         let request = RequestContext {
@@ -147,10 +168,10 @@ mod tests {
             client: String::new(),
             route,
             path,
-            target,
+            target: target.into(),
             user_agent: None,
         };
-        Idempotency::from_request(&headers, &request, body)
+        Idempotency::from_request(headers, &request, body)
     }
 
     #[test]
@@ -159,6 +180,21 @@ mod tests {
         for bad in [&b""[..], b"a b", b"a\tb", "\u{e9}".as_bytes(), &[b'x'; 256]] {
             assert!(read(bad, 1, b"").is_err(), "{bad:?}");
         }
+    }
+
+    #[test]
+    fn without_a_key_nothing_is_hashed() {
+        let read = read_with(&HeaderMap::new(), 1, b"{}").unwrap();
+        let read = read.keyed(|_| panic!("there is nothing to key"));
+        assert_eq!((read.key(), read.request_hash(), read.former_hash.as_str()), (None, "", ""));
+    }
+
+    #[test]
+    fn a_record_of_a_newer_release_is_not_judged() {
+        let read = read(b"k", 1, b"{}").unwrap();
+        assert_eq!(read.hash_of(FORMER_VERSION).unwrap(), read.former_hash);
+        assert_eq!(read.hash_of(HASH_VERSION).unwrap(), read.request_hash);
+        assert_eq!(read.hash_of(HASH_VERSION + 1).unwrap_err().code, ErrorCode::Unavailable);
     }
 
     #[test]

@@ -58,7 +58,7 @@ pub trait Cursor: Sized {
     }
 }
 
-/// Before the message of this number.
+/// Before the item of this number.
 impl Cursor for i64 {
     const KIND: char = 'n';
 

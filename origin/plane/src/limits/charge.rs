@@ -50,10 +50,10 @@ pub async fn charge(
     }
 }
 
-/// `None` when Redis cannot be asked.
+/// `None` when Redis cannot be asked, or its answer cannot be used.
 pub async fn charge_in_redis(ctx: &Ctx, charge: &Charge) -> Option<Result<Charged>> {
     let mut reply = ctx.redis.call_one(&charge.call()).await.ok()?;
-    let (outcome, states) = charge.read(&mut reply);
+    let (outcome, states) = charge.read(&mut reply)?;
     let is_own = match outcome {
         Outcome::Refused(refused) => return Some(Err(refusal(refused.policy, refused.retry_after))),
         Outcome::Charged => true,

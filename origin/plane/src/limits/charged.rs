@@ -1,4 +1,5 @@
-//! The charges of a request, to be settled with its outcome.
+//! Says what a request was charged, which keys are given back if it fails, and which headers its answer bears; makes the
+//! refusal. It neither charges nor gives back: [`super::charge`] does.
 
 use axum::http::{HeaderMap, HeaderValue};
 use optimist_shared::limits::{LimitState, policy_header, state_header};

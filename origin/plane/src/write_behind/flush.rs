@@ -213,7 +213,8 @@ struct Outcome {
 /// fail otherwise, by a defect, stay in the stream: nothing acknowledged is set aside for it.
 async fn flush(ctx: &Ctx, batches: &[Batch]) -> Result<Outcome> {
     match attempt(ctx, batches, BATCH).await {
-        Err(error) if error.is_refused() || error.code == ErrorCode::Internal => {}
+        // Refused values (their code is this one too), or a defect of ours.
+        Err(error) if error.code == ErrorCode::Internal => {}
         // The batch may have been too large for the statement timeout.
         Err(error) if error.code == ErrorCode::Unavailable => {
             return attempt(ctx, batches, SMALL_BATCH).await;
@@ -227,7 +228,8 @@ async fn flush(ctx: &Ctx, batches: &[Batch]) -> Result<Outcome> {
         loop {
             match attempt(ctx, one, limit).await {
                 Err(error) if error.is_refused() && limit > 1 => limit /= 2,
-                // A defect of ours: this partition's entries wait until it is fixed, and no other's.
+                // A defect of ours, or Postgres refuses something other than the entry (an entry that it refuses is set
+                // aside in the attempt): this partition's entries wait until that is fixed, and no other's.
                 Err(error) if error.code == ErrorCode::Internal => break,
                 Err(error) => return Err(error),
                 Ok(done) => {
@@ -358,9 +360,12 @@ fn fields(ctx: &Ctx) -> impl Iterator<Item = &'static Entries> {
     ctx.registry.domains.iter().flat_map(|domain| domain.entries)
 }
 
-/// Applies entries, those of a field together.
+/// Applies entries, those of a field together, the highest domain's first: its entries change rows of several lower domains in
+/// the order in which the projections do. An entry that changes the last of these rows alone must not come before it, or this
+/// transaction and the projections' could deadlock.
 async fn apply(ctx: &Ctx, tx: &Tx, placed: &[(usize, Placed<'_>)]) -> Result<()> {
-    for (index, entries) in fields(ctx).enumerate() {
+    let fields: Vec<&Entries> = fields(ctx).collect();
+    for (index, entries) in fields.iter().enumerate().rev() {
         let of_field = placed.iter().filter(|(field, _)| *field == index);
         let of_field: Vec<Placed<'_>> = of_field.map(|(_, placed)| *placed).collect();
         if !of_field.is_empty() {

@@ -133,8 +133,8 @@ async fn flush(ctx: &Ctx, partition: Partition) -> Result<u64> {
     }
 }
 
-/// Brings drafts to Postgres. A text whose row went another way becomes a sibling. Returns the drafts that cannot, because they
-/// do not open: nothing here can mend them.
+/// Brings drafts to Postgres. A text whose row went another way becomes a sibling. Returns the drafts that cannot become one,
+/// because they do not open or because of a defect of ours. They stay in Redis, and in the set.
 async fn upsert(ctx: &Ctx, drafts: &[Waiting]) -> Result<Vec<Draft>> {
     let users: Vec<Uuid> = drafts.iter().map(|waiting| waiting.draft.user).collect();
     let ids: Vec<Uuid> = drafts.iter().map(|waiting| waiting.draft.draft).collect();
@@ -156,8 +156,9 @@ async fn upsert(ctx: &Ctx, drafts: &[Waiting]) -> Result<Vec<Draft>> {
         }
         match fork(ctx, draft.user, draft.draft, &waiting.stored).await {
             Ok(()) => {}
-            Err(error) if error.is_refused() => {
-                tracing::error!(user = %draft.user, draft = %draft.draft, "a draft can be kept nowhere: it does not open");
+            // Whatever it is, it must not hold up the other drafts.
+            Err(error) if error.code == ErrorCode::Internal => {
+                tracing::error!(user = %draft.user, draft = %draft.draft, "a draft cannot be kept as a sibling");
                 metrics::counter!("optimist_drafts_unreadable_total").increment(1);
                 unreadable.push(draft);
             }

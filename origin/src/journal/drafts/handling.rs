@@ -86,6 +86,7 @@ struct SavedDraft<'a> {
 struct DraftConflict {
     r#type: String,
     title: &'static str,
+    #[schemars(with = "i64")]
     status: u16,
     code: &'static str,
     detail: &'static str,
