@@ -38,7 +38,7 @@ pub enum Scope {
 
 /// The cost of a failed attempt.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Counts {
+pub enum Counted {
     /// An attempt that ends in 4xx or 5xx is given back.
     Successes,
     /// Every attempt stays counted.
@@ -70,7 +70,7 @@ pub struct LimitRow {
     /// Follows the parameter, where a guideline's key has several operations: `:join`.
     pub suffix: &'static str,
     pub scope: Scope,
-    pub counts: Counts,
+    pub counts: Counted,
     pub precision: Precision,
     pub windows: &'static [Window],
 }
@@ -83,7 +83,7 @@ const fn window(admitted: u32, seconds: u32) -> Window {
     Window { admitted, seconds }
 }
 
-use {Counts::*, Precision::*, Scope::*};
+use {Counted::*, Precision::*, Scope::*};
 
 /// The table. Without Redis the origin applies the same rows in memory, per instance, but counts `LoginAccount` in
 /// Postgres.
@@ -126,7 +126,7 @@ const fn row(
     prefix: &'static str,
     suffix: &'static str,
     scope: Scope,
-    counts: Counts,
+    counts: Counted,
     precision: Precision,
     windows: &'static [Window],
 ) -> LimitRow {
@@ -233,7 +233,7 @@ mod tests {
                 row.name
             );
             assert!(
-                row.precision == Precision::Exact || row.counts == Counts::Attempts,
+                row.precision == Precision::Exact || row.counts == Counted::Attempts,
                 "{}: counters give nothing back",
                 row.name
             );

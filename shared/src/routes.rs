@@ -48,7 +48,7 @@ impl Method {
 
 /// Who may call. The edge refuses callers that it knows to have no right; the origin checks again, in a write's transaction.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Caller {
+pub enum Audience {
     /// Anyone; no session.
     Public,
     /// Anyone signed in.
@@ -62,23 +62,23 @@ pub enum Caller {
     Admin,
 }
 
-impl Caller {
+impl Audience {
     /// As documents name it.
     pub fn as_str(self) -> &'static str {
         match self {
-            Caller::Public => "anyone",
-            Caller::User => "signed in",
-            Caller::CircleReader => "circle's reader",
-            Caller::Member => "member",
-            Caller::Moderator => "moderator",
-            Caller::Owner => "owner",
-            Caller::Admin => "administrator",
+            Audience::Public => "anyone",
+            Audience::User => "signed in",
+            Audience::CircleReader => "circle's reader",
+            Audience::Member => "member",
+            Audience::Moderator => "moderator",
+            Audience::Owner => "owner",
+            Audience::Admin => "administrator",
         }
     }
 
     /// Whether the caller's membership of the circle in the path matters.
     pub fn wants_membership(self) -> bool {
-        matches!(self, Caller::CircleReader | Caller::Member | Caller::Moderator | Caller::Owner)
+        matches!(self, Audience::CircleReader | Audience::Member | Audience::Moderator | Audience::Owner)
     }
 }
 
@@ -150,7 +150,7 @@ pub struct Route {
     /// With parameters in braces: `{circle}`, `{message}`, `{user}`, `{session}`, `{draft}`, `{entry}`,
     /// `{notification}`; `{kind}` of a reaction; `{key}`, the name of a copy, which the origin alone reads.
     pub path: &'static str,
-    pub caller: Caller,
+    pub audience: Audience,
     pub pattern: Pattern,
     pub at_edge: AtEdge,
     /// The key that a GET without a cursor reads.
@@ -171,13 +171,13 @@ const NO_BODY: usize = 1024;
 /// A journal's text has 50,000 characters, of up to four bytes.
 const JOURNAL_BODY: usize = 256 * 1024;
 
-use {Caller::*, Limit::*, Method::*, Pattern::*};
+use {Audience::*, Limit::*, Method::*, Pattern::*};
 
 /// A cached read.
 const fn cached(
     name: &'static str,
     path: &'static str,
-    caller: Caller,
+    audience: Audience,
     key: Key,
     overlays: &'static [Overlay],
 ) -> Route {
@@ -185,7 +185,7 @@ const fn cached(
         name,
         method: Get,
         path,
-        caller,
+        audience,
         pattern: CacheAside,
         at_edge: AtEdge::Cached,
         key: Some(key),
@@ -197,12 +197,12 @@ const fn cached(
 }
 
 /// A read that Postgres answers.
-const fn direct(name: &'static str, path: &'static str, caller: Caller) -> Route {
+const fn direct(name: &'static str, path: &'static str, audience: Audience) -> Route {
     Route {
         name,
         method: Get,
         path,
-        caller,
+        audience,
         pattern: Direct,
         at_edge: AtEdge::Forward,
         key: None,
@@ -214,8 +214,8 @@ const fn direct(name: &'static str, path: &'static str, caller: Caller) -> Route
 }
 
 /// A read that the origin joins from both stores.
-const fn joined(name: &'static str, path: &'static str, caller: Caller) -> Route {
-    Route { pattern: Joined, ..direct(name, path, caller) }
+const fn joined(name: &'static str, path: &'static str, audience: Audience) -> Route {
+    Route { pattern: Joined, ..direct(name, path, audience) }
 }
 
 /// A read that the edge answers by itself.
@@ -224,7 +224,7 @@ const fn at_edge(name: &'static str, path: &'static str, at_edge: AtEdge) -> Rou
         name,
         method: Get,
         path,
-        caller: User,
+        audience: User,
         pattern: RedisOnly,
         at_edge,
         key: None,
@@ -239,7 +239,7 @@ const fn write(
     name: &'static str,
     method: Method,
     path: &'static str,
-    caller: Caller,
+    audience: Audience,
     limits: &'static [Limit],
     fences: &'static [Key],
 ) -> Route {
@@ -248,7 +248,7 @@ const fn write(
         name,
         method,
         path,
-        caller,
+        audience,
         pattern: WriteThrough,
         at_edge: AtEdge::Forward,
         key: None,
@@ -264,7 +264,7 @@ const fn behind(
     name: &'static str,
     method: Method,
     path: &'static str,
-    caller: Caller,
+    audience: Audience,
     at_edge: AtEdge,
     limits: &'static [Limit],
 ) -> Route {
@@ -272,7 +272,7 @@ const fn behind(
         name,
         method,
         path,
-        caller,
+        audience,
         pattern: WriteBehind,
         at_edge,
         key: None,

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use futures_util::future::{Either, select};
 use optimist_edge_core::Edge;
-use optimist_edge_core::host::{Finish, Forward, HOP_BY_HOP, Outcome, Request as _, is_sent_on};
+use optimist_edge_core::host::{Ending, Finish, Forward, HOP_BY_HOP, Request as _, is_sent_on};
 use wasm_bindgen::{JsCast as _, JsValue};
 use worker::js_sys::{self, Array, Reflect, Uint8Array};
 use worker::wasm_bindgen_futures::JsFuture;
@@ -29,8 +29,8 @@ pub async fn send(
     let collected = {
         let body = pin!(collect(request, forward.body_limit));
         match select(body, pin!(alarm(forward.body_deadline_ms))).await {
-            Either::Left((body, _)) => body?.ok_or(Outcome::BodyTooLarge),
-            Either::Right(_) => Err(Outcome::BodyLate),
+            Either::Left((body, _)) => body?.ok_or(Ending::BodyTooLarge),
+            Either::Right(_) => Err(Ending::BodyLate),
         }
     };
     let (outcome, response) = match collected {
@@ -95,7 +95,7 @@ async fn attempt(
     body: &[u8],
     forward: &Forward,
     signed: &[(&'static str, String)],
-) -> Result<(Outcome, Option<Response>), JsValue> {
+) -> Result<(Ending, Option<Response>), JsValue> {
     let abort = AbortController::new()?;
     let init = RequestInit::new();
     init.set_method(incoming.method());
@@ -108,7 +108,7 @@ async fn attempt(
     let url = format!("{}{}", edge.config().origin_url, incoming.target());
     let work = pin!(async {
         match once(&url, &init).await {
-            (Outcome::Unreached, _) if forward.retry => once(&url, &init).await,
+            (Ending::Unreached, _) if forward.retry => once(&url, &init).await,
             first => first,
         }
     });
@@ -116,7 +116,7 @@ async fn attempt(
         Either::Left((outcome, _)) => Ok(outcome),
         Either::Right(_) => {
             abort.abort();
-            Ok((Outcome::Lost, None))
+            Ok((Ending::Lost, None))
         }
     }
 }
@@ -125,7 +125,7 @@ fn alarm(after_ms: u32) -> Delay {
     Delay::from(Duration::from_millis(u64::from(after_ms)))
 }
 
-async fn once(url: &str, init: &RequestInit) -> (Outcome, Option<Response>) {
+async fn once(url: &str, init: &RequestInit) -> (Ending, Option<Response>) {
     let sent = async {
         let request = Request::new_with_str_and_init(url, init)?;
         let global: WorkerGlobalScope = js_sys::global().unchecked_into();
@@ -134,19 +134,19 @@ async fn once(url: &str, init: &RequestInit) -> (Outcome, Option<Response>) {
     match sent.await.map(|response| response.unchecked_into::<Response>()) {
         Ok(response) => match response.status() {
             // The platform's own codes: refused, no connection in time, no route.
-            521..=523 => (Outcome::Unreached, None),
+            521..=523 => (Ending::Unreached, None),
             // An answer that arrived incomplete or late.
-            520 | 524..=530 => (Outcome::Lost, None),
-            status => (Outcome::Answered { status }, Some(response)),
+            520 | 524..=530 => (Ending::Lost, None),
+            status => (Ending::Answered { status }, Some(response)),
         },
         Err(error) => {
             let text =
                 error.dyn_ref::<js_sys::Error>().map_or_else(String::new, |error| error.message().into());
             if text.to_ascii_lowercase().contains("refused") {
-                return (Outcome::Unreached, None);
+                return (Ending::Unreached, None);
             }
             console_error!("the origin's answer was lost: {text}");
-            (Outcome::Lost, None)
+            (Ending::Lost, None)
         }
     }
 }

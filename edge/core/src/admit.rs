@@ -64,7 +64,7 @@ impl<H: Host, R: Request> Passage<'_, H, R> {
 
     fn admission(&self, token: Token) -> Admission {
         let rows = rows_of(self.route, Scope::User);
-        let circle = self.path.ids.get(Id::Circle).filter(|_| self.route.caller.wants_membership());
+        let circle = self.path.ids.get(Id::Circle).filter(|_| self.route.audience.wants_membership());
         Admission {
             token,
             charge: Charge::new(rows, &token.user.to_string(), self.entry(token.user)),

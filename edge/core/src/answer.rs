@@ -3,7 +3,7 @@
 
 use optimist_shared::envelope::Envelope;
 use optimist_shared::error::ErrorCode;
-use optimist_shared::routes::{AtEdge, Caller, Pattern};
+use optimist_shared::routes::{AtEdge, Audience, Pattern};
 use optimist_shared::scripts::admit::{Admission, Session};
 use optimist_shared::session::{Access, Role, SessionInfo, Token};
 use optimist_shared::signature::{Charged, Identity};
@@ -71,8 +71,8 @@ impl<H: Host, R: Request> Passage<'_, H, R> {
     fn judge(&self, vouched: Vouched, session: &Session, found: &Found) -> Judged {
         let believed = |envelope: &Envelope<'_>| vouched.believes(envelope, self.exchange.started_ms);
         let (role, access) = (session.role(believed), found.access(believed));
-        let right = match self.route.caller {
-            Caller::CircleReader => cache::right_to_read(role, access),
+        let right = match self.route.audience {
+            Audience::CircleReader => cache::right_to_read(role, access),
             _ => Right::Granted,
         };
         Judged { vouched, role, access, right }
@@ -105,7 +105,7 @@ impl<H: Host, R: Request> Passage<'_, H, R> {
     fn kept(&self, session: &Session, found: &Found, envelope: Option<&Envelope<'_>>) -> Option<Response> {
         let envelope = envelope?;
         let role = session.role(|_| true);
-        let readable = self.route.caller != Caller::CircleReader
+        let readable = self.route.audience != Audience::CircleReader
             || cache::right_to_read(role, found.access(|_| true)) == Right::Granted;
         let overlays = Overlays { role, counts: found.counts(envelope, |_| true) };
         readable.then(|| self.render(envelope, &overlays, Mark::Degraded))?

@@ -6,7 +6,7 @@ use optimist_shared::ids::{Id, Partition};
 use optimist_shared::keys::{BoundKey, Key};
 use optimist_shared::limits::{LIMITS, LimitState, Scope};
 use optimist_shared::reactions::Counts;
-use optimist_shared::routes::{AtEdge, Caller, Overlay};
+use optimist_shared::routes::{AtEdge, Audience, Overlay};
 use optimist_shared::scripts::Scalars as _;
 use optimist_shared::scripts::admit::{Admission, Admitted};
 use optimist_shared::scripts::counts::{self, Shown};
@@ -120,7 +120,7 @@ impl<H: Host, R: Request> Passage<'_, H, R> {
 
     /// The key of the circle's access, where it decides.
     fn access_key(&self) -> Option<BoundKey> {
-        let decides = self.route.caller == Caller::CircleReader
+        let decides = self.route.audience == Audience::CircleReader
             || match self.route.at_edge {
                 AtEdge::React { .. } | AtEdge::Visit => true,
                 AtEdge::Forward | AtEdge::Cached | AtEdge::Session | AtEdge::Limits => false,

@@ -90,10 +90,10 @@ pub enum Decision {
 
 /// The host collects the body, has it signed ([`Forward::sign`]), and sends the native request to the origin's base URL.
 pub struct Forward {
-    /// Bytes of body to let through. If the body is longer, the host stops and reports [`Outcome::BodyTooLarge`]. (A request
+    /// Bytes of body to let through. If the body is longer, the host stops and reports [`Ending::BodyTooLarge`]. (A request
     /// with a longer `content-length` never gets this far.)
     pub body_limit: usize,
-    /// Milliseconds until the body must be complete; after that the host reports [`Outcome::BodyLate`].
+    /// Milliseconds until the body must be complete; after that the host reports [`Ending::BodyLate`].
     pub body_deadline_ms: u32,
     /// Milliseconds from sending the request until the response's head must arrive.
     pub deadline_ms: u32,
@@ -106,7 +106,7 @@ pub struct Forward {
 }
 
 /// How a forwarded request ended.
-pub enum Outcome {
+pub enum Ending {
     /// The origin answered with this status.
     Answered {
         status: u16,

@@ -24,7 +24,7 @@ pub use config::{Config, ConfigError};
 pub use origin::Pending;
 
 use optimist_shared::error::{ErrorCode, Problem};
-use optimist_shared::routes::{self, Caller, Matched, Method, Path, Route};
+use optimist_shared::routes::{self, Audience, Matched, Method, Path, Route};
 
 use cache::Wanted;
 use host::{Decision, Host, Request, Response};
@@ -59,8 +59,8 @@ impl Edge {
         };
         let wanted = Wanted::of(query);
         let mut passage = Passage { edge: self, host, request, route, path, wanted, exchange };
-        match route.caller {
-            Caller::Public => apart(passage.public()).await,
+        match route.audience {
+            Audience::Public => apart(passage.public()).await,
             _ => {
                 passage.exchange.private = true;
                 apart(passage.signed_in()).await

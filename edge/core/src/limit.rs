@@ -3,8 +3,8 @@
 
 use optimist_shared::error::{ErrorCode, Problem};
 use optimist_shared::limits::{LimitRow, Scope};
-use optimist_shared::routes::{Caller, Route};
-use optimist_shared::scripts::limit::{Charge, Outcome, Refused};
+use optimist_shared::routes::{Audience, Route};
+use optimist_shared::scripts::limit::{Charge, Refused, Verdict};
 
 use crate::host::{Host, Request, Response};
 use crate::passage::Passage;
@@ -23,12 +23,12 @@ impl<H: Host, R: Request> Passage<'_, H, R> {
         let client = self.client();
         let (outcome, states) = self.send(&client, &trip).await?.take(charged)?;
         // Clients do not plan with the quota of bad tokens: their state is not shown.
-        if self.route.caller == Caller::Public {
+        if self.route.audience == Audience::Public {
             self.exchange.limits = Some((charge.rows.clone(), states));
         }
         Some(match outcome {
-            Outcome::Refused(refused) => Err(refused),
-            Outcome::Charged | Outcome::Found => Ok(()),
+            Verdict::Refused(refused) => Err(refused),
+            Verdict::Charged | Verdict::Found => Ok(()),
         })
     }
 

@@ -10,7 +10,7 @@ use optimist_shared::signature::{
 };
 
 use crate::Edge;
-use crate::host::{Decision, Finish, Forward, HeaderChange, Host, Outcome, Request, Response};
+use crate::host::{Decision, Ending, Finish, Forward, HeaderChange, Host, Request, Response};
 use crate::redis;
 use crate::respond::Exchange;
 use crate::trip::Trip;
@@ -100,14 +100,14 @@ impl Forward {
 
 impl Pending {
     /// Handles the outcome: gives charges back, prefers a kept value to a failure, and names the headers to add.
-    pub async fn finish<H: Host>(self, edge: &Edge, host: &H, outcome: Outcome) -> Finish {
+    pub async fn finish<H: Host>(self, edge: &Edge, host: &H, outcome: Ending) -> Finish {
         // A lost answer may have been a success: its charges stay.
         let failed = match outcome {
-            Outcome::Answered { status } => status >= 400,
-            Outcome::Unreached | Outcome::BodyTooLarge | Outcome::BodyLate => true,
-            Outcome::Lost => false,
+            Ending::Answered { status } => status >= 400,
+            Ending::Unreached | Ending::BodyTooLarge | Ending::BodyLate => true,
+            Ending::Lost => false,
         };
-        let refused_token = matches!(outcome, Outcome::Answered { status: 401 });
+        let refused_token = matches!(outcome, Ending::Answered { status: 401 });
         let refunds = [self.refund.filter(|_| failed), self.suspicion.filter(|_| !refused_token)];
         for refund in refunds.into_iter().flatten() {
             give_back(edge, host, &refund).await;
@@ -116,7 +116,7 @@ impl Pending {
         // 500 is a defect: it would be the same tomorrow, hidden by a copy that grows old.
         let unable = |status| matches!(status, 502..=504);
         match outcome {
-            Outcome::Answered { status } if !unable(status) => {
+            Ending::Answered { status } if !unable(status) => {
                 let origin_ms = host.now_ms().saturating_sub(self.forwarded_ms);
                 let mut changes = exchange.pass(self.cache_status, origin_ms);
                 // The origin marks its own errors: they must not be stored at all.
@@ -126,16 +126,16 @@ impl Pending {
                 }
                 Finish::Pass { headers: changes }
             }
-            Outcome::BodyTooLarge => Finish::Replace(exchange.error(ErrorCode::TooLarge)),
-            Outcome::BodyLate => Finish::Replace(exchange.error(ErrorCode::RequestTimeout)),
+            Ending::BodyTooLarge => Finish::Replace(exchange.error(ErrorCode::TooLarge)),
+            Ending::BodyLate => Finish::Replace(exchange.error(ErrorCode::RequestTimeout)),
             _ if self.kept.is_some() => {
                 Finish::Replace(self.kept.unwrap_or_else(|| exchange.error(ErrorCode::Internal)))
             }
-            Outcome::Answered { .. } => {
+            Ending::Answered { .. } => {
                 let origin_ms = host.now_ms().saturating_sub(self.forwarded_ms);
                 Finish::Pass { headers: exchange.pass(self.cache_status, origin_ms) }
             }
-            Outcome::Unreached => {
+            Ending::Unreached => {
                 let problem =
                     Problem::new(ErrorCode::Unavailable, &exchange.request_id).detail(match self.is_read {
                         true => "The origin cannot be reached.",
@@ -145,7 +145,7 @@ impl Pending {
                 response.headers.push(("retry-after", "1".to_owned()));
                 Finish::Replace(response)
             }
-            Outcome::Lost => {
+            Ending::Lost => {
                 let problem = Problem::new(ErrorCode::GatewayTimeout, &exchange.request_id).detail(
                     match self.is_read {
                         true => "The origin's answer was lost.",

@@ -5,7 +5,7 @@ use http::request::Parts;
 use http::{HeaderMap, HeaderName, HeaderValue, Request, Response};
 use http_body_util::{BodyExt as _, Full};
 use optimist_edge_core::Edge;
-use optimist_edge_core::host::{Finish, Forward, HOP_BY_HOP, Outcome, is_sent_on};
+use optimist_edge_core::host::{Ending, Finish, Forward, HOP_BY_HOP, is_sent_on};
 use spin_sdk::http::{BoxBody, box_body};
 use spin_sdk::wasip3::http::types::ErrorCode;
 use spin_sdk::wasip3::http_compat::{IncomingRequestBody, IncomingResponseBody};
@@ -23,8 +23,8 @@ pub async fn send(
     mut forward: Forward,
 ) -> anyhow::Result<Response<BoxBody>> {
     let collected = match within(forward.body_deadline_ms, collect(body, forward.body_limit)).await {
-        Some(body) => body.ok_or(Outcome::BodyTooLarge),
-        None => Err(Outcome::BodyLate),
+        Some(body) => body.ok_or(Ending::BodyTooLarge),
+        None => Err(Ending::BodyLate),
     };
     let (outcome, response) = match collected {
         Ok(body) => {
@@ -80,7 +80,7 @@ async fn attempt(
     body: Bytes,
     forward: &Forward,
     signed: &[(&'static str, String)],
-) -> (Outcome, Option<Response<IncomingResponseBody>>) {
+) -> (Ending, Option<Response<IncomingResponseBody>>) {
     let work = async {
         let mut again = forward.retry;
         loop {
@@ -91,13 +91,13 @@ async fn attempt(
         }
     };
     match within(forward.deadline_ms, work).await {
-        Some(Ok(response)) => (Outcome::Answered { status: response.status().as_u16() }, Some(response)),
-        Some(Err(error)) if is_unreached(&error) => (Outcome::Unreached, None),
+        Some(Ok(response)) => (Ending::Answered { status: response.status().as_u16() }, Some(response)),
+        Some(Err(error)) if is_unreached(&error) => (Ending::Unreached, None),
         Some(Err(error)) => {
             eprintln!("the origin's answer was lost: {error}");
-            (Outcome::Lost, None)
+            (Ending::Lost, None)
         }
-        None => (Outcome::Lost, None),
+        None => (Ending::Lost, None),
     }
 }
 

@@ -1,8 +1,8 @@
 //! An operation: its handler's declarations, and whatever follows from its route.
 
 use optimist_shared::error::ErrorCode;
-use optimist_shared::limits::{Counts, LimitRow, Scope};
-use optimist_shared::routes::{Caller, Method, Pattern, Route};
+use optimist_shared::limits::{Counted, LimitRow, Scope};
+use optimist_shared::routes::{Audience, Method, Pattern, Route};
 use schemars::{JsonSchema, Schema, SchemaGenerator};
 use serde_json::{Map, Value, json};
 
@@ -87,8 +87,8 @@ impl Operation {
             "tags": [tag(route)],
             "parameters": parameters::of(route, self, schemas),
             "responses": self.responses(route, schemas),
-            "security": if route.caller == Caller::Public { json!([]) } else { json!([{"session": []}]) },
-            "x-caller": route.caller.as_str(),
+            "security": if route.audience == Audience::Public { json!([]) } else { json!([{"session": []}]) },
+            "x-caller": route.audience.as_str(),
             "x-data-pattern": route.pattern.as_str(),
             "x-rate-limits": limits(route),
         });
@@ -174,7 +174,7 @@ impl Operation {
         use ErrorCode::*;
         let mut errors =
             vec![BadRequest, TooLarge, RateLimited, Internal, BadGateway, Unavailable, GatewayTimeout];
-        if route.caller != Caller::Public {
+        if route.audience != Audience::Public {
             errors.push(Unauthenticated);
         }
         if route.path.contains('{') {
@@ -189,11 +189,11 @@ impl Operation {
         if self.takes_if_match(route) {
             errors.push(VersionMismatch);
         }
-        if !matches!(route.caller, Caller::Public | Caller::User | Caller::CircleReader) {
+        if !matches!(route.audience, Audience::Public | Audience::User | Audience::CircleReader) {
             errors.push(Forbidden);
         }
         // Entities that are archived, or owned, stand in the way.
-        if route.caller.wants_membership() && route.method != Method::Get {
+        if route.audience.wants_membership() && route.method != Method::Get {
             errors.push(Conflict);
         }
         errors.extend(self.refuses);
@@ -227,7 +227,7 @@ fn limits(route: &Route) -> Vec<Value> {
             Scope::Address => "address",
             Scope::Account => "account",
         };
-        let counts = if row.counts == Counts::Attempts { "attempts" } else { "successes" };
+        let counts = if row.counts == Counted::Attempts { "attempts" } else { "successes" };
         json!({"name": row.name, "per": per, "counts": counts, "windows": windows.collect::<Vec<_>>()})
     };
     route.limits.iter().map(|name| limit(name.row())).collect()

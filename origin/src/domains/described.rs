@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use optimist_plane::http::served::{Served, Tag};
 use optimist_plane::openapi::Document;
 use optimist_plane::operation::{self, Operation, links};
-use optimist_shared::routes::{Caller, ROUTES};
+use optimist_shared::routes::{Audience, ROUTES};
 use serde_json::Value;
 
 use super::REGISTRY;
@@ -51,7 +51,7 @@ fn every_route_is_an_operation_with_its_limits_and_security() {
         let limits = operation["x-rate-limits"].as_array().unwrap();
         assert_eq!(limits.len(), route.limits.len(), "{}", route.name);
         let is_open = operation["security"].as_array().unwrap().is_empty();
-        assert_eq!(is_open, route.caller == Caller::Public, "{}", route.name);
+        assert_eq!(is_open, route.audience == Audience::Public, "{}", route.name);
         let responses = operation["responses"].as_object().unwrap();
         for status in ["400", "429", "500", "503"] {
             assert!(responses.contains_key(status), "{} {status}", route.name);

@@ -139,12 +139,12 @@ pub async fn fold(tx: &Tx, changes: &[Change]) -> Result<()> {
 /// An author's id, and the id of one of their notifications.
 type Noted = (Uuid, Uuid);
 /// A circle's id, and the id of one of its messages.
-type Message = (Uuid, Uuid);
+type InCircle = (Uuid, Uuid);
 
 /// Adds the people whose reactions are new. Returns a notification once for each person that it gained.
 async fn add(tx: &Tx, changes: &[Change]) -> Result<Vec<Noted>> {
     let on = || changes.iter().filter(|change| change.is_on && !change.was_on);
-    let mut people: BTreeMap<Message, (Uuid, Uuid)> = BTreeMap::new();
+    let mut people: BTreeMap<InCircle, (Uuid, Uuid)> = BTreeMap::new();
     for Change { circle, message, user, .. } in on().copied() {
         let (least, greatest) = people.entry((circle, message)).or_insert((user, user));
         (*least, *greatest) = ((*least).min(user), (*greatest).max(user));
@@ -164,7 +164,7 @@ async fn add(tx: &Tx, changes: &[Change]) -> Result<Vec<Noted>> {
 /// Removes the people whose reactions are gone. Returns a notification once for each person that it lost.
 async fn remove(tx: &Tx, changes: &[Change]) -> Result<Vec<Noted>> {
     let off = || changes.iter().filter(|change| change.was_on && !change.is_on);
-    let messages: BTreeSet<Message> = off().map(|change| (change.circle, change.message)).collect();
+    let messages: BTreeSet<InCircle> = off().map(|change| (change.circle, change.message)).collect();
     if messages.is_empty() {
         return Ok(Vec::new());
     }
@@ -177,14 +177,14 @@ async fn remove(tx: &Tx, changes: &[Change]) -> Result<Vec<Noted>> {
 }
 
 /// Maps messages to their notifications, from rows of user, notification, circle and message.
-fn noted(rows: &[Row]) -> BTreeMap<Message, Noted> {
+fn noted(rows: &[Row]) -> BTreeMap<InCircle, Noted> {
     rows.iter().map(|row| ((row.get(2), row.get(3)), (row.get(0), row.get(1)))).collect()
 }
 
 /// Columns of the changes that somebody else is told of: authors, notifications, people who reacted, circles, messages.
 fn columns<'a>(
     changes: impl Iterator<Item = &'a Change>,
-    noted: &BTreeMap<Message, Noted>,
+    noted: &BTreeMap<InCircle, Noted>,
 ) -> [Vec<Uuid>; 5] {
     let mut columns: [Vec<Uuid>; 5] = Default::default();
     for Change { circle, message, user, .. } in changes {

@@ -90,7 +90,7 @@ pub async fn tell_of_messages(tx: &Tx, events: &[Event], after: Option<Uuid>) ->
         }
     }
     let Some(event) = events.first() else { return Ok(Done { events: 0, written: 0, up_to: None }) };
-    match Message::of(event) {
+    match Posted::of(event) {
         Some(message) => tell_everyone(tx, &message, after).await,
         None => Ok(Done { events: 1, written: 0, up_to: None }),
     }
@@ -107,29 +107,29 @@ pub async fn tell_of_event(tx: &Tx, events: &[Event]) -> Result<Done> {
 }
 
 /// A message that was posted.
-struct Message {
+struct Posted {
     circle: Uuid,
     id: Uuid,
     author: Uuid,
     at: DateTime<Utc>,
 }
 
-impl Message {
-    fn of(event: &Event) -> Option<Message> {
+impl Posted {
+    fn of(event: &Event) -> Option<Posted> {
         let (circle, id) = (event.id("circle")?, event.id("message")?);
-        Some(Message { circle, id, author: event.actor?, at: event.at })
+        Some(Posted { circle, id, author: event.actor?, at: event.at })
     }
 }
 
 /// Messages, and about how many people they go to together.
 struct Several {
-    messages: Vec<Message>,
+    messages: Vec<Posted>,
     people: i64,
 }
 
 /// The first messages that together go to no more people than are told at once.
 async fn messages_to_few(tx: &Tx, events: &[Event]) -> Result<Several> {
-    let messages: Vec<Message> = events.iter().map_while(Message::of).collect();
+    let messages: Vec<Posted> = events.iter().map_while(Posted::of).collect();
     let circles: Vec<Uuid> = messages.iter().map(|message| message.circle).collect();
     let rows = tx.query(MEMBERS, &[&circles]).await?;
     let members: HashMap<Uuid, i32> = rows.iter().map(|row| (row.get(0), row.get(1))).collect();
@@ -148,15 +148,15 @@ async fn messages_to_few(tx: &Tx, events: &[Event]) -> Result<Several> {
 }
 
 async fn tell_of(tx: &Tx, Several { messages, people }: &Several) -> Result<Done> {
-    let ids = |of: fn(&Message) -> Uuid| -> Vec<Uuid> { messages.iter().map(of).collect() };
+    let ids = |of: fn(&Posted) -> Uuid| -> Vec<Uuid> { messages.iter().map(of).collect() };
     let at: Vec<DateTime<Utc>> = messages.iter().map(|message| message.at).collect();
     let (circles, authors) = (ids(|message| message.circle), ids(|message| message.author));
     tx.execute(MESSAGES, &[&circles, &ids(|message| message.id), &authors, &at]).await?;
     Ok(Done { events: messages.len(), written: people.cast_unsigned(), up_to: None })
 }
 
-async fn tell_everyone(tx: &Tx, message: &Message, after: Option<Uuid>) -> Result<Done> {
-    let Message { circle, id, author, at } = message;
+async fn tell_everyone(tx: &Tx, message: &Posted, after: Option<Uuid>) -> Result<Done> {
+    let Posted { circle, id, author, at } = message;
     let after = after.unwrap_or(BEFORE_ALL);
     let row = tx.query_one(MESSAGE, &[circle, &after, id, author, at, &AT_ONCE]).await?;
     let (count, last): (i64, Option<Uuid>) = (row.get(0), row.get(1));

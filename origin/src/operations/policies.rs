@@ -6,7 +6,7 @@
 use std::fmt::Write as _;
 
 use optimist_shared::keys::{Freshness, KEYS, Life};
-use optimist_shared::limits::{Counts, LIMITS, Precision};
+use optimist_shared::limits::{Counted, LIMITS, Precision};
 use optimist_shared::routes::{AtEdge, ROUTES};
 use schemars::JsonSchema;
 use serde::Serialize;
@@ -26,7 +26,7 @@ pub fn render() -> String {
             route.name,
             route.method.as_str(),
             route.path,
-            route.caller.as_str(),
+            route.audience.as_str(),
             route.pattern.as_str(),
             at_edge(route.at_edge),
             names(route.key.iter().map(|key| key.row().data_type.to_owned()).collect()),
@@ -53,7 +53,7 @@ pub fn render() -> String {
             .iter()
             .map(|window| format!("{} in {}", window.admitted, seconds(window.seconds)))
             .collect();
-        let counts = if row.counts == Counts::Attempts { "attempts" } else { "successes" };
+        let counts = if row.counts == Counted::Attempts { "attempts" } else { "successes" };
         let precision = if row.precision == Precision::Exact { "exact, sliding" } else { "counter" };
         let key = row.key(&format!("<{}>", format!("{:?}", row.scope).to_lowercase()));
         let _ =
@@ -81,7 +81,7 @@ pub fn all() -> Policies {
                 "name": route.name,
                 "method": route.method.as_str(),
                 "path": route.path,
-                "caller": route.caller.as_str(),
+                "caller": route.audience.as_str(),
                 "pattern": route.pattern.as_str(),
                 "key": route.key.map(|key| key.row().data_type),
                 "limits": route.limits.iter().map(|limit| limit.row().name).collect::<Vec<_>>(),
@@ -111,7 +111,7 @@ pub fn all() -> Policies {
             json!({
                 "name": row.name,
                 "key": row.key(&format!("<{}>", format!("{:?}", row.scope).to_lowercase())),
-                "counts_attempts": row.counts == Counts::Attempts,
+                "counts_attempts": row.counts == Counted::Attempts,
                 "is_exact": row.precision == Precision::Exact,
                 "windows": windows.collect::<Vec<_>>(),
             })

@@ -86,7 +86,7 @@ async fn compare_once(
     let Ok(mut reply) = ctx.redis.call_one(&snapshot.known.audit(repair)).await else {
         return Ok(Tally::PASSED_OVER);
     };
-    Ok(match install::Snapshot::read_compared(&mut reply) {
+    Ok(match install::Known::read_compared(&mut reply) {
         Some(Difference { checked, differ }) => {
             Tally { checked: checked.cast_signed(), conflicts: differ.cast_signed(), stale: 0 }
         }

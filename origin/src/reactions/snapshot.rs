@@ -41,7 +41,7 @@ pub struct ReactionSnapshot {
     /// Whether the message that is wanted whole exists.
     pub exists: bool,
     /// As the scripts take it.
-    pub known: install::Snapshot,
+    pub known: install::Known,
 }
 
 impl ReactionSnapshot {
@@ -62,7 +62,7 @@ impl ReactionSnapshot {
             Some((kind_of(row.get("kind"))?, user))
         });
         let counted = rows.iter().filter(|row| row.get::<_, Option<i32>>("count").is_some());
-        let known = install::Snapshot {
+        let known = install::Known {
             counts: counts_of_each(messages, counted),
             whole,
             members: members.collect(),
@@ -86,14 +86,14 @@ impl ReactionSnapshot {
             kinds.into_iter().zip(numbers).for_each(|(place, number)| add(&mut of_message, place, number));
             counts.push((message, of_message));
         }
-        let known = install::Snapshot { counts, ..of_partition(circle, generation, first) };
+        let known = install::Known { counts, ..of_partition(circle, generation, first) };
         Some(ReactionSnapshot { exists: false, known })
     }
 }
 
 /// A snapshot without reactions, from a row of `seen, position_ms, position_seq`.
-fn of_partition(circle: Uuid, generation: i64, row: &Row) -> install::Snapshot {
-    install::Snapshot {
+fn of_partition(circle: Uuid, generation: i64, row: &Row) -> install::Known {
+    install::Known {
         circle,
         generation,
         position: Position(row.get("position_ms"), row.get("position_seq")).to_string(),

@@ -32,7 +32,7 @@ fn every_route_has_a_limit_of_its_caller() {
             let user = limit.row().scope == Scope::User;
             assert_eq!(
                 user,
-                route.caller != Caller::Public,
+                route.audience != Audience::Public,
                 "{}: {limit:?} does not fit its caller",
                 route.name
             );
@@ -84,7 +84,7 @@ fn cached_routes_check_membership_or_hold_nothing_private() {
     for route in ROUTES.iter().filter(|route| route.pattern == Pattern::CacheAside) {
         let key = route.key.expect("a cached route has a key");
         let of_circle = key.row().ids().any(|id| id == Id::Circle);
-        assert_eq!(of_circle, route.caller.wants_membership(), "{}", route.name);
+        assert_eq!(of_circle, route.audience.wants_membership(), "{}", route.name);
         assert_eq!(route.method, Method::Get);
         // The other keys hold the caller's own data (`me`), or what every signed-in user may see.
         assert!(

@@ -13,7 +13,7 @@ pub static AUDIT: Script = script!("audit": "writes_core.lua", "audit.lua");
 
 /// The state of messages' reactions in one snapshot of Postgres.
 #[derive(Clone, Debug)]
-pub struct Snapshot {
+pub struct Known {
     pub circle: Uuid,
     /// The partition's generation, and the position up to which its entries are flushed: a stream's id.
     pub generation: i64,
@@ -46,7 +46,7 @@ pub struct Difference {
     pub differ: u64,
 }
 
-impl Snapshot {
+impl Known {
     /// Installs counts, and the whole message's reactions under `lease`, if `epoch` is vouched.
     pub fn install(&self, epoch: u64, lease: &str) -> Call<'static> {
         let lives_ms = u64::from(Key::Counts.row().kept_seconds().unwrap_or_default()) * 1000;

@@ -3,7 +3,7 @@
 
 use super::script::{Script, script};
 use super::{Call, Scalars};
-use crate::limits::{Counts, LimitRow, LimitState, Precision};
+use crate::limits::{Counted, LimitRow, LimitState, Precision};
 
 pub static LIMIT: Script = script!("limit": "clock_core.lua", "limits_core.lua", "limit.lua");
 pub static PEEK: Script = script!("peek": "clock_core.lua", "limits_core.lua", "peek.lua");
@@ -30,7 +30,7 @@ pub struct Refused {
 
 /// The outcome of an attempt.
 #[derive(Clone, Debug)]
-pub enum Outcome {
+pub enum Verdict {
     Charged,
     /// A retry: its entry is there already.
     Found,
@@ -55,14 +55,14 @@ impl Charge {
     }
 
     /// The outcome of the call, and the state of every window. `None` if the reply is not one of the script's.
-    pub fn read(&self, reply: &mut impl Scalars) -> Option<(Outcome, Vec<LimitState>)> {
+    pub fn read(&self, reply: &mut impl Scalars) -> Option<(Verdict, Vec<LimitState>)> {
         let outcome = reply.text();
         let refused = Refused::read(&self.rows, reply);
         let states = self.states(reply);
         let outcome = match outcome.as_str() {
-            "refused" => Outcome::Refused(refused),
-            "found" => Outcome::Found,
-            "charged" => Outcome::Charged,
+            "refused" => Verdict::Refused(refused),
+            "found" => Verdict::Found,
+            "charged" => Verdict::Charged,
             _ => return None,
         };
         Some((outcome, states))
@@ -86,7 +86,7 @@ impl Charge {
 
     /// The keys from which a failed attempt is given back.
     pub fn refundable(&self) -> Vec<String> {
-        let refunds = |row: &LimitRow| row.counts == Counts::Successes && row.precision == Precision::Exact;
+        let refunds = |row: &LimitRow| row.counts == Counted::Successes && row.precision == Precision::Exact;
         self.rows.iter().zip(&self.keys).filter(|(row, _)| refunds(row)).map(|(_, key)| key.clone()).collect()
     }
 
@@ -155,9 +155,9 @@ mod tests {
     fn only_the_scripts_own_words_are_an_outcome() {
         let charge = Charge::new(vec![Limit::Messages.row()], "user", "entry".to_owned());
         let read = |outcome| charge.read(&mut Reply(Some(outcome)));
-        assert!(matches!(read("charged"), Some((Outcome::Charged, states)) if states.len() == 3));
-        assert!(matches!(read("found"), Some((Outcome::Found, states)) if states.len() == 3));
-        assert!(matches!(read("refused"), Some((Outcome::Refused(_), states)) if states.len() == 3));
+        assert!(matches!(read("charged"), Some((Verdict::Charged, states)) if states.len() == 3));
+        assert!(matches!(read("found"), Some((Verdict::Found, states)) if states.len() == 3));
+        assert!(matches!(read("refused"), Some((Verdict::Refused(_), states)) if states.len() == 3));
         for other in ["", "ok", "Charged", "charged "] {
             assert!(read(other).is_none(), "{other}");
         }

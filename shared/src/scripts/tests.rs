@@ -197,7 +197,7 @@ fn the_origins_calls_are_in_their_scripts_order() {
 
     let of_circle = format!("circle:{{{theirs}}}:{circle}");
     let state = format!("{of_circle}:message:{message}:reactions");
-    let mut snapshot = install::Snapshot {
+    let mut snapshot = install::Known {
         circle,
         generation: 2,
         position: "5-0".to_owned(),

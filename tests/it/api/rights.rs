@@ -1,6 +1,6 @@
 //! Rights by the routes table: a caller whom a route's row does not name is refused, on future routes as well.
 
-use optimist_shared::routes::{Caller, ROUTES, Route};
+use optimist_shared::routes::{Audience, ROUTES, Route};
 use optimist_tests::{Answer, Client};
 use reqwest::Method;
 use serde_json::{Value, json};
@@ -86,22 +86,22 @@ fn whom_a_route_does_not_name_it_refuses() {
         let made_up = format!("{0}.{0}.{1}", uuid::Uuid::now_v7(), "A".repeat(43));
         let nobody = [system.client(), system.client().with_token(made_up)];
         let mut refused = 0;
-        for route in ROUTES.iter().filter(|route| route.caller != Caller::Public) {
+        for route in ROUTES.iter().filter(|route| route.audience != Audience::Public) {
             let path = names.path(route);
             for client in &nobody {
                 problem(ask(client, route, &path).await, 401);
             }
             for (name, client) in cast.everyone() {
                 let is_outside = matches!(name, "former" | "banned" | "stranger");
-                let status = match route.caller {
-                    Caller::Admin => 403,
-                    Caller::CircleReader | Caller::Member | Caller::Moderator | Caller::Owner
+                let status = match route.audience {
+                    Audience::Admin => 403,
+                    Audience::CircleReader | Audience::Member | Audience::Moderator | Audience::Owner
                         if is_outside =>
                     {
                         404
                     }
-                    Caller::Moderator if name == "member" => 403,
-                    Caller::Owner if name != "owner" => 403,
+                    Audience::Moderator if name == "member" => 403,
+                    Audience::Owner if name != "owner" => 403,
                     _ => continue,
                 };
                 let answer = ask(client, route, &path).await;

@@ -11,7 +11,7 @@ use optimist_shared::scripts::lease::{self, Leased};
 
 use crate::cache::touched::TouchedKey;
 use crate::cache::value::{Loaded, Snapshot, decode, encode};
-use crate::cache::waiting::{Group, Joined, Outcome};
+use crate::cache::waiting::{Group, Joined, Shared};
 use crate::clock::now_ms;
 use crate::ctx::Ctx;
 use crate::domain::Loader;
@@ -29,7 +29,7 @@ pub type Installed = Arc<dyn Any + Send + Sync>;
 
 /// Reads the value of a key. Callers share a query only until it is sent, so that each gets a value that was read after it
 /// asked.
-pub async fn read_through(ctx: &Ctx, key: BoundKey) -> Outcome {
+pub async fn read_through(ctx: &Ctx, key: BoundKey) -> Shared {
     let mut group = join(ctx, key);
     hooks::step("read.joined").await;
     let outcome = group.wait_for(Option::is_some).await;

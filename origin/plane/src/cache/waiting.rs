@@ -10,9 +10,9 @@ use tokio::sync::watch;
 use crate::cache::value::Loaded;
 use crate::error::Result;
 
-pub type Outcome = Result<Arc<Loaded>>;
+pub type Shared = Result<Arc<Loaded>>;
 /// The shared outcome of a query, for the group of callers that wait for it.
-pub type Group = watch::Receiver<Option<Outcome>>;
+pub type Group = watch::Receiver<Option<Shared>>;
 /// Held by the group whose query is under way.
 pub type Turn = Arc<tokio::sync::Mutex<()>>;
 
@@ -29,7 +29,7 @@ pub enum Joined {
     /// A group that other callers have started.
     Theirs(Group),
     /// The first caller of a group, which sends the query when its turn comes.
-    First { group: Group, publish: watch::Sender<Option<Outcome>>, turn: Turn },
+    First { group: Group, publish: watch::Sender<Option<Shared>>, turn: Turn },
 }
 
 impl Waiting {

@@ -165,7 +165,7 @@ async fn identify(ctx: &Ctx, asked: &Asked) -> Result<(Option<Caller>, Option<Ch
             Some((token.user, token.session))
         }
     };
-    if let (routes::Caller::Admin, Some((user, _))) = (known.route.caller, identity) {
+    if let (routes::Audience::Admin, Some((user, _))) = (known.route.audience, identity) {
         (ctx.registry.guard.require_admin)(ctx, user).await?;
     }
     let charged = if context.charged == AtEdge::Limits {

@@ -4,7 +4,7 @@ use optimist_shared::error::ErrorCode;
 use optimist_shared::ids::Uuid;
 use optimist_shared::limits::{LIMITS, Limit, LimitRow, LimitState, Scope};
 use optimist_shared::routes::{Method, Pattern};
-use optimist_shared::scripts::limit::{Charge, Outcome, give_back};
+use optimist_shared::scripts::limit::{Charge, Verdict, give_back};
 use optimist_shared::session::{attempt_entry, autosave_entry, request_entry};
 
 use crate::clock::now_ms;
@@ -55,9 +55,9 @@ pub async fn charge_in_redis(ctx: &Ctx, charge: &Charge) -> Option<Result<Charge
     let mut reply = ctx.redis.call_one(&charge.call()).await.ok()?;
     let (outcome, states) = charge.read(&mut reply)?;
     let is_own = match outcome {
-        Outcome::Refused(refused) => return Some(Err(refusal(refused.policy, refused.retry_after))),
-        Outcome::Charged => true,
-        Outcome::Found => false,
+        Verdict::Refused(refused) => return Some(Err(refusal(refused.policy, refused.retry_after))),
+        Verdict::Charged => true,
+        Verdict::Found => false,
     };
     Some(Ok(Charged { charge: charge.clone(), states, in_memory: false, is_own }))
 }

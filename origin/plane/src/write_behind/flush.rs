@@ -199,7 +199,7 @@ fn raw(entry: Value) -> Option<Raw> {
 }
 
 #[derive(Default)]
-struct Outcome {
+struct Flushed {
     applied: usize,
     /// The positions of entries that were set aside, and why.
     set_aside: Vec<(Partition, Position, &'static str)>,
@@ -211,7 +211,7 @@ struct Outcome {
 
 /// Applies batches. When Postgres refuses their values, halves them until the one refused entry is set aside. Entries that
 /// fail otherwise, by a defect, stay in the stream: nothing acknowledged is set aside for it.
-async fn flush(ctx: &Ctx, batches: &[Batch]) -> Result<Outcome> {
+async fn flush(ctx: &Ctx, batches: &[Batch]) -> Result<Flushed> {
     match attempt(ctx, batches, BATCH).await {
         // Refused values (their code is this one too), or a defect of ours.
         Err(error) if error.code == ErrorCode::Internal => {}
@@ -221,7 +221,7 @@ async fn flush(ctx: &Ctx, batches: &[Batch]) -> Result<Outcome> {
         }
         outcome => return outcome,
     }
-    let mut outcome = Outcome::default();
+    let mut outcome = Flushed::default();
     for batch in batches {
         let one = std::slice::from_ref(batch);
         let mut limit = batch.entries.len();
@@ -257,7 +257,7 @@ struct Part<'a> {
 
 /// Runs one transaction over the first `limit` entries that are not applied yet. It sets a single refused entry aside itself:
 /// under its locks no other origin has moved to another entry.
-async fn attempt(ctx: &Ctx, batches: &[Batch], limit: usize) -> Result<Outcome> {
+async fn attempt(ctx: &Ctx, batches: &[Batch], limit: usize) -> Result<Flushed> {
     hooks::step("flush.read").await;
     let tx = Tx::begin(&ctx.db).await?;
     let result = apply_in(ctx, &tx, batches, limit).await;
@@ -290,10 +290,10 @@ async fn apply_in<'a>(
     tx: &Tx,
     batches: &'a [Batch],
     limit: usize,
-) -> Result<(Outcome, Vec<Part<'a>>)> {
+) -> Result<(Flushed, Vec<Part<'a>>)> {
     let region = &ctx.config.region;
     let wanted: Vec<i16> = batches.iter().map(|batch| number(batch.partition)).collect();
-    let mut outcome = Outcome::default();
+    let mut outcome = Flushed::default();
     let (mut parts, mut placed) = (Vec::new(), Vec::new());
     for row in tx.query(LOCK, &[region, &wanted]).await? {
         let (partition, generation): (i16, i64) = (row.get(0), row.get(1));
@@ -379,7 +379,7 @@ async fn apply(ctx: &Ctx, tx: &Tx, placed: &[(usize, Placed<'_>)]) -> Result<()>
 async fn set_aside(
     ctx: &Ctx,
     tx: &Tx,
-    outcome: &mut Outcome,
+    outcome: &mut Flushed,
     batch: &Batch,
     raw: &Raw,
     reason: &'static str,

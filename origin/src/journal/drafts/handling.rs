@@ -24,7 +24,7 @@ use serde_json::json;
 
 use crate::journal::content::{BODY, Content, Score, TITLE, Tags};
 use crate::journal::drafts::draft::Draft;
-use crate::journal::drafts::saving::{Outcome, Saver, Version};
+use crate::journal::drafts::saving::{SaveOutcome, Saver, Version};
 use crate::journal::drafts::{flush, store};
 use crate::journal::sealing::sealer;
 
@@ -113,8 +113,8 @@ async fn save(State(ctx): State<Ctx>, caller: Caller, body: Body<Save>) -> Resul
     let sealer = sealer(&ctx, caller.user).await?;
     let saver = Saver { ctx: &ctx, caller: &caller, sealer: &sealer };
     match saver.save(id, base, &content, None).await? {
-        Outcome::Saved { version, saved_at, promise } => saved(&version, saved_at, promise),
-        Outcome::Conflict => {
+        SaveOutcome::Saved { version, saved_at, promise } => saved(&version, saved_at, promise),
+        SaveOutcome::Conflict => {
             let current = async || -> Result<Option<Draft>> {
                 let current = store::read(&ctx, caller.user, id).await?;
                 current.map(|stored| Draft::open(&sealer, id, &stored)).transpose()

@@ -69,7 +69,7 @@ fn next_version(base: Option<&str>, now: DateTime<Utc>) -> Result<String> {
 }
 
 /// What became of a save.
-pub enum Outcome {
+pub enum SaveOutcome {
     Saved {
         version: String,
         saved_at: DateTime<Utc>,
@@ -94,7 +94,7 @@ impl Saver<'_> {
         base: Option<&str>,
         content: &Content,
         sibling_of: Option<Uuid>,
-    ) -> Result<Outcome> {
+    ) -> Result<SaveOutcome> {
         let ctx = self.ctx;
         // Redis keeps milliseconds.
         let now = clock::now();
@@ -105,7 +105,7 @@ impl Saver<'_> {
         // A draft that Redis does not have may be in Postgres, or deleted there.
         if base.is_none() && sibling_of.is_none() && ctx.region.mode() == Mode::Fenced {
             match bring_together(ctx, self.caller.user, draft).await {
-                Ok(Together::There | Together::Gone) => return Ok(Outcome::Conflict),
+                Ok(Together::There | Together::Gone) => return Ok(SaveOutcome::Conflict),
                 Ok(Together::None | Together::NoRedis) => {}
                 // Without Postgres the draft counts as new. If it is not, the flush keeps both texts.
                 Err(error) => tracing::debug!(code = error.code.as_str(), "a new draft was not looked for"),
@@ -119,10 +119,10 @@ impl Saver<'_> {
                     Ok(Saved::Conflict(current)) if current == stored.version => {
                         return Ok(saved(stored, Promise::Redis));
                     }
-                    Ok(Saved::Conflict(_)) => return Ok(Outcome::Conflict),
+                    Ok(Saved::Conflict(_)) => return Ok(SaveOutcome::Conflict),
                     Ok(Saved::Absent) => match bring_together(ctx, self.caller.user, draft).await? {
                         Together::There => {}
-                        Together::None | Together::Gone => return Ok(Outcome::Conflict),
+                        Together::None | Together::Gone => return Ok(SaveOutcome::Conflict),
                         Together::NoRedis => tokio::time::sleep(AGAIN).await,
                     },
                     Ok(Saved::Closed) => tokio::time::sleep(AGAIN).await,
@@ -133,7 +133,7 @@ impl Saver<'_> {
             }
             match self.save_through(draft, base, &stored).await {
                 Ok(true) => return Ok(saved(stored, Promise::Postgres)),
-                Ok(false) => return Ok(Outcome::Conflict),
+                Ok(false) => return Ok(SaveOutcome::Conflict),
                 Err(Error { failure: Failure::Again { .. }, .. }) => {}
                 Err(error) => return Err(error),
             }
@@ -199,11 +199,11 @@ impl Saver<'_> {
         }
         charge_sibling(ctx, user, id).await?;
         match self.save(id, None, content, Some(draft)).await? {
-            Outcome::Saved { version, saved_at, .. } => {
+            SaveOutcome::Saved { version, saved_at, .. } => {
                 Ok(Draft { id, version, content: content.clone(), sibling_of: Some(draft), saved_at })
             }
             // The client sent it twice at once, or has discarded it since.
-            Outcome::Conflict => {
+            SaveOutcome::Conflict => {
                 let known = read(ctx, user, id).await?.ok_or_else(|| Error::new(ErrorCode::Conflict))?;
                 Draft::open(self.sealer, id, &known)
             }
@@ -217,8 +217,8 @@ async fn charge_sibling(ctx: &Ctx, user: Uuid, draft: Uuid) -> Result<()> {
     charge(ctx, vec![Limit::JournalAutosaves.row()], &user.to_string(), entry).await.map(drop)
 }
 
-fn saved(stored: Stored, promise: Promise) -> Outcome {
-    Outcome::Saved { version: stored.version, saved_at: stored.saved_at, promise }
+fn saved(stored: Stored, promise: Promise) -> SaveOutcome {
+    SaveOutcome::Saved { version: stored.version, saved_at: stored.saved_at, promise }
 }
 
 #[cfg(test)]

@@ -25,7 +25,7 @@ impl TryFrom<String> for Id {
     }
 }
 
-/// The schema of a [`Promise`](optimist_shared::reactions::Promise), which does not describe itself.
+/// The schema of the `promise` in answers to writes: the store that holds them so far.
 pub struct PromiseShape;
 
 describe!(PromiseShape, {"type": "string", "enum": ["redis", "postgres"]});
