@@ -37,10 +37,10 @@ impl State {
             _ => None,
         });
         let vouched = Some(self.redis.vouch).filter(|epoch| *epoch != 0);
-        let believed = checked.chain(vouched).chain(self.told()).chain(self.relay);
-        let believed = believed.filter(|epoch| *epoch > self.shaken);
+        let trusted = checked.chain(vouched).chain(self.told()).chain(self.relay);
+        let trusted = trusted.filter(|epoch| *epoch > self.shaken);
         let to_come = self.region.epoch.max(self.shaken + 1);
-        let first = believed.fold(to_come, u8::min);
+        let first = trusted.fold(to_come, u8::min);
         for copy in [&mut self.redis.value, &mut self.redis.hidden] {
             copy.take_if(|copy| copy.epoch < first);
         }

@@ -51,12 +51,12 @@ pub const MECHANISMS: &[Mechanism] = &[
     },
     Mechanism {
         name: "vouching",
-        what: "a copy is believed only while the relay vouches for Redis",
+        what: "a copy is trusted only while the relay vouches for Redis",
         without: Protocol { copies_are_vouched_for: false, copies_carry_epochs: false, ..ONE_FAULT },
     },
     Mechanism {
         name: "epoch",
-        what: "a copy is believed only in the epoch that its lease was given in",
+        what: "a copy is trusted only in the epoch that its lease was given in",
         without: Protocol { copies_carry_epochs: false, ..ONE_FAULT },
     },
     Mechanism {

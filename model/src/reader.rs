@@ -43,7 +43,7 @@ pub enum Step {
 
 pub fn open(protocol: &Protocol, state: &State) -> Vec<Step> {
     let mut steps = vec![Step::ReadPostgres];
-    if state.redis.believed(protocol).is_some() {
+    if state.redis.trusted(protocol).is_some() {
         steps.push(Step::ReadCopy);
     }
     for (reader, reading) in (0..READERS as u8).zip(&state.readers) {
@@ -65,7 +65,7 @@ pub fn open(protocol: &Protocol, state: &State) -> Vec<Step> {
 pub fn take(protocol: &Protocol, state: &mut State, step: Step) {
     match step {
         Step::ReadCopy => {
-            if let Some(copy) = state.redis.believed(protocol) {
+            if let Some(copy) = state.redis.trusted(protocol) {
                 state.answer_from_copy(protocol, copy, state.required());
             }
         }

@@ -87,7 +87,7 @@ impl Redis {
     }
 
     /// The copy that the edge trusts: one of the vouched epoch.
-    pub fn believed(&self, protocol: &Protocol) -> Option<Copy> {
+    pub fn trusted(&self, protocol: &Protocol) -> Option<Copy> {
         self.value.filter(|value| {
             let is_vouched = self.vouch != 0 || !protocol.copies_are_vouched_for;
             is_vouched && (value.epoch == self.vouch || !protocol.copies_carry_epochs)

@@ -24,7 +24,7 @@ impl Vouched {
     }
 
     /// Whether a copy counts: it carries this epoch and is fresh. Freshness is not required when degraded.
-    pub fn believes(&self, envelope: &Envelope<'_>, now_ms: u64) -> bool {
+    pub fn trusts(&self, envelope: &Envelope<'_>, now_ms: u64) -> bool {
         envelope.stamp.epoch == self.epoch && (self.degraded || envelope.stamp.fresh_until_ms > now_ms)
     }
 }

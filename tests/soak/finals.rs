@@ -18,7 +18,7 @@ const PATIENCE: Duration = Duration::from_secs(45);
 /// Waits until the edge trusts Redis again, and nothing is pending: no write waits, and all projections are written.
 pub async fn rest(system: &System, world: &World) -> Result<(), String> {
     let deadline = Instant::now() + PATIENCE;
-    until(deadline, "Redis is believed again", async || {
+    until(deadline, "Redis is trusted again", async || {
         let on = system.sql("select state = 'on' from regions") == "t";
         on && world.registers.is_hit().await
     })

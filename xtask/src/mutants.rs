@@ -83,7 +83,7 @@ const MUTANTS: [Mutant; 12] = [
         name: "edge-vouching",
         at: At::Edge,
         mechanism: "vouching, at the edge",
-        switched_off: "the edge believes copies that nobody vouches for",
+        switched_off: "the edge trusts copies that nobody vouches for",
         target: "faults",
         tests: &[ONE_OF_TWO],
     },

@@ -96,7 +96,7 @@ pub fn play(system: &mut System) -> Result<()> {
     written.push(stage.post(&ben, &messages, "Still here.")?);
     line(paint(
         Colour::Dim,
-        "        (the first write waits until no edge can believe a Redis that the origin cannot reach)",
+        "        (the first write waits until no edge can trust a Redis that the origin cannot reach)",
     ));
     stage.all_there(&ben, &messages, &written)?;
 

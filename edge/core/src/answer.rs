@@ -69,8 +69,8 @@ impl<H: Host, R: Request> Passage<'_, H, R> {
     }
 
     fn judge(&self, vouched: Vouched, session: &Session, found: &Found) -> Judged {
-        let believed = |envelope: &Envelope<'_>| vouched.believes(envelope, self.exchange.started_ms);
-        let (role, access) = (session.role(believed), found.access(believed));
+        let trusted = |envelope: &Envelope<'_>| vouched.trusts(envelope, self.exchange.started_ms);
+        let (role, access) = (session.role(trusted), found.access(trusted));
         let right = match self.route.audience {
             Audience::CircleReader => cache::right_to_read(role, access),
             _ => Right::Granted,
@@ -98,7 +98,7 @@ impl<H: Host, R: Request> Passage<'_, H, R> {
     }
 
     fn is_hit(&self, judged: Judged, envelope: &Envelope<'_>) -> bool {
-        judged.right == Right::Granted && judged.vouched.believes(envelope, self.exchange.started_ms)
+        judged.right == Right::Granted && judged.vouched.trusts(envelope, self.exchange.started_ms)
     }
 
     /// The answer from any copy, of any epoch and age, for when the origin cannot answer.

@@ -31,17 +31,17 @@ pub struct Found {
 }
 
 impl Found {
-    pub fn access(&self, believed: impl Fn(&Envelope<'_>) -> bool) -> Option<Access> {
-        let envelope = Envelope::decode(&self.access).filter(|envelope| believed(envelope))?;
+    pub fn access(&self, trusted: impl Fn(&Envelope<'_>) -> bool) -> Option<Access> {
+        let envelope = Envelope::decode(&self.access).filter(|envelope| trusted(envelope))?;
         match envelope.body {
             Body::Text(access) => Access::parse(access),
             _ => None,
         }
     }
 
-    /// The reaction counts of a value's items, where `believed` accepts their epoch.
-    pub fn counts(&self, envelope: &Envelope<'_>, believed: impl Fn(u64) -> bool) -> Vec<Option<Counts>> {
-        self.counts.as_ref().map(|counts| counts.of(envelope, believed)).unwrap_or_default()
+    /// The reaction counts of a value's items, where `trusted` accepts their epoch.
+    pub fn counts(&self, envelope: &Envelope<'_>, trusted: impl Fn(u64) -> bool) -> Vec<Option<Counts>> {
+        self.counts.as_ref().map(|counts| counts.of(envelope, trusted)).unwrap_or_default()
     }
 }
 

@@ -11,7 +11,7 @@ use crate::http::nonces::Nonces;
 use crate::limits::memory::Memory;
 use crate::postgres::pool::Postgres;
 use crate::redis::Redis;
-use crate::region::belief::Belief;
+use crate::region::trust::Trust;
 
 /// The stores, and this process's state between requests.
 pub struct Plane {
@@ -22,7 +22,7 @@ pub struct Plane {
     pub redis: Redis,
     /// Callers that wait for the same query.
     pub waiting: Waiting,
-    pub region: Belief,
+    pub region: Trust,
     /// Limits in memory, for when Redis cannot be asked.
     pub limits: Memory,
     pub nonces: Nonces,
@@ -42,7 +42,7 @@ impl Plane {
             replica: config.replica_url.as_deref().map(|url| Postgres::new("replica", url, 2)).transpose()?,
             redis: Redis::new(&config)?,
             waiting: Waiting::default(),
-            region: Belief::default(),
+            region: Trust::default(),
             limits: Memory::default(),
             nonces: Nonces::default(),
             relay_wake: tokio::sync::Notify::new(),

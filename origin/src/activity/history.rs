@@ -15,7 +15,7 @@ use optimist_plane::http::body::{tagged, to_json};
 use optimist_plane::http::page::{Cursor, List, answer_page, no_query, page};
 use optimist_plane::http::sent::parse_day;
 use optimist_plane::http::served::{Served, on};
-use optimist_plane::region::belief::Mode;
+use optimist_plane::region::trust::Mode;
 use optimist_plane::request::Caller;
 use optimist_plane::statements;
 use optimist_plane::write_behind::flush::flush_all_of;

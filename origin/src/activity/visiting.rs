@@ -10,7 +10,7 @@ use optimist_plane::error::Result;
 use optimist_plane::http::body::json_response;
 use optimist_plane::http::sent::PromiseShape;
 use optimist_plane::http::served::{Served, on};
-use optimist_plane::region::belief::Mode;
+use optimist_plane::region::trust::Mode;
 use optimist_plane::request::Caller;
 use optimist_plane::transaction;
 use optimist_plane::write_behind::flush::flush_all_of;

@@ -98,11 +98,11 @@ async fn known(ctx: &Ctx, circle: Uuid, messages: &[Uuid]) -> Vec<Option<Counts>
     let mut values = values.into_iter().map(Items::new);
     let vouched = values.next().and_then(|mut items| Vouched::parse(&items.bytes()));
     let mut fields = values.next().unwrap_or_else(|| Items::new(Value::Nil));
-    let is_believed = |epoch| vouched.is_some_and(|vouched| vouched.epoch == epoch);
+    let is_trusted = |epoch| vouched.is_some_and(|vouched| vouched.epoch == epoch);
     messages
         .iter()
         .map(|_| Counts::parse_live(&fields.bytes()))
-        .map(|live| live.filter(|(epoch, _)| is_believed(*epoch)).map(|(_, counts)| counts))
+        .map(|live| live.filter(|(epoch, _)| is_trusted(*epoch)).map(|(_, counts)| counts))
         .collect()
 }
 

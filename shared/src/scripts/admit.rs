@@ -91,9 +91,9 @@ impl Admission {
 }
 
 impl Session {
-    /// The caller's role in the circle, if `believed` accepts the copy.
-    pub fn role(&self, believed: impl Fn(&Envelope<'_>) -> bool) -> Option<Role> {
-        let envelope = Envelope::decode(&self.membership).filter(|envelope| believed(envelope))?;
+    /// The caller's role in the circle, if `trusted` accepts the copy.
+    pub fn role(&self, trusted: impl Fn(&Envelope<'_>) -> bool) -> Option<Role> {
+        let envelope = Envelope::decode(&self.membership).filter(|envelope| trusted(envelope))?;
         match envelope.body {
             Body::Text(role) => Role::parse(role),
             _ => None,

@@ -47,8 +47,8 @@ impl Shown {
         of.len() >= ids.len().min(limit * ID) && ids.starts_with(of)
     }
 
-    /// The counts of the items of `envelope`, where `believed` accepts their epoch.
-    pub fn of(&self, envelope: &Envelope<'_>, believed: impl Fn(u64) -> bool) -> Vec<Option<Counts>> {
+    /// The counts of the items of `envelope`, where `trusted` accepts their epoch.
+    pub fn of(&self, envelope: &Envelope<'_>, trusted: impl Fn(u64) -> bool) -> Vec<Option<Counts>> {
         if let (Some(of), Body::List { items, .. }) = (&self.of, &envelope.body) {
             let mut shown = items.iter().map(|item| item.id.as_bytes());
             if !of.chunks(ID).all(|id| shown.next() == Some(id)) {
@@ -56,7 +56,7 @@ impl Shown {
             }
         }
         let lines = self.lines.split(|byte| *byte == b'\n').map(Counts::parse_live);
-        lines.map(|live| live.filter(|(epoch, _)| believed(*epoch)).map(|(_, counts)| counts)).collect()
+        lines.map(|live| live.filter(|(epoch, _)| trusted(*epoch)).map(|(_, counts)| counts)).collect()
     }
 }
 

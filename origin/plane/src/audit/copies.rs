@@ -39,8 +39,8 @@ pub async fn kept(ctx: &Ctx, suspect: &Suspect<'_>) -> Option<Kept> {
     let is_fenced = values.next()?.int() != 0;
     let epoch = Vouched::parse(&values.next()?.bytes())?.epoch;
     let stamp = Envelope::decode(&bytes)?.stamp;
-    let is_believed = stamp.epoch == epoch && stamp.fresh_until_ms > now_ms();
-    (is_believed && !is_fenced).then_some(Kept { bytes, epoch })
+    let is_trusted = stamp.epoch == epoch && stamp.fresh_until_ms > now_ms();
+    (is_trusted && !is_fenced).then_some(Kept { bytes, epoch })
 }
 
 /// Compares a copy with the value that a fill would store now.

@@ -13,8 +13,8 @@ use crate::error::{Error, Failure, Result};
 use crate::hooks;
 use crate::postgres::transaction::{Tx, rollback};
 use crate::redis::RedisDown;
-use crate::region::belief::{Mode, OFF_FOR_MS};
 use crate::region::switch::switch_off;
+use crate::region::trust::{Mode, OFF_FOR_MS};
 use crate::request::WriteContext;
 use crate::statements;
 

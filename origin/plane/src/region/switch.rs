@@ -13,7 +13,7 @@ use optimist_shared::vouching::Vouched;
 use crate::ctx::Ctx;
 use crate::error::{Error, Result};
 use crate::redis::Items;
-use crate::region::belief::{Mode, OFF_FOR_MS};
+use crate::region::trust::{Mode, OFF_FOR_MS};
 use crate::statements;
 
 statements! {
@@ -66,7 +66,7 @@ pub async fn switch_off(ctx: &Ctx) -> Result<()> {
     ctx.region.set_vouched(None);
     ctx.region.set_mode(Mode::Unfenced);
     if let Ok(rest) = u64::try_from(OFF_FOR_MS - off_for) {
-        tracing::warn!(milliseconds = rest, "redis could not be told of a write: nobody is to believe it");
+        tracing::warn!(milliseconds = rest, "redis could not be told of a write: nobody is to trust it");
         tokio::time::sleep(Duration::from_millis(rest)).await;
     }
     Ok(())

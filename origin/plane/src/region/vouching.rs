@@ -14,7 +14,7 @@ use crate::ctx::Ctx;
 use crate::error::{Error, Result};
 use crate::hooks;
 use crate::redis::{Items, command};
-use crate::region::belief::{Mode, OFF_FOR_MS};
+use crate::region::trust::{Mode, OFF_FOR_MS};
 use crate::statements;
 
 const BEAT: Duration = Duration::from_secs(1);

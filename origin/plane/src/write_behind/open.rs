@@ -16,7 +16,7 @@ use crate::error::{Error, Result};
 use crate::hooks;
 use crate::postgres::transaction::Tx;
 use crate::redis::{Items, Position, RedisDown};
-use crate::region::belief::Mode;
+use crate::region::trust::Mode;
 use crate::statements;
 use crate::write_behind::entry::number;
 use crate::write_behind::flush::flush_all_of;

@@ -23,7 +23,7 @@ struct Live {
     waits: bool,
 }
 
-/// `None` if nobody believes it.
+/// `None` if nobody trusts it.
 async fn live(ctx: &Ctx, suspect: &Suspect<'_>, draft: Draft) -> Option<Live> {
     let partition = suspect.key.partition();
     let (mut vouch, mut fields, mut waits) = (Cmd::new(), Cmd::new(), Cmd::new());
@@ -33,10 +33,10 @@ async fn live(ctx: &Ctx, suspect: &Suspect<'_>, draft: Draft) -> Option<Live> {
     let mut replies = ctx.redis.send([vouch, fields, waits]).await.ok()?.into_iter().map(Items::new);
     let vouched = Vouched::parse(&replies.next()?.bytes())?;
     let mut fields = replies.next()?;
-    let is_believed = parse_hex(&fields.text()) == Some(vouched.epoch);
+    let is_trusted = parse_hex(&fields.text()) == Some(vouched.epoch);
     let (version, sealed, is_flushed) = (fields.text(), fields.text(), fields.text() == "1");
     let waits = !replies.next()?.text().is_empty();
-    (is_believed && !version.is_empty()).then_some(Live { version, sealed, is_flushed, waits })
+    (is_trusted && !version.is_empty()).then_some(Live { version, sealed, is_flushed, waits })
 }
 
 pub async fn compare(ctx: &Ctx, suspect: Suspect<'_>) -> Result<Tally> {

@@ -12,7 +12,7 @@ use optimist_plane::http::page::{At, List, answer_page, no_query, page};
 use optimist_plane::http::sent::{Id, Number, OrNull, PromiseShape, VerbatimLine, VerbatimText};
 use optimist_plane::http::served::{Served, on};
 use optimist_plane::operation::links::{FIRST_ID, link};
-use optimist_plane::region::belief::Mode;
+use optimist_plane::region::trust::Mode;
 use optimist_plane::request::Caller;
 use optimist_plane::transaction;
 use optimist_shared::error::{ErrorCode, PROBLEM_JSON, Problem};

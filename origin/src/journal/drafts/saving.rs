@@ -1,4 +1,4 @@
-//! Saving drafts: in Redis, or in Postgres while Redis is not believed.
+//! Saving drafts: in Redis, or in Postgres while Redis is not trusted.
 
 use chrono::{DateTime, Utc};
 use optimist_plane::clock::{self, now_ms};
@@ -8,8 +8,8 @@ use optimist_plane::http::sent::Refused;
 use optimist_plane::limits::charge::charge;
 use optimist_plane::postgres::write::hold_off;
 use optimist_plane::redis::RedisDown;
-use optimist_plane::region::belief::Mode;
 use optimist_plane::region::switch::switch_off;
+use optimist_plane::region::trust::Mode;
 use optimist_plane::request::Caller;
 use optimist_plane::{describe, statements, transaction};
 use optimist_shared::error::ErrorCode;

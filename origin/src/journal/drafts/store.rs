@@ -16,8 +16,8 @@ use optimist_plane::hooks;
 use optimist_plane::http::page::At;
 use optimist_plane::postgres::transaction::Tx;
 use optimist_plane::redis::{Items, RedisDown};
-use optimist_plane::region::belief::Mode;
 use optimist_plane::region::switch::{may_soon_vouch, switch_off};
+use optimist_plane::region::trust::Mode;
 use optimist_plane::statements;
 use optimist_shared::ids::{Uuid, parse_hex};
 use optimist_shared::keys::Key;
@@ -213,7 +213,7 @@ pub async fn in_postgres(ctx: &Ctx, user: Uuid, draft: Uuid) -> Result<Option<(S
     })
 }
 
-/// The newest version in either store, whether or not Redis is believed; empty if there is none.
+/// The newest version in either store, whether or not Redis is trusted; empty if there is none.
 pub async fn newest_version(ctx: &Ctx, user: Uuid, draft: Uuid) -> Result<String> {
     let mut get = Cmd::new();
     get.arg("HGET").arg(Key::draft(user, draft).name()).arg("version");

@@ -29,7 +29,7 @@ impl Mode {
     }
 }
 
-pub struct Belief {
+pub struct Trust {
     mode: AtomicU8,
     /// The epoch that this origin's relay last vouched for, and until when.
     vouched: Mutex<Option<(u64, Instant)>>,
@@ -38,9 +38,9 @@ pub struct Belief {
     pub switching: tokio::sync::Mutex<()>,
 }
 
-impl Default for Belief {
-    fn default() -> Belief {
-        Belief {
+impl Default for Trust {
+    fn default() -> Trust {
+        Trust {
             mode: AtomicU8::new(Mode::Fenced as u8),
             vouched: Mutex::new(None),
             over_budget: AtomicBool::new(false),
@@ -49,7 +49,7 @@ impl Default for Belief {
     }
 }
 
-impl Belief {
+impl Trust {
     pub fn mode(&self) -> Mode {
         if self.mode.load(Ordering::Relaxed) == Mode::Fenced as u8 { Mode::Fenced } else { Mode::Unfenced }
     }
