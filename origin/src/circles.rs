@@ -4,6 +4,7 @@ pub mod access;
 pub mod standing;
 pub mod definition;
 mod reading;
+mod mine;
 mod writing;
 mod members;
 mod roles;
@@ -27,6 +28,7 @@ pub const DOMAIN: Domain = Domain {
         standing::STATEMENTS,
         definition::STATEMENTS,
         reading::STATEMENTS,
+        mine::STATEMENTS,
         writing::STATEMENTS,
         members::STATEMENTS,
         roles::STATEMENTS,
@@ -49,8 +51,15 @@ pub const DOMAIN: Domain = Domain {
 };
 
 fn routes() -> Vec<Served> {
-    [reading::routes(), writing::routes(), members::routes(), roles::routes(), invites::routes()]
-        .into_iter()
-        .flatten()
-        .collect()
+    [
+        reading::routes(),
+        mine::routes(),
+        writing::routes(),
+        members::routes(),
+        roles::routes(),
+        invites::routes(),
+    ]
+    .into_iter()
+    .flatten()
+    .collect()
 }

@@ -296,6 +296,7 @@ pub const ROUTES: &[Route] = &[
     cached("me.get", "/v1/me", User, Key::Me, &[]),
     write("me.update", Patch, "/v1/me", User, &[Forwarded], &[Key::Me, Key::Profile]),
     at_edge("me.limits", "/v1/me/limits", AtEdge::Limits),
+    direct("me.circles", "/v1/me/circles", User),
     direct("sessions.list", "/v1/me/sessions", User),
     write("sessions.revoke", Delete, "/v1/me/sessions/{session}", User, &[Forwarded], &[Key::Session]),
     cached("users.get", "/v1/users/{user}", User, Key::Profile, &[]),

@@ -85,6 +85,7 @@ pub async fn tell(kind: Kind) -> Transcript {
     journal(&mut teller, &ada).await;
     consequences(&mut teller, &system, &ada).await;
     administration(&mut teller, &system, &ada).await;
+    teller.get(&ada, "/v1/me/circles").await;
     let all: BTreeSet<&str> = ROUTES.iter().map(|route| route.name).collect();
     assert_eq!(teller.routes, all, "the story leaves routes out");
 

@@ -177,3 +177,52 @@ fn a_circle_that_becomes_private_is_hidden_at_once() {
         cast.banned.get(&cast.path("")).await.expect(200);
     });
 }
+
+#[test]
+fn ones_own_circles_are_listed_by_latest_activity() {
+    on_system(|system| async move {
+        let cast = Cast::new(system, "public").await;
+        let mine = async |client: &Client, query: &str| {
+            client.get(&format!("/v1/me/circles{query}")).await.expect(200).body
+        };
+        for (who, client) in cast.everyone() {
+            let roles: Vec<Value> =
+                items(&mine(client, "").await).iter().map(|item| item["role"].clone()).collect();
+            match who {
+                "former" | "banned" | "stranger" => assert!(roles.is_empty(), "{who}: {roles:?}"),
+                role => assert_eq!(roles, [role]),
+            }
+        }
+        problem(system.client().get("/v1/me/circles").await, 401);
+
+        let quiet = cast.member.create_circle("private").await;
+        let listed = mine(&cast.member, "").await;
+        assert_eq!(ids(&listed), [&quiet, &cast.circle], "joining is activity");
+        let (newest, older) = (&items(&listed)[0], &items(&listed)[1]);
+        assert_eq!((&newest["last_number"], &newest["last_message_at"]), (&json!(0), &Value::Null));
+        assert_eq!((&newest["visibility"], &newest["role"]), (&json!("private"), &json!("owner")));
+        assert_eq!(older["last_number"], 1);
+        let posted = cast.member.get(&cast.path(&format!("/messages/{}", cast.message))).await.expect(200);
+        assert_eq!(older["last_message_at"], posted.body["created_at"]);
+
+        cast.owner.say(&cast.circle, "Good evening.").await;
+        cast.owner.delete(&cast.path("")).await.expect(204);
+        let first = mine(&cast.member, "?limit=1").await;
+        assert_eq!(ids(&first), [&cast.circle], "so is a message, and it stays listed when it is archived");
+        assert!(items(&first)[0]["archived_at"].is_string());
+        let next = first["next"].as_str().expect("a second page");
+        let second = mine(&cast.member, &format!("?limit=1&cursor={next}")).await;
+        assert_eq!((ids(&second), &second["next"]), (vec![quiet.as_str()], &Value::Null));
+
+        problem(cast.member.get("/v1/me/circles?cursor=YzowOjA").await, 400);
+        problem(cast.member.get("/v1/me/circles?role=owner").await, 400);
+    });
+}
+
+fn items(list: &Value) -> &Vec<Value> {
+    list["items"].as_array().unwrap()
+}
+
+fn ids(list: &Value) -> Vec<&str> {
+    items(list).iter().map(|item| item["id"].as_str().unwrap()).collect()
+}
