@@ -53,7 +53,7 @@ impl Token {
     }
 }
 
-/// Whoever logs a token does not log its secret.
+/// Leaves the secret out, so that no log gets it.
 impl fmt::Debug for Token {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Token { user, session, .. } = self;

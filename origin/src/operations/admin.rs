@@ -1,6 +1,6 @@
 //! For administrators: the policy tables, and copies that they drop by name.
 //!
-//! Who is an administrator is decided in [`crate::people::admin`].
+//! [`crate::people::admin`] decides who is an administrator.
 
 use axum::extract::{Path, State};
 use axum::http::{HeaderMap, Uri};

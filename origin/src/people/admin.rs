@@ -1,4 +1,4 @@
-//! Who administers the service.
+//! The administrators of the service.
 //!
 //! No endpoint gives the role: `optimist-origin admin grant <email>` does, on the command line. The administrators' own
 //! endpoints are the operations domain's.

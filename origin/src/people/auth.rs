@@ -90,7 +90,7 @@ struct Login {
     password: Secret<1, LONGEST_PASSWORD>,
 }
 
-/// What registering and logging in answer.
+/// The answer to registering and to logging in.
 #[derive(Serialize, JsonSchema)]
 #[schemars(rename = "Opened")]
 struct SignedIn {

@@ -63,7 +63,7 @@ pub fn routes() -> Vec<Served> {
     ]
 }
 
-/// What became of a reaction, as [`Reaction::answer`] renders it, at the edge as well.
+/// The answer to a reaction, as [`Reaction::answer`] renders it at the edge and here.
 #[derive(JsonSchema)]
 #[schemars(rename = "Reacted")]
 #[expect(dead_code, reason = "it is a description alone")]

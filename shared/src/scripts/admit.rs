@@ -14,7 +14,7 @@ use crate::vouching::Vouched;
 pub static ADMIT: Script =
     script!("admit": "clock_core.lua", "envelope_core.lua", "limits_core.lua", "admit.lua");
 
-/// Who asks, what the request is charged to, and in which circle the caller's membership matters.
+/// The caller's token, the limits that the request is charged to, and the circle in which the caller's membership matters.
 #[derive(Clone)]
 pub struct Admission {
     pub token: Token,

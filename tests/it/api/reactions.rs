@@ -72,7 +72,7 @@ fn a_reaction_is_made_once_and_seen_at_once_everywhere() {
     });
 }
 
-/// Whatever built the cached page of counts, and whoever has since changed a count or the list.
+/// However the cached page of counts was made, and whatever has changed a count or the list since.
 #[test]
 fn every_page_shows_the_counts_of_its_moment() {
     on_system(|system| async move {

@@ -156,7 +156,7 @@ async fn upsert(ctx: &Ctx, drafts: &[Waiting]) -> Result<Vec<Draft>> {
         }
         match fork(ctx, draft.user, draft.draft, &waiting.stored).await {
             Ok(()) => {}
-            // Whatever it is, it must not hold up the other drafts.
+            // The reason does not matter: this draft must not hold up the others.
             Err(error) if error.code == ErrorCode::Internal => {
                 tracing::error!(user = %draft.user, draft = %draft.draft, "a draft cannot be kept as a sibling");
                 metrics::counter!("optimist_drafts_unreadable_total").increment(1);
