@@ -36,7 +36,7 @@ pub struct Registers {
     reads: AtomicU64,
 }
 
-/// What a read tells about the writes before it.
+/// The evidence that a read gives of the writes before it.
 #[derive(Clone, Copy, Debug)]
 pub enum Seen {
     /// The number of the newest write.

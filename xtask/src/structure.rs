@@ -1,8 +1,8 @@
 //! The structure that the project promises: imports run one way, the plane names no domain, files can be read in one sitting,
 //! and the documents that describe the tree agree with it.
 //!
-//! Imports are read as text: `use crate::…`, paths that begin with `crate::`, and `super::`. What a compiler would know
-//! better (macros, re-exports) is not followed.
+//! Imports are read as text: `use crate::…`, paths that begin with `crate::`, and `super::`. Macros and re-exports,
+//! which a compiler would follow, are not followed.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
@@ -121,7 +121,7 @@ fn paths_after(code: &str, start: &str, root: &[String]) -> Vec<Vec<String>> {
     paths
 }
 
-/// Reads `a::b::{c, d::e}` from the start of the text. What follows it is returned.
+/// Reads `a::b::{c, d::e}` from the start of the text, and returns the rest.
 fn read_path<'a>(text: &'a str, mut path: Vec<String>, paths: &mut Vec<Vec<String>>) -> &'a str {
     let mut rest = text;
     loop {
@@ -346,7 +346,7 @@ fn in_backticks(text: &str) -> impl Iterator<Item = &str> {
     text.split('`').skip(1).step_by(2)
 }
 
-/// What stands under a heading of the second level.
+/// The text under a heading of the second level.
 fn section<'a>(text: &'a str, title: &str) -> &'a str {
     let heading = format!("\n## {title}\n");
     let Some((_, rest)) = text.split_once(&heading) else { return "" };
