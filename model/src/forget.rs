@@ -108,9 +108,7 @@ impl State {
         // Two bits each, one per attempt.
         let fences = self.redis.fences;
         self.redis.fences = (fences & ((1 << ATTEMPTS) - 1)) << ATTEMPTS | fences >> ATTEMPTS;
-        if let Some(lease) = &mut self.redis.lease {
-            lease.noted = lease.noted.map(|writer| 1 - writer);
-        }
+        self.redis.floor = self.redis.floor.map(|writer| 1 - writer);
         for reading in &mut self.readers {
             match reading {
                 Reading::Checked { required, .. } => swap(required),

@@ -1,6 +1,6 @@
 //! The cache protocol as a model, and a checker that explores everything that can happen in it.
 //!
-//! Two writers of one key, two readers and the refill of a warm key, the relay, the region's row, Postgres and Redis.
+//! Two writers of one key, either of which may belong to another region, two readers and the refill of a warm key, the relay, the region's row, Postgres and Redis.
 //! Each takes one step at a time, in any order; each may be killed before any step, calls to Redis may go unanswered,
 //! and Redis may restart: whole, empty, or in an old state. The property: **no read returns less than what was known
 //! when it began**. A write is known once it is acknowledged, once any read has returned it, and once the relay has
@@ -19,6 +19,8 @@
 //! | nobody turns the region on sooner, nor while someone writes unfenced | `SWITCH_ON` (`region/vouching.rs`); `hold_off` (`postgres/write.rs`) holds the row |
 //! | nobody vouches for a Redis except by its own epoch | the relay's connection is to one process (`run_id`) |
 //! | a fill that comes later than `LEASE_MS` finds its lease gone | Redis's expiry; a lease may lapse at any time here |
+//! | a floor does not lapse before the primary shows its commit, nor while a fill from before is under way | `FLOOR_MS` 60,000 > `LAG_MS` 10,000 + 2,000 the commit + `LEASE_MS` 5,000 |
+//! | Redis does not restart between the moments at which a replica and the primary show a commit | they are milliseconds apart |
 //!
 //! An event that only removes possibilities is not a step: a vouching that lapses early, a refill that nobody starts, a
 //! fence or a release that Redis executes long after its caller has given up. A party that may take a step may also
@@ -26,6 +28,9 @@
 //!
 //! A restart may cost five seconds, until earlier vouching has lapsed and transactions whose fences it swept away have
 //! ended. Answers within that time may be wrong, and are not judged.
+//!
+//! A writer of another region is known here once the relay has told of its write. A relay that reads a replica may tell of
+//! it before the primary shows it. An answer from the primary in that moment is not judged; a copy that it leaves is.
 //!
 //! Left out: answers marked as degraded, which promise nothing; several keys in one write, each of which has its own
 //! fence; the expiry of values by age, which equals a copy gone at any time; two Redis processes alive at once, each
@@ -52,7 +57,8 @@ pub struct Protocol {
     pub fences: bool,
     pub releases: bool,
     pub leases_respect_fences: bool,
-    pub leases_note_transactions: bool,
+    pub floors: bool,
+    pub floors_need_no_lease: bool,
     pub fills_need_their_lease: bool,
     pub fills_respect_fences: bool,
     pub hidden_copies_lapse: bool,
@@ -87,7 +93,8 @@ pub const WHOLE: Protocol = Protocol {
     fences: true,
     releases: true,
     leases_respect_fences: true,
-    leases_note_transactions: true,
+    floors: true,
+    floors_need_no_lease: true,
     fills_need_their_lease: true,
     fills_respect_fences: true,
     hidden_copies_lapse: true,

@@ -40,9 +40,14 @@ pub const MECHANISMS: &[Mechanism] = &[
         without: Protocol { leases_respect_fences: false, ..CALM },
     },
     Mechanism {
-        name: "noted-transaction",
-        what: "the relay notes in the lease which transaction a fill must have seen",
-        without: Protocol { leases_note_transactions: false, ..ONE_RESTART },
+        name: "floor",
+        what: "the relay leaves a floor: the transaction that a fill must have seen",
+        without: Protocol { floors: false, ..CALM },
+    },
+    Mechanism {
+        name: "floor-without-lease",
+        what: "the relay leaves a floor also where nobody holds a lease",
+        without: Protocol { floors_need_no_lease: false, ..CALM },
     },
     Mechanism {
         name: "hidden-lapse",

@@ -38,6 +38,9 @@ fn held(state: &State) -> String {
     if let Some(lease) = redis.lease {
         parts.push(format!("lease: reader {}", lease.holder + 1));
     }
+    if let Some(writer) = redis.floor {
+        parts.push(format!("floor: write {}", writer + 1));
+    }
     if redis.vouch != 0 {
         parts.push(format!("vouched: {}", redis.vouch));
     }
@@ -65,6 +68,8 @@ fn writer_words(step: writer::Step) -> &'static str {
     match step {
         Begin { fenced: true } => "begins",
         Begin { fenced: false } => "begins, unfenced, as the region is off",
+        BeginElsewhere => "begins, in another region",
+        Show => "has committed, as a replica shows and the primary does not yet",
         RaiseFence => "has run its statements and raised its fence",
         FenceUnanswered { executed: true } => "raises its fence, hears nothing of it, and rolls back",
         FenceUnanswered { executed: false } => "cannot reach Redis to raise its fence, and rolls back",
@@ -106,6 +111,7 @@ fn surrounding_words(step: surroundings::Step) -> String {
         RelayInvalidates { writer } => return format!("the relay tells of writer {}'s write", writer + 1),
         FenceLapses { token } => return format!("writer {}'s fence lapses", token / ATTEMPTS + 1),
         LeaseLapses => "the lease lapses",
+        FloorLapses => "the floor lapses",
         CopyLapses => "the copy lapses",
         VouchingOfBeforeLapses => "three seconds after the restart",
         OffForLong => "3.5 seconds after the region was turned off",

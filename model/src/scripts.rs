@@ -20,7 +20,7 @@ impl Redis {
         if is_fenced || self.lease.is_some() {
             return Leased::Refused;
         }
-        self.lease = Some(Lease { holder, noted: None });
+        self.lease = Some(Lease { holder });
         Leased::Granted
     }
 
@@ -30,12 +30,10 @@ impl Redis {
         if lease.is_some() {
             self.lease = None;
         }
-        let has_seen = |lease: Lease| {
-            !protocol.leases_note_transactions || lease.noted.is_none_or(|writer| read.settled.has(writer))
-        };
-        let stands = lease.is_some_and(has_seen) || !protocol.fills_need_their_lease;
+        let stands = lease.is_some() || !protocol.fills_need_their_lease;
         let is_blocked = self.fences != 0 && protocol.fills_respect_fences;
-        if stands && !is_blocked {
+        let is_below = self.floor.is_some_and(|writer| !read.settled.has(writer));
+        if stands && !is_blocked && !is_below {
             self.value = Some(Copy { read, epoch });
         }
     }
@@ -66,12 +64,11 @@ impl Redis {
     }
 
     /// `invalidate.lua`, for a committed writer's transaction.
-    pub fn invalidate(&mut self, writer: u8, writers: &[Writer]) {
+    pub fn invalidate(&mut self, protocol: &Protocol, writer: u8, writers: &[Writer]) {
         let xid = |writer: u8| writers[usize::from(writer)].xid;
-        if let Some(lease) = &mut self.lease
-            && lease.noted.is_none_or(|noted| xid(noted) < xid(writer))
-        {
-            lease.noted = Some(writer);
+        let leaves_floor = protocol.floors && (self.lease.is_some() || protocol.floors_need_no_lease);
+        if leaves_floor && self.floor.is_none_or(|floor| xid(floor) < xid(writer)) {
+            self.floor = Some(writer);
         }
         self.hidden = None;
         self.value = self.value.filter(|value| value.read.settled.contains(Set::of(writer)));

@@ -66,8 +66,6 @@ pub struct Copy {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Lease {
     pub holder: u8,
-    /// The writer of the newest transaction that the relay has told of since.
-    pub noted: Option<u8>,
 }
 
 /// One key in Redis with its companions, and its partition's vouching.
@@ -78,6 +76,8 @@ pub struct Redis {
     /// Tokens of the fences that are up, see [`token`].
     pub fences: u8,
     pub lease: Option<Lease>,
+    /// The writer of the newest transaction that the relay has told of: a fill must have seen it.
+    pub floor: Option<u8>,
     /// The highest epoch that was ever vouched for. 0: none.
     pub epoch: u8,
     /// The epoch that is vouched for. 0: none.
@@ -134,6 +134,10 @@ pub enum Writing {
     Lost,
     /// Answered for good, or given up.
     Done,
+    /// A writer of another region, which raises no fence here. Its transaction is running.
+    Elsewhere,
+    /// The same: a replica shows its commit already, and the primary does not yet.
+    Shown,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -146,7 +150,14 @@ pub struct Writer {
 
 impl Writer {
     pub fn is_running(&self) -> bool {
-        matches!(self.writing, Writing::Open { .. } | Writing::Fenced | Writing::InDoubt { .. })
+        matches!(
+            self.writing,
+            Writing::Open { .. }
+                | Writing::Fenced
+                | Writing::InDoubt { .. }
+                | Writing::Elsewhere
+                | Writing::Shown
+        )
     }
 
     /// Whether it holds the region's row `for share`.
@@ -206,7 +217,8 @@ pub struct State {
     pub known: Set,
     /// Redis was restarted, and somebody still trusts epochs up to this one. 0: no.
     pub shaken: u8,
-    /// Writers whose fences a restart swept away before they committed.
+    /// Writers without a fence, whose writes become known only when they are acknowledged or told of: those of another
+    /// region, and those whose fences a restart swept away before they committed.
     pub bare: Set,
     /// Calls that may still go unanswered, and restarts that may still come.
     pub faults: u8,

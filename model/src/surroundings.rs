@@ -4,7 +4,7 @@
 use crate::Protocol;
 use crate::reader::forgive;
 use crate::state::{
-    ATTEMPTS, Copy, Redis, Region, RegionState, Set, Snapshot, State, WRITERS, Writing, token,
+    ATTEMPTS, Copy, Reading, Redis, Region, RegionState, Set, Snapshot, State, WRITERS, Writing, token,
 };
 use crate::writer::finish_waiting;
 
@@ -27,6 +27,7 @@ pub enum Step {
         token: u8,
     },
     LeaseLapses,
+    FloorLapses,
     CopyLapses,
     /// Three seconds have passed since Redis restarted.
     VouchingOfBeforeLapses,
@@ -54,18 +55,28 @@ pub fn open(protocol: &Protocol, state: &State) -> Vec<Step> {
     if state.region.state == RegionState::OffLong && row_is_free {
         steps.push(Step::RelayTurnsOn);
     }
-    let committed = (0..WRITERS).filter(|writer| state.committed.has(*writer));
-    steps.extend(committed.map(|writer| Step::RelayInvalidates { writer }));
+    let is_shown = |writer: u8| state.writers[usize::from(writer)].writing == Writing::Shown;
+    let told = (0..WRITERS).filter(|writer| state.committed.has(*writer) || is_shown(*writer));
+    steps.extend(told.map(|writer| Step::RelayInvalidates { writer }));
 
     steps.extend(lapsing_fences(protocol, state).map(|token| Step::FenceLapses { token }));
     steps.extend(state.redis.lease.map(|_| Step::LeaseLapses));
+    steps.extend(state.redis.floor.filter(|_| floor_may_lapse(state)).map(|_| Step::FloorLapses));
     steps.extend(state.redis.value.map(|_| Step::CopyLapses));
     steps.extend((state.shaken != 0).then_some(Step::VouchingOfBeforeLapses));
     steps.extend((state.region.state == RegionState::Off).then_some(Step::OffForLong));
-    if state.restarts > 0 {
+    if state.restarts > 0 && !(0..WRITERS).any(is_shown) {
         steps.extend([Step::RestartWhole, Step::RestartEmpty, Step::RestartOld]);
     }
     steps
+}
+
+/// Whether the primary shows every write that was told of, and no fill from before is under way. Each telling renews the
+/// floor's time.
+fn floor_may_lapse(state: &State) -> bool {
+    let holder = state.redis.lease.map(|lease| state.readers[usize::from(lease.holder)]);
+    let lacks = |reading| matches!(reading, Reading::Loaded { read, .. } if !read.has.contains(state.known));
+    !state.writers.iter().any(|writer| writer.writing == Writing::Shown) && !holder.is_some_and(lacks)
 }
 
 /// Fences whose time may be over: all but those of transactions that can still commit.
@@ -93,11 +104,12 @@ pub fn take(protocol: &Protocol, state: &mut State, step: Step) {
             (state.region.epoch, state.region.state) = (state.region.epoch + 1, RegionState::On);
         }
         Step::RelayInvalidates { writer } => {
-            state.redis.invalidate(writer, &state.writers);
+            state.redis.invalidate(protocol, writer, &state.writers);
             state.make_known(Set::of(writer));
         }
         Step::FenceLapses { token } => state.redis.lapse(protocol, token),
         Step::LeaseLapses => state.redis.lease = None,
+        Step::FloorLapses => state.redis.floor = None,
         Step::CopyLapses => state.redis.value = None,
         Step::VouchingOfBeforeLapses => {
             if state.redis.vouch <= state.shaken {

@@ -10,6 +10,10 @@ pub enum Step {
     Begin {
         fenced: bool,
     },
+    /// The same, in another region.
+    BeginElsewhere,
+    /// A replica shows its commit.
+    Show,
     RaiseFence,
     /// Redis does not answer; it may have executed the script or not.
     FenceUnanswered {
@@ -41,8 +45,8 @@ pub fn open(protocol: &Protocol, state: &State, writer: u8) -> Vec<Step> {
     let can_fail = state.faults > 0;
     match state.writers[usize::from(writer)].writing {
         Writing::Idle => match may_write_unfenced(protocol, state) {
-            true => vec![Begin { fenced: true }, Begin { fenced: false }],
-            false => vec![Begin { fenced: true }],
+            true => vec![Begin { fenced: true }, Begin { fenced: false }, BeginElsewhere],
+            false => vec![Begin { fenced: true }, BeginElsewhere],
         },
         Writing::Open { fenced: true } if can_fail && protocol.fences => {
             vec![RaiseFence, FenceUnanswered { executed: false }, FenceUnanswered { executed: true }, Crash]
@@ -61,6 +65,8 @@ pub fn open(protocol: &Protocol, state: &State, writer: u8) -> Vec<Step> {
         Writing::CutOff(_) => vec![TurnRegionOff, Crash],
         Writing::Waiting(_) => vec![Crash],
         Writing::Lost => vec![Repeat],
+        Writing::Elsewhere => vec![Show, Commit],
+        Writing::Shown => vec![Commit],
         Writing::Done => vec![],
     }
 }
@@ -82,6 +88,12 @@ pub fn take(protocol: &Protocol, state: &mut State, writer: u8, step: Step) {
             state.assign_xid(writer);
             state.writers[index].writing = Writing::Open { fenced };
         }
+        Step::BeginElsewhere => {
+            state.assign_xid(writer);
+            state.bare = state.bare.with(Set::of(writer));
+            state.writers[index].writing = Writing::Elsewhere;
+        }
+        Step::Show => state.writers[index].writing = Writing::Shown,
         Step::RaiseFence => {
             if protocol.fences {
                 state.redis.fence(token);
@@ -100,6 +112,8 @@ pub fn take(protocol: &Protocol, state: &mut State, writer: u8, step: Step) {
             state.committed = state.committed.with(Set::of(writer));
             match state.writers[index].writing {
                 Writing::Open { .. } => acknowledge(state, writer),
+                // Its client is told in its own region.
+                Writing::Elsewhere | Writing::Shown => state.writers[index].writing = Writing::Done,
                 _ => state.writers[index].writing = Writing::Committed,
             }
         }

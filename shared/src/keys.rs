@@ -235,17 +235,23 @@ pub fn lease(key: &str) -> String {
     format!("lease:{key}")
 }
 
+/// The key of the newest transaction that the relay has told of: a fill must have seen it. Only its own TTL ends it.
+pub fn floor(key: &str) -> String {
+    format!("floor:{key}")
+}
+
 /// The keys beside a cached key, in its slot.
 #[derive(Clone, Debug)]
 pub struct Companions {
     pub hidden: String,
     pub fence: String,
     pub lease: String,
+    pub floor: String,
 }
 
 impl Companions {
     pub fn of(name: &str) -> Companions {
-        Companions { hidden: hidden(name), fence: fence(name), lease: lease(name) }
+        Companions { hidden: hidden(name), fence: fence(name), lease: lease(name), floor: floor(name) }
     }
 }
 

@@ -37,6 +37,7 @@ fn rows() -> Vec<Row> {
         for companion in ["hidden:", "fence:", "lease:"] {
             rows.push(Row::new(&format!("{companion}{form}"), Some(0..=7)));
         }
+        rows.push(Row::new(&format!("floor:{form}"), Some(0..=60)));
         let may_wait = matches!(key.life, Life::Unflushed { .. });
         rows.push(Row { may_wait, ..Row::new(&form, seconds) });
     }

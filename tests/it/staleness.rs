@@ -92,7 +92,11 @@ struct Scene {
 impl Scene {
     /// With one message, and everything warm.
     async fn new() -> Scene {
-        let system = System::start().await;
+        Scene::with(Options::default()).await
+    }
+
+    async fn with(options: Options) -> Scene {
+        let system = System::with(options).await;
         let ada = system.register("Ada").await;
         let circle = ada.create_circle("private").await;
         let path = format!("/v1/circles/{circle}/messages");
@@ -101,10 +105,27 @@ impl Scene {
         Scene { system, ada, circle, path }
     }
 
-    async fn forget_list(&self) {
-        let key = Key::circle_messages(self.circle.parse().unwrap()).name();
+    fn list_key(&self) -> String {
+        Key::circle_messages(self.circle.parse().unwrap()).name()
+    }
+
+    /// Runs a command of Redis on the list's key.
+    async fn list(&self, command: &str) -> i64 {
         let mut redis = self.system.redis.connect().await;
-        let _: i64 = redis::cmd("DEL").arg(key).query_async(&mut redis).await.unwrap();
+        redis::cmd(command).arg(self.list_key()).query_async(&mut redis).await.unwrap()
+    }
+
+    /// Changes all messages as an origin of another region does, which fences nothing here.
+    fn write_elsewhere(&self, body: &str) {
+        let (circle, key) = (&self.circle, self.list_key());
+        self.system.sql(&format!(
+            "begin;
+             set local synchronous_commit = on;
+             update messages set body = '{body}', version = version + 1 where circle_id = '{circle}';
+             insert into outbox (region, request_id, keys, kind, payload, topics)
+             values ('elsewhere', 'afar', array['{key}'], 'message.edited', '{{}}', array['{circle}']::uuid[]);
+             commit"
+        ));
     }
 
     async fn newest(&self) -> String {
@@ -113,7 +134,7 @@ impl Scene {
 
     /// Makes the origin read the list, and pause before it fills.
     async fn begin_fill(&self) -> JoinHandle<Answer> {
-        self.forget_list().await;
+        self.list("DEL").await;
         let (ada, path) = (self.ada.clone(), self.path.clone());
         let begin = async || tokio::spawn(async move { ada.get(&path).await });
         self.system.origins[0].hold("fill.loaded", begin).await
@@ -158,21 +179,13 @@ async fn a_fill_that_began_before_a_write_does_not_outlast_it() {
     scene.system.origins[0].release().await;
 }
 
-/// A write in another region fences nothing here: the relay learns of it, and notes it in the lease of a fill.
+/// A write in another region fences nothing here: the relay learns of it, and leaves a floor.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_write_of_another_region_is_seen_although_a_fill_began_before_it() {
     let scene = Scene::new().await;
-    let (system, circle) = (&scene.system, &scene.circle);
-    let key = Key::circle_messages(circle.parse().unwrap()).name();
+    let system = &scene.system;
     let fill = scene.begin_fill().await;
-    system.sql(&format!(
-        "begin;
-         update messages set body = 'From afar', version = version + 1 where circle_id = '{circle}';
-         insert into outbox (region, request_id, keys, kind, payload, topics)
-         values ('elsewhere', 'afar', array['{}'], 'message.edited', '{{}}', array['{circle}']::uuid[]);
-         commit",
-        key
-    ));
+    scene.write_elsewhere("From afar");
     let told = "select (cursor_xid, cursor_seq) >= (select xid, seq from outbox where request_id = 'afar')
         from regions where name = 'test'";
     let deadline = Instant::now() + Duration::from_secs(20);
@@ -184,6 +197,59 @@ async fn a_write_of_another_region_is_seen_although_a_fill_began_before_it() {
     fill.await.unwrap().expect(200);
     for _ in 0..3 {
         assert_eq!(scene.newest().await, "From afar");
+    }
+}
+
+/// A replica may show a commit before the primary does, here while the primary waits for a standby that does not answer.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_write_that_a_replica_shows_first_is_seen_although_a_fill_began_after_the_relay_told_of_it() {
+    let options = Options { own_postgres: true, replica: true, ..Options::default() };
+    let scene = Arc::new(Scene::with(options).await);
+    let set = |setting: &str| {
+        scene.system.sql(&format!("alter system {setting}"));
+        scene.system.sql("select pg_reload_conf()");
+    };
+    set("set synchronous_commit = local");
+    set("set synchronous_standby_names = 'nobody'");
+    let writer = Arc::clone(&scene);
+    let written = tokio::task::spawn_blocking(move || writer.write_elsewhere("From afar"));
+    let deadline = Instant::now() + Duration::from_secs(20);
+    while scene.list("EXISTS").await == 1 {
+        assert!(Instant::now() < deadline, "the relay never told of the write");
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    assert_eq!(scene.newest().await, "0", "the primary shows the write already: this test is blind");
+    set("reset synchronous_standby_names");
+    written.await.unwrap();
+    for _ in 0..3 {
+        assert_eq!(scene.newest().await, "From afar");
+    }
+}
+
+/// Copies that a write elsewhere made stale would otherwise be served for as long as the reader lags.
+#[tokio::test(flavor = "multi_thread")]
+async fn while_the_reader_of_the_outbox_lags_nobody_trusts_copies() {
+    let scene = Scene::new().await;
+    scene.hold_relay().await;
+    scene.write_elsewhere("From afar");
+    let reads = async |wanted: &str| {
+        let deadline = Instant::now() + Duration::from_secs(40);
+        while scene.newest().await != wanted {
+            assert!(Instant::now() < deadline, "{wanted}: not within the allowed lag");
+            tokio::time::sleep(Duration::from_millis(100)).await;
+        }
+    };
+    assert_eq!(scene.newest().await, "0", "nothing was stale: this test is blind");
+    reads("From afar").await;
+    assert!(!scene.ada.get(&scene.path).await.is_hit());
+    // Writes go on meanwhile.
+    scene.ada.say(&scene.circle, "1").await;
+    reads("1").await;
+    scene.system.origins[0].release().await;
+    let deadline = Instant::now() + Duration::from_secs(20);
+    while !scene.ada.get(&scene.path).await.expect(200).is_hit() {
+        assert!(Instant::now() < deadline, "nobody vouches although the reader has caught up");
+        tokio::time::sleep(Duration::from_millis(100)).await;
     }
 }
 

@@ -35,6 +35,8 @@ const SLOW_RELEASE: &str =
     "staleness::once_a_write_is_seen_its_predecessor_is_not_although_it_is_not_released";
 const SLOW_FILL: &str = "staleness::a_fill_that_began_before_a_write_does_not_outlast_it";
 const OTHER_REGION: &str = "staleness::a_write_of_another_region_is_seen_although_a_fill_began_before_it";
+const REPLICA_FIRST: &str =
+    "staleness::a_write_that_a_replica_shows_first_is_seen_although_a_fill_began_after_the_relay_told_of_it";
 const ONE_OF_TWO: &str = "redis::cut_off_from_one_origin_of_two";
 const HANGS: &str = "redis::a_redis_that_hangs_costs_a_deadline_now_and_then_and_not_with_every_request";
 
@@ -67,9 +69,9 @@ const MUTANTS: [Mutant; 12] = [
         name: "floor",
         at: At::Origin,
         mechanism: "the floor",
-        switched_off: "the relay notes in no lease what its fill must have seen (fills read the primary: decisions 1 and 5)",
+        switched_off: "the relay leaves no floor, so that a fill need not have seen what the relay told of",
         target: "it",
-        tests: &[OTHER_REGION],
+        tests: &[OTHER_REGION, REPLICA_FIRST],
     },
     Mutant {
         name: "vouching",

@@ -30,6 +30,6 @@ pub fn unhide<'a>(name: &'a str, beside: &'a Companions, token: &'a str) -> Call
 }
 
 fn call<'a>(script: &'static Script, name: &'a str, beside: &'a Companions, token: &'a str) -> Call<'a> {
-    let Companions { hidden, fence, lease } = beside;
+    let Companions { hidden, fence, lease, .. } = beside;
     Call::new(script).keys([name, hidden, fence, lease]).text(token)
 }

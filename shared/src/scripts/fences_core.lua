@@ -15,8 +15,9 @@ local function fences_up(fence, now)
   return up
 end
 
--- Whether a lease still stands, and the snapshot has seen every transaction noted in it.
-local function lease_stands(lease_key, token, seen)
-  local lease = redis.call('GET', lease_key)
-  return lease and string.sub(lease, 1, 32) == token and seen > string.sub(lease, 33)
+-- Whether a snapshot may be stored: its lease still stands, no fence is up, and it has seen the floor's transaction.
+local function may_fill(lease_key, token, fence, floor_key, seen)
+  if redis.call('GET', lease_key) ~= token or fences_up(fence, now_ms()) > 0 then return false end
+  local floor = redis.call('GET', floor_key)
+  return not floor or seen > floor
 end

@@ -4,7 +4,7 @@
 -- The snapshot includes the partition's generation and position. If the stream was trimmed past that position, the
 -- snapshot lacks those entries, and nothing is installed.
 --
--- KEYS: vouch, ledger, stream, counts, their page, and if one message's reactions are wanted: reactions, fence, lease
+-- KEYS: vouch, ledger, stream, counts, their page, and if one message's reactions are wanted: reactions, fence, lease, floor
 -- ARGV: epoch, generation, position, ms that it lives, message whose reactions are wanted or '', token of the lease,
 --       the snapshot's horizon (16 hex digits), the snapshot (see writes_core)
 -- Returns 'closed': another epoch or generation | 'late': flushed or changed since, read again
@@ -15,9 +15,7 @@ local ledger = redis.call('HMGET', KEYS[2], 'epoch', 'generation', 'trimmed')
 if epoch ~= ARGV[1] or ledger[1] ~= ARGV[1] or ledger[2] ~= ARGV[2] then return { 'closed' } end
 if ledger[3] > padded(ARGV[3]) then return { 'late' } end
 local wanted = ARGV[5] ~= '' and redis.call('HGET', KEYS[6], '@') ~= epoch and ARGV[5]
-if wanted and (not lease_stands(KEYS[8], ARGV[6], ARGV[7]) or fences_up(KEYS[7], now_ms()) > 0) then
-  return { 'late' }
-end
+if wanted and not may_fill(KEYS[8], ARGV[6], KEYS[7], KEYS[9], ARGV[7]) then return { 'late' } end
 
 local messages, counts, members = parse_snapshot(8)
 local known, lacks = #messages > 0 and redis.call('HMGET', KEYS[4], unpack(messages)) or {}, wanted

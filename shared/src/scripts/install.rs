@@ -53,8 +53,8 @@ impl Known {
         let mut call = Call::new(&INSTALL).keys(self.keys());
         if let Some(message) = self.whole {
             let state = Key::reactions(self.circle, message).name();
-            let Companions { fence, lease, .. } = Companions::of(&state);
-            call = call.keys([state, fence, lease]);
+            let Companions { fence, lease, floor, .. } = Companions::of(&state);
+            call = call.keys([state, fence, lease, floor]);
         }
         let call = call
             .hex(epoch)

@@ -1,13 +1,13 @@
--- Drops copies that a committed transaction made stale, for the relay. A value whose snapshot saw the transaction stays,
--- or may still be filled: the lease only notes the newest transaction that the fill must have seen.
+-- Drops copies that a committed transaction made stale, for the relay, and leaves a floor: the newest transaction that a
+-- fill must have seen, whether or not anyone holds the lease. A floor is never lowered; each telling renews its time. A
+-- value whose snapshot saw the transaction stays.
 --
--- KEYS: key, hidden, lease   ARGV: transaction id, 16 hex digits
+-- KEYS: key, hidden, floor   ARGV: transaction id, 16 hex digits; ms that the floor lasts
 -- Returns how many copies were dropped
 
-local lease = redis.call('GET', KEYS[3])
-if lease and string.sub(lease, 33) < ARGV[1] then
-  redis.call('SET', KEYS[3], string.sub(lease, 1, 32) .. ARGV[1], 'KEEPTTL')
-end
+local floor = redis.call('GET', KEYS[3])
+if not floor or floor < ARGV[1] then floor = ARGV[1] end
+redis.call('SET', KEYS[3], floor, 'PX', ARGV[2])
 local dropped = redis.call('DEL', KEYS[2])
 -- A hash is ahead of Postgres: it is rebuilt from Postgres and the unflushed entries.
 if redis.call('TYPE', KEYS[1]).ok == 'hash' then return dropped + redis.call('DEL', KEYS[1]) end

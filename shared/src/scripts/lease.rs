@@ -32,7 +32,12 @@ pub fn ask<'a>(
     epoch: u64,
     now_ms: u64,
 ) -> Call<'a> {
-    call(&LEASE, name, beside, token).number(lasts_ms).hex(epoch).text(format!("{now_ms:014}"))
+    Call::new(&LEASE)
+        .keys([name, &beside.fence, &beside.lease])
+        .text(token)
+        .number(lasts_ms)
+        .hex(epoch)
+        .text(format!("{now_ms:014}"))
 }
 
 /// A malformed reply counts as a refusal.
@@ -45,7 +50,7 @@ pub fn read(reply: &mut impl Scalars) -> Leased {
     }
 }
 
-/// Fills the key with an envelope if the lease still stands.
+/// Fills the key with an envelope if the lease still stands, and the envelope's snapshot has seen the floor's transaction.
 pub fn fill<'a>(
     name: &'a str,
     beside: &'a Companions,
@@ -53,7 +58,11 @@ pub fn fill<'a>(
     value: &'a [u8],
     kept_ms: u64,
 ) -> Call<'a> {
-    call(&FILL, name, beside, token).bytes(Cow::Borrowed(value)).number(kept_ms)
+    Call::new(&FILL)
+        .keys([name, &beside.fence, &beside.lease, &beside.floor])
+        .text(token)
+        .bytes(Cow::Borrowed(value))
+        .number(kept_ms)
 }
 
 /// Whether the key was filled; otherwise the value may be stale, and must not be shared.
@@ -64,8 +73,4 @@ pub fn is_filled(reply: &mut impl Scalars) -> bool {
 /// Gives the lease back without filling.
 pub fn give_back<'a>(name: &'a str, beside: &'a Companions, token: &'a str) -> Call<'a> {
     fill(name, beside, token, b"", 1)
-}
-
-fn call<'a>(script: &'static Script, name: &'a str, beside: &'a Companions, token: &'a str) -> Call<'a> {
-    Call::new(script).keys([name, &beside.fence, &beside.lease]).text(token)
 }

@@ -176,9 +176,9 @@ fn the_origins_calls_are_in_their_scripts_order() {
         words(&lease::ask("k", &beside, "t", 5000, 10, 17)),
         "k fence:k lease:k | t 5000 000000000000000a 00000000000017"
     );
-    assert_eq!(words(&lease::fill("k", &beside, "t", b"v", 90)), "k fence:k lease:k | t v 90");
-    assert_eq!(words(&lease::give_back("k", &beside, "t")), "k fence:k lease:k | t - 1");
-    assert_eq!(words(&invalidate::call("k", &beside, 10)), "k hidden:k lease:k | 000000000000000a");
+    assert_eq!(words(&lease::fill("k", &beside, "t", b"v", 90)), "k fence:k lease:k floor:k | t v 90");
+    assert_eq!(words(&lease::give_back("k", &beside, "t")), "k fence:k lease:k floor:k | t - 1");
+    assert_eq!(words(&invalidate::call("k", &beside, 10, 60)), "k hidden:k floor:k | 000000000000000a 60");
 
     let fields = [("kind", "a".to_owned()), ("at", "b".to_owned())];
     let events = [append::Event { at: "8-1", fields: &fields }];
@@ -211,7 +211,7 @@ fn the_origins_calls_are_in_their_scripts_order() {
     assert_eq!(
         words(&snapshot.install(10, "t")),
         format!(
-            "{keys} {state} fence:{state} lease:{state} \
+            "{keys} {state} fence:{state} lease:{state} floor:{state} \
              | 000000000000000a 2 5-0 86400000 {message} t 000000000000000b {described}"
         )
     );

@@ -2,12 +2,13 @@
 
 use std::collections::BTreeMap;
 
+use ::redis::Cmd;
 use optimist_shared::keys::Companions;
-use optimist_shared::scripts::{Call, fence, invalidate};
+use optimist_shared::scripts::{Call, Scalars as _, fence, invalidate};
 
-use crate::cache::touched::{TouchedKey, unless_disabled};
+use crate::cache::touched::{TouchedKey, with_floor};
 use crate::ctx::Ctx;
-use crate::redis::RedisDown;
+use crate::redis::{Items, RedisDown};
 
 /// Milliseconds that a fence stands: longer than any commit can take, see the session's timeouts in [`crate::postgres::pool`].
 const FENCE_MS: u64 = 7_000;
@@ -40,21 +41,35 @@ pub async fn unhide(ctx: &Ctx, touched: &[TouchedKey], token: &str) {
 /// Copies dropped in one trip, to stay within its deadline.
 const DROPPED_AT_ONCE: usize = 100;
 
-/// Drops copies, whatever leases there are. Returns how many there were.
+/// Milliseconds that a floor lasts. A fill that lacks the floor's transaction comes no later than this after the relay told
+/// of it: the primary shows a commit within two seconds of a replica, a relay lags ten at most (see
+/// [`crate::region::vouching`]), and a lease lasts five.
+const FLOOR_MS: u64 = 60_000;
+
+/// Drops copies, whatever their snapshots saw, and voids their leases. Returns how many copies there were.
 pub async fn drop_copies(ctx: &Ctx, names: &[String]) -> Result<u64, RedisDown> {
-    let newest = names.iter().map(|name| (name.as_str(), u64::MAX)).collect();
-    drop_stale(ctx, newest).await
+    let mut dropped = 0;
+    for names in names.chunks(DROPPED_AT_ONCE) {
+        let commands = names.iter().flat_map(|name| {
+            let beside = Companions::of(name);
+            let (mut void, mut drop) = (Cmd::new(), Cmd::new());
+            void.arg("DEL").arg(beside.lease);
+            drop.arg("DEL").arg(name).arg(beside.hidden);
+            [void, drop]
+        });
+        let replies = ctx.redis.send(commands).await?;
+        dropped += replies.into_iter().skip(1).step_by(2).map(|reply| Items::new(reply).count()).sum::<u64>();
+    }
+    Ok(dropped)
 }
 
-/// Drops the copies that do not show the transaction which changed them last, whatever leases there are. Returns how many
-/// there were.
+/// Drops the copies that do not show the transaction which changed them last, and keeps later fills from bringing them back.
+/// Returns how many there were.
 pub async fn drop_stale(ctx: &Ctx, changed: BTreeMap<&str, u64>) -> Result<u64, RedisDown> {
-    // The script notes the transaction in the lease.
-    let beside = |name: &str| unless_disabled("floor", Companions::of(name));
     let changed: Vec<(&str, Companions, u64)> =
-        changed.into_iter().map(|(name, xid)| (name, beside(name), xid)).collect();
+        changed.into_iter().map(|(name, xid)| (name, with_floor(name), xid)).collect();
     let calls: Vec<Call<'_>> =
-        changed.iter().map(|(name, beside, xid)| invalidate::call(name, beside, *xid)).collect();
+        changed.iter().map(|(name, beside, xid)| invalidate::call(name, beside, *xid, FLOOR_MS)).collect();
     let mut dropped = 0;
     for calls in calls.chunks(DROPPED_AT_ONCE) {
         let replies = ctx.redis.call(calls).await?;

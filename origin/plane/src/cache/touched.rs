@@ -4,8 +4,10 @@ use optimist_shared::keys::{BoundKey, Companions};
 
 use crate::hooks;
 
-/// A lease that nobody holds, for when a test has switched off the effect of writers or the relay on leases.
+/// A lease that nobody holds, for when a test has switched off the effect of writers on leases.
 const NO_LEASE: &str = "lease:none";
+/// A floor that no fill asks for, for when a test has switched floors off.
+const NO_FLOOR: &str = "floor:none";
 
 /// A key that a write changes.
 #[derive(Clone, Debug)]
@@ -18,15 +20,19 @@ pub struct TouchedKey {
 impl TouchedKey {
     pub fn new(key: BoundKey) -> TouchedKey {
         let name = key.name();
-        let beside = unless_disabled("lease", Companions::of(&name));
+        let mut beside = Companions::of(&name);
+        if hooks::disabled("lease") {
+            NO_LEASE.clone_into(&mut beside.lease);
+        }
         TouchedKey { key, name, beside }
     }
 }
 
-/// Replaces the lease by one that nobody holds if a test has switched the mechanism off: real leases stay as they are.
-pub fn unless_disabled(mechanism: &'static str, mut beside: Companions) -> Companions {
-    if hooks::disabled(mechanism) {
-        NO_LEASE.clone_into(&mut beside.lease);
+/// The companions at which the relay leaves its floor.
+pub fn with_floor(name: &str) -> Companions {
+    let mut beside = Companions::of(name);
+    if hooks::disabled("floor") {
+        NO_FLOOR.clone_into(&mut beside.floor);
     }
     beside
 }

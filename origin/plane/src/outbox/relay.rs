@@ -17,6 +17,7 @@ use crate::cache::fence::drop_stale;
 use crate::ctx::Ctx;
 use crate::error::Result;
 use crate::hooks;
+use crate::postgres::pool::query;
 use crate::redis::{Items, Position};
 use crate::statements;
 
@@ -38,6 +39,10 @@ from settled left join lateral (
     select * from outbox where (outbox.xid, outbox.seq) > ($1::text::xid8, $2) and outbox.seq <> all ($3)
     order by outbox.xid, outbox.seq limit $4) pending on true
 order by pending.xid, pending.seq";
+
+    /// How far a replica has come, in bytes of the write-ahead log.
+    const REPLAYED: &str = "-- outbox::replayed
+select (case when pg_is_in_recovery() then pg_last_wal_replay_lsn() else pg_current_wal_lsn() end - '0/0')::bigint";
 
     const CURSOR: &str = "-- outbox::cursor
 select cursor_xid::text::bigint, cursor_seq, outbox_floor.xid::text::bigint, outbox_floor.seq
@@ -320,7 +325,18 @@ async fn read(
     let from = (reader.at.0.to_string(), reader.at.1);
     // A replica shows the same order, later: transactions that its snapshot takes for running are not settled.
     let db = ctx.replica.as_ref().unwrap_or(&ctx.db);
-    let rows = db.query(PENDING, &[&from.0, &from.1, &known, &(ROWS as i64)]).await?;
+    let client = db.client().await?;
+    // The moment comes first: the query then shows everything that was committed by then.
+    let shown = match ctx.replica {
+        Some(_) => {
+            let row = query(&client, REPLAYED, &[]).await?;
+            let lsn = row.first().map_or(0, |row| row.get::<_, i64>(0));
+            ctx.region.moment_of(lsn.cast_unsigned())
+        }
+        None => Some(Instant::now()),
+    };
+    let rows = query(&client, PENDING, &[&from.0, &from.1, &known, &(ROWS as i64)]).await?;
+    drop(client);
     let settled_before: i64 = rows.first().map_or(0, |row| row.get("before"));
     let mut changed: BTreeMap<&str, u64> = BTreeMap::new();
     let (mut events, mut last) = (Vec::new(), None);
@@ -337,6 +353,9 @@ async fn read(
     }
     let dropped = drop_stale(ctx, changed).await?;
     metrics::counter!("optimist_relay_dropped_total").increment(dropped);
+    if let Some(moment) = shown.filter(|_| rows.len() < ROWS) {
+        ctx.region.set_invalidated(moment);
+    }
     reader.waiting.extend(events);
     // Rows may exist beyond the last that was read, and before others that are known.
     let read_up_to = last.filter(|_| rows.len() == ROWS);

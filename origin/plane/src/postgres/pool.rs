@@ -94,7 +94,12 @@ impl Postgres {
     }
 }
 
-async fn query(client: &Client, sql: &'static str, parameters: &[&(dyn ToSql + Sync)]) -> Result<Vec<Row>> {
+/// One query on a connection of its caller's, outside a transaction.
+pub async fn query(
+    client: &Client,
+    sql: &'static str,
+    parameters: &[&(dyn ToSql + Sync)],
+) -> Result<Vec<Row>> {
     hooks::statement(sql);
     let statement = client.prepare_cached(sql).await?;
     Ok(client.query(&statement, parameters).await?)

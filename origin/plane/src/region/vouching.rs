@@ -1,4 +1,5 @@
-//! Vouching: each second the relay states that the region's Redis may be trusted, for three seconds more.
+//! Vouching: each second the relay states that the region's Redis may be trusted, for three seconds more. It does not while
+//! the outbox's reader lags behind: copies may then be stale that a write elsewhere, or a writer that died, left.
 //!
 //! Every origin runs a relay; several at once do no harm. [`crate::outbox::relay`] deals with committed writes.
 
@@ -14,11 +15,14 @@ use crate::ctx::Ctx;
 use crate::error::{Error, Result};
 use crate::hooks;
 use crate::redis::{Items, command};
+use crate::region::switch::learn;
 use crate::region::trust::{Mode, OFF_FOR_MS};
 use crate::statements;
 
 const BEAT: Duration = Duration::from_secs(1);
 const VOUCH_MS: u64 = 3_000;
+/// How far the reader of the outbox may lag behind Postgres.
+const LAG: Duration = Duration::from_secs(10);
 /// How long a beat may wait for a store: the next one must not come late.
 const PATIENCE: Duration = Duration::from_millis(700);
 
@@ -37,7 +41,7 @@ set epoch = epoch + case when seen_at < now() - interval '1 day' then 1 else 0 e
 where name = $1 and seen_at < now() - interval '1 minute'";
 
     const ROW: &str = "-- relay::row
-select state = 'on', epoch, run_id from regions where name = $1";
+select state = 'on', epoch, run_id, (pg_current_wal_insert_lsn() - '0/0')::bigint from regions where name = $1";
 
     const NEW_EPOCH: &str = "-- relay::new_epoch
 update regions set epoch = epoch + 1, run_id = $2 where name = $1 and run_id is distinct from $2";
@@ -104,6 +108,13 @@ async fn vouch(ctx: &Ctx, id: Uuid, link: &mut Option<Link>, last_epoch: &mut Op
     let (epoch, degraded) = match row {
         Ok(Ok(row)) => {
             ctx.region.set_mode(if row.on { Mode::Fenced } else { Mode::Unfenced });
+            if row.on && !is_in_time(ctx) {
+                if last_epoch.take().is_some() {
+                    tracing::warn!("the reader of the outbox lags behind: this origin vouches no more");
+                }
+                // Another origin may.
+                return learn(ctx).await;
+            }
             let vouches = row.on || hooks::disabled("vouching");
             *last_epoch = vouches.then_some(row.epoch);
             (*last_epoch, false)
@@ -163,19 +174,26 @@ async fn read_row(ctx: &Ctx, id: Uuid, redis_ok: bool, run_id: Option<&str>) -> 
         ctx.db.query(NEW_EPOCH, &[region, &run_id]).await?;
         row = select_row(ctx).await?;
     }
-    if !row.on && redis_ok {
+    if !row.on && redis_ok && is_in_time(ctx) {
         ctx.db.query(SWITCH_ON, &[region, &OFF_FOR_MS]).await?;
         row = select_row(ctx).await?;
     }
     Ok(row)
 }
 
+/// Whether the reader of the outbox is at most [`LAG`] behind.
+fn is_in_time(ctx: &Ctx) -> bool {
+    ctx.region.relay_lag().is_some_and(|lag| lag <= LAG)
+}
+
 async fn select_row(ctx: &Ctx) -> Result<Row> {
+    let asked = Instant::now();
     let row = ctx
         .db
         .query_opt(ROW, &[&ctx.config.region])
         .await?
         .ok_or_else(|| Error::internal("region", &"its row is missing"))?;
+    ctx.region.note_written(asked, row.get::<_, i64>(3).cast_unsigned());
     Ok(Row { on: row.get(0), epoch: row.get::<_, i64>(1).cast_unsigned(), run_id: row.get(2) })
 }
 
