@@ -4,6 +4,7 @@
 
 pub mod sealing;
 pub mod content;
+mod pages;
 pub mod drafts;
 mod entries;
 mod moods;

@@ -12,6 +12,7 @@ use optimist_plane::operation::links::{FIRST_ID, ID, link};
 use serde_json::json;
 
 use crate::journal::content::Score;
+use crate::journal::pages::PAGE_NOTE;
 use entry::Entry;
 use writing::{Edit, Save};
 
@@ -35,6 +36,7 @@ pub fn routes() -> Vec<Served> {
             ]),
         on("journal.list", listing::list)
             .says("The caller's entries, by their days, newest first.")
+            .notes(PAGE_NOTE)
             .answers::<List<Entry>>(200)
             .tagged()
             .pages("cursor")
@@ -45,13 +47,17 @@ pub fn routes() -> Vec<Served> {
             .links([link("journal.get", &[("entry", FIRST_ID)])]),
         on("journal.get", entry::get).says("An entry.").answers::<Entry>(200).tagged(),
         on("journal.edit", writing::edit)
-            .says("Change an entry. What it said before is kept.")
+            .says("Change an entry.")
+            .notes(
+                "The newest twenty of its former titles and texts are kept, each once. A change of tags, mood or day keeps \
+                 none.",
+            )
             .takes::<Changes<Edit>>(json!({"mood": null}))
             .answers::<Entry>(200)
             .tagged(),
         on("journal.delete", writing::delete).says("Delete an entry, with what it said before."),
         on("journal.tags", tags::recent_tags)
-            .says("Tags of the caller's newest entries.")
+            .says("Tags of the caller's newest entries: of fifty, or of as many as have 256 KiB together.")
             .answers::<tags::RecentTags>(200)
             .tagged(),
     ]

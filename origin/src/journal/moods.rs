@@ -22,6 +22,7 @@ use serde_json::json;
 use tokio_postgres::Row;
 
 use crate::journal::content::{Score, ShownTags, Tags};
+use crate::journal::pages::{PAGE_BYTES, PAGE_NOTE, page_of};
 use crate::journal::sealing::{Sealer, What, sealer};
 
 pub fn routes() -> Vec<Served> {
@@ -33,6 +34,7 @@ pub fn routes() -> Vec<Served> {
             .idempotent(),
         on("mood.list", list)
             .says("The caller's moods, newest first.")
+            .notes(PAGE_NOTE)
             .answers::<List<Mood>>(200)
             .tagged()
             .pages("cursor"),
@@ -92,10 +94,17 @@ returning id, score, sealed, logged_at";
 select id, score, sealed, logged_at from moods where user_id = $1 and id = $2";
 
     const LIST: &str = "-- moods::list
-select id, score, sealed, logged_at from moods
-where user_id = $1
-  and (logged_at, id) < (coalesce($2::timestamptz, 'infinity'), coalesce($3::uuid, 'ffffffff-ffff-ffff-ffff-ffffffffffff'))
-order by logged_at desc, id desc limit $4";
+select id, score, sealed, logged_at, found from (
+    select listed.*, count(*) over () as found,
+        sum(octet_length(sealed)) over (order by logged_at desc, id desc) as through,
+        row_number() over (order by logged_at desc, id desc) as place
+    from (
+        select id, score, sealed, logged_at from moods
+        where user_id = $1
+          and (logged_at, id) < (coalesce($2::timestamptz, 'infinity'), coalesce($3::uuid, 'ffffffff-ffff-ffff-ffff-ffffffffffff'))
+        order by logged_at desc, id desc limit $4) listed) sized
+where through <= $5 or place = 1
+order by logged_at desc, id desc";
 }
 
 async fn log(
@@ -140,9 +149,9 @@ async fn list(State(ctx): State<Ctx>, caller: Caller, headers: HeaderMap, uri: U
     let page = page::<At<'o'>>(uri.query(), "cursor")?;
     let sealer = sealer(&ctx, caller.user).await?;
     let (time, id) = (page.after.map(|at| at.time), page.after.map(|at| at.id));
-    let rows = ctx.db.query(LIST, &[&caller.user, &time, &id, &(page.limit as i64 + 1)]).await?;
-    let moods =
-        rows.iter().take(page.limit).map(|row| Mood::open(&sealer, row)).collect::<Result<Vec<Mood>>>()?;
+    let rows = ctx.db.query(LIST, &[&caller.user, &time, &id, &(page.limit as i64 + 1), &PAGE_BYTES]).await?;
+    let (rows, more) = page_of(&rows, page.limit);
+    let moods = rows.iter().map(|row| Mood::open(&sealer, row)).collect::<Result<Vec<Mood>>>()?;
     let position = |mood: &Mood| At::<'o'> { time: mood.logged_at, id: mood.id };
-    answer_page(&headers, moods, rows.len() > page.limit, position)
+    answer_page(&headers, moods, more, position)
 }

@@ -356,3 +356,86 @@ fn saves_of_one_draft_are_charged_less_often_than_they_come() {
         assert!((49..=50).contains(&kept), "{kept}");
     });
 }
+
+/// The former versions of an entry, newest first.
+fn former_versions(system: &optimist_tests::System, entry: &str) -> String {
+    let id = entry.rsplit('/').next().unwrap();
+    system.sql(&format!(
+        "select coalesce(string_agg(version::text, ',' order by version desc), '') from journal_entry_versions
+         where entry_id = '{id}'"
+    ))
+}
+
+#[test]
+fn an_entry_keeps_its_twenty_newest_texts_each_once() {
+    on_system(|system| async move {
+        let ada = system.register("Ada").await;
+        let body = json!({"title": "Monday", "body": "0"});
+        let entry = ada.post(ENTRIES, body).await.expect(201).header("location").to_owned();
+        for change in [
+            json!({"mood": 3}),
+            json!({"mood": null}),
+            json!({"tags": ["rain"]}),
+            json!({"entry_date": "2026-03-01"}),
+            json!({"body": "0", "title": "Monday"}),
+        ] {
+            ada.patch(&entry, change).await.expect(200);
+        }
+        assert_eq!(former_versions(system, &entry), "", "the text is the same");
+        // Two texts in turn, and another title.
+        for change in
+            [json!({"body": "1"}), json!({"body": "0"}), json!({"body": "1"}), json!({"title": "Tuesday"})]
+        {
+            ada.patch(&entry, change).await.expect(200);
+        }
+        assert_eq!(former_versions(system, &entry), "9,8");
+        for number in 2..30 {
+            ada.patch(&entry, json!({"body": number.to_string()})).await.expect(200);
+        }
+        let newest: Vec<String> = (18..38).rev().map(|version| version.to_string()).collect();
+        assert_eq!(former_versions(system, &entry), newest.join(","));
+        assert_eq!(ada.get(&entry).await.expect(200).body["body"], "29");
+    });
+}
+
+/// All items of a list, page by page, and the bytes of the longest page.
+async fn all_pages(client: &Client, list: &str, field: &str) -> (Vec<String>, usize) {
+    let (mut found, mut longest, mut cursor) = (Vec::new(), 0, String::new());
+    loop {
+        let page = client.get(&format!("{list}?limit=100{cursor}")).await.expect(200);
+        longest = longest.max(page.body.to_string().len());
+        found.extend(texts(&page, field).into_iter().map(|text| text.chars().take(3).collect()));
+        let Some(next) = page.body["next"].as_str() else { return (found, longest) };
+        cursor = format!("&cursor={next}");
+    }
+}
+
+#[test]
+fn a_page_of_long_texts_ends_before_it_is_too_long() {
+    const MOST: usize = 256 * 1024;
+    on_system(|system| async move {
+        let ada = system.register("Ada").await;
+        let long = |number: usize, length: usize| format!("{number:03}{}", "\u{1f331}".repeat(length));
+        for number in 0..5 {
+            system.forget_limits_of(&ada).await;
+            let body = long(number, 30_000);
+            let tag = format!("t{number}");
+            ada.post(ENTRIES, json!({"body": body, "tags": [tag]})).await.expect(201);
+            save(&ada, &new_draft(), &body, Value::Null).await;
+        }
+        for number in 0..45 {
+            system.forget_limits_of(&ada).await;
+            ada.post("/v1/mood", json!({"score": 3, "note": long(number, 1_990)})).await.expect(201);
+        }
+        let newest = |count: usize| (0..count).rev().map(|number| format!("{number:03}")).collect::<Vec<_>>();
+        for (list, field, count) in
+            [(ENTRIES, "body", 5), ("/v1/journal/drafts", "body", 5), ("/v1/mood", "note", 45)]
+        {
+            let (found, longest) = all_pages(&ada, list, field).await;
+            assert_eq!(found, newest(count), "{list}");
+            assert!(longest < MOST + 16 * 1024, "{list}: {longest}");
+        }
+        let recent = ada.get("/v1/journal/tags/recent").await.expect(200);
+        assert_eq!(recent.body["items"], json!(["t4", "t3"]));
+    });
+}

@@ -26,6 +26,7 @@ use crate::journal::content::{BODY, Content, Score, TITLE, Tags};
 use crate::journal::drafts::draft::Draft;
 use crate::journal::drafts::saving::{SaveOutcome, Saver, Version};
 use crate::journal::drafts::{flush, store};
+use crate::journal::pages::PAGE_NOTE;
 use crate::journal::sealing::sealer;
 
 pub fn routes() -> Vec<Served> {
@@ -52,6 +53,7 @@ pub fn routes() -> Vec<Served> {
             ]),
         on("drafts.list", list)
             .says("The caller's drafts, newest first.")
+            .notes(PAGE_NOTE)
             .answers::<List<Draft>>(200)
             .tagged()
             .pages("cursor")
@@ -164,14 +166,13 @@ async fn list(State(ctx): State<Ctx>, caller: Caller, headers: HeaderMap, uri: U
     let page = page::<At<'d'>>(uri.query(), "cursor")?;
     flush::flush_of(&ctx, caller.user).await?;
     let sealer = sealer(&ctx, caller.user).await?;
-    let stored = store::list(&ctx, caller.user, page.after, page.limit + 1).await?;
+    let (stored, more) = store::list(&ctx, caller.user, page.after, page.limit).await?;
     let drafts = stored
         .iter()
-        .take(page.limit)
         .map(|(id, stored)| Draft::open(&sealer, *id, stored))
         .collect::<Result<Vec<Draft>>>()?;
     let position = |draft: &Draft| At::<'d'> { time: draft.saved_at, id: draft.id };
-    answer_page(&headers, drafts, stored.len() > page.limit, position)
+    answer_page(&headers, drafts, more, position)
 }
 
 async fn discard(State(ctx): State<Ctx>, caller: Caller) -> Result<Response> {

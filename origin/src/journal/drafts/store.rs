@@ -25,6 +25,7 @@ use optimist_shared::scripts::{Scalars as _, drafts as script};
 use optimist_shared::vouching::Vouched;
 
 use crate::journal::drafts::draft::Stored;
+use crate::journal::pages::{PAGE_BYTES, page_of};
 use crate::journal::sealing::{What, sealer};
 
 statements! {
@@ -32,10 +33,17 @@ statements! {
 select version, overtook, sealed, sibling_of, saved_at, deleted_at is not null from drafts where user_id = $1 and id = $2";
 
     const LIST: &str = "-- drafts::list
-select id, version, sealed, sibling_of, saved_at from drafts
-where user_id = $1 and deleted_at is null
-  and (saved_at, id) < (coalesce($2::timestamptz, 'infinity'), coalesce($3::uuid, 'ffffffff-ffff-ffff-ffff-ffffffffffff'))
-order by saved_at desc, id desc limit $4";
+select id, version, sealed, sibling_of, saved_at, found from (
+    select listed.*, count(*) over () as found,
+        sum(octet_length(sealed)) over (order by saved_at desc, id desc) as through,
+        row_number() over (order by saved_at desc, id desc) as place
+    from (
+        select id, version, sealed, sibling_of, saved_at from drafts
+        where user_id = $1 and deleted_at is null
+          and (saved_at, id) < (coalesce($2::timestamptz, 'infinity'), coalesce($3::uuid, 'ffffffff-ffff-ffff-ffff-ffffffffffff'))
+        order by saved_at desc, id desc limit $4) listed) sized
+where through <= $5 or place = 1
+order by saved_at desc, id desc";
 
     /// A row of the same id has the same text, and stays.
     const SIBLING: &str = "-- drafts::sibling
@@ -181,16 +189,17 @@ async fn read_live(ctx: &Ctx, user: Uuid, draft: Uuid) -> Option<Stored> {
     Stored::read(&mut fields)
 }
 
-/// Drafts in Postgres, newest first; with `after`, those that follow it.
+/// A page of the drafts in Postgres, newest first, and whether more follow; with `after`, those after it.
 pub async fn list(
     ctx: &Ctx,
     user: Uuid,
     after: Option<At<'d'>>,
     limit: usize,
-) -> Result<Vec<(Uuid, Stored)>> {
+) -> Result<(Vec<(Uuid, Stored)>, bool)> {
     let (time, id) = (after.map(|at| at.time), after.map(|at| at.id));
-    let rows = ctx.db.query(LIST, &[&user, &time, &id, &(limit as i64)]).await?;
-    Ok(rows
+    let rows = ctx.db.query(LIST, &[&user, &time, &id, &(limit as i64 + 1), &PAGE_BYTES]).await?;
+    let (rows, more) = page_of(&rows, limit);
+    let drafts = rows
         .iter()
         .map(|row| {
             let stored = Stored {
@@ -201,7 +210,8 @@ pub async fn list(
             };
             (row.get(0), stored)
         })
-        .collect())
+        .collect();
+    Ok((drafts, more))
 }
 
 /// A draft's version in Postgres, and its sealed text as Redis has it; the text of a buried draft is empty.

@@ -16,18 +16,26 @@ use optimist_shared::ids::{Uuid, parse_id};
 
 use crate::journal::content::Score;
 use crate::journal::entries::entry::Entry;
+use crate::journal::pages::{PAGE_BYTES, page_of};
 use crate::journal::sealing::sealer;
 
 statements! {
     const LIST: &str = "-- journal::list
-select id, version, sealed, entry_date, created_at, updated_at from journal_entries e
-where user_id = $1
-  and ($2::bytea is null or exists (
-      select from journal_tags t where t.user_id = $1 and t.tag = $2 and t.entry_id = e.id))
-  and ($3::smallint is null or mood = $3)
-  and ($4::date is null or entry_date >= $4) and ($5::date is null or entry_date <= $5)
-  and (entry_date, id) < (coalesce($6::date, 'infinity'), coalesce($7::uuid, 'ffffffff-ffff-ffff-ffff-ffffffffffff'))
-order by entry_date desc, id desc limit $8";
+select id, version, sealed, entry_date, created_at, updated_at, found from (
+    select listed.*, count(*) over () as found,
+        sum(octet_length(sealed)) over (order by entry_date desc, id desc) as through,
+        row_number() over (order by entry_date desc, id desc) as place
+    from (
+        select id, version, sealed, entry_date, created_at, updated_at from journal_entries e
+        where user_id = $1
+          and ($2::bytea is null or exists (
+              select from journal_tags t where t.user_id = $1 and t.tag = $2 and t.entry_id = e.id))
+          and ($3::smallint is null or mood = $3)
+          and ($4::date is null or entry_date >= $4) and ($5::date is null or entry_date <= $5)
+          and (entry_date, id) < (coalesce($6::date, 'infinity'), coalesce($7::uuid, 'ffffffff-ffff-ffff-ffff-ffffffffffff'))
+        order by entry_date desc, id desc limit $8) listed) sized
+where through <= $9 or place = 1
+order by entry_date desc, id desc";
 }
 
 /// The position after the entry of this day and id.
@@ -99,13 +107,23 @@ pub async fn list(State(ctx): State<Ctx>, caller: Caller, headers: HeaderMap, ur
         .db
         .query(
             LIST,
-            &[&caller.user, &tag, &filter.mood, &filter.from, &filter.to, &day, &id, &(limit as i64 + 1)],
+            &[
+                &caller.user,
+                &tag,
+                &filter.mood,
+                &filter.from,
+                &filter.to,
+                &day,
+                &id,
+                &(limit as i64 + 1),
+                &PAGE_BYTES,
+            ],
         )
         .await?;
-    let entries =
-        rows.iter().take(limit).map(|row| Entry::open(&sealer, row)).collect::<Result<Vec<Entry>>>()?;
+    let (rows, more) = page_of(&rows, limit);
+    let entries = rows.iter().map(|row| Entry::open(&sealer, row)).collect::<Result<Vec<Entry>>>()?;
     let position = |entry: &Entry| AtDay { date: entry.entry_date, id: entry.id };
-    answer_page(&headers, entries, rows.len() > limit, position)
+    answer_page(&headers, entries, more, position)
 }
 
 #[cfg(test)]

@@ -23,6 +23,7 @@ use schemars::JsonSchema;
 use serde::Serialize;
 
 use crate::journal::content::Content;
+use crate::journal::pages::PAGE_BYTES;
 use crate::journal::sealing::{Sealer, What, sealer};
 
 #[derive(Serialize, JsonSchema)]
@@ -44,7 +45,13 @@ on conflict do nothing";
     const RECENT: &str = "-- journal::recent
 select seen, e.* from (select pg_snapshot_xmin(pg_current_snapshot())::text::bigint as seen) snapshot
 left join lateral (
-    select id, version, sealed from journal_entries where user_id = $1 order by id desc limit 50) e on true";
+    select id, version, sealed from (
+        select newest.*, sum(octet_length(sealed)) over (order by id desc) as through,
+            row_number() over (order by id desc) as place
+        from (
+            select id, version, sealed from journal_entries where user_id = $1 order by id desc limit 50) newest) sized
+    where through <= $2 or place = 1) e on true
+order by id desc";
 }
 
 /// Replaces an entry's tags.
@@ -61,7 +68,7 @@ const RECENT_TAGS: usize = 20;
 pub async fn load_recent_tags(ctx: &Ctx, key: BoundKey) -> Result<Snapshot> {
     let user = id_of(&key, Id::User)?;
     let sealer = sealer(ctx, user).await?;
-    let rows = ctx.db.query(RECENT, &[&user]).await?;
+    let rows = ctx.db.query(RECENT, &[&user, &PAGE_BYTES]).await?;
     let seen = rows.first().map_or(0, |row| row.get("seen"));
     let mut recent: Vec<String> = Vec::new();
     for row in rows.iter().filter(|row| row.get::<_, Option<Uuid>>("id").is_some()) {

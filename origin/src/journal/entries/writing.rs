@@ -1,4 +1,5 @@
-//! Saving, changing and deleting entries. A change keeps the version that it replaces; a delete keeps none.
+//! Saving, changing and deleting entries. A change of title or text keeps what it replaces: the newest twenty texts, each once. A
+//! delete keeps none.
 
 use axum::extract::State;
 use axum::http::{HeaderMap, StatusCode};
@@ -24,7 +25,7 @@ use crate::journal::content::{Content, EntryBody, Score, Tags, Title};
 use crate::journal::drafts::store as drafts;
 use crate::journal::entries::entry::{Entry, SELECT};
 use crate::journal::entries::tags::index;
-use crate::journal::sealing::{What, sealer};
+use crate::journal::sealing::{Sealer, What, sealer};
 use crate::journal::streaks::today_of;
 
 #[derive(Deserialize, JsonSchema)]
@@ -63,9 +64,18 @@ returning id, version, sealed, entry_date, created_at, updated_at";
 select id, version, sealed, entry_date, created_at, updated_at from journal_entries
 where user_id = $1 and id = $2 for update";
 
+    /// The row is locked. An earlier version with the same text goes, and so do those beyond the newest twenty; never more than
+    /// a hundred at once.
     const KEEP: &str = "-- journal::keep
-insert into journal_entry_versions (user_id, entry_id, version, sealed, updated_at)
-select user_id, id, version, sealed, updated_at from journal_entries where user_id = $1 and id = $2";
+with kept as (
+    insert into journal_entry_versions (user_id, entry_id, version, sealed, updated_at, text_digest)
+    select user_id, id, version, sealed, updated_at, $3 from journal_entries where user_id = $1 and id = $2),
+former as (
+    select version, text_digest, count(*) filter (where text_digest is distinct from $3)
+        over (order by version desc rows unbounded preceding) as place
+    from journal_entry_versions where user_id = $1 and entry_id = $2 order by version desc limit 120)
+delete from journal_entry_versions where user_id = $1 and entry_id = $2 and version = any(array(
+    select version from former where text_digest = $3 or place > $4))";
 
     const UPDATE: &str = "-- journal::update
 update journal_entries set version = version + 1, sealed = $3, mood = $4, entry_date = $5, updated_at = $6
@@ -77,6 +87,17 @@ delete from journal_entries where user_id = $1 and id = $2";
 
     const PROMPT: &str = "-- journal::prompt
 select from prompts where id = $1";
+}
+
+/// Former texts that an entry keeps beside the one that is replaced now.
+const FORMER_KEPT: i64 = 19;
+
+/// The keyed digest of an entry's title and text: what counts as another text.
+fn text_digest(sealer: &Sealer, entry: Uuid, content: &Content) -> Vec<u8> {
+    let title = (content.title.len() as u64).to_be_bytes();
+    sealer.index_bytes(
+        &[entry.as_bytes(), &title[..], content.title.as_bytes(), content.body.as_bytes()].concat(),
+    )
 }
 
 /// Names the keys that a change of a user's entries makes stale.
@@ -174,6 +195,7 @@ pub async fn edit(
         let before = Entry::open(&sealer, &row.ok_or_else(|| Error::new(ErrorCode::NotFound))?)?;
         check_match(&headers, before.version)?;
         let was = before.content;
+        let digest = text_digest(&sealer, id, &was);
         let content = Content {
             title: title.0.clone().map_or(was.title, String::from),
             body: body.0.clone().map_or(was.body, String::from),
@@ -183,8 +205,11 @@ pub async fn edit(
         };
         let version = (before.version + 1).to_string();
         let sealed = sealer.seal(What::Entry, id, &version, &content.to_bytes()?)?;
+        let replaced = Some(digest).filter(|digest| *digest != text_digest(&sealer, id, &content));
         let date = entry_date.unwrap_or(before.entry_date);
-        tx.execute(KEEP, &[&caller.user, &id]).await?;
+        if let Some(digest) = replaced {
+            tx.execute(KEEP, &[&caller.user, &id, &digest, &FORMER_KEPT]).await?;
+        }
         let row = tx.query_one(UPDATE, &[&caller.user, &id, &sealed, &content.mood, &date, &now]).await?;
         index(tx, &sealer, caller.user, id, &content.tags).await?;
         touch(tx, caller.user);
