@@ -29,6 +29,8 @@ pub enum ErrorCode {
     UnsupportedMediaType,
     /// An `Idempotency-Key` was used before with another request.
     KeyReused,
+    /// A person's quota is used up; `limit` names it.
+    QuotaExceeded,
     /// A limit is used up; `limit` names it.
     RateLimited,
     Internal,
@@ -53,7 +55,7 @@ impl ErrorCode {
             ErrorCode::VersionMismatch => 412,
             ErrorCode::TooLarge => 413,
             ErrorCode::UnsupportedMediaType => 415,
-            ErrorCode::Invalid | ErrorCode::KeyReused => 422,
+            ErrorCode::Invalid | ErrorCode::KeyReused | ErrorCode::QuotaExceeded => 422,
             ErrorCode::RateLimited => 429,
             ErrorCode::Internal => 500,
             ErrorCode::BadGateway => 502,
@@ -78,6 +80,7 @@ impl ErrorCode {
             ErrorCode::TooLarge => "too-large",
             ErrorCode::UnsupportedMediaType => "unsupported-media-type",
             ErrorCode::KeyReused => "idempotency-key-reused",
+            ErrorCode::QuotaExceeded => "quota-exceeded",
             ErrorCode::RateLimited => "rate-limited",
             ErrorCode::Internal => "internal",
             ErrorCode::BadGateway => "bad-gateway",
@@ -101,6 +104,7 @@ impl ErrorCode {
             ErrorCode::TooLarge => "The body is too large",
             ErrorCode::UnsupportedMediaType => "The body must be JSON",
             ErrorCode::KeyReused => "The idempotency key was used for another request",
+            ErrorCode::QuotaExceeded => "More than one may keep",
             ErrorCode::RateLimited => "Too many requests",
             ErrorCode::Internal => "Internal error",
             ErrorCode::BadGateway => "The origin did not answer",
@@ -123,7 +127,7 @@ pub struct Problem {
     /// Each field that was refused, and why.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub errors: Vec<FieldError>,
-    /// The limit that refused: its policy's name.
+    /// The limit that refused, by its policy's name; or the quota.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub limit: Option<String>,
     pub request_id: String,

@@ -27,6 +27,7 @@ pub enum Key {
     CountsPage,
     Draft,
     DirtyDrafts,
+    DraftSizes,
     JournalKey,
     RecentTags,
     Streak,
@@ -130,6 +131,8 @@ pub const KEYS: &[KeyRow] = &[
     // The guidelines' hour, counted from the flush; an unflushed draft does not expire.
     row(Key::Draft, "draft:{<p:user>}:<user>:<draft>", "draft", Life::Unflushed { then: HOUR }, Live),
     row(Key::DirtyDrafts, "drafts:{<p>}", "drafts", Life::Kept { because: "it names what is not flushed; a flush empties it" }, Own),
+    // Counted anew each hour: what a race or an outage has miscounted does not stay.
+    row(Key::DraftSizes, "draft_sizes:{<p:user>}:<user>", "draft_sizes", seconds(HOUR, 0), Own),
     // A wrapped key, of which only the wrapping ever changes: a day spares Postgres, and outlives an outage.
     row(Key::JournalKey, "journal_key:{<user>}", "journal_key", seconds(DAY, 0), Own),
     row(Key::RecentTags, "tags:{<user>}:recent", "tags", seconds(DAY, 0), Fenced),

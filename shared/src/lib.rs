@@ -4,6 +4,7 @@
 pub mod routes;
 pub mod keys;
 pub mod limits;
+pub mod quotas;
 pub mod scripts;
 
 pub mod envelope;

@@ -6,6 +6,7 @@ mod accounts;
 mod admin;
 mod circles;
 mod conduct;
+mod drafts;
 mod input;
 mod journal;
 mod messages;

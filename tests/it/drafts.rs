@@ -357,3 +357,35 @@ async fn without_postgres_drafts_go_on() {
     system.own_postgres.as_mut().unwrap().launch();
     flushed(&system, &base).await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_quota_of_drafts_holds_without_redis_and_after_its_loss() {
+    let system = System::start().await;
+    let ada = system.register("Ada").await;
+    let path = new_draft();
+    let first = save(&ada, &path, "Before.", &Value::Null).await;
+    flushed(&system, &first).await;
+    // Only the size of these counts.
+    let fill = format!(
+        "insert into drafts (user_id, id, version, sealed, saved_at)
+         select '{}', gen_random_uuid(), '', convert_to(repeat('x', 200000), 'UTF8'), now() - interval '1 day'
+         from generate_series(1, 20)",
+        ada.user
+    );
+    system.sql(&fill);
+    empty_redis(&system).await;
+    let long = "\u{1f331}".repeat(49_000);
+    let refused = async || {
+        let answer = put(&ada, &new_draft(), &long, &Value::Null).await;
+        // Until somebody vouches for the emptied Redis.
+        (answer.status == 422).then(|| assert_eq!(answer.body["limit"], "drafts", "{answer:#?}")).is_some()
+    };
+    until("more is refused after the loss of Redis", refused).await;
+    let shorter = save(&ada, &path, "Less.", &first).await;
+    flushed(&system, &shorter).await;
+    system.origin_to_redis.cut();
+    until("more is refused without Redis", refused).await;
+    let answer = put(&ada, &path, "", &shorter).await.expect(200);
+    assert_eq!(answer.body["promise"], "postgres");
+    assert_eq!(system.sql("select count(*) from drafts"), "21");
+}

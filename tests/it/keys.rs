@@ -92,9 +92,9 @@ async fn every_key_has_a_row_and_its_life() {
         async move { ada.patch(&path, json!({"description": "Again."})).await.expect(200) }
     });
     system.origins[0].wait_for_passes("tx.fenced", 1).await;
-    check(&system, 28).await;
+    check(&system, 29).await;
     fenced.await.unwrap();
-    check(&system, 28).await;
+    check(&system, 29).await;
 }
 
 /// Checks all keys; they must be of at least `kinds` kinds.

@@ -3,6 +3,7 @@
 use axum::response::{IntoResponse, Response};
 use http_body_util::Full;
 use optimist_shared::error::{ErrorCode, FieldError, PROBLEM_JSON, Problem};
+use optimist_shared::quotas::{Quota, QuotaRow};
 use tokio_postgres::error::SqlState;
 
 pub type Result<T, E = Error> = std::result::Result<T, E>;
@@ -124,6 +125,15 @@ impl Error {
             Error::new(ErrorCode::RateLimited).detail(format!("Try again in {retry_after} seconds."));
         error.limit = Some(policy.into());
         error.retry_after = Some(retry_after);
+        error
+    }
+
+    /// More than a person may keep at once.
+    pub fn over(quota: Quota) -> Error {
+        let QuotaRow { name, most, unit, what, .. } = quota.row();
+        let mut error =
+            Error::new(ErrorCode::QuotaExceeded).detail(format!("At most {most} {unit} of {what}."));
+        error.limit = Some((*name).into());
         error
     }
 

@@ -5,8 +5,10 @@
 //! a sibling, which the refusal names.
 
 pub mod store;
+mod version;
 pub mod flush;
 mod draft;
+pub mod quota;
 pub mod saving;
 mod handling;
 pub mod audit;

@@ -101,6 +101,11 @@ fn seal(key: &[u8; 32], bound_to: &[u8], plain: &[u8]) -> Result<Vec<u8>> {
     Ok([&[FORM][..], &nonce, &sealed].concat())
 }
 
+/// Whether bytes have the form of a sealed text.
+pub fn is_sealed(bytes: &[u8]) -> bool {
+    bytes.first() == Some(&FORM)
+}
+
 fn open(key: &[u8; 32], bound_to: &[u8], sealed: &[u8]) -> Option<Vec<u8>> {
     let (&form, rest) = sealed.split_first()?;
     let (nonce, ciphertext) = rest.split_first_chunk::<NONCE>().filter(|_| form == FORM)?;

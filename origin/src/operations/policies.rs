@@ -7,6 +7,7 @@ use std::fmt::Write as _;
 
 use optimist_shared::keys::{Freshness, KEYS, Life};
 use optimist_shared::limits::{Counted, LIMITS, Precision};
+use optimist_shared::quotas::{QUOTAS, QuotaRow};
 use optimist_shared::routes::{AtEdge, ROUTES};
 use schemars::JsonSchema;
 use serde::Serialize;
@@ -59,6 +60,12 @@ pub fn render() -> String {
         let _ =
             writeln!(page, "| {} | `{key}` | {} | {counts} | {precision} |", row.name, windows.join(", "));
     }
+    page.push_str(
+        "\n## Quotas\n\n| quota | of what | each person may keep | each counts at least |\n|-|-|-|-|\n",
+    );
+    for QuotaRow { name, most, unit, least_each, what, .. } in QUOTAS {
+        let _ = writeln!(page, "| {name} | {what} | {most} {unit} | {least_each} {unit} |");
+    }
     page
 }
 
@@ -71,6 +78,8 @@ pub struct Policies {
     limits: Vec<Value>,
     #[schemars(with = "Vec<Map<String, Value>>")]
     routes: Vec<Value>,
+    #[schemars(with = "Vec<Map<String, Value>>")]
+    quotas: Vec<Value>,
 }
 
 pub fn all() -> Policies {
@@ -117,7 +126,10 @@ pub fn all() -> Policies {
             })
         })
         .collect();
-    Policies { keys, limits, routes }
+    let quotas = QUOTAS.iter().map(|QuotaRow { name, most, unit, least_each, what, .. }| {
+        json!({"name": name, "of": what, "most": most, "unit": unit, "least_each": least_each})
+    });
+    Policies { keys, limits, routes, quotas: quotas.collect() }
 }
 
 /// The words for the part that the edge does by itself; none where it only forwards.

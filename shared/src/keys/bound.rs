@@ -67,6 +67,10 @@ impl Key {
         Key::Draft.bind(Ids::default().with(Id::User, user).with(Id::Draft, draft))
     }
 
+    pub fn draft_sizes(user: Uuid) -> BoundKey {
+        Key::DraftSizes.bind(Ids::default().with(Id::User, user))
+    }
+
     pub fn journal_key(user: Uuid) -> BoundKey {
         Key::JournalKey.bind(Ids::default().with(Id::User, user))
     }

@@ -50,6 +50,7 @@ fn constructed(key: Key, ids: &Ids) -> Option<BoundKey> {
         Key::Counts => Key::counts(circle),
         Key::CountsPage => Key::counts_page(circle),
         Key::Draft => Key::draft(user, draft),
+        Key::DraftSizes => Key::draft_sizes(user),
         Key::JournalKey => Key::journal_key(user),
         Key::RecentTags => Key::recent_tags(user),
         Key::Streak => Key::streak(user),

@@ -26,7 +26,7 @@ pub use call::{Call, Scalars, is_about_the_call, is_unknown_script};
 pub use script::Script;
 
 /// Every script, for tests and for callers that load them all.
-pub const ALL: [&Script; 23] = [
+pub const ALL: [&Script; 24] = [
     &admit::ADMIT,
     &limit::LIMIT,
     &limit::PEEK,
@@ -50,6 +50,7 @@ pub const ALL: [&Script; 23] = [
     &drafts::RESTORE,
     &drafts::FLUSHED,
     &drafts::DROP_FLUSHED,
+    &drafts::COUNT_DRAFTS,
 ];
 
 #[cfg(test)]

@@ -1,9 +1,9 @@
 -- Reconciles a draft in Redis with its row in Postgres: the newer of the two stays.
 --
--- KEYS: vouch, draft, dirty drafts
+-- KEYS: vouch, draft, dirty drafts, sizes
 -- ARGV: epoch, state of the row ('row' | 'gone' | 'none'), version, sealed, saved at, sibling of, newest version that the
 --       row builds on and Postgres may never have seen, <user>:<draft>, ms that a flushed draft lives,
---       version that was kept elsewhere and may be dropped
+--       version that was kept elsewhere and may be dropped, draft
 -- Returns 'closed' | 'restored' | 'none' | 'gone' | 'kept': Redis is ahead
 --       | 'fork', version, sealed, saved at: each has text that the other lacks
 
@@ -25,7 +25,10 @@ if version and version ~= ARGV[10] then
 end
 redis.call('ZREM', KEYS[3], ARGV[8])
 redis.call('DEL', KEYS[2])
-if ARGV[2] == 'gone' then return { 'gone' } end
+if ARGV[2] == 'gone' then
+  resize(KEYS[4], redis.call('HGET', KEYS[4], '@'), ARGV[11], 0)
+  return { 'gone' }
+end
 redis.call('HSET', KEYS[2], 'epoch', ARGV[1], 'version', ARGV[3], 'base', '', 'sealed', ARGV[4], 'saved_at', ARGV[5],
   'sibling_of', ARGV[6], 'flushed', '1')
 redis.call('PEXPIRE', KEYS[2], ARGV[9])

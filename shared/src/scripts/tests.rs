@@ -230,25 +230,37 @@ fn the_origins_calls_are_in_their_scripts_order() {
 
     let name = format!("draft:{{{mine}}}:{user}:{draft}");
     let (dirty, member) = (format!("drafts:{{{mine}}}"), format!("{user}:{draft}"));
-    let keys = format!("vouch:{{{mine}}} {name} {dirty}");
+    let sizes = format!("draft_sizes:{{{mine}}}:{user}");
+    let keys = format!("vouch:{{{mine}}} {name} {dirty} {sizes}");
+    let draft_id = draft;
     let draft = drafts::Draft { user, draft };
     let sibling_of = Some(message);
     let version = drafts::Version { version: "v2".into(), sealed: "s".into(), saved_at_ms: 17, sibling_of };
-    assert_eq!(words(&draft.save(Some("v1"), &version)), format!("{keys} | v1 v2 s 17 {message} {member}"));
+    assert_eq!(
+        words(&draft.save(Some("v1"), &version, Some(9))),
+        format!("{keys} | v1 v2 s 17 {message} {member} {draft_id} 4096 9")
+    );
     let version = drafts::Version { sibling_of: None, ..version };
-    assert_eq!(words(&draft.save(None, &version)), format!("{keys} | - v2 s 17 - {member}"));
+    assert_eq!(
+        words(&draft.save(None, &version, None)),
+        format!("{keys} | - v2 s 17 - {member} {draft_id} 4096 -")
+    );
+    assert_eq!(
+        words(&drafts::count(user, 10, &[(draft_id, 5), (message, 6)])),
+        format!("vouch:{{{mine}}} {sizes} | 000000000000000a 3600000 11 {draft_id} 5 {message} 6")
+    );
     let row = drafts::Row::There { version: &version, overtook: "v0" };
     assert_eq!(
         words(&draft.restore(10, &row, "v9")),
-        format!("{keys} | 000000000000000a row v2 s 17 - v0 {member} 3600000 v9")
+        format!("{keys} | 000000000000000a row v2 s 17 - v0 {member} 3600000 v9 {draft_id}")
     );
     assert_eq!(
         words(&draft.restore(10, &drafts::Row::Gone { version: "v3" }, "")),
-        format!("{keys} | 000000000000000a gone v3 - - - - {member} 3600000 -")
+        format!("{keys} | 000000000000000a gone v3 - - - - {member} 3600000 - {draft_id}")
     );
     assert_eq!(
         words(&draft.restore(10, &drafts::Row::None, "")),
-        format!("{keys} | 000000000000000a none - - - - - {member} 3600000 -")
+        format!("{keys} | 000000000000000a none - - - - - {member} 3600000 - {draft_id}")
     );
     assert_eq!(words(&draft.flushed("v2")), format!("{name} {dirty} | v2 {member} 3600000"));
     assert_eq!(words(&draft.drop_flushed("v2")), format!("{name} | v2"));

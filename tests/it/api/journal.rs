@@ -1,120 +1,11 @@
-//! Journals: auto-saved drafts, entries, moods, prompts, tags and streaks; only their writer sees them.
+//! Journals: entries, moods, prompts, tags and streaks; only their writer sees them.
 
 use optimist_tests::{Answer, Client};
 use reqwest::Method;
 use serde_json::{Value, json};
 
+use super::drafts::{ENTRIES, new_draft, put, save, texts};
 use super::{on_system, problem};
-
-const ENTRIES: &str = "/v1/journal/entries";
-
-fn new_draft() -> String {
-    format!("/v1/journal/drafts/{}", uuid::Uuid::now_v7())
-}
-
-async fn put(client: &Client, path: &str, body: Value) -> Answer {
-    client.send(Method::PUT, path, &[], Some(body.to_string().into_bytes())).await
-}
-
-/// Saves a text over the `base` version; returns the next version.
-async fn save(client: &Client, path: &str, body: &str, base: Value) -> Value {
-    let answer = put(client, path, json!({"body": body, "base_version": base})).await.expect(200);
-    assert_eq!(answer.body["promise"], "redis");
-    assert!(answer.body["saved_at"].is_string());
-    answer.body["version"].clone()
-}
-
-fn texts<'a>(answer: &'a Answer, field: &str) -> Vec<&'a str> {
-    answer.body["items"].as_array().unwrap().iter().map(|item| item[field].as_str().unwrap()).collect()
-}
-
-#[test]
-fn a_draft_is_read_as_it_was_saved_last() {
-    on_system(|system| async move {
-        let ada = system.register("Ada").await;
-        let path = new_draft();
-        problem(ada.get(&path).await, 404);
-        let first = save(&ada, &path, "Dear", Value::Null).await;
-        let content = json!({
-            "title": "Monday ", "body": "Dear diary,\n ", "tags": ["Sleep", "sleep", "rain"], "mood": 4,
-            "base_version": first,
-        });
-        let second = put(&ada, &path, content).await.expect(200).body["version"].clone();
-        assert_ne!(first, second);
-        let draft = ada.get(&path).await.expect(200);
-        assert_eq!(draft.header("cache-control"), "private, no-cache");
-        assert_eq!(draft.body["version"], second);
-        assert_eq!(draft.body["title"], "Monday ", "in the midst of it");
-        assert_eq!(draft.body["body"], "Dear diary,\n ");
-        assert_eq!(draft.body["tags"], json!(["sleep", "rain"]));
-        assert_eq!(draft.body["mood"], 4);
-        let other = new_draft();
-        save(&ada, &other, "Another", Value::Null).await;
-        let listed = ada.get("/v1/journal/drafts").await.expect(200);
-        assert_eq!(texts(&listed, "body"), ["Another", "Dear diary,\n "], "the newest first");
-        ada.delete(&path).await.expect(204);
-        problem(ada.get(&path).await, 404);
-        problem(ada.delete(&path).await, 404);
-        assert_eq!(texts(&ada.get("/v1/journal/drafts").await.expect(200), "body"), ["Another"]);
-        // A discarded draft stays discarded; a late text is kept as a sibling.
-        let late = put(&ada, &path, json!({"body": "Late", "base_version": second})).await.expect(409);
-        assert_eq!((&late.body["current"], &late.body["sibling"]["body"]), (&Value::Null, &json!("Late")));
-    });
-}
-
-#[test]
-fn two_tabs_lose_no_edit() {
-    on_system(|system| async move {
-        let ada = system.register("Ada").await;
-        let path = new_draft();
-        let base = save(&ada, &path, "Both saw this.", Value::Null).await;
-        let here = save(&ada, &path, "One went on here.", base.clone()).await;
-        let body = json!({"body": "The other went on there.", "tags": ["kept"], "base_version": base});
-        let refused = put(&ada, &path, body).await.expect(409);
-        assert_eq!(refused.header("content-type"), "application/problem+json");
-        assert_eq!(refused.body["code"], "conflict");
-        assert_eq!(refused.body["current"]["version"], here);
-        assert_eq!(refused.body["current"]["body"], "One went on here.");
-        // Sending the same text again returns the same sibling.
-        let body = json!({"body": "The other went on there.", "tags": ["kept"], "base_version": base});
-        let again = put(&ada, &path, body).await.expect(409);
-        assert_eq!(again.body["sibling"], refused.body["sibling"]);
-        let sibling = &refused.body["sibling"];
-        assert_eq!(sibling["body"], "The other went on there.");
-        let id = path.rsplit('/').next().unwrap();
-        assert_eq!(sibling["sibling_of"], id);
-        // A sibling is a draft like any other.
-        let sibling_path = format!("/v1/journal/drafts/{}", sibling["id"].as_str().unwrap());
-        assert_eq!(ada.get(&sibling_path).await.expect(200).body["tags"], json!(["kept"]));
-        save(&ada, &sibling_path, "And further.", sibling["version"].clone()).await;
-        assert_eq!(ada.get(&path).await.expect(200).body["body"], "One went on here.");
-        // Creating a draft that exists is a conflict too.
-        let created = put(&ada, &path, json!({"body": "New?", "base_version": null})).await.expect(409);
-        assert_eq!(created.body["current"]["body"], "One went on here.");
-        let listed = ada.get("/v1/journal/drafts").await.expect(200);
-        assert_eq!(texts(&listed, "body"), ["New?", "And further.", "One went on here."]);
-    });
-}
-
-#[test]
-fn a_save_whose_answer_was_lost_may_be_sent_again() {
-    on_system(|system| async move {
-        let ada = system.register("Ada").await;
-        let path = new_draft();
-        let first = save(&ada, &path, "Dear", Value::Null).await;
-        assert_eq!(save(&ada, &path, "Dear", Value::Null).await, first);
-        let second = save(&ada, &path, "Dear diary", first.clone()).await;
-        assert_eq!(save(&ada, &path, "Dear diary", first.clone()).await, second);
-        // Another text conflicts, and so do other tags.
-        put(&ada, &path, json!({"body": "Dear me", "base_version": first})).await.expect(409);
-        let tagged = json!({"body": "Dear diary", "tags": ["rain"], "base_version": first});
-        put(&ada, &path, tagged).await.expect(409);
-        assert_eq!(
-            ada.get("/v1/journal/drafts").await.expect(200).body["items"].as_array().unwrap().len(),
-            3
-        );
-    });
-}
 
 #[test]
 fn an_entry_clears_its_draft_and_keeps_former_versions() {
@@ -317,43 +208,6 @@ fn what_is_not_a_draft_or_an_entry_is_refused_by_field() {
             let refused = problem(ada.post(ENTRIES, body).await, 422);
             assert_eq!(refused["errors"][0]["field"], field, "{refused}");
         }
-    });
-}
-
-#[test]
-fn saves_of_one_draft_are_charged_less_often_than_they_come() {
-    on_system(|system| async move {
-        let ada = system.register("Ada").await;
-        let path = new_draft();
-        let mut version = Value::Null;
-        for number in 0..60 {
-            version = save(&ada, &path, &format!("{number}"), version).await;
-        }
-        let mut drafts = 1;
-        // The two-minute window may have ended meanwhile, so that the one draft was charged twice.
-        let refused = loop {
-            let answer = put(&ada, &new_draft(), json!({"body": "x", "base_version": null})).await;
-            if answer.status != 200 {
-                break answer;
-            }
-            drafts += 1;
-        };
-        assert!((49..=50).contains(&drafts), "{drafts}");
-        assert!(refused.header("retry-after").parse::<u32>().unwrap() > 3_400, "{refused:#?}");
-        let problem = problem(refused, 429);
-        assert_eq!(problem["limit"], "journal-autosaves-3600s", "{problem}");
-        // Refused saves do not bypass the limit: each new text creates another draft.
-        system.forget_limits_of(&ada).await;
-        let mut kept = 0;
-        loop {
-            let answer = put(&ada, &path, json!({"body": format!("{kept}"), "base_version": null})).await;
-            if answer.status != 409 {
-                answer.expect(429);
-                break;
-            }
-            kept += 1;
-        }
-        assert!((49..=50).contains(&kept), "{kept}");
     });
 }
 

@@ -102,7 +102,7 @@ fn problem(codes: &[&str]) -> Value {
                     "reason": {"type": "string"},
                 },
             }},
-            "limit": text("The policy that refused, as `RateLimit-Policy` names it."),
+            "limit": text("The policy that refused, as `RateLimit-Policy` names it; or the quota."),
             "request_id": {"type": "string"},
         },
     })

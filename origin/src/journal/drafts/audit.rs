@@ -12,13 +12,14 @@ use optimist_shared::scripts::Scalars as _;
 use optimist_shared::scripts::drafts::Draft;
 use optimist_shared::vouching::Vouched;
 
+use crate::journal::drafts::draft::as_sealed;
 use crate::journal::drafts::store::in_postgres;
 
 /// What Redis has of a draft.
 #[derive(PartialEq, Eq)]
 struct Live {
     version: String,
-    sealed: String,
+    sealed: Vec<u8>,
     is_flushed: bool,
     waits: bool,
 }
@@ -34,7 +35,8 @@ async fn live(ctx: &Ctx, suspect: &Suspect<'_>, draft: Draft) -> Option<Live> {
     let vouched = Vouched::parse(&replies.next()?.bytes())?;
     let mut fields = replies.next()?;
     let is_trusted = parse_hex(&fields.text()) == Some(vouched.epoch);
-    let (version, sealed, is_flushed) = (fields.text(), fields.text(), fields.text() == "1");
+    let (version, sealed) = (fields.text(), as_sealed(fields.bytes()).unwrap_or_default());
+    let is_flushed = fields.text() == "1";
     let waits = !replies.next()?.text().is_empty();
     (is_trusted && !version.is_empty()).then_some(Live { version, sealed, is_flushed, waits })
 }

@@ -11,7 +11,7 @@ use schemars::JsonSchema;
 use serde::Serialize;
 
 use crate::journal::content::Content;
-use crate::journal::sealing::{Sealer, What};
+use crate::journal::sealing::{Sealer, What, is_sealed};
 
 /// A version of a draft, sealed.
 #[derive(Clone, Debug)]
@@ -27,7 +27,7 @@ impl Stored {
     pub fn read(fields: &mut Items) -> Option<Stored> {
         Some(Stored {
             version: Some(fields.text()).filter(|version| !version.is_empty())?,
-            sealed: STANDARD.decode(fields.text()).ok()?,
+            sealed: as_sealed(fields.bytes())?,
             saved_at: DateTime::from_timestamp_millis(fields.int())?,
             sibling_of: parse_id(&fields.text()),
         })
@@ -37,16 +37,16 @@ impl Stored {
     pub fn to_script(&self) -> script::Version {
         script::Version {
             version: self.version.clone(),
-            sealed: self.sealed_text(),
+            sealed: self.sealed.clone(),
             saved_at_ms: self.saved_at.timestamp_millis(),
             sibling_of: self.sibling_of,
         }
     }
+}
 
-    /// The sealed text as Redis has it.
-    pub fn sealed_text(&self) -> String {
-        STANDARD.encode(&self.sealed)
-    }
+/// The sealed text in what Redis has. The release before wrote it in base64.
+pub fn as_sealed(bytes: Vec<u8>) -> Option<Vec<u8>> {
+    if is_sealed(&bytes) { Some(bytes) } else { STANDARD.decode(bytes).ok() }
 }
 
 #[derive(Serialize, JsonSchema)]

@@ -17,8 +17,8 @@ use optimist_shared::scripts::drafts::{Draft, is_settled};
 use optimist_shared::scripts::{Call, Scalars as _};
 
 use crate::journal::drafts::draft::Stored;
-use crate::journal::drafts::saving::Version;
 use crate::journal::drafts::store::fork;
+use crate::journal::drafts::version::Version;
 
 /// The interval of flushes: a lost Redis costs at most this much writing.
 const EVERY: Duration = Duration::from_secs(3);

@@ -24,7 +24,8 @@ use serde_json::json;
 
 use crate::journal::content::{BODY, Content, Score, TITLE, Tags};
 use crate::journal::drafts::draft::Draft;
-use crate::journal::drafts::saving::{SaveOutcome, Saver, Version};
+use crate::journal::drafts::saving::{SaveOutcome, Saver};
+use crate::journal::drafts::version::Version;
 use crate::journal::drafts::{flush, store};
 use crate::journal::pages::PAGE_NOTE;
 use crate::journal::sealing::sealer;
@@ -39,8 +40,11 @@ pub fn routes() -> Vec<Served> {
                 "`base_version` is the version that the text was based on, null for a new draft. If that is not the \
                  current one, the text is kept as a draft of its own, and 409 shows both; unless it is the current \
                  one's: a save may be sent again. Of one draft a save in every two minutes counts against the limit; \
-                 all are stored. A text that is kept beside another counts as the new draft that it is.",
+                 all are stored. A text that is kept beside another counts as the new draft that it is. A person's \
+                 drafts may have 4 MiB, each counting at least 4 KiB: a save beyond that answers 422 `quota-exceeded`, \
+                 and nothing is kept of it. A draft may always become smaller.",
             )
+            .refuses(&[ErrorCode::QuotaExceeded])
             .takes::<Save>(json!({"body": "Slept well.", "base_version": null}))
             .answers::<SavedDraft>(200)
             .conflict::<DraftConflict>("The draft has another version; both texts are kept.")

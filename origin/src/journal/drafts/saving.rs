@@ -4,26 +4,27 @@ use chrono::{DateTime, Utc};
 use optimist_plane::clock::{self, now_ms};
 use optimist_plane::ctx::Ctx;
 use optimist_plane::error::{Error, Failure, Result};
-use optimist_plane::http::sent::Refused;
 use optimist_plane::limits::charge::charge;
 use optimist_plane::postgres::write::hold_off;
 use optimist_plane::redis::RedisDown;
 use optimist_plane::region::switch::switch_off;
 use optimist_plane::region::trust::Mode;
 use optimist_plane::request::Caller;
-use optimist_plane::{describe, statements, transaction};
+use optimist_plane::{statements, transaction};
 use optimist_shared::error::ErrorCode;
 use optimist_shared::ids::Uuid;
 use optimist_shared::limits::Limit;
+use optimist_shared::quotas::Quota;
 use optimist_shared::reactions::Promise;
 use optimist_shared::scripts::drafts::{self as script, Saved};
-use optimist_shared::session::{autosave_entry, hex};
-use serde::Deserialize;
+use optimist_shared::session::autosave_entry;
 use serde_json::json;
 
 use crate::journal::content::Content;
 use crate::journal::drafts::draft::{Draft, Stored};
+use crate::journal::drafts::quota::{self, Counted};
 use crate::journal::drafts::store::{AGAIN, ATTEMPTS, Together, bring_together, read, sibling_id};
+use crate::journal::drafts::version::next_version;
 use crate::journal::sealing::{Sealer, What};
 
 statements! {
@@ -34,38 +35,6 @@ select version, deleted_at is not null from drafts where user_id = $1 and id = $
 insert into drafts (user_id, id, version, overtook, sealed, sibling_of, saved_at) values ($1, $2, $3, $4, $5, $6, $7)
 on conflict (user_id, id) do update set version = excluded.version, overtook = greatest(drafts.overtook, excluded.overtook),
     sealed = excluded.sealed, saved_at = excluded.saved_at";
-}
-
-/// A version that a client names, in the form in which every save answers it.
-#[derive(Deserialize)]
-#[serde(try_from = "String")]
-pub struct Version(pub String);
-
-describe!(Version, {"type": "string", "pattern": "^[0-9a-f]{32}$"});
-
-impl Version {
-    /// Whether a text has that form.
-    pub fn is_one(text: &str) -> bool {
-        text.len() == 32 && text.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'))
-    }
-}
-
-impl TryFrom<String> for Version {
-    type Error = Refused;
-
-    fn try_from(text: String) -> Result<Version, Refused> {
-        let is_version = Version::is_one(&text);
-        if is_version { Ok(Version(text)) } else { Err(Refused::new("is not a version of a draft")) }
-    }
-}
-
-/// A version greater than its base, whatever the clock says: milliseconds, then random digits.
-fn next_version(base: Option<&str>, now: DateTime<Utc>) -> Result<String> {
-    let of_base = base.and_then(|base| u64::from_str_radix(base.get(..12)?, 16).ok()).unwrap_or(0);
-    let ms = now.timestamp_millis().max(0).cast_unsigned().max(of_base + 1);
-    let mut chance = [0; 10];
-    getrandom::fill(&mut chance).map_err(|error| Error::internal("drafts", &error))?;
-    Ok(format!("{ms:012x}{}", hex(&chance)))
 }
 
 /// What became of a save.
@@ -111,9 +80,10 @@ impl Saver<'_> {
                 Err(error) => tracing::debug!(code = error.code.as_str(), "a new draft was not looked for"),
             }
         }
+        let mut counted = Counted::Before;
         for _ in 0..ATTEMPTS {
             if ctx.region.mode() == Mode::Fenced {
-                match self.save_live(draft, base, &stored).await {
+                match self.save_live(draft, base, &stored, counted).await {
                     Ok(Saved::Yes) => return Ok(saved(stored, Promise::Redis)),
                     // An earlier attempt's answer was lost.
                     Ok(Saved::Conflict(current)) if current == stored.version => {
@@ -125,6 +95,10 @@ impl Saver<'_> {
                         Together::None | Together::Gone => return Ok(SaveOutcome::Conflict),
                         Together::NoRedis => tokio::time::sleep(AGAIN).await,
                     },
+                    Ok(Saved::Full) if counted == Counted::Now => return Err(Error::over(Quota::Drafts)),
+                    Ok(Saved::Uncounted | Saved::Full) => {
+                        counted = quota::count(ctx, self.caller.user).await;
+                    }
                     Ok(Saved::Closed) => tokio::time::sleep(AGAIN).await,
                     Err(RedisDown) if ctx.region.mode() == Mode::Fenced => switch_off(ctx).await?,
                     Err(RedisDown) => {}
@@ -141,9 +115,15 @@ impl Saver<'_> {
         Err(Error::unavailable("The cache"))
     }
 
-    async fn save_live(&self, draft: Uuid, base: Option<&str>, stored: &Stored) -> Result<Saved, RedisDown> {
+    async fn save_live(
+        &self,
+        draft: Uuid,
+        base: Option<&str>,
+        stored: &Stored,
+        counted: Counted,
+    ) -> Result<Saved, RedisDown> {
         let version = stored.to_script();
-        let call = script::Draft { user: self.caller.user, draft }.save(base, &version);
+        let call = script::Draft { user: self.caller.user, draft }.save(base, &version, counted.most());
         Ok(script::read_saved(&mut self.ctx.redis.call_one(&call).await?))
     }
 
@@ -167,6 +147,7 @@ impl Saver<'_> {
                 tx.unchanged();
                 return Ok(false);
             }
+            quota::check(tx, caller.user, draft, &stored.sealed).await?;
             let unseen = match (&current, base) {
                 (Some((version, _)), Some(base)) if base == version => "",
                 (_, base) => base.unwrap_or_default(),
@@ -219,22 +200,4 @@ async fn charge_sibling(ctx: &Ctx, user: Uuid, draft: Uuid) -> Result<()> {
 
 fn saved(stored: Stored, promise: Promise) -> SaveOutcome {
     SaveOutcome::Saved { version: stored.version, saved_at: stored.saved_at, promise }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn versions_grow_whatever_the_clock_says() {
-        let at = |ms| DateTime::from_timestamp_millis(ms).unwrap();
-        let first = next_version(None, at(5_000)).unwrap();
-        assert!(Version::is_one(&first), "{first}");
-        let second = next_version(Some(&first), at(4_000)).unwrap();
-        assert!(second > first, "{first} {second}");
-        assert!(next_version(Some(&second), at(9_000)).unwrap() > second);
-        for bad in ["", "x", &first[1..], &first.to_uppercase(), &format!("{first}0")] {
-            assert!(bad == first.to_uppercase() && bad == first || !Version::is_one(bad), "{bad}");
-        }
-    }
 }

@@ -6,8 +6,6 @@
 use std::time::Duration;
 
 use ::redis::{Cmd, Value};
-use base64::Engine as _;
-use base64::engine::general_purpose::STANDARD;
 use chrono::DateTime;
 use optimist_plane::ctx::Ctx;
 use optimist_plane::error::Result;
@@ -24,7 +22,7 @@ use optimist_shared::keys::Key;
 use optimist_shared::scripts::{Scalars as _, drafts as script};
 use optimist_shared::vouching::Vouched;
 
-use crate::journal::drafts::draft::Stored;
+use crate::journal::drafts::draft::{Stored, as_sealed};
 use crate::journal::pages::{PAGE_BYTES, page_of};
 use crate::journal::sealing::{What, sealer};
 
@@ -122,7 +120,7 @@ pub async fn bring_together(ctx: &Ctx, user: Uuid, draft: Uuid) -> Result<Togeth
             script::Together::Gone => return Ok(Together::Gone),
             script::Together::Fork(version) => {
                 let stored = Stored {
-                    sealed: STANDARD.decode(version.sealed).unwrap_or_default(),
+                    sealed: as_sealed(version.sealed).unwrap_or_default(),
                     version: version.version.clone(),
                     sibling_of: version.sibling_of,
                     saved_at: DateTime::from_timestamp_millis(version.saved_at_ms).unwrap_or_default(),
@@ -214,11 +212,11 @@ pub async fn list(
     Ok((drafts, more))
 }
 
-/// A draft's version in Postgres, and its sealed text as Redis has it; the text of a buried draft is empty.
-pub async fn in_postgres(ctx: &Ctx, user: Uuid, draft: Uuid) -> Result<Option<(String, String)>> {
+/// A draft's version in Postgres, and its sealed text; the text of a buried draft is empty.
+pub async fn in_postgres(ctx: &Ctx, user: Uuid, draft: Uuid) -> Result<Option<(String, Vec<u8>)>> {
     Ok(match row(ctx, user, draft).await? {
-        Row::There { stored, .. } => Some((stored.version.clone(), stored.sealed_text())),
-        Row::Gone { version } => Some((version, String::new())),
+        Row::There { stored, .. } => Some((stored.version, stored.sealed)),
+        Row::Gone { version } => Some((version, Vec::new())),
         Row::None => None,
     })
 }
