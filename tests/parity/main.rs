@@ -5,6 +5,7 @@
 
 #![allow(clippy::unwrap_used)] // A test that cannot go on panics.
 
+mod framing;
 mod story;
 
 use std::collections::BTreeMap;

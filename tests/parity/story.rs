@@ -9,7 +9,7 @@ use optimist_tests::{Answer, Client, Kind, Options, Origin, System};
 use reqwest::Method;
 use serde_json::{Value, json};
 
-use crate::Transcript;
+use crate::{Transcript, framing};
 
 struct Teller {
     transcript: Transcript,
@@ -88,6 +88,9 @@ pub async fn tell(kind: Kind) -> Transcript {
     teller.get(&ada, "/v1/me/circles").await;
     let all: BTreeSet<&str> = ROUTES.iter().map(|route| route.name).collect();
     assert_eq!(teller.routes, all, "the story leaves routes out");
+
+    let odd = system.register("Odette").await;
+    framing::tell(&mut teller.transcript, &system, &odd).await;
 
     system.redis.kill();
     teller.get(&ada, "/v1/me").await;

@@ -5,7 +5,8 @@ use std::time::Duration;
 
 use futures_util::future::{Either, select};
 use optimist_edge_core::Edge;
-use optimist_edge_core::host::{Ending, Finish, Forward, HOP_BY_HOP, Request as _, is_sent_on};
+use optimist_edge_core::headers::is_sent_on;
+use optimist_edge_core::host::{Ending, Finish, Forward, HOP_BY_HOP, Request as _};
 use wasm_bindgen::{JsCast as _, JsValue};
 use worker::js_sys::{self, Array, Reflect, Uint8Array};
 use worker::wasm_bindgen_futures::JsFuture;

@@ -3,6 +3,7 @@
 use std::net::IpAddr;
 
 use optimist_edge_core::Config;
+use optimist_edge_core::headers::combined;
 use optimist_edge_core::host::{Command, Host, RedisUnavailable, Reply, Request};
 use wasm_bindgen::JsCast as _;
 use worker::js_sys::{self, Date};
@@ -97,8 +98,9 @@ impl Request for Incoming {
     }
 
     fn header(&self, name: &str) -> Option<String> {
+        // The runtime has joined the lines.
         let value = self.headers.get(name).ok().flatten()?;
-        value.bytes().all(|byte| byte == b' ' || byte.is_ascii_graphic()).then_some(value)
+        combined(std::iter::once(value.as_bytes()))
     }
 
     fn client_address(&self) -> Option<IpAddr> {

@@ -68,7 +68,7 @@ pub trait Request {
     fn method(&self) -> &str;
     /// Path and query as sent: origin-form, starting with `/`.
     fn target(&self) -> &str;
-    /// The first value of a header, `name` in lower case. `None` also for a value that is not visible ASCII.
+    /// The value of a header, `name` in lower case: see [`crate::headers::combined`].
     fn header(&self, name: &str) -> Option<String>;
     /// The client's address from the platform, never from a header that a client can set.
     fn client_address(&self) -> Option<IpAddr>;
@@ -135,25 +135,9 @@ pub struct HeaderChange {
     pub append: bool,
 }
 
-/// Headers about one connection alone (RFC 9110, 7.6.1), which pass in neither direction. The hosts' runtimes remove the
-/// further ones that `Connection` names.
+/// Headers about one connection alone (RFC 9110, 7.6.1). The host removes them from the origin's answer.
 pub const HOP_BY_HOP: [&str; 7] =
     ["connection", "keep-alive", "proxy-connection", "te", "trailer", "transfer-encoding", "upgrade"];
-
-/// Whether a client's header, its name in lower case, is sent to the origin in a message that the host frames anew.
-pub fn is_sent_on(name: &str) -> bool {
-    !matches!(name, "host" | "content-length" | "expect")
-        && !HOP_BY_HOP.contains(&name)
-        && !is_internal_header(name)
-}
-
-/// Whether a header is internal to edge and origin, or names a client address. Such headers never pass from a client, on any
-/// host.
-fn is_internal_header(name: &str) -> bool {
-    const PREFIXES: [&str; 7] =
-        ["optimist-", "x-forwarded-", "x-real-ip", "signature", "forwarded", "cf-", "spin-"];
-    PREFIXES.iter().any(|prefix| name.starts_with(prefix))
-}
 
 #[cfg(test)]
 mod tests {
@@ -182,14 +166,5 @@ mod tests {
         ] {
             assert!(!is_reply(lost), "{lost}");
         }
-    }
-
-    #[test]
-    fn internal_headers_do_not_pass() {
-        for name in ["optimist-context", "signature-input", "x-forwarded-for", "cf-ray", "connection", "host"]
-        {
-            assert!(!is_sent_on(name), "{name}");
-        }
-        assert!(is_sent_on("idempotency-key") && is_sent_on("authorization"));
     }
 }

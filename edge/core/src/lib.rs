@@ -4,6 +4,7 @@
 //! the request to the origin, signed. It never asks the origin for what a vouched Redis knows, and trusts Redis only while
 //! the relay vouches for it. Nothing here knows about Postgres.
 
+pub mod headers;
 pub mod host;
 
 mod config;
@@ -77,6 +78,10 @@ impl Edge {
     ) -> Result<(&'static Route, Path), Response> {
         match routes::lookup(request.method(), path) {
             Matched::Route(route, named) => {
+                if let Some(title) = headers::doubled(request) {
+                    let problem = Problem::new(ErrorCode::BadRequest, &exchange.request_id);
+                    return Err(exchange.problem(&problem.field(title, "must have one value")));
+                }
                 let length = request.header("content-length").and_then(|text| text.parse::<u64>().ok());
                 if length.is_some_and(|length| length > route.body as u64) {
                     let problem = Problem::new(ErrorCode::TooLarge, &exchange.request_id)

@@ -60,7 +60,7 @@ pub fn forward<R: Request>(
 
 impl Forward {
     /// Signs the request with its whole `body`. Returns the headers to set, besides those of the client's for which
-    /// [`crate::host::is_sent_on`] holds.
+    /// [`crate::headers::is_sent_on`] holds.
     pub fn sign<H: Host, R: Request>(
         &mut self,
         edge: &Edge,

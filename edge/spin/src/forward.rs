@@ -5,7 +5,8 @@ use http::request::Parts;
 use http::{HeaderMap, HeaderName, HeaderValue, Request, Response};
 use http_body_util::{BodyExt as _, Full};
 use optimist_edge_core::Edge;
-use optimist_edge_core::host::{Ending, Finish, Forward, HOP_BY_HOP, is_sent_on};
+use optimist_edge_core::headers::is_sent_on;
+use optimist_edge_core::host::{Ending, Finish, Forward, HOP_BY_HOP};
 use spin_sdk::http::{BoxBody, box_body};
 use spin_sdk::wasip3::http::types::ErrorCode;
 use spin_sdk::wasip3::http_compat::{IncomingRequestBody, IncomingResponseBody};
@@ -119,8 +120,12 @@ async fn once(
 
 fn forwarded_headers(headers: &HeaderMap, body: &Bytes, signed: &[(&'static str, String)]) -> HeaderMap {
     let mut kept = HeaderMap::with_capacity(headers.len() + signed.len());
-    for (name, value) in headers.iter().filter(|(name, _)| is_sent_on(name.as_str())) {
-        kept.append(name.clone(), value.clone());
+    for name in headers.keys().filter(|name| is_sent_on(name.as_str())) {
+        // One line, as a Worker's runtime makes of several: the origin's readers look at the first.
+        let lines: Vec<&[u8]> = headers.get_all(name).iter().map(HeaderValue::as_bytes).collect();
+        if let Ok(value) = HeaderValue::from_bytes(&lines.join(&b", "[..])) {
+            kept.insert(name.clone(), value);
+        }
     }
     if !body.is_empty() {
         kept.insert("content-length", HeaderValue::from(body.len()));

@@ -5,7 +5,9 @@ use std::pin::pin;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use futures_util::future::{Either, select};
+use http::HeaderValue;
 use http::request::Parts;
+use optimist_edge_core::headers::combined;
 use optimist_edge_core::host::{Command, Host, RedisUnavailable, Reply, Request};
 use spin_sdk::wasip3;
 use spin_sdk::wasip3::clocks::monotonic_clock;
@@ -75,7 +77,7 @@ impl Request for Incoming<'_> {
     }
 
     fn header(&self, name: &str) -> Option<String> {
-        self.parts.headers.get(name)?.to_str().ok().map(str::to_owned)
+        combined(self.parts.headers.get_all(name).iter().map(HeaderValue::as_bytes))
     }
 
     /// Spin appends its own header after one that a client may have sent: the last is the true one.

@@ -56,7 +56,8 @@ async fn read(request: Request) -> Result<Bytes> {
     let header = request.headers().get(CONTENT_DIGEST_HEADER);
     let signed_digest = header.and_then(|value| value.to_str().ok()).unwrap_or_default().to_owned();
     let encoding = request.headers().get("content-encoding");
-    if encoding.is_some_and(|encoding| !encoding.as_bytes().eq_ignore_ascii_case(b"identity")) {
+    let is_none = |coding: &[u8]| coding.trim_ascii().eq_ignore_ascii_case(b"identity");
+    if encoding.is_some_and(|codings| !codings.as_bytes().split(|byte| *byte == b',').all(is_none)) {
         return Err(Error::new(ErrorCode::UnsupportedMediaType).field("Content-Encoding", "must be left out"));
     }
     let bytes = match Limited::new(request.into_body(), limit).collect().await {
