@@ -16,6 +16,10 @@
 //! with the number of items, and their ids, 36 bytes each, for scripts to read. Plain text is itself. A session is
 //! [`SESSION_BODY`] bytes, see [`crate::session`].
 
+mod head;
+
+pub use head::Head;
+
 use std::fmt::Write as _;
 
 use crate::ids::{parse_digits, parse_hex};
@@ -62,6 +66,9 @@ pub struct Item<'a> {
 
 /// The most items of a cached list: one first page.
 pub const LIST_LIMIT: usize = 100;
+/// The most bytes of a page's items, as JSON; the page stops before the item that would pass it, and says that more follows.
+/// One item is shown in any case: none is as large.
+pub const LIST_BYTES: usize = 256 * 1024;
 /// Items in an answer to a request without `limit`.
 pub const DEFAULT_LIMIT: usize = 20;
 
@@ -114,53 +121,77 @@ impl Envelope<'_> {
 impl<'a> Envelope<'a> {
     /// `None`, a miss, for anything malformed or written by another release.
     pub fn decode(bytes: &'a [u8]) -> Option<Envelope<'a>> {
-        let (header, body) = bytes.split_at_checked(HEADER)?;
-        if header[0] != WIRE_VERSION {
-            return None;
-        }
-        let text = std::str::from_utf8(&header[1..]).ok()?;
-        let stamp = Stamp {
-            epoch: parse_hex(text.get(0..16)?)?,
-            fresh_until_ms: parse_digits(text.get(16..30)?, 14)?,
-            read_at_ms: parse_digits(text.get(30..44)?, 14)?,
-            seen_xmin: parse_hex(text.get(44..60)?)?,
-        };
-        let mut rest = body;
-        let body = match header[HEADER - 1] {
+        let (stamp, kind, rest) = open(bytes)?;
+        let body = match kind {
             b'o' => {
-                let version = take_short(&mut rest)?;
-                Body::Object { version, json: rest }
+                let (version, json) = take_short(rest)?;
+                Body::Object { version, json }
             }
-            kind @ (b'l' | b'i') => {
-                let mut ids: &[u8] = &[];
-                if kind == b'i' {
-                    let (count, after) = rest.split_first()?;
-                    (ids, rest) = after.split_at_checked(usize::from(*count) * ID)?;
-                }
-                let mut ids = ids.chunks(ID);
-                let version = take_short(&mut rest)?;
-                let (more, mut rest) = rest.split_first()?;
-                let mut items = Vec::with_capacity(LIST_LIMIT);
-                while !rest.is_empty() {
-                    let id = match kind {
-                        b'i' => std::str::from_utf8(ids.next()?).ok()?,
-                        _ => "",
-                    };
-                    let cursor = take_short(&mut rest)?;
-                    let (length, after) = rest.split_first_chunk::<4>()?;
-                    let (json, after) = after.split_at_checked(u32::from_be_bytes(*length) as usize)?;
-                    items.push(Item { id, cursor, json });
-                    rest = after;
-                }
-                let is_whole = ids.next().is_none() && *more <= 1 && is_indexed(&items) == (kind == b'i');
-                is_whole.then_some(Body::List { version, items, more: *more == 1 })?
-            }
+            b'l' | b'i' => decode_list(kind, rest, None)?,
             b't' => Body::Text(std::str::from_utf8(rest).ok()?),
             b's' => Body::Session(std::str::from_utf8(rest).ok()?),
             _ => return None,
         };
         Some(Envelope { stamp, body })
     }
+
+    /// The first `items` of a list of which `bytes` are the first: `more` is true. `None` unless they hold those items and the
+    /// beginning of another.
+    pub fn decode_first(bytes: &'a [u8], items: usize) -> Option<Envelope<'a>> {
+        let (stamp, kind, rest) = open(bytes)?;
+        let body = matches!(kind, b'l' | b'i').then(|| decode_list(kind, rest, Some(items)))??;
+        Some(Envelope { stamp, body })
+    }
+}
+
+/// The header's stamp and kind, and the bytes that follow.
+fn open(bytes: &[u8]) -> Option<(Stamp, u8, &[u8])> {
+    let (header, rest) = bytes.split_at_checked(HEADER)?;
+    if header[0] != WIRE_VERSION {
+        return None;
+    }
+    let text = std::str::from_utf8(&header[1..]).ok()?;
+    let stamp = Stamp {
+        epoch: parse_hex(text.get(0..16)?)?,
+        fresh_until_ms: parse_digits(text.get(16..30)?, 14)?,
+        read_at_ms: parse_digits(text.get(30..44)?, 14)?,
+        seen_xmin: parse_hex(text.get(44..60)?)?,
+    };
+    Some((stamp, header[HEADER - 1], rest))
+}
+
+/// The index of a list of this kind, its ids concatenated, and the bytes that follow.
+fn take_index(kind: u8, rest: &[u8]) -> Option<(&[u8], &[u8])> {
+    if kind != b'i' {
+        return Some((&[], rest));
+    }
+    let (count, rest) = rest.split_first()?;
+    rest.split_at_checked(usize::from(*count) * ID)
+}
+
+/// A whole list, or the first items of one of which the end is missing.
+fn decode_list(kind: u8, rest: &[u8], first: Option<usize>) -> Option<Body<'_>> {
+    let (ids, rest) = take_index(kind, rest)?;
+    let mut ids = ids.chunks(ID);
+    let (version, rest) = take_short(rest)?;
+    let (more, mut rest) = rest.split_first()?;
+    let mut items = Vec::with_capacity(LIST_LIMIT);
+    while !rest.is_empty() {
+        if first == Some(items.len()) {
+            return Some(Body::List { version, items, more: true });
+        }
+        let id = match kind {
+            b'i' => std::str::from_utf8(ids.next()?).ok()?,
+            _ => "",
+        };
+        let (cursor, after) = take_short(rest)?;
+        let (length, after) = after.split_first_chunk::<4>()?;
+        let (json, after) = after.split_at_checked(u32::from_be_bytes(*length) as usize)?;
+        items.push(Item { id, cursor, json });
+        rest = after;
+    }
+    let is_whole = ids.next().is_none() && *more <= 1 && is_indexed(&items) == (kind == b'i');
+    (first.is_none() && is_whole).then_some(Body::List { version, items, more: *more == 1 })
 }
 
 /// Bytes of an id in text.
@@ -183,11 +214,22 @@ fn put_short(bytes: &mut Vec<u8>, text: &str) {
     bytes.extend_from_slice(text.as_bytes());
 }
 
-fn take_short<'a>(rest: &mut &'a [u8]) -> Option<&'a str> {
+/// A text after its length, and the bytes that follow.
+fn take_short(rest: &[u8]) -> Option<(&str, &[u8])> {
     let (length, after) = rest.split_first_chunk::<2>()?;
     let (text, after) = after.split_at_checked(usize::from(u16::from_be_bytes(*length)))?;
-    *rest = after;
-    std::str::from_utf8(text).ok()
+    Some((std::str::from_utf8(text).ok()?, after))
+}
+
+/// How many items a page of at most `limit` holds, from the bytes of each: see [`LIST_BYTES`].
+pub fn fitting(sizes: impl IntoIterator<Item = usize>, limit: usize) -> usize {
+    let mut bytes = 0;
+    let fits = |size: &usize| {
+        let is_first = bytes == 0;
+        bytes += size;
+        is_first || bytes <= LIST_BYTES
+    };
+    sizes.into_iter().take(limit).take_while(fits).count()
 }
 
 /// The JSON that a client gets for an object: the cached value with the overlays joined as last members. An overlay is a
@@ -311,6 +353,15 @@ mod tests {
         assert_eq!(render(&[], false, 2), br#"{"items":[],"next":null}"#);
         let numbered = render_list(&items, false, 1, |index| Some(("at", index.to_string())));
         assert_eq!(numbered, br#"{"items":[{"n":2,"at":0}],"next":"b"}"#);
+    }
+
+    #[test]
+    fn a_page_stops_before_it_is_too_large() {
+        assert_eq!(fitting([9; 3], 2), 2);
+        assert_eq!(fitting([LIST_BYTES / 4; 9], 9), 4);
+        assert_eq!(fitting([LIST_BYTES - 1, 1, 1], 9), 2);
+        assert_eq!(fitting([LIST_BYTES + 1, 1], 9), 1, "one is shown in any case");
+        assert_eq!(fitting([], 9), 0);
     }
 
     #[test]

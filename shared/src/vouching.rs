@@ -1,6 +1,6 @@
 //! The value of a partition's vouching key: the relay's statement that Redis may be trusted. The `vouch` script writes it.
 
-use crate::envelope::Envelope;
+use crate::envelope::Stamp;
 use crate::ids::parse_hex;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -24,8 +24,8 @@ impl Vouched {
     }
 
     /// Whether a copy counts: it carries this epoch and is fresh. Freshness is not required when degraded.
-    pub fn trusts(&self, envelope: &Envelope<'_>, now_ms: u64) -> bool {
-        envelope.stamp.epoch == self.epoch && (self.degraded || envelope.stamp.fresh_until_ms > now_ms)
+    pub fn trusts(&self, stamp: &Stamp, now_ms: u64) -> bool {
+        stamp.epoch == self.epoch && (self.degraded || stamp.fresh_until_ms > now_ms)
     }
 }
 

@@ -12,6 +12,7 @@ mod keys;
 mod limits;
 mod misses;
 mod origin;
+mod pages;
 mod posting;
 mod projections;
 mod staleness;

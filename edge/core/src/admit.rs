@@ -56,7 +56,7 @@ impl<H: Host, R: Request> Passage<'_, H, R> {
                 if session.write_back {
                     write_back(self.host, token.user, token.session, session.now_ms);
                 }
-                apart(self.complete(token, &mut found)).await;
+                apart(self.complete(token, &session, &mut found)).await;
                 apart(self.admitted(&admission, &session, &found)).await
             }
         }

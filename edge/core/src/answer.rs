@@ -1,7 +1,7 @@
 //! Answers an admitted request from Redis's values, if they can be trusted and the caller has the right to them; else
 //! forwards it. [`crate::cache`] makes an answer from a cached value.
 
-use optimist_shared::envelope::Envelope;
+use optimist_shared::envelope::Stamp;
 use optimist_shared::error::ErrorCode;
 use optimist_shared::routes::{AtEdge, Audience, Pattern};
 use optimist_shared::scripts::admit::{Admission, Session};
@@ -11,6 +11,7 @@ use optimist_shared::vouching::Vouched;
 
 use crate::ask::Found;
 use crate::cache::{self, Mark, Overlays, Right, Wanted};
+use crate::copy::Copy;
 use crate::host::{Decision, Host, Request, Response};
 use crate::origin::Refund;
 use crate::passage::{Forwarded, Passage, apart};
@@ -29,8 +30,8 @@ impl<H: Host, R: Request> Passage<'_, H, R> {
     /// The session is in Redis, its secret is right, and no limit is used up.
     pub async fn admitted(mut self, admission: &Admission, session: &Session, found: &Found) -> Decision {
         let token = admission.token;
-        let envelope = Envelope::decode(&found.value);
-        let envelope = envelope.as_ref();
+        let copy = self.wanted.limit().and_then(|limit| found.value.read(limit));
+        let copy = copy.as_ref();
         let refund = session.charged.then(|| Refund {
             spread: token.user.to_string(),
             keys: admission.charge.refundable(),
@@ -38,7 +39,7 @@ impl<H: Host, R: Request> Passage<'_, H, R> {
         });
         let Some(vouched) = found.vouched.filter(|_| session.is_vouched(found.vouched)) else {
             // Redis may have missed a revocation or a write. The kept copy is the best if the origin cannot answer.
-            let kept = self.kept(session, found, envelope);
+            let kept = self.kept(session, found, copy);
             let cache_status = "optimist; fwd=bypass; detail=unvouched";
             let forwarded = Forwarded { cache_status, refund, kept, ..Forwarded::default() };
             return self.forward(Identity::Unchecked, None, Charged::Limits, forwarded);
@@ -46,7 +47,7 @@ impl<H: Host, R: Request> Passage<'_, H, R> {
         let judged = self.judge(vouched, session, found);
         let answer = match self.route.at_edge {
             AtEdge::Forward => None,
-            AtEdge::Cached => self.cached_answer(judged, found, envelope),
+            AtEdge::Cached => self.cached_answer(judged, found, copy),
             AtEdge::Session => Some(self.session_info(token, session)),
             AtEdge::Limits => {
                 // Structs of names and numbers always serialise.
@@ -61,15 +62,15 @@ impl<H: Host, R: Request> Passage<'_, H, R> {
             return Decision::Respond(response);
         }
         self.count_read("miss");
-        let cache_status = self.cache_status(judged, envelope);
-        let kept = (judged.right == Right::Granted).then(|| self.kept(session, found, envelope)).flatten();
+        let cache_status = self.cache_status(judged, copy);
+        let kept = (judged.right == Right::Granted).then(|| self.kept(session, found, copy)).flatten();
         let identity = Identity::Session { user: token.user, session: token.session };
         let forwarded = Forwarded { cache_status, refund, kept, ..Forwarded::default() };
         self.forward(identity, judged.role, Charged::Limits, forwarded)
     }
 
     fn judge(&self, vouched: Vouched, session: &Session, found: &Found) -> Judged {
-        let trusted = |envelope: &Envelope<'_>| vouched.trusts(envelope, self.exchange.started_ms);
+        let trusted = |stamp: &Stamp| vouched.trusts(stamp, self.exchange.started_ms);
         let (role, access) = (session.role(trusted), found.access(trusted));
         let right = match self.route.audience {
             Audience::CircleReader => cache::right_to_read(role, access),
@@ -79,49 +80,53 @@ impl<H: Host, R: Request> Passage<'_, H, R> {
     }
 
     /// The answer from the route's key; 404 for callers who must not know of it; `None` if the origin must answer.
-    fn cached_answer(
-        &self,
-        judged: Judged,
-        found: &Found,
-        envelope: Option<&Envelope<'_>>,
-    ) -> Option<Response> {
+    fn cached_answer(&self, judged: Judged, found: &Found, copy: Option<&Copy<'_>>) -> Option<Response> {
         let Judged { vouched, role, right, .. } = judged;
         if right == Right::Hidden {
             return Some(self.exchange.error(ErrorCode::NotFound));
         }
-        let envelope = envelope.filter(|envelope| self.is_hit(judged, envelope))?;
+        let copy = copy.filter(|copy| self.is_hit(judged, copy))?;
         let mark = if vouched.degraded { Mark::Degraded } else { Mark::Fresh };
-        let counts = found.counts(envelope, |epoch| vouched.epoch == epoch);
-        let response = self.render(envelope, &Overlays { role, counts }, mark)?;
+        let counts = found.counts(copy, |epoch| vouched.epoch == epoch);
+        let response = self.render(copy, &Overlays { role, counts }, mark)?;
         self.count_read("hit");
         Some(response)
     }
 
-    fn is_hit(&self, judged: Judged, envelope: &Envelope<'_>) -> bool {
-        judged.right == Right::Granted && judged.vouched.trusts(envelope, self.exchange.started_ms)
+    fn is_hit(&self, judged: Judged, copy: &Copy<'_>) -> bool {
+        judged.right == Right::Granted && judged.vouched.trusts(copy.stamp(), self.exchange.started_ms)
     }
 
     /// The answer from any copy, of any epoch and age, for when the origin cannot answer.
-    fn kept(&self, session: &Session, found: &Found, envelope: Option<&Envelope<'_>>) -> Option<Response> {
-        let envelope = envelope?;
+    fn kept(&self, session: &Session, found: &Found, copy: Option<&Copy<'_>>) -> Option<Response> {
+        let copy = copy?;
         let role = session.role(|_| true);
         let readable = self.route.audience != Audience::CircleReader
             || cache::right_to_read(role, found.access(|_| true)) == Right::Granted;
-        let overlays = Overlays { role, counts: found.counts(envelope, |_| true) };
-        readable.then(|| self.render(envelope, &overlays, Mark::Degraded))?
+        let overlays = Overlays { role, counts: found.counts(copy, |_| true) };
+        readable.then(|| self.render(copy, &overlays, Mark::Degraded))?
     }
 
-    fn render(&self, envelope: &Envelope<'_>, overlays: &Overlays, mark: Mark) -> Option<Response> {
-        cache::answer(&self.exchange, self.request, self.route, self.wanted, envelope, overlays, mark)
+    /// Whether the bytes that were read of a value suffice for an answer from it, if it can be trusted.
+    pub fn suffices(&self, session: &Session, found: &Found) -> bool {
+        let copy = self.wanted.limit().and_then(|limit| found.value.read(limit));
+        copy.is_some_and(|copy| {
+            let overlays = Overlays { role: session.role(|_| true), counts: found.counts(&copy, |_| true) };
+            self.render(&copy, &overlays, Mark::Fresh).is_some()
+        })
+    }
+
+    fn render(&self, copy: &Copy<'_>, overlays: &Overlays, mark: Mark) -> Option<Response> {
+        cache::answer(&self.exchange, self.request, self.route, self.wanted, copy, overlays, mark)
     }
 
     /// `Cache-Status` of a forwarded request.
-    fn cache_status(&self, judged: Judged, envelope: Option<&Envelope<'_>>) -> &'static str {
+    fn cache_status(&self, judged: Judged, copy: Option<&Copy<'_>>) -> &'static str {
         match self.route.pattern {
             Pattern::CacheAside if self.wanted == Wanted::Other => "optimist; fwd=bypass",
-            Pattern::CacheAside => match envelope {
-                Some(envelope) if self.is_hit(judged, envelope) => "optimist; fwd=partial",
-                Some(envelope) if envelope.stamp.fresh_until_ms <= self.exchange.started_ms => {
+            Pattern::CacheAside => match copy {
+                Some(copy) if self.is_hit(judged, copy) => "optimist; fwd=partial",
+                Some(copy) if copy.stamp().fresh_until_ms <= self.exchange.started_ms => {
                     "optimist; fwd=stale"
                 }
                 _ => "optimist; fwd=uri-miss",

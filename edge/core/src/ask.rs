@@ -1,19 +1,20 @@
 //! Asks Redis about a request and reads its replies, without judging them. One trip; a second one if a page of counts is
 //! stale.
 
-use optimist_shared::envelope::{Body, DEFAULT_LIMIT, Envelope};
+use optimist_shared::envelope::{Body, DEFAULT_LIMIT, Envelope, Stamp};
 use optimist_shared::ids::{Id, Partition};
 use optimist_shared::keys::{BoundKey, Key};
 use optimist_shared::limits::{LIMITS, LimitState, Scope};
 use optimist_shared::reactions::Counts;
 use optimist_shared::routes::{AtEdge, Audience, Overlay};
 use optimist_shared::scripts::Scalars as _;
-use optimist_shared::scripts::admit::{Admission, Admitted};
+use optimist_shared::scripts::admit::{Admission, Admitted, Session};
 use optimist_shared::scripts::counts::{self, Shown};
 use optimist_shared::scripts::limit::Charge;
 use optimist_shared::session::{Access, Token};
 use optimist_shared::vouching::Vouched;
 
+use crate::copy::{Bytes, Copy, further_reach, reach};
 use crate::host::{Host, Request};
 use crate::passage::Passage;
 use crate::redis::Fields;
@@ -21,8 +22,8 @@ use crate::trip::{Slot, Trip};
 
 pub struct Found {
     pub vouched: Option<Vouched>,
-    /// The envelope of the route's key; empty if Redis has none.
-    pub value: Vec<u8>,
+    /// The value of the route's key; empty if Redis has none.
+    pub value: Bytes,
     /// The envelope of the circle's access.
     access: Vec<u8>,
     counts: Option<Shown>,
@@ -31,8 +32,8 @@ pub struct Found {
 }
 
 impl Found {
-    pub fn access(&self, trusted: impl Fn(&Envelope<'_>) -> bool) -> Option<Access> {
-        let envelope = Envelope::decode(&self.access).filter(|envelope| trusted(envelope))?;
+    pub fn access(&self, trusted: impl Fn(&Stamp) -> bool) -> Option<Access> {
+        let envelope = Envelope::decode(&self.access).filter(|envelope| trusted(&envelope.stamp))?;
         match envelope.body {
             Body::Text(access) => Access::parse(access),
             _ => None,
@@ -40,8 +41,8 @@ impl Found {
     }
 
     /// The reaction counts of a value's items, where `trusted` accepts their epoch.
-    pub fn counts(&self, envelope: &Envelope<'_>, trusted: impl Fn(u64) -> bool) -> Vec<Option<Counts>> {
-        self.counts.as_ref().map(|counts| counts.of(envelope, trusted)).unwrap_or_default()
+    pub fn counts(&self, copy: &Copy<'_>, trusted: impl Fn(u64) -> bool) -> Vec<Option<Counts>> {
+        self.counts.as_ref().map(|counts| counts.of(copy.ids(), trusted)).unwrap_or_default()
     }
 }
 
@@ -50,7 +51,7 @@ type ReadCounts = fn(&mut Fields<'_>) -> Shown;
 
 impl<H: Host, R: Request> Passage<'_, H, R> {
     /// One trip: `admit`; the vouching, access and value that decide and answer the request, with the value's counts; and the
-    /// states of the limits, if they are the answer.
+    /// states of the limits, if they are the answer. Of a value that may be large, the first bytes: see [`crate::copy`].
     pub async fn ask(&mut self, admission: &Admission) -> Option<(Admitted, Found)> {
         let token = admission.token;
         let key = self.cached(token);
@@ -58,9 +59,11 @@ impl<H: Host, R: Request> Passage<'_, H, R> {
         let admitted = trip.call(admission.call(), |reply| admission.read(reply));
         let vouch = Key::Vouch.of_partition(self.partition(token, key.as_ref()));
         let vouched = trip.value(vouch, |reply| Vouched::parse(&reply.bytes()));
-        let value = key.map(|key| trip.value(key.name(), |reply| reply.bytes()));
+        let reach = key.and_then(|_| reach(self.wanted, self.request.header("if-none-match").is_some()));
         let access = self.access_key().map(|key| trip.value(key.name(), |reply| reply.bytes()));
         let counts = key.and_then(|key| self.ask_counts(&mut trip, &key));
+        // After the vouching: a value that is newer than its vouching is as good.
+        let value = key.map(|key| trip.bytes(key.name(), reach, |reply| reply.bytes()));
         let all_limits = self.all_limits(token);
         let limits = all_limits.as_ref().map(|charge| trip.call(charge.peek(), |reply| charge.states(reply)));
 
@@ -70,9 +73,10 @@ impl<H: Host, R: Request> Passage<'_, H, R> {
         if let (true, Admitted::Yes(session)) = (self.edge.config.is_disabled("edge-vouching"), &admitted) {
             vouched = Some(Vouched { epoch: session.epoch, degraded: false });
         }
+        let value = value.map(|slot| answers.take(slot)).unwrap_or_default();
         let found = Found {
             vouched,
-            value: value.map(|slot| answers.take(slot)).unwrap_or_default(),
+            value: Bytes::new(value, reach),
             access: access.map(|slot| answers.take(slot)).unwrap_or_default(),
             counts: counts.map(|slot| answers.take(slot)),
             limits: limits.map(|slot| answers.take(slot)).unwrap_or_default(),
@@ -80,22 +84,26 @@ impl<H: Host, R: Request> Passage<'_, H, R> {
         Some((admitted, found))
     }
 
-    /// Makes a second trip if somebody reacted or posted since the page of counts was made, or if it is too short.
-    pub async fn complete(&mut self, token: Token, found: &mut Found) {
-        let (Some(counts), Some(limit)) = (&found.counts, self.wanted.limit()) else { return };
-        if counts.are_of(&found.value, limit) {
+    /// Makes a second trip if somebody reacted or posted since the page of counts was made, if it is too short, or if the first
+    /// bytes of the value do not suffice.
+    pub async fn complete(&mut self, token: Token, session: &Session, found: &mut Found) {
+        let (Some(limit), Some(key)) = (self.wanted.limit(), self.cached(token)) else { return };
+        let mut trip = Trip::default();
+        let is_stale = found.counts.as_ref().is_some_and(|counts| !counts.are_of(found.value.first(), limit));
+        // A page of the usual length is kept for the next reader.
+        let call = counts::call(&key, limit.max(DEFAULT_LIMIT), limit <= DEFAULT_LIMIT).filter(|_| is_stale);
+        let counts = call.map(|call| trip.call(call, |reply| counts::read(reply)));
+        let suffices = !found.value.are_cut() || !is_stale && self.suffices(session, found);
+        let reach = further_reach(self.wanted);
+        let value = (!suffices).then(|| trip.bytes(key.name(), reach, |reply| reply.bytes()));
+        if counts.is_none() && value.is_none() {
             return;
         }
-        // A page of the usual length is kept for the next reader.
-        let is_kept = limit <= DEFAULT_LIMIT;
-        let list = self.cached(token);
-        let Some(call) = list.and_then(|list| counts::call(&list, limit.max(DEFAULT_LIMIT), is_kept)) else {
-            return;
-        };
-        let mut trip = Trip::default();
-        let counts = trip.call(call, |reply| counts::read(reply));
         if let Some(mut answers) = self.send(&token.user.to_string(), &trip).await {
-            found.counts = Some(answers.take(counts));
+            found.counts = counts.map(|slot| answers.take(slot)).or(found.counts.take());
+            if let Some(bytes) = value.map(|slot| answers.take(slot)) {
+                found.value = Bytes::new(bytes, reach);
+            }
         }
     }
 

@@ -6,6 +6,7 @@ use optimist_shared::reactions::{Counts, counts_version};
 use optimist_shared::routes::{Overlay, Route};
 use optimist_shared::session::{Access, Role};
 
+use crate::copy::Copy;
 use crate::host::{Request, Response};
 use crate::respond::Exchange;
 
@@ -56,49 +57,24 @@ pub struct Overlays {
 }
 
 /// The answer made from a cached value. `None` if the value cannot be one: it is malformed, of another kind than the route's,
-/// or lacks an overlay.
+/// lacks an overlay, or was not read far enough.
 pub fn answer(
     exchange: &Exchange,
     request: &impl Request,
     route: &Route,
     wanted: Wanted,
-    envelope: &Envelope<'_>,
+    copy: &Copy<'_>,
     overlays: &Overlays,
     mark: Mark,
 ) -> Option<Response> {
-    let role = overlays.role.filter(|role| role.is_member());
-    let counts = |index: usize| overlays.counts.get(index).copied().flatten();
-    let reactions = |index| {
-        let counts = counts(index).map_or_else(|| "null".to_owned(), |counts| counts.to_json());
-        ("reactions", counts)
+    let (version, list) = match copy {
+        Copy::Read(Envelope { body: Body::Object { version, .. }, .. }) => (*version, None),
+        Copy::Read(Envelope { body: Body::List { version, items, .. }, .. }) => (*version, Some(items.len())),
+        Copy::Read(_) => return None,
+        Copy::Head(head) => (head.version, head.is_list.then(|| head.ids().count())),
     };
-    let counted = route.overlays.contains(&Overlay::Reactions);
-    // If the origin cannot answer, unknown counts are no reason to hide a message.
-    let known = |shown: usize| mark == Mark::Degraded || (0..shown).all(|index| counts(index).is_some());
-    let shown_version = |shown| counts_version(&(0..shown).map(counts).collect::<Vec<_>>());
-    let (tag, json) = match &envelope.body {
-        // Only a list has a `limit`; the origin refuses it for an object.
-        Body::Object { .. } if wanted != Wanted::Whole => return None,
-        Body::Object { version, json } if route.overlays.contains(&Overlay::Role) => {
-            let value = Role::overlay(role);
-            (entity_tag(version, role.map_or("none", Role::as_str)), render_object(json, &[("role", value)]))
-        }
-        Body::Object { version, json } if counted => known(1)
-            .then(|| (entity_tag(version, &shown_version(1)), render_object(json, &[reactions(0)])))?,
-        Body::Object { version, json } => (entity_tag(version, ""), json.to_vec()),
-        Body::List { version, items, more } => {
-            let limit = wanted.limit()?;
-            let shown = items.len().min(limit);
-            if counted && !known(shown) {
-                return None;
-            }
-            let overlay_version = if counted { shown_version(shown) } else { String::new() };
-            let json = render_list(items, *more, limit, |index| counted.then(|| reactions(index)));
-            (entity_tag(version, &overlay_version), json)
-        }
-        Body::Text(_) | Body::Session(_) => return None,
-    };
-    let stamp = envelope.stamp;
+    let tag = overlays.tag(route, wanted, version, list, mark)?;
+    let stamp = copy.stamp();
     let age = exchange.started_ms.saturating_sub(stamp.read_at_ms) / 1000;
     // Seconds of freshness left, negative once expired (RFC 9211, 2.4).
     let ttl = (i128::from(stamp.fresh_until_ms) - i128::from(exchange.started_ms)).div_euclid(1000);
@@ -114,8 +90,69 @@ pub fn answer(
     if request.header("if-none-match").is_some_and(|header| none_match_hits(&header, &tag)) {
         return Some(exchange.respond(304, headers, Vec::new()));
     }
+    let Copy::Read(envelope) = copy else { return None };
     headers.push(("content-type", "application/json".to_owned()));
-    Some(exchange.respond(200, headers, json))
+    Some(exchange.respond(200, headers, overlays.json(route, wanted, &envelope.body)?))
+}
+
+impl Overlays {
+    fn role(&self) -> Option<Role> {
+        self.role.filter(|role| role.is_member())
+    }
+
+    fn counts(&self, index: usize) -> Option<Counts> {
+        self.counts.get(index).copied().flatten()
+    }
+
+    fn reactions(&self, index: usize) -> (&'static str, String) {
+        ("reactions", self.counts(index).map_or_else(|| "null".to_owned(), |counts| counts.to_json()))
+    }
+
+    /// The entity tag of the answer from a value of this version: an object, or a list with so many items. `None` if an overlay
+    /// is missing, or the query is of another kind of value.
+    fn tag(
+        &self,
+        route: &Route,
+        wanted: Wanted,
+        version: &str,
+        list: Option<usize>,
+        mark: Mark,
+    ) -> Option<String> {
+        let overlay_version = match list {
+            // Only a list has a `limit`; the origin refuses it for an object.
+            None if wanted != Wanted::Whole => return None,
+            None if route.overlays.contains(&Overlay::Role) => {
+                self.role().map_or("none", Role::as_str).to_owned()
+            }
+            _ if route.overlays.contains(&Overlay::Reactions) => {
+                let shown = list.map_or(Some(1), |items| Some(items.min(wanted.limit()?)))?;
+                // If the origin cannot answer, unknown counts are no reason to hide a message.
+                if mark == Mark::Fresh && !(0..shown).all(|index| self.counts(index).is_some()) {
+                    return None;
+                }
+                counts_version(&(0..shown).map(|index| self.counts(index)).collect::<Vec<_>>())
+            }
+            _ => String::new(),
+        };
+        Some(entity_tag(version, &overlay_version))
+    }
+
+    /// The value with its overlays joined.
+    fn json(&self, route: &Route, wanted: Wanted, body: &Body<'_>) -> Option<Vec<u8>> {
+        let is_counted = route.overlays.contains(&Overlay::Reactions);
+        Some(match body {
+            Body::Object { json, .. } if route.overlays.contains(&Overlay::Role) => {
+                render_object(json, &[("role", Role::overlay(self.role()))])
+            }
+            Body::Object { json, .. } if is_counted => render_object(json, &[self.reactions(0)]),
+            Body::Object { json, .. } => json.to_vec(),
+            Body::List { items, more, .. } => {
+                let overlay = |index| is_counted.then(|| self.reactions(index));
+                render_list(items, *more, wanted.limit()?, overlay)
+            }
+            Body::Text(_) | Body::Session(_) => return None,
+        })
+    }
 }
 
 /// A caller's right to read a circle, as far as the edge knows.

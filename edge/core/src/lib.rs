@@ -13,6 +13,7 @@ mod admit;
 mod limit;
 mod ask;
 mod answer;
+mod copy;
 mod cache;
 mod behind;
 mod origin;

@@ -40,6 +40,16 @@ impl<'a> Trip<'a> {
         self.ask(Ask::Plain(vec![Cow::Borrowed(b"HGET"), owned(key), owned(field)]), read)
     }
 
+    /// Reads the first bytes of a key, or all of them, then as [`Trip::value`].
+    pub fn bytes<T, F>(&mut self, key: String, first: Option<usize>, read: F) -> Slot<F>
+    where
+        F: FnOnce(&mut Fields<'_>) -> T,
+    {
+        let Some(first) = first else { return self.value(key, read) };
+        let last = owned(first.saturating_sub(1).to_string());
+        self.ask(Ask::Plain(vec![Cow::Borrowed(b"GETRANGE"), owned(key), Cow::Borrowed(b"0"), last]), read)
+    }
+
     /// Reads a key, in one MGET with all other keys that the trip reads this way.
     pub fn value<T, F>(&mut self, key: String, read: F) -> Slot<F>
     where

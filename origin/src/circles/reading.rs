@@ -5,14 +5,18 @@
 use axum::extract::State;
 use axum::http::{HeaderMap, Uri};
 use axum::response::Response;
+use chrono::{DateTime, Utc};
 use optimist_shared::envelope::{LIST_LIMIT, render_object};
 use optimist_shared::error::ErrorCode;
-use optimist_shared::ids::Id;
+use optimist_shared::ids::{Id, Uuid};
 use optimist_shared::keys::{BoundKey, Key};
 use optimist_shared::session::Role;
+use schemars::JsonSchema;
+use serde::Serialize;
+use tokio_postgres::Row;
 
 use crate::circles::access::reader_of_circle;
-use crate::circles::definition::{Circle, CircleWithRole, role_version};
+use crate::circles::definition::{Circle, CircleWithRole, Description, Name, Visibility, role_version};
 use optimist_plane::cache::read::read_through;
 use optimist_plane::cache::value::{ListItem, Loaded, Snapshot, id_of};
 use optimist_plane::ctx::Ctx;
@@ -20,6 +24,7 @@ use optimist_plane::error::{Error, Result};
 use optimist_plane::http::body::{tagged, to_json};
 use optimist_plane::http::loaded::respond_list;
 use optimist_plane::http::page::{At, Cursor, List, no_query, page};
+use optimist_plane::http::sent::Shown;
 use optimist_plane::http::served::{Served, on};
 use optimist_plane::operation::links::{FIRST_ID, link};
 use optimist_plane::request::Caller;
@@ -32,7 +37,7 @@ pub fn routes() -> Vec<Served> {
         on("circles.discover", discover)
             .says("Public circles, newest first.")
             .notes("The first page may be up to a quarter of an hour old.")
-            .answers::<List<Circle>>(200)
+            .answers::<List<DiscoveredCircle>>(200)
             .tagged()
             .pages("cursor")
             .links([link("circles.get", FIRST_CIRCLE), link("members.join", FIRST_CIRCLE)]),
@@ -41,6 +46,39 @@ pub fn routes() -> Vec<Served> {
             .answers::<CircleWithRole>(200)
             .tagged(),
     ]
+}
+
+/// A circle as discovery lists it: without its rules, which may be long, and which only its page shows.
+#[derive(Serialize, JsonSchema)]
+struct DiscoveredCircle {
+    id: Uuid,
+    #[schemars(with = "Shown<Name>")]
+    name: String,
+    #[schemars(with = "Shown<Description>")]
+    description: String,
+    #[schemars(with = "Visibility")]
+    visibility: String,
+    owner_id: Uuid,
+    /// Owner and moderators are members too.
+    #[schemars(range(min = 0))]
+    member_count: i32,
+    created_at: DateTime<Utc>,
+    updated_at: DateTime<Utc>,
+}
+
+impl DiscoveredCircle {
+    fn from_row(row: &Row) -> DiscoveredCircle {
+        DiscoveredCircle {
+            id: row.get("id"),
+            name: row.get("name"),
+            description: row.get("description"),
+            visibility: row.get("visibility"),
+            owner_id: row.get("owner_id"),
+            member_count: row.get("member_count"),
+            created_at: row.get("created_at"),
+            updated_at: row.get("updated_at"),
+        }
+    }
 }
 
 statements! {
@@ -60,7 +98,7 @@ left join lateral (
     const DISCOVER: &str = "-- circles::discover
 select seen, c.* from (select pg_snapshot_xmin(pg_current_snapshot())::text::bigint as seen) snapshot
 left join lateral (
-    select id, name, description, rules, visibility, owner_id, member_count, archived_at, created_at, updated_at, version
+    select id, name, description, visibility, owner_id, member_count, created_at, updated_at
     from circles
     where visibility = 'public' and archived_at is null
       and (created_at, id)
@@ -121,7 +159,7 @@ async fn load_page(ctx: &Ctx, after: Option<At<'c'>>, limit: usize) -> Result<Sn
     let (time, id) = (after.map(|at| at.time), after.map(|at| at.id));
     let rows = ctx.db.query(DISCOVER, &[&time, &id, &(limit as i64 + 1)]).await?;
     Snapshot::page(&rows, limit, |row| {
-        let circle = Circle::from_row(row);
+        let circle = DiscoveredCircle::from_row(row);
         let at = At::<'c'> { time: circle.created_at, id: circle.id };
         Ok(ListItem { id: None, cursor: at.encode(), json: to_json(&circle)? })
     })

@@ -189,7 +189,7 @@ async fn load_page(ctx: &Ctx, circle: Uuid, before: i64, limit: usize) -> Result
         let message = Message::from_row(row);
         Ok(ListItem { id: Some(message.id), cursor: message.number.encode(), json: to_json(&message)? })
     })?;
-    // The row beyond the page only tells that there are more.
-    let shown = rows.get(..limit).unwrap_or(&rows);
+    // Rows beyond the page only tell that there are more. Without a message, one row holds the position.
+    let shown = rows.get(..messages_of(&page.loaded).len().max(1)).unwrap_or(&rows);
     Ok(Snapshot { alongside: snapshot::alongside(circle, shown), ..page })
 }

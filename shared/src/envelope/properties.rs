@@ -93,6 +93,42 @@ proptest! {
         is_sound(&bytes)?;
     }
 
+    /// The first bytes of a value tell either nothing or the same as the whole.
+    #[test]
+    fn the_first_bytes_agree_with_the_whole(stamp in stamps(), body in bodies(), length: usize, first in 0..5usize) {
+        let bytes = body.encode(stamp);
+        let cut = &bytes[..length % (bytes.len() + 1)];
+        let whole = Envelope::decode(&bytes).unwrap();
+        if let Some(envelope) = Envelope::decode_first(cut, first) {
+            let Body::List { version, items, .. } = whole.body.clone() else { panic!("not a list") };
+            prop_assert!(items.len() > first);
+            let body = Body::List { version, items: items[..first].to_vec(), more: true };
+            prop_assert_eq!(envelope, Envelope { stamp, body });
+        }
+        if let Some(head) = Head::decode(cut) {
+            prop_assert_eq!(head.stamp, stamp);
+            match whole.body {
+                Body::Object { version, .. } => prop_assert!(version == head.version && !head.is_list),
+                Body::List { version, items, .. } => {
+                    prop_assert!(version == head.version && head.is_list);
+                    let named = items.iter().map(|item| item.id.as_bytes()).filter(|id| !id.is_empty());
+                    prop_assert!(head.ids().eq(named));
+                }
+                Body::Text(_) | Body::Session(_) => prop_assert!(false, "it has no version"),
+            }
+        }
+        prop_assert!(Head::decode(&bytes).is_some() == matches!(body, Owned::Object(..) | Owned::List(..)));
+    }
+
+    #[test]
+    fn any_first_bytes_are_read_or_not(bytes in vec(any::<u8>(), 0..200), first in 0..5usize) {
+        let bytes = [&[WIRE_VERSION][..], &[b'0'; 60], &bytes].concat();
+        if let Some(Envelope { body: Body::List { items, .. }, .. }) = Envelope::decode_first(&bytes, first) {
+            prop_assert_eq!(items.len(), first);
+        }
+        let _ = Head::decode(&bytes);
+    }
+
     #[test]
     fn lists_and_overlays_are_json(numbers in vec(any::<i32>(), 0..6), more: bool, limit in 1..8usize) {
         let json: Vec<Vec<u8>> = numbers.iter().map(|n| format!("{{\"n\":{n}}}").into_bytes()).collect();

@@ -4,7 +4,7 @@
 use super::limit::{Charge, Refused};
 use super::script::{Script, script};
 use super::{Call, Scalars};
-use crate::envelope::{Body, Envelope};
+use crate::envelope::{Body, Envelope, Stamp};
 use crate::ids::{Uuid, parse_hex};
 use crate::keys::Key;
 use crate::limits::LimitState;
@@ -92,8 +92,8 @@ impl Admission {
 
 impl Session {
     /// The caller's role in the circle, if `trusted` accepts the copy.
-    pub fn role(&self, trusted: impl Fn(&Envelope<'_>) -> bool) -> Option<Role> {
-        let envelope = Envelope::decode(&self.membership).filter(|envelope| trusted(envelope))?;
+    pub fn role(&self, trusted: impl Fn(&Stamp) -> bool) -> Option<Role> {
+        let envelope = Envelope::decode(&self.membership).filter(|envelope| trusted(&envelope.stamp))?;
         match envelope.body {
             Body::Text(role) => Role::parse(role),
             _ => None,

@@ -2,7 +2,7 @@
 
 use super::script::{Script, script};
 use super::{Call, Scalars};
-use crate::envelope::{Body, Envelope, ID, listed_ids};
+use crate::envelope::{ID, listed_ids};
 use crate::keys::{BoundKey, Key};
 use crate::reactions::Counts;
 
@@ -47,13 +47,17 @@ impl Shown {
         of.len() >= ids.len().min(limit * ID) && ids.starts_with(of)
     }
 
-    /// The counts of the items of `envelope`, where `trusted` accepts their epoch.
-    pub fn of(&self, envelope: &Envelope<'_>, trusted: impl Fn(u64) -> bool) -> Vec<Option<Counts>> {
-        if let (Some(of), Body::List { items, .. }) = (&self.of, &envelope.body) {
-            let mut shown = items.iter().map(|item| item.id.as_bytes());
-            if !of.chunks(ID).all(|id| shown.next() == Some(id)) {
-                return Vec::new();
-            }
+    /// The counts of a list's first items, by their ids, or of the one message; where `trusted` accepts their epoch. None if the
+    /// page is of another list.
+    pub fn of<'a>(
+        &self,
+        ids: impl Iterator<Item = &'a [u8]>,
+        trusted: impl Fn(u64) -> bool,
+    ) -> Vec<Option<Counts>> {
+        if let Some(of) = &self.of
+            && !of.chunks(ID).zip(ids).all(|(counted, listed)| counted == listed)
+        {
+            return Vec::new();
         }
         let lines = self.lines.split(|byte| *byte == b'\n').map(Counts::parse_live);
         lines.map(|live| live.filter(|(epoch, _)| trusted(*epoch)).map(|(_, counts)| counts)).collect()

@@ -6,7 +6,7 @@ use axum::response::Response;
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use chrono::{DateTime, Utc};
-use optimist_shared::envelope::{DEFAULT_LIMIT, LIST_LIMIT, parse_limit};
+use optimist_shared::envelope::{DEFAULT_LIMIT, Item, LIST_LIMIT, fitting, parse_limit, render_list};
 use optimist_shared::error::ErrorCode;
 use optimist_shared::ids::{Uuid, parse_id};
 use schemars::JsonSchema;
@@ -110,15 +110,21 @@ pub fn page<C: Cursor>(query: Option<&str>, cursor_name: &str) -> Result<Page<C>
     Ok(page)
 }
 
-/// Answers with a page: its items and, if `more` follow, the next cursor, which is the last item's `position`.
+/// Answers with a page: its items and, if `more` follow, the next cursor, which is the last item's `position`. A page that would
+/// be too large stops earlier: see [`LIST_BYTES`].
+///
+/// [`LIST_BYTES`]: optimist_shared::envelope::LIST_BYTES
 pub fn answer_page<T: Serialize, C: Cursor>(
     headers: &HeaderMap,
     items: Vec<T>,
     more: bool,
     position: impl Fn(&T) -> C,
 ) -> Result<Response> {
-    let next = items.last().filter(|_| more).map(|last| position(last).encode());
-    let json = to_json(&List { items, next })?;
+    let rendered = items.iter().map(to_json).collect::<Result<Vec<_>>>()?;
+    let fits = fitting(rendered.iter().map(Vec::len), rendered.len());
+    let cursors: Vec<String> = items.iter().map(|item| position(item).encode()).collect();
+    let items = rendered.iter().zip(&cursors).map(|(json, cursor)| Item { id: "", cursor, json });
+    let json = render_list(&items.collect::<Vec<_>>(), more, fits, |_| None);
     Ok(tagged(headers, &digest(&[&json]), "", json))
 }
 
