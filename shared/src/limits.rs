@@ -19,6 +19,8 @@ pub enum Limit {
     Forwarded,
     LoginAddress,
     LoginAccount,
+    Sessions,
+    RefreshFamily,
     RegisterAddress,
     RefreshAddress,
     BadTokens,
@@ -32,8 +34,23 @@ pub enum Scope {
     User,
     /// The client's address, IPv6 by /64.
     Address,
-    /// The account that a log-in names, existing or not. The origin counts it, since it alone reads bodies.
+    /// The account that a body names, existing or not. The origin counts this and the following, since it
+    /// alone reads bodies.
     Account,
+    /// The sessions that came from one log-in.
+    Family,
+}
+
+impl Scope {
+    /// As documents name it.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Scope::User => "user",
+            Scope::Address => "address",
+            Scope::Account => "account",
+            Scope::Family => "log-in",
+        }
+    }
 }
 
 /// The cost of a failed attempt.
@@ -85,7 +102,7 @@ const fn window(admitted: u32, seconds: u32) -> Window {
 
 use {Counted::*, Precision::*, Scope::*};
 
-/// The table. Without Redis the origin applies the same rows in memory, per instance, but counts `LoginAccount` in
+/// The table. Without Redis the origin applies the same rows in memory, per instance, but counts log-ins to an account in
 /// Postgres.
 #[rustfmt::skip] // One line a row.
 pub const LIMITS: &[LimitRow] = &[
@@ -110,6 +127,10 @@ pub const LIMITS: &[LimitRow] = &[
     row(Limit::LoginAddress, "logins-address", "rate_limit:login_address", "", Address, Attempts, Exact, &[window(30, MINUTE), window(300, HOUR)]),
     // Ten guesses in a quarter of an hour: OWASP's order of magnitude for throttling by account.
     row(Limit::LoginAccount, "logins-account", "rate_limit:login_account", "", Account, Attempts, Exact, &[window(10, 15 * MINUTE)]),
+    // Ten devices in use all day refresh 480 times. Each session leaves a row for a month.
+    row(Limit::Sessions, "sessions", "rate_limit:sessions", "", Account, Attempts, Exact, &[window(100, HOUR), window(500, DAY)]),
+    // A client refreshes twice an hour; repetitions of a refresh are one.
+    row(Limit::RefreshFamily, "refreshes-log-in", "rate_limit:refresh_family", "", Family, Attempts, Exact, &[window(30, HOUR), window(200, DAY)]),
     // A household or class registers at once; a farm of accounts does not get far.
     row(Limit::RegisterAddress, "registrations", "rate_limit:register", "", Address, Attempts, Exact, &[window(20, HOUR), window(60, DAY)]),
     // A client refreshes once in half an hour; one address may have many clients.
@@ -143,6 +164,20 @@ impl LimitRow {
     /// The Redis key for a user's id, a client's address (see [`address_parameter`]) or an account's digest.
     pub fn key(&self, parameter: &str) -> String {
         format!("{}:{{{parameter}}}{}", self.prefix, self.suffix)
+    }
+
+    /// The same for a part of what the parameter names: one log-in of an account. It shares the
+    /// parameter's slot, so a script can charge both.
+    pub fn key_of_part(&self, parameter: &str, part: &str) -> String {
+        format!("{}:{part}", self.key(parameter))
+    }
+
+    /// The key as documents show it.
+    pub fn pattern(&self) -> String {
+        match self.scope {
+            Scope::User | Scope::Address | Scope::Account => self.key(&format!("<{}>", self.scope.as_str())),
+            Scope::Family => self.key_of_part("<account>", "<log-in>"),
+        }
     }
 
     /// Seconds that the key lives after its last entry.
@@ -245,6 +280,7 @@ mod tests {
         assert_eq!(Limit::Messages.row().key("u"), "rate_limit:messages:{u}");
         assert_eq!(Limit::CircleJoin.row().key("u"), "rate_limit:circles:{u}:join");
         assert_eq!(Limit::CircleCreate.row().key("u"), "rate_limit:circles:{u}:create");
+        assert_eq!(Limit::RefreshFamily.row().pattern(), "rate_limit:refresh_family:{<account>}:<log-in>");
     }
 
     #[test]

@@ -155,7 +155,8 @@ pub struct Route {
     pub at_edge: AtEdge,
     /// The key that a GET without a cursor reads.
     pub key: Option<Key>,
-    /// Checked in this order: the address's first, then all of the user's at once. The origin checks `Account` limits.
+    /// Checked in this order: the address's first, then all of the user's at once. The origin checks
+    /// those of what a body names.
     pub limits: &'static [Limit],
     /// Bytes of request body let through. 0 for a read: not every host can forward a GET with a body.
     pub body: usize,
@@ -289,8 +290,8 @@ pub const ROUTES: &[Route] = &[
     Route { limits: &[PublicReads], ..direct("openapi", "/v1/openapi.json", Public) },
     // Users and authentication
     write("auth.register", Post, "/v1/auth/register", Public, &[RegisterAddress], &[]),
-    write("auth.login", Post, "/v1/auth/login", Public, &[LoginAddress, LoginAccount], &[]),
-    write("auth.refresh", Post, "/v1/auth/refresh", Public, &[RefreshAddress], &[Key::Session]),
+    write("auth.login", Post, "/v1/auth/login", Public, &[LoginAddress, LoginAccount, Limit::Sessions], &[Key::Session]),
+    write("auth.refresh", Post, "/v1/auth/refresh", Public, &[RefreshAddress, RefreshFamily, Limit::Sessions], &[Key::Session]),
     write("auth.logout", Post, "/v1/auth/logout", User, &[Forwarded], &[Key::Session]),
     at_edge("auth.session", "/v1/auth/session", AtEdge::Session),
     cached("me.get", "/v1/me", User, Key::Me, &[]),

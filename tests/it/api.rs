@@ -7,6 +7,7 @@ mod admin;
 mod circles;
 mod conduct;
 mod drafts;
+mod families;
 mod input;
 mod journal;
 mod messages;
@@ -34,8 +35,13 @@ fn on_system<F: Future<Output = ()>>(test: impl FnOnce(&'static System) -> F) {
 
 /// Runs a test on its own system, because it uses up the limits of the address that the tests share.
 fn on_own_system<F: Future<Output = ()>>(test: impl FnOnce(&'static System) -> F) {
+    on_own_system_with(Options::default(), |system| test(system));
+}
+
+/// The same on a system that differs from the others.
+fn on_own_system_with<F: Future<Output = ()>>(options: Options, test: impl FnOnce(&'static mut System) -> F) {
     RUNTIME.block_on(async {
-        let options = Options { kind: Options::kind_under_test(), ..Options::default() };
+        let options = Options { kind: Options::kind_under_test(), ..options };
         // Lives as long as the process, like the shared one.
         test(Box::leak(Box::new(System::with(options).await))).await;
     });

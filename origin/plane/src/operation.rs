@@ -1,7 +1,7 @@
 //! An operation: its handler's declarations, and whatever follows from its route.
 
 use optimist_shared::error::ErrorCode;
-use optimist_shared::limits::{Counted, LimitRow, Scope};
+use optimist_shared::limits::{Counted, LimitRow};
 use optimist_shared::routes::{Audience, Method, Pattern, Route};
 use schemars::{JsonSchema, Schema, SchemaGenerator};
 use serde_json::{Map, Value, json};
@@ -222,13 +222,8 @@ fn problem(description: &str, headers: &[&str], schema: &Value) -> Value {
 fn limits(route: &Route) -> Vec<Value> {
     let limit = |row: &LimitRow| {
         let windows = row.windows.iter().map(|w| json!({"admitted": w.admitted, "seconds": w.seconds}));
-        let per = match row.scope {
-            Scope::User => "user",
-            Scope::Address => "address",
-            Scope::Account => "account",
-        };
         let counts = if row.counts == Counted::Attempts { "attempts" } else { "successes" };
-        json!({"name": row.name, "per": per, "counts": counts, "windows": windows.collect::<Vec<_>>()})
+        json!({"name": row.name, "per": row.scope.as_str(), "counts": counts, "windows": windows.collect::<Vec<_>>()})
     };
     route.limits.iter().map(|name| limit(name.row())).collect()
 }

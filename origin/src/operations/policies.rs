@@ -56,7 +56,7 @@ pub fn render() -> String {
             .collect();
         let counts = if row.counts == Counted::Attempts { "attempts" } else { "successes" };
         let precision = if row.precision == Precision::Exact { "exact, sliding" } else { "counter" };
-        let key = row.key(&format!("<{}>", format!("{:?}", row.scope).to_lowercase()));
+        let key = row.pattern();
         let _ =
             writeln!(page, "| {} | `{key}` | {} | {counts} | {precision} |", row.name, windows.join(", "));
     }
@@ -119,7 +119,7 @@ pub fn all() -> Policies {
                 windows.map(|window| json!({"limit": window.admitted, "window_seconds": window.seconds}));
             json!({
                 "name": row.name,
-                "key": row.key(&format!("<{}>", format!("{:?}", row.scope).to_lowercase())),
+                "key": row.pattern(),
                 "counts_attempts": row.counts == Counted::Attempts,
                 "is_exact": row.precision == Precision::Exact,
                 "windows": windows.collect::<Vec<_>>(),

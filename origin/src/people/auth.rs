@@ -18,7 +18,7 @@ use sha2::{Digest, Sha256};
 
 use crate::people::login_limit::charge_login;
 use crate::people::me::Me;
-use crate::people::opening::{NewSession, Refreshed, lock_user, refresh_link};
+use crate::people::opening::{NewSession, Refreshed, charge_opening, end_oldest, lock_user, refresh_link};
 use crate::people::passwords::Passwords;
 use crate::people::person::Name;
 use optimist_plane::ctx::Ctx;
@@ -119,7 +119,8 @@ returning id, email, name, bio, time_zone, email_verified_at, version, created_a
 select id, password_hash from users where lower(email) = lower($1)";
 
     const SESSION_LEFT: &str = "-- auth::session_left
-select greatest(0, floor(extract(epoch from idle_until - now())))::bigint from sessions where id = $1";
+select greatest(0, floor(extract(epoch from least(idle_until, refreshed_at + interval '5 minutes') - now())))::bigint
+from sessions where id = $1";
 }
 
 async fn register(
@@ -173,12 +174,15 @@ async fn login(
     let verified = passwords.verify(password, hash).await?;
     let user = user.filter(|_| verified).ok_or_else(wrong)?;
     let new = NewSession::random(&ctx, user)?;
+    charge_opening(&ctx, user, None, new.id).await?;
     let context =
         WriteContext { name: "auth::login", request: &request, actor: Some((user, None)), order: vec![user] };
     let signed_in = transaction!(&ctx, context, |tx| {
         let row = lock_user(tx, user).await?.ok_or_else(wrong)?;
         tx.event("session.opened", json!({"user": user, "session": new.id}));
-        Ok(SignedIn { user: Me::from_row(&row), refreshed: new.open(tx, &request).await? })
+        let signed_in = SignedIn { user: Me::from_row(&row), refreshed: new.open(tx, &request).await? };
+        end_oldest(tx, user).await?;
+        Ok(signed_in)
     })?;
     Ok(json_response(200, None, to_json(&signed_in)?))
 }

@@ -1,6 +1,7 @@
 //! Ending sessions: logging out, and ending any one of the caller's sessions from a list of them.
 //!
-//! A session that runs out by itself is not ended here: it lapses in Redis, and a job deletes its row.
+//! However many there are, they end in steps, each a transaction of its own; the answer comes after the last one. A session
+//! that runs out by itself is not ended here: it lapses in Redis, and a job deletes its row.
 
 use axum::extract::State;
 use axum::http::{HeaderMap, Uri};
@@ -21,7 +22,7 @@ use optimist_plane::http::page::{List, no_query};
 use optimist_plane::http::served::{Served, on};
 use optimist_plane::operation::links::{FIRST_ID, link};
 use optimist_plane::postgres::transaction::Tx;
-use optimist_plane::request::Caller;
+use optimist_plane::request::{Caller, RequestContext, WriteContext};
 use optimist_plane::{statements, transaction};
 
 pub fn routes() -> Vec<Served> {
@@ -50,23 +51,71 @@ struct SessionItem {
 }
 
 statements! {
-    /// One session of each family: a session whose successor is in use is left out, unless it is the caller's own.
+    /// One session of each family: a session whose successor is in use is left out, unless it is the caller's own. It ends
+    /// within minutes, and whoever ends the successor ends it too.
     const SESSIONS: &str = "-- me::sessions
-select id, created_at, idle_until, user_agent from sessions
+select id, created_at, least(idle_until, refreshed_at + interval '5 minutes'), user_agent from sessions
 where user_id = $1 and revoked_at is null and idle_until > now() and absolute_until > now()
+  and (refreshed_at is null or refreshed_at > now() - interval '5 minutes')
   and (id = $2 or not exists (
       select from sessions successor where successor.parent = sessions.id and successor.first_used_at is not null))
 order by created_at desc limit 100";
 
     const FAMILY_OF: &str = "-- auth::family_of
-select family, revoked_at is not null from sessions where id = $1 and user_id = $2";
+select family from sessions where id = $1 and user_id = $2";
 
-    /// Returns the sessions that Redis may hold. Redis forgets a session after half an hour without use, and uses are written
+    /// Ends some sessions of a person: of one family, or of any. The one that asks ends, if at all, with the last of them.
+    /// Returns also whether Redis may hold each. Redis forgets a session after half an hour without use, and uses are written
     /// back within minutes, or once Postgres is reachable again: a day outlasts any outage to be expected.
-    const REVOKE_FAMILY: &str = "-- auth::revoke_family
-with revoked as (
-    update sessions set revoked_at = coalesce(revoked_at, now()) where family = $1 returning id, idle_until)
-select id from revoked where idle_until > now() - interval '24 hours'";
+    const END_SOME: &str = "-- auth::end_some
+with others as materialized (
+    select id from sessions
+    where user_id = $1 and revoked_at is null and ($2::uuid is null or family = $2) and id is distinct from $3 limit $4),
+asking as (
+    select id from sessions
+    where $5 and id = $3 and user_id = $1 and ($2::uuid is null or family = $2) and (select count(*) from others) < $4)
+update sessions set revoked_at = now()
+where id = any(array(select id from others union all select id from asking)) and revoked_at is null
+returning id, idle_until > now() - interval '24 hours'";
+}
+
+/// The sessions that one transaction ends: their rows, fences and releases take well under a second.
+const AT_ONCE: usize = 500;
+
+/// Which sessions of a person to end.
+pub struct Ending {
+    pub user: Uuid,
+    /// Those that came from one log-in; `None` for those of all.
+    pub family: Option<Uuid>,
+    /// The session that asks. It ends with the last of them, so that it can ask again if this is cut off.
+    pub asking: Option<Uuid>,
+    /// The session that asks goes on.
+    pub but_asking: bool,
+}
+
+/// What a step of an ending has done.
+pub struct Ended {
+    pub sessions: usize,
+    /// None is left.
+    pub is_done: bool,
+}
+
+impl Ending {
+    /// Ends some of them, up to a bound. The transaction must hold the user's lock: so does a refresh, hence no successor
+    /// appears that the last step does not see.
+    pub async fn step(&self, tx: &mut Tx) -> Result<Ended> {
+        let Ending { user, family, asking, but_asking } = self;
+        let rows = tx.query(END_SOME, &[user, family, asking, &(AT_ONCE as i64), &!but_asking]).await?;
+        let mut ended = Ended { sessions: rows.len(), is_done: rows.len() < AT_ONCE };
+        for row in rows {
+            let session: Uuid = row.get(0);
+            ended.is_done |= *asking == Some(session);
+            if row.get(1) {
+                tx.touch(Key::session(*user, session));
+            }
+        }
+        Ok(ended)
+    }
 }
 
 async fn sessions(State(ctx): State<Ctx>, caller: Caller, headers: HeaderMap, uri: Uri) -> Result<Response> {
@@ -99,29 +148,64 @@ async fn revoke(State(ctx): State<Ctx>, caller: Caller) -> Result<Response> {
     }
 }
 
-/// Revokes one of the caller's sessions, and its whole family. Returns whether there was such a session.
+/// Ends one of the caller's sessions, and its whole family. Returns whether there was such a session.
 async fn end_session(ctx: &Ctx, caller: &Caller, session: Uuid, name: &'static str) -> Result<bool> {
-    // A refresh takes the user's lock as well: no successor appears that this revocation does not see.
-    let context = caller.writes(name, [caller.user]);
-    transaction!(ctx, context, |tx| {
-        let Some(row) = tx.query_opt(FAMILY_OF, &[&session, &caller.user]).await? else {
-            tx.unchanged();
-            return Ok(false);
-        };
-        let (family, revoked): (Uuid, bool) = (row.get(0), row.get(1));
-        revoke_family(tx, caller.user, family).await?;
-        if revoked {
-            tx.unchanged();
+    loop {
+        let context = caller.writes(name, [caller.user]);
+        let is_done = transaction!(ctx, context, |tx| {
+            let Some(row) = tx.query_opt(FAMILY_OF, &[&session, &caller.user]).await? else {
+                tx.unchanged();
+                return Ok(None);
+            };
+            let ending = Ending {
+                user: caller.user,
+                family: Some(row.get(0)),
+                asking: Some(caller.session),
+                but_asking: false,
+            };
+            let ended = ending.step(tx).await?;
+            if ended.sessions == 0 {
+                tx.unchanged();
+                tx.touch(Key::session(caller.user, session));
+            }
+            tx.event("session.revoked", json!({"user": caller.user, "session": session}));
+            Ok(Some(ended.is_done))
+        })?;
+        match is_done {
+            Some(false) => {}
+            Some(true) => return Ok(true),
+            None => return Ok(false),
         }
-        tx.event("session.revoked", json!({"user": caller.user, "session": session}));
-        Ok(true)
-    })
+    }
 }
 
-/// Revokes every session that came from the same log-in. The transaction must hold the user's lock.
-pub async fn revoke_family(tx: &mut Tx, user: Uuid, family: Uuid) -> Result<()> {
-    for row in tx.query(REVOKE_FAMILY, &[&family]).await? {
-        tx.touch(Key::session(user, row.get(0)));
+/// Ends every session that came from the log-in of one whose refresh token was used again too late. Returns how many.
+pub async fn end_reused(ctx: &Ctx, request: &RequestContext, reused: Reused) -> Result<usize> {
+    let Reused { user, family, session } = reused;
+    let mut sessions = 0;
+    loop {
+        let actor = Some((user, Some(session)));
+        let context = WriteContext { name: "auth::end_reused", request, actor, order: vec![user] };
+        let ended = transaction!(ctx, context, |tx| {
+            let ending = Ending { user, family: Some(family), asking: None, but_asking: false };
+            let ended = ending.step(tx).await?;
+            if ended.sessions == 0 {
+                tx.unchanged();
+            }
+            tx.event("session.reused", json!({"user": user, "session": session}));
+            Ok(ended)
+        })?;
+        sessions += ended.sessions;
+        if ended.is_done {
+            return Ok(sessions);
+        }
     }
-    Ok(())
+}
+
+/// A session whose refresh token was used again too late.
+#[derive(Clone, Copy)]
+pub struct Reused {
+    pub user: Uuid,
+    pub family: Uuid,
+    pub session: Uuid,
 }

@@ -1,9 +1,13 @@
 //! Opening a session in Postgres, for a log-in or as the successor of another, and the answer that carries its tokens.
 //!
-//! Nothing is written to Redis: the session's first request misses there, and the origin installs it.
+//! Nothing is written to Redis: the session's first request misses there, and the origin installs it. Whoever opens one is
+//! charged first, and makes room for it: a person has a bounded number.
 
 use chrono::{DateTime, Utc};
 use optimist_shared::ids::Uuid;
+use optimist_shared::keys::Key;
+use optimist_shared::limits::Limit;
+use optimist_shared::scripts::limit::Charge;
 use optimist_shared::session::{Token, hash_secret};
 use schemars::JsonSchema;
 use serde::Serialize;
@@ -12,6 +16,7 @@ use tokio_postgres::Row;
 use crate::people::secrets::{RefreshToken, Secrets, TOKEN_KEYS};
 use optimist_plane::ctx::Ctx;
 use optimist_plane::error::Result;
+use optimist_plane::limits::charge::charge_all;
 use optimist_plane::operation::links::{Link, link};
 use optimist_plane::postgres::transaction::Tx;
 use optimist_plane::request::RequestContext;
@@ -59,6 +64,37 @@ insert into sessions
 values ($1, $2, $3, $4, $5, $6, $7, least(now() + interval '30 minutes', coalesce($8, now() + interval '30 days')),
         coalesce($8, now() + interval '30 days'), $9)
 returning floor(extract(epoch from idle_until - now()))::bigint";
+
+    /// Ends the oldest of a person's sessions beyond the newest `$2`. Each opening ends one; more are left from releases that
+    /// had no such bound.
+    const END_OLDEST: &str = "-- auth::end_oldest
+update sessions set revoked_at = now() where id = any(array(
+    select id from sessions where user_id = $1 and revoked_at is null order by created_at desc, id desc offset $2 limit 500))
+returning id";
+}
+
+/// How many sessions a person has at once: more devices than anyone owns, with what each has just refreshed from.
+const MOST_SESSIONS: i64 = 50;
+
+/// Charges the opening of a session to its user and, if it succeeds another, to their log-in. `entry` names the attempt: its
+/// repetition is not charged.
+pub async fn charge_opening(ctx: &Ctx, user: Uuid, family: Option<Uuid>, entry: Uuid) -> Result<()> {
+    let user = user.to_string();
+    let mut charge = Charge::new(vec![Limit::Sessions.row()], &user, entry.simple().to_string());
+    if let Some(family) = family {
+        let row = Limit::RefreshFamily.row();
+        charge.rows.push(row);
+        charge.keys.push(row.key_of_part(&user, &family.to_string()));
+    }
+    charge_all(ctx, charge).await.map(drop)
+}
+
+/// Ends the oldest of a person's sessions, if there are too many.
+pub async fn end_oldest(tx: &mut Tx, user: Uuid) -> Result<()> {
+    for row in tx.query(END_OLDEST, &[&user, &MOST_SESSIONS]).await? {
+        tx.touch(Key::session(user, row.get(0)));
+    }
+    Ok(())
 }
 
 /// The row of the user whose session is opened, locked until the transaction ends. `None` unless the account is active.

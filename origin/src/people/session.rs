@@ -1,6 +1,7 @@
 //! Sessions as Postgres has them: checked when the edge could not ask Redis, loaded for their copies, and compared with those.
 //!
-//! It opens and ends none: [`super::opening`] and [`super::ending`] do.
+//! It opens and ends none: [`super::opening`] and [`super::ending`] do. A session that was refreshed lasts five minutes more,
+//! however busy it is: requests are still under way, or the client has not seen its successor yet.
 
 use optimist_plane::audit::copies;
 use optimist_plane::audit::tally::{Suspect, Tally};
@@ -20,13 +21,13 @@ use optimist_plane::statements;
 
 statements! {
     const LOAD: &str = "-- session::load
-select seen, s.secret_hash, (extract(epoch from s.absolute_until) * 1000)::bigint
+select seen, s.secret_hash, (extract(epoch from s.ends_at) * 1000)::bigint
 from (select pg_snapshot_xmin(pg_current_snapshot())::text::bigint as seen) snapshot
 left join lateral (
-    select sessions.secret_hash, sessions.absolute_until
+    select sessions.secret_hash, least(sessions.absolute_until, sessions.refreshed_at + interval '5 minutes') as ends_at
     from sessions join users on users.id = sessions.user_id
-    where sessions.id = $1 and user_id = $2 and revoked_at is null and users.status = 'active'
-      and idle_until > now() and absolute_until > now()) s on true";
+    where sessions.id = $1 and user_id = $2 and revoked_at is null and users.status = 'active' and idle_until > now()) s
+  on s.ends_at > now()";
 
     /// Starts the session's idle time anew. Its first use ends the time in which its parent may be refreshed once more.
     const USE: &str = "-- session::use
@@ -35,11 +36,12 @@ set first_used_at = coalesce(first_used_at, now()),
     idle_until = greatest(idle_until, least(now() + interval '30 minutes', absolute_until))
 where id = $1 and (first_used_at is null or idle_until < now() + interval '29 minutes')";
 
-    /// Without its idle time, which only Redis knows exactly.
+    /// Without its idle time, which only Redis knows exactly, and even after its end: a copy ends by itself.
     const STANDING: &str = "-- session::standing
-select sessions.secret_hash, (extract(epoch from sessions.absolute_until) * 1000)::bigint
+select sessions.secret_hash,
+    (extract(epoch from least(sessions.absolute_until, sessions.refreshed_at + interval '5 minutes')) * 1000)::bigint
 from sessions join users on users.id = sessions.user_id
-where sessions.id = $1 and user_id = $2 and revoked_at is null and users.status = 'active' and absolute_until > now()";
+where sessions.id = $1 and user_id = $2 and revoked_at is null and users.status = 'active'";
 }
 
 /// Checks a token that the edge could not check, and puts the session into Redis for its next request. 401 if it is over.
@@ -82,7 +84,7 @@ pub async fn compare(ctx: &Ctx, suspect: Suspect<'_>) -> Result<Tally> {
     copies::settle(ctx, suspect, &before, is_same).await
 }
 
-/// A session's hashed secret and its latest end, in Unix milliseconds; `None` if it is over.
+/// A session's hashed secret and its latest end, in Unix milliseconds; `None` if it was revoked.
 async fn secret_and_end(ctx: &Ctx, key: &BoundKey) -> Result<Option<(String, u64)>> {
     let (session, user) = ids_of(key)?;
     let row = ctx.db.query_opt(STANDING, &[&session, &user]).await?;

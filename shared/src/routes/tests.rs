@@ -47,7 +47,7 @@ fn key_parameters_come_from_path_or_session() {
             for id in key.row().ids() {
                 let from_session = matches!(id, Id::User | Id::Session);
                 // Creation makes the id that its own keys carry; a log-in names its user in the body.
-                let made_here = matches!(route.name, "circles.create" | "auth.refresh");
+                let made_here = matches!(route.name, "circles.create" | "auth.login" | "auth.refresh");
                 assert!(
                     from_session || made_here || route.path.contains(&format!("{{{}}}", id.as_str())),
                     "{}: nothing provides {id:?} of {key:?}",

@@ -13,33 +13,42 @@ use crate::redis::{Items, RedisDown};
 /// Milliseconds that a fence stands: longer than any commit can take, see the session's timeouts in [`crate::postgres::pool`].
 const FENCE_MS: u64 = 7_000;
 
+/// Keys of one trip, to stay within its deadline: a trip that is too large would look like a lost Redis.
+const AT_ONCE: usize = 100;
+
 /// Hides the values of keys, voids their leases and blocks fills, until released or lapsed.
 pub async fn raise(ctx: &Ctx, touched: &[TouchedKey], token: &str) -> Result<(), RedisDown> {
-    let calls: Vec<Call<'_>> =
-        touched.iter().map(|key| fence::raise(&key.name, &key.beside, token, FENCE_MS)).collect();
-    ctx.redis.call(&calls).await.map(drop)
+    for some in touched.chunks(AT_ONCE) {
+        let calls: Vec<Call<'_>> =
+            some.iter().map(|key| fence::raise(&key.name, &key.beside, token, FENCE_MS)).collect();
+        ctx.redis.call(&calls).await?;
+    }
+    Ok(())
 }
 
 /// Drops hidden values, voids leases, lowers fences. Returns the keys that were warm and have no other fence.
 pub async fn release(ctx: &Ctx, touched: &[TouchedKey], token: &str) -> Result<Vec<TouchedKey>, RedisDown> {
-    let calls: Vec<Call<'_>> =
-        touched.iter().map(|key| fence::release(&key.name, &key.beside, token)).collect();
-    let replies = ctx.redis.call(&calls).await?;
-    let released = touched.iter().zip(replies);
-    Ok(released.filter_map(|(key, mut reply)| fence::is_warm(&mut reply).then(|| key.clone())).collect())
+    let mut warm = Vec::new();
+    for some in touched.chunks(AT_ONCE) {
+        let calls: Vec<Call<'_>> =
+            some.iter().map(|key| fence::release(&key.name, &key.beside, token)).collect();
+        let released = some.iter().zip(ctx.redis.call(&calls).await?);
+        warm.extend(released.filter_map(|(key, mut reply)| fence::is_warm(&mut reply).then(|| key.clone())));
+    }
+    Ok(warm)
 }
 
 /// Restores hidden values after a rollback that is certain. If that fails, they lapse, and are read again.
 pub async fn unhide(ctx: &Ctx, touched: &[TouchedKey], token: &str) {
-    let calls: Vec<Call<'_>> =
-        touched.iter().map(|key| fence::unhide(&key.name, &key.beside, token)).collect();
-    if ctx.redis.call(&calls).await.is_err() {
-        tracing::debug!("hidden values were left to lapse");
+    for some in touched.chunks(AT_ONCE) {
+        let calls: Vec<Call<'_>> =
+            some.iter().map(|key| fence::unhide(&key.name, &key.beside, token)).collect();
+        if ctx.redis.call(&calls).await.is_err() {
+            tracing::debug!("hidden values were left to lapse");
+            return;
+        }
     }
 }
-
-/// Copies dropped in one trip, to stay within its deadline.
-const DROPPED_AT_ONCE: usize = 100;
 
 /// Milliseconds that a floor lasts. A fill that lacks the floor's transaction comes no later than this after the relay told
 /// of it: the primary shows a commit within two seconds of a replica, a relay lags ten at most (see
@@ -49,7 +58,7 @@ const FLOOR_MS: u64 = 60_000;
 /// Drops copies, whatever their snapshots saw, and voids their leases. Returns how many copies there were.
 pub async fn drop_copies(ctx: &Ctx, names: &[String]) -> Result<u64, RedisDown> {
     let mut dropped = 0;
-    for names in names.chunks(DROPPED_AT_ONCE) {
+    for names in names.chunks(AT_ONCE) {
         let commands = names.iter().flat_map(|name| {
             let beside = Companions::of(name);
             let (mut void, mut drop) = (Cmd::new(), Cmd::new());
@@ -71,7 +80,7 @@ pub async fn drop_stale(ctx: &Ctx, changed: BTreeMap<&str, u64>) -> Result<u64, 
     let calls: Vec<Call<'_>> =
         changed.iter().map(|(name, beside, xid)| invalidate::call(name, beside, *xid, FLOOR_MS)).collect();
     let mut dropped = 0;
-    for calls in calls.chunks(DROPPED_AT_ONCE) {
+    for calls in calls.chunks(AT_ONCE) {
         let replies = ctx.redis.call(calls).await?;
         dropped += replies.into_iter().map(|mut reply| invalidate::read(&mut reply)).sum::<u64>();
     }

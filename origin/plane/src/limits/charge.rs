@@ -43,7 +43,11 @@ pub async fn charge(
     parameter: &str,
     entry: String,
 ) -> Result<Charged> {
-    let charge = Charge::new(rows, parameter, entry);
+    charge_all(ctx, Charge::new(rows, parameter, entry)).await
+}
+
+/// Charges all limits of a charge, or none.
+pub async fn charge_all(ctx: &Ctx, charge: Charge) -> Result<Charged> {
     match charge_in_redis(ctx, &charge).await {
         Some(charged) => charged,
         None => ctx.limits.charge(charge, now_ms()),
