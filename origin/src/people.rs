@@ -3,7 +3,10 @@
 pub mod person;
 mod me;
 mod auth;
+mod turns;
 mod passwords;
+mod password;
+mod devices;
 mod login_limit;
 pub mod secrets;
 mod opening;
@@ -14,8 +17,10 @@ mod write_back;
 mod cleaning;
 pub mod admin;
 
+use std::sync::Arc;
 use std::time::Duration;
 
+use crate::people::passwords::Passwords;
 use optimist_plane::domain::{Domain, Job, Loader};
 use optimist_plane::http::served::Served;
 use optimist_plane::jobs::clean;
@@ -33,6 +38,7 @@ pub const DOMAIN: Domain = Domain {
     statements: &[
         me::STATEMENTS,
         auth::STATEMENTS,
+        password::STATEMENTS,
         login_limit::STATEMENTS,
         opening::STATEMENTS,
         refresh::STATEMENTS,
@@ -54,7 +60,15 @@ pub const DOMAIN: Domain = Domain {
 };
 
 fn routes() -> Vec<Served> {
-    [auth::routes(), refresh::routes(), me::routes(), ending::routes()].into_iter().flatten().collect()
+    let passwords = Arc::new(Passwords::default());
+    let routes = [
+        auth::routes(&passwords),
+        refresh::routes(),
+        me::routes(),
+        password::routes(&passwords),
+        ending::routes(),
+    ];
+    routes.into_iter().flatten().collect()
 }
 
 #[rustfmt::skip] // One line a row.

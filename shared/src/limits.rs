@@ -19,6 +19,9 @@ pub enum Limit {
     Forwarded,
     LoginAddress,
     LoginAccount,
+    LoginTotal,
+    LoginDevice,
+    Passwords,
     Sessions,
     RefreshFamily,
     RegisterAddress,
@@ -37,6 +40,10 @@ pub enum Scope {
     /// The account that a body names, existing or not. The origin counts this and the following, since it
     /// alone reads bodies.
     Account,
+    /// An account, as one address tries to log in to it.
+    AccountAddress,
+    /// A device from which somebody has logged in to an account before.
+    Device,
     /// The sessions that came from one log-in.
     Family,
 }
@@ -48,6 +55,8 @@ impl Scope {
             Scope::User => "user",
             Scope::Address => "address",
             Scope::Account => "account",
+            Scope::AccountAddress => "account and address",
+            Scope::Device => "device",
             Scope::Family => "log-in",
         }
     }
@@ -125,8 +134,15 @@ pub const LIMITS: &[LimitRow] = &[
     row(Limit::Forwarded, "forwarded", "rate_limit:forwarded", "", User, Attempts, Counter, &[window(600, MINUTE)]),
     // A shared address (an office, a carrier's NAT) must still be able to log in; a guesser gets 7,200 tries a day at most.
     row(Limit::LoginAddress, "logins-address", "rate_limit:login_address", "", Address, Attempts, Exact, &[window(30, MINUTE), window(300, HOUR)]),
-    // Ten guesses in a quarter of an hour: OWASP's order of magnitude for throttling by account.
-    row(Limit::LoginAccount, "logins-account", "rate_limit:login_account", "", Account, Attempts, Exact, &[window(10, 15 * MINUTE)]),
+    // Ten guesses in a quarter of an hour: OWASP's order of magnitude for throttling by account. By address as well, so that
+    // nobody keeps an account's owner out from elsewhere.
+    row(Limit::LoginAccount, "logins-account", "rate_limit:login_account", "", AccountAddress, Attempts, Exact, &[window(10, 15 * MINUTE)]),
+    // From everywhere together: more than an owner's addresses need, and too few to guess a password of ten characters.
+    row(Limit::LoginTotal, "logins-account-total", "rate_limit:login_total", "", Account, Attempts, Exact, &[window(100, 15 * MINUTE)]),
+    // Instead of the two before, for a device that somebody has logged in from.
+    row(Limit::LoginDevice, "logins-device", "rate_limit:login_device", "", Device, Attempts, Exact, &[window(10, 15 * MINUTE)]),
+    // Whoever holds a session may not guess its account's password with it.
+    row(Limit::Passwords, "passwords", "rate_limit:passwords", "", User, Attempts, Exact, &[window(10, HOUR)]),
     // Ten devices in use all day refresh 480 times. Each session leaves a row for a month.
     row(Limit::Sessions, "sessions", "rate_limit:sessions", "", Account, Attempts, Exact, &[window(100, HOUR), window(500, DAY)]),
     // A client refreshes twice an hour; repetitions of a refresh are one.
@@ -166,7 +182,7 @@ impl LimitRow {
         format!("{}:{{{parameter}}}{}", self.prefix, self.suffix)
     }
 
-    /// The same for a part of what the parameter names: one log-in of an account. It shares the
+    /// The same for a part of what the parameter names: an account's address, device or log-in. It shares the
     /// parameter's slot, so a script can charge both.
     pub fn key_of_part(&self, parameter: &str, part: &str) -> String {
         format!("{}:{part}", self.key(parameter))
@@ -176,6 +192,8 @@ impl LimitRow {
     pub fn pattern(&self) -> String {
         match self.scope {
             Scope::User | Scope::Address | Scope::Account => self.key(&format!("<{}>", self.scope.as_str())),
+            Scope::AccountAddress => self.key_of_part("<account>", "<address>"),
+            Scope::Device => self.key_of_part("<account>", "<device>"),
             Scope::Family => self.key_of_part("<account>", "<log-in>"),
         }
     }

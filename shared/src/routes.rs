@@ -290,15 +290,17 @@ pub const ROUTES: &[Route] = &[
     Route { limits: &[PublicReads], ..direct("openapi", "/v1/openapi.json", Public) },
     // Users and authentication
     write("auth.register", Post, "/v1/auth/register", Public, &[RegisterAddress], &[]),
-    write("auth.login", Post, "/v1/auth/login", Public, &[LoginAddress, LoginAccount, Limit::Sessions], &[Key::Session]),
+    write("auth.login", Post, "/v1/auth/login", Public, &[LoginAddress, LoginAccount, LoginTotal, LoginDevice, Limit::Sessions], &[Key::Session]),
     write("auth.refresh", Post, "/v1/auth/refresh", Public, &[RefreshAddress, RefreshFamily, Limit::Sessions], &[Key::Session]),
     write("auth.logout", Post, "/v1/auth/logout", User, &[Forwarded], &[Key::Session]),
     at_edge("auth.session", "/v1/auth/session", AtEdge::Session),
     cached("me.get", "/v1/me", User, Key::Me, &[]),
     write("me.update", Patch, "/v1/me", User, &[Forwarded], &[Key::Me, Key::Profile]),
+    write("me.password", Post, "/v1/me/password", User, &[Passwords, Forwarded], &[Key::Session]),
     at_edge("me.limits", "/v1/me/limits", AtEdge::Limits),
     direct("me.circles", "/v1/me/circles", User),
     direct("sessions.list", "/v1/me/sessions", User),
+    write("sessions.revoke-others", Delete, "/v1/me/sessions", User, &[Forwarded], &[Key::Session]),
     write("sessions.revoke", Delete, "/v1/me/sessions/{session}", User, &[Forwarded], &[Key::Session]),
     cached("users.get", "/v1/users/{user}", User, Key::Profile, &[]),
     // Circles

@@ -12,6 +12,7 @@ mod input;
 mod journal;
 mod messages;
 mod notifications;
+mod passwords;
 mod reactions;
 mod rights;
 mod sessions;

@@ -10,6 +10,7 @@ mod jobs;
 mod journal;
 mod keys;
 mod limits;
+mod log_ins;
 mod misses;
 mod origin;
 mod pages;

@@ -12,7 +12,7 @@ use optimist_shared::signature::{
 use optimist_tests::system::{REGION, SIGNING_KEY, address};
 use optimist_tests::{Answer, Client, Origin, System};
 use reqwest::Method;
-use serde_json::json;
+use serde_json::{Value, json};
 use tokio::net::TcpStream;
 
 /// Talks to an origin as the edge does.
@@ -42,6 +42,17 @@ impl OriginClient {
         let nonce = format!("{:032}", self.nonce.fetch_add(1, Ordering::Relaxed));
         let context = context.render();
         self.send(path, &headers(read(path, &context), &nonce, now(), &SIGNING_KEY.0)).await
+    }
+
+    /// Posts from an address, with everything checked and charged by the edge.
+    pub async fn post_from(&self, address: &str, path: &str, body: Value) -> Answer {
+        let nonce = format!("{:032}", self.nonce.fetch_add(1, Ordering::Relaxed));
+        let context = Context { client: address.to_owned(), ..checked(Identity::Public) }.render();
+        let body = body.to_string();
+        let digest = content_digest(body.as_bytes());
+        let signed = Signed { method: "POST", content_digest: &digest, ..read(path, &context) };
+        let headers = headers(signed, &nonce, now(), &SIGNING_KEY.0);
+        self.send_body(Method::POST, path, &headers, Some(&body)).await
     }
 
     async fn send(&self, path: &str, headers: &[(&'static str, String)]) -> Answer {

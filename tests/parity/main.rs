@@ -81,7 +81,9 @@ impl Transcript {
 
     fn field(&mut self, name: &str, value: &Value) -> Value {
         match (name, value) {
-            ("token" | "refresh_token" | "invite" | "next", Value::String(_)) => format!("<{name}>").into(),
+            ("token" | "refresh_token" | "device" | "invite" | "next", Value::String(_)) => {
+                format!("<{name}>").into()
+            }
             ("expires_in" | "resets_in", Value::Number(_)) => "<seconds>".into(),
             (name, Value::String(_)) if name.ends_with("_at") => "<time>".into(),
             ("today" | "day", Value::String(_)) => "<day>".into(),

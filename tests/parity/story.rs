@@ -207,6 +207,11 @@ async fn consequences(teller: &mut Teller, system: &System, ada: &Client) {
     teller.get(&cy, &live).await;
     teller.ask(ada, Method::DELETE, &circle, &[], Value::Null).await;
     teller.get(ada, &format!("/v1/users/{}", cy.user)).await;
+    for current in ["not the right one", PASSWORD] {
+        let body = json!({"current": current, "new": "another horse battery"});
+        teller.post(&cy, "/v1/me/password", body).await;
+    }
+    teller.ask(&cy, Method::DELETE, "/v1/me/sessions", &[], Value::Null).await;
     let session = format!("/v1/me/sessions/{}", cy.session);
     teller.ask(&cy, Method::DELETE, &session, &[], Value::Null).await;
     teller.get(&cy, "/v1/me").await;

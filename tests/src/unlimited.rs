@@ -24,7 +24,7 @@ impl Unlimited {
                 Scope::User => drop(forget.arg(limit.key(&who.user))),
                 // All callers come from there.
                 Scope::Address => drop(forget.arg(limit.key("127.0.0.1"))),
-                Scope::Account | Scope::Family => {}
+                Scope::Account | Scope::AccountAddress | Scope::Device | Scope::Family => {}
             }
         }
         let connected = self.connection.lock().await.clone();

@@ -77,7 +77,8 @@ impl Keys {
         self.by_id.get(id).map(Vec::as_slice)
     }
 
-    fn parse(variable: &str, text: &str) -> Result<Keys, ConfigError> {
+    /// From `id:base64` pairs, separated by commas. The error names the variable that they come from.
+    pub fn parse(variable: &str, text: &str) -> Result<Keys, ConfigError> {
         let error = |reason: &str| ConfigError::new(variable, reason);
         let mut first = None;
         let mut by_id = HashMap::new();

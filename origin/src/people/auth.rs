@@ -16,11 +16,15 @@ use serde::{Deserialize, Serialize};
 use serde_json::json;
 use sha2::{Digest, Sha256};
 
+use crate::people::devices::Account;
 use crate::people::login_limit::charge_login;
 use crate::people::me::Me;
 use crate::people::opening::{NewSession, Refreshed, charge_opening, end_oldest, lock_user, refresh_link};
-use crate::people::passwords::Passwords;
+use crate::people::password::{NewPassword, TypedPassword};
+use crate::people::passwords::{Fit, Hashing, Passwords};
 use crate::people::person::Name;
+use crate::people::secrets::TOKEN_KEYS;
+use optimist_plane::clock::now_ms;
 use optimist_plane::ctx::Ctx;
 use optimist_plane::error::{Error, Result};
 use optimist_plane::http::body::{Body, json_response, to_json};
@@ -30,12 +34,9 @@ use optimist_plane::operation::links::link;
 use optimist_plane::request::{Caller, RequestContext, WriteContext};
 use optimist_plane::{statements, transaction};
 
-pub fn routes() -> Vec<Served> {
-    let passwords = Arc::new(Passwords::default());
-    let hashing = {
-        let passwords = passwords.clone();
-        move |ctx: &Ctx| Hashing { ctx: ctx.clone(), passwords }
-    };
+pub fn routes(passwords: &Arc<Passwords>) -> Vec<Served> {
+    let passwords = passwords.clone();
+    let hashing = move |ctx: &Ctx| Hashing { ctx: ctx.clone(), passwords };
     vec![
         on_with("auth.register", register, hashing.clone())
             .says("Create an account and open a session.")
@@ -50,7 +51,8 @@ pub fn routes() -> Vec<Served> {
             .says("Open a session.")
             .notes(
                 "An unknown e-mail and a wrong password are answered alike. Attempts are limited by account and by \
-                 address.",
+                 address. Send the `device` that an earlier log-in answered: it has attempts of its own, whoever else \
+                 tries to log in.",
             )
             .takes::<Login>(json!({"email": "ada@example.org", "password": "correct horse battery"}))
             .answers::<SignedIn>(200)
@@ -62,33 +64,27 @@ pub fn routes() -> Vec<Served> {
     ]
 }
 
-/// The state of handlers that hash passwords. They share the hasher, and so its limit of hashes at once.
-#[derive(Clone)]
-struct Hashing {
-    ctx: Ctx,
-    passwords: Arc<Passwords>,
-}
-
 #[derive(Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 struct Register {
     email: Email,
-    password: Secret<SHORTEST_PASSWORD, LONGEST_PASSWORD>,
+    password: NewPassword,
     name: Name,
     time_zone: Option<TimeZone>,
 }
-
-/// Characters. Length is what counts (NIST SP 800-63B, 5.1.1.2); the upper bound keeps hashing cheap.
-const SHORTEST_PASSWORD: usize = 10;
-const LONGEST_PASSWORD: usize = 200;
 
 /// A password that was once allowed may still log in.
 #[derive(Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 struct Login {
     email: Email,
-    password: Secret<1, LONGEST_PASSWORD>,
+    password: TypedPassword,
+    /// The `device` that an earlier log-in to the account has answered. One that is not good any more changes nothing.
+    device: Option<Secret<1, LONGEST_DEVICE>>,
 }
+
+/// Characters: an id, a key's name and a signature.
+const LONGEST_DEVICE: usize = 200;
 
 /// The answer to registering and to logging in.
 #[derive(Serialize, JsonSchema)]
@@ -97,6 +93,8 @@ struct SignedIn {
     user: Me,
     #[serde(flatten)]
     refreshed: Refreshed,
+    /// Shows at the next log-in that this device is known. It opens nothing, and a change of the password voids it.
+    device: String,
 }
 
 /// [`SessionInfo`], which the edge answers as well, and which describes nothing.
@@ -113,10 +111,14 @@ struct SessionShape {
 statements! {
     const INSERT_USER: &str = "-- auth::insert_user
 insert into users (id, email, password_hash, name, time_zone, home_region) values ($1, $2, $3, $4, $5, $6)
-returning id, email, name, bio, time_zone, email_verified_at, version, created_at, updated_at";
+returning id, email, name, bio, time_zone, email_verified_at, version, created_at, updated_at, password_version";
 
     const FIND_USER: &str = "-- auth::find_user
-select id, password_hash from users where lower(email) = lower($1)";
+select id, password_hash, password_version from users where lower(email) = lower($1)";
+
+    /// Unless the password has changed meanwhile.
+    const RENEW_HASH: &str = "-- auth::renew_hash
+update users set password_hash = $3 where id = $1 and password_hash = $2";
 
     const SESSION_LEFT: &str = "-- auth::session_left
 select greatest(0, floor(extract(epoch from least(idle_until, refreshed_at + interval '5 minutes') - now())))::bigint
@@ -130,7 +132,7 @@ async fn register(
 ) -> Result<Response> {
     let Register { email: Email(email), password: Secret(password), name, time_zone } = body.value;
     let TimeZone(time_zone) = time_zone.unwrap_or_default();
-    let hash = passwords.hash(password).await?;
+    let hash = passwords.hash(&request.client, password).await?;
     let user = Uuid::now_v7();
     let new = NewSession::random(&ctx, user)?;
     let context = WriteContext {
@@ -144,7 +146,9 @@ async fn register(
         let inserted = tx.query_one(INSERT_USER, &[&user, &email, &hash, &name, &time_zone, region]).await;
         let row = inserted.map_err(taken)?;
         tx.event("user.registered", json!({"user": user, "session": new.id}));
-        Ok(SignedIn { user: Me::from_row(&row), refreshed: new.open(tx, &request).await? })
+        let account = Account { user, password_version: row.get("password_version") };
+        let device = account.new_device(ctx.config.keys(TOKEN_KEYS))?;
+        Ok(SignedIn { user: Me::from_row(&row), refreshed: new.open(tx, &request).await?, device })
     })?;
     Ok(json_response(201, None, to_json(&signed_in)?))
 }
@@ -164,23 +168,39 @@ async fn login(
 ) -> Result<Response> {
     let wrong = || Error::new(ErrorCode::BadCredentials);
     // An e-mail or password that nobody could have registered was refused by its field's type: that reveals no account.
-    let Login { email: Email(email), password: Secret(password) } = body.value;
-    let account = hex(&Sha256::digest(email.to_lowercase()));
-    charge_login(&ctx, &account).await?;
-    let (user, hash) = match ctx.db.query_opt(FIND_USER, &[&email]).await? {
-        Some(row) => (Some(row.get::<_, Uuid>(0)), Some(row.get(1))),
-        None => (None, None),
-    };
-    let verified = passwords.verify(password, hash).await?;
-    let user = user.filter(|_| verified).ok_or_else(wrong)?;
+    let Login { email: Email(email), password: Secret(password), device } = body.value;
+    let found = ctx.db.query_opt(FIND_USER, &[&email]).await?;
+    let account = found.as_ref().map(|row| Account { user: row.get(0), password_version: row.get(2) });
+    let keys = ctx.config.keys(TOKEN_KEYS);
+    let device = device
+        .zip(account)
+        .and_then(|(Secret(token), account)| account.device(keys, &token, now_ms()).map(|id| (id, token)));
+    let email = hex(&Sha256::digest(email.to_lowercase()));
+    charge_login(&ctx, &email, &request.client, device.as_ref().map(|(id, _)| *id)).await?;
+    let stored = found.map(|row| row.get::<_, String>(1));
+    let fit = passwords.verify(&request.client, password, stored.clone()).await?;
+    let account = account.filter(|_| fit != Fit::No).ok_or_else(wrong)?;
+    let user = account.user;
+    if let Fit::Renewed(hash) = fit {
+        ctx.db.query(RENEW_HASH, &[&user, &stored, &hash]).await?;
+    }
     let new = NewSession::random(&ctx, user)?;
     charge_opening(&ctx, user, None, new.id).await?;
     let context =
         WriteContext { name: "auth::login", request: &request, actor: Some((user, None)), order: vec![user] };
     let signed_in = transaction!(&ctx, context, |tx| {
         let row = lock_user(tx, user).await?.ok_or_else(wrong)?;
+        // The password may have changed since it was verified, and ended every session.
+        if row.get::<_, i64>("password_version") != account.password_version {
+            return Err(wrong());
+        }
         tx.event("session.opened", json!({"user": user, "session": new.id}));
-        let signed_in = SignedIn { user: Me::from_row(&row), refreshed: new.open(tx, &request).await? };
+        let device = match &device {
+            Some((_, token)) => token.clone(),
+            None => account.new_device(keys)?,
+        };
+        let signed_in =
+            SignedIn { user: Me::from_row(&row), refreshed: new.open(tx, &request).await?, device };
         end_oldest(tx, user).await?;
         Ok(signed_in)
     })?;

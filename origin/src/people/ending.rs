@@ -33,6 +33,8 @@ pub fn routes() -> Vec<Served> {
             .answers::<List<SessionItem>>(200)
             .tagged()
             .links([link("sessions.revoke", &[("session", FIRST_ID)])]),
+        on("sessions.revoke-others", revoke_others)
+            .says("End every session of the caller's but the one that asks."),
         on("sessions.revoke", revoke)
             .says("End one of the caller's sessions, and all that it could be refreshed from or to."),
     ]
@@ -145,6 +147,24 @@ async fn revoke(State(ctx): State<Ctx>, caller: Caller) -> Result<Response> {
     match end_session(&ctx, &caller, session, "me::revoke_session").await? {
         true => Ok(axum::http::StatusCode::NO_CONTENT.into_response()),
         false => Err(Error::new(ErrorCode::NotFound)),
+    }
+}
+
+async fn revoke_others(State(ctx): State<Ctx>, caller: Caller) -> Result<Response> {
+    let ending = Ending { user: caller.user, family: None, asking: Some(caller.session), but_asking: true };
+    loop {
+        let context = caller.writes("me::revoke_others", [caller.user]);
+        let ended = transaction!(&ctx, context, |tx| {
+            let ended = ending.step(tx).await?;
+            if ended.sessions == 0 {
+                tx.unchanged();
+            }
+            tx.event("session.revoked", json!({"user": caller.user}));
+            Ok(ended)
+        })?;
+        if ended.is_done {
+            return Ok(axum::http::StatusCode::NO_CONTENT.into_response());
+        }
     }
 }
 

@@ -1,7 +1,9 @@
-//! Passwords hashed with Argon2id: on blocking threads, a bounded number at once, and as slowly for an unknown account as for
-//! a known one.
+//! Passwords hashed with Argon2id: on blocking threads, a bounded number at once, fairly by client, and as slowly for an unknown
+//! account as for a known one.
 //!
-//! How long a password must be is for the requests' types to say.
+//! How long a password must be is for the requests' types to say. It is hashed in Unicode's composed form (NFC), since one
+//! keyboard sends `é` as one character and another as two; the form in which it was typed is tried after that, for hashes
+//! from before.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -9,27 +11,34 @@ use std::time::Duration;
 use argon2::password_hash::phc::PasswordHash;
 use argon2::password_hash::{PasswordHasher, PasswordVerifier};
 use argon2::{Algorithm, Argon2, Params, Version};
-use tokio::sync::Semaphore;
+use unicode_normalization::UnicodeNormalization as _;
 
+use crate::people::turns::Turns;
+use optimist_plane::ctx::Ctx;
 use optimist_plane::error::{Error, Result};
 
 /// How long a log-in waits for its turn before it is refused with 503.
 const PATIENCE: Duration = Duration::from_secs(4);
 
-/// How many may wait for each turn. A hash takes some 30 milliseconds, so the last of them waits about a second.
-const WAITING_PER_TURN: usize = 32;
+/// How many may wait for each turn. A hash takes some 30 milliseconds, so all of them are served within the patience.
+const WAITING_PER_TURN: usize = 128;
 
 /// A hash in the hasher's own parameters whose password nobody knows. A log-in without an account is verified against it, which
 /// takes as long as with one.
 const NOBODY: &str =
     "$argon2id$v=19$m=19456,t=2,p=1$H7AKGJwRGiIq/Fin3gjCEQ$3GjQmxhO9HKgj7L6OBNILuI9zJGw1aWNgzAfLNo103w";
 
+/// The state of handlers that hash passwords. They share the hasher, and so its turns.
+#[derive(Clone)]
+pub struct Hashing {
+    pub ctx: Ctx,
+    pub passwords: Arc<Passwords>,
+}
+
 pub struct Passwords {
     hasher: Argon2<'static>,
     /// Hashes computed at once: all cores but one, so that a storm of log-ins leaves one for everything else.
-    turns: Arc<Semaphore>,
-    /// Room for the hashes under way and those that wait. A request that finds none is refused at once.
-    places: Semaphore,
+    turns: Arc<Turns>,
 }
 
 impl Default for Passwords {
@@ -41,41 +50,45 @@ impl Default for Passwords {
         let turns = (cores - 1).max(1);
         Passwords {
             hasher: Argon2::new(Algorithm::Argon2id, Version::V0x13, parameters),
-            turns: Arc::new(Semaphore::new(turns)),
-            places: Semaphore::new(turns * (1 + WAITING_PER_TURN)),
+            turns: Turns::new(turns, turns * WAITING_PER_TURN),
         }
     }
 }
 
+/// Whether a password fits a hash.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Fit {
+    No,
+    Yes,
+    /// It does, and this hash is to replace the stored one, which is of another form or of other parameters.
+    Renewed(String),
+}
+
 impl Passwords {
-    /// The hash to store, in PHC's string format.
-    pub async fn hash(&self, password: String) -> Result<String> {
+    /// The hash to store, in PHC's string format. Clients take turns.
+    pub async fn hash(&self, client: &str, password: String) -> Result<String> {
         let hasher = self.hasher.clone();
-        self.take_turn(move || {
-            let hash = hasher.hash_password(password.as_bytes());
-            hash.map(|hash| hash.to_string()).map_err(|error| Error::internal("argon2", &error))
-        })
-        .await?
+        self.take_turn(client, move || hash(&hasher, &composed(&password))).await?
     }
 
-    /// Whether a password fits a hash. Without a hash the answer is no, and takes as long.
-    pub async fn verify(&self, password: String, hash: Option<String>) -> Result<bool> {
+    /// Whether a password fits a hash. Without a hash the answer is no, and takes as long. Clients take turns.
+    pub async fn verify(&self, client: &str, password: String, stored: Option<String>) -> Result<Fit> {
         let hasher = self.hasher.clone();
-        let exists = hash.is_some();
-        let hash = hash.unwrap_or_else(|| NOBODY.to_owned());
-        self.take_turn(move || {
-            let parsed = PasswordHash::new(&hash);
-            parsed.is_ok_and(|parsed| hasher.verify_password(password.as_bytes(), &parsed).is_ok()) && exists
-        })
-        .await
+        let exists = stored.is_some();
+        let stored = stored.unwrap_or_else(|| NOBODY.to_owned());
+        let fit = self.take_turn(client, move || verify(&hasher, &password, &stored)).await??;
+        Ok(if exists { fit } else { Fit::No })
     }
 
-    async fn take_turn<T: Send + 'static>(&self, work: impl FnOnce() -> T + Send + 'static) -> Result<T> {
+    async fn take_turn<T: Send + 'static>(
+        &self,
+        client: &str,
+        work: impl FnOnce() -> T + Send + 'static,
+    ) -> Result<T> {
         let busy =
             || Error::unavailable("The log-in").detail("Too many people are logging in at this moment.");
-        let _place = self.places.try_acquire().map_err(|_| busy())?;
-        let turn = tokio::time::timeout(PATIENCE, self.turns.clone().acquire_owned()).await;
-        let Ok(Ok(turn)) = turn else { return Err(busy()) };
+        let waiting = self.turns.ask(client).ok_or_else(busy)?;
+        let Ok(Ok(turn)) = tokio::time::timeout(PATIENCE, waiting).await else { return Err(busy()) };
         tokio::task::spawn_blocking(move || {
             let _turn = turn;
             work()
@@ -85,33 +98,88 @@ impl Passwords {
     }
 }
 
+fn composed(password: &str) -> String {
+    password.nfc().collect()
+}
+
+fn hash(hasher: &Argon2<'_>, password: &str) -> Result<String> {
+    let hash = hasher.hash_password(password.as_bytes());
+    hash.map(|hash| hash.to_string()).map_err(|error| Error::internal("argon2", &error))
+}
+
+fn verify(hasher: &Argon2<'_>, typed: &str, stored: &str) -> Result<Fit> {
+    let (Ok(parsed), Ok(current)) = (PasswordHash::new(stored), PasswordHash::new(NOBODY)) else {
+        return Ok(Fit::No);
+    };
+    let fits = |password: &str| hasher.verify_password(password.as_bytes(), &parsed).is_ok();
+    let composed = composed(typed);
+    let is_current = (&parsed.algorithm, parsed.version, &parsed.params)
+        == (&current.algorithm, current.version, &current.params);
+    if fits(&composed) {
+        return if is_current { Ok(Fit::Yes) } else { hash(hasher, &composed).map(Fit::Renewed) };
+    }
+    if composed != typed && fits(typed) {
+        return hash(hasher, &composed).map(Fit::Renewed);
+    }
+    Ok(Fit::No)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
 
+    const CLIENT: &str = "192.0.2.1";
+
+    async fn fits(passwords: &Passwords, password: &str, hash: Option<&String>) -> Fit {
+        passwords.verify(CLIENT, password.to_owned(), hash.cloned()).await.unwrap()
+    }
+
     #[tokio::test]
-    async fn a_storm_is_turned_away_rather_than_queued() {
+    async fn whoever_finds_no_place_is_turned_away() {
         let passwords = Passwords::default();
-        let places = passwords.places.available_permits() as u32;
-        let _storm = passwords.places.acquire_many(places).await.unwrap();
-        let error = passwords.verify("anything".to_owned(), None).await.unwrap_err();
+        let _storm: Vec<_> = std::iter::from_fn(|| passwords.turns.ask("storm")).collect();
+        let error = passwords.verify("storm", "anything".to_owned(), None).await.unwrap_err();
         assert_eq!(error.code, optimist_shared::error::ErrorCode::Unavailable);
     }
 
     #[tokio::test]
     async fn only_the_right_password_verifies() {
         let passwords = Passwords::default();
-        let hash = passwords.hash("correct horse".to_owned()).await.unwrap();
+        let hash = passwords.hash(CLIENT, "correct horse".to_owned()).await.unwrap();
         assert!(hash.starts_with("$argon2id$v=19$m=19456,t=2,p=1$"));
-        assert!(passwords.verify("correct horse".to_owned(), Some(hash.clone())).await.unwrap());
-        assert!(!passwords.verify("wrong horse".to_owned(), Some(hash)).await.unwrap());
-        assert!(!passwords.verify("anything".to_owned(), None).await.unwrap());
+        assert_eq!(fits(&passwords, "correct horse", Some(&hash)).await, Fit::Yes);
+        assert_eq!(fits(&passwords, "wrong horse", Some(&hash)).await, Fit::No);
+        assert_eq!(fits(&passwords, "anything", None).await, Fit::No);
+    }
+
+    #[tokio::test]
+    async fn a_password_is_the_same_however_a_keyboard_spells_it() {
+        let passwords = Passwords::default();
+        let (one, two) = ("pr\u{e9}cis\u{e9}ment", "pre\u{301}cise\u{301}ment");
+        for (first, then) in [(one, two), (two, one)] {
+            let hash = passwords.hash(CLIENT, first.to_owned()).await.unwrap();
+            assert_eq!(fits(&passwords, then, Some(&hash)).await, Fit::Yes);
+        }
+    }
+
+    #[tokio::test]
+    async fn a_hash_of_the_typed_form_or_of_other_parameters_is_renewed() {
+        let passwords = Passwords::default();
+        let typed = "pre\u{301}cise\u{301}ment";
+        let as_typed = hash(&passwords.hasher, typed).unwrap();
+        let cheap = Argon2::new(Algorithm::Argon2id, Version::V0x13, Params::new(8_192, 1, 1, None).unwrap());
+        let cheap = hash(&cheap, &composed(typed)).unwrap();
+        for old in [as_typed, cheap] {
+            let Fit::Renewed(hash) = fits(&passwords, typed, Some(&old)).await else { panic!("{old}") };
+            assert_eq!(fits(&passwords, typed, Some(&hash)).await, Fit::Yes);
+            assert_eq!(fits(&passwords, "wrong", Some(&old)).await, Fit::No);
+        }
     }
 
     /// Else an unknown account would be refused sooner than a known one.
     #[tokio::test]
     async fn the_hash_of_nobody_takes_as_much_work_as_any() {
-        let hash = Passwords::default().hash("anything".to_owned()).await.unwrap();
+        let hash = Passwords::default().hash(CLIENT, "anything".to_owned()).await.unwrap();
         let (known, nobody) = (PasswordHash::new(&hash).unwrap(), PasswordHash::new(NOBODY).unwrap());
         assert_eq!((&nobody.algorithm, nobody.version), (&known.algorithm, known.version));
         assert_eq!(nobody.params, known.params);

@@ -1,6 +1,7 @@
 //! Rights by the routes table: a caller whom a route's row does not name is refused, on future routes as well.
 
 use optimist_shared::routes::{Audience, ROUTES, Route};
+use optimist_tests::client::PASSWORD;
 use optimist_tests::{Answer, Client};
 use reqwest::Method;
 use serde_json::{Value, json};
@@ -40,6 +41,7 @@ fn body(route: &Route) -> Value {
     match route.name {
         "circles.update" => json!({"name": "Mine"}),
         "members.update" => json!({"role": "moderator"}),
+        "me.password" => json!({"current": PASSWORD, "new": "another horse battery"}),
         "invites.create" => json!({}),
         "messages.post" | "messages.edit" | "journal.edit" => json!({"body": "Mine."}),
         _ => Value::Null,
