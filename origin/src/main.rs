@@ -56,7 +56,7 @@ enum Command {
         #[command(subcommand)]
         command: JobsCommand,
     },
-    /// Say who administers the service.
+    /// Say who administers the service, and who is shut out of it.
     Admin {
         #[command(subcommand)]
         command: AdminCommand,
@@ -94,6 +94,10 @@ enum AdminCommand {
     Grant { email: String },
     /// Make it an ordinary one again.
     Revoke { email: String },
+    /// End the sessions of this e-mail's account, and admit no more.
+    Suspend { email: String },
+    /// Let a suspended account log in again.
+    Restore { email: String },
 }
 
 #[derive(Subcommand)]
@@ -157,15 +161,16 @@ async fn run(arguments: &Arguments) -> Result<(), Box<dyn std::error::Error>> {
             Ok(())
         }
         Command::Admin { command } => {
-            let (email, is_admin) = match command {
-                AdminCommand::Grant { email } => (email, true),
-                AdminCommand::Revoke { email } => (email, false),
+            telemetry::start_logs();
+            let ctx = app::build(load()?)?;
+            switch::learn(&ctx).await;
+            let (email, found) = match command {
+                AdminCommand::Grant { email } => (email, admin::set_role(&ctx, email, true).await),
+                AdminCommand::Revoke { email } => (email, admin::set_role(&ctx, email, false).await),
+                AdminCommand::Suspend { email } => (email, admin::suspend(&ctx, email).await),
+                AdminCommand::Restore { email } => (email, admin::restore(&ctx, email).await),
             };
-            let config = load()?;
-            let db = Postgres::new("postgres", &config.database_url, 1)?;
-            let found = admin::set_role(&db, &config.region, email, is_admin)
-                .await
-                .map_err(|error| error.code.as_str())?;
+            let found = found.map_err(|error| error.code.as_str())?;
             if found { Ok(()) } else { Err(format!("there is no account of {email}").into()) }
         }
         Command::Keys { command: KeysCommand::Rotate } => {

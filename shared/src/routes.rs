@@ -165,6 +165,13 @@ pub struct Route {
     pub fences: &'static [Key],
 }
 
+impl Route {
+    /// What stands for a route where a command of the command line writes: no client can call it, and no table lists it.
+    pub const fn of_command(name: &'static str, fences: &'static [Key]) -> Route {
+        write(name, Post, "", Admin, &[], fences)
+    }
+}
+
 /// Enough for any body of the API: its longest text has 16 Ki characters.
 const BODY: usize = 64 * 1024;
 /// For clients that send `{}` with every request.

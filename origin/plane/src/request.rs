@@ -26,6 +26,19 @@ pub struct RequestContext {
 }
 
 impl RequestContext {
+    /// What stands for the request where a command of the command line writes; see [`Route::of_command`].
+    pub fn of_command(route: &'static Route) -> RequestContext {
+        RequestContext {
+            request_id: format!("command-line-{}", Uuid::now_v7()),
+            traceparent: None,
+            client: String::new(),
+            route,
+            path: Path::default(),
+            target: "".into(),
+            user_agent: None,
+        }
+    }
+
     /// An id of the path; 404 if the route's path has none.
     pub fn id(&self, id: Id) -> Result<Uuid> {
         self.path.ids.get(id).ok_or_else(|| Error::new(ErrorCode::NotFound))

@@ -1,14 +1,19 @@
-//! The administrators of the service.
+//! The administrators of the service, and what the command line does to accounts.
 //!
-//! No endpoint gives the role: `optimist-origin admin grant <email>` does, on the command line. The administrators' own
-//! endpoints are the operations domain's.
+//! No endpoint gives the role: `optimist-origin admin grant <email>` does, on the command line; `admin suspend` shuts a person
+//! out. The administrators' own endpoints are the operations domain's.
 
 use optimist_plane::ctx::Ctx;
 use optimist_plane::error::{Error, Result};
-use optimist_plane::postgres::pool::Postgres;
-use optimist_plane::statements;
+use optimist_plane::request::{RequestContext, WriteContext};
+use optimist_plane::{statements, transaction};
 use optimist_shared::error::ErrorCode;
 use optimist_shared::ids::Uuid;
+use optimist_shared::keys::Key;
+use optimist_shared::routes::Route;
+use serde_json::json;
+
+use crate::people::ending::Ending;
 
 statements! {
     const IS_ADMIN: &str = "-- admin::is_admin
@@ -20,6 +25,12 @@ with changed as (update users set role = $2 where lower(email) = lower($1) retur
      recorded as (insert into outbox (region, request_id, keys, kind, payload)
                   select $3, $4, '{}', 'admin.role-changed', jsonb_build_object('user', id, 'role', $2::text) from changed)
 select id from changed";
+
+    const FIND_ACCOUNT: &str = "-- admin::find_account
+select id from users where lower(email) = lower($1)";
+
+    const SET_STATUS: &str = "-- admin::set_status
+update users set status = $2, updated_at = now() where id = $1 and status <> $2";
 }
 
 /// 403 unless the user is an administrator at this moment.
@@ -28,8 +39,57 @@ pub async fn require_admin(ctx: &Ctx, user: Uuid) -> Result<()> {
 }
 
 /// Gives an account the administrator's role, or takes it away. Returns whether there is such an account.
-pub async fn set_role(db: &Postgres, region: &str, email: &str, is_admin: bool) -> Result<bool> {
+pub async fn set_role(ctx: &Ctx, email: &str, is_admin: bool) -> Result<bool> {
     let role = if is_admin { "admin" } else { "user" };
     let request_id = format!("command-line-{}", Uuid::now_v7());
-    Ok(db.query_opt(SET_ROLE, &[&email, &role, &region, &request_id]).await?.is_some())
+    let region = &ctx.config.region;
+    Ok(ctx.db.query_opt(SET_ROLE, &[&email, &role, &region, &request_id]).await?.is_some())
+}
+
+/// Suspends an account. When this returns, its owner has no session, and can neither log in nor refresh. Returns whether
+/// there is such an account. It may be cut off, and called again.
+pub async fn suspend(ctx: &Ctx, email: &str) -> Result<bool> {
+    let Some(user) = find_account(ctx, email).await? else { return Ok(false) };
+    let ending = Ending { user, family: None, asking: None, but_asking: false };
+    let request = RequestContext::of_command(&SUSPEND);
+    loop {
+        let context =
+            WriteContext { name: "admin::suspend", request: &request, actor: None, order: vec![user] };
+        let is_done = transaction!(ctx, context, |tx| {
+            // First, so that no session is opened between two steps.
+            let changed = tx.execute(SET_STATUS, &[&user, &"suspended"]).await?;
+            tx.touch(Key::profile(user));
+            let ended = ending.step(tx).await?;
+            if changed == 0 && ended.sessions == 0 {
+                tx.unchanged();
+            }
+            tx.event("admin.suspended", json!({"user": user}));
+            Ok(ended.is_done)
+        })?;
+        if is_done {
+            return Ok(true);
+        }
+    }
+}
+
+/// Lets the owner of a suspended account log in again. Returns whether there is such an account.
+pub async fn restore(ctx: &Ctx, email: &str) -> Result<bool> {
+    let Some(user) = find_account(ctx, email).await? else { return Ok(false) };
+    let request = RequestContext::of_command(&RESTORE);
+    let context = WriteContext { name: "admin::restore", request: &request, actor: None, order: vec![user] };
+    transaction!(ctx, context, |tx| {
+        if tx.execute(SET_STATUS, &[&user, &"active"]).await? == 0 {
+            tx.unchanged();
+        }
+        tx.touch(Key::profile(user));
+        tx.event("admin.restored", json!({"user": user}));
+        Ok(true)
+    })
+}
+
+static SUSPEND: Route = Route::of_command("admin.suspend", &[Key::Session, Key::Profile]);
+static RESTORE: Route = Route::of_command("admin.restore", &[Key::Profile]);
+
+async fn find_account(ctx: &Ctx, email: &str) -> Result<Option<Uuid>> {
+    Ok(ctx.db.query_opt(FIND_ACCOUNT, &[&email]).await?.map(|row| row.get(0)))
 }

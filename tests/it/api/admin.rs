@@ -1,8 +1,12 @@
 //! Administration: only for accounts that the command line has made administrators.
 
+use futures_util::future::join_all;
 use optimist_shared::keys::Key;
-use optimist_tests::Origin;
+use optimist_tests::client::PASSWORD;
+use optimist_tests::{Origin, System};
+use serde_json::json;
 
+use super::sessions::warm;
 use super::{on_system, problem};
 
 #[test]
@@ -55,5 +59,61 @@ fn administrators_alone_see_jobs_and_policies() {
         problem(bo.get("/v1/admin/jobs").await, 403);
         assert!(Origin::command(&environment, &["admin", "revoke", &ada.email]).0);
         problem(ada.get("/v1/admin/jobs").await, 403);
+    });
+}
+
+/// Runs a command while the test goes on.
+async fn command(system: &System, arguments: [&str; 3]) -> (bool, String) {
+    let (environment, arguments) = (system.environment(), arguments.map(str::to_owned));
+    let run = move || Origin::command(&environment, &arguments.each_ref().map(String::as_str));
+    tokio::task::spawn_blocking(run).await.unwrap()
+}
+
+#[test]
+fn whoever_is_suspended_is_out_from_the_acknowledgement_on() {
+    on_system(|system| async move {
+        let (ada, bo) = (system.register("Ada").await, system.register("Bo").await);
+        let phone = ada.log_in().await;
+        for client in [&ada, &phone, &bo] {
+            warm(client).await;
+        }
+        let profile = format!("/v1/users/{}", ada.user);
+        while !bo.get(&profile).await.expect(200).is_hit() {}
+        let suspended = async {
+            let (succeeded, output) = command(system, ["admin", "suspend", &ada.email.to_uppercase()]).await;
+            assert!(succeeded, "{output}");
+            for client in [&ada, &phone] {
+                problem(client.get("/v1/auth/session").await, 401);
+                problem(client.get("/v1/me").await, 401);
+            }
+            problem(bo.get(&profile).await, 404);
+        };
+        let crowd = join_all((0..300).map(|_| phone.get("/v1/auth/session")));
+        let (_, ()) = futures_util::join!(crowd, suspended);
+        system.forget_address_limits().await;
+        let anyone = system.client();
+        let login = json!({"email": ada.email, "password": PASSWORD});
+        problem(anyone.post("/v1/auth/login", login.clone()).await, 401);
+        for client in [&ada, &phone] {
+            problem(client.get("/v1/me").await, 401);
+            let token = json!({"refresh_token": client.refresh_token});
+            problem(anyone.post("/v1/auth/refresh", token).await, 401);
+        }
+        bo.get("/v1/me").await.expect(200);
+        // Again, which changes nothing; and somebody who is not there.
+        assert!(command(system, ["admin", "suspend", &ada.email]).await.0);
+        assert!(!command(system, ["admin", "suspend", "nobody@example.org"]).await.0);
+        let recorded = format!(
+            "select string_agg(kind, ' ' order by seq) from outbox
+             where kind like 'admin.%' and payload ->> 'user' = '{}'",
+            ada.user
+        );
+        assert_eq!(system.sql(&recorded).trim(), "admin.suspended");
+        assert!(command(system, ["admin", "restore", &ada.email]).await.0);
+        assert_eq!(system.sql(&recorded).trim(), "admin.suspended admin.restored");
+        bo.get(&profile).await.expect(200);
+        // The sessions are over for good.
+        problem(ada.get("/v1/me").await, 401);
+        ada.log_in().await.get("/v1/me").await.expect(200);
     });
 }
