@@ -1,23 +1,33 @@
 //! Notifications: what someone is told of, and how many of them are unread.
 //!
 //! Each is written with its cause: in the order of the outbox, or together with the reactions that are applied in Postgres. A
-//! member who leaves a circle loses its notifications. Nothing is delivered from here: this is the record.
+//! member who leaves a circle loses its notifications. A person keeps the newest thousand. Nothing is delivered from here: this
+//! is the record.
 
 pub mod folding;
+mod forgetting;
 mod reading;
 mod telling;
 mod upkeep;
 
 use optimist_plane::domain::{Domain, Follow, Job, Sum};
 use optimist_plane::jobs::clean;
-use optimist_plane::own::HOUR;
+use optimist_plane::own::{HOUR, MINUTE};
 
 const ABOUT_SOMEONE: Follow = Follow::Paced(|tx, events, _| Box::pin(telling::tell_of_event(tx, events)));
+const SOMEONE_LEFT: Follow =
+    Follow::Paced(|tx, events, after| Box::pin(forgetting::forget_circle(tx, events, after)));
 
 pub const DOMAIN: Domain = Domain {
     routes: reading::routes,
     tags: &[("notifications", "What one is told of.")],
-    statements: &[folding::STATEMENTS, reading::STATEMENTS, telling::STATEMENTS, upkeep::STATEMENTS],
+    statements: &[
+        folding::STATEMENTS,
+        forgetting::STATEMENTS,
+        reading::STATEMENTS,
+        telling::STATEMENTS,
+        upkeep::STATEMENTS,
+    ],
     follows: &[
         (
             "message.posted",
@@ -25,15 +35,27 @@ pub const DOMAIN: Domain = Domain {
         ),
         ("member.role", ABOUT_SOMEONE),
         ("invite.created", ABOUT_SOMEONE),
-        ("member.left", ABOUT_SOMEONE),
-        ("member.removed", ABOUT_SOMEONE),
+        ("member.left", SOMEONE_LEFT),
+        ("member.removed", SOMEONE_LEFT),
+        (
+            "message.deleted",
+            Follow::Paced(|tx, events, after| Box::pin(forgetting::forget_message(tx, events, after))),
+        ),
     ],
-    jobs: &[Job {
-        name: "notifications.clean",
-        what: "removes notifications of ninety days ago",
-        every: HOUR,
-        run: |ctx| Box::pin(clean(ctx, upkeep::CLEAN)),
-    }],
-    sums: &[Sum { data_type: "unread", sql: upkeep::UNREAD, is_grouped: false, mended: None }],
+    jobs: &[
+        Job {
+            name: "notifications.clean",
+            what: "removes notifications of ninety days ago",
+            every: HOUR,
+            run: |ctx| Box::pin(clean(ctx, upkeep::CLEAN)),
+        },
+        Job {
+            name: "notifications.bound",
+            what: "removes who reacted from notifications that are gone, and all but the newest thousand of a person",
+            every: MINUTE,
+            run: |ctx| Box::pin(upkeep::bring_within_bounds(ctx)),
+        },
+    ],
+    sums: &[Sum { data_type: "notifications", sql: upkeep::COUNTS, is_grouped: false, mended: None }],
     ..Domain::new("notifications")
 };

@@ -16,7 +16,7 @@ use serde_json::{Value, json};
 /// Postgres.
 fn data_types() -> BTreeSet<&'static str> {
     let compared = KEYS.iter().filter(|row| row.freshness != Freshness::Own || row.key == Key::JournalKey);
-    let sums = ["member_count", "reaction_counts", "unread"];
+    let sums = ["member_count", "reaction_counts", "notifications"];
     compared.filter(|row| row.key != Key::DirtyDrafts).map(|row| row.data_type).chain(sums).collect()
 }
 
@@ -210,14 +210,14 @@ async fn a_check_of_one_type_sees_that_alone_and_exits_with_1() {
     assert_eq!(run(&["check"]).0, Some(0));
     system.sql("update notification_counts set unread = unread + 2");
     assert_eq!(run(&["check"]).0, Some(1));
-    let (code, output) = run(&["check", "unread"]);
+    let (code, output) = run(&["check", "notifications"]);
     assert_eq!(code, Some(1), "{output}");
-    assert!(output.contains("unread") && !output.contains("circle"), "{output}");
+    assert!(output.contains("notifications") && !output.contains("circle"), "{output}");
     assert_eq!(run(&["check", "circle"]).0, Some(0));
-    assert_eq!(run(&["check", "unread", "--repair"]).0, Some(1), "it differed");
-    assert_eq!(run(&["check", "unread"]).0, Some(0));
+    assert_eq!(run(&["check", "notifications", "--repair"]).0, Some(1), "it differed");
+    assert_eq!(run(&["check", "notifications"]).0, Some(0));
     let (code, output) = run(&["check", "nothing"]);
-    assert!(code == Some(1) && output.contains("unread"), "what there is: {output}");
+    assert!(code == Some(1) && output.contains("notifications"), "what there is: {output}");
 }
 
 #[tokio::test(flavor = "multi_thread")]

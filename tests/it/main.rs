@@ -6,6 +6,7 @@ mod api;
 mod audit;
 mod drafts;
 mod events;
+mod fairness;
 mod jobs;
 mod journal;
 mod keys;

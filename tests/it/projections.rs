@@ -18,7 +18,9 @@ async fn until(what: &str, mut is_so: impl AsyncFnMut() -> bool) {
 const COUNTS_ARE_RIGHT: &str =
     "select count(*) from users left join notification_counts c on c.user_id = users.id
     where coalesce(c.unread, 0)
-        <> (select count(*) from notifications n where n.user_id = users.id and n.read_at is null)";
+        <> (select count(*) from notifications n
+            where n.user_id = users.id and n.read_at is null and n.place > c.read_through)
+      or coalesce(c.held, 0) <> (select count(*) from notifications n where n.user_id = users.id)";
 
 #[tokio::test(flavor = "multi_thread")]
 async fn origins_that_die_over_it_tell_everyone_once() {

@@ -84,12 +84,12 @@ fn sums_in_postgres(system: &System, circle: &str) -> Vec<(String, i64, i64)> {
          union all select 'messages of ' || id, last_number,
              (select count(*) from messages m where m.circle_id = c.id) from circles c
          union all select 'unread of ' || user_id, unread,
-             (select count(*) from notifications n where n.user_id = c.user_id and read_at is null)
+             (select count(*) from notifications n where n.user_id = c.user_id and read_at is null and place > read_through)
          from notification_counts c
          union all select 'messages that ' || user_id || ' was told of',
              (select count(*) from notifications n where n.user_id = m.user_id and n.circle_id = m.circle_id and kind = 'message'),
              (select count(*) from messages o
-              where o.circle_id = m.circle_id and o.author_id <> m.user_id and number > {MESSAGES})
+              where o.circle_id = m.circle_id and o.author_id <> m.user_id and number > {MESSAGES} and deleted_at is null)
          from memberships m where circle_id = '{circle}'
          union all select 'writes set aside', count(*), 0 from writes_set_aside"
     ));
@@ -118,7 +118,8 @@ async fn sums_as_seen(system: &System, world: &World) -> Vec<(String, i64, i64)>
         system.forget_limits_of(person).await;
         let seen = person.get("/v1/notifications/unread-count").await.expect(200);
         let is = system.sql(&format!(
-            "select count(*) from notifications where user_id = '{}' and read_at is null",
+            "select count(*) from notifications join notification_counts using (user_id)
+             where user_id = '{}' and read_at is null and place > read_through",
             person.user
         ));
         let unread = seen.body["unread"].as_i64().unwrap_or(-1);

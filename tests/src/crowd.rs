@@ -241,7 +241,8 @@ impl Crowd {
         let author = self.people[0].user.clone();
         let unread_differs = system.sql(&format!(
             "select (select coalesce(sum(unread), 0) from notification_counts where user_id = '{author}')
-                <> (select count(*) from notifications where user_id = '{author}' and read_at is null)"
+                <> (select count(*) from notifications join notification_counts c using (user_id)
+                    where user_id = '{author}' and read_at is null and place > read_through)"
         ));
         Counts { stored, seen, told, author, unread_differs: unread_differs == "t" }
     }

@@ -30,6 +30,8 @@ pub enum Failure {
     Refused,
     /// The same transaction may succeed in another attempt, after so many milliseconds.
     Again { after_ms: u64 },
+    /// A statement took too long, or waited too long for a lock: less work at once may succeed.
+    Slow,
     /// The request may have been carried out nonetheless.
     Uncertain,
 }
@@ -111,6 +113,18 @@ impl Error {
     /// Whether Postgres refused the values because they violate this constraint.
     pub fn violates(&self, constraint: &str) -> bool {
         self.constraint.as_deref() == Some(constraint)
+    }
+
+    /// Work that took too long, or waited too long: 503, worth another attempt in a second.
+    pub fn slow() -> Error {
+        let mut error = Error::unavailable("The database");
+        error.failure = Failure::Slow;
+        error
+    }
+
+    /// Whether less work at once may succeed: a statement was too slow, or met others' locks.
+    pub fn is_slow(&self) -> bool {
+        matches!(self.failure, Failure::Slow | Failure::Again { .. })
     }
 
     /// A request that reached the origin too late: 503, worth another attempt in a second.
@@ -195,12 +209,16 @@ impl From<tokio_postgres::Error> for Error {
             return Error::internal("postgres", &error);
         };
         let code = database.code();
+        if [SqlState::QUERY_CANCELED, SqlState::LOCK_NOT_AVAILABLE].contains(code) {
+            tracing::warn!(code = code.code(), why = database.message(), "a statement was too slow");
+            return Error::slow();
+        }
         if [SqlState::T_R_SERIALIZATION_FAILURE, SqlState::T_R_DEADLOCK_DETECTED].contains(code) {
             return Error::unavailable("The database").again(0);
         }
-        // Failed connections and resources, operator intervention, timeouts of locks and statements.
+        // Failed connections and resources, operator intervention, a transaction left idle.
         let unavailable = ["08", "53", "57", "58"].contains(&&code.code()[..2])
-            || [SqlState::LOCK_NOT_AVAILABLE, SqlState::IDLE_IN_TRANSACTION_SESSION_TIMEOUT].contains(code);
+            || *code == SqlState::IDLE_IN_TRANSACTION_SESSION_TIMEOUT;
         if unavailable {
             tracing::warn!(code = code.code(), why = database.message(), "postgres could not serve");
             return Error::unavailable("The database");

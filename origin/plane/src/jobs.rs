@@ -7,13 +7,14 @@ use std::time::Duration;
 use crate::ctx::Ctx;
 use crate::domain::Job;
 use crate::error::Result;
+use crate::postgres::transaction::Tx;
 use crate::statements;
 
 /// How often an origin looks for due jobs.
 const LOOK_EVERY: Duration = Duration::from_secs(5);
 
 /// Rows that one statement removes: well within its timeout, however much an hour has left behind.
-const AT_ONCE: i64 = 2_000;
+const AT_ONCE: i64 = 1_000;
 
 statements! {
     const REGISTER: &str = "-- jobs::register
@@ -85,8 +86,9 @@ pub async fn run_one(ctx: &Ctx, job: &Job) -> Result<u64> {
 pub async fn clean(ctx: &Ctx, sql: &'static str) -> Result<u64> {
     let mut removed = 0;
     loop {
-        let row = ctx.db.query_opt(sql, &[&AT_ONCE]).await?;
-        let some: i64 = row.map_or(0, |row| row.get(0));
+        let tx = Tx::begin(&ctx.db).await?;
+        let row = tx.query_one(sql, &[&AT_ONCE]).await;
+        let some: i64 = tx.end(row).await?.get(0);
         removed += some.cast_unsigned();
         if some < AT_ONCE {
             return Ok(removed);

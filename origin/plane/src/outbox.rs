@@ -4,3 +4,4 @@
 pub mod event;
 pub mod projections;
 pub mod relay;
+pub mod set_aside;

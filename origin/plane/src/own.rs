@@ -8,7 +8,7 @@ use crate::domain::{Domain, Job};
 use crate::error::Result;
 use crate::http::idempotency;
 use crate::jobs::{self, clean};
-use crate::outbox::{projections, relay};
+use crate::outbox::{projections, relay, set_aside};
 use crate::postgres::{pool, transaction, write};
 use crate::region::{switch, vouching};
 use crate::statements;
@@ -23,6 +23,7 @@ pub const DOMAIN: Domain = Domain {
         vouching::STATEMENTS,
         relay::STATEMENTS,
         projections::STATEMENTS,
+        set_aside::STATEMENTS,
         open::STATEMENTS,
         flush::STATEMENTS,
         jobs::STATEMENTS,
@@ -50,6 +51,7 @@ const JOBS: &[Job] = &[
     Job { name: "writes.flush", what: "brings to Postgres what was written behind", every: MINUTE, run: |ctx| Box::pin(flush::flush_waiting(ctx)) },
     // A round takes half a minute in a small region, and hours in a large one: nothing should differ at all.
     Job { name: "audit", what: "compares Redis with Postgres, and repairs it", every: Duration::from_secs(10), run: |ctx| Box::pin(walk::run(ctx)) },
+    Job { name: "events.again", what: "tries events again whose consequences failed", every: MINUTE, run: |ctx| Box::pin(set_aside::try_again(ctx, 60)) },
     Job { name: "idempotency.clean", what: "removes idempotency keys after a day", every: HOUR, run: |ctx| Box::pin(clean(ctx, CLEAN_IDEMPOTENCY)) },
     Job { name: "outbox.clean", what: "removes outbox rows that every living region is past", every: HOUR, run: |ctx| Box::pin(clean(ctx, CLEAN_OUTBOX)) },
     Job { name: "origins.clean", what: "removes origins that nobody has heard of for a day", every: HOUR, run: |ctx| Box::pin(clean(ctx, CLEAN_ORIGINS)) },

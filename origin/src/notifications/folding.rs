@@ -13,10 +13,20 @@ use optimist_shared::ids::Uuid;
 use optimist_shared::reactions::KINDS;
 use tokio_postgres::Row;
 
+use crate::notifications::upkeep::evict;
+
 statements! {
+    /// Locks the counts of the messages' authors, in their order, before anything of theirs changes.
+    const LOCK: &str = "-- folding::lock
+select from notification_counts where user_id in (
+    select author_id from unnest($1::uuid[], $2::uuid[]) as r (circle_id, message_id)
+    join messages m on m.circle_id = r.circle_id and m.id = r.message_id)
+order by user_id for update";
+
     /// Finds or makes the unread notification of each message's author, and locks it. `least` and `greatest` are the ends of the
     /// range of people who reacted: if both are the author, nobody else did, and the author is not told. The author must still be
-    /// in the circle; an author who is just leaving is waited for, since the leaving would not remove this notification.
+    /// in the circle; an author who is just leaving is waited for, since the leaving would not remove this notification. Selects
+    /// whether each is new.
     const NOTIFY: &str = "-- folding::notify
 with told as (
     select m.author_id as user_id, r.* from unnest($1::uuid[], $2::uuid[], $3::uuid[], $4::uuid[], $5::uuid[])
@@ -24,19 +34,28 @@ with told as (
     join messages m on m.circle_id = r.circle_id and m.id = r.message_id
         and (m.author_id <> r.least or m.author_id <> r.greatest)
     join memberships s on s.circle_id = r.circle_id and s.user_id = m.author_id and s.role <> 'banned'
-    for share of s)
-insert into notifications as n (user_id, id, kind, circle_id, message_id, actors, created_at, updated_at)
-select user_id, new_id, 'reaction', circle_id, message_id, 0, now(), now()
-from told order by user_id, circle_id, message_id
-on conflict (user_id, circle_id, message_id) where kind = 'reaction' and read_at is null
+    for share of s),
+person as (
+    insert into notification_counts as c (user_id, last_place, unread)
+    select user_id, count(*), 0 from told group by user_id order by user_id
+    on conflict (user_id) do update set last_place = c.last_place + excluded.last_place
+    returning user_id, last_place, read_round)
+insert into notifications as n
+    (user_id, id, kind, circle_id, message_id, actors, place, read_round, created_at, updated_at)
+select user_id, new_id, 'reaction', circle_id, message_id, 0,
+    last_place + 1 - row_number() over (partition by user_id order by message_id desc), read_round, now(), now()
+from told join person using (user_id) order by user_id, circle_id, message_id
+on conflict (user_id, circle_id, message_id, read_round) where kind = 'reaction' and read_at is null
     do update set updated_at = n.updated_at
-returning user_id, id, circle_id, message_id";
+returning user_id, id, circle_id, message_id, id = any($3)";
 
     /// Finds the unread notifications of reactions to messages.
     const UNREAD: &str = "-- folding::unread
 select n.user_id, n.id, n.circle_id, n.message_id from unnest($1::uuid[], $2::uuid[]) as r (circle_id, message_id)
 join messages m on m.circle_id = r.circle_id and m.id = r.message_id
+join notification_counts c on c.user_id = m.author_id
 join notifications n on n.user_id = m.author_id and n.circle_id = r.circle_id and n.message_id = r.message_id
+    and n.read_round = c.read_round
 where n.kind = 'reaction' and n.read_at is null";
 
     /// Adds people to notifications. A person who is in one already changes nothing.
@@ -75,14 +94,13 @@ returning n.user_id, n.id, n.actors, n.actors - d.by, n.read_at is null";
 delete from notifications n using unnest($1::uuid[], $2::uuid[]) as d (user_id, id)
 where n.user_id = d.user_id and n.id = d.id";
 
+    /// Changes numbers of notifications. Selects those who now have more than they keep.
     const COUNT: &str = "-- folding::count
-insert into notification_counts as c (user_id, unread)
-select * from unnest($1::uuid[], $2::integer[]) as d (user_id, by) order by user_id
-on conflict (user_id) do update set unread = c.unread + excluded.unread";
-
-    const UNCOUNT: &str = "-- folding::uncount
-update notification_counts c set unread = c.unread - d.by
-from unnest($1::uuid[], $2::integer[]) as d (user_id, by) where c.user_id = d.user_id";
+with counted as (
+    update notification_counts c set unread = c.unread + d.unread, held = c.held + d.held
+    from unnest($1::uuid[], $2::integer[], $3::integer[]) as d (user_id, unread, held) where c.user_id = d.user_id
+    returning c.user_id, c.held)
+select user_id from counted where held > 1000";
 }
 
 /// How one reaction changed.
@@ -96,44 +114,76 @@ pub struct Change {
     pub is_on: bool,
 }
 
+/// How one person's numbers of notifications change.
+#[derive(Clone, Copy, Default, PartialEq, Eq)]
+struct Numbers {
+    unread: i32,
+    held: i32,
+}
+
 /// Tells the messages' authors, in the transaction that changed the reactions.
 pub async fn fold(tx: &Tx, changes: &[Change]) -> Result<()> {
+    let changed = changes.iter().filter(|change| change.was_on != change.is_on);
+    let messages: BTreeSet<InCircle> = changed.map(|change| (change.circle, change.message)).collect();
+    if messages.is_empty() {
+        return Ok(());
+    }
+    let (circles, messages): (Vec<Uuid>, Vec<Uuid>) = messages.into_iter().unzip();
+    tx.query(LOCK, &[&circles, &messages]).await?;
     // How many people more or fewer, by the notification's owner and id.
-    let mut by: BTreeMap<(Uuid, Uuid), i32> = BTreeMap::new();
+    let mut by: BTreeMap<Noted, i32> = BTreeMap::new();
     for row in remove(tx, changes).await? {
         *by.entry(row).or_default() -= 1;
     }
-    for row in add(tx, changes).await? {
+    let added = add(tx, changes).await?;
+    for row in added.gained {
         *by.entry(row).or_default() += 1;
+    }
+    let mut numbers: BTreeMap<Uuid, Numbers> = BTreeMap::new();
+    for (user, id) in added.new {
+        numbers.entry(user).or_default().held += 1;
+        // One whom its only person left again, within these changes, is removed.
+        by.entry((user, id)).or_default();
     }
     if by.is_empty() {
         return Ok(());
     }
+    settle(tx, &by, &mut numbers).await?;
+    numbers.retain(|_, change| *change != Numbers::default());
+    if numbers.is_empty() {
+        return Ok(());
+    }
+    let users: Vec<Uuid> = numbers.keys().copied().collect();
+    let (unread, held): (Vec<i32>, Vec<i32>) =
+        numbers.values().map(|change| (change.unread, change.held)).unzip();
+    let rows = tx.query(COUNT, &[&users, &unread, &held]).await?;
+    let over: Vec<Uuid> = rows.iter().map(|row| row.get(0)).collect();
+    evict(tx, &over).await
+}
+
+/// Changes how many people are in each notification, and removes those that nobody is left in.
+async fn settle(tx: &Tx, by: &BTreeMap<Noted, i32>, numbers: &mut BTreeMap<Uuid, Numbers>) -> Result<()> {
     let (users, ids): (Vec<Uuid>, Vec<Uuid>) = by.keys().copied().unzip();
     let deltas: Vec<i32> = by.values().copied().collect();
-    let (mut unread, mut gone) = (BTreeMap::<Uuid, i32>::new(), (Vec::new(), Vec::new()));
+    let mut gone = (Vec::new(), Vec::new());
     for row in tx.query(SETTLE, &[&users, &ids, &deltas]).await? {
-        let (user, id): (Uuid, Uuid) = (row.get(0), row.get(1));
+        let (user, id): Noted = (row.get(0), row.get(1));
         let (actors, before, is_unread): (i32, i32, bool) = (row.get(2), row.get(3), row.get(4));
+        let change = numbers.entry(user).or_default();
         if actors <= 0 {
+            change.held -= 1;
             gone.0.push(user);
             gone.1.push(id);
         }
         if is_unread {
-            *unread.entry(user).or_default() += i32::from(actors > 0) - i32::from(before > 0);
+            change.unread += i32::from(actors > 0) - i32::from(before > 0);
         }
     }
-    if !gone.0.is_empty() {
-        tx.execute(DROP, &[&gone.0, &gone.1]).await?;
+    if gone.0.is_empty() {
+        return Ok(());
     }
-    for (sql, sign) in [(COUNT, 1), (UNCOUNT, -1)] {
-        let changed = unread.iter().filter(|(_, by)| **by * sign > 0);
-        let (users, counts): (Vec<Uuid>, Vec<i32>) = changed.map(|(user, by)| (*user, by * sign)).unzip();
-        if !users.is_empty() {
-            tx.execute(sql, &[&users, &counts]).await?;
-        }
-    }
-    Ok(())
+    // They have no people left to remove.
+    tx.execute(DROP, &[&gone.0, &gone.1]).await.map(drop)
 }
 
 /// An author's id, and the id of one of their notifications.
@@ -141,8 +191,16 @@ type Noted = (Uuid, Uuid);
 /// A circle's id, and the id of one of its messages.
 type InCircle = (Uuid, Uuid);
 
-/// Adds the people whose reactions are new. Returns a notification once for each person that it gained.
-async fn add(tx: &Tx, changes: &[Change]) -> Result<Vec<Noted>> {
+#[derive(Default)]
+struct Added {
+    /// Notifications that were made.
+    new: Vec<Noted>,
+    /// A notification once for each person that it gained.
+    gained: Vec<Noted>,
+}
+
+/// Adds the people whose reactions are new.
+async fn add(tx: &Tx, changes: &[Change]) -> Result<Added> {
     let on = || changes.iter().filter(|change| change.is_on && !change.was_on);
     let mut people: BTreeMap<InCircle, (Uuid, Uuid)> = BTreeMap::new();
     for Change { circle, message, user, .. } in on().copied() {
@@ -150,15 +208,16 @@ async fn add(tx: &Tx, changes: &[Change]) -> Result<Vec<Noted>> {
         (*least, *greatest) = ((*least).min(user), (*greatest).max(user));
     }
     if people.is_empty() {
-        return Ok(Vec::new());
+        return Ok(Added::default());
     }
     let (circles, messages): (Vec<Uuid>, Vec<Uuid>) = people.keys().copied().unzip();
     let (least, greatest): (Vec<Uuid>, Vec<Uuid>) = people.values().copied().unzip();
     let ids: Vec<Uuid> = messages.iter().map(|_| Uuid::now_v7()).collect();
     let rows = tx.query(NOTIFY, &[&circles, &messages, &ids, &least, &greatest]).await?;
     let [authors, notifications, actors, ..] = columns(on(), &noted(&rows));
+    let new = rows.iter().filter(|row| row.get(4)).map(|row| (row.get(0), row.get(1))).collect();
     let rows = tx.query(ADD, &[&authors, &notifications, &actors]).await?;
-    Ok(rows.iter().map(|row| (row.get(0), row.get(1))).collect())
+    Ok(Added { new, gained: rows.iter().map(|row| (row.get(0), row.get(1))).collect() })
 }
 
 /// Removes the people whose reactions are gone. Returns a notification once for each person that it lost.

@@ -16,7 +16,6 @@ use optimist_plane::http::page::{At, List, answer_page, no_query, page};
 use optimist_plane::http::sent::Shown;
 use optimist_plane::http::served::{Served, on};
 use optimist_plane::operation::links::{FIRST_ID, link};
-use optimist_plane::postgres::transaction::Tx;
 use optimist_plane::request::Caller;
 use optimist_plane::{describe, statements, transaction};
 use optimist_shared::error::ErrorCode;
@@ -36,7 +35,8 @@ pub fn routes() -> Vec<Served> {
             .says("What the caller is told of, newest first.")
             .notes(
                 "Reactions to a message are one notification until it is read, which moves up with each. `invite` is \
-                 there while it can be used. Who leaves a circle keeps none of its notifications.",
+                 there while it can be used. Who leaves a circle keeps none of its notifications, and nobody keeps more \
+                 than the newest 1,000, or one for more than 90 days.",
             )
             .answers::<List<Notification>>(200)
             .tagged()
@@ -55,8 +55,10 @@ statements! {
     /// `token_key` is there while the invitation can be used.
     const LIST: &str = "-- notifications::list
 select n.id, n.kind, n.circle_id, c.name as circle_name, n.message_id, n.actor_id, u.name as actor_name, n.actors, n.role,
-    i.id as invite_id, i.token_key, n.created_at, n.updated_at, n.read_at is not null as is_read
+    i.id as invite_id, i.token_key, n.created_at, n.updated_at,
+    n.read_at is not null or n.place <= r.read_through as is_read
 from notifications n
+join notification_counts r on r.user_id = n.user_id
 left join circles c on c.id = n.circle_id
 left join users u on u.id = n.actor_id
 left join invites i on i.id = n.invite_id and i.used_at is null and i.expires_at > now()
@@ -71,18 +73,17 @@ select unread from notification_counts where user_id = $1";
 select from notifications where user_id = $1 and id = $2";
 
     const READ: &str = "-- notifications::read
-with read as (
-    update notifications set read_at = now() where user_id = $1 and id = $2 and read_at is null returning id)
+with person as materialized (select read_through from notification_counts where user_id = $1 for update),
+read as (
+    update notifications n set read_at = now() from person
+    where n.user_id = $1 and n.id = $2 and n.read_at is null and n.place > read_through
+    returning n.id)
 update notification_counts set unread = unread - 1 where user_id = $1 and exists (select from read)";
 
-    /// Fifty at a time, since each is a change in six indexes: the statement must not time out for someone who has thousands.
-    const READ_SOME: &str = "-- notifications::read_some
-with unread as (
-    select id from notifications where user_id = $1 and read_at is null order by id limit 50 for update),
-read as (
-    update notifications n set read_at = now() from unread where n.user_id = $1 and n.id = unread.id returning n.id)
-update notification_counts set unread = unread - (select count(*) from read)
-where user_id = $1 and exists (select from read)";
+    /// Moves the mark up to which all are read. Reactions begin new notifications from then on.
+    const READ_ALL: &str = "-- notifications::read_all
+update notification_counts set read_through = last_place, read_round = read_round + 1, unread = 0
+where user_id = $1 and unread > 0";
 }
 
 #[derive(Serialize, JsonSchema)]
@@ -193,7 +194,7 @@ async fn mark(ctx: &Ctx, caller: &Caller, id: Option<Uuid>) -> Result<Response> 
                 known.ok_or_else(|| Error::new(ErrorCode::NotFound))?;
                 tx.execute(READ, &[&caller.user, &id]).await?
             }
-            None => read_each(tx, caller.user).await?,
+            None => tx.execute(READ_ALL, &[&caller.user]).await?,
         };
         if changed == 0 {
             tx.unchanged();
@@ -202,13 +203,4 @@ async fn mark(ctx: &Ctx, caller: &Caller, id: Option<Uuid>) -> Result<Response> 
         unread_json(tx.query_opt(UNREAD, &[&caller.user]).await?.as_ref())
     })?;
     Ok(json_response(200, None, json))
-}
-
-/// Marks all as read. Returns how many steps it took.
-async fn read_each(tx: &Tx, user: Uuid) -> Result<u64> {
-    let mut changed = 0;
-    while tx.execute(READ_SOME, &[&user]).await? > 0 {
-        changed += 1;
-    }
-    Ok(changed)
 }

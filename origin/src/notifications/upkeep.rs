@@ -1,35 +1,122 @@
-//! Statements that keep notifications in order: old ones are removed, and counts of unread ones are compared and mended.
+//! Keeps notifications within bounds and in order: a person keeps the newest thousand, for ninety days; counts are compared and
+//! mended.
 //!
-//! The plane's jobs and its auditor run them.
+//! Whoever removes or adds a person's notifications locks their row of counts first.
 
+use optimist_plane::ctx::Ctx;
+use optimist_plane::error::Result;
+use optimist_plane::jobs::clean;
+use optimist_plane::postgres::transaction::Tx;
 use optimist_plane::statements;
+use optimist_shared::ids::Uuid;
+
+/// The most that one statement removes: more than one adds.
+const REMOVED: i64 = 2_000;
+/// People whom a pass of the job brings within bounds.
+const PEOPLE: i64 = 10;
 
 statements! {
-    /// Removes old ones, read or not.
-    pub const CLEAN: &str = "-- notifications::clean
-with old as (
-    select user_id, id from notifications where updated_at < now() - interval '90 days' limit $1),
+    /// Removes the oldest notifications of people who have more than a thousand.
+    const EVICT: &str = "-- notifications::evict
+with over as materialized (
+    select user_id, held - 1000 as by, read_through from notification_counts
+    where user_id = any($1) and held > 1000 order by user_id for update),
+old as (
+    select o.user_id, n.id, o.read_through from over o cross join lateral (
+        select id from notifications n where n.user_id = o.user_id order by place limit o.by) n
+    limit $2),
 gone as (
-    delete from notifications n using old
-    where n.user_id = old.user_id and n.id = old.id and n.updated_at < now() - interval '90 days'
-    returning n.user_id, n.read_at),
+    delete from notifications n using old where n.user_id = old.user_id and n.id = old.id
+    returning n.user_id, n.id, n.kind, n.read_at is null and n.place > old.read_through as was_unread),
+queued as (
+    insert into notification_actors_gone (user_id, notification_id)
+    select user_id, id from gone where kind = 'reaction' on conflict do nothing),
 counted as (
-    update notification_counts c set unread = c.unread - less.by
-    from (select user_id, count(*) as by from gone where read_at is null group by user_id) less
+    update notification_counts c set held = c.held - less.held, unread = c.unread - less.unread
+    from (
+        select user_id, count(*)::integer as held, (count(*) filter (where was_unread))::integer as unread
+        from gone group by user_id) less
     where c.user_id = less.user_id)
 select count(*) from gone";
 
-    pub const UNREAD: &str = "-- notifications::audit_unread
+    /// People who have more than a thousand: the release before made them.
+    const OVER: &str = "-- notifications::over
+select user_id from notification_counts where held > 1000 order by user_id limit $1";
+
+    /// Removes old ones, read or not.
+    pub const CLEAN: &str = "-- notifications::clean
+with old as (
+    select user_id, id from notifications where updated_at < now() - interval '90 days' order by updated_at limit $1),
+person as materialized (
+    select user_id, read_through from notification_counts where user_id in (select user_id from old)
+    order by user_id for update),
+gone as (
+    delete from notifications n using old join person using (user_id)
+    where n.user_id = old.user_id and n.id = old.id and n.updated_at < now() - interval '90 days'
+    returning n.user_id, n.id, n.kind, n.read_at is null and n.place > read_through as was_unread),
+queued as (
+    insert into notification_actors_gone (user_id, notification_id)
+    select user_id, id from gone where kind = 'reaction' on conflict do nothing),
+counted as (
+    update notification_counts c set held = c.held - less.held, unread = c.unread - less.unread
+    from (
+        select user_id, count(*)::integer as held, (count(*) filter (where was_unread))::integer as unread
+        from gone group by user_id) less
+    where c.user_id = less.user_id)
+select count(*) from gone";
+
+    /// Removes the people of notifications that are gone. With fewer than `$1` of them, all of these notifications are done.
+    pub const CLEAN_ACTORS: &str = "-- notifications::clean_actors
+with one as (
+    select user_id, notification_id from notification_actors_gone order by user_id, notification_id limit $1
+    for update skip locked),
+actor as (select a.user_id, a.notification_id, a.actor_id from one join notification_actors a using (user_id, notification_id) limit $1),
+gone as (
+    delete from notification_actors a using actor
+    where (a.user_id, a.notification_id, a.actor_id) = (actor.user_id, actor.notification_id, actor.actor_id)),
+done as (
+    delete from notification_actors_gone g using one
+    where (g.user_id, g.notification_id) = (one.user_id, one.notification_id) and (select count(*) from actor) < $1)
+select greatest((select count(*) from one), (select count(*) from actor))";
+
+    pub const COUNTS: &str = "-- notifications::audit_counts
 with sample as (
-    select users.id, c.unread,
-        (select count(*) from notifications n where n.user_id = users.id and n.read_at is null)::integer as real
+    select users.id, c.unread, c.held, found.unread as real_unread, found.held as real_held
     from users left join notification_counts c on c.user_id = users.id
+    cross join lateral (
+        select count(*)::integer as held,
+            (count(*) filter (where n.read_at is null and n.place > coalesce(c.read_through, -1)))::integer as unread
+        from notifications n where n.user_id = users.id) found
     where users.id > $1 order by users.id limit $2),
 added as (
-    insert into notification_counts (user_id, unread)
-    select id, real from sample where $3 and unread is null and real > 0 on conflict do nothing),
+    insert into notification_counts (user_id, unread, held)
+    select id, real_unread, real_held from sample where $3 and held is null and real_held > 0 on conflict do nothing),
 repaired as (
-    update notification_counts c set unread = greatest(c.unread + s.real - s.unread, 0)
-    from sample s where $3 and c.user_id = s.id and s.real <> s.unread)
-select id, id, real <> coalesce(unread, 0) from sample order by id";
+    update notification_counts c
+    set unread = greatest(c.unread + s.real_unread - s.unread, 0), held = greatest(c.held + s.real_held - s.held, 0)
+    from sample s where $3 and c.user_id = s.id and (s.real_unread, s.real_held) <> (s.unread, s.held))
+select id, id, (real_unread, real_held) <> (coalesce(unread, 0), coalesce(held, 0)) from sample order by id";
+}
+
+/// Removes the oldest notifications of those of these people who have more than they keep.
+pub async fn evict(tx: &Tx, people: &[Uuid]) -> Result<()> {
+    if people.is_empty() {
+        return Ok(());
+    }
+    tx.query(EVICT, &[&people, &REMOVED]).await.map(drop)
+}
+
+/// Brings everyone within bounds. Returns how many notifications that removed.
+pub async fn bring_within_bounds(ctx: &Ctx) -> Result<u64> {
+    let mut removed = clean(ctx, CLEAN_ACTORS).await?;
+    loop {
+        let rows = ctx.db.query(OVER, &[&PEOPLE]).await?;
+        let people: Vec<Uuid> = rows.iter().map(|row| row.get(0)).collect();
+        if people.is_empty() {
+            return Ok(removed);
+        }
+        let tx = Tx::begin(&ctx.db).await?;
+        let evicted = tx.query_one(EVICT, &[&people, &REMOVED]).await;
+        removed += tx.end(evicted).await?.get::<_, i64>(0).cast_unsigned();
+    }
 }

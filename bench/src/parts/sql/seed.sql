@@ -113,8 +113,13 @@ from generate_series(1, 500000) n,
     lateral (select case when n % 250 = 0 then 1 else floor(random() ^ 2 * 200000)::bigint + 1 end as u) person;
 insert into notification_actors (user_id, notification_id, actor_id, acted_at)
 select user_id, id, actor_id, updated_at from notifications where kind = 'reaction';
-insert into notification_counts (user_id, unread)
-select user_id, count(*) filter (where read_at is null) from notifications group by 1;
+update notifications n set place = placed.place
+from (
+    select user_id, id, row_number() over (partition by user_id order by updated_at, id) as place from notifications
+) placed
+where n.user_id = placed.user_id and n.id = placed.id;
+insert into notification_counts (user_id, unread, last_place, held)
+select user_id, count(*) filter (where read_at is null), max(place), count(*) from notifications group by 1;
 
 -- In circle 2 some 2,000 members are active today.
 insert into activity (circle_id, user_id, day, posts, reactions, last_seen_at)

@@ -14,16 +14,17 @@ use crate::domain::Follow;
 use crate::error::Result;
 use crate::hooks;
 use crate::outbox::event::{Done, Event};
+use crate::outbox::set_aside::set_aside;
 use crate::postgres::transaction::Tx;
 use crate::statements;
 
 /// How often the loop looks for rows. Notifications are this old, plus one pass.
 const EVERY: Duration = Duration::from_millis(100);
-/// Rows read in one transaction, well within its timeouts. [`WRITTEN`] bounds the rows written for them, approximately.
+/// Rows read in one transaction. [`WRITTEN`] bounds the rows written for them, approximately: well within its time.
 const ROWS: i64 = 500;
-/// Rows of a transaction after a larger one was too slow.
-const FEW_ROWS: i64 = 20;
-const WRITTEN: u64 = 10_000;
+const WRITTEN: u64 = 2_000;
+/// How many passes in a row may find one event too slow before it is set aside.
+const PATIENCE: u32 = 5;
 /// The wait after a defect of ours. Nothing is skipped for a defect, so the next pass meets the same rows, fails in the same
 /// way and logs it again.
 const AFTER_DEFECT: Duration = Duration::from_secs(5);
@@ -50,14 +51,21 @@ update projections set xid = $1::text::xid8, seq = $2, part = $3 where name = 'm
 pub async fn run(ctx: Ctx) {
     let mut tick = tokio::time::interval(EVERY);
     tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    let mut too_slow = 0;
     loop {
         tick.tick().await;
         loop {
-            match pass(&ctx).await {
-                Ok(true) => {}
-                Ok(false) => break,
+            match pass(&ctx, too_slow >= PATIENCE).await {
+                Ok(more) => {
+                    too_slow = 0;
+                    if !more {
+                        break;
+                    }
+                }
                 Err(error) => {
-                    if error.code == ErrorCode::Internal {
+                    if error.is_slow() {
+                        too_slow += 1;
+                    } else if error.code == ErrorCode::Internal {
                         tokio::time::sleep(AFTER_DEFECT).await;
                     }
                     // Without Postgres there is nothing to do; the breaker has logged it.
@@ -68,26 +76,24 @@ pub async fn run(ctx: Ctx) {
     }
 }
 
-/// Handles the pending rows. Returns whether there may be more.
-async fn pass(ctx: &Ctx) -> Result<bool> {
-    match attempt(ctx, ROWS).await {
-        // Postgres refuses the consequences of one event: go one at a time, and skip that one's consequences.
-        Err(error) if error.is_refused() => attempt(ctx, 1).await,
-        // The batch may have been too large for the statement timeout.
-        Err(error) if error.code == ErrorCode::Unavailable => attempt(ctx, FEW_ROWS).await,
+/// Handles the pending rows. Returns whether there may be more. `gives_up`: one event was too slow, alone, time and again.
+async fn pass(ctx: &Ctx, gives_up: bool) -> Result<bool> {
+    match attempt(ctx, if gives_up { 1 } else { ROWS }, gives_up).await {
+        // Postgres refuses the consequences of one event, or they are too many, or others hold its locks: one at a time.
+        Err(error) if !gives_up && (error.is_refused() || error.is_slow()) => attempt(ctx, 1, false).await,
         outcome => outcome,
     }
 }
 
-async fn attempt(ctx: &Ctx, limit: i64) -> Result<bool> {
+async fn attempt(ctx: &Ctx, limit: i64, gives_up: bool) -> Result<bool> {
     let tx = Tx::begin(&ctx.db).await?;
-    let result = project(ctx, &tx, limit).await;
+    let result = project(ctx, &tx, limit, gives_up).await;
     tx.end(result).await
 }
 
-/// Projects up to `limit` rows. A single event whose consequences Postgres refuses is skipped in the same transaction: under
-/// the position's lock no other origin has moved to another event.
-async fn project(ctx: &Ctx, tx: &Tx, limit: i64) -> Result<bool> {
+/// Projects up to `limit` rows. A single event whose consequences Postgres refuses is set aside in the same transaction: under
+/// the position's lock no other origin has moved to another event. So is one that `gives_up` says is too slow.
+async fn project(ctx: &Ctx, tx: &Tx, limit: i64, gives_up: bool) -> Result<bool> {
     let Some(row) = tx.query_opt(CLAIM, &[]).await? else { return Ok(false) };
     let (xid, seq): (String, i64) = (row.get(0), row.get(1));
     let mut part: Option<Uuid> = row.get(2);
@@ -96,15 +102,14 @@ async fn project(ctx: &Ctx, tx: &Tx, limit: i64) -> Result<bool> {
     let (mut next, mut written) = (0, 0);
     while next < events.len() && part.is_none_or(|_| next == 0) && written < WRITTEN {
         let rest = &events[next..];
-        let outcome = if limit == 1 {
-            tx.part(consequences(ctx, tx, rest, part)).await?
-        } else {
-            consequences(ctx, tx, rest, part).await
+        let outcome = match limit {
+            1 if gives_up => Ok(set_aside(tx, &rest[0], part, "it is too slow").await?),
+            1 => tx.part(consequences(ctx, tx, rest, part)).await?,
+            _ => consequences(ctx, tx, rest, part).await,
         };
         let done = match outcome {
             Err(error) if limit == 1 && error.is_refused() => {
-                skip(&events[next]);
-                Done { events: 1, written: 0, up_to: None }
+                set_aside(tx, &rest[0], part, "postgres refuses it").await?
             }
             outcome => outcome?,
         };
@@ -119,12 +124,6 @@ async fn project(ctx: &Ctx, tx: &Tx, limit: i64) -> Result<bool> {
     Ok(next < events.len() || events.len() as i64 == limit)
 }
 
-fn skip(event: &Event) {
-    let ((xid, seq), kind) = (&event.at_row, &event.kind);
-    tracing::error!(xid, seq, kind, "nothing follows from an event: postgres refuses it");
-    metrics::counter!("optimist_events_skipped_total").increment(1);
-}
-
 fn note_lag(event: &Event) {
     let age = (Utc::now() - event.at).to_std().unwrap_or_default();
     metrics::histogram!("optimist_projections_lag_seconds").record(age.as_secs_f64());
@@ -132,7 +131,7 @@ fn note_lag(event: &Event) {
 
 /// Handles the first of some events, together with those of its kind that directly follow. `after` is the last person that an
 /// earlier pass reached.
-async fn consequences(ctx: &Ctx, tx: &Tx, events: &[Event], after: Option<Uuid>) -> Result<Done> {
+pub(super) async fn consequences(ctx: &Ctx, tx: &Tx, events: &[Event], after: Option<Uuid>) -> Result<Done> {
     let kind = events.first().map_or("", |event| event.kind.as_str());
     let run = &events[..events.iter().take_while(|event| event.kind == kind).count()];
     let rows = ctx.registry.domains.iter().flat_map(|domain| domain.follows);

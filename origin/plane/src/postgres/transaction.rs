@@ -1,6 +1,7 @@
 //! A running transaction: its statements, its locks, and the keys and event that it records for the cache and the outbox.
 
 use std::sync::{Mutex, PoisonError};
+use std::time::{Duration, Instant};
 
 use deadpool_postgres::Client;
 use futures_util::future::join3;
@@ -20,6 +21,14 @@ statements! {
 select pg_advisory_xact_lock(hashtextextended(name, 0)) from unnest($1::text[]) as name";
 }
 
+/// How long a request's transaction may run until its last statement begins, each of which has a timeout.
+const DEADLINE: Duration = Duration::from_secs(4);
+/// The same for work outside of requests: everyone's fills wait for the oldest transaction.
+const WORK_DEADLINE: Duration = Duration::from_millis(800);
+const BEGIN: &str = "begin";
+/// With timeouts that suit [`WORK_DEADLINE`].
+const BEGIN_WORK: &str = "begin; set local statement_timeout = 1000; set local lock_timeout = 500";
+
 /// A running transaction, with the keys and the event that it records. Its statements run one after another.
 pub struct Tx {
     /// `None` once it has ended.
@@ -27,6 +36,8 @@ pub struct Tx {
     /// The circles and users to lock, in their order. The first statement brings `begin` and the locks along, so that they
     /// cost no trips of their own. `None` once the transaction has begun.
     opening: Mutex<Option<Vec<Uuid>>>,
+    begin: &'static str,
+    deadline: Instant,
     pub(super) touched: Vec<TouchedKey>,
     pub(super) event: Option<(&'static str, serde_json::Value)>,
     pub(super) unchanged: bool,
@@ -34,24 +45,40 @@ pub struct Tx {
 }
 
 impl Tx {
-    /// Opens a plain transaction, without locks, for work outside of requests. If dropped, it is rolled back with its
-    /// connection.
+    /// Opens a plain transaction, without locks, for work outside of requests: it ends within about a second, or fails. If
+    /// dropped, it is rolled back with its connection.
     pub async fn begin(db: &Postgres) -> Result<Tx> {
-        Tx::locking(db, Vec::new()).await
+        Tx::open(db, Vec::new(), BEGIN_WORK, WORK_DEADLINE).await
     }
 
     /// Opens a transaction whose first statement locks circles and users, or whatever else the ids name.
     pub(super) async fn locking(db: &Postgres, order: Vec<Uuid>) -> Result<Tx> {
-        let client = Some(db.client().await?);
-        let opening = Mutex::new(Some(order));
-        Ok(Tx { client, opening, touched: Vec::new(), event: None, unchanged: false, recorded: false })
+        Tx::open(db, order, BEGIN, DEADLINE).await
     }
 
-    /// Runs a statement. In the same trip and before the first one it sends `begin` and the locks.
+    async fn open(db: &Postgres, order: Vec<Uuid>, begin: &'static str, lasts: Duration) -> Result<Tx> {
+        Ok(Tx {
+            client: Some(db.client().await?),
+            opening: Mutex::new(Some(order)),
+            begin,
+            deadline: Instant::now() + lasts,
+            touched: Vec::new(),
+            event: None,
+            unchanged: false,
+            recorded: false,
+        })
+    }
+
+    /// Runs a statement, unless the transaction's time is over. In the same trip and before the first one it sends `begin` and
+    /// the locks.
     async fn run<T>(
         &self,
         statement: impl Future<Output = std::result::Result<T, tokio_postgres::Error>>,
     ) -> Result<T> {
+        if Instant::now() > self.deadline {
+            tracing::warn!("a transaction's time is over");
+            return Err(Error::slow());
+        }
         let opening = self.opening.lock().unwrap_or_else(PoisonError::into_inner).take();
         let Some(order) = opening else { return Ok(statement.await?) };
         let client = self.client()?;
@@ -66,7 +93,7 @@ impl Tx {
             client.execute(&lock, &[&names]).await
         };
         // Sent in the order of their first polls, which is this.
-        let (begun, locked, result) = join3(client.batch_execute("begin"), locked, statement).await;
+        let (begun, locked, result) = join3(client.batch_execute(self.begin), locked, statement).await;
         begun?;
         locked?;
         Ok(result?)
@@ -88,7 +115,8 @@ impl Tx {
         match result {
             Ok(value) => {
                 if self.has_begun() {
-                    self.simple("commit").await?;
+                    // Whatever the time: the work is done.
+                    self.client()?.batch_execute("commit").await.map_err(Error::from)?;
                 }
                 self.ended();
                 Ok(value)

@@ -25,11 +25,9 @@ use crate::write_behind::open::open;
 /// How often an origin looks for entries: their age while all is well, and the size of batches, follow from it.
 const EVERY: Duration = Duration::from_millis(500);
 /// The most entries in one transaction, and in one trip to Redis: well within their timeouts.
-const BATCH: usize = 5_000;
-/// Entries in a transaction after a larger one was too slow, or broke.
-const SMALL_BATCH: usize = 200;
+const BATCH: usize = 2_500;
 /// The most entries of one partition in a batch.
-const OF_PARTITION: usize = 2_000;
+const OF_PARTITION: usize = 1_000;
 
 statements! {
     const LOCK: &str = "-- flush::lock
@@ -209,16 +207,13 @@ struct Flushed {
     foreign: Vec<Partition>,
 }
 
-/// Applies batches. When Postgres refuses their values, halves them until the one refused entry is set aside. Entries that
-/// fail otherwise, by a defect, stay in the stream: nothing acknowledged is set aside for it.
+/// Applies batches. When that fails, goes partition by partition, and halves each until it succeeds: what is refused, too slow
+/// or locked in one partition stops no other. A refused entry is set aside. Entries that fail otherwise stay in the stream:
+/// nothing acknowledged is set aside for a defect, or for another's lock.
 async fn flush(ctx: &Ctx, batches: &[Batch]) -> Result<Flushed> {
     match attempt(ctx, batches, BATCH).await {
         // Refused values (their code is this one too), or a defect of ours.
-        Err(error) if error.code == ErrorCode::Internal => {}
-        // The batch may have been too large for the statement timeout.
-        Err(error) if error.code == ErrorCode::Unavailable => {
-            return attempt(ctx, batches, SMALL_BATCH).await;
-        }
+        Err(error) if error.code == ErrorCode::Internal || error.is_slow() => {}
         outcome => return outcome,
     }
     let mut outcome = Flushed::default();
@@ -227,10 +222,10 @@ async fn flush(ctx: &Ctx, batches: &[Batch]) -> Result<Flushed> {
         let mut limit = batch.entries.len();
         loop {
             match attempt(ctx, one, limit).await {
-                Err(error) if error.is_refused() && limit > 1 => limit /= 2,
-                // A defect of ours, or Postgres refuses something other than the entry (an entry that it refuses is set
-                // aside in the attempt): this partition's entries wait until that is fixed, and no other's.
-                Err(error) if error.code == ErrorCode::Internal => break,
+                Err(error) if (error.is_refused() || error.is_slow()) && limit > 1 => limit /= 2,
+                // A defect of ours, a lock, or Postgres refuses something other than the entry (an entry that it refuses is
+                // set aside in the attempt): this partition's entries wait until that is over, and no other's.
+                Err(error) if error.code == ErrorCode::Internal || error.is_slow() => break,
                 Err(error) => return Err(error),
                 Ok(done) => {
                     outcome.foreign.extend(done.foreign);

@@ -1,0 +1,100 @@
+//! Removes notifications that are nobody's business any more: a circle's from who has left it, and a deleted message's from
+//! everyone. It follows the outbox, in its order, and works in parts.
+
+use optimist_plane::error::Result;
+use optimist_plane::outbox::event::{Done, Event};
+use optimist_plane::postgres::transaction::Tx;
+use optimist_plane::statements;
+use optimist_shared::ids::Uuid;
+use tokio_postgres::Row;
+
+/// Notifications of one person, or members of one circle, that a statement looks at.
+const AT_ONCE: i64 = 1_000;
+
+/// Sorts before every id.
+const BEFORE_ALL: Uuid = Uuid::nil();
+
+statements! {
+    /// Removes a person's notifications of a circle after the id `$3`; if `$5` names a message, only those of it. Selects how many
+    /// it found, and the last one's id.
+    const OF_PERSON: &str = "-- notifications::forget
+with person as materialized (select read_through from notification_counts where user_id = $1 for update),
+old as (
+    select id from notifications
+    where user_id = $1 and circle_id = $2 and kind <> 'invite' and id > $3
+      and ($5::uuid is null or message_id = $5)
+    order by id limit $4),
+gone as (
+    delete from notifications n using old, person where n.user_id = $1 and n.id = old.id
+    returning n.id, n.kind, n.read_at is null and n.place > read_through as was_unread),
+queued as (
+    insert into notification_actors_gone (user_id, notification_id)
+    select $1, id from gone where kind = 'reaction' on conflict do nothing),
+counted as (
+    update notification_counts c set held = c.held - less.held, unread = c.unread - less.unread
+    from (select count(*)::integer as held, (count(*) filter (where was_unread))::integer as unread from gone) less
+    where c.user_id = $1)
+select count(*), (select id from old order by id desc limit 1) from old";
+
+    /// Removes the notifications of the message `$3` from the circle's members after `$2`. Selects how many members that were, and
+    /// the last of them.
+    const OF_MESSAGE: &str = "-- notifications::forget_message
+with member as (
+    select user_id from memberships where circle_id = $1 and user_id > $2 order by user_id limit $4),
+person as materialized (
+    select c.user_id, read_through from notification_counts c
+    join member using (user_id) join notifications n on n.user_id = c.user_id and n.id = $3
+    order by c.user_id for update of c),
+gone as (
+    delete from notifications n using person p where n.user_id = p.user_id and n.id = $3
+    returning n.user_id, (n.read_at is null and n.place > read_through)::integer as unread),
+counted as (
+    update notification_counts c set held = c.held - 1, unread = c.unread - gone.unread
+    from gone where c.user_id = gone.user_id)
+select count(*), (select user_id from member order by user_id desc limit 1) from member";
+
+    const AUTHOR: &str = "-- notifications::author
+select author_id from messages where circle_id = $1 and id = $2";
+}
+
+/// Someone left the circle of the first event, or was removed: they lose what they were told before; after a return they are
+/// told anew. `after` is the last notification that an earlier pass removed.
+pub async fn forget_circle(tx: &Tx, events: &[Event], after: Option<Uuid>) -> Result<Done> {
+    let Some((circle, user)) =
+        events.first().and_then(|event| Some((event.id("circle")?, event.id("user")?)))
+    else {
+        return Ok(ONE);
+    };
+    let after = after.unwrap_or(BEFORE_ALL);
+    let row = tx.query_one(OF_PERSON, &[&user, &circle, &after, &AT_ONCE, &None::<Uuid>]).await?;
+    Ok(done(&row))
+}
+
+/// The message of the first event was deleted. `after` is the last member whom an earlier pass reached.
+pub async fn forget_message(tx: &Tx, events: &[Event], after: Option<Uuid>) -> Result<Done> {
+    let Some((circle, message)) =
+        events.first().and_then(|event| Some((event.id("circle")?, event.id("message")?)))
+    else {
+        return Ok(ONE);
+    };
+    if after.is_none()
+        && let Some(row) = tx.query_opt(AUTHOR, &[&circle, &message]).await?
+    {
+        // Those of reactions, of which only the author was told: one until it is read, so there are few.
+        let author: Uuid = row.get(0);
+        tx.execute(OF_PERSON, &[&author, &circle, &BEFORE_ALL, &AT_ONCE, &Some(message)]).await?;
+    }
+    let after = after.unwrap_or(BEFORE_ALL);
+    let row = tx.query_one(OF_MESSAGE, &[&circle, &after, &message, &AT_ONCE]).await?;
+    Ok(done(&row))
+}
+
+/// One event without consequences.
+const ONE: Done = Done { events: 1, written: 0, up_to: None };
+
+/// From how many were looked at, and the last of them.
+fn done(row: &Row) -> Done {
+    let (count, last): (i64, Option<Uuid>) = (row.get(0), row.get(1));
+    let up_to = last.filter(|_| count == AT_ONCE);
+    Done { events: usize::from(up_to.is_none()), written: count.max(0).cast_unsigned(), up_to }
+}
