@@ -1,4 +1,4 @@
-//! Texts: bounded in characters, without control characters.
+//! Texts: bounded in characters, without control characters, and with something to see where they must not be empty.
 //!
 //! `MOST` includes the space around a text, which is dropped, so that a schema can say what is accepted.
 
@@ -41,21 +41,75 @@ impl<const LEAST: usize, const MOST: usize, const LINES: bool, const VERBATIM: b
             return Err(Refused::new(format!("must have at most {MOST} characters")));
         }
         let is_refused = |character: char| match character {
-            '\n' | '\r' | '\t' => !LINES,
+            '\n' | '\r' | '\t' | LINE_SEPARATOR | PARAGRAPH_SEPARATOR => !LINES,
             // Marks that reorder the text after them: they would let a name pose as another, or disturb the text around it.
-            '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}' => !LINES,
+            '\u{202a}'..='\u{202e}' => !LINES,
             character => character.is_control(),
         };
         if text.chars().any(is_refused) {
             return Err(Refused::new("must not contain control characters"));
         }
-        let text = if VERBATIM { text } else { text.trim().to_owned() };
-        if text.chars().count() < LEAST {
+        if !LINES && !are_isolates_closed(&text) {
+            return Err(Refused::new("must close each bidirectional isolate before the next"));
+        }
+        let is_visible = text.chars().any(is_visible);
+        let text = match VERBATIM {
+            true => text,
+            // With nothing to see it is as empty as one of spaces.
+            false if !is_visible => String::new(),
+            false => text.trim().to_owned(),
+        };
+        if LEAST > 0 && !is_visible {
             return Err(Refused::new("must not be empty"));
         }
         Ok(Bounded(text))
     }
 }
+
+const LINE_SEPARATOR: char = '\u{2028}';
+const PARAGRAPH_SEPARATOR: char = '\u{2029}';
+
+/// Whether each bidirectional isolate (U+2066 to U+2068) ends by its mark (U+2069), and holds no other: then it reorders nothing
+/// outside itself. A name in Hebrew may hold one.
+fn are_isolates_closed(text: &str) -> bool {
+    let mut is_open = false;
+    let follows = |character: char| {
+        let (opens, closes) = (matches!(character, '\u{2066}'..='\u{2068}'), character == '\u{2069}');
+        let is_right = !(opens && is_open || closes && !is_open);
+        is_open = opens || is_open && !closes;
+        is_right
+    };
+    text.chars().all(follows) && !is_open
+}
+
+/// Whether a character leaves a trace of its own. Joiners and selectors, which shape others, do not.
+fn is_visible(character: char) -> bool {
+    let is_invisible = |(first, last): &(char, char)| (*first..=*last).contains(&character);
+    !character.is_whitespace() && !character.is_control() && !INVISIBLE.iter().any(is_invisible)
+}
+
+/// What Unicode lets a renderer leave out (`Default_Ignorable_Code_Point`), marks of annotations, and the blank of Braille.
+const INVISIBLE: [(char, char); 19] = [
+    ('\u{ad}', '\u{ad}'),
+    ('\u{34f}', '\u{34f}'),
+    ('\u{61c}', '\u{61c}'),
+    ('\u{115f}', '\u{1160}'),
+    ('\u{17b4}', '\u{17b5}'),
+    ('\u{180b}', '\u{180f}'),
+    ('\u{200b}', '\u{200f}'),
+    ('\u{202a}', '\u{202e}'),
+    ('\u{2060}', '\u{206f}'),
+    ('\u{2800}', '\u{2800}'),
+    ('\u{3164}', '\u{3164}'),
+    ('\u{fe00}', '\u{fe0f}'),
+    ('\u{feff}', '\u{feff}'),
+    ('\u{ffa0}', '\u{ffa0}'),
+    ('\u{fff0}', '\u{fff8}'),
+    ('\u{fff9}', '\u{fffb}'),
+    ('\u{1bca0}', '\u{1bca3}'),
+    ('\u{1d173}', '\u{1d17a}'),
+    ('\u{e0000}', '\u{e0fff}'),
+];
 
 impl<const LEAST: usize, const MOST: usize, const LINES: bool, const VERBATIM: bool>
     From<Bounded<LEAST, MOST, LINES, VERBATIM>> for String
@@ -108,12 +162,39 @@ impl<const LEAST: usize, const MOST: usize, const LINES: bool, const VERBATIM: b
     }
 }
 
-/// Characters that a line may not hold: control characters, and marks that reorder the text after them.
-const NOT_IN_LINE: &str = r"\u0000-\u001f\u007f-\u009f\u202a-\u202e\u2066-\u2069";
+/// Characters that a line may not hold: control characters, separators of lines, and marks that reorder the text after them.
+const NOT_IN_LINE: &str = r"\u0000-\u001f\u007f-\u009f\u2028-\u202e";
 /// Characters that lines may not hold: control characters other than tabs and line breaks.
 const NOT_IN_LINES: &str = r"\u0000-\u0008\u000b\u000c\u000e-\u001f\u007f-\u009f";
+/// The marks of isolates.
+const ISOLATES: &str = r"\u2066-\u2069";
 /// Space, which is dropped around a text.
 const SPACE: &str = r"\u0009-\u000d \u0085\u00a0\u1680\u2000-\u200a\u2028\u2029\u202f\u205f\u3000";
+
+/// [`INVISIBLE`] as a part of a pattern's class. Characters beyond U+FFFF have no escape that all dialects know.
+fn invisible() -> String {
+    let shown = |character: char| match u16::try_from(u32::from(character)) {
+        Ok(number) => format!("\\u{number:04x}"),
+        Err(_) => character.to_string(),
+    };
+    INVISIBLE.iter().map(|(first, last)| format!("{}-{}", shown(*first), shown(*last))).collect()
+}
+
+/// The pattern of a text: of several lines or of one, and with something visible if it must not be empty.
+fn pattern(lines: bool, is_required: bool) -> String {
+    let (any, visible) = match lines {
+        true => (format!("[^{NOT_IN_LINES}]"), format!("[^{NOT_IN_LINES}{SPACE}{}]", invisible())),
+        false => {
+            let plain = format!("[^{NOT_IN_LINE}{ISOLATES}]");
+            let seen = format!("[^{NOT_IN_LINE}{SPACE}{}]", invisible());
+            let isolate = |inside: &str| format!(r"[\u2066-\u2068]{plain}*{inside}\u2069");
+            let any = format!("(?:{plain}|{})", isolate(""));
+            (any, format!("(?:{seen}|{})", isolate(&format!("{seen}{plain}*"))))
+        }
+    };
+    if is_required { format!("^{any}*{visible}{any}*$") } else { format!("^{any}*$") }
+}
+
 /// No control characters.
 const UNCONTROLLED: &str = r"^[^\u0000-\u001f\u007f-\u009f]*$";
 
@@ -129,10 +210,7 @@ impl<const LEAST: usize, const MOST: usize, const LINES: bool, const VERBATIM: b
     }
 
     fn json_schema(_: &mut SchemaGenerator) -> Schema {
-        let refused = if LINES { NOT_IN_LINES } else { NOT_IN_LINE };
-        // A text that must not be empty must not be all space.
-        let visible = if LEAST > 0 { format!("[^{refused}{SPACE}][^{refused}]*") } else { String::new() };
-        let pattern = format!("^[^{refused}]*{visible}$");
+        let pattern = pattern(LINES, LEAST > 0);
         json_schema!({"type": "string", "minLength": LEAST, "maxLength": MOST, "pattern": pattern})
     }
 }
@@ -236,6 +314,56 @@ mod tests {
         assert!(Text::<1, 3>::try_from("A\nB".to_owned()).is_ok());
         assert!(Text::<1, 3>::try_from("A\0B".to_owned()).is_err());
         assert_eq!(VerbatimLine::<0, 4>::try_from(" A  ".to_owned()).unwrap().to_string(), " A  ");
+    }
+
+    #[test]
+    fn a_text_that_must_not_be_empty_shows_something() {
+        let line = |text: &str| Line::<1, 20>::try_from(text.to_owned()).is_ok();
+        let text = |text: &str| Text::<1, 20>::try_from(text.to_owned()).is_ok();
+        let verbatim = |text: &str| VerbatimText::<1, 20>::try_from(text.to_owned()).is_ok();
+        for unseen in [
+            "\u{200b}",
+            "\u{2800}",
+            "\u{3164}\u{feff}",
+            " \u{ad} ",
+            "\u{fe0f}",
+            "\u{e0067}",
+            "\u{2066}\u{2069}",
+        ] {
+            assert!(!line(unseen) && !text(unseen) && !verbatim(unseen), "{unseen:?}");
+            assert_eq!(Line::<0, 20>::try_from(unseen.to_owned()).unwrap().to_string(), "", "{unseen:?}");
+        }
+        let family = "\u{1f468}\u{200d}\u{1f469}\u{200d}\u{1f467}";
+        let hebrew = "\u{2067}\u{5d3}\u{5e0}\u{5d4}\u{2069} (\u{2066}Dana\u{2069})";
+        for seen in [family, hebrew, "\u{2764}\u{fe0f}", "\u{645}\u{200c}\u{647}", ".", "\u{e000}"] {
+            assert!(line(seen) && text(seen) && verbatim(seen), "{seen:?}");
+            assert_eq!(Line::<1, 20>::try_from(format!(" {seen} ")).unwrap().to_string(), seen);
+        }
+    }
+
+    #[test]
+    fn a_line_is_one_line_and_reorders_nothing_outside() {
+        let line = |text: &str| Line::<1, 20>::try_from(text.to_owned()).is_ok();
+        for bad in ["A\u{2028}B", "A\u{2029}", "A\u{85}B", "A\u{b}B", "A\u{202e}B", "\u{202b}A\u{202c}"] {
+            assert!(!line(bad), "{bad:?}");
+        }
+        for open in ["A\u{2067}B", "A\u{2069}B", "\u{2066}\u{2067}A\u{2069}\u{2069}", "\u{2069}A\u{2066}"] {
+            assert!(!line(open), "{open:?}");
+            assert!(Text::<1, 20>::try_from(open.to_owned()).is_ok(), "lines end what they open");
+        }
+        assert!(Text::<1, 20>::try_from("A\u{2028}B".to_owned()).is_ok());
+    }
+
+    #[test]
+    fn the_invisible_are_those_that_unicode_ignores_and_few_more() {
+        use icu_properties::CodePointSetData;
+        use icu_properties::props::DefaultIgnorableCodePoint;
+        let ignorable = CodePointSetData::new::<DefaultIgnorableCodePoint>();
+        for character in '\0'..=char::MAX {
+            let is_known = INVISIBLE.iter().any(|(first, last)| (*first..=*last).contains(&character));
+            let is_added = matches!(character, '\u{2800}' | '\u{fff9}'..='\u{fffb}');
+            assert_eq!(is_known, ignorable.contains(character) || is_added, "{character:?}");
+        }
     }
 
     #[test]
