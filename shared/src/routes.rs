@@ -40,6 +40,11 @@ impl Method {
         })
     }
 
+    /// Whether it changes what its path names, so that `If-Match` can name a version of that.
+    pub fn changes_a_resource(self) -> bool {
+        matches!(self, Method::Put | Method::Patch | Method::Delete)
+    }
+
     /// Whether a request may be sent again when it surely did not reach the origin, or its answer was lost.
     pub fn is_idempotent(self) -> bool {
         !matches!(self, Method::Post | Method::Patch)
@@ -172,12 +177,21 @@ impl Route {
     }
 }
 
-/// Enough for any body of the API: its longest text has 16 Ki characters.
-const BODY: usize = 64 * 1024;
+/// Bytes of a body whose texts have so many characters together. JSON may write one in twelve bytes, as two escapes, and 4 KiB hold
+/// the rest of the body.
+const fn body_of(characters: usize) -> usize {
+    12 * characters + 4096
+}
+
+/// Enough for any body without a long text; the longest have rows of their own.
+const BODY: usize = body_of(4_000);
 /// For clients that send `{}` with every request.
 const NO_BODY: usize = 1024;
-/// A journal's text has 50,000 characters, of up to four bytes.
-const JOURNAL_BODY: usize = 256 * 1024;
+/// A circle's name, description and rules.
+const CIRCLE_BODY: usize = body_of(80 + 2_000 + 8_000);
+const MESSAGE_BODY: usize = body_of(8_000);
+/// An entry's title, its text, and twenty tags.
+const JOURNAL_BODY: usize = body_of(200 + 50_000 + 20 * 40);
 
 use {Audience::*, Limit::*, Method::*, Pattern::*};
 
@@ -311,10 +325,10 @@ pub const ROUTES: &[Route] = &[
     write("sessions.revoke", Delete, "/v1/me/sessions/{session}", User, &[Forwarded], &[Key::Session]),
     cached("users.get", "/v1/users/{user}", User, Key::Profile, &[]),
     // Circles
-    write("circles.create", Post, "/v1/circles", User, &[CircleCreate, Forwarded], &[Key::Membership]),
+    Route { body: CIRCLE_BODY, ..write("circles.create", Post, "/v1/circles", User, &[CircleCreate, Forwarded], &[Key::Membership]) },
     cached("circles.discover", "/v1/circles", User, Key::Discovery, &[]),
     cached("circles.get", "/v1/circles/{circle}", CircleReader, Key::Circle, &[Overlay::Role]),
-    write("circles.update", Patch, "/v1/circles/{circle}", Moderator, &[Forwarded], &[Key::Circle, Key::CircleAccess]),
+    Route { body: CIRCLE_BODY, ..write("circles.update", Patch, "/v1/circles/{circle}", Moderator, &[Forwarded], &[Key::Circle, Key::CircleAccess]) },
     write("circles.archive", Delete, "/v1/circles/{circle}", Owner, &[Forwarded], &[Key::Circle, Key::CircleAccess]),
     cached("members.list", "/v1/circles/{circle}/members", CircleReader, Key::CircleMembers, &[]),
     write("members.join", Post, "/v1/circles/{circle}/members/me", User, &[CircleJoin, Forwarded], &[Key::Membership, Key::Circle, Key::CircleMembers]),
@@ -323,10 +337,10 @@ pub const ROUTES: &[Route] = &[
     write("members.remove", Delete, "/v1/circles/{circle}/members/{user}", Moderator, &[Forwarded], &[Key::Membership, Key::Circle, Key::CircleMembers]),
     write("invites.create", Post, "/v1/circles/{circle}/invites", Moderator, &[Invites, Forwarded], &[]),
     // Messages
-    write("messages.post", Post, "/v1/circles/{circle}/messages", Member, &[Messages, Forwarded], &[Key::CircleMessages]),
+    Route { body: MESSAGE_BODY, ..write("messages.post", Post, "/v1/circles/{circle}/messages", Member, &[Messages, Forwarded], &[Key::CircleMessages]) },
     cached("messages.list", "/v1/circles/{circle}/messages", CircleReader, Key::CircleMessages, &[Overlay::Reactions]),
     cached("messages.get", "/v1/circles/{circle}/messages/{message}", CircleReader, Key::Message, &[Overlay::Reactions]),
-    write("messages.edit", Patch, "/v1/circles/{circle}/messages/{message}", Member, &[Forwarded], &[Key::CircleMessages, Key::Message]),
+    Route { body: MESSAGE_BODY, ..write("messages.edit", Patch, "/v1/circles/{circle}/messages/{message}", Member, &[Forwarded], &[Key::CircleMessages, Key::Message]) },
     write("messages.delete", Delete, "/v1/circles/{circle}/messages/{message}", Member, &[Forwarded], &[Key::CircleMessages, Key::Message, Key::Reactions]),
     behind("reactions.add", Put, "/v1/circles/{circle}/messages/{message}/reactions/{kind}", Member, AtEdge::React { reacted: true }, &[Reactions]),
     behind("reactions.remove", Delete, "/v1/circles/{circle}/messages/{message}/reactions/{kind}", Member, AtEdge::React { reacted: false }, &[Reactions]),

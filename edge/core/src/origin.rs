@@ -37,7 +37,7 @@ pub struct Refund {
     pub entry: String,
 }
 
-/// The largest body, 256 KiB, at 70 kbit/s.
+/// The largest body, 600 KB, at 160 kbit/s.
 const BODY_DEADLINE_MS: u32 = 30_000;
 
 /// Builds the decision to forward.

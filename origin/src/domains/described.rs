@@ -160,3 +160,40 @@ fn every_tag_is_described_once() {
     assert_eq!(named.len(), tags.len());
     assert_eq!(whole()["tags"].as_array().unwrap().len(), tags.len());
 }
+
+/// The most characters that a value of this schema can have in its texts.
+fn most_characters(document: &Value, schema: &Value) -> u64 {
+    if let Some(reference) = schema["$ref"].as_str() {
+        let named = document.pointer(reference.trim_start_matches('#')).unwrap();
+        return most_characters(document, named);
+    }
+    let all = |schemas: &Value| -> Vec<u64> {
+        schemas.as_array().into_iter().flatten().map(|schema| most_characters(document, schema)).collect()
+    };
+    let own = schema["maxLength"].as_u64().unwrap_or(0);
+    let items = schema["maxItems"].as_u64().unwrap_or(0) * most_characters_of(document, &schema["items"]);
+    let fields = schema["properties"].as_object();
+    let fields: u64 = fields.into_iter().flatten().map(|(_, field)| most_characters(document, field)).sum();
+    let variants = ["anyOf", "oneOf"].iter().flat_map(|name| all(&schema[*name])).max().unwrap_or(0);
+    own + items + fields + variants
+}
+
+/// The same of a schema that may be missing.
+fn most_characters_of(document: &Value, schema: &Value) -> u64 {
+    if schema.is_object() { most_characters(document, schema) } else { 0 }
+}
+
+/// A client may write each character as two escapes of six bytes; the rest of a body is small.
+#[test]
+fn a_body_of_the_longest_texts_is_let_through_however_it_is_spelled() {
+    let document = whole();
+    let usual = ROUTES.iter().find(|route| route.name == "auth.login").unwrap().body as u64;
+    for route in ROUTES {
+        let operation = &document["paths"][route.path][route.method.as_str().to_lowercase()];
+        let schema = &operation["requestBody"]["content"]["application/json"]["schema"];
+        let wanted = 12 * most_characters_of(&document, schema) + 4096;
+        let body = route.body as u64;
+        assert!(schema.is_null() || body >= wanted, "{} wants {wanted} bytes", route.name);
+        assert!(body <= usual || body == wanted, "{} wants {wanted} bytes and no more", route.name);
+    }
+}
