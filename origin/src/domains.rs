@@ -26,7 +26,7 @@ pub static REGISTRY: Registry = Registry {
 
 const DESCRIPTION: &str = "\
 People, circles, messages and reactions, notifications, private journals.\n\n\
-Times are RFC 3339 in UTC; ids are UUIDs in lower case. Lists are pages: `next` is the cursor of the page that follows, or \
+Times are RFC 3339 in UTC; ids are UUIDs, which may be sent in upper case too. Lists are pages: `next` is the cursor of the page that follows, or \
 null. Errors are problems (RFC 9457) with a stable `code`. Unknown fields of bodies and parameters of lists are refused. The space around texts \
 is dropped, and counts towards their length. `x-rate-limits` are the limits of each operation, `x-data-pattern` says where \
 its answer comes from. For strangers and the banned a private \

@@ -134,6 +134,12 @@ pub fn parse_id(text: &str) -> Option<Uuid> {
     canonical.then(|| Uuid::try_parse(text).ok()).flatten()
 }
 
+/// Parses an id as a client sends it: in that form, or in upper case, as some platforms write UUIDs. Keys, answers and cursors have
+/// the one form.
+pub fn parse_sent_id(text: &str) -> Option<Uuid> {
+    (text.len() == 36).then(|| Uuid::try_parse(text).ok()).flatten()
+}
+
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
@@ -147,7 +153,10 @@ mod tests {
             partition in "p?[+0-9]{0,4}",
         ) {
             if let Some(parsed) = parse_id(&id) {
-                prop_assert_eq!(parsed.to_string(), id);
+                prop_assert_eq!(parsed.to_string(), &id[..]);
+            }
+            if let Some(parsed) = parse_sent_id(&id) {
+                prop_assert_eq!(parsed.to_string(), id.to_ascii_lowercase());
             }
             if let Some(parsed) = Partition::parse(&partition) {
                 prop_assert_eq!(parsed.to_string(), partition);
@@ -195,5 +204,17 @@ mod tests {
         assert!(parse_id("0190A0A0-0000-7000-8000-000000000001").is_none());
         assert!(parse_id("0190a0a0000070008000000000000001").is_none());
         assert!(parse_id("{0190a0a0-0000-7000-8000-00000000001}").is_none());
+    }
+
+    #[test]
+    fn clients_may_send_upper_case() {
+        let id = parse_id("0190a0a0-0000-7000-8000-00000000000f");
+        assert!(id.is_some());
+        for sent in ["0190a0a0-0000-7000-8000-00000000000f", "0190A0A0-0000-7000-8000-00000000000F"] {
+            assert_eq!(parse_sent_id(sent), id);
+        }
+        for bad in ["0190A0A0000070008000000000000001", "{0190A0A0-0000-7000-8000-00000000001}", ""] {
+            assert_eq!(parse_sent_id(bad), None, "{bad}");
+        }
     }
 }

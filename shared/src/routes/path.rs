@@ -1,7 +1,7 @@
 //! Finds the route of a path, and the ids and the kind that it names. It does not look at the caller's rights.
 
 use super::{Method, ROUTES, Route};
-use crate::ids::{Id, Ids, parse_id};
+use crate::ids::{Id, Ids, parse_sent_id};
 use crate::reactions::Kind;
 
 /// The outcome of a look-up.
@@ -35,7 +35,7 @@ impl Path {
             }
             _ => {
                 let Some(id) = Id::parse(name) else { return Some("is not a parameter of any path") };
-                let Some(value) = parse_id(segment) else { return Some("is not an id") };
+                let Some(value) = parse_sent_id(segment) else { return Some("is not an id") };
                 self.ids = self.ids.with(id, value);
                 None
             }

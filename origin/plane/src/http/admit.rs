@@ -142,7 +142,8 @@ fn read_head(request: &Request, context: Context) -> Result<Asked> {
         client: context.client.clone(),
         route,
         path,
-        target: request.uri().path().into(),
+        // Its ids may be in upper case: a repetition in the other case is the same request.
+        target: request.uri().path().to_ascii_lowercase().into(),
         user_agent: text("user-agent").map(|agent| agent.chars().take(256).collect()),
     };
     let token = text("authorization").as_deref().and_then(Token::from_authorization);

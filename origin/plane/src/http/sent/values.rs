@@ -3,14 +3,14 @@
 use std::borrow::Cow;
 
 use chrono::{DateTime, NaiveDate, Utc};
-use optimist_shared::ids::{Uuid, parse_id};
+use optimist_shared::ids::{Uuid, parse_sent_id};
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::de::Error as _;
 use serde::{Deserialize, Deserializer};
 
 use super::{Refused, describe};
 
-/// An id, as answers and paths write it.
+/// An id, in lower case as answers write it, or in upper case.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
 #[serde(try_from = "String")]
 pub struct Id(pub Uuid);
@@ -21,7 +21,7 @@ impl TryFrom<String> for Id {
     type Error = Refused;
 
     fn try_from(text: String) -> Result<Id, Refused> {
-        parse_id(&text).map(Id).ok_or_else(|| Refused::new("must be an id: a UUID in lower case"))
+        parse_sent_id(&text).map(Id).ok_or_else(|| Refused::new("must be an id: a UUID"))
     }
 }
 
