@@ -1,4 +1,5 @@
-//! Entity tags: `"<row version>.<overlay version>"`. `If-None-Match` compares the whole tag, `If-Match` the row version.
+//! Entity tags: `"<row version>.<overlay version>"`. Conditions compare whole tags, except for values whose overlay changes without
+//! a change of the row.
 
 /// The tag of an answer, from the row's version and the version of its overlays (empty without overlays).
 pub fn entity_tag(row_version: &str, overlay_version: &str) -> String {
@@ -10,13 +11,19 @@ pub fn none_match_hits(header: &str, tag: &str) -> bool {
     header.trim() == "*" || tags(header).any(|candidate| candidate == tag.trim_start_matches("W/"))
 }
 
-/// Whether `If-Match` allows a change of the row at `version`. A change cannot lose overlays, so they do not count.
-pub fn match_allows(header: &str, version: &str) -> bool {
-    header.trim() == "*"
-        || tags(header).any(|tag| {
-            let inner = tag.trim_matches('"');
-            inner.split_once('.').map_or(inner, |(row, _)| row) == version
-        })
+/// Whether `If-Match` allows a change of what has this tag. A tag that a proxy has weakened, as it does when it compresses an
+/// answer, still names its version.
+pub fn match_allows(header: &str, tag: &str) -> bool {
+    header.trim() == "*" || tags(header).any(|named| named == tag)
+}
+
+/// Whether `If-Match` allows a change of the row at `version`, whichever overlay it was shown with.
+pub fn match_allows_row(header: &str, version: &str) -> bool {
+    let is_of_row = |tag: &str| {
+        let inner = tag.strip_prefix('"').and_then(|rest| rest.strip_suffix('"'));
+        inner.and_then(|inner| inner.rsplit_once('.')).is_some_and(|(row, _)| row == version)
+    };
+    header.trim() == "*" || tags(header).any(is_of_row)
 }
 
 fn tags(header: &str) -> impl Iterator<Item = &str> {
@@ -40,11 +47,13 @@ mod tests {
             let tag = entity_tag(&row, &overlay);
             let listed = format!("{others}, W/{tag}");
             prop_assert!(none_match_hits(&tag, &tag) && none_match_hits(&listed, &tag));
-            prop_assert!(match_allows(&tag, &row) && match_allows(&listed, &row));
-            prop_assert!(!none_match_hits(&others, &tag));
+            prop_assert!(match_allows(&tag, &tag) && match_allows(&listed, &tag));
+            prop_assert!(match_allows_row(&tag, &row) && match_allows_row(&listed, &row));
+            prop_assert!(!none_match_hits(&others, &tag) && !match_allows(&others, &tag));
             // Noise hits only by naming the whole tag.
             prop_assert!(!none_match_hits(&noise, &tag) || noise.contains(&tag) || noise.trim() == "*");
-            prop_assert!(!match_allows(&noise, &row) || noise.contains(&row) || noise.trim() == "*");
+            prop_assert!(!match_allows(&noise, &tag) || noise.contains(&tag) || noise.trim() == "*");
+            prop_assert!(!match_allows_row(&noise, &row) || noise.contains(&row) || noise.trim() == "*");
         }
     }
 
@@ -58,10 +67,22 @@ mod tests {
     }
 
     #[test]
-    fn match_compares_row_versions() {
-        assert!(match_allows("\"7.member\"", "7"));
-        assert!(match_allows("\"7.\"", "7"));
-        assert!(match_allows("*", "7"));
-        assert!(!match_allows("\"70.member\"", "7"));
+    fn match_compares_whole_tags() {
+        for named in ["\"7.(ada)\"", "\"6.\", \"7.(ada)\"", "W/\"7.(ada)\"", " * "] {
+            assert!(match_allows(named, "\"7.(ada)\""), "{named}");
+        }
+        for other in ["\"7.(bo)\"", "\"7.\"", "\"7\"", "7.(ada)", "\"7.(ada).x\"", ""] {
+            assert!(!match_allows(other, "\"7.(ada)\""), "{other}");
+        }
+    }
+
+    #[test]
+    fn match_of_a_row_leaves_the_overlay_out() {
+        for named in ["\"7.member\"", "\"7.\"", "W/\"7.x\"", "*"] {
+            assert!(match_allows_row(named, "7"), "{named}");
+        }
+        for other in ["\"70.member\"", "\"7\"", "7.member", "\"7.a.b\"", ""] {
+            assert!(!match_allows_row(other, "7"), "{other}");
+        }
     }
 }

@@ -78,7 +78,8 @@ pub async fn tell(kind: Kind) -> Transcript {
         teller.get(&ada, path).await;
     }
     teller.ask(&ada, Method::PATCH, "/v1/me", &[("if-match", "\"9\"")], json!({"bio": "Counts."})).await;
-    teller.ask(&ada, Method::PATCH, "/v1/me", &[("if-match", "\"1\"")], json!({"bio": "Counts."})).await;
+    let tag = ada.get("/v1/me").await.header("etag").to_owned();
+    teller.ask(&ada, Method::PATCH, "/v1/me", &[("if-match", &tag)], json!({"bio": "Counts."})).await;
 
     let bo = system.register("Bo").await;
     circles(&mut teller, &ada, &bo).await;

@@ -54,7 +54,9 @@ impl<H: Host, R: Request> Passage<'_, H, R> {
                 let items = serde_json::to_string(&found.limits).unwrap_or_default();
                 Some(self.respond_json(200, format!(r#"{{"items":{items},"next":null}}"#).into_bytes()))
             }
-            AtEdge::React { reacted } if judged.may_write() => apart(self.react(token, reacted)).await,
+            AtEdge::React { reacted } if judged.may_write() && self.request.header("if-match").is_none() => {
+                apart(self.react(token, reacted)).await
+            }
             AtEdge::Visit if judged.may_write() => apart(self.visit(token)).await,
             AtEdge::React { .. } | AtEdge::Visit => None,
         };

@@ -28,6 +28,7 @@ pub struct Operation {
     pub filters: Vec<Filter>,
     pub links: Vec<Link>,
     pub is_tagged: bool,
+    pub is_conditional: bool,
     pub is_idempotent: bool,
     pub has_location: bool,
     pub refuses: &'static [ErrorCode],
@@ -70,6 +71,7 @@ impl Default for Operation {
             filters: Vec::new(),
             links: Vec::new(),
             is_tagged: false,
+            is_conditional: false,
             is_idempotent: false,
             has_location: false,
             refuses: &[],
@@ -202,7 +204,7 @@ impl Operation {
     }
 
     pub fn takes_if_match(&self, route: &Route) -> bool {
-        route.method == Method::Patch && self.is_tagged
+        self.is_conditional || route.method == Method::Patch && self.is_tagged
     }
 }
 

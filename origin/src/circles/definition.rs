@@ -69,7 +69,7 @@ impl Circle {
 
     /// The answer to a caller who has this role in the circle.
     pub fn respond(&self, status: u16, role: Role) -> Result<Response> {
-        let tag = entity_tag(&self.version.to_string(), role_version(role));
+        let tag = tag(self.version, role);
         let role = role.is_member().then(|| role.as_str());
         Ok(json_response(status, Some(tag), to_json(&CircleWithRole { circle: self, role })?))
     }
@@ -82,6 +82,11 @@ pub struct CircleWithRole<'a> {
     circle: &'a Circle,
     #[schemars(with = "Option<MemberRole>")]
     role: Option<&'static str>,
+}
+
+/// The entity tag of a circle at this version, as a caller of this role sees it.
+pub fn tag(version: i64, role: Role) -> String {
+    entity_tag(&version.to_string(), role_version(role))
 }
 
 /// The part of an entity tag that tells the caller's role.

@@ -14,7 +14,7 @@ use serde::Deserialize;
 use serde_json::json;
 use tokio_postgres::types::ToSql;
 
-use crate::circles::definition::{Circle, CircleWithRole, Description, Name, Rules, Visibility, select};
+use crate::circles::definition::{Circle, CircleWithRole, Description, Name, Rules, Visibility, select, tag};
 use crate::circles::standing::Standing;
 use optimist_plane::ctx::Ctx;
 use optimist_plane::error::Result;
@@ -55,6 +55,7 @@ pub fn routes() -> Vec<Served> {
             .tagged(),
         on("circles.archive", archive)
             .says("Archive a circle.")
+            .conditional()
             .notes(
                 "Members may still read it, and leave; for others it does not exist any more, and nothing in it \
                  changes.",
@@ -153,7 +154,7 @@ async fn update(
     let (circle, role) = transaction!(&ctx, context, |tx| {
         let standing = Standing::read(tx, circle, caller.user).await?;
         standing.require_moderator()?;
-        check_match(&headers, standing.version)?;
+        check_match(&headers, &tag(standing.version, standing.role))?;
         let row = tx.query_one(UPDATE, &[&circle, &name.0, &description.0, &rules.0, &visibility]).await?;
         tx.touch(Key::circle(circle));
         tx.touch(Key::circle_access(circle));
@@ -163,12 +164,13 @@ async fn update(
     circle.respond(200, role)
 }
 
-async fn archive(State(ctx): State<Ctx>, caller: Caller) -> Result<Response> {
+async fn archive(State(ctx): State<Ctx>, caller: Caller, headers: HeaderMap) -> Result<Response> {
     let circle = caller.request.id(Id::Circle)?;
     let context = caller.writes("circles::archive", [circle]);
     transaction!(&ctx, context, |tx| {
         let standing = Standing::read(tx, circle, caller.user).await?;
         standing.require_role(|role| role == Role::Owner)?;
+        check_match(&headers, &tag(standing.version, standing.role))?;
         if standing.is_archived {
             tx.unchanged();
         } else {

@@ -55,7 +55,9 @@ pub fn routes() -> Vec<Served> {
             .takes::<Changes<Edit>>(json!({"mood": null}))
             .answers::<Entry>(200)
             .tagged(),
-        on("journal.delete", writing::delete).says("Delete an entry, with what it said before."),
+        on("journal.delete", writing::delete)
+            .says("Delete an entry, with what it said before.")
+            .conditional(),
         on("journal.tags", tags::recent_tags)
             .says("Tags of the caller's newest entries: of fifty, or of as many as have 256 KiB together.")
             .answers::<tags::RecentTags>(200)

@@ -9,7 +9,7 @@ use axum::http::{HeaderMap, StatusCode};
 use axum::response::{IntoResponse, Response};
 use optimist_plane::ctx::Ctx;
 use optimist_plane::error::{Error, Result};
-use optimist_plane::http::body::{Body, check_match};
+use optimist_plane::http::body::{Body, check_match_of_row};
 use optimist_plane::http::idempotency::Idempotency;
 use optimist_plane::http::served::{Served, on, on_with};
 use optimist_plane::operation::links::{ID, link};
@@ -52,7 +52,9 @@ pub fn routes() -> Vec<Served> {
             .takes::<Write>(example())
             .answers::<MessageWithCounts>(200)
             .tagged(),
-        on("messages.delete", delete).says("Delete a message: one's own, or as a moderator anyone's."),
+        on("messages.delete", delete)
+            .says("Delete a message: one's own, or as a moderator anyone's.")
+            .conditional(),
     ]
 }
 
@@ -134,7 +136,7 @@ async fn edit(
         if author != caller.user {
             return Err(Error::new(ErrorCode::Forbidden).detail("Only its author edits a message."));
         }
-        check_match(&headers, version)?;
+        check_match_of_row(&headers, &version.to_string())?;
         let message = Message::from_row(&tx.query_one(EDIT, &[&circle, &id, &body]).await?);
         touch(tx, circle, id);
         tx.event("message.edited", json!({"circle": circle, "message": id}));
@@ -143,7 +145,7 @@ async fn edit(
     message.respond(&ctx, 200).await
 }
 
-async fn delete(State(ctx): State<Ctx>, caller: Caller) -> Result<Response> {
+async fn delete(State(ctx): State<Ctx>, caller: Caller, headers: HeaderMap) -> Result<Response> {
     let (circle, id) = (caller.request.id(Id::Circle)?, caller.request.id(Id::Message)?);
     let context = caller.writes("messages::delete", [circle]);
     transaction!(&ctx, context, |tx| {
@@ -151,12 +153,13 @@ async fn delete(State(ctx): State<Ctx>, caller: Caller) -> Result<Response> {
         standing.require_member()?;
         let row =
             tx.query_opt(AUTHOR, &[&circle, &id]).await?.ok_or_else(|| Error::new(ErrorCode::NotFound))?;
-        let (author, deleted): (Uuid, bool) = (row.get(0), row.get(2));
+        let (author, version, deleted): (Uuid, i64, bool) = (row.get(0), row.get(1), row.get(2));
         if author != caller.user && !is_moderator(standing.role) {
             return Err(
                 Error::new(ErrorCode::Forbidden).detail("Only its author or a moderator deletes a message.")
             );
         }
+        check_match_of_row(&headers, &version.to_string())?;
         touch(tx, circle, id);
         tx.touch(Key::reactions(circle, id));
         if deleted {

@@ -165,7 +165,7 @@ async fn update(
     let context = caller.writes("me::update", [caller.user]);
     let me = transaction!(&ctx, context, |tx| {
         let version: i64 = tx.query_one(LOCK, &[&caller.user]).await?.get(0);
-        check_match(&headers, version)?;
+        check_match(&headers, &entity_tag(&tagged_version(version, caller.user), ""))?;
         let me = Me::from_row(&tx.query_one(UPDATE, &[&caller.user, &name.0, &bio.0, &time_zone]).await?);
         tx.touch(Key::me(caller.user));
         tx.touch(Key::profile(caller.user));

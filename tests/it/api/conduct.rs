@@ -30,10 +30,10 @@ fn bodies_beyond_the_cap_are_refused_announced_or_not() {
         let ada = system.register("Ada").await;
         let circle = ada.create_circle("private").await;
         let path = format!("/v1/circles/{circle}/messages");
-        let long = json!({"body": "x".repeat(70_000)}).to_string().into_bytes();
+        let long = json!({"body": "x".repeat(110_000)}).to_string().into_bytes();
         assert_eq!(problem(ada.send(Method::POST, &path, &[], Some(long)).await, 413)["code"], "too-large");
         let pieces = async |method, count, end| chunked(system, &ada, method, &path, count, end).await;
-        assert_eq!(pieces("POST", 40, "0\r\n\r\n").await, 413, "no content-length: counted as it comes");
+        assert_eq!(pieces("POST", 60, "0\r\n\r\n").await, 413, "no content-length: counted as it comes");
         // A read has no body: not every host could forward one.
         let read = ada.send(Method::GET, &path, &[], Some(b"{}".to_vec())).await;
         assert_eq!(problem(read, 413)["code"], "too-large");
@@ -43,6 +43,114 @@ fn bodies_beyond_the_cap_are_refused_announced_or_not() {
         for _ in 0..10 {
             ada.say(&circle, "Hello.").await;
         }
+    });
+}
+
+#[test]
+fn the_longest_texts_pass_however_they_are_spelled() {
+    on_system(|system| async move {
+        let ada = system.register("Ada").await;
+        let circle = ada.create_circle("private").await;
+        let path = format!("/v1/circles/{circle}/messages");
+        let [raw, escaped] = ["\u{1f388}", "\\ud83c\\udf88"].map(|balloon| balloon.repeat(8_000));
+        for text in [raw, escaped] {
+            let body = format!("{{\"body\":\"{text}\"}}").into_bytes();
+            let posted = ada.send(Method::POST, &path, &[], Some(body)).await.expect(201);
+            assert_eq!(posted.text("/body").chars().count(), 8_000);
+        }
+    });
+}
+
+#[test]
+fn ids_may_come_in_upper_case_and_answers_have_them_in_lower_case() {
+    on_system(|system| async move {
+        let cast = Cast::new(system, "private").await;
+        let upper = format!("/v1/circles/{}", cast.circle.to_uppercase());
+        for _ in 0..3 {
+            let circle = cast.member.get(&upper).await.expect(200);
+            assert_eq!(circle.body["id"], cast.circle.as_str());
+        }
+        let message = format!("{upper}/messages/{}", cast.message.to_uppercase());
+        assert_eq!(cast.member.get(&message).await.expect(200).body["id"], cast.message.as_str());
+        let reaction = format!("{message}/reactions/heart");
+        for _ in 0..2 {
+            cast.member.send(Method::PUT, &reaction, &[], None).await.expect(202);
+        }
+        let invite = json!({"user": cast.stranger.user.to_uppercase()});
+        cast.owner.post(&format!("{upper}/invites"), invite).await.expect(201);
+        // A repetition in the other case is the same request.
+        let key = [("idempotency-key", "either-case")];
+        let body = || Some(json!({"body": "Once."}).to_string().into_bytes());
+        let first =
+            cast.member.send(Method::POST, &format!("{upper}/messages"), &key, body()).await.expect(201);
+        let again = cast.member.send(Method::POST, &cast.path("/messages"), &key, body()).await.expect(201);
+        assert_eq!(first.body["id"], again.body["id"]);
+        // Keys have one case.
+        let mut redis = system.redis.connect().await;
+        let pattern = format!("*{}*", cast.circle.to_uppercase());
+        let keys: Vec<String> = redis::cmd("KEYS").arg(pattern).query_async(&mut redis).await.unwrap();
+        assert!(keys.is_empty(), "{keys:?}");
+    });
+}
+
+#[test]
+fn a_change_is_made_of_the_named_version_only() {
+    on_system(|system| async move {
+        let cast = Cast::new(system, "private").await;
+        let (member, stranger) = (&cast.member, &cast.stranger);
+        let message = cast.path(&format!("/messages/{}", cast.message));
+        let draft = format!("/v1/journal/drafts/{}", uuid::Uuid::now_v7());
+        let entry = member.post("/v1/journal/entries", json!({"body": "Entry"})).await.expect(201);
+        let entry = format!("/v1/journal/entries/{}", entry.text("/id"));
+        let save = json!({"body": "Draft", "base_version": null});
+        let save =
+            member.send(Method::PUT, &draft, &[], Some(save.to_string().into_bytes())).await.expect(200);
+        let base = save.text("/version");
+        let changes = [
+            (Method::PATCH, "/v1/me", json!({"bio": "Mine."})),
+            (Method::PATCH, &entry, json!({"body": "Changed"})),
+            (Method::DELETE, &entry, Value::Null),
+            (Method::PUT, &draft, json!({"body": "Changed", "base_version": base})),
+            (Method::DELETE, &draft, Value::Null),
+            (Method::PATCH, &message, json!({"body": "Changed"})),
+            (Method::DELETE, &message, Value::Null),
+        ];
+        let others = stranger.get("/v1/me").await.expect(200).header("etag").to_owned();
+        for (method, path, body) in changes {
+            let send = async |tag: &str| {
+                let body = (!body.is_null()).then(|| body.to_string().into_bytes());
+                member.send(method.clone(), path, &[("if-match", tag)], body).await
+            };
+            let tag = member.get(path).await.expect(200).header("etag").to_owned();
+            let bare = tag.split('.').next().unwrap_or_default();
+            for other in ["\"x\"", &others, &format!("{bare}\""), &format!("{bare}.x.x\"")] {
+                assert_eq!(
+                    problem(send(other).await, 412)["code"],
+                    "version-mismatch",
+                    "{method} {path} {other}"
+                );
+            }
+            let made = send(&format!("\"x\", {tag}")).await;
+            assert!(matches!(made.status, 200 | 204), "{method} {path}: {made:#?}");
+            if method != Method::DELETE {
+                problem(send(&tag).await, 412);
+            }
+        }
+        let circle = cast.path("");
+        let tag = cast.owner.get(&circle).await.expect(200).header("etag").to_owned();
+        let theirs = member.get(&circle).await.expect(200).header("etag").to_owned();
+        let archive =
+            async |tag: &str| cast.owner.send(Method::DELETE, &circle, &[("if-match", tag)], None).await;
+        problem(archive(&theirs).await, 412);
+        // What has no entity tag is changed unconditionally, or not at all.
+        let role = cast.path(&format!("/members/{}", member.user));
+        let reaction = cast.path(&format!("/messages/{}/reactions/heart", cast.message));
+        for (method, path) in [(Method::DELETE, &role), (Method::PUT, &reaction)] {
+            problem(cast.owner.send(method, path, &[("if-match", &tag)], None).await, 412);
+        }
+        cast.owner.send(Method::DELETE, &role, &[("if-match", "*")], None).await.expect(204);
+        let tag = cast.owner.get(&circle).await.expect(200).header("etag").to_owned();
+        archive(&tag).await.expect(204);
     });
 }
 

@@ -3,10 +3,11 @@
 use axum::body::Bytes;
 use axum::extract::{FromRequest, Request};
 use axum::http::HeaderMap;
+use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 use http_body_util::{BodyExt as _, Full, Limited};
 use optimist_shared::error::ErrorCode;
-use optimist_shared::etag::{entity_tag, match_allows, none_match_hits};
+use optimist_shared::etag::{entity_tag, match_allows, match_allows_row, none_match_hits};
 use optimist_shared::signature::{CONTENT_DIGEST_HEADER, content_digest};
 use serde::de::DeserializeOwned;
 
@@ -180,13 +181,28 @@ pub fn to_json<T: serde::Serialize>(value: &T) -> Result<Vec<u8>> {
     serde_json::to_vec(value).map_err(|error| Error::internal("json", &error))
 }
 
-/// Refuses a change of a version that the client has not seen.
-pub fn check_match(headers: &HeaderMap, version: i64) -> Result<()> {
+/// Refuses a change of what has this entity tag if `If-Match` names only others.
+pub fn check_match(headers: &HeaderMap, tag: &str) -> Result<()> {
+    check(headers, |named| match_allows(named, tag))
+}
+
+/// Refuses a change of a row at this version if `If-Match` names only others. Overlays that change without the row do not count.
+pub fn check_match_of_row(headers: &HeaderMap, version: &str) -> Result<()> {
+    check(headers, |named| match_allows_row(named, version))
+}
+
+fn check(headers: &HeaderMap, allows: impl Fn(&str) -> bool) -> Result<()> {
     match headers.get("if-match").map(|value| value.to_str().unwrap_or_default()) {
-        Some(expected) if !match_allows(expected, &version.to_string()) => {
-            Err(Error::new(ErrorCode::VersionMismatch))
-        }
+        Some(named) if !allows(named) => Err(Error::new(ErrorCode::VersionMismatch)),
         _ => Ok(()),
+    }
+}
+
+/// Refuses a change of what has no entity tag, unless `If-Match` asks for any version.
+pub async fn refuse_match(request: Request, next: Next) -> Response {
+    match check_match(request.headers(), "") {
+        Ok(()) => next.run(request).await,
+        Err(error) => error.into_response(),
     }
 }
 

@@ -10,6 +10,7 @@ use schemars::JsonSchema;
 use serde_json::Value;
 
 use crate::ctx::Ctx;
+use crate::http::body::refuse_match;
 use crate::operation::links::Link;
 use crate::operation::{Conflict, Filter, Operation, shape};
 
@@ -67,7 +68,13 @@ where
 impl Served {
     /// The part of the API's router that serves it.
     pub fn router(self, ctx: &Ctx) -> MethodRouter<Ctx> {
-        (self.build)(ctx)
+        let router = (self.build)(ctx);
+        match by_name(self.route) {
+            Some(route) if route.method.changes_a_resource() && !self.operation.takes_if_match(route) => {
+                router.layer(axum::middleware::from_fn(refuse_match))
+            }
+            _ => router,
+        }
     }
 
     /// Its summary, in a line.
@@ -110,6 +117,12 @@ impl Served {
     /// Its answer has an entity tag. A read takes `If-None-Match`, and a change `If-Match`.
     pub fn tagged(mut self) -> Served {
         self.operation.is_tagged = true;
+        self
+    }
+
+    /// A change of what has an entity tag, though its own answer shows none: it takes `If-Match`.
+    pub fn conditional(mut self) -> Served {
+        self.operation.is_conditional = true;
         self
     }
 

@@ -7,7 +7,7 @@ use chrono::{DateTime, Utc};
 use optimist_plane::ctx::Ctx;
 use optimist_plane::error::{Error, REQUEST_ID, Result};
 use optimist_plane::hash::digest;
-use optimist_plane::http::body::{Body, json_response, tagged, to_json};
+use optimist_plane::http::body::{Body, check_match, json_response, tagged, to_json};
 use optimist_plane::http::page::{At, List, answer_page, no_query, page};
 use optimist_plane::http::sent::{Id, Number, OrNull, PromiseShape, VerbatimLine, VerbatimText};
 use optimist_plane::http::served::{Served, on};
@@ -16,6 +16,7 @@ use optimist_plane::region::trust::Mode;
 use optimist_plane::request::Caller;
 use optimist_plane::transaction;
 use optimist_shared::error::{ErrorCode, PROBLEM_JSON, Problem};
+use optimist_shared::etag::entity_tag;
 use optimist_shared::ids::{self, Uuid};
 use optimist_shared::reactions::Promise;
 use schemars::JsonSchema;
@@ -36,6 +37,7 @@ pub fn routes() -> Vec<Served> {
     vec![
         on("drafts.save", save)
             .says("Save a draft.")
+            .conditional()
             .notes(
                 "`base_version` is the version that the text was based on, null for a new draft. If that is not the \
                  current one, the text is kept as a draft of its own, and 409 shows both; unless it is the current \
@@ -63,7 +65,7 @@ pub fn routes() -> Vec<Served> {
             .pages("cursor")
             .links([link("drafts.get", &[("draft", FIRST_ID)])]),
         on("drafts.get", get).says("A draft.").answers::<Draft>(200).tagged(),
-        on("drafts.discard", discard).says("Discard a draft."),
+        on("drafts.discard", discard).says("Discard a draft.").conditional(),
     ]
 }
 
@@ -101,12 +103,30 @@ struct DraftConflict {
     sibling: Draft,
 }
 
+/// The version of a draft in its entity tag.
+fn row_version(version: &str) -> String {
+    digest(&[version.as_bytes()])
+}
+
+fn tag(version: &str) -> String {
+    entity_tag(&row_version(version), "")
+}
+
 fn draft_of(caller: &Caller) -> Result<Uuid> {
     caller.request.id(ids::Id::Draft)
 }
 
-async fn save(State(ctx): State<Ctx>, caller: Caller, body: Body<Save>) -> Result<Response> {
+async fn save(
+    State(ctx): State<Ctx>,
+    caller: Caller,
+    headers: HeaderMap,
+    body: Body<Save>,
+) -> Result<Response> {
     let id = draft_of(&caller)?;
+    if headers.contains_key("if-match") {
+        // A save in between is still noticed, by `base_version`.
+        check_match(&headers, &tag(&store::newest_version(&ctx, caller.user, id).await?))?;
+    }
     let Save { title, body, tags, mood, prompt_id, base_version } = body.value;
     let content = Content {
         title: title.unwrap_or_default().into(),
@@ -162,7 +182,7 @@ async fn get(State(ctx): State<Ctx>, caller: Caller, headers: HeaderMap, uri: Ur
     let stored = store::read(&ctx, caller.user, id).await?.ok_or_else(|| Error::new(ErrorCode::NotFound))?;
     let draft = Draft::open(&sealer(&ctx, caller.user).await?, id, &stored)?;
     let json = to_json(&draft)?;
-    Ok(tagged(&headers, &digest(&[draft.version.as_bytes()]), "", json))
+    Ok(tagged(&headers, &row_version(&draft.version), "", json))
 }
 
 /// Flushes the drafts that wait first: then Postgres has all of them.
@@ -179,9 +199,10 @@ async fn list(State(ctx): State<Ctx>, caller: Caller, headers: HeaderMap, uri: U
     answer_page(&headers, drafts, more, position)
 }
 
-async fn discard(State(ctx): State<Ctx>, caller: Caller) -> Result<Response> {
+async fn discard(State(ctx): State<Ctx>, caller: Caller, headers: HeaderMap) -> Result<Response> {
     let id = draft_of(&caller)?;
     let version = store::newest_version(&ctx, caller.user, id).await?;
+    check_match(&headers, &tag(&version))?;
     let context = caller.writes("drafts::discard", [caller.user]);
     transaction!(&ctx, context, |tx| {
         if !store::bury(tx, caller.user, id, &version).await? {

@@ -49,8 +49,13 @@ impl Entry {
     }
 
     pub fn respond(&self, status: u16) -> Result<Response> {
-        Ok(json_response(status, Some(entity_tag(&self.version.to_string(), "")), to_json(self)?))
+        Ok(json_response(status, Some(tag(self.version)), to_json(self)?))
     }
+}
+
+/// The entity tag of an entry at this version.
+pub fn tag(version: i64) -> String {
+    entity_tag(&version.to_string(), "")
 }
 
 statements! {

@@ -23,7 +23,7 @@ use serde_json::json;
 
 use crate::journal::content::{Content, EntryBody, Score, Tags, Title};
 use crate::journal::drafts::store as drafts;
-use crate::journal::entries::entry::{Entry, SELECT};
+use crate::journal::entries::entry::{Entry, SELECT, tag};
 use crate::journal::entries::tags::index;
 use crate::journal::sealing::{Sealer, What, sealer};
 use crate::journal::streaks::today_of;
@@ -193,7 +193,7 @@ pub async fn edit(
     let entry = transaction!(&ctx, context, |tx| {
         let row = tx.query_opt(LOCK, &[&caller.user, &id]).await?;
         let before = Entry::open(&sealer, &row.ok_or_else(|| Error::new(ErrorCode::NotFound))?)?;
-        check_match(&headers, before.version)?;
+        check_match(&headers, &tag(before.version))?;
         let was = before.content;
         let digest = text_digest(&sealer, id, &was);
         let content = Content {
@@ -219,11 +219,16 @@ pub async fn edit(
     entry.respond(200)
 }
 
-pub async fn delete(State(ctx): State<Ctx>, caller: Caller) -> Result<Response> {
+pub async fn delete(State(ctx): State<Ctx>, caller: Caller, headers: HeaderMap) -> Result<Response> {
     let id = caller.request.id(ids::Id::Entry)?;
     let context = caller.writes("journal::delete", [caller.user]);
     transaction!(&ctx, context, |tx| {
         touch(tx, caller.user);
+        if headers.contains_key("if-match") {
+            let row = tx.query_opt(LOCK, &[&caller.user, &id]).await?;
+            let row = row.ok_or_else(|| Error::new(ErrorCode::NotFound))?;
+            check_match(&headers, &tag(row.get("version")))?;
+        }
         if tx.execute(DELETE, &[&caller.user, &id]).await? == 0 {
             return Err(Error::new(ErrorCode::NotFound));
         }
