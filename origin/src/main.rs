@@ -176,7 +176,7 @@ async fn run(arguments: &Arguments) -> Result<(), Box<dyn std::error::Error>> {
         Command::Keys { command: KeysCommand::Rotate } => {
             telemetry::start_logs();
             let config = load()?;
-            let db = Postgres::new("postgres", &config.database_url, 1)?;
+            let db = Postgres::new("postgres", &config.database_url, config.database_ca.as_ref(), 1)?;
             let rotated = sealing::rotate(&db, config.keys(sealing::JOURNAL_KEYS))
                 .await
                 .map_err(|error| error.code.as_str())?;

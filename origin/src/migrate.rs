@@ -1,7 +1,8 @@
 //! The schema: brought up to date, and checked against every statement.
 
 use optimist_plane::config::Config;
-use optimist_plane::postgres::pool::{connection_config, tls};
+use optimist_plane::postgres::pool::connection_config;
+use optimist_plane::tls;
 
 use crate::domains::{REGISTRY, statements};
 
@@ -10,9 +11,10 @@ refinery::embed_migrations!("../migrations");
 /// Brings the schema up to date. Safe to run at once from several places: one works, the rest wait.
 pub async fn migrate(config: &Config) -> std::result::Result<(), Box<dyn std::error::Error>> {
     let url = config.migrate_database_url.as_deref().unwrap_or(&config.database_url);
-    let mut connection: tokio_postgres::Config = url.parse()?;
+    let authorities = config.database_ca.as_ref();
+    let mut connection = tls::postgres(url, authorities)?;
     connection.options("-c lock_timeout=10000 -c timezone=UTC").application_name("optimist-migrate");
-    let (mut client, driver) = connection.connect(tls()).await?;
+    let (mut client, driver) = connection.connect(tls::connector(authorities)).await?;
     let driver = tokio::spawn(driver);
     client
         .batch_execute("set lock_timeout = 0; select pg_advisory_lock(7083410); set lock_timeout = '10s'")
@@ -47,7 +49,9 @@ fn serving_role(config: &Config) -> Option<String> {
 
 /// Prepares every statement of every domain, and says which fails.
 pub async fn check_statements(config: &Config) -> std::result::Result<(), Box<dyn std::error::Error>> {
-    let (client, driver) = connection_config(&config.database_url)?.connect(tls()).await?;
+    let authorities = config.database_ca.as_ref();
+    let connection = connection_config(&config.database_url, authorities)?;
+    let (client, driver) = connection.connect(tls::connector(authorities)).await?;
     tokio::spawn(driver);
     let mut failures = 0;
     let mut count = 0;

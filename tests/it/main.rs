@@ -18,4 +18,5 @@ mod pages;
 mod posting;
 mod projections;
 mod staleness;
+mod tls;
 mod write_behind;

@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 
 use tempfile::TempDir;
 
+use crate::authority::Certificate;
 use crate::disk::Disk;
 use crate::processes::{Launch, Process, free_port, program};
 
@@ -136,6 +137,25 @@ impl Postgres {
         let (ok, output) = self.psql(database, sql);
         assert!(ok, "{sql}: {output}");
         output
+    }
+
+    /// Takes connections by TLS as well, with this certificate.
+    pub fn offer_tls(&self, certificate: &Certificate) {
+        if let Some(user) = unprivileged() {
+            let owned = Command::new("chown").arg(user).arg(&certificate.key).status().expect("chown");
+            assert!(owned.success(), "cannot give a key to {user}");
+        }
+        for (name, file) in [("ssl_cert_file", &certificate.certificate), ("ssl_key_file", &certificate.key)]
+        {
+            self.sql("postgres", &format!("alter system set {name} = '{}'", file.display()));
+        }
+        self.sql("postgres", "alter system set ssl = on");
+        self.sql("postgres", "select pg_reload_conf()");
+        let deadline = Instant::now() + Duration::from_secs(20);
+        while self.sql("postgres", "show ssl") != "on" {
+            assert!(Instant::now() < deadline, "postgres offers no TLS");
+            std::thread::sleep(Duration::from_millis(20));
+        }
     }
 
     /// A database in the format of `pg_dump`.
@@ -278,6 +298,26 @@ impl Redis {
 
     pub fn url(&self) -> String {
         format!("redis://127.0.0.1:{}", self.port)
+    }
+
+    /// Takes connections by TLS as well, with this certificate. Returns their port.
+    pub async fn offer_tls(&self, certificate: &Certificate) -> u16 {
+        let port = free_port();
+        let mut set = redis::cmd("CONFIG");
+        set.arg("SET").arg("tls-cert-file").arg(certificate.certificate.display().to_string());
+        set.arg("tls-key-file").arg(certificate.key.display().to_string());
+        // Clients show none.
+        set.arg("tls-auth-clients").arg("no").arg("tls-port").arg(port);
+        let _: () = set.query_async(&mut self.connect().await).await.expect("redis offers TLS");
+        port
+    }
+
+    /// How many clients are connected to this port.
+    pub async fn clients_at(&self, port: u16) -> usize {
+        let mut list = redis::cmd("CLIENT");
+        list.arg("LIST");
+        let list: String = list.query_async(&mut self.connect().await).await.expect("redis answers");
+        list.lines().filter(|line| line.contains(&format!("laddr=127.0.0.1:{port} "))).count()
     }
 
     pub async fn connect(&self) -> redis::aio::MultiplexedConnection {

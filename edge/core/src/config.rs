@@ -9,7 +9,7 @@ pub struct Config {
     pub region: String,
     /// Base URL of the region's origin, without a trailing slash.
     pub origin_url: String,
-    /// `redis://` or `rediss://` URL of the region's Redis.
+    /// URL of the region's Redis: `rediss://`, or `redis://` on the loopback.
     pub redis_url: String,
     /// Keys that sign forwarded requests: the first one is used.
     pub signing_keys: Vec<(String, Vec<u8>)>,
@@ -66,7 +66,7 @@ impl Config {
         Ok(Config {
             region: required("region")?,
             origin_url: required("origin_url")?.trim_end_matches('/').to_owned(),
-            redis_url: required("redis_url")?,
+            redis_url: encrypted(required("redis_url")?)?,
             signing_keys,
             cors_origins: get("cors_origins")
                 .map(|list| list.split(',').map(|o| o.trim().to_owned()).filter(|o| !o.is_empty()).collect())
@@ -92,6 +92,23 @@ impl Config {
     }
 }
 
+/// Refuses a Redis URL that would go through a network in the clear.
+fn encrypted(redis_url: String) -> Result<String, ConfigError> {
+    let Some(rest) = redis_url.strip_prefix("redis://") else { return Ok(redis_url) };
+    let authority = rest.split(['/', '?', '#']).next().unwrap_or_default();
+    let host = authority.rsplit('@').next().unwrap_or_default();
+    // With a port, or without one.
+    let host = match host.strip_prefix('[').and_then(|rest| rest.split_once(']')) {
+        Some((address, _)) => address,
+        None => host.split(':').next().unwrap_or_default(),
+    };
+    if host == "localhost" || host.parse::<std::net::IpAddr>().is_ok_and(|address| address.is_loopback()) {
+        return Ok(redis_url);
+    }
+    let reason = "must begin with `rediss://`, except on the loopback".to_owned();
+    Err(ConfigError { variable: "redis_url", reason })
+}
+
 fn parse_signing_keys(text: &str) -> Result<Vec<(String, Vec<u8>)>, ConfigError> {
     use base64::Engine as _;
     let error = |reason: &str| ConfigError { variable: "signing_keys", reason: reason.to_owned() };
@@ -107,4 +124,30 @@ fn parse_signing_keys(text: &str) -> Result<Vec<(String, Vec<u8>)>, ConfigError>
         keys.push((id.to_owned(), key));
     }
     Ok(keys)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn redis_is_asked_for_tls_off_the_loopback() {
+        let near =
+            ["redis://127.0.0.1:1", "redis://u:p@localhost/0", "redis://[::1]:1", "rediss://redis.internal"];
+        for url in near {
+            assert!(encrypted(url.to_owned()).is_ok(), "{url}");
+        }
+        for url in [
+            "redis://redis.internal:6379",
+            "redis://127.0.0.1@192.0.2.1",
+            "redis://192.0.2.1/localhost",
+            "redis://",
+        ] {
+            assert_eq!(
+                encrypted(url.to_owned()).err().map(|error| error.variable),
+                Some("redis_url"),
+                "{url}"
+            );
+        }
+    }
 }

@@ -12,13 +12,17 @@ use figment::providers::{Env, Format, Toml};
 use figment::value::Value;
 use serde::Deserialize;
 
+use crate::tls::{self, Authorities};
+
 /// Settings as they are written. In the environment their names are upper case, with the prefix `OPTIMIST_`.
 #[derive(Clone, Deserialize)]
 struct Settings {
     database_url: Option<String>,
     migrate_database_url: Option<String>,
     replica_url: Option<String>,
+    database_ca_file: Option<String>,
     redis_url: Option<String>,
+    redis_ca_file: Option<String>,
     region: Option<String>,
     listen: Option<String>,
     internal_listen: Option<String>,
@@ -30,11 +34,13 @@ struct Settings {
     others: HashMap<String, Value>,
 }
 
-const NAMES: [&str; 10] = [
+const NAMES: [&str; 12] = [
     "database_url",
     "migrate_database_url",
     "replica_url",
+    "database_ca_file",
     "redis_url",
+    "redis_ca_file",
     "region",
     "listen",
     "internal_listen",
@@ -52,7 +58,11 @@ pub struct Config {
     pub migrate_database_url: Option<String>,
     /// A read replica near the region, from which the relay may read the outbox.
     pub replica_url: Option<String>,
+    /// The authorities of Postgres's certificates, if not the public ones.
+    pub database_ca: Option<Authorities>,
     pub redis_url: String,
+    /// The authorities of Redis's certificates, if not the public ones.
+    pub redis_ca: Option<Authorities>,
     pub region: String,
     pub listen: SocketAddr,
     pub internal_listen: SocketAddr,
@@ -157,16 +167,21 @@ impl Config {
             return Err(ConfigError::new("region", "may hold lower-case letters, digits and `-`"));
         }
         let database_url = required("database_url", settings.database_url)?;
-        let is_postgres = |url: &String| url.parse::<tokio_postgres::Config>().is_ok();
-        if !is_postgres(&database_url) {
-            return Err(ConfigError::new("database_url", "is not a Postgres URL"));
-        }
-        if settings.replica_url.as_ref().is_some_and(|url| !is_postgres(url)) {
-            return Err(ConfigError::new("replica_url", "is not a Postgres URL"));
+        let database_ca = authorities("database_ca_file", settings.database_ca_file)?;
+        let databases = [
+            ("database_url", Some(&database_url)),
+            ("migrate_database_url", settings.migrate_database_url.as_ref()),
+            ("replica_url", settings.replica_url.as_ref()),
+        ];
+        for (variable, url) in databases {
+            let checked = url.map(|url| tls::postgres(url, database_ca.as_ref())).transpose();
+            checked.map_err(|reason| ConfigError::new(variable, reason))?;
         }
         let redis_url = required("redis_url", settings.redis_url)?;
-        ::redis::Client::open(redis_url.as_str())
-            .map_err(|_| ConfigError::new("redis_url", "is not a Redis URL"))?;
+        let redis_ca = authorities("redis_ca_file", settings.redis_ca_file)?;
+        if let Some(reason) = tls::refusal_of_redis(&redis_url, redis_ca.as_ref()) {
+            return Err(ConfigError::new("redis_url", reason));
+        }
         let database_pool = settings.database_pool.unwrap_or(16);
         if !(2..=500).contains(&database_pool) {
             return Err(ConfigError::new("database_pool", "must lie between 2 and 500"));
@@ -176,7 +191,9 @@ impl Config {
             database_url,
             migrate_database_url: settings.migrate_database_url,
             replica_url: settings.replica_url,
+            database_ca,
             redis_url,
+            redis_ca,
             region,
             listen: address("listen", settings.listen)?,
             internal_listen: address("internal_listen", settings.internal_listen)?,
@@ -224,6 +241,13 @@ fn rings(domains: &[&'static str]) -> Vec<&'static str> {
     [&[SIGNING_KEYS], domains].concat()
 }
 
+/// Reads authorities' certificates from a file.
+fn authorities(name: &str, file: Option<String>) -> Result<Option<Authorities>, ConfigError> {
+    let Some(file) = file.filter(|file| !file.trim().is_empty()) else { return Ok(None) };
+    let pem = std::fs::read(file).map_err(|why| ConfigError::new(name, format!("cannot be read: {why}")))?;
+    Authorities::parse(pem).map(Some).map_err(|reason| ConfigError::new(name, reason))
+}
+
 /// Reads a key ring from its setting, or from a file that a secret store has put there.
 fn key_ring(name: &str, settings: &HashMap<String, Value>) -> Result<Keys, ConfigError> {
     let given = |name: &str| {
@@ -260,6 +284,8 @@ mod tests {
             database_url: Some("postgres://serve@127.0.0.1:1/optimist".to_owned()),
             migrate_database_url: None,
             replica_url: None,
+            database_ca_file: None,
+            redis_ca_file: None,
             redis_url: Some("redis://127.0.0.1:1".to_owned()),
             region: Some("eu".to_owned()),
             listen: None,
@@ -293,6 +319,10 @@ mod tests {
         assert_eq!(refused(|s| s.database_url = Some("nonsense".to_owned())), "DATABASE_URL");
         assert_eq!(refused(|s| s.replica_url = Some("nonsense".to_owned())), "REPLICA_URL");
         assert_eq!(refused(|s| s.redis_url = Some("nonsense".to_owned())), "REDIS_URL");
+        let in_clear = || Some("postgres://owner@db.internal/optimist?sslmode=disable".to_owned());
+        assert_eq!(refused(|s| s.migrate_database_url = in_clear()), "MIGRATE_DATABASE_URL");
+        assert_eq!(refused(|s| s.redis_url = Some("redis://redis.internal".to_owned())), "REDIS_URL");
+        assert_eq!(refused(|s| s.redis_ca_file = Some("/nonexistent".to_owned())), "REDIS_CA_FILE");
         assert_eq!(refused(|s| s.listen = Some("here".to_owned())), "LISTEN");
         assert_eq!(refused(|s| s.database_pool = Some(0)), "DATABASE_POOL");
     }

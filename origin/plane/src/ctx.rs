@@ -38,8 +38,17 @@ impl Plane {
     /// Builds the context without connecting to anything.
     pub fn build(config: Config, registry: &'static Registry) -> Result<Ctx, Box<dyn std::error::Error>> {
         Ok(Arc::new(Plane {
-            db: Postgres::new("postgres", &config.database_url, config.database_pool)?,
-            replica: config.replica_url.as_deref().map(|url| Postgres::new("replica", url, 2)).transpose()?,
+            db: Postgres::new(
+                "postgres",
+                &config.database_url,
+                config.database_ca.as_ref(),
+                config.database_pool,
+            )?,
+            replica: config
+                .replica_url
+                .as_deref()
+                .map(|url| Postgres::new("replica", url, config.database_ca.as_ref(), 2))
+                .transpose()?,
             redis: Redis::new(&config)?,
             waiting: Waiting::default(),
             region: Trust::default(),

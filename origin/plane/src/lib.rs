@@ -22,6 +22,7 @@ pub mod openapi;
 pub mod operation;
 
 pub mod config;
+pub mod tls;
 pub mod error;
 pub mod hooks;
 pub mod statements;

@@ -11,6 +11,7 @@ use tokio::sync::Mutex;
 
 use crate::breaker::Breaker;
 use crate::config::Config;
+use crate::tls;
 
 /// Redis did not answer in time, or answered with an error. Logged where it happened.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -35,7 +36,7 @@ pub fn command(call: &Call<'_>, whole: bool) -> Cmd {
 impl Redis {
     pub fn new(config: &Config) -> Result<Redis, ::redis::RedisError> {
         Ok(Redis {
-            client: Client::open(config.redis_url.as_str())?,
+            client: tls::redis(&config.redis_url, config.redis_ca.as_ref())?,
             connection: Mutex::new(None),
             deadline: Duration::from_millis(config.redis_deadline_ms),
             breaker: Breaker::new("redis"),

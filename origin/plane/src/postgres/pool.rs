@@ -5,12 +5,12 @@ use std::time::{Duration, Instant};
 use deadpool_postgres::{Client, Manager, ManagerConfig, Pool, RecyclingMethod, Runtime, Timeouts};
 use tokio_postgres::Row;
 use tokio_postgres::types::ToSql;
-use tokio_postgres_rustls::MakeRustlsConnect;
 
 use crate::breaker::Breaker;
 use crate::error::{Error, Result};
 use crate::hooks;
 use crate::statements;
+use crate::tls::{self, Authorities};
 
 /// Milliseconds that a statement may take, wait for a lock, or leave its transaction idle. Behind its fence a write has the
 /// outbox's statement, a pause and the commit: together less than the seven seconds that a fence stands, so that no commit
@@ -28,15 +28,16 @@ pub struct Postgres {
 }
 
 impl Postgres {
-    /// A pool of `connections` to the server at `url`; the log calls it `name`.
+    /// A pool of `connections` to the server at `url`; the log calls it `name`. Authorities stand for the public ones.
     pub fn new(
         name: &'static str,
         url: &str,
+        authorities: Option<&Authorities>,
         connections: usize,
     ) -> std::result::Result<Postgres, Box<dyn std::error::Error>> {
         let manager = Manager::from_config(
-            connection_config(url)?,
-            tls(),
+            connection_config(url, authorities)?,
+            tls::connector(authorities),
             ManagerConfig { recycling_method: RecyclingMethod::Fast },
         );
         let timeouts = Timeouts {
@@ -106,15 +107,13 @@ pub async fn query(
 }
 
 /// The connection settings of the serving role.
-pub fn connection_config(url: &str) -> std::result::Result<tokio_postgres::Config, tokio_postgres::Error> {
-    let mut config: tokio_postgres::Config = url.parse()?;
+pub fn connection_config(
+    url: &str,
+    authorities: Option<&Authorities>,
+) -> std::result::Result<tokio_postgres::Config, &'static str> {
+    let mut config = tls::postgres(url, authorities)?;
     config.options(SESSION).application_name("optimist-origin").connect_timeout(Duration::from_secs(1));
     // A peer that vanished is noticed within seconds, not hours.
     config.keepalives_idle(Duration::from_secs(10)).tcp_user_timeout(Duration::from_secs(5));
     Ok(config)
-}
-
-/// TLS, used as the URL's `sslmode` says.
-pub fn tls() -> MakeRustlsConnect {
-    MakeRustlsConnect::with_webpki_roots()
 }
