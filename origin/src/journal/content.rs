@@ -12,12 +12,10 @@ use optimist_shared::ids::Uuid;
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{Deserialize, Serialize};
 
-/// The title of an entry. A draft's is a line of the same length, exactly as the editor has it: its author is still typing.
-pub type Title = Line<0, TITLE>;
-/// The text of an entry. A draft's may be empty, and keeps the space around it.
+/// The title of an entry.
+pub type Title = Line<0, 200>;
+/// The text of an entry.
 pub type EntryBody = Text<1, BODY>;
-/// Characters of a title.
-pub const TITLE: usize = 200;
 /// Characters of a text.
 pub const BODY: usize = 50_000;
 
@@ -29,7 +27,7 @@ pub type Score = Number<1, 5>;
 pub struct Content {
     #[schemars(with = "Shown<Title>")]
     pub title: String,
-    #[schemars(with = "Shown<Text<0, BODY>>")]
+    #[schemars(with = "Shown<EntryBody>")]
     pub body: String,
     #[schemars(with = "ShownTags")]
     pub tags: Vec<String>,

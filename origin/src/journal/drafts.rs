@@ -7,6 +7,7 @@
 pub mod store;
 mod version;
 pub mod flush;
+mod typed;
 mod draft;
 pub mod quota;
 pub mod saving;

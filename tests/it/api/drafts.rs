@@ -46,7 +46,7 @@ fn a_draft_is_read_as_it_was_saved_last() {
         assert_eq!(draft.body["version"], second);
         assert_eq!(draft.body["title"], "Monday ", "in the midst of it");
         assert_eq!(draft.body["body"], "Dear diary,\n ");
-        assert_eq!(draft.body["tags"], json!(["sleep", "rain"]));
+        assert_eq!(draft.body["tags"], json!(["Sleep", "sleep", "rain"]), "as they were typed");
         assert_eq!(draft.body["mood"], 4);
         let other = new_draft();
         save(&ada, &other, "Another", Value::Null).await;
@@ -212,5 +212,43 @@ fn drafts_have_a_quota_of_bytes() {
         println!("{bytes} bytes of Redis for one person's drafts");
         assert!(bytes < 5 * 1024 * 1024, "{bytes}");
         let _ = version;
+    });
+}
+
+/// Whatever an entry refuses of what can be typed or pasted.
+#[test]
+fn a_draft_keeps_what_was_typed_and_the_final_save_says_what_is_wrong() {
+    on_system(|system| async move {
+        let ada = system.register("Ada").await;
+        let long = "x".repeat(201);
+        for (field, typed) in [
+            ("title", json!("Mon\nday")),
+            ("title", json!("Mon\u{2028}day\u{202e}")),
+            ("title", json!(long)),
+            ("body", json!("one\u{0}\u{7} control character")),
+            ("body", json!("")),
+            ("body", json!(" \n")),
+            ("tags", json!(["rain", ""])),
+            ("tags", json!(["rain\nsleep"])),
+            ("tags", json!([long[..41]])),
+            ("tags", json!(vec!["t"; 21])),
+        ] {
+            let path = new_draft();
+            let mut draft = json!({"body": "Dear diary", "base_version": null});
+            draft[field] = typed.clone();
+            put(&ada, &path, draft).await.expect(200);
+            let mut read = ada.get(&path).await.expect(200).body;
+            assert_eq!(read[field], typed);
+            let listed = ada.get("/v1/journal/drafts").await.expect(200);
+            assert_eq!(listed.body["items"][0][field], typed);
+            // The same as an entry, which is refused by its field; the draft stays.
+            let content = ["title", "body", "tags"].map(|name| (name.to_owned(), read[name].take()));
+            let mut entry = Value::Object(content.into_iter().collect());
+            entry["draft_id"] = read["id"].take();
+            let refused = problem(ada.post(ENTRIES, entry).await, 422);
+            assert_eq!(refused["errors"][0]["field"], field, "{refused}");
+            assert!(refused["errors"][0]["reason"].as_str().unwrap().starts_with("must "), "{refused}");
+            ada.get(&path).await.expect(200);
+        }
     });
 }

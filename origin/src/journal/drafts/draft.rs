@@ -10,7 +10,8 @@ use optimist_shared::scripts::{Scalars as _, drafts as script};
 use schemars::JsonSchema;
 use serde::Serialize;
 
-use crate::journal::content::Content;
+use crate::journal::content::{Content, Score};
+use crate::journal::drafts::typed::{TypedBody, TypedTags, TypedTitle};
 use crate::journal::sealing::{Sealer, What, is_sealed};
 
 /// A version of a draft, sealed.
@@ -49,11 +50,23 @@ pub fn as_sealed(bytes: Vec<u8>) -> Option<Vec<u8>> {
     if is_sealed(&bytes) { Some(bytes) } else { STANDARD.decode(bytes).ok() }
 }
 
+/// A draft's content, as its author has typed it.
+#[derive(JsonSchema)]
+#[expect(dead_code, reason = "it is a description alone")]
+struct ContentShape {
+    title: TypedTitle,
+    body: TypedBody,
+    tags: TypedTags,
+    mood: Option<Score>,
+    prompt_id: Option<Uuid>,
+}
+
 #[derive(Serialize, JsonSchema)]
 pub struct Draft {
     pub id: Uuid,
     pub version: String,
     #[serde(flatten)]
+    #[schemars(with = "ContentShape")]
     pub content: Content,
     pub sibling_of: Option<Uuid>,
     pub saved_at: DateTime<Utc>,

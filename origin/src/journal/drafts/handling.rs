@@ -9,7 +9,7 @@ use optimist_plane::error::{Error, REQUEST_ID, Result};
 use optimist_plane::hash::digest;
 use optimist_plane::http::body::{Body, check_match, json_response, tagged, to_json};
 use optimist_plane::http::page::{At, List, answer_page, no_query, page};
-use optimist_plane::http::sent::{Id, Number, OrNull, PromiseShape, VerbatimLine, VerbatimText};
+use optimist_plane::http::sent::{Id, Number, OrNull, PromiseShape};
 use optimist_plane::http::served::{Served, on};
 use optimist_plane::operation::links::{FIRST_ID, link};
 use optimist_plane::region::trust::Mode;
@@ -23,9 +23,10 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 
-use crate::journal::content::{BODY, Content, Score, TITLE, Tags};
+use crate::journal::content::{Content, Score};
 use crate::journal::drafts::draft::Draft;
 use crate::journal::drafts::saving::{SaveOutcome, Saver};
+use crate::journal::drafts::typed::{TypedBody, TypedTags, TypedTitle};
 use crate::journal::drafts::version::Version;
 use crate::journal::drafts::{flush, store};
 use crate::journal::pages::PAGE_NOTE;
@@ -39,7 +40,7 @@ pub fn routes() -> Vec<Served> {
             .says("Save a draft.")
             .conditional()
             .notes(
-                "`base_version` is the version that the text was based on, null for a new draft. If that is not the \
+                "A draft keeps what was typed, also what the final save refuses. `base_version` is the version that the text was based on, null for a new draft. If that is not the \
                  current one, the text is kept as a draft of its own, and 409 shows both; unless it is the current \
                  one's: a save may be sent again. Of one draft a save in every two minutes counts against the limit; \
                  all are stored. A text that is kept beside another counts as the new draft that it is. A person's \
@@ -73,9 +74,9 @@ pub fn routes() -> Vec<Served> {
 #[serde(deny_unknown_fields)]
 #[schemars(rename = "SaveDraft")]
 struct Save {
-    title: Option<VerbatimLine<0, TITLE>>,
-    body: VerbatimText<0, BODY>,
-    tags: Option<Tags>,
+    title: Option<TypedTitle>,
+    body: TypedBody,
+    tags: Option<TypedTags>,
     mood: Option<Score>,
     prompt_id: Option<Id>,
     base_version: OrNull<Version>,
@@ -129,8 +130,8 @@ async fn save(
     }
     let Save { title, body, tags, mood, prompt_id, base_version } = body.value;
     let content = Content {
-        title: title.unwrap_or_default().into(),
-        body: body.into(),
+        title: title.unwrap_or_default().0,
+        body: body.0,
         tags: tags.unwrap_or_default().0,
         mood: mood.map(|Number(mood)| mood),
         prompt_id: prompt_id.map(|Id(prompt)| prompt),
