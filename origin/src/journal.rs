@@ -30,6 +30,7 @@ pub const DOMAIN: Domain = Domain {
         sealing::STATEMENTS,
         streaks::STATEMENTS,
         drafts::flush::STATEMENTS,
+        drafts::late::STATEMENTS,
         drafts::quota::STATEMENTS,
         drafts::saving::STATEMENTS,
         drafts::store::STATEMENTS,

@@ -257,6 +257,59 @@ async fn an_origin_killed_between_burying_and_forgetting_leaves_no_draft() {
     assert_eq!(system.sql("select count(*) from journal_entries"), "1");
 }
 
+/// An auto-save that is acknowledged while its final save is being made: the entry has its text, and whichever process finds it
+/// afterwards keeps no draft of it.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_auto_save_that_races_with_its_final_save_leaves_no_draft_whatever_dies() {
+    let mut system = System::start().await;
+    let ada = system.register("Ada").await;
+    let deaths = [None, Some("tx.committed"), Some("drafts.buried")];
+    for (number, killed_at) in deaths.into_iter().enumerate() {
+        system.forget_limits_of(&ada).await;
+        let path = new_draft();
+        let first = save(&ada, &path, "Dear", &Value::Null).await;
+        // The final save has read the draft's version, and waits.
+        let passes = system.origins[0].passes("tx.begun").await;
+        system.origins[0].arm("tx.begun", "pause", 60_000, 1).await;
+        let id = path.rsplit('/').next().unwrap();
+        let body = json!({"draft_id": id, "body": "Dear diary, it rained."}).to_string().into_bytes();
+        let key = format!("race-{number}");
+        let saving = tokio::spawn({
+            let (ada, body, key) = (ada.clone(), body.clone(), key.clone());
+            async move {
+                ada.try_send(Method::POST, ENTRIES, &[("idempotency-key", key.as_str())], Some(body)).await
+            }
+        });
+        system.origins[0].wait_for_passes("tx.begun", passes + 1).await;
+        let late = save(&ada, &path, "Dear diary, it", &first).await;
+        if let Some(step) = killed_at {
+            system.origins[0].arm(step, "abort", 0, 1).await;
+        }
+        system.origins[0].arm("tx.begun", "pause", 0, 0).await;
+        system.origins[0].release().await;
+        let answer = saving.await.unwrap();
+        match killed_at {
+            None => assert_eq!(answer.unwrap().status, 201),
+            Some(step) => {
+                until(step, async || !system.origins[0].is_running()).await;
+                system.replace_origin(0);
+                let key = [("idempotency-key", key.as_str())];
+                until("the repetition is answered", async || {
+                    ada.send(Method::POST, ENTRIES, &key, Some(body.clone())).await.status == 201
+                })
+                .await;
+            }
+        }
+        ada.get(&path).await.expect(404);
+        assert_eq!(
+            put(&ada, &path, "Dear diary, it rai", &late).await.expect(409).body["sibling"],
+            Value::Null
+        );
+        assert_eq!(texts(&ada).await, [""; 0], "{killed_at:?}");
+        assert_eq!(system.sql("select count(*) from journal_entries"), (number + 1).to_string());
+    }
+}
+
 /// The steps of a final save: those of its transaction, and those between the two stores.
 #[tokio::test(flavor = "multi_thread")]
 async fn an_origin_killed_at_any_step_of_a_final_save_saves_once_and_leaves_no_draft() {

@@ -11,6 +11,7 @@ use optimist_plane::http::sent::{Line, Number, Refused, Shown, Text};
 use optimist_shared::ids::Uuid;
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{Deserialize, Serialize};
+use unicode_normalization::UnicodeNormalization as _;
 
 /// The title of an entry.
 pub type Title = Line<0, 200>;
@@ -55,6 +56,11 @@ pub struct Tags(pub Vec<String>);
 
 const MOST_TAGS: usize = 20;
 
+/// The form in which a tag is kept and compared: in lower case and composed (NFC), however a keyboard spelt it.
+pub fn normal_tag(tag: &str) -> String {
+    tag.trim().to_lowercase().nfc().collect()
+}
+
 impl TryFrom<Vec<String>> for Tags {
     type Error = Refused;
 
@@ -64,7 +70,7 @@ impl TryFrom<Vec<String>> for Tags {
         }
         let mut tags: Vec<String> = Vec::with_capacity(sent.len());
         for tag in sent {
-            let tag = Line::<1, 40>::try_from(tag)?.to_lowercase();
+            let tag = normal_tag(&Line::<1, 40>::try_from(tag)?);
             if !tags.contains(&tag) {
                 tags.push(tag);
             }

@@ -9,6 +9,7 @@ mod version;
 pub mod flush;
 mod typed;
 mod draft;
+pub mod late;
 pub mod quota;
 pub mod saving;
 mod handling;
@@ -23,7 +24,8 @@ use optimist_plane::own::{HOUR, MINUTE};
 pub const JOBS: &[Job] = &[
     // The origins flush every three seconds anyway: the job is for when they are behind, and before Redis is taken away.
     Job { name: "drafts.flush", what: "brings drafts to Postgres", every: MINUTE, run: |ctx| Box::pin(flush::flush_waiting(ctx)) },
-    Job { name: "drafts.clean", what: "removes what is left of drafts a day after they were saved or discarded", every: HOUR, run: |ctx| Box::pin(clean(ctx, flush::CLEAN)) },
+    Job { name: "drafts.clean", what: "removes what is left of drafts a day after they were discarded", every: HOUR, run: |ctx| Box::pin(clean(ctx, flush::CLEAN)) },
+    Job { name: "drafts.clean-saved", what: "removes what is left of drafts a month after they were saved as entries", every: HOUR, run: |ctx| Box::pin(clean(ctx, flush::CLEAN_SAVED)) },
 ];
 
 pub fn routes() -> Vec<Served> {

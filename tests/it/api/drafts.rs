@@ -252,3 +252,66 @@ fn a_draft_keeps_what_was_typed_and_the_final_save_says_what_is_wrong() {
         }
     });
 }
+
+/// Saves an entry of this draft.
+async fn save_for_good(client: &Client, draft: &str, mut entry: Value) -> String {
+    entry["draft_id"] = json!(draft.rsplit('/').next().unwrap());
+    client.post(ENTRIES, entry).await.expect(201).text("/id")
+}
+
+async fn drafts_of(client: &Client) -> Vec<String> {
+    let listed = client.get("/v1/journal/drafts").await.expect(200);
+    texts(&listed, "body").into_iter().map(str::to_owned).collect()
+}
+
+#[test]
+fn a_late_auto_save_becomes_no_draft_beside_its_entry() {
+    on_system(|system| async move {
+        let ada = system.register("Ada").await;
+        let edit =
+            |editor: u128, number: u32| json!({"editor": uuid::Uuid::from_u128(editor), "number": number});
+        // An auto-save that was on its way: the last words are missing, one is typed half. Also a draft's first.
+        for is_first in [false, true] {
+            let path = new_draft();
+            let base =
+                if is_first { Value::Null } else { save(&ada, &path, "Dear diary", Value::Null).await };
+            let final_save = json!({"title": "Monday", "body": "Dear diary, it rained.", "tags": ["Rain"]});
+            let entry = save_for_good(&ada, &path, final_save).await;
+            let late = json!({
+                "title": "Mon", "body": "Dear diary, it ra", "tags": ["rain "], "mood": 2, "base_version": base,
+            });
+            for _ in 0..2 {
+                let answer = put(&ada, &path, late.clone()).await.expect(409);
+                assert_eq!(answer.header("content-type"), "application/problem+json");
+                assert_eq!(answer.body["entry"], entry.as_str());
+                assert_eq!((&answer.body["current"], &answer.body["sibling"]), (&Value::Null, &Value::Null));
+            }
+            assert_eq!(drafts_of(&ada).await, [""; 0]);
+            problem(ada.get(&path).await, 404);
+        }
+        // Words that the entry lacks are kept, unless they are of an edit that it contains.
+        let path = new_draft();
+        let first = json!({"body": "I am sad", "edit": edit(1, 1), "base_version": null});
+        let base = put(&ada, &path, first).await.expect(200).body["version"].clone();
+        let entry = save_for_good(&ada, &path, json!({"body": "I am well", "edit": edit(1, 3)})).await;
+        let send = async |text: &str, edit: Value| {
+            let late = json!({"body": text, "edit": edit, "base_version": base});
+            let answer = put(&ada, &path, late).await.expect(409);
+            assert_eq!(answer.body["entry"], entry.as_str());
+            answer.body["sibling"]["body"].clone()
+        };
+        assert_eq!(send("I am sad too", edit(1, 2)).await, Value::Null);
+        assert_eq!(send("I am sad too", edit(1, 3)).await, Value::Null);
+        assert_eq!(drafts_of(&ada).await, [""; 0]);
+        assert_eq!(send("On the phone", edit(2, 2)).await, "On the phone", "another editor");
+        assert_eq!(send("And afterwards", edit(1, 4)).await, "And afterwards", "a later edit");
+        assert_eq!(send("Unnumbered", Value::Null).await, "Unnumbered");
+        assert_eq!(drafts_of(&ada).await, ["Unnumbered", "And afterwards", "On the phone"]);
+        // A deleted entry still tells what it had of its editor.
+        ada.delete(&format!("{ENTRIES}/{entry}")).await.expect(204);
+        assert_eq!(send("I am sad once more", edit(1, 2)).await, Value::Null);
+        let refused = json!({"body": "x", "edit": {"editor": "me", "number": 1}, "base_version": null});
+        let refused = problem(put(&ada, &path, refused).await, 422);
+        assert_eq!(refused["errors"][0]["field"], "edit.editor");
+    });
+}

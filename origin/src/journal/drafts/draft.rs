@@ -11,6 +11,7 @@ use schemars::JsonSchema;
 use serde::Serialize;
 
 use crate::journal::content::{Content, Score};
+use crate::journal::drafts::late::Kept;
 use crate::journal::drafts::typed::{TypedBody, TypedTags, TypedTitle};
 use crate::journal::sealing::{Sealer, What, is_sealed};
 
@@ -78,7 +79,7 @@ impl Draft {
         Ok(Draft {
             id,
             version: stored.version.clone(),
-            content: Content::from_bytes(&opened)?,
+            content: Kept::from_bytes(&opened)?.content,
             sibling_of: stored.sibling_of,
             saved_at: stored.saved_at,
         })

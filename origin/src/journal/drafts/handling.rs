@@ -25,6 +25,7 @@ use serde_json::json;
 
 use crate::journal::content::{Content, Score};
 use crate::journal::drafts::draft::Draft;
+use crate::journal::drafts::late::{self, Edit, Kept, Outcome};
 use crate::journal::drafts::saving::{SaveOutcome, Saver};
 use crate::journal::drafts::typed::{TypedBody, TypedTags, TypedTitle};
 use crate::journal::drafts::version::Version;
@@ -43,14 +44,16 @@ pub fn routes() -> Vec<Served> {
                 "A draft keeps what was typed, also what the final save refuses. `base_version` is the version that the text was based on, null for a new draft. If that is not the \
                  current one, the text is kept as a draft of its own, and 409 shows both; unless it is the current \
                  one's: a save may be sent again. Of one draft a save in every two minutes counts against the limit; \
-                 all are stored. A text that is kept beside another counts as the new draft that it is. A person's \
+                 all are stored. A save that comes after the draft was saved as an entry becomes a draft only if the \
+                 entry lacks some of its words. A client that deletes words too says exactly what is contained: it \
+                 numbers its edits (`edit`), and names the last one in the final save. A text that is kept beside another counts as the new draft that it is. A person's \
                  drafts may have 4 MiB, each counting at least 4 KiB: a save beyond that answers 422 `quota-exceeded`, \
                  and nothing is kept of it. A draft may always become smaller.",
             )
             .refuses(&[ErrorCode::QuotaExceeded])
             .takes::<Save>(json!({"body": "Slept well.", "base_version": null}))
             .answers::<SavedDraft>(200)
-            .conflict::<DraftConflict>("The draft has another version; both texts are kept.")
+            .conflict::<DraftConflict>("The draft has another version; both texts are kept. Or it was saved as an entry.")
             .links([
                 link("drafts.get", SAME_DRAFT),
                 link("drafts.discard", SAME_DRAFT),
@@ -79,6 +82,8 @@ struct Save {
     tags: Option<TypedTags>,
     mood: Option<Score>,
     prompt_id: Option<Id>,
+    /// The edit that this text is of.
+    edit: Option<Edit>,
     base_version: OrNull<Version>,
 }
 
@@ -90,7 +95,8 @@ struct SavedDraft<'a> {
     promise: &'static str,
 }
 
-/// A problem with both texts: the draft as it is, and the refused text, kept as a sibling.
+/// A problem with both texts: the draft as it is, and the refused text, kept as a sibling. If the draft was saved as an entry within
+/// the last month, `entry` is that entry; if it has the refused text, there is no sibling.
 #[derive(Serialize, JsonSchema)]
 struct DraftConflict {
     r#type: String,
@@ -101,7 +107,8 @@ struct DraftConflict {
     detail: &'static str,
     request_id: String,
     current: Option<Draft>,
-    sibling: Draft,
+    sibling: Option<Draft>,
+    entry: Option<Uuid>,
 }
 
 /// The version of a draft in its entity tag.
@@ -128,7 +135,7 @@ async fn save(
         // A save in between is still noticed, by `base_version`.
         check_match(&headers, &tag(&store::newest_version(&ctx, caller.user, id).await?))?;
     }
-    let Save { title, body, tags, mood, prompt_id, base_version } = body.value;
+    let Save { title, body, tags, mood, prompt_id, edit, base_version } = body.value;
     let content = Content {
         title: title.unwrap_or_default().0,
         body: body.0,
@@ -136,10 +143,11 @@ async fn save(
         mood: mood.map(|Number(mood)| mood),
         prompt_id: prompt_id.map(|Id(prompt)| prompt),
     };
+    let kept = Kept { content, edit };
     let base = base_version.0.as_ref().map(|Version(base)| base.as_str());
     let sealer = sealer(&ctx, caller.user).await?;
     let saver = Saver { ctx: &ctx, caller: &caller, sealer: &sealer };
-    match saver.save(id, base, &content, None).await? {
+    match saver.save(id, base, &kept, None).await? {
         SaveOutcome::Saved { version, saved_at, promise } => saved(&version, saved_at, promise),
         SaveOutcome::Conflict => {
             let current = async || -> Result<Option<Draft>> {
@@ -147,13 +155,18 @@ async fn save(
                 current.map(|stored| Draft::open(&sealer, id, &stored)).transpose()
             };
             // The client sends a save again whose answer was lost: the text is there already.
-            if let Some(same) = current().await?.filter(|current| current.content == content) {
+            if let Some(same) = current().await?.filter(|current| current.content == kept.content) {
                 let promise =
                     if ctx.region.mode() == Mode::Fenced { Promise::Redis } else { Promise::Postgres };
                 return saved(&same.version, same.saved_at, promise);
             }
-            let sibling = saver.keep_as_sibling(id, base, &content).await?;
-            conflict(current().await?, sibling)
+            let outcome = late::outcome(&ctx, &sealer, caller.user, id, &kept).await?;
+            let entry = outcome.as_ref().map(|outcome| outcome.entry);
+            let sibling = match outcome {
+                Some(Outcome { contains: true, .. }) => None,
+                _ => Some(saver.keep_as_sibling(id, base, &kept).await?),
+            };
+            conflict(current().await?, sibling, entry)
         }
     }
 }
@@ -163,13 +176,17 @@ fn saved(version: &str, saved_at: DateTime<Utc>, promise: Promise) -> Result<Res
     Ok(json_response(200, None, to_json(&saved)?))
 }
 
-/// Answers 409 with both texts.
-fn conflict(current: Option<Draft>, sibling: Draft) -> Result<Response> {
+/// Answers 409 with both texts; or, if the draft was saved as an entry that has the text, with that entry.
+fn conflict(current: Option<Draft>, sibling: Option<Draft>, entry: Option<Uuid>) -> Result<Response> {
     let request_id = REQUEST_ID.try_with(Clone::clone).unwrap_or_default();
     let Problem { kind, title, status, code, request_id, .. } =
         Problem::new(ErrorCode::Conflict, &request_id);
-    let detail = "The draft has another version. What you sent is kept as a draft of its own.";
-    let conflict = DraftConflict { r#type: kind, title, status, code, detail, request_id, current, sibling };
+    let detail = match &sibling {
+        Some(_) => "The draft has another version. What you sent is kept as a draft of its own.",
+        None => "The draft was saved as an entry, which has what you sent.",
+    };
+    let conflict =
+        DraftConflict { r#type: kind, title, status, code, detail, request_id, current, sibling, entry };
     let mut response = json_response(status, None, to_json(&conflict)?);
     let headers = response.headers_mut();
     headers.insert("content-type", HeaderValue::from_static(PROBLEM_JSON));
@@ -206,7 +223,7 @@ async fn discard(State(ctx): State<Ctx>, caller: Caller, headers: HeaderMap) -> 
     check_match(&headers, &tag(&version))?;
     let context = caller.writes("drafts::discard", [caller.user]);
     transaction!(&ctx, context, |tx| {
-        if !store::bury(tx, caller.user, id, &version).await? {
+        if !store::bury(tx, caller.user, id, &version, None).await? {
             return Err(Error::new(ErrorCode::NotFound));
         }
         tx.event("draft.discarded", json!({"draft": id}));

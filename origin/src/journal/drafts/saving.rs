@@ -20,8 +20,8 @@ use optimist_shared::scripts::drafts::{self as script, Saved};
 use optimist_shared::session::autosave_entry;
 use serde_json::json;
 
-use crate::journal::content::Content;
 use crate::journal::drafts::draft::{Draft, Stored};
+use crate::journal::drafts::late::Kept;
 use crate::journal::drafts::quota::{self, Counted};
 use crate::journal::drafts::store::{AGAIN, ATTEMPTS, Together, bring_together, read, sibling_id};
 use crate::journal::drafts::version::next_version;
@@ -61,7 +61,7 @@ impl Saver<'_> {
         &self,
         draft: Uuid,
         base: Option<&str>,
-        content: &Content,
+        kept: &Kept,
         sibling_of: Option<Uuid>,
     ) -> Result<SaveOutcome> {
         let ctx = self.ctx;
@@ -69,7 +69,7 @@ impl Saver<'_> {
         let now = clock::now();
         let now = DateTime::from_timestamp_millis(now.timestamp_millis()).unwrap_or(now);
         let version = next_version(base, now)?;
-        let sealed = self.sealer.seal(What::Draft, draft, &version, &content.to_bytes()?)?;
+        let sealed = self.sealer.seal(What::Draft, draft, &version, &kept.to_bytes()?)?;
         let stored = Stored { version, sealed, sibling_of, saved_at: now };
         // A draft that Redis does not have may be in Postgres, or deleted there.
         if base.is_none() && sibling_of.is_none() && ctx.region.mode() == Mode::Fenced {
@@ -171,7 +171,8 @@ impl Saver<'_> {
     }
 
     /// Keeps a text that lost a conflict: once for the same text and base. It is charged as a new draft.
-    pub async fn keep_as_sibling(&self, draft: Uuid, base: Option<&str>, content: &Content) -> Result<Draft> {
+    pub async fn keep_as_sibling(&self, draft: Uuid, base: Option<&str>, kept: &Kept) -> Result<Draft> {
+        let content = &kept.content;
         let (ctx, user) = (self.ctx, self.caller.user);
         let text = self.sealer.index_bytes(&content.to_bytes()?);
         let id = sibling_id(draft, &[base.unwrap_or_default().as_bytes(), &text]);
@@ -179,7 +180,7 @@ impl Saver<'_> {
             return Draft::open(self.sealer, id, &known);
         }
         charge_sibling(ctx, user, id).await?;
-        match self.save(id, None, content, Some(draft)).await? {
+        match self.save(id, None, kept, Some(draft)).await? {
             SaveOutcome::Saved { version, saved_at, .. } => {
                 Ok(Draft { id, version, content: content.clone(), sibling_of: Some(draft), saved_at })
             }

@@ -23,6 +23,7 @@ use optimist_shared::scripts::{Scalars as _, drafts as script};
 use optimist_shared::vouching::Vouched;
 
 use crate::journal::drafts::draft::{Stored, as_sealed};
+use crate::journal::drafts::late::{self, Kept, SavedAs};
 use crate::journal::pages::{PAGE_BYTES, page_of};
 use crate::journal::sealing::{What, sealer};
 
@@ -51,10 +52,12 @@ on conflict do nothing";
     /// Removes the text and keeps its newest version, so that no flush brings it back. One statement, since a flush may insert
     /// the row at the same moment.
     const BURY: &str = "-- drafts::bury
-insert into drafts as d (user_id, id, version, sealed, saved_at, deleted_at) values ($1, $2, $3, '', now(), now())
+insert into drafts as d (user_id, id, version, sealed, saved_at, deleted_at, entry_id, editor, edit)
+values ($1, $2, $3, '', now(), now(), $4, $5, $6)
 on conflict (user_id, id) do update
-    set deleted_at = now(), sealed = '', version = greatest(d.version, excluded.version collate \"C\")
-    where d.deleted_at is null";
+    set deleted_at = now(), sealed = '', version = greatest(d.version, excluded.version collate \"C\"),
+        entry_id = excluded.entry_id, editor = excluded.editor, edit = excluded.edit
+    where d.deleted_at is null or (d.entry_id is null and excluded.entry_id is not null)";
 }
 
 /// Attempts while nobody vouches for Redis, and the time between two of them.
@@ -143,10 +146,15 @@ pub fn sibling_id(draft: Uuid, text: &[&[u8]]) -> Uuid {
     uuid::Builder::from_custom_bytes(bytes).into_uuid()
 }
 
-/// Keeps a text as a sibling. A second call with the same text changes nothing.
+/// Keeps a text as a sibling, unless the entry has it that the draft was saved as. A second call with the same text changes nothing.
 pub async fn fork(ctx: &Ctx, user: Uuid, draft: Uuid, stored: &Stored) -> Result<()> {
     let sealer = sealer(ctx, user).await?;
     let opened = sealer.open(What::Draft, draft, &stored.version, &stored.sealed)?;
+    // An auto-save that raced with the final save.
+    let late = late::outcome(ctx, &sealer, user, draft, &Kept::from_bytes(&opened)?).await?;
+    if late.is_some_and(|outcome| outcome.contains) {
+        return Ok(());
+    }
     let id = sibling_id(draft, &[stored.version.as_bytes()]);
     let sealed = sealer.seal(What::Draft, id, &stored.version, &opened)?;
     ctx.db.query(SIBLING, &[&user, &id, &stored.version, &sealed, &draft, &stored.saved_at]).await?;
@@ -243,10 +251,22 @@ pub async fn newest_version(ctx: &Ctx, user: Uuid, draft: Uuid) -> Result<String
     })
 }
 
-/// Deletes the draft up to this version, which is its newest; an empty version means that there is none. Returns whether there
-/// was a draft.
-pub async fn bury(tx: &Tx, user: Uuid, draft: Uuid, version: &str) -> Result<bool> {
-    Ok(!version.is_empty() && tx.execute(BURY, &[&user, &draft, &version]).await? > 0)
+/// Deletes the draft up to this version, which is its newest; an empty version means that there is none. What it was saved as is
+/// noted also then: its first save may come late. Returns whether anything was deleted or noted.
+pub async fn bury(
+    tx: &Tx,
+    user: Uuid,
+    draft: Uuid,
+    version: &str,
+    saved_as: Option<SavedAs>,
+) -> Result<bool> {
+    if version.is_empty() && saved_as.is_none() {
+        return Ok(false);
+    }
+    let edit = saved_as.and_then(|saved_as| saved_as.edit);
+    let (editor, number) = (edit.map(|edit| edit.editor), edit.map(|edit| i64::from(edit.number)));
+    let entry = saved_as.map(|saved_as| saved_as.entry);
+    Ok(tx.execute(BURY, &[&user, &draft, &version, &entry, &editor, &number]).await? > 0)
 }
 
 /// Removes a buried draft from Redis. If Redis does not answer, switches the region off, so that nobody reads the draft there.

@@ -22,7 +22,8 @@ use serde::Deserialize;
 use serde_json::json;
 
 use crate::journal::content::{Content, EntryBody, Score, Tags, Title};
-use crate::journal::drafts::store as drafts;
+use crate::journal::drafts;
+use crate::journal::drafts::late::SavedAs;
 use crate::journal::entries::entry::{Entry, SELECT, tag};
 use crate::journal::entries::tags::index;
 use crate::journal::sealing::{Sealer, What, sealer};
@@ -33,6 +34,8 @@ use crate::journal::streaks::today_of;
 #[schemars(rename = "SaveEntry")]
 pub struct Save {
     draft_id: Option<Id>,
+    /// The last edit of the draft's editor that is in this entry: a late save of it becomes no draft.
+    edit: Option<drafts::late::Edit>,
     title: Option<Title>,
     body: EntryBody,
     tags: Option<Tags>,
@@ -124,7 +127,7 @@ pub async fn save(
     body: Body<Save>,
 ) -> Result<Response> {
     let idempotency = Idempotency::from_request(&headers, &caller.request, &body.bytes)?;
-    let Save { draft_id, title, body, tags, mood, prompt_id, entry_date } = body.value;
+    let Save { draft_id, edit, title, body, tags, mood, prompt_id, entry_date } = body.value;
     let content = Content {
         title: title.unwrap_or_default().into(),
         body: body.into(),
@@ -139,7 +142,7 @@ pub async fn save(
     let sealed = sealer.seal(What::Entry, id, "1", &content.to_bytes()?)?;
     // The draft is buried at its newest version in either store: no flush brings it back.
     let draft = match draft_id {
-        Some(Id(draft)) => Some((draft, drafts::newest_version(&ctx, caller.user, draft).await?)),
+        Some(Id(draft)) => Some((draft, drafts::store::newest_version(&ctx, caller.user, draft).await?)),
         None => None,
     };
     let context = caller.writes("journal::save", [caller.user]);
@@ -163,13 +166,14 @@ pub async fn save(
             .await?;
         index(tx, &sealer, caller.user, id, &content.tags).await?;
         if let Some((draft, version)) = &draft {
-            drafts::bury(tx, caller.user, *draft, version).await?;
+            let saved_as = SavedAs { entry: id, edit };
+            drafts::store::bury(tx, caller.user, *draft, version, Some(saved_as)).await?;
         }
         tx.event("journal.saved", json!({"entry": id}));
         Entry::open(&sealer, &row)
     })?;
     if let Some((draft, _)) = draft {
-        drafts::forget(&ctx, caller.user, draft).await?;
+        drafts::store::forget(&ctx, caller.user, draft).await?;
     }
     let mut response = entry.respond(201)?;
     if let Ok(location) = format!("/v1/journal/entries/{}", entry.id).parse() {
