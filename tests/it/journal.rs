@@ -3,6 +3,7 @@
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use chrono::{DateTime, TimeZone as _, Utc};
+use optimist_shared::keys::Key;
 use optimist_tests::stores::folder;
 use optimist_tests::{Answer, Client, Kind, Options, Origin, System};
 use reqwest::Method;
@@ -143,6 +144,70 @@ async fn keys_rotate_and_the_old_one_may_go() {
     origin.wait_until_vouching(&system.redis).await;
     let edge = system.edge_before(Kind::Embedded, &origin.api);
     assert_eq!(ada.at(&edge.url).get(&entry).await.expect(200).body["body"], "Kept.");
+}
+
+/// A failover may lose the row of a key that Redis still knows. Whatever is stored afterwards must open when Redis has forgotten
+/// it.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_key_that_only_redis_knows_comes_to_postgres_with_what_it_seals() {
+    let system = System::start().await;
+    let mut redis = system.redis.connect().await;
+    for path in ["entry", "edit", "mood", "draft", "audit"] {
+        let ada = system.register("Ada").await;
+        let key = Key::journal_key(ada.user.parse().unwrap()).name();
+        let entry =
+            ada.post(ENTRIES, json!({"body": "Before."})).await.expect(201).header("location").to_owned();
+        system.sql(&format!("delete from journal_keys where user_id = '{}'", ada.user));
+        let draft = new_draft();
+        let (read, pointer) = match path {
+            "entry" => {
+                let entry = ada.post(ENTRIES, json!({"body": "After."})).await.expect(201);
+                (entry.header("location").to_owned(), "/body")
+            }
+            "edit" => {
+                ada.patch(&entry, json!({"body": "After."})).await.expect(200);
+                (entry, "/body")
+            }
+            "mood" => {
+                ada.post("/v1/mood", json!({"score": 3, "note": "After."})).await.expect(201);
+                ("/v1/mood".to_owned(), "/items/0/note")
+            }
+            "audit" => {
+                let restored = format!("select count(*) from journal_keys where user_id = '{}'", ada.user);
+                until("the auditor restores it", async || system.sql(&restored) == "1").await;
+                (entry, "/body")
+            }
+            _ => {
+                let saved = put(&ada, &draft, "After.", &Value::Null).await.expect(200);
+                flushed(&system, &saved.body["version"]).await;
+                (draft, "/body")
+            }
+        };
+        let _: () = redis::cmd("DEL").arg(&key).query_async(&mut redis).await.unwrap();
+        let answer = ada.get(&read).await.expect(200);
+        let expected = if path == "audit" { "Before." } else { "After." };
+        assert_eq!(answer.text(pointer), expected, "{path}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn nothing_is_stored_that_the_key_in_postgres_does_not_open() {
+    let system = System::start().await;
+    let ada = system.register("Ada").await;
+    let mut redis = system.redis.connect().await;
+    let key = Key::journal_key(ada.user.parse().unwrap()).name();
+    ada.get("/v1/journal/drafts").await.expect(200);
+    let lost: String = redis::cmd("GET").arg(&key).query_async(&mut redis).await.unwrap();
+    system.sql("delete from journal_keys");
+    let _: () = redis::cmd("DEL").arg(&key).query_async(&mut redis).await.unwrap();
+    ada.get("/v1/journal/drafts").await.expect(200);
+    let _: () = redis::cmd("SET").arg(&key).arg(&lost).query_async(&mut redis).await.unwrap();
+    let refused = ada.post(ENTRIES, json!({"body": "Kept."})).await.expect(503);
+    assert!(!refused.header("retry-after").is_empty());
+    assert_eq!(system.sql("select count(*) from journal_entries"), "0");
+    let entry = ada.post(ENTRIES, json!({"body": "Kept."})).await.expect(201).header("location").to_owned();
+    let _: () = redis::cmd("DEL").arg(&key).query_async(&mut redis).await.unwrap();
+    assert_eq!(ada.get(&entry).await.expect(200).body["body"], "Kept.");
 }
 
 /// A person whose clock a test sets.

@@ -135,6 +135,7 @@ async fn log(
         let claim = idempotency.claim(tx, &caller, Answer { status: 201, resource: id }).await?;
         let row = match claim {
             Claim::First => {
+                sealer.hold(&ctx, tx).await?;
                 tx.event("mood.logged", json!({"mood": id}));
                 Some(tx.query_one(INSERT, &[&caller.user, &id, &score, &sealed, &logged_at, &now]).await?)
             }

@@ -1,10 +1,11 @@
 //! Pages of sealed texts: bounded in bytes as well as in items, so that no account decides how much one request reads, opens
 //! and sends.
 
+use optimist_shared::envelope::LIST_BYTES;
 use tokio_postgres::Row;
 
-/// Sealed bytes of a page. A text that alone has more is a page of its own.
-pub const PAGE_BYTES: i64 = 256 * 1024;
+/// Sealed bytes of a page: about as many as the answer has. A text that alone has more is a page of its own.
+pub const PAGE_BYTES: i64 = LIST_BYTES as i64;
 
 /// How the API describes such lists.
 pub const PAGE_NOTE: &str =

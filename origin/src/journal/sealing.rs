@@ -29,6 +29,10 @@ select kek_id, wrapped from journal_keys where user_id = $1";
     const CREATE: &str = "-- sealing::create
 insert into journal_keys (user_id, kek_id, wrapped) values ($1, $2, $3) on conflict do nothing";
 
+    const KEYLESS: &str = "-- sealing::keyless
+select user_id from unnest($1::uuid[]) user_id
+where not exists (select from journal_keys k where k.user_id = user_id.user_id) group by user_id";
+
     /// Waits for locked rows: a row that it skipped would be lost with its key.
     const OLD: &str = "-- sealing::old
 select user_id, kek_id, wrapped from journal_keys where kek_id <> $1 order by user_id limit 500 for update";
@@ -58,11 +62,45 @@ pub struct Sealer {
     user: Uuid,
     key: [u8; 32],
     index: [u8; 32],
+    wrapped: Wrapped,
+}
+
+/// A wrapped data key, and the id of the key that wraps it.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+struct Wrapped {
+    kek_id: String,
+    bytes: Vec<u8>,
 }
 
 impl Sealer {
-    fn new(user: Uuid, data_key: &[u8; 32]) -> Sealer {
-        Sealer { user, key: keyed_hash(data_key, &[b"seal"]), index: keyed_hash(data_key, &[b"index"]) }
+    fn new(user: Uuid, data_key: &[u8; 32], wrapped: Wrapped) -> Sealer {
+        let (key, index) = (keyed_hash(data_key, &[b"seal"]), keyed_hash(data_key, &[b"index"]));
+        Sealer { user, key, index, wrapped }
+    }
+
+    /// Makes sure that Postgres has the key, in the transaction that stores what the key has sealed. A failover may have lost the
+    /// row while Redis still knew the key: then this restores it. If Postgres has another key by now, nothing is stored, and
+    /// the next attempt seals with that one.
+    pub async fn hold(&self, ctx: &Ctx, tx: &Tx) -> Result<()> {
+        for _ in 0..2 {
+            if let Some(row) = tx.query_opt(FIND, &[&self.user]).await? {
+                let stored = Wrapped { kek_id: row.get(0), bytes: row.get(1) };
+                return if self.is_wrapped_in(ctx, &stored) {
+                    Ok(())
+                } else {
+                    Err(forget(ctx, self.user).await)
+                };
+            }
+            tracing::warn!(user = %self.user, "a journal's key was missing, and is restored");
+            tx.execute(CREATE, &[&self.user, &self.wrapped.kek_id, &self.wrapped.bytes]).await?;
+        }
+        Err(Error::internal("sealing", &"a key that was restored is gone"))
+    }
+
+    fn is_wrapped_in(&self, ctx: &Ctx, stored: &Wrapped) -> bool {
+        let unwrapped = || unwrap(ctx.config.keys(JOURNAL_KEYS), self.user, stored);
+        // A rotation changes the wrapping alone.
+        *stored == self.wrapped || unwrapped().is_some_and(|key| keyed_hash(&key, &[b"seal"]) == self.key)
     }
 
     /// Seals a text as this version of the thing with this id.
@@ -123,36 +161,60 @@ fn wrap(keys: &Keys, user: Uuid, data_key: &[u8; 32]) -> Result<Vec<u8>> {
     seal(&kek, user.as_bytes(), data_key)
 }
 
-fn unwrap(keys: &Keys, user: Uuid, kek_id: &str, wrapped: &[u8]) -> Option<[u8; 32]> {
-    open(&kek(keys, kek_id)?, user.as_bytes(), wrapped)?.try_into().ok()
+fn unwrap(keys: &Keys, user: Uuid, wrapped: &Wrapped) -> Option<[u8; 32]> {
+    open(&kek(keys, &wrapped.kek_id)?, user.as_bytes(), &wrapped.bytes)?.try_into().ok()
 }
 
 /// A user's keys. Their first use makes them. Redis keeps the data key, wrapped, so that drafts go on without Postgres.
 pub async fn sealer(ctx: &Ctx, user: Uuid) -> Result<Sealer> {
     let keys = ctx.config.keys(JOURNAL_KEYS);
     let name = Key::journal_key(user).name();
-    if let Some(data_key) =
-        kept(ctx, &name).await.and_then(|(kek_id, wrapped)| unwrap(keys, user, &kek_id, &wrapped))
+    if let Some(wrapped) = kept(ctx, &name).await
+        && let Some(data_key) = unwrap(keys, user, &wrapped)
     {
-        return Ok(Sealer::new(user, &data_key));
+        return Ok(Sealer::new(user, &data_key, wrapped));
     }
-    let (kek_id, wrapped) = match stored(ctx, user).await? {
+    let wrapped = match stored(ctx, user).await? {
         Some(stored) => stored,
         None => create(ctx, keys, user).await?,
     };
-    let data_key = unwrap(keys, user, &kek_id, &wrapped)
+    let data_key = unwrap(keys, user, &wrapped)
         .ok_or_else(|| Error::internal("sealing", &"a key that journals are sealed with is gone"))?;
-    let value = format!("{kek_id} {}", STANDARD.encode(&wrapped));
+    let value = format!("{} {}", wrapped.kek_id, STANDARD.encode(&wrapped.bytes));
     let seconds = Key::JournalKey.row().kept_seconds().unwrap_or_default();
     let mut set = Cmd::new();
     set.arg("SET").arg(&name).arg(value).arg("EX").arg(seconds);
     // Without Redis every request reads it from Postgres.
     let _ = ctx.redis.send([set]).await;
-    Ok(Sealer::new(user, &data_key))
+    Ok(Sealer::new(user, &data_key, wrapped))
+}
+
+/// Restores the keys of users whose drafts come to Postgres, where a failover has lost them and Redis has them.
+pub async fn hold_all(ctx: &Ctx, users: &[Uuid]) -> Result<()> {
+    for row in ctx.db.query(KEYLESS, &[&users]).await? {
+        let user: Uuid = row.get(0);
+        let Some(wrapped) = kept(ctx, &Key::journal_key(user).name()).await else {
+            tracing::error!(%user, "a journal's key is in no store");
+            continue;
+        };
+        tracing::warn!(%user, "a journal's key was missing, and is restored");
+        ctx.db.query(CREATE, &[&user, &wrapped.kek_id, &wrapped.bytes]).await?;
+    }
+    Ok(())
+}
+
+/// Drops Redis's copy of a key that Postgres does not have. Returns the error to answer with.
+async fn forget(ctx: &Ctx, user: Uuid) -> Error {
+    tracing::error!(%user, "Redis had a journal's key that Postgres does not have");
+    let mut drop = Cmd::new();
+    drop.arg("DEL").arg(Key::journal_key(user).name());
+    // Without Redis the next attempt reads Postgres's anyway.
+    let _ = ctx.redis.send([drop]).await;
+    Error::unavailable("The journal's key")
 }
 
 /// Makes a user's data key. Another request may be faster: the key in Postgres counts.
-async fn create(ctx: &Ctx, keys: &Keys, user: Uuid) -> Result<(String, Vec<u8>)> {
+async fn create(ctx: &Ctx, keys: &Keys, user: Uuid) -> Result<Wrapped> {
     let mut data_key = [0; 32];
     getrandom::fill(&mut data_key).map_err(|error| Error::internal("sealing", &error))?;
     let wrapped = wrap(keys, user, &data_key)?;
@@ -160,19 +222,20 @@ async fn create(ctx: &Ctx, keys: &Keys, user: Uuid) -> Result<(String, Vec<u8>)>
     stored(ctx, user).await?.ok_or_else(|| Error::internal("sealing", &"a key that was made is gone"))
 }
 
-/// The id of the key encryption key, and the wrapped key, as Postgres keeps them.
-async fn stored(ctx: &Ctx, user: Uuid) -> Result<Option<(String, Vec<u8>)>> {
-    Ok(ctx.db.query_opt(FIND, &[&user]).await?.map(|row| (row.get(0), row.get(1))))
+/// A user's wrapped key as Postgres keeps it.
+async fn stored(ctx: &Ctx, user: Uuid) -> Result<Option<Wrapped>> {
+    let row = ctx.db.query_opt(FIND, &[&user]).await?;
+    Ok(row.map(|row| Wrapped { kek_id: row.get(0), bytes: row.get(1) }))
 }
 
 /// The same as Redis keeps them.
-async fn kept(ctx: &Ctx, name: &str) -> Option<(String, Vec<u8>)> {
+async fn kept(ctx: &Ctx, name: &str) -> Option<Wrapped> {
     let mut get = Cmd::new();
     get.arg("GET").arg(name);
     let value = ctx.redis.send([get]).await.ok()?.pop()?;
     let text = Items::new(value).text();
     let (kek_id, wrapped) = text.split_once(' ')?;
-    Some((kek_id.to_owned(), STANDARD.decode(wrapped).ok()?))
+    Some(Wrapped { kek_id: kek_id.to_owned(), bytes: STANDARD.decode(wrapped).ok()? })
 }
 
 /// Compares a journal's wrapped key.
@@ -188,13 +251,17 @@ pub async fn compare(ctx: &Ctx, suspect: Suspect<'_>) -> Result<Tally> {
     if kept(ctx, name).await.as_ref() != Some(&before) {
         return Ok(Tally::PASSED_OVER);
     }
-    if repair {
+    // A key that Redis alone knows is restored: a failover has lost its row.
+    let is_lost = stored.is_none() && unwrap(ctx.config.keys(JOURNAL_KEYS), user, &before).is_some();
+    if repair && is_lost {
+        ctx.db.query(CREATE, &[&user, &before.kek_id, &before.bytes]).await?;
+    } else if repair {
         let mut drop = Cmd::new();
         drop.arg("DEL").arg(name);
         // Without Redis the next round finds it again.
         let _ = ctx.redis.send([drop]).await;
     }
-    let is_rewrapped = stored.is_some_and(|stored| stored.0 != before.0);
+    let is_rewrapped = stored.is_some_and(|stored| stored.kek_id != before.kek_id);
     Ok(if is_rewrapped { Tally::STALE } else { Tally::CONFLICT })
 }
 
@@ -216,10 +283,11 @@ async fn rotate_some(tx: &Tx, keys: &Keys) -> Result<u64> {
     let rows = tx.query(OLD, &[&keys.first]).await?;
     for row in &rows {
         let (user, kek_id, wrapped): (Uuid, String, Vec<u8>) = (row.get(0), row.get(1), row.get(2));
-        let data_key = unwrap(keys, user, &kek_id, &wrapped).ok_or_else(|| {
+        let wrapped = Wrapped { kek_id, bytes: wrapped };
+        let data_key = unwrap(keys, user, &wrapped).ok_or_else(|| {
             Error::internal(
                 "sealing",
-                &format_args!("the key {kek_id} is not in the configuration, or is another"),
+                &format_args!("the key {} is not in the configuration, or is another", wrapped.kek_id),
             )
         })?;
         tx.execute(REWRAP, &[&user, &keys.first, &wrap(keys, user, &data_key)?]).await?;
@@ -237,7 +305,7 @@ mod tests {
     proptest! {
         #[test]
         fn no_bit_of_a_sealed_text_may_change(plain in vec(any::<u8>(), 0..80), at: usize, bit in 0..8u8, length: usize) {
-            let sealer = Sealer::new(Uuid::from_u128(1), &[7; 32]);
+            let sealer = Sealer::new(Uuid::from_u128(1), &[7; 32], Wrapped::default());
             let mut sealed = sealer.seal(What::Draft, Uuid::from_u128(2), "1", &plain).unwrap();
             let opened = |sealed: &[u8]| open(&sealer.key, &sealer.bound_to(What::Draft, Uuid::from_u128(2), "1"), sealed);
             prop_assert_eq!(opened(&sealed), Some(plain));
@@ -257,7 +325,7 @@ mod tests {
     #[test]
     fn a_sealed_text_opens_in_its_own_place_alone() {
         let (ada, bo) = (Uuid::from_u128(1), Uuid::from_u128(2));
-        let sealer = Sealer::new(ada, &[7; 32]);
+        let sealer = Sealer::new(ada, &[7; 32], Wrapped::default());
         let sealed = sealer.seal(What::Entry, bo, "1", b"private").unwrap();
         assert!(!sealed.windows(7).any(|part| part == b"private"));
         assert_eq!(sealer.open(What::Entry, bo, "1", &sealed).unwrap(), b"private");
@@ -265,13 +333,16 @@ mod tests {
         for (what, id, version) in elsewhere {
             assert!(sealer.open(what, id, version, &sealed).is_err(), "{what:?} {id} {version}");
         }
-        assert!(Sealer::new(bo, &[7; 32]).open(What::Entry, bo, "1", &sealed).is_err(), "another user");
+        assert!(
+            Sealer::new(bo, &[7; 32], Wrapped::default()).open(What::Entry, bo, "1", &sealed).is_err(),
+            "another user"
+        );
         for broken in [&sealed[..0], &sealed[..20], &sealed[..sealed.len() - 1]] {
             assert!(sealer.open(What::Entry, bo, "1", broken).is_err());
         }
         let again = sealer.seal(What::Entry, bo, "1", b"private").unwrap();
         assert_ne!(sealed, again, "no nonce twice");
         assert_eq!(sealer.index("sleep"), sealer.index("sleep"));
-        assert_ne!(sealer.index("sleep"), Sealer::new(ada, &[8; 32]).index("sleep"));
+        assert_ne!(sealer.index("sleep"), Sealer::new(ada, &[8; 32], Wrapped::default()).index("sleep"));
     }
 }

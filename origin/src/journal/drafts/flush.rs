@@ -19,6 +19,7 @@ use optimist_shared::scripts::{Call, Scalars as _};
 use crate::journal::drafts::draft::Stored;
 use crate::journal::drafts::store::fork;
 use crate::journal::drafts::version::Version;
+use crate::journal::sealing::hold_all;
 
 /// The interval of flushes: a lost Redis costs at most this much writing.
 const EVERY: Duration = Duration::from_secs(3);
@@ -150,6 +151,7 @@ async fn upsert(ctx: &Ctx, drafts: &[Waiting]) -> Result<Vec<Draft>> {
     let sealed: Vec<&[u8]> = drafts.iter().map(|waiting| waiting.stored.sealed.as_slice()).collect();
     let siblings: Vec<Option<Uuid>> = drafts.iter().map(|waiting| waiting.stored.sibling_of).collect();
     let times: Vec<_> = drafts.iter().map(|waiting| waiting.stored.saved_at).collect();
+    hold_all(ctx, &users).await?;
     let taken = ctx.db.query(UPSERT, &[&users, &ids, &versions, &sealed, &siblings, &times]).await?;
     let taken: Vec<Draft> = taken.iter().map(|row| Draft { user: row.get(0), draft: row.get(1) }).collect();
     let mut unreadable = Vec::new();

@@ -147,6 +147,7 @@ impl Saver<'_> {
                 tx.unchanged();
                 return Ok(false);
             }
+            self.sealer.hold(ctx, tx).await?;
             quota::check(tx, caller.user, draft, &stored.sealed).await?;
             let unseen = match (&current, base) {
                 (Some((version, _)), Some(base)) if base == version => "",

@@ -164,6 +164,7 @@ pub async fn save(
         let row = tx
             .query_one(INSERT, &[&caller.user, &id, &sealed, &content.mood, &content.prompt_id, &date, &now])
             .await?;
+        sealer.hold(&ctx, tx).await?;
         index(tx, &sealer, caller.user, id, &content.tags).await?;
         if let Some((draft, version)) = &draft {
             let saved_as = SavedAs { entry: id, edit };
@@ -214,6 +215,7 @@ pub async fn edit(
         if let Some(digest) = replaced {
             tx.execute(KEEP, &[&caller.user, &id, &digest, &FORMER_KEPT]).await?;
         }
+        sealer.hold(&ctx, tx).await?;
         let row = tx.query_one(UPDATE, &[&caller.user, &id, &sealed, &content.mood, &date, &now]).await?;
         index(tx, &sealer, caller.user, id, &content.tags).await?;
         touch(tx, caller.user);
