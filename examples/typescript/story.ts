@@ -146,7 +146,7 @@ const entry = await ok(
 );
 await problem("not-found", ada.api.GET("/v1/journal/drafts/{draft}", { params: draft }));
 await problem("not-found", ben.api.GET("/v1/journal/entries/{entry}", { params: { path: { entry: entry.id } } }));
-const { items: mornings } = await ok(ada.api.GET("/v1/journal/entries", { params: { query: { tag: "morning" } } }));
+const { items: mornings } = await ok(ada.api.POST("/v1/journal/entries/search", { body: { tag: "morning" } }));
 assert.deepEqual(mornings.map(({ id }) => id), [entry.id]);
 assert.equal((await ok(ada.api.GET("/v1/journal/streak"))).current, 1);
 

@@ -3,6 +3,7 @@
 //! Titles, texts, notes, tags and emotions are sealed before either store gets them, and no log names them.
 
 pub mod sealing;
+mod tagging;
 pub mod content;
 mod pages;
 pub mod drafts;

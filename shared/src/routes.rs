@@ -361,6 +361,7 @@ pub const ROUTES: &[Route] = &[
     write("drafts.discard", Delete, "/v1/journal/drafts/{draft}", User, &[Forwarded], &[]),
     Route { body: JOURNAL_BODY, ..write("journal.save", Post, "/v1/journal/entries", User, &[JournalEntries, Forwarded], &[Key::RecentTags, Key::Streak]) },
     direct("journal.list", "/v1/journal/entries", User),
+    Route { pattern: Direct, ..write("journal.search", Post, "/v1/journal/entries/search", User, &[Reads, Forwarded], &[]) },
     direct("journal.get", "/v1/journal/entries/{entry}", User),
     Route { body: JOURNAL_BODY, ..write("journal.edit", Patch, "/v1/journal/entries/{entry}", User, &[Forwarded], &[Key::RecentTags, Key::Streak]) },
     write("journal.delete", Delete, "/v1/journal/entries/{entry}", User, &[Forwarded], &[Key::RecentTags, Key::Streak]),

@@ -60,7 +60,7 @@ async fn nothing_written_is_readable_in_any_store_or_log() {
         ada.patch(&entry, json!({"body": format!("{text} changed")})).await.expect(200);
         let mood = json!({"score": 3, "emotions": [tag], "note": text, "tags": [tag]});
         ada.post("/v1/mood", mood).await.expect(201);
-        ada.get(&format!("{ENTRIES}?tag={tag}")).await.expect(200);
+        ada.post(&format!("{ENTRIES}/search"), json!({"tag": tag})).await.expect(200);
     }
     ada.get("/v1/journal/tags/recent").await.expect(200);
     flushed(&system, &last).await;

@@ -159,11 +159,18 @@ async fn journal(teller: &mut Teller, ada: &Client) {
     teller.ask(ada, Method::GET, &entry, &[("if-none-match", &tag)], Value::Null).await;
     teller.ask(ada, Method::PATCH, &entry, &[("if-match", &tag)], json!({"mood": 5})).await;
     teller.ask(ada, Method::PATCH, &entry, &[("if-match", &tag)], json!({"mood": 3})).await;
-    for path in
-        ["entries?tag=rain&limit=1", "entries?colour=red", "streak", "tags/recent", "prompts?category=none"]
-    {
+    for path in [
+        "entries?limit=1",
+        "entries?tag=rain",
+        "entries?colour=red",
+        "streak",
+        "tags/recent",
+        "prompts?category=none",
+    ] {
         teller.get(ada, &format!("/v1/journal/{path}")).await;
     }
+    teller.post(ada, "/v1/journal/entries/search", json!({"tag": "RAIN", "limit": 1})).await;
+    teller.post(ada, "/v1/journal/entries/search", json!({"tags": ["rain"]})).await;
     teller.ask(ada, Method::DELETE, &entry, &[], Value::Null).await;
     teller.get(ada, &entry).await;
     teller.post(ada, "/v1/mood", json!({"score": 9})).await;

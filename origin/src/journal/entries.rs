@@ -6,7 +6,7 @@ pub mod listing;
 pub mod tags;
 
 use optimist_plane::http::page::List;
-use optimist_plane::http::sent::{Changes, Day, Sought};
+use optimist_plane::http::sent::{Changes, Day};
 use optimist_plane::http::served::{Served, on};
 use optimist_plane::operation::links::{FIRST_ID, ID, link};
 use serde_json::json;
@@ -14,7 +14,13 @@ use serde_json::json;
 use crate::journal::content::Score;
 use crate::journal::pages::PAGE_NOTE;
 use entry::Entry;
+use listing::Search;
 use writing::{Edit, Save};
+
+/// Tags are words of a private text, and addresses are logged on their way.
+const SEARCH_NOTE: &str = "A tag is sent in the body, because logs have URLs. It is found in either spelling of its accents (NFC, \
+                           NFD). A page ends after `limit` items or 256 KiB, whichever comes first: send `next` as `cursor` until \
+                           it is null.";
 
 pub fn routes() -> Vec<Served> {
     const NEW_ENTRY: &[(&str, &str)] = &[("entry", ID)];
@@ -40,10 +46,16 @@ pub fn routes() -> Vec<Served> {
             .answers::<List<Entry>>(200)
             .tagged()
             .pages("cursor")
-            .filter::<Sought>("tag", "With this tag.")
             .filter::<Score>("mood", "With this mood.")
             .filter::<Day>("from", "Of this day or later.")
             .filter::<Day>("to", "Of this day or earlier.")
+            .links([link("journal.get", &[("entry", FIRST_ID)])]),
+        on("journal.search", listing::search)
+            .says("The caller's entries that fit a search, by their days, newest first.")
+            .notes(SEARCH_NOTE)
+            .takes::<Search>(json!({"tag": "morning", "limit": 20}))
+            .answers::<List<Entry>>(200)
+            .tagged()
             .links([link("journal.get", &[("entry", FIRST_ID)])]),
         on("journal.get", entry::get).says("An entry.").answers::<Entry>(200).tagged(),
         on("journal.edit", writing::edit)

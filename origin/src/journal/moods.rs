@@ -21,9 +21,10 @@ use serde::{Deserialize, Serialize};
 use serde_json::json;
 use tokio_postgres::Row;
 
-use crate::journal::content::{Score, ShownTags, Tags};
+use crate::journal::content::Score;
 use crate::journal::pages::{PAGE_BYTES, PAGE_NOTE, page_of};
 use crate::journal::sealing::{Sealer, What, sealer};
+use crate::journal::tagging::{ShownTags, Tags};
 
 pub fn routes() -> Vec<Served> {
     vec![

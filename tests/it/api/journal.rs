@@ -61,20 +61,37 @@ fn entries_are_found_by_tag_mood_and_day_page_after_page() {
             });
             ada.post(ENTRIES, body).await.expect(201);
         }
-        let found = async |query: &str| {
-            let answer = ada.get(&format!("{ENTRIES}?{query}")).await.expect(200);
+        let days = |answer: Answer| {
             let mut bodies = texts(&answer, "body").join(",");
             bodies.retain(|c| c.is_ascii_digit() || c == ',');
             (bodies, answer.body["next"].clone())
         };
+        let found = async |query: &str| days(ada.get(&format!("{ENTRIES}?{query}")).await.expect(200));
+        let search = async |body: Value| days(ada.post(&format!("{ENTRIES}/search"), body).await.expect(200));
         assert_eq!(found("").await.0, "8,7,6,5,4,3,2,1");
-        assert_eq!(found("tag=even").await.0, "8,6,4,2");
-        assert_eq!(found("tag=EVEN&mood=1").await.0, "6");
-        assert_eq!(found("tag=nothing").await.0, "");
+        assert_eq!(search(json!({})).await, found("").await);
+        assert_eq!(search(json!({"tag": "even"})).await.0, "8,6,4,2");
+        assert_eq!(search(json!({"tag": "EVEN ", "mood": 1})).await.0, "6");
+        assert_eq!(search(json!({"tag": "nothing"})).await.0, "");
+        assert_eq!(search(json!({"tag": "all", "from": "2026-03-03", "to": "2026-03-05"})).await.0, "5,4,3");
+        assert_eq!(found("mood=1").await.0, "6,3");
         assert_eq!(found("from=2026-03-03&to=2026-03-05").await.0, "5,4,3");
-        let (first, next) = found("tag=all&limit=3").await;
-        let (second, _) = found(&format!("tag=all&limit=3&cursor={}", next.as_str().unwrap())).await;
+        let (first, next) = search(json!({"tag": "all", "limit": 3})).await;
+        let (second, _) = search(json!({"tag": "all", "limit": 3, "cursor": next})).await;
         assert_eq!((first.as_str(), second.as_str()), ("8,7,6", "5,4,3"));
+        for (body, field) in [
+            (json!({"cursor": "x"}), "cursor"),
+            (json!({"limit": 101}), "limit"),
+            (json!({"tag": ""}), "tag"),
+            (json!({"tag": "x".repeat(41)}), "tag"),
+            (json!({"colour": "red"}), "colour"),
+        ] {
+            let refused = problem(ada.post(&format!("{ENTRIES}/search"), body).await, 422);
+            assert_eq!(refused["errors"][0]["field"], field, "{refused}");
+        }
+        // Logs have URLs: a tag does not belong there.
+        let refused = problem(ada.get(&format!("{ENTRIES}?tag=even")).await, 400);
+        assert_eq!(refused["errors"][0]["field"], "tag");
         for query in ["mood=6", "from=yesterday", "cursor=x", "colour=red"] {
             problem(ada.get(&format!("{ENTRIES}?{query}")).await, 400);
         }
@@ -176,6 +193,9 @@ fn what_one_writes_is_nobody_elses() {
         }
         problem(put(&nobody, &path, json!({"body": "x", "base_version": null})).await, 401);
         problem(nobody.post(ENTRIES, json!({"body": "x"})).await, 401);
+        problem(nobody.post(&format!("{ENTRIES}/search"), json!({})).await, 401);
+        let searched = bo.post(&format!("{ENTRIES}/search"), json!({"tag": "ada"})).await.expect(200);
+        assert_eq!(searched.body["items"], json!([]));
     });
 }
 
@@ -292,5 +312,27 @@ fn a_page_of_long_texts_ends_before_it_is_too_long() {
         }
         let recent = ada.get("/v1/journal/tags/recent").await.expect(200);
         assert_eq!(recent.body["items"], json!(["t4", "t3"]));
+    });
+}
+
+#[test]
+fn a_tag_is_the_same_however_a_keyboard_spells_it() {
+    on_system(|system| async move {
+        let ada = system.register("Ada").await;
+        let (composed, decomposed) = ("caf\u{e9}", "cafe\u{301}");
+        let search = async |tag: &str| {
+            let answer = ada.post(&format!("{ENTRIES}/search"), json!({"tag": tag})).await.expect(200);
+            texts(&answer, "body").into_iter().map(str::to_owned).collect::<Vec<_>>()
+        };
+        for (body, tags) in [("1", json!([decomposed])), ("2", json!([composed, "Cafe\u{301}"]))] {
+            let saved = ada.post(ENTRIES, json!({"body": body, "tags": tags})).await.expect(201);
+            assert_eq!(saved.body["tags"], json!([composed]));
+        }
+        let mood = ada.post("/v1/mood", json!({"score": 3, "tags": [decomposed], "emotions": [decomposed]}));
+        assert_eq!(mood.await.expect(201).body["tags"], json!([composed]));
+        for tag in [composed, decomposed, "CAF\u{c9}"] {
+            assert_eq!(search(tag).await, ["2", "1"], "{tag}");
+        }
+        assert_eq!(ada.get("/v1/journal/tags/recent").await.expect(200).body["items"], json!([composed]));
     });
 }

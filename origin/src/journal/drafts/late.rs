@@ -12,8 +12,9 @@ use optimist_shared::ids::Uuid;
 use schemars::JsonSchema;
 use serde::{Deserialize, Deserializer, Serialize};
 
-use crate::journal::content::{Content, normal_tag};
+use crate::journal::content::Content;
 use crate::journal::sealing::{Sealer, What};
+use crate::journal::tagging::normal_tag;
 
 /// An editor's edit: `number` grows with each.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]

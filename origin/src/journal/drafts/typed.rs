@@ -44,7 +44,7 @@ impl<const MOST: usize> JsonSchema for Typed<MOST> {
     }
 
     fn json_schema(_: &mut SchemaGenerator) -> Schema {
-        json_schema!({"type": "string", "maxLength": MOST})
+        json_schema!({"type": "string", "minLength": 0, "maxLength": MOST})
     }
 }
 

@@ -25,6 +25,7 @@ use serde::Serialize;
 use crate::journal::content::Content;
 use crate::journal::pages::PAGE_BYTES;
 use crate::journal::sealing::{Sealer, What, sealer};
+use crate::journal::tagging::normal_tag;
 
 #[derive(Serialize, JsonSchema)]
 #[schemars(rename = "Tags")]
@@ -75,6 +76,7 @@ pub async fn load_recent_tags(ctx: &Ctx, key: BoundKey) -> Result<Snapshot> {
         let version = row.get::<_, i64>("version").to_string();
         let content = sealer.open(What::Entry, row.get("id"), &version, row.get("sealed"))?;
         for tag in Content::from_bytes(&content)?.tags {
+            let tag = normal_tag(&tag);
             if recent.len() < RECENT_TAGS && !recent.contains(&tag) {
                 recent.push(tag);
             }

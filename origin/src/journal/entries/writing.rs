@@ -21,13 +21,14 @@ use schemars::JsonSchema;
 use serde::Deserialize;
 use serde_json::json;
 
-use crate::journal::content::{Content, EntryBody, Score, Tags, Title};
+use crate::journal::content::{Content, EntryBody, Score, Title};
 use crate::journal::drafts;
 use crate::journal::drafts::late::SavedAs;
 use crate::journal::entries::entry::{Entry, SELECT, tag};
 use crate::journal::entries::tags::index;
 use crate::journal::sealing::{Sealer, What, sealer};
 use crate::journal::streaks::today_of;
+use crate::journal::tagging::{Tags, normal_tags};
 
 #[derive(Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
@@ -204,7 +205,7 @@ pub async fn edit(
         let content = Content {
             title: title.0.clone().map_or(was.title, String::from),
             body: body.0.clone().map_or(was.body, String::from),
-            tags: tags.0.clone().map_or(was.tags, |Tags(tags)| tags),
+            tags: tags.0.clone().map_or_else(|| normal_tags(&was.tags), |Tags(tags)| tags),
             mood: mood.0.map_or(was.mood, |mood| mood.map(|Number(mood)| mood)),
             prompt_id: was.prompt_id,
         };
