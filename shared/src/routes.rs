@@ -192,6 +192,8 @@ const CIRCLE_BODY: usize = body_of(80 + 2_000 + 8_000);
 const MESSAGE_BODY: usize = body_of(8_000);
 /// An entry's title, its text, and twenty tags.
 const JOURNAL_BODY: usize = body_of(200 + 50_000 + 20 * 40);
+/// A draft takes more than its entry will, except for the text itself.
+const DRAFT_BODY: usize = body_of(2_000 + 50_000 + 50 * 100);
 
 use {Audience::*, Limit::*, Method::*, Pattern::*};
 
@@ -355,7 +357,7 @@ pub const ROUTES: &[Route] = &[
     write("notifications.read", Post, "/v1/notifications/{notification}/read", User, &[Forwarded], &[]),
     write("notifications.read-all", Post, "/v1/notifications/read", User, &[Forwarded], &[]),
     // Journaling and wellness
-    Route { pattern: AutoSave, body: JOURNAL_BODY, ..write("drafts.save", Put, "/v1/journal/drafts/{draft}", User, &[JournalAutosaves, Forwarded], &[]) },
+    Route { pattern: AutoSave, body: DRAFT_BODY, ..write("drafts.save", Put, "/v1/journal/drafts/{draft}", User, &[JournalAutosaves, Forwarded], &[]) },
     joined("drafts.list", "/v1/journal/drafts", User),
     joined("drafts.get", "/v1/journal/drafts/{draft}", User),
     write("drafts.discard", Delete, "/v1/journal/drafts/{draft}", User, &[Forwarded], &[]),

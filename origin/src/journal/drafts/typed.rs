@@ -15,8 +15,8 @@ use crate::journal::content::BODY;
 pub type TypedTitle = Typed<2_000>;
 /// As much as an entry takes: more would not fit into a request.
 pub type TypedBody = Typed<BODY>;
-const MOST_TAGS: usize = 100;
-type TypedTag = Typed<200>;
+const MOST_TAGS: usize = 50;
+type TypedTag = Typed<100>;
 
 /// At most so many characters, of any kind.
 #[derive(Default, Deserialize)]
