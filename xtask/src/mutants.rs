@@ -40,7 +40,7 @@ const REPLICA_FIRST: &str =
 const ONE_OF_TWO: &str = "redis::cut_off_from_one_origin_of_two";
 const HANGS: &str = "redis::a_redis_that_hangs_costs_a_deadline_now_and_then_and_not_with_every_request";
 
-const MUTANTS: [Mutant; 12] = [
+const MUTANTS: [Mutant; 17] = [
     Mutant {
         name: "fence",
         at: At::Origin,
@@ -120,6 +120,46 @@ const MUTANTS: [Mutant; 12] = [
         switched_off: "a refresh token may be repeated for ever",
         target: "it",
         tests: &["api::sessions::a_late_replay_revokes_the_family"],
+    },
+    Mutant {
+        name: "succession",
+        at: At::Origin,
+        mechanism: "the end of a log-in's older sessions",
+        switched_off: "a refresh leaves every earlier session of its log-in alive",
+        target: "it",
+        tests: &["api::families::a_refresh_ends_the_session_before_the_refreshed_one"],
+    },
+    Mutant {
+        name: "steps",
+        at: At::Origin,
+        mechanism: "the order of an ending's steps",
+        switched_off: "the session that asks ends in the first step",
+        target: "it",
+        tests: &["api::families::a_family_of_ten_thousand_ends_in_steps_and_redis_stays_trusted"],
+    },
+    Mutant {
+        name: "account-address",
+        at: At::Origin,
+        mechanism: "counting log-ins by account and address together",
+        switched_off: "ten attempts from anywhere use up an account's",
+        target: "it",
+        tests: &["log_ins::nobody_keeps_an_owner_out_from_elsewhere"],
+    },
+    Mutant {
+        name: "device",
+        at: At::Origin,
+        mechanism: "a known device's own log-ins",
+        switched_off: "a known device counts like any other",
+        target: "it",
+        tests: &["log_ins::when_many_addresses_guess_a_known_device_gets_in"],
+    },
+    Mutant {
+        name: "rounds",
+        at: At::Origin,
+        mechanism: "turns at hashing by address",
+        switched_off: "log-ins are hashed in the order in which they come",
+        target: "it",
+        tests: &["log_ins::fifty_addresses_that_log_in_leave_others_their_turn"],
     },
     Mutant {
         name: "breaker",

@@ -5,6 +5,7 @@
 
 use optimist_plane::ctx::Ctx;
 use optimist_plane::error::Result;
+use optimist_plane::hooks;
 use optimist_plane::limits::charge::charge_in_redis;
 use optimist_plane::limits::charged::refusal;
 use optimist_plane::postgres::transaction::Tx;
@@ -33,9 +34,10 @@ from recent where attempts >= admitted order by place limit 1";
 /// Counts an attempt to log in to an account, whose e-mail's digest is `account`: by the client's address and in all or, if
 /// the client shows a device that the account knows, by device alone. 429 beyond a limit.
 pub async fn charge_login(ctx: &Ctx, account: &str, client: &str, device: Option<Uuid>) -> Result<()> {
-    let limits = match device {
+    let client = Some(client.to_owned()).filter(|_| !hooks::disabled("account-address"));
+    let limits = match device.filter(|_| !hooks::disabled("device")) {
         Some(device) => vec![(Limit::LoginDevice, Some(device.to_string()))],
-        None => vec![(Limit::LoginAccount, Some(client.to_owned())), (Limit::LoginTotal, None)],
+        None => vec![(Limit::LoginAccount, client), (Limit::LoginTotal, None)],
     };
     let rows = limits.iter().map(|(limit, _)| limit.row()).collect();
     let mut charge = Charge::new(rows, account, Uuid::now_v7().simple().to_string());
