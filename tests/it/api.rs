@@ -49,22 +49,22 @@ fn on_own_system_with<F: Future<Output = ()>>(options: Options, test: impl FnOnc
 }
 
 /// One person of each kind that a circle's rules distinguish, in a circle with one message by the member.
-struct Cast {
-    owner: Client,
-    moderator: Client,
-    member: Client,
+pub struct Cast {
+    pub owner: Client,
+    pub moderator: Client,
+    pub member: Client,
     /// Was a member, and left.
-    former: Client,
+    pub former: Client,
     /// Was a member, and was banned.
-    banned: Client,
+    pub banned: Client,
     /// Was never in the circle.
-    stranger: Client,
-    circle: String,
-    message: String,
+    pub stranger: Client,
+    pub circle: String,
+    pub message: String,
 }
 
 impl Cast {
-    async fn new(system: &System, visibility: &str) -> Cast {
+    pub async fn new(system: &System, visibility: &str) -> Cast {
         let owner = system.register("Owen").await;
         let circle = owner.create_circle(visibility).await;
         let path = format!("/v1/circles/{circle}");
@@ -84,12 +84,12 @@ impl Cast {
         Cast { owner, moderator, member, former, banned, stranger, circle, message }
     }
 
-    fn path(&self, rest: &str) -> String {
+    pub fn path(&self, rest: &str) -> String {
         format!("/v1/circles/{}{rest}", self.circle)
     }
 
     /// In the order: owner, moderator, member, former member, banned, stranger.
-    fn everyone(&self) -> [(&'static str, &Client); 6] {
+    pub fn everyone(&self) -> [(&'static str, &Client); 6] {
         [
             ("owner", &self.owner),
             ("moderator", &self.moderator),

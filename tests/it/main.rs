@@ -11,6 +11,7 @@ mod jobs;
 mod journal;
 mod keys;
 mod limits;
+mod locks;
 mod log_ins;
 mod misses;
 mod origin;

@@ -1,7 +1,8 @@
 //! Private Postgres clusters and Redis servers, on free ports, in their own folders.
 
+use std::io::{BufRead as _, BufReader, Write as _};
 use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::process::{Child, ChildStdin, Command, Stdio};
 use std::sync::LazyLock;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
@@ -156,6 +157,22 @@ impl Postgres {
             assert!(Instant::now() < deadline, "postgres offers no TLS");
             std::thread::sleep(Duration::from_millis(20));
         }
+    }
+
+    /// Begins a transaction with a statement, and keeps it open until the session is dropped.
+    pub fn transaction(&self, database: &str, sql: &str) -> Transaction {
+        let mut session = Command::new(binaries().join("psql"))
+            .args(["-h", "127.0.0.1", "-p", &self.port.to_string(), "-U", "owner", "-d", database])
+            .args(["-X", "-At", "-v", "ON_ERROR_STOP=1"])
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .spawn()
+            .expect("psql");
+        let (mut input, output) = (session.stdin.take().expect("its input"), session.stdout.take());
+        writeln!(input, "begin; {sql}; select 'begun';").expect("psql reads");
+        let mut lines = BufReader::new(output.expect("its output")).lines();
+        assert!(lines.any(|line| line.is_ok_and(|line| line == "begun")), "{sql} failed");
+        Transaction { session, _input: input }
     }
 
     /// A database in the format of `pg_dump`.
@@ -403,4 +420,17 @@ fn binaries() -> PathBuf {
 /// The origin's program, built with test hooks.
 pub fn origin_program() -> PathBuf {
     program("OPTIMIST_ORIGIN_BIN", "target/debug/optimist-origin")
+}
+
+/// A transaction that is rolled back when it is dropped.
+pub struct Transaction {
+    session: Child,
+    _input: ChildStdin,
+}
+
+impl Drop for Transaction {
+    fn drop(&mut self) {
+        let _ = self.session.kill();
+        let _ = self.session.wait();
+    }
 }

@@ -62,7 +62,7 @@ impl Caller {
 
     /// A write by the caller. `order` names the circles and users whose events it orders and who learn of its event.
     pub fn writes(&self, name: &'static str, order: impl Into<Vec<Uuid>>) -> WriteContext<'_> {
-        WriteContext { name, request: &self.request, actor: self.actor(), order: order.into() }
+        WriteContext::new(name, &self.request, self.actor(), order.into())
     }
 }
 
@@ -91,4 +91,18 @@ pub struct WriteContext<'a> {
     pub actor: Option<(Uuid, Option<Uuid>)>,
     /// Circles and users whose events this transaction orders, and who learn of its event.
     pub order: Vec<Uuid>,
+    /// Goes on without those that somebody else has locked (see `Tx::holds`) instead of waiting for them.
+    pub leaves_busy: bool,
+}
+
+impl<'a> WriteContext<'a> {
+    /// A write that waits for its locks.
+    pub fn new(
+        name: &'static str,
+        request: &'a RequestContext,
+        actor: Option<(Uuid, Option<Uuid>)>,
+        order: Vec<Uuid>,
+    ) -> WriteContext<'a> {
+        WriteContext { name, request, actor, order, leaves_busy: false }
+    }
 }

@@ -43,7 +43,7 @@ struct Promised {
 
 async fn record(State(ctx): State<Ctx>, caller: Caller) -> Result<Response> {
     let circle = caller.request.id(Id::Circle)?;
-    require_member(&ctx, &caller, circle).await?;
+    require_member(&ctx, &caller).await?;
     if ctx.region.mode() == Mode::Fenced
         && let Some(promise) = record_behind(&ctx, caller.user, circle).await?
     {

@@ -9,12 +9,13 @@ use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use chrono::{DateTime, Utc};
 use optimist_shared::error::ErrorCode;
-use optimist_shared::ids::{self, Uuid};
+use optimist_shared::ids::Uuid;
 use optimist_shared::session::{Role, hash_secret};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 
+use crate::circles::access::require_role;
 use crate::circles::definition::SAME_CIRCLE;
 use crate::circles::standing::{Standing, is_moderator};
 use crate::people::secrets::TOKEN_KEYS;
@@ -84,6 +85,10 @@ select m.role from users left join memberships m on m.circle_id = $1 and m.user_
     const SELECT_INVITE: &str = "-- members::select_invite
 select token_key, expires_at from invites where id = $1";
 
+    const FIND_INVITE: &str = "-- members::find_invite
+select from invites
+where token_hash = $1 and circle_id = $2 and used_at is null and expires_at > now() and coalesce(for_user, $3) = $3";
+
     const USE_INVITE: &str = "-- members::use_invite
 update invites set used_by = $3, used_at = now()
 where token_hash = $1 and circle_id = $2 and used_at is null and expires_at > now()
@@ -96,7 +101,7 @@ async fn create(
     headers: HeaderMap,
     body: Body<NewInvite>,
 ) -> Result<Response> {
-    let circle = caller.request.id(ids::Id::Circle)?;
+    let (circle, _) = require_role(&ctx, &caller, is_moderator).await?;
     let user = body.value.user.map(|Id(user)| user);
     let idempotency = Idempotency::from_request(&headers, &caller.request, &body.bytes)?;
     let new = Uuid::now_v7();
@@ -144,6 +149,13 @@ pub fn invite_token(ctx: &Ctx, key_id: &str, invite: Uuid) -> Result<[u8; 32]> {
     let key = key
         .ok_or_else(|| Error::internal("token keys", &"a key that invitations were derived with is gone"))?;
     Ok(keyed_hash(key, &[b"invite", invite.as_bytes()]))
+}
+
+/// Refuses before the locks as [`use_invite`] does under them.
+pub async fn find_invite(ctx: &Ctx, circle: Uuid, user: Uuid, invite: Option<InviteToken>) -> Result<()> {
+    let InviteToken(invite) = invite.ok_or_else(no_entry)?;
+    let found = ctx.db.query_opt(FIND_INVITE, &[&hash_secret(&invite), &circle, &user]).await?;
+    found.map(drop).ok_or_else(no_entry)
 }
 
 /// Uses an invitation up. 404 if there is none, or it is not good for this circle and person.

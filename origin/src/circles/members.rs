@@ -16,9 +16,9 @@ use serde::{Deserialize, Serialize};
 use serde_json::json;
 use tokio_postgres::Row;
 
-use crate::circles::access::reader_of_circle;
+use crate::circles::access::{reader_of_circle, require_role};
 use crate::circles::definition::{CircleWithRole, SAME_CIRCLE, select};
-use crate::circles::invites::{InviteToken, no_entry, use_invite};
+use crate::circles::invites::{InviteToken, find_invite, no_entry, use_invite};
 use crate::circles::standing::{MemberRole, Standing};
 use crate::people::person::Person;
 use optimist_plane::cache::read::read_through;
@@ -130,6 +130,12 @@ async fn join(
     let circle = caller.request.id(Id::Circle)?;
     let idempotency = Idempotency::from_request(&headers, &caller.request, &body.bytes)?;
     let Join { invite } = body.value;
+    let standing = Standing::before_locks(&ctx, circle, caller.user).await?.ok_or_else(no_entry)?;
+    match standing.role {
+        Role::Banned => return Err(no_entry()),
+        Role::None if !standing.is_public => find_invite(&ctx, circle, caller.user, invite).await?,
+        _ => {}
+    }
     let context = caller.writes("members::join", [circle, caller.user]);
     let (status, circle, role) = transaction!(&ctx, context, |tx| {
         let standing = Standing::find(tx, circle, caller.user).await?;
@@ -170,7 +176,7 @@ fn member_already(error: Error) -> Error {
 }
 
 async fn leave(State(ctx): State<Ctx>, caller: Caller) -> Result<Response> {
-    let circle = caller.request.id(Id::Circle)?;
+    let (circle, _) = require_role(&ctx, &caller, Role::is_member).await?;
     let context = caller.writes("members::leave", [circle, caller.user]);
     transaction!(&ctx, context, |tx| {
         let standing = Standing::read(tx, circle, caller.user).await?;

@@ -6,15 +6,16 @@ use axum::extract::State;
 use axum::http::Uri;
 use axum::response::{IntoResponse, Response};
 use optimist_shared::error::ErrorCode;
-use optimist_shared::ids::Id;
+use optimist_shared::ids::{Id, Uuid};
 use optimist_shared::keys::Key;
 use optimist_shared::session::Role;
 use schemars::JsonSchema;
 use serde::Deserialize;
 use serde_json::json;
 
+use crate::circles::access::{require_role, role_of};
 use crate::circles::members::{Member, count, delete, touch};
-use crate::circles::standing::{MemberRole, Standing};
+use crate::circles::standing::{MemberRole, Standing, is_moderator};
 use optimist_plane::ctx::Ctx;
 use optimist_plane::error::{Error, Result};
 use optimist_plane::http::body::{Body, json_response, to_json};
@@ -67,24 +68,17 @@ from memberships join users on users.id = user_id where circle_id = $1 and user_
 }
 
 async fn update(State(ctx): State<Ctx>, caller: Caller, body: Body<Update>) -> Result<Response> {
-    let circle = caller.request.id(Id::Circle)?;
+    let (circle, acting) = require_role(&ctx, &caller, is_moderator).await?;
     let user = caller.request.id(Id::User)?;
     let MemberRole(new) = body.value.role;
+    let is_self = user == caller.user;
+    check_role(acting, role_of(&ctx, circle, user).await?, new, is_self)?;
     let context = caller.writes("members::update", [circle, caller.user, user]);
     let member = transaction!(&ctx, context, |tx| {
         let standing = Standing::read(tx, circle, caller.user).await?;
         standing.require_moderator()?;
         let target = Standing::read(tx, circle, user).await?.role;
-        if !target.is_member() {
-            return Err(Error::new(ErrorCode::NotFound).field("user", "is not a member of this circle"));
-        }
-        if !may_set_role(standing.role, target, new, user == caller.user) {
-            return Err(Error::new(ErrorCode::Forbidden).detail("Only the owner may do that."));
-        }
-        if target == Role::Owner && new != Role::Owner {
-            let detail = "The owner hands over the circle by making someone else its owner.";
-            return Err(Error::new(ErrorCode::Conflict).detail(detail));
-        }
+        check_role(standing.role, target, new, is_self)?;
         if target == new {
             tx.unchanged();
         } else {
@@ -105,16 +99,23 @@ async fn update(State(ctx): State<Ctx>, caller: Caller, body: Body<Update>) -> R
 }
 
 async fn remove(State(ctx): State<Ctx>, caller: Caller, uri: Uri) -> Result<Response> {
-    let circle = caller.request.id(Id::Circle)?;
+    let (circle, acting) = require_role(&ctx, &caller, is_moderator).await?;
     let user = caller.request.id(Id::User)?;
     let ban = ban_of(uri.query())?;
-    let context = caller.writes("members::remove", [circle, caller.user, user]);
+    let is_self = user == caller.user;
+    let before = role_of(&ctx, circle, user).await?;
+    check_removal(acting, before, is_self)?;
+    // Nobody is locked, or told, who is not in the circle: a moderator may name anyone.
+    let concerned = before.is_member().then_some(user);
+    let order: Vec<Uuid> = [circle, caller.user].into_iter().chain(concerned).collect();
+    let context = caller.writes("members::remove", order);
     transaction!(&ctx, context, |tx| {
         let standing = Standing::read(tx, circle, caller.user).await?;
         standing.require_moderator()?;
         let target = Standing::read(tx, circle, user).await?.role;
-        if user == caller.user || !outranks(standing.role, target) {
-            return Err(Error::new(ErrorCode::Forbidden).detail("You may not remove them."));
+        check_removal(standing.role, target, is_self)?;
+        if target.is_member() && concerned.is_none() {
+            return Err(Error::new(ErrorCode::Conflict).detail("They have joined at this moment: try again."));
         }
         touch(tx, circle, user);
         // Only `ban=false` lifts a ban: a moderator who removes a member must not undo another's ban of a moment ago.
@@ -136,6 +137,29 @@ async fn remove(State(ctx): State<Ctx>, caller: Caller, uri: Uri) -> Result<Resp
         Ok(())
     })?;
     Ok(axum::http::StatusCode::NO_CONTENT.into_response())
+}
+
+/// Whether someone of one role may give someone of another a new role. Asked before the locks, and again under them.
+fn check_role(acting: Role, target: Role, new: Role, is_self: bool) -> Result<()> {
+    if !target.is_member() {
+        return Err(Error::new(ErrorCode::NotFound).field("user", "is not a member of this circle"));
+    }
+    if !may_set_role(acting, target, new, is_self) {
+        return Err(Error::new(ErrorCode::Forbidden).detail("Only the owner may do that."));
+    }
+    if target == Role::Owner && new != Role::Owner {
+        let detail = "The owner hands over the circle by making someone else its owner.";
+        return Err(Error::new(ErrorCode::Conflict).detail(detail));
+    }
+    Ok(())
+}
+
+/// Whether someone of one role may remove or ban someone of another. Asked before the locks, and again under them.
+fn check_removal(acting: Role, target: Role, is_self: bool) -> Result<()> {
+    if is_self || !outranks(acting, target) {
+        return Err(Error::new(ErrorCode::Forbidden).detail("You may not remove them."));
+    }
+    Ok(())
 }
 
 /// The query's `ban`, if it is given.

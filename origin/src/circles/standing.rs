@@ -6,7 +6,9 @@ use optimist_shared::error::ErrorCode;
 use optimist_shared::ids::Uuid;
 use optimist_shared::session::Role;
 use serde::Deserialize;
+use tokio_postgres::Row;
 
+use optimist_plane::ctx::Ctx;
 use optimist_plane::error::{Error, Result};
 use optimist_plane::http::sent::Refused;
 use optimist_plane::postgres::transaction::Tx;
@@ -32,16 +34,23 @@ pub struct Standing {
 impl Standing {
     /// `None` if there is no such circle.
     pub async fn find(tx: &Tx, circle: Uuid, user: Uuid) -> Result<Option<Standing>> {
-        let row = tx.query_opt(STANDING, &[&circle, &user]).await?;
-        Ok(row.map(|row| {
-            let (role, is_archived): (Option<String>, bool) = (row.get(2), row.get(1));
-            Standing {
-                role: role.as_deref().and_then(Role::parse).unwrap_or(Role::None),
-                is_public: row.get::<_, String>(0) == "public" && !is_archived,
-                is_archived,
-                version: row.get(3),
-            }
-        }))
+        Ok(tx.query_opt(STANDING, &[&circle, &user]).await?.as_ref().map(Standing::from_row))
+    }
+
+    /// The same before a transaction, for writes whose callers need not be members: they are refused before they lock
+    /// anything, and read it again under the locks.
+    pub async fn before_locks(ctx: &Ctx, circle: Uuid, user: Uuid) -> Result<Option<Standing>> {
+        Ok(ctx.db.query_opt(STANDING, &[&circle, &user]).await?.as_ref().map(Standing::from_row))
+    }
+
+    fn from_row(row: &Row) -> Standing {
+        let (role, is_archived): (Option<String>, bool) = (row.get(2), row.get(1));
+        Standing {
+            role: role.as_deref().and_then(Role::parse).unwrap_or(Role::None),
+            is_public: row.get::<_, String>(0) == "public" && !is_archived,
+            is_archived,
+            version: row.get(3),
+        }
     }
 
     /// 404 if there is no such circle.

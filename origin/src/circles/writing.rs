@@ -6,7 +6,7 @@ use axum::extract::State;
 use axum::http::HeaderMap;
 use axum::response::{IntoResponse, Response};
 use optimist_shared::error::ErrorCode;
-use optimist_shared::ids::{Id, Uuid};
+use optimist_shared::ids::Uuid;
 use optimist_shared::keys::Key;
 use optimist_shared::session::Role;
 use schemars::JsonSchema;
@@ -14,8 +14,9 @@ use serde::Deserialize;
 use serde_json::json;
 use tokio_postgres::types::ToSql;
 
+use crate::circles::access::require_role;
 use crate::circles::definition::{Circle, CircleWithRole, Description, Name, Rules, Visibility, select, tag};
-use crate::circles::standing::Standing;
+use crate::circles::standing::{Standing, is_moderator};
 use optimist_plane::ctx::Ctx;
 use optimist_plane::error::Result;
 use optimist_plane::http::body::{Body, check_match};
@@ -147,7 +148,7 @@ async fn update(
     headers: HeaderMap,
     body: Body<Changes<Update>>,
 ) -> Result<Response> {
-    let circle = caller.request.id(Id::Circle)?;
+    let (circle, _) = require_role(&ctx, &caller, is_moderator).await?;
     let Changes(Update { name, description, rules, visibility }) = body.value;
     let visibility = visibility.0.map(|Visibility(new)| new.as_str());
     let context = caller.writes("circles::update", [circle]);
@@ -165,7 +166,7 @@ async fn update(
 }
 
 async fn archive(State(ctx): State<Ctx>, caller: Caller, headers: HeaderMap) -> Result<Response> {
-    let circle = caller.request.id(Id::Circle)?;
+    let (circle, _) = require_role(&ctx, &caller, |role| role == Role::Owner).await?;
     let context = caller.writes("circles::archive", [circle]);
     transaction!(&ctx, context, |tx| {
         let standing = Standing::read(tx, circle, caller.user).await?;

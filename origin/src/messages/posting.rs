@@ -1,11 +1,14 @@
 //! Posting in batches: posts that arrive while a transaction is under way share the next one.
 //!
-//! A batch accepts members' new messages in active circles, and nothing else. It refuses nothing: [`post_alone`] decides over
-//! each post that a batch leaves out (a repetition, a refusal, any post of a batch that failed), and gives the reason.
+//! A batch accepts members' new messages in active circles, and nothing else. It waits for no circle: posts to a circle that
+//! somebody has locked are left for the next batch, for as long as a single post would wait for the lock. It refuses nothing:
+//! [`post_alone`] decides over each post that a batch leaves out (a repetition, a refusal, any post of a batch that failed),
+//! and gives the reason.
 
 use std::collections::BTreeSet;
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
 
 use optimist_plane::ctx::Ctx;
 use optimist_plane::error::{Error, Failure, Result};
@@ -43,13 +46,15 @@ posted as (
 select posted.*, users.name as author_name from posted join users on users.id = author_id";
 
     /// Inserts the posts of a batch that are allowed and new, and their outbox rows, in the batch's order within each circle.
-    /// It claims idempotency keys sorted by author and key, so that two batches never deadlock over them.
+    /// Only posts to circles that the transaction has locked: `optimist.locked` names them. It claims idempotency keys sorted
+    /// by author and key, so that two batches never deadlock over them.
     const POST_ALL: &str = "-- messages::post_all
 with posts as materialized (
     select * from unnest(
         $1::uuid[], $2::uuid[], $3::uuid[], $4::uuid[], $5::text[], $6::text[], $7::text[], $8::text[], $9::text[], $10::text[])
     with ordinality as post (
-        id, circle_id, author_id, session, body, idempotency_key, request_hash, request_id, traceparent, cache_key, place)),
+        id, circle_id, author_id, session, body, idempotency_key, request_hash, request_id, traceparent, cache_key, place)
+    where circle_id::text = any(string_to_array(current_setting('optimist.locked', true), ' '))),
 allowed as materialized (
     select posts.* from posts
     join circles on circles.id = posts.circle_id and archived_at is null
@@ -112,11 +117,15 @@ async fn post_alone(ctx: &Ctx, post: &Post) -> Result<(Message, bool)> {
     })
 }
 
-/// Transactions that one process has under way at a time. All posts of a circle share a lane, since their batches would wait
-/// for each other under the circle's lock.
+/// Transactions that one process has under way at a time. All posts of a circle share a lane, since their batches would get in
+/// each other's way under the circle's lock.
 const LANES: usize = 2;
 /// Most posts of one transaction: it locks its circles until it commits.
 const BATCH: usize = 64;
+/// The pause before the next batch tries a busy circle again: a few transactions of others.
+const PAUSE: Duration = Duration::from_millis(10);
+/// How long a post is left for the next batch, as long as a transaction waits for a lock.
+const PATIENCE: Duration = Duration::from_millis(1500);
 
 /// The posts that wait for a batch.
 #[derive(Default)]
@@ -133,6 +142,7 @@ struct Lane {
 
 struct Waiting {
     post: Arc<Post>,
+    since: Instant,
     /// Gets `None` for a post that the batch left out.
     answer: oneshot::Sender<Result<Option<Message>>>,
 }
@@ -144,68 +154,113 @@ impl Posting {
         post.circle.hash(&mut hasher);
         let lane = (hasher.finish() % LANES as u64) as usize;
         let (answer, answered) = oneshot::channel();
+        self.enqueue(ctx, lane, vec![Waiting { post, since: Instant::now(), answer }]);
+        hooks::step("post.waiting").await;
+        let lost = |_| Error::internal("messages::post", &"a batch was abandoned");
+        answered.await.unwrap_or_else(|gone| Err(lost(gone)))
+    }
+
+    fn enqueue(self: &Arc<Self>, ctx: &Ctx, lane: usize, posts: Vec<Waiting>) {
         let is_first = {
             let mut waiting = self.lanes[lane].waiting.lock().unwrap_or_else(PoisonError::into_inner);
-            waiting.push(Waiting { post, answer });
-            waiting.len() == 1
+            let is_first = waiting.is_empty();
+            waiting.extend(posts);
+            is_first
         };
         if is_first {
             // A task of its own, so that a client that goes away cancels no other client's post.
             tokio::spawn(run_waiting(ctx.clone(), self.clone(), lane));
         }
-        hooks::step("post.waiting").await;
-        let lost = |_| Error::internal("messages::post", &"a batch was abandoned");
-        answered.await.unwrap_or_else(|gone| Err(lost(gone)))
     }
 }
 
-/// Posts all that wait in the lane once it is the lane's turn.
-async fn run_waiting(ctx: Ctx, posting: Arc<Posting>, lane: usize) {
-    let lane = &posting.lanes[lane];
-    let _turn = lane.turn.lock().await;
-    // The next post to arrive is the first of another round, and starts its task.
-    let mut waiting = std::mem::take(&mut *lane.waiting.lock().unwrap_or_else(PoisonError::into_inner));
-    // Their clients have gone away.
-    waiting.retain(|waiting| !waiting.answer.is_closed());
-    while !waiting.is_empty() {
-        let batch: Vec<Waiting> = waiting.drain(..waiting.len().min(BATCH)).collect();
-        metrics::histogram!("optimist_posting_batch").record(batch.len() as f64);
-        let posts: Vec<&Post> = batch.iter().map(|waiting| &*waiting.post).collect();
-        match post_all(&ctx, &posts).await {
-            Ok(mut messages) => {
-                for waiting in batch {
-                    let posted = messages.iter().position(|message| message.id == waiting.post.id);
-                    // The receiver may be gone.
-                    let _ = waiting.answer.send(Ok(posted.map(|index| messages.swap_remove(index))));
-                }
-            }
-            // After an uncertain commit the clients have to look. After any other failure nothing was posted, and a single post
-            // may be the cause: each is posted alone.
-            Err(error) => batch.into_iter().for_each(|waiting| {
-                let is_uncertain = error.failure == Failure::Uncertain;
-                let _ = waiting.answer.send(if is_uncertain { Err(error.clone()) } else { Ok(None) });
-            }),
+/// Posts all that wait in the lane once it is the lane's turn, except those to busy circles, which wait for the next turn.
+async fn run_waiting(ctx: Ctx, posting: Arc<Posting>, index: usize) {
+    let lane = &posting.lanes[index];
+    let mut busy = Vec::new();
+    {
+        let _turn = lane.turn.lock().await;
+        // The next post to arrive is the first of another round, and starts its task.
+        let mut waiting = std::mem::take(&mut *lane.waiting.lock().unwrap_or_else(PoisonError::into_inner));
+        // Their clients have gone away.
+        waiting.retain(|waiting| !waiting.answer.is_closed());
+        while !waiting.is_empty() {
+            let batch: Vec<Waiting> = waiting.drain(..waiting.len().min(BATCH)).collect();
+            busy.extend(run_batch(&ctx, batch).await);
         }
     }
+    if busy.is_empty() {
+        return;
+    }
+    // Nobody holds the lane meanwhile.
+    tokio::time::sleep(PAUSE).await;
+    posting.enqueue(&ctx, index, busy);
 }
 
-/// Posts a batch, and returns the messages of the posts that were allowed and new.
-async fn post_all(ctx: &Ctx, posts: &[&Post]) -> Result<Vec<Message>> {
-    let Some(first) = posts.first() else { return Ok(Vec::new()) };
-    let order: Vec<Uuid> = posts.iter().map(|post| post.circle).collect();
-    let context =
-        WriteContext { name: "messages::post_all", request: &first.caller.request, actor: None, order };
+/// Posts a batch and answers each of its posts. Returns those to busy circles, except the ones that have waited for too long.
+async fn run_batch(ctx: &Ctx, batch: Vec<Waiting>) -> Vec<Waiting> {
+    metrics::histogram!("optimist_posting_batch").record(batch.len() as f64);
+    let posts: Vec<&Post> = batch.iter().map(|waiting| &*waiting.post).collect();
+    let mut busy = Vec::new();
+    match post_all(ctx, &posts).await {
+        Ok(Posted { mut messages, busy: circles }) => {
+            for waiting in batch {
+                let posted = messages.iter().position(|message| message.id == waiting.post.id);
+                let answer = match posted {
+                    Some(index) => Ok(Some(messages.swap_remove(index))),
+                    None if !circles.contains(&waiting.post.circle) => Ok(None),
+                    None if waiting.since.elapsed() < PATIENCE => {
+                        busy.push(waiting);
+                        continue;
+                    }
+                    None => Err(Error::unavailable("The circle")),
+                };
+                // The receiver may be gone.
+                let _ = waiting.answer.send(answer);
+            }
+        }
+        // After an uncertain commit the clients have to look. After any other failure nothing was posted, and a single post
+        // may be the cause: each is posted alone.
+        Err(error) => batch.into_iter().for_each(|waiting| {
+            let is_uncertain = error.failure == Failure::Uncertain;
+            let _ = waiting.answer.send(if is_uncertain { Err(error.clone()) } else { Ok(None) });
+        }),
+    }
+    busy
+}
+
+/// The outcome of a batch.
+struct Posted {
+    /// The messages of the posts that were allowed and new.
+    messages: Vec<Message>,
+    /// The circles that somebody else had locked: nothing was decided about their posts.
+    busy: BTreeSet<Uuid>,
+}
+
+async fn post_all(ctx: &Ctx, posts: &[&Post]) -> Result<Posted> {
+    let Some(first) = posts.first() else {
+        return Ok(Posted { messages: Vec::new(), busy: BTreeSet::new() });
+    };
+    let circles: BTreeSet<Uuid> = posts.iter().map(|post| post.circle).collect();
+    let context = WriteContext {
+        name: "messages::post_all",
+        request: &first.caller.request,
+        actor: None,
+        order: circles.iter().copied().collect(),
+        leaves_busy: true,
+    };
     transaction!(ctx, context, |tx| {
         let messages: Vec<Message> = insert(tx, ctx, posts).await?.iter().map(Message::from_row).collect();
-        let circles: BTreeSet<Uuid> = messages.iter().map(|message| message.circle_id).collect();
-        for circle in circles {
+        let posted: BTreeSet<Uuid> = messages.iter().map(|message| message.circle_id).collect();
+        for circle in posted {
             tx.touch(Key::circle_messages(circle));
         }
         if messages.is_empty() {
             tx.unchanged();
         }
         tx.recorded();
-        Ok(messages)
+        let busy = circles.iter().copied().filter(|circle| !tx.holds(*circle)).collect();
+        Ok(Posted { messages, busy })
     })
 }
 

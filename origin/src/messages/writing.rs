@@ -20,10 +20,13 @@ use optimist_shared::error::ErrorCode;
 use optimist_shared::ids::{Id, Uuid};
 use optimist_shared::keys::Key;
 use optimist_shared::reactions::Counts;
+use optimist_shared::session::Role;
 use schemars::JsonSchema;
 use serde::Deserialize;
 use serde_json::json;
+use tokio_postgres::Row;
 
+use crate::circles::access::require_role;
 use crate::circles::definition::SAME_CIRCLE;
 use crate::circles::standing::{Standing, is_moderator};
 use crate::messages::message::{Message, MessageBody, MessageWithCounts};
@@ -93,7 +96,7 @@ async fn post(
     headers: HeaderMap,
     body: Body<Write>,
 ) -> Result<Response> {
-    let circle = caller.request.id(Id::Circle)?;
+    let (circle, _) = require_role(&ctx, &caller, Role::is_member).await?;
     let idempotency = Idempotency::from_request(&headers, &caller.request, &body.bytes)?;
     let body = body.value.body.into();
     let post = Post { id: Uuid::now_v7(), circle, caller, idempotency, body };
@@ -115,28 +118,65 @@ fn touch(tx: &mut Tx, circle: Uuid, message: Uuid) {
     tx.touch(Key::message(circle, message));
 }
 
+/// A message as its changes are decided by.
+struct Subject {
+    author: Uuid,
+    version: i64,
+    is_deleted: bool,
+}
+
+impl Subject {
+    fn from_row(row: &Row) -> Subject {
+        Subject { author: row.get(0), version: row.get(1), is_deleted: row.get(2) }
+    }
+
+    /// 404 if there is no such message. An author never changes, so the right is decided before the locks.
+    async fn before_locks(ctx: &Ctx, circle: Uuid, message: Uuid) -> Result<Subject> {
+        let row = ctx.db.query_opt(AUTHOR, &[&circle, &message]).await?;
+        row.as_ref().map(Subject::from_row).ok_or_else(|| Error::new(ErrorCode::NotFound))
+    }
+
+    async fn read(tx: &Tx, circle: Uuid, message: Uuid) -> Result<Subject> {
+        let row = tx.query_opt(AUTHOR, &[&circle, &message]).await?;
+        row.as_ref().map(Subject::from_row).ok_or_else(|| Error::new(ErrorCode::NotFound))
+    }
+
+    fn require_editor(&self, user: Uuid) -> Result<()> {
+        if self.is_deleted {
+            return Err(Error::new(ErrorCode::NotFound));
+        }
+        if self.author != user {
+            return Err(Error::new(ErrorCode::Forbidden).detail("Only its author edits a message."));
+        }
+        Ok(())
+    }
+
+    fn require_deleter(&self, user: Uuid, role: Role) -> Result<()> {
+        if self.author != user && !is_moderator(role) {
+            let detail = "Only its author or a moderator deletes a message.";
+            return Err(Error::new(ErrorCode::Forbidden).detail(detail));
+        }
+        Ok(())
+    }
+}
+
 async fn edit(
     State(ctx): State<Ctx>,
     caller: Caller,
     headers: HeaderMap,
     body: Body<Write>,
 ) -> Result<Response> {
-    let (circle, id) = (caller.request.id(Id::Circle)?, caller.request.id(Id::Message)?);
+    let (circle, _) = require_role(&ctx, &caller, Role::is_member).await?;
+    let id = caller.request.id(Id::Message)?;
+    Subject::before_locks(&ctx, circle, id).await?.require_editor(caller.user)?;
     let Write { body } = body.value;
     let context = caller.writes("messages::edit", [circle]);
     let message = transaction!(&ctx, context, |tx| {
         let standing = Standing::read(tx, circle, caller.user).await?;
         standing.require_member()?;
-        let row =
-            tx.query_opt(AUTHOR, &[&circle, &id]).await?.ok_or_else(|| Error::new(ErrorCode::NotFound))?;
-        let (author, version, deleted): (Uuid, i64, bool) = (row.get(0), row.get(1), row.get(2));
-        if deleted {
-            return Err(Error::new(ErrorCode::NotFound));
-        }
-        if author != caller.user {
-            return Err(Error::new(ErrorCode::Forbidden).detail("Only its author edits a message."));
-        }
-        check_match_of_row(&headers, &version.to_string())?;
+        let subject = Subject::read(tx, circle, id).await?;
+        subject.require_editor(caller.user)?;
+        check_match_of_row(&headers, &subject.version.to_string())?;
         let message = Message::from_row(&tx.query_one(EDIT, &[&circle, &id, &body]).await?);
         touch(tx, circle, id);
         tx.event("message.edited", json!({"circle": circle, "message": id}));
@@ -146,23 +186,19 @@ async fn edit(
 }
 
 async fn delete(State(ctx): State<Ctx>, caller: Caller, headers: HeaderMap) -> Result<Response> {
-    let (circle, id) = (caller.request.id(Id::Circle)?, caller.request.id(Id::Message)?);
+    let (circle, role) = require_role(&ctx, &caller, Role::is_member).await?;
+    let id = caller.request.id(Id::Message)?;
+    Subject::before_locks(&ctx, circle, id).await?.require_deleter(caller.user, role)?;
     let context = caller.writes("messages::delete", [circle]);
     transaction!(&ctx, context, |tx| {
         let standing = Standing::read(tx, circle, caller.user).await?;
         standing.require_member()?;
-        let row =
-            tx.query_opt(AUTHOR, &[&circle, &id]).await?.ok_or_else(|| Error::new(ErrorCode::NotFound))?;
-        let (author, version, deleted): (Uuid, i64, bool) = (row.get(0), row.get(1), row.get(2));
-        if author != caller.user && !is_moderator(standing.role) {
-            return Err(
-                Error::new(ErrorCode::Forbidden).detail("Only its author or a moderator deletes a message.")
-            );
-        }
-        check_match_of_row(&headers, &version.to_string())?;
+        let subject = Subject::read(tx, circle, id).await?;
+        subject.require_deleter(caller.user, standing.role)?;
+        check_match_of_row(&headers, &subject.version.to_string())?;
         touch(tx, circle, id);
         tx.touch(Key::reactions(circle, id));
-        if deleted {
+        if subject.is_deleted {
             tx.unchanged();
         } else {
             tx.execute(DELETE, &[&circle, &id]).await?;

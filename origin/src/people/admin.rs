@@ -53,8 +53,7 @@ pub async fn suspend(ctx: &Ctx, email: &str) -> Result<bool> {
     let ending = Ending { user, family: None, asking: None, but_asking: false };
     let request = RequestContext::of_command(&SUSPEND);
     loop {
-        let context =
-            WriteContext { name: "admin::suspend", request: &request, actor: None, order: vec![user] };
+        let context = WriteContext::new("admin::suspend", &request, None, vec![user]);
         let is_done = transaction!(ctx, context, |tx| {
             // First, so that no session is opened between two steps.
             let changed = tx.execute(SET_STATUS, &[&user, &"suspended"]).await?;
@@ -76,7 +75,7 @@ pub async fn suspend(ctx: &Ctx, email: &str) -> Result<bool> {
 pub async fn restore(ctx: &Ctx, email: &str) -> Result<bool> {
     let Some(user) = find_account(ctx, email).await? else { return Ok(false) };
     let request = RequestContext::of_command(&RESTORE);
-    let context = WriteContext { name: "admin::restore", request: &request, actor: None, order: vec![user] };
+    let context = WriteContext::new("admin::restore", &request, None, vec![user]);
     transaction!(ctx, context, |tx| {
         if tx.execute(SET_STATUS, &[&user, &"active"]).await? == 0 {
             tx.unchanged();

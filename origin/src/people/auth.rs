@@ -135,12 +135,7 @@ async fn register(
     let hash = passwords.hash(&request.client, password).await?;
     let user = Uuid::now_v7();
     let new = NewSession::random(&ctx, user)?;
-    let context = WriteContext {
-        name: "auth::register",
-        request: &request,
-        actor: Some((user, None)),
-        order: vec![user],
-    };
+    let context = WriteContext::new("auth::register", &request, Some((user, None)), vec![user]);
     let signed_in = transaction!(&ctx, context, |tx| {
         let region = &ctx.config.region;
         let inserted = tx.query_one(INSERT_USER, &[&user, &email, &hash, &name, &time_zone, region]).await;
@@ -186,8 +181,7 @@ async fn login(
     }
     let new = NewSession::random(&ctx, user)?;
     charge_opening(&ctx, user, None, new.id).await?;
-    let context =
-        WriteContext { name: "auth::login", request: &request, actor: Some((user, None)), order: vec![user] };
+    let context = WriteContext::new("auth::login", &request, Some((user, None)), vec![user]);
     let signed_in = transaction!(&ctx, context, |tx| {
         let row = lock_user(tx, user).await?.ok_or_else(wrong)?;
         // The password may have changed since it was verified, and ended every session.

@@ -211,7 +211,7 @@ pub async fn end_reused(ctx: &Ctx, request: &RequestContext, reused: Reused) -> 
     let mut sessions = 0;
     loop {
         let actor = Some((user, Some(session)));
-        let context = WriteContext { name: "auth::end_reused", request, actor, order: vec![user] };
+        let context = WriteContext::new("auth::end_reused", request, actor, vec![user]);
         let ended = transaction!(ctx, context, |tx| {
             let ending = Ending { user, family: Some(family), asking: None, but_asking: false };
             let ended = ending.step(tx).await?;

@@ -97,7 +97,7 @@ async fn refresh(State(ctx): State<Ctx>, request: RequestContext, body: Body<Ref
         charge_opening(&ctx, parent.user, Some(parent.family), parent.token.session).await?;
     }
     let actor = Some((parent.user, Some(parent.token.session)));
-    let context = WriteContext { name: "auth::refresh", request: &request, actor, order: vec![parent.user] };
+    let context = WriteContext::new("auth::refresh", &request, actor, vec![parent.user]);
     let refreshed = transaction!(&ctx, context, |tx| { parent.succeed(tx, &ctx, &request).await })?;
     match refreshed {
         Some(refreshed) => Ok(json_response(200, None, to_json(&refreshed)?)),

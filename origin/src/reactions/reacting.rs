@@ -95,7 +95,7 @@ async fn set(State(ctx): State<Ctx>, caller: Caller) -> Result<Response> {
     let kind = caller.request.path.kind.ok_or_else(|| Error::new(ErrorCode::NotFound))?;
     let reacted = caller.request.route.method == Method::Put;
     let reaction = Reaction { user: caller.user, circle, message, kind, reacted };
-    require_member(&ctx, &caller, circle).await?;
+    require_member(&ctx, &caller).await?;
     /// Redis may go away and come back between two attempts.
     const ROUNDS: u32 = 3;
     for _ in 0..ROUNDS {

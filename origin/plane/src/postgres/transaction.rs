@@ -19,6 +19,20 @@ use crate::statements;
 statements! {
     const LOCK: &str = "-- postgres::lock
 select pg_advisory_xact_lock(hashtextextended(name, 0)) from unnest($1::text[]) as name";
+
+    /// Locks the names that nobody else holds. Leaves them in a setting of the transaction for the statement that is sent in
+    /// the same trip.
+    const LOCK_FREE: &str = "-- postgres::lock_free
+with free as materialized (
+    select name from unnest($1::text[]) as name where pg_try_advisory_xact_lock(hashtextextended(name, 0)))
+select coalesce(array_agg(name), '{}'), set_config('optimist.locked', coalesce(string_agg(name, ' '), ''), true) from free";
+}
+
+/// The locks that a transaction begins with, on circles and users, or whatever else the ids name.
+pub(super) struct Locks {
+    pub order: Vec<Uuid>,
+    /// Takes only those that are free. Otherwise the transaction waits for all of them.
+    pub leaves_busy: bool,
 }
 
 /// How long a request's transaction may run until its last statement begins, each of which has a timeout.
@@ -33,9 +47,11 @@ const BEGIN_WORK: &str = "begin; set local statement_timeout = 1000; set local l
 pub struct Tx {
     /// `None` once it has ended.
     client: Option<Client>,
-    /// The circles and users to lock, in their order. The first statement brings `begin` and the locks along, so that they
-    /// cost no trips of their own. `None` once the transaction has begun.
-    opening: Mutex<Option<Vec<Uuid>>>,
+    /// The locks to take, in their order. The first statement brings `begin` and the locks along, so that they cost no trips
+    /// of their own. `None` once the transaction has begun.
+    opening: Mutex<Option<Locks>>,
+    /// The names that were free, in a transaction that leaves busy ones.
+    locked: Mutex<Vec<String>>,
     begin: &'static str,
     deadline: Instant,
     pub(super) touched: Vec<TouchedKey>,
@@ -48,18 +64,20 @@ impl Tx {
     /// Opens a plain transaction, without locks, for work outside of requests: it ends within about a second, or fails. If
     /// dropped, it is rolled back with its connection.
     pub async fn begin(db: &Postgres) -> Result<Tx> {
-        Tx::open(db, Vec::new(), BEGIN_WORK, WORK_DEADLINE).await
+        let none = Locks { order: Vec::new(), leaves_busy: false };
+        Tx::open(db, none, BEGIN_WORK, WORK_DEADLINE).await
     }
 
-    /// Opens a transaction whose first statement locks circles and users, or whatever else the ids name.
-    pub(super) async fn locking(db: &Postgres, order: Vec<Uuid>) -> Result<Tx> {
-        Tx::open(db, order, BEGIN, DEADLINE).await
+    /// Opens a transaction whose first statement takes locks.
+    pub(super) async fn locking(db: &Postgres, locks: Locks) -> Result<Tx> {
+        Tx::open(db, locks, BEGIN, DEADLINE).await
     }
 
-    async fn open(db: &Postgres, order: Vec<Uuid>, begin: &'static str, lasts: Duration) -> Result<Tx> {
+    async fn open(db: &Postgres, locks: Locks, begin: &'static str, lasts: Duration) -> Result<Tx> {
         Ok(Tx {
             client: Some(db.client().await?),
-            opening: Mutex::new(Some(order)),
+            opening: Mutex::new(Some(locks)),
+            locked: Mutex::default(),
             begin,
             deadline: Instant::now() + lasts,
             touched: Vec::new(),
@@ -80,23 +98,33 @@ impl Tx {
             return Err(Error::slow());
         }
         let opening = self.opening.lock().unwrap_or_else(PoisonError::into_inner).take();
-        let Some(order) = opening else { return Ok(statement.await?) };
+        let Some(Locks { order, leaves_busy }) = opening else { return Ok(statement.await?) };
         let client = self.client()?;
+        let sql = if leaves_busy { LOCK_FREE } else { LOCK };
         // Prepared beforehand: nothing may come between sending this and sending the statement.
-        let lock = client.prepare_cached(LOCK).await?;
+        let lock = client.prepare_cached(sql).await?;
         let names: Vec<String> = order.iter().map(Uuid::to_string).collect();
         let locked = async {
             if names.is_empty() {
-                return Ok(0);
+                return Ok(Vec::new());
             }
-            hooks::statement(LOCK);
-            client.execute(&lock, &[&names]).await
+            hooks::statement(sql);
+            client.query(&lock, &[&names]).await
         };
         // Sent in the order of their first polls, which is this.
         let (begun, locked, result) = join3(client.batch_execute(self.begin), locked, statement).await;
         begun?;
-        locked?;
+        let locked = locked?;
+        if leaves_busy && let Some(row) = locked.first() {
+            *self.locked.lock().unwrap_or_else(PoisonError::into_inner) = row.get(0);
+        }
         Ok(result?)
+    }
+
+    /// Whether a transaction that leaves busy names has locked this one. Known after its first statement.
+    pub fn holds(&self, name: Uuid) -> bool {
+        let locked = self.locked.lock().unwrap_or_else(PoisonError::into_inner);
+        locked.iter().any(|held| *held == name.to_string())
     }
 
     fn has_begun(&self) -> bool {

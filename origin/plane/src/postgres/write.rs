@@ -11,7 +11,7 @@ use crate::cache::touched::TouchedKey;
 use crate::ctx::Ctx;
 use crate::error::{Error, Failure, Result};
 use crate::hooks;
-use crate::postgres::transaction::{Tx, rollback};
+use crate::postgres::transaction::{Locks, Tx, rollback};
 use crate::redis::RedisDown;
 use crate::region::switch::switch_off;
 use crate::region::trust::{Mode, OFF_FOR_MS};
@@ -83,7 +83,8 @@ impl<'a> Write<'a> {
         let mut order = self.context.order.clone();
         order.sort_unstable();
         order.dedup();
-        let tx = Tx::locking(&ctx.db, order).await?;
+        let locks = Locks { order, leaves_busy: self.context.leaves_busy };
+        let tx = Tx::locking(&ctx.db, locks).await?;
         // After the locks: locking a row assigns a transaction id.
         if self.mode == Mode::Unfenced
             && let Err(error) = hold_off(ctx, &tx).await
