@@ -53,8 +53,12 @@ def after_call(context, case, response):
 # Values that no schema can tell from valid ones, and the reason that the servers rightly give. Generated values are
 # meaningful where `schemathesis.toml` names some; those that the boundary coverage makes by itself are not.
 MEANINGLESS = {
+    ("after", "is neither a cursor of this list nor a number"),
+    ("after", "is not for both directions"),
+    ("before", "is not for both directions"),
     ("before", "is not a cursor of this list"),
     ("current", "is not the password"),
+    ("before", "is neither a cursor of this list nor a number"),
     ("cursor", "is not a cursor of this list"),
     ("entry_date", "must be a day from 1900 to today"),
     ("key", "is not the name of a copy in Redis"),

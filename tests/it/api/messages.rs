@@ -48,6 +48,46 @@ fn pages_survive_deletions_and_end() {
 }
 
 #[test]
+fn a_client_catches_up_with_what_follows_a_place() {
+    on_system(|system| async move {
+        let cast = Cast::new(system, "private").await;
+        let path = cast.path("/messages");
+        let mut ids = vec![cast.message.clone()];
+        for number in 2..=6 {
+            ids.push(cast.owner.say(&cast.circle, &format!("Number {number}.")).await);
+        }
+        let page = async |client: &Client, query: &str| client.get(&format!("{path}?{query}")).await;
+        let numbers = |answer: &Answer| -> Vec<u64> {
+            let items = answer.body["items"].as_array().unwrap();
+            items.iter().map(|item| item["number"].as_u64().unwrap()).collect()
+        };
+        // From a message's number, oldest first, in steps, past one that was deleted.
+        cast.owner.delete(&format!("{path}/{}", ids[3])).await.expect(204);
+        let first = page(&cast.member, "after=1&limit=2").await.expect(200);
+        assert_eq!(numbers(&first), [2, 3]);
+        let second = page(&cast.member, &format!("after={}&limit=2", first.text("/next"))).await.expect(200);
+        assert_eq!((numbers(&second), &second.body["next"]), (vec![5, 6], &Value::Null));
+        assert!(second.body["items"][0]["reactions"].is_object(), "with its counts");
+        // The same cursor leads both ways.
+        let newest = page(&cast.member, "limit=2").await.expect(200);
+        let older = page(&cast.member, &format!("before={}", newest.text("/next"))).await.expect(200);
+        let newer = page(&cast.member, &format!("after={}", newest.text("/next"))).await.expect(200);
+        assert_eq!((numbers(&older), numbers(&newer)), (vec![3, 2, 1], vec![6]));
+        let end = page(&cast.member, "after=6").await.expect(200);
+        assert_eq!((numbers(&end), &end.body["next"]), (Vec::new(), &Value::Null));
+        let tag = [("if-none-match", end.header("etag"))];
+        cast.member.send(Method::GET, &format!("{path}?after=6"), &tag, None).await.expect(304);
+
+        for (query, field) in [("after=1&before=3", "before"), ("after=x", "after"), ("after=01", "after")] {
+            assert_eq!(problem(page(&cast.member, query).await, 400)["errors"][0]["field"], field);
+        }
+        for client in [&cast.stranger, &cast.former, &cast.banned] {
+            problem(page(client, "after=1").await, 404);
+        }
+    });
+}
+
+#[test]
 fn a_message_is_its_authors_to_edit_and_a_moderators_to_delete() {
     on_system(|system| async move {
         let cast = Cast::new(system, "private").await;
