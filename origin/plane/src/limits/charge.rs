@@ -12,7 +12,7 @@ use crate::ctx::Ctx;
 use crate::error::Result;
 use crate::limits::charged::{Charged, refusal};
 use crate::limits::memory::Memory;
-use crate::request::RequestContext;
+use crate::request::{Caller, RequestContext};
 
 /// Charges a route's limits for its user or, on public routes, for the client's address.
 pub async fn charge_route(
@@ -21,6 +21,26 @@ pub async fn charge_route(
     user: Option<Uuid>,
     idempotency_key: Option<&str>,
 ) -> Result<Charged> {
+    let charge = charge_of(request, user, idempotency_key);
+    charge_all(ctx, charge).await
+}
+
+/// Gives back what this request was charged, by the edge or here, where a limit counts successes: everything was as the caller
+/// wanted it already.
+pub async fn give_back_unused(ctx: &Ctx, caller: &Caller, idempotency_key: Option<&str>) {
+    let charge = charge_of(&caller.request, Some(caller.user), idempotency_key);
+    let keys = charge.refundable();
+    if keys.is_empty() {
+        return;
+    }
+    // It is counted in one of the two; the other does not know the entry.
+    keys.iter().for_each(|key| ctx.limits.give_back(key, &charge.entry));
+    // Without Redis the entry lapses with its window; the reason was logged.
+    let _ = ctx.redis.call_one(&give_back(&keys, &charge.entry)).await;
+}
+
+/// The charge of a request: the same as the edge's.
+fn charge_of(request: &RequestContext, user: Option<Uuid>, idempotency_key: Option<&str>) -> Charge {
     let route = request.route;
     let scope = if user.is_some() { Scope::User } else { Scope::Address };
     let rows = route.limits.iter().map(|limit| limit.row()).filter(|row| row.scope == scope).collect();
@@ -33,7 +53,7 @@ pub async fn charge_route(
         (Some(user), Some(key)) if route.method == Method::Post => attempt_entry(user, route.name, key),
         _ => request_entry(&request.request_id),
     };
-    charge(ctx, rows, &parameter, entry).await
+    Charge::new(rows, &parameter, entry)
 }
 
 /// Charges limits of one parameter together: all of them, or none.
