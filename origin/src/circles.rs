@@ -8,12 +8,16 @@ mod mine;
 mod writing;
 mod members;
 mod roles;
+mod bans;
 pub mod invites;
+mod quotas;
 mod member_count;
 
 use optimist_plane::audit::copies;
-use optimist_plane::domain::{Domain, Loader};
+use optimist_plane::domain::{Domain, Job, Loader};
 use optimist_plane::http::served::Served;
+use optimist_plane::jobs::clean;
+use optimist_plane::own::HOUR;
 use optimist_shared::keys::Key;
 
 pub const DOMAIN: Domain = Domain {
@@ -21,6 +25,7 @@ pub const DOMAIN: Domain = Domain {
     tags: &[
         ("circles", "Communities, public or private."),
         ("members", "Who is in a circle, and as what."),
+        ("bans", "Who is kept out of a circle."),
         ("invites", "Ways into a private circle."),
     ],
     statements: &[
@@ -32,7 +37,9 @@ pub const DOMAIN: Domain = Domain {
         writing::STATEMENTS,
         members::STATEMENTS,
         roles::STATEMENTS,
+        bans::STATEMENTS,
         invites::STATEMENTS,
+        quotas::STATEMENTS,
         member_count::STATEMENTS,
     ],
     loaders: &[
@@ -46,6 +53,12 @@ pub const DOMAIN: Domain = Domain {
     audits: &[(Key::CircleMembers, |ctx, suspect| {
         Box::pin(copies::compare_but_for(ctx, suspect, Some("user")))
     })],
+    jobs: &[Job {
+        name: "invites.clean",
+        what: "removes invitations a day after they have expired",
+        every: HOUR,
+        run: |ctx| Box::pin(clean(ctx, invites::CLEAN)),
+    }],
     sums: &[member_count::SUM],
     ..Domain::new("circles")
 };
@@ -57,6 +70,7 @@ fn routes() -> Vec<Served> {
         writing::routes(),
         members::routes(),
         roles::routes(),
+        bans::routes(),
         invites::routes(),
     ]
     .into_iter()

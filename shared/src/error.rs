@@ -29,7 +29,7 @@ pub enum ErrorCode {
     UnsupportedMediaType,
     /// An `Idempotency-Key` was used before with another request.
     KeyReused,
-    /// A person's quota is used up; `limit` names it.
+    /// A person's quota is used up, or a circle's; `limit` names it.
     QuotaExceeded,
     /// A limit is used up; `limit` names it.
     RateLimited,

@@ -14,11 +14,12 @@ pub enum Id {
     Draft,
     Entry,
     Notification,
+    Invite,
 }
 
 impl Id {
-    pub const ALL: [Id; 7] =
-        [Id::User, Id::Session, Id::Circle, Id::Message, Id::Draft, Id::Entry, Id::Notification];
+    pub const ALL: [Id; 8] =
+        [Id::User, Id::Session, Id::Circle, Id::Message, Id::Draft, Id::Entry, Id::Notification, Id::Invite];
 
     pub fn as_str(self) -> &'static str {
         match self {
@@ -29,6 +30,7 @@ impl Id {
             Id::Draft => "draft",
             Id::Entry => "entry",
             Id::Notification => "notification",
+            Id::Invite => "invite",
         }
     }
 

@@ -1,9 +1,12 @@
-//! The quotas table: how much one person may keep at once. (Limits say how often.) A request that would exceed a quota answers
+//! The quotas table: how much one person, or one circle, may keep at once. (Limits say how often.) A request that would exceed a quota answers
 //! 422 `quota-exceeded`, and its `limit` is the quota's name.
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Quota {
     Drafts,
+    Circles,
+    Invites,
+    Bans,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -11,7 +14,9 @@ pub struct QuotaRow {
     pub quota: Quota,
     /// As problems name it.
     pub name: &'static str,
-    /// In `unit`s, per person.
+    /// Who keeps it: a person, or a circle.
+    pub keeper: &'static str,
+    /// In `unit`s, per keeper.
     pub most: u64,
     pub unit: &'static str,
     /// How much each counts at least, in `unit`s, so that the quota bounds their number too.
@@ -25,12 +30,29 @@ pub const QUOTAS: &[QuotaRow] = &[
     QuotaRow {
         quota: Quota::Drafts,
         name: "drafts",
+        keeper: "a person",
         most: 4 * 1024 * 1024,
         unit: "bytes",
         least_each: 4 * 1024,
         what: "drafts, sealed",
     },
+    // What a rename must reach, and what lists of one's own circles go through.
+    count(Quota::Circles, "circles", "a person", 500, "circles that one is in"),
+    // More than a week of an eager moderator.
+    count(Quota::Invites, "invites", "a circle", 200, "invitations that can be used"),
+    count(Quota::Bans, "bans", "a circle", 5_000, "people who are banned"),
 ];
+
+/// Things that are counted, and not measured.
+const fn count(
+    quota: Quota,
+    name: &'static str,
+    keeper: &'static str,
+    most: u64,
+    what: &'static str,
+) -> QuotaRow {
+    QuotaRow { quota, name, keeper, most, unit: "", least_each: 1, what }
+}
 
 impl Quota {
     pub fn row(self) -> &'static QuotaRow {

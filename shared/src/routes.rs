@@ -153,7 +153,7 @@ pub struct Route {
     pub name: &'static str,
     pub method: Method,
     /// With parameters in braces: `{circle}`, `{message}`, `{user}`, `{session}`, `{draft}`, `{entry}`,
-    /// `{notification}`; `{kind}` of a reaction; `{key}`, the name of a copy, which the origin alone reads.
+    /// `{notification}`, `{invite}`; `{kind}` of a reaction; `{key}`, the name of a copy, which the origin alone reads.
     pub path: &'static str,
     pub audience: Audience,
     pub pattern: Pattern,
@@ -332,12 +332,17 @@ pub const ROUTES: &[Route] = &[
     cached("circles.get", "/v1/circles/{circle}", CircleReader, Key::Circle, &[Overlay::Role]),
     Route { body: CIRCLE_BODY, ..write("circles.update", Patch, "/v1/circles/{circle}", Moderator, &[Forwarded], &[Key::Circle, Key::CircleAccess]) },
     write("circles.archive", Delete, "/v1/circles/{circle}", Owner, &[Forwarded], &[Key::Circle, Key::CircleAccess]),
+    write("circles.restore", Post, "/v1/circles/{circle}/restore", Owner, &[Forwarded], &[Key::Circle, Key::CircleAccess]),
     cached("members.list", "/v1/circles/{circle}/members", CircleReader, Key::CircleMembers, &[]),
     write("members.join", Post, "/v1/circles/{circle}/members/me", User, &[CircleJoin, Forwarded], &[Key::Membership, Key::Circle, Key::CircleMembers]),
     write("members.leave", Delete, "/v1/circles/{circle}/members/me", Member, &[Forwarded], &[Key::Membership, Key::Circle, Key::CircleMembers]),
     write("members.update", Patch, "/v1/circles/{circle}/members/{user}", Moderator, &[Forwarded], &[Key::Membership, Key::Circle, Key::CircleMembers]),
     write("members.remove", Delete, "/v1/circles/{circle}/members/{user}", Moderator, &[Forwarded], &[Key::Membership, Key::Circle, Key::CircleMembers]),
     write("invites.create", Post, "/v1/circles/{circle}/invites", Moderator, &[Invites, Forwarded], &[]),
+    direct("invites.list", "/v1/circles/{circle}/invites", Moderator),
+    write("invites.revoke", Delete, "/v1/circles/{circle}/invites/{invite}", Moderator, &[Forwarded], &[]),
+    direct("bans.list", "/v1/circles/{circle}/bans", Moderator),
+    write("bans.lift", Delete, "/v1/circles/{circle}/bans/{user}", Moderator, &[Forwarded], &[Key::Membership, Key::Circle, Key::CircleMembers]),
     // Messages
     Route { body: MESSAGE_BODY, ..write("messages.post", Post, "/v1/circles/{circle}/messages", Member, &[Messages, Forwarded], &[Key::CircleMessages]) },
     cached("messages.list", "/v1/circles/{circle}/messages", CircleReader, Key::CircleMessages, &[Overlay::Reactions]),

@@ -9,6 +9,7 @@ mod conduct;
 mod drafts;
 mod families;
 mod input;
+mod invites;
 mod journal;
 mod messages;
 mod notifications;

@@ -131,7 +131,7 @@ async fn a_stranger_who_is_banned_is_not_waited_for() {
     let cast = Cast::new(&system, "private").await;
     let held = hold(&system, &cast.stranger.user);
     let named = cast.path(&format!("/members/{}", cast.stranger.user));
-    for query in ["", "?ban=true", "?ban=true", "?ban=false"] {
+    for query in ["", "?ban=true", "?ban=true"] {
         let begun = Instant::now();
         cast.moderator.delete(&format!("{named}{query}")).await.expect(204);
         assert!(begun.elapsed() < Duration::from_secs(1), "{query:?} took {:?}", begun.elapsed());

@@ -278,6 +278,8 @@ async fn circles(teller: &mut Teller, ada: &Client, bo: &Client) {
     let before = format!("{messages}?limit=3&before={}", page.text("/next"));
     let page = bo.get(&before).await;
     teller.transcript.note("GET the next page", &page);
+    teller.get(bo, &format!("{messages}?limit=2&after=1")).await;
+    teller.get(bo, &format!("{messages}?after=1&before=2")).await;
     let newest = format!("{messages}/{}", page.text("/items/0/id"));
     teller.ask(ada, Method::PATCH, &newest, &[], json!({"body": "Number 10, mended."})).await;
     teller.ask(ada, Method::DELETE, &newest, &[], Value::Null).await;
@@ -285,6 +287,14 @@ async fn circles(teller: &mut Teller, ada: &Client, bo: &Client) {
     teller.get(bo, &format!("{circle}/members")).await;
     teller.ask(ada, Method::PATCH, &circle, &[], json!({"rules": "Be kind."})).await;
     teller.ask(bo, Method::PATCH, &circle, &[], json!({"name": "Mine"})).await;
+    let open = teller.post(ada, &format!("{circle}/invites"), json!({})).await.text("/id");
+    teller.get(ada, &format!("{circle}/invites")).await;
+    teller.get(bo, &format!("{circle}/invites")).await;
+    teller.ask(ada, Method::DELETE, &format!("{circle}/invites/{open}"), &[], Value::Null).await;
+    teller.get(ada, &format!("{circle}/bans")).await;
+    teller.ask(ada, Method::DELETE, &format!("{circle}/bans/{}", bo.user), &[], Value::Null).await;
+    teller.post(bo, &format!("{circle}/restore"), json!({})).await;
+    teller.post(ada, &format!("{circle}/restore"), json!({})).await;
     teller.ask(bo, Method::DELETE, &format!("{circle}/members/me"), &[], Value::Null).await;
     // A warm key is refilled after the response: wait until the edge itself knows.
     tokio::time::sleep(std::time::Duration::from_millis(500)).await;

@@ -142,11 +142,13 @@ impl Error {
         error
     }
 
-    /// More than a person may keep at once.
+    /// More than a person, or a circle, may keep at once.
     pub fn over(quota: Quota) -> Error {
         let QuotaRow { name, most, unit, what, .. } = quota.row();
-        let mut error =
-            Error::new(ErrorCode::QuotaExceeded).detail(format!("At most {most} {unit} of {what}."));
+        let mut error = Error::new(ErrorCode::QuotaExceeded).detail(match unit.is_empty() {
+            true => format!("At most {most} {what}."),
+            false => format!("At most {most} {unit} of {what}."),
+        });
         error.limit = Some((*name).into());
         error
     }

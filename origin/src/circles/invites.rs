@@ -1,32 +1,37 @@
-//! Invitations: moderators make them, and one person uses each up by joining.
+//! Invitations: moderators make, list and revoke them, and one person uses each up by joining.
 //!
-//! Nothing withdraws one: it lapses after seven days.
+//! One can be used for seven days, while its maker may still invite (the view `usable_invites` says so). Joining itself is
+//! [`super::members`]'.
 
 use axum::extract::State;
-use axum::http::HeaderMap;
-use axum::response::Response;
+use axum::http::{HeaderMap, StatusCode, Uri};
+use axum::response::{IntoResponse, Response};
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use chrono::{DateTime, Utc};
 use optimist_shared::error::ErrorCode;
-use optimist_shared::ids::Uuid;
+use optimist_shared::ids::{self, Uuid};
 use optimist_shared::session::{Role, hash_secret};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::json;
+use tokio_postgres::Row;
 
 use crate::circles::access::require_role;
 use crate::circles::definition::SAME_CIRCLE;
+use crate::circles::quotas::check_invites;
 use crate::circles::standing::{Standing, is_moderator};
+use crate::people::person::Person;
 use crate::people::secrets::TOKEN_KEYS;
 use optimist_plane::ctx::Ctx;
 use optimist_plane::error::{Error, Result};
 use optimist_plane::hash::keyed_hash;
 use optimist_plane::http::body::{Body, json_response, to_json};
 use optimist_plane::http::idempotency::{Answer, Claim, Idempotency};
+use optimist_plane::http::page::{Cursor, List, answer_page, page};
 use optimist_plane::http::sent::{Id, Refused};
 use optimist_plane::http::served::{Served, on};
-use optimist_plane::operation::links::link;
+use optimist_plane::operation::links::{FIRST_ID, ID, link};
 use optimist_plane::postgres::transaction::Tx;
 use optimist_plane::request::Caller;
 use optimist_plane::{describe, statements, transaction};
@@ -37,9 +42,23 @@ pub fn routes() -> Vec<Served> {
             .says("Invite one person, within seven days.")
             .notes("With `user` nobody else may use it, and they are told.")
             .takes::<NewInvite>(json!({}))
-            .answers::<Invite>(201)
+            .answers::<NewlyMade>(201)
             .idempotent()
-            .links([link("members.join", &[SAME_CIRCLE]).with_body(&[("invite", "$response.body#/invite")])]),
+            .refuses(&[ErrorCode::QuotaExceeded])
+            .links([
+                link("members.join", &[SAME_CIRCLE]).with_body(&[("invite", "$response.body#/invite")]),
+                link("invites.revoke", &[SAME_CIRCLE, ("invite", ID)]),
+            ]),
+        on("invites.list", list)
+            .says("The invitations of a circle that can be used, newest first.")
+            .notes("Without their secrets: those are told to their makers and to the invited.")
+            .answers::<List<Invite>>(200)
+            .tagged()
+            .pages("cursor")
+            .links([link("invites.revoke", &[SAME_CIRCLE, ("invite", FIRST_ID)])]),
+        on("invites.revoke", revoke)
+            .says("Revoke an invitation.")
+            .notes("One that is used up, or revoked already, stays as it is."),
     ]
 }
 
@@ -51,10 +70,39 @@ struct NewInvite {
     user: Option<Id>,
 }
 
+/// An invitation as its maker gets it.
 #[derive(Serialize, JsonSchema)]
-struct Invite {
+#[schemars(rename = "CreatedInvite")]
+struct NewlyMade {
+    id: Uuid,
+    /// The secret that its user joins with.
     invite: String,
     expires_at: DateTime<Utc>,
+}
+
+/// An invitation as moderators see it.
+#[derive(Serialize, JsonSchema)]
+struct Invite {
+    id: Uuid,
+    created_by: Person,
+    /// The one person who may use it; null if anyone may.
+    user: Option<Person>,
+    created_at: DateTime<Utc>,
+    expires_at: DateTime<Utc>,
+}
+
+impl Invite {
+    /// From: id, maker_id, maker_name, user_id, user_name, created_at, expires_at.
+    fn from_row(row: &Row) -> Invite {
+        let user: Option<Uuid> = row.get("user_id");
+        Invite {
+            id: row.get("id"),
+            created_by: Person { id: row.get("maker_id"), name: row.get("maker_name") },
+            user: user.map(|id| Person { id, name: row.get("user_name") }),
+            created_at: row.get("created_at"),
+            expires_at: row.get("expires_at"),
+        }
+    }
 }
 
 /// An invitation as it is sent: base64url of 32 bytes.
@@ -73,6 +121,21 @@ impl TryFrom<String> for InviteToken {
     }
 }
 
+/// Before the invitation with this id: ids are in the order of their making.
+struct Before(Uuid);
+
+impl Cursor for Before {
+    const KIND: char = 'i';
+
+    fn render(&self) -> String {
+        self.0.to_string()
+    }
+
+    fn parse(text: &str) -> Option<Before> {
+        ids::parse_id(text).map(Before)
+    }
+}
+
 statements! {
     const INSERT_INVITE: &str = "-- members::insert_invite
 insert into invites (id, circle_id, token_hash, token_key, created_by, for_user, expires_at)
@@ -86,13 +149,35 @@ select m.role from users left join memberships m on m.circle_id = $1 and m.user_
 select token_key, expires_at from invites where id = $1";
 
     const FIND_INVITE: &str = "-- members::find_invite
-select from invites
-where token_hash = $1 and circle_id = $2 and used_at is null and expires_at > now() and coalesce(for_user, $3) = $3";
+select from usable_invites where token_hash = $1 and circle_id = $2 and coalesce(for_user, $3) = $3";
 
     const USE_INVITE: &str = "-- members::use_invite
 update invites set used_by = $3, used_at = now()
-where token_hash = $1 and circle_id = $2 and used_at is null and expires_at > now()
-  and coalesce(for_user, $3) = $3 returning id";
+where id = (select id from usable_invites where token_hash = $1 and circle_id = $2 and coalesce(for_user, $3) = $3)
+  and used_at is null and revoked_at is null returning id";
+
+    const LIST: &str = "-- invites::list
+select i.id, maker.id as maker_id, maker.name as maker_name, invited.id as user_id, invited.name as user_name,
+    i.created_at, i.expires_at
+from usable_invites i
+join users maker on maker.id = i.created_by
+left join users invited on invited.id = i.for_user
+where i.circle_id = $1 and i.id < coalesce($2::uuid, 'ffffffff-ffff-ffff-ffff-ffffffffffff')
+order by i.id desc limit $3";
+
+    const EXISTS: &str = "-- invites::exists
+select from invites where circle_id = $1 and id = $2";
+
+    const REVOKE: &str = "-- invites::revoke
+update invites set revoked_at = now() where circle_id = $1 and id = $2 and used_at is null and revoked_at is null";
+
+    /// A day after its end no repeated request shows an invitation again.
+    pub const CLEAN: &str = "-- invites::clean
+with gone as (
+    delete from invites where id = any(array(
+        select id from invites where expires_at < now() - interval '1 day' order by expires_at limit $1))
+    returning id)
+select count(*) from gone";
 }
 
 async fn create(
@@ -106,7 +191,7 @@ async fn create(
     let idempotency = Idempotency::from_request(&headers, &caller.request, &body.bytes)?;
     let new = Uuid::now_v7();
     let context = caller.writes("members::invite", [circle]);
-    let (token, expires_at) = transaction!(&ctx, context, |tx| {
+    let invite = transaction!(&ctx, context, |tx| {
         let claim = idempotency.claim(tx, &caller, Answer { status: 201, resource: new }).await?;
         let standing = Standing::read(tx, circle, caller.user).await?;
         standing.require_role(is_moderator)?;
@@ -117,6 +202,7 @@ async fn create(
                 if let Some(user) = user {
                     check_invitee(tx, circle, user).await?;
                 }
+                check_invites(tx, circle).await?;
                 let key = &ctx.config.keys(TOKEN_KEYS).first;
                 let token = invite_token(&ctx, key, new)?;
                 tx.execute(INSERT_INVITE, &[&new, &circle, &hash_secret(&token), key, &caller.user, &user])
@@ -126,11 +212,36 @@ async fn create(
             }
         };
         let row = tx.query_one(SELECT_INVITE, &[&id]).await?;
-        let expires_at: DateTime<Utc> = row.get(1);
-        Ok((invite_token(&ctx, &row.get::<_, String>(0), id)?, expires_at))
+        let token = invite_token(&ctx, &row.get::<_, String>(0), id)?;
+        Ok(NewlyMade { id, invite: URL_SAFE_NO_PAD.encode(token), expires_at: row.get(1) })
     })?;
-    let invite = Invite { invite: URL_SAFE_NO_PAD.encode(token), expires_at };
     Ok(json_response(201, None, to_json(&invite)?))
+}
+
+async fn list(State(ctx): State<Ctx>, caller: Caller, headers: HeaderMap, uri: Uri) -> Result<Response> {
+    let page = page::<Before>(uri.query(), "cursor")?;
+    let (circle, _) = require_role(&ctx, &caller, is_moderator).await?;
+    let before = page.after.map(|Before(id)| id);
+    let rows = ctx.db.query(LIST, &[&circle, &before, &(page.limit as i64 + 1)]).await?;
+    let items: Vec<Invite> = rows.iter().take(page.limit).map(Invite::from_row).collect();
+    answer_page(&headers, items, rows.len() > page.limit, |last| Before(last.id))
+}
+
+async fn revoke(State(ctx): State<Ctx>, caller: Caller) -> Result<Response> {
+    let (circle, _) = require_role(&ctx, &caller, is_moderator).await?;
+    let invite = caller.request.id(ids::Id::Invite)?;
+    let context = caller.writes("invites::revoke", [circle]);
+    transaction!(&ctx, context, |tx| {
+        Standing::read(tx, circle, caller.user).await?.require_moderator()?;
+        let known = tx.query_opt(EXISTS, &[&circle, &invite]).await?;
+        known.ok_or_else(|| Error::new(ErrorCode::NotFound))?;
+        if tx.execute(REVOKE, &[&circle, &invite]).await? == 0 {
+            tx.unchanged();
+        }
+        tx.event("invite.revoked", json!({"circle": circle, "invite": invite}));
+        Ok(())
+    })?;
+    Ok(StatusCode::NO_CONTENT.into_response())
 }
 
 async fn check_invitee(tx: &Tx, circle: Uuid, user: Uuid) -> Result<()> {

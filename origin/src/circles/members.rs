@@ -19,6 +19,7 @@ use tokio_postgres::Row;
 use crate::circles::access::{reader_of_circle, require_role};
 use crate::circles::definition::{CircleWithRole, SAME_CIRCLE, select};
 use crate::circles::invites::{InviteToken, find_invite, no_entry, use_invite};
+use crate::circles::quotas::check_circles;
 use crate::circles::standing::{MemberRole, Standing};
 use crate::people::person::Person;
 use optimist_plane::cache::read::read_through;
@@ -30,6 +31,7 @@ use optimist_plane::http::idempotency::{Answer, Claim, Idempotency};
 use optimist_plane::http::loaded::respond_list;
 use optimist_plane::http::page::{At, Cursor, List, page};
 use optimist_plane::http::served::{Served, on};
+use optimist_plane::limits::charge::give_back_unused;
 use optimist_plane::operation::links::link;
 use optimist_plane::postgres::transaction::Tx;
 use optimist_plane::request::Caller;
@@ -46,13 +48,16 @@ pub fn routes() -> Vec<Served> {
             .links([link("members.update", &[SAME_CIRCLE, FIRST_USER]), link("users.get", &[FIRST_USER])]),
         on("members.join", join)
             .says("Join a circle.")
-            .notes("A private circle takes an invitation, which is used up. Who is a member already is answered 200.")
+            .notes(
+                "A private circle takes an invitation, which is used up. Who is a member already is answered 200, and \
+                 charged nothing. A person is in at most 500 circles: a further one is refused with 422 `quota-exceeded`.",
+            )
             .takes::<Join>(json!({"invite": "2e-Mbyg5T80-LWFzEni780EHJ3LSA0aF80nLFQ5H-gg"}))
             .answers::<CircleWithRole>(201)
             .also(200, "A member already.")
             .tagged()
             .idempotent()
-            .refuses(&[ErrorCode::Conflict])
+            .refuses(&[ErrorCode::Conflict, ErrorCode::QuotaExceeded])
             .links([link("messages.list", &[SAME_CIRCLE]), link("members.leave", &[SAME_CIRCLE])]),
         on("members.leave", leave).says("Leave a circle.").notes("The owner hands the circle over first."),
     ]
@@ -159,11 +164,15 @@ async fn join(
             use_invite(tx, circle, caller.user, invite).await?;
         }
         standing.require_active()?;
+        check_circles(tx, caller.user).await?;
         tx.execute(INSERT, &[&circle, &caller.user]).await.map_err(member_already)?;
         count(tx, circle, 1).await?;
         tx.event("member.joined", json!({"circle": circle, "user": caller.user}));
         Ok((answer.status, select(tx, circle).await?, Role::Member))
     })?;
+    if status == 200 {
+        give_back_unused(&ctx, &caller, idempotency.key()).await;
+    }
     circle.respond(status, role)
 }
 

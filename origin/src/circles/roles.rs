@@ -15,6 +15,7 @@ use serde_json::json;
 
 use crate::circles::access::{require_role, role_of};
 use crate::circles::members::{Member, count, delete, touch};
+use crate::circles::quotas::check_bans;
 use crate::circles::standing::{MemberRole, Standing, is_moderator};
 use optimist_plane::ctx::Ctx;
 use optimist_plane::error::{Error, Result};
@@ -22,7 +23,7 @@ use optimist_plane::http::body::{Body, json_response, to_json};
 use optimist_plane::http::page::parameters_of;
 use optimist_plane::http::served::{Served, on};
 use optimist_plane::request::Caller;
-use optimist_plane::{statements, transaction};
+use optimist_plane::{describe, statements, transaction};
 
 pub fn routes() -> Vec<Served> {
     vec![
@@ -37,10 +38,8 @@ pub fn routes() -> Vec<Served> {
         on("members.remove", remove)
             .says("Remove a member, or ban someone.")
             .notes("Moderators act on members, the owner on everyone else.")
-            .filter::<bool>(
-                "ban",
-                "`true` also keeps them out, `false` also lifts a ban; without it a ban stays as it is.",
-            ),
+            .filter::<Also>("ban", "Also keeps them out, until the ban is lifted.")
+            .refuses(&[ErrorCode::QuotaExceeded]),
     ]
 }
 
@@ -51,10 +50,15 @@ struct Update {
     role: MemberRole,
 }
 
+/// The schema of a parameter that is given as `true` or left out.
+struct Also;
+
+describe!(Also, {"type": "boolean", "enum": [true]});
+
 statements! {
     const BAN: &str = "-- members::ban
 insert into memberships (circle_id, user_id, role) select $1, id, 'banned' from users where id = $2
-on conflict on constraint memberships_pkey do update set role = 'banned'";
+on conflict on constraint memberships_pkey do update set role = 'banned', joined_at = now()";
 
     const SET_ROLE: &str = "-- members::set_role
 update memberships set role = $3 where circle_id = $1 and user_id = $2";
@@ -101,7 +105,7 @@ async fn update(State(ctx): State<Ctx>, caller: Caller, body: Body<Update>) -> R
 async fn remove(State(ctx): State<Ctx>, caller: Caller, uri: Uri) -> Result<Response> {
     let (circle, acting) = require_role(&ctx, &caller, is_moderator).await?;
     let user = caller.request.id(Id::User)?;
-    let ban = ban_of(uri.query())?;
+    let also_bans = also_bans(uri.query())?;
     let is_self = user == caller.user;
     let before = role_of(&ctx, circle, user).await?;
     check_removal(acting, before, is_self)?;
@@ -118,22 +122,21 @@ async fn remove(State(ctx): State<Ctx>, caller: Caller, uri: Uri) -> Result<Resp
             return Err(Error::new(ErrorCode::Conflict).detail("They have joined at this moment: try again."));
         }
         touch(tx, circle, user);
-        // Only `ban=false` lifts a ban: a moderator who removes a member must not undo another's ban of a moment ago.
-        match (ban, target) {
-            (Some(true), Role::Banned) | (None, Role::Banned) | (None | Some(false), Role::None) => {
-                tx.unchanged();
-            }
-            (Some(true), _) => {
+        // A removal lifts no ban: a moderator who removes a member must not undo another's ban of a moment ago.
+        match (also_bans, target) {
+            (_, Role::Banned) | (false, Role::None) => tx.unchanged(),
+            (true, _) => {
+                check_bans(tx, circle).await?;
                 if tx.execute(BAN, &[&circle, &user]).await? == 0 {
                     return Err(Error::new(ErrorCode::NotFound).field("user", "does not exist"));
                 }
             }
-            (None | Some(false), _) => delete(tx, circle, user).await?,
+            (false, _) => delete(tx, circle, user).await?,
         }
         if target.is_member() {
             count(tx, circle, -1).await?;
         }
-        tx.event("member.removed", json!({"circle": circle, "user": user, "ban": ban}));
+        tx.event("member.removed", json!({"circle": circle, "user": user, "ban": also_bans}));
         Ok(())
     })?;
     Ok(axum::http::StatusCode::NO_CONTENT.into_response())
@@ -162,21 +165,22 @@ fn check_removal(acting: Role, target: Role, is_self: bool) -> Result<()> {
     Ok(())
 }
 
-/// The query's `ban`, if it is given.
-fn ban_of(query: Option<&str>) -> Result<Option<bool>> {
-    let mut ban = None;
+/// Whether the query asks for a ban: `ban=true`, or nothing.
+fn also_bans(query: Option<&str>) -> Result<bool> {
+    let mut also_bans = false;
     for (name, value) in parameters_of(query)? {
-        ban = match (name.as_str(), value.as_str()) {
-            ("ban", "true") => Some(true),
-            ("ban", "false") => Some(false),
-            ("ban", _) => return Err(Error::new(ErrorCode::BadRequest).field(name, "must be true or false")),
+        also_bans = match (name.as_str(), value.as_str()) {
+            ("ban", "true") => true,
+            ("ban", _) => {
+                return Err(Error::new(ErrorCode::BadRequest).field(name, "must be true, or left out"));
+            }
             _ => {
                 let reason = "is not a parameter of this endpoint";
                 return Err(Error::new(ErrorCode::BadRequest).field(name, reason));
             }
         };
     }
-    Ok(ban)
+    Ok(also_bans)
 }
 
 /// Whether someone of one role may act on someone of another: moderators on members and strangers, the owner on all.

@@ -1,4 +1,4 @@
-//! Circles created, changed and archived.
+//! Circles created, changed, archived and restored.
 //!
 //! Nothing deletes a circle. Changes of its members are [`super::members`]' and [`super::roles`]'.
 
@@ -8,7 +8,7 @@ use axum::response::{IntoResponse, Response};
 use optimist_shared::error::ErrorCode;
 use optimist_shared::ids::Uuid;
 use optimist_shared::keys::Key;
-use optimist_shared::session::Role;
+use optimist_shared::session::{Access, Role};
 use schemars::JsonSchema;
 use serde::Deserialize;
 use serde_json::json;
@@ -16,9 +16,10 @@ use tokio_postgres::types::ToSql;
 
 use crate::circles::access::require_role;
 use crate::circles::definition::{Circle, CircleWithRole, Description, Name, Rules, Visibility, select, tag};
+use crate::circles::quotas::check_circles;
 use crate::circles::standing::{Standing, is_moderator};
 use optimist_plane::ctx::Ctx;
-use optimist_plane::error::Result;
+use optimist_plane::error::{Error, Result};
 use optimist_plane::http::body::{Body, check_match};
 use optimist_plane::http::idempotency::{Answer, Claim, Idempotency};
 use optimist_plane::http::sent::{Changes, Given};
@@ -38,10 +39,12 @@ pub fn routes() -> Vec<Served> {
             .tagged()
             .location()
             .idempotent()
+            .refuses(&[ErrorCode::QuotaExceeded])
             .links([
                 link("circles.get", NEW_CIRCLE),
                 link("circles.update", NEW_CIRCLE),
                 link("circles.archive", NEW_CIRCLE),
+                link("circles.restore", NEW_CIRCLE),
                 link("invites.create", NEW_CIRCLE),
                 link("members.list", NEW_CIRCLE),
                 link("messages.post", NEW_CIRCLE),
@@ -51,6 +54,7 @@ pub fn routes() -> Vec<Served> {
             ]),
         on("circles.update", update)
             .says("Change a circle.")
+            .notes("Moderators change its texts, the owner its visibility too.")
             .takes::<Changes<Update>>(json!({"description": "Three pages each morning."}))
             .answers::<CircleWithRole>(200)
             .tagged(),
@@ -62,6 +66,13 @@ pub fn routes() -> Vec<Served> {
                  changes.",
             )
             // An archived circle is archived again without a conflict.
+            .never(ErrorCode::Conflict),
+        on("circles.restore", restore)
+            .says("Restore an archived circle.")
+            .notes("It is as it was before: nothing is deleted while it is archived, however long.")
+            .answers::<CircleWithRole>(200)
+            .tagged()
+            // One that is not archived is restored without a conflict.
             .never(ErrorCode::Conflict),
     ]
 }
@@ -102,6 +113,9 @@ returning id, name, description, rules, visibility, owner_id, member_count, arch
 
     const ARCHIVE: &str = "-- circles::archive
 update circles set archived_at = now(), version = version + 1, updated_at = now() where id = $1";
+
+    const RESTORE: &str = "-- circles::restore
+update circles set archived_at = null, version = version + 1, updated_at = now() where id = $1";
 }
 
 async fn create(
@@ -119,6 +133,7 @@ async fn create(
         let (circle, role) =
             match idempotency.claim(tx, &caller, Answer { status: 201, resource: new }).await? {
                 Claim::First => {
+                    check_circles(tx, caller.user).await?;
                     let parameters: [&(dyn ToSql + Sync); 6] =
                         [&new, &name, &description, &rules, &visibility.as_str(), &caller.user];
                     let row = tx.query_one(INSERT, &parameters).await?;
@@ -150,12 +165,20 @@ async fn update(
 ) -> Result<Response> {
     let (circle, _) = require_role(&ctx, &caller, is_moderator).await?;
     let Changes(Update { name, description, rules, visibility }) = body.value;
-    let visibility = visibility.0.map(|Visibility(new)| new.as_str());
+    let visibility = visibility.0.map(|Visibility(new)| new);
     let context = caller.writes("circles::update", [circle]);
     let (circle, role) = transaction!(&ctx, context, |tx| {
         let standing = Standing::read(tx, circle, caller.user).await?;
         standing.require_moderator()?;
+        let is_public = visibility.map(|new| new == Access::Public);
+        if standing.role != Role::Owner && is_public.is_some_and(|new| new != standing.is_public) {
+            let detail = "Only the owner changes who may read a circle.";
+            return Err(Error::new(ErrorCode::Forbidden)
+                .detail(detail)
+                .field("visibility", "is the owner's"));
+        }
         check_match(&headers, &tag(standing.version, standing.role))?;
+        let visibility = visibility.map(Access::as_str);
         let row = tx.query_one(UPDATE, &[&circle, &name.0, &description.0, &rules.0, &visibility]).await?;
         tx.touch(Key::circle(circle));
         tx.touch(Key::circle_access(circle));
@@ -183,4 +206,23 @@ async fn archive(State(ctx): State<Ctx>, caller: Caller, headers: HeaderMap) -> 
         Ok(())
     })?;
     Ok(axum::http::StatusCode::NO_CONTENT.into_response())
+}
+
+async fn restore(State(ctx): State<Ctx>, caller: Caller) -> Result<Response> {
+    let (circle, _) = require_role(&ctx, &caller, |role| role == Role::Owner).await?;
+    let context = caller.writes("circles::restore", [circle]);
+    let (circle, role) = transaction!(&ctx, context, |tx| {
+        let standing = Standing::read(tx, circle, caller.user).await?;
+        standing.require_role(|role| role == Role::Owner)?;
+        if standing.is_archived {
+            tx.execute(RESTORE, &[&circle]).await?;
+        } else {
+            tx.unchanged();
+        }
+        tx.touch(Key::circle(circle));
+        tx.touch(Key::circle_access(circle));
+        tx.event("circle.restored", json!({"circle": circle}));
+        Ok((select(tx, circle).await?, standing.role))
+    })?;
+    circle.respond(200, role)
 }

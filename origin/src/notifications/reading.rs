@@ -35,8 +35,8 @@ pub fn routes() -> Vec<Served> {
             .says("What the caller is told of, newest first.")
             .notes(
                 "Reactions to a message are one notification until it is read, which moves up with each. `invite` is \
-                 there while it can be used. Who leaves a circle keeps none of its notifications, and nobody keeps more \
-                 than the newest 1,000, or one for more than 90 days.",
+                 there while it can be used, and `circle` while the caller may know its name. Who leaves a circle keeps \
+                 none of its notifications, and nobody keeps more than the newest 1,000, or one for more than 90 days.",
             )
             .answers::<List<Notification>>(200)
             .tagged()
@@ -52,16 +52,19 @@ pub fn routes() -> Vec<Served> {
 }
 
 statements! {
-    /// `token_key` is there while the invitation can be used.
+    /// `token_key` is there while the reader can use the invitation, `circle_name` while they may know the circle.
     const LIST: &str = "-- notifications::list
 select n.id, n.kind, n.circle_id, c.name as circle_name, n.message_id, n.actor_id, u.name as actor_name, n.actors, n.role,
     i.id as invite_id, i.token_key, n.created_at, n.updated_at,
     n.read_at is not null or n.place <= r.read_through as is_read
 from notifications n
 join notification_counts r on r.user_id = n.user_id
-left join circles c on c.id = n.circle_id
+left join memberships m on m.circle_id = n.circle_id and m.user_id = n.user_id
+left join lateral (
+    select id, token_key from usable_invites where id = n.invite_id and m.role is null limit 1) i on true
+left join circles c on c.id = n.circle_id and m.role is distinct from 'banned'
+    and (m.role is not null or i.id is not null or (c.visibility = 'public' and c.archived_at is null))
 left join users u on u.id = n.actor_id
-left join invites i on i.id = n.invite_id and i.used_at is null and i.expires_at > now()
 where n.user_id = $1
   and (n.updated_at, n.id) < (coalesce($2::timestamptz, 'infinity'), coalesce($3::uuid, 'ffffffff-ffff-ffff-ffff-ffffffffffff'))
 order by n.updated_at desc, n.id desc limit $4";

@@ -61,10 +61,12 @@ pub fn render() -> String {
             writeln!(page, "| {} | `{key}` | {} | {counts} | {precision} |", row.name, windows.join(", "));
     }
     page.push_str(
-        "\n## Quotas\n\n| quota | of what | each person may keep | each counts at least |\n|-|-|-|-|\n",
+        "\n## Quotas\n\n| quota | of what | kept by | at most | each counts at least |\n|-|-|-|-|-|\n",
     );
-    for QuotaRow { name, most, unit, least_each, what, .. } in QUOTAS {
-        let _ = writeln!(page, "| {name} | {what} | {most} {unit} | {least_each} {unit} |");
+    for QuotaRow { name, keeper, most, unit, least_each, what, .. } in QUOTAS {
+        let measured = |number: &u64| format!("{number} {unit}").trim_end().to_owned();
+        let (most, least) = (measured(most), measured(least_each));
+        let _ = writeln!(page, "| {name} | {what} | {keeper} | {most} | {least} |");
     }
     page
 }
@@ -126,8 +128,8 @@ pub fn all() -> Policies {
             })
         })
         .collect();
-    let quotas = QUOTAS.iter().map(|QuotaRow { name, most, unit, least_each, what, .. }| {
-        json!({"name": name, "of": what, "most": most, "unit": unit, "least_each": least_each})
+    let quotas = QUOTAS.iter().map(|QuotaRow { name, keeper, most, unit, least_each, what, .. }| {
+        json!({"name": name, "of": what, "keeper": keeper, "most": most, "unit": unit, "least_each": least_each})
     });
     Policies { keys, limits, routes, quotas: quotas.collect() }
 }

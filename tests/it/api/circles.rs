@@ -168,13 +168,83 @@ fn a_circle_that_becomes_private_is_hidden_at_once() {
         problem(cast.stranger.get(&cast.path("")).await, 404);
         cast.owner.patch(&cast.path(""), json!({"visibility": "public"})).await.expect(200);
         cast.stranger.get(&cast.path("")).await.expect(200);
-        // A ban also forbids reading, and only `ban=false` lifts it.
+        // A ban also forbids reading, and no removal lifts it.
         let banned = cast.path(&format!("/members/{}", cast.banned.user));
         problem(cast.banned.post(&cast.path("/members/me"), json!({})).await, 404);
         cast.owner.delete(&banned).await.expect(204);
         problem(cast.banned.get(&cast.path("")).await, 404);
-        cast.owner.delete(&format!("{banned}?ban=false")).await.expect(204);
+        cast.owner.delete(&cast.path(&format!("/bans/{}", cast.banned.user))).await.expect(204);
         cast.banned.get(&cast.path("")).await.expect(200);
+    });
+}
+
+#[test]
+fn the_owner_alone_changes_who_may_read_a_circle() {
+    on_system(|system| async move {
+        let cast = Cast::new(system, "private").await;
+        for body in [json!({"visibility": "public"}), json!({"name": "Open", "visibility": "public"})] {
+            let refused = problem(cast.moderator.patch(&cast.path(""), body).await, 403);
+            assert_eq!(refused["errors"][0]["field"], "visibility");
+        }
+        problem(cast.stranger.get(&cast.path("/messages")).await, 404);
+        assert_eq!(cast.owner.get(&cast.path("")).await.expect(200).body["name"], "A circle");
+        // A form that sends what is so already is no change.
+        let same = json!({"rules": "Be kind.", "visibility": "private"});
+        cast.moderator.patch(&cast.path(""), same).await.expect(200);
+        cast.owner.patch(&cast.path(""), json!({"visibility": "public"})).await.expect(200);
+        cast.stranger.get(&cast.path("/messages")).await.expect(200);
+        problem(cast.moderator.patch(&cast.path(""), json!({"visibility": "private"})).await, 403);
+    });
+}
+
+#[test]
+fn the_owner_restores_an_archived_circle() {
+    on_system(|system| async move {
+        let cast = Cast::new(system, "public").await;
+        let restore = cast.path("/restore");
+        let invite = cast.owner.post(&cast.path("/invites"), json!({})).await.expect(201).body;
+        cast.owner.delete(&cast.path("")).await.expect(204);
+        problem(cast.stranger.post(&cast.path("/members/me"), invite.clone()).await, 422);
+        let join = json!({"invite": invite["invite"]});
+        problem(cast.stranger.post(&cast.path("/members/me"), join.clone()).await, 404);
+        for (who, client) in cast.everyone() {
+            match who {
+                "owner" => continue,
+                "moderator" | "member" => drop(problem(client.post(&restore, json!({})).await, 403)),
+                _ => drop(problem(client.post(&restore, json!({})).await, 404)),
+            }
+        }
+        for _ in 0..2 {
+            let restored = cast.owner.post(&restore, json!({})).await.expect(200);
+            assert_eq!(
+                (restored.text("/role"), &restored.body["archived_at"]),
+                ("owner".into(), &Value::Null)
+            );
+            let read = cast.member.get(&cast.path("")).await.expect(200);
+            assert_eq!((&read.body["version"], &read.body["archived_at"]), (&Value::Null, &Value::Null));
+        }
+        cast.stranger.get(&cast.path("/messages")).await.expect(200);
+        cast.member.say(&cast.circle, "Back again.").await;
+        cast.stranger.post(&cast.path("/members/me"), join).await.expect(201);
+    });
+}
+
+/// Five joins an hour are for five circles.
+#[test]
+fn joining_a_circle_that_one_is_in_costs_nothing() {
+    on_system(|system| async move {
+        let cast = Cast::new(system, "public").await;
+        let me = cast.path("/members/me");
+        for round in 0..7 {
+            cast.member.post(&me, json!({})).await.expect(200);
+            let key = format!("key-{}", round / 2);
+            let again = cast.member.send(Method::POST, &me, &[("idempotency-key", &key)], None).await;
+            assert_eq!(again.expect(200).body["role"], "member");
+        }
+        let limits = cast.member.get("/v1/me/limits").await.expect(200).body;
+        let joins = items(&limits).iter().find(|limit| limit["name"] == "circle-joins").unwrap();
+        // The one by which the member came in.
+        assert_eq!(joins["remaining"], 4);
     });
 }
 

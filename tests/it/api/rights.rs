@@ -17,6 +17,7 @@ struct Names {
     draft: String,
     entry: String,
     notification: String,
+    invite: String,
 }
 
 impl Names {
@@ -29,6 +30,7 @@ impl Names {
             ("{draft}", &self.draft),
             ("{entry}", &self.entry),
             ("{notification}", &self.notification),
+            ("{invite}", &self.invite),
             ("{kind}", "heart"),
             ("{key}", "nonsense"),
         ];
@@ -69,6 +71,7 @@ async fn setting(system: &optimist_tests::System) -> (Cast, Names) {
          on conflict (user_id) do update set unread = notification_counts.unread + 1",
         cast.member.user, cast.circle
     ));
+    let invite = cast.owner.post(&cast.path("/invites"), json!({})).await.expect(201);
     let names = Names {
         circle: cast.circle.clone(),
         message: cast.message.clone(),
@@ -77,6 +80,7 @@ async fn setting(system: &optimist_tests::System) -> (Cast, Names) {
         draft,
         entry: entry.text("/id"),
         notification: told,
+        invite: invite.text("/id"),
     };
     (cast, names)
 }
