@@ -133,7 +133,7 @@ await ok(save("Slept well. It rains, and I don't mind.", first.version));
 step("Another tab, still at the first version, overwrites nothing: both texts are kept");
 const { error: conflict, response: conflicting } = await save("Slept well, from the other tab.", first.version);
 assert.equal(conflicting.status, 409);
-assert.ok(conflict && "sibling" in conflict);
+assert.ok(conflict && "sibling" in conflict && conflict.sibling);
 assert.equal(conflict.current?.body, "Slept well. It rains, and I don't mind.");
 assert.equal(conflict.sibling.body, "Slept well, from the other tab.");
 await ok(ada.api.DELETE("/v1/journal/drafts/{draft}", { params: { path: { draft: conflict.sibling.id } } }));

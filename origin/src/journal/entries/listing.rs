@@ -105,7 +105,7 @@ impl Filter {
 
 /// A search: all that it names must fit.
 #[derive(Default, Deserialize, JsonSchema)]
-#[serde(default, deny_unknown_fields)]
+#[serde(deny_unknown_fields)]
 #[schemars(rename = "SearchEntries")]
 pub struct Search {
     tag: Option<SoughtTag>,
