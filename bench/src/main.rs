@@ -48,6 +48,8 @@ const PARTS: &[Part] = &[
     Part { name: "reactions", what: "reactions end to end, beside a commit for each", run: |settings| Box::pin(parts::reactions::run(settings)) },
     Part { name: "posting", what: "posting a message, beside its insert alone", run: |settings| Box::pin(parts::posting::run(settings)) },
     Part { name: "drafts", what: "saving a draft, beside a bare SET", run: |settings| Box::pin(parts::drafts::run(settings)) },
+    Part { name: "neighbours", what: "what others notice of an account that does its worst", run: |settings| Box::pin(parts::neighbours::run(settings)) },
+    Part { name: "held", what: "hits while a transaction stays open for a minute", run: |settings| Box::pin(parts::held::run(settings)) },
     Part { name: "sizes", what: "what is shipped to the edges", run: |settings| Box::pin(parts::sizes::run(settings)) },
     Part { name: "cold-start", what: "a new instance's first answer, beside an empty handler's", run: |settings| Box::pin(parts::cold_start::run(settings)) },
     Part { name: "memory", what: "what the origin takes, with and without connections", run: |settings| Box::pin(parts::memory::run(settings)) },

@@ -3,8 +3,10 @@
 pub mod cold_start;
 pub mod drafts;
 pub mod floor;
+pub mod held;
 pub mod memory;
 pub mod miss;
+pub mod neighbours;
 pub mod posting;
 pub mod reactions;
 pub mod redis_cpu;

@@ -154,7 +154,8 @@ pub struct Member {
 }
 
 impl Member {
-    fn random() -> Member {
+    /// Someone whom nobody knows.
+    pub fn random() -> Member {
         let user = Uuid::now_v7();
         let mut secret = [0; 32];
         secret[..16].copy_from_slice(Uuid::new_v4().as_bytes());
