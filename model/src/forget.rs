@@ -108,7 +108,12 @@ impl State {
         // Two bits each, one per attempt.
         let fences = self.redis.fences;
         self.redis.fences = (fences & ((1 << ATTEMPTS) - 1)) << ATTEMPTS | fences >> ATTEMPTS;
-        self.redis.floor = self.redis.floor.map(|writer| 1 - writer);
+        if let Some(floor) = &mut self.redis.floor {
+            floor.writer = 1 - floor.writer;
+        }
+        if let Some(lease) = &mut self.redis.lease {
+            lease.knows = lease.knows.map(|writer| 1 - writer);
+        }
         for reading in &mut self.readers {
             match reading {
                 Reading::Checked { required, .. } => swap(required),

@@ -59,6 +59,7 @@ pub struct Protocol {
     pub leases_respect_fences: bool,
     pub floors: bool,
     pub floors_need_no_lease: bool,
+    pub leases_mind_replicas: bool,
     pub fills_need_their_lease: bool,
     pub fills_respect_fences: bool,
     pub hidden_copies_lapse: bool,
@@ -69,6 +70,8 @@ pub struct Protocol {
     pub fences_outlive_commits: bool,
     /// Whether a write returned to anyone must be in all later reads; otherwise only acknowledged writes must.
     pub seen_is_known: bool,
+    /// The relays read a replica, which may show a commit before the primary does.
+    pub relays_read_replicas: bool,
     /// How many calls to Redis may go unanswered.
     pub faults: u8,
     /// How many times Redis may restart.
@@ -95,6 +98,7 @@ pub const WHOLE: Protocol = Protocol {
     leases_respect_fences: true,
     floors: true,
     floors_need_no_lease: true,
+    leases_mind_replicas: true,
     fills_need_their_lease: true,
     fills_respect_fences: true,
     hidden_copies_lapse: true,
@@ -104,6 +108,7 @@ pub const WHOLE: Protocol = Protocol {
     off_is_waited_for: true,
     fences_outlive_commits: true,
     seen_is_known: true,
+    relays_read_replicas: true,
     faults: 1,
     restarts: 1,
     search: Search::Alike,

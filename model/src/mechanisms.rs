@@ -50,6 +50,11 @@ pub const MECHANISMS: &[Mechanism] = &[
         without: Protocol { floors_need_no_lease: false, ..CALM },
     },
     Mechanism {
+        name: "floor-from-replica",
+        what: "a fill must have seen what a relay that reads a replica told of, although it began afterwards",
+        without: Protocol { leases_mind_replicas: false, ..CALM },
+    },
+    Mechanism {
         name: "hidden-lapse",
         what: "what is hidden lapses no later than the first fence over it",
         without: Protocol { hidden_copies_lapse: false, ..CALM },

@@ -38,8 +38,8 @@ fn held(state: &State) -> String {
     if let Some(lease) = redis.lease {
         parts.push(format!("lease: reader {}", lease.holder + 1));
     }
-    if let Some(writer) = redis.floor {
-        parts.push(format!("floor: write {}", writer + 1));
+    if let Some(floor) = redis.floor {
+        parts.push(format!("floor: write {}", floor.writer + 1));
     }
     if redis.vouch != 0 {
         parts.push(format!("vouched: {}", redis.vouch));

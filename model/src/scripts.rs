@@ -1,7 +1,7 @@
 //! The scripts of `shared/src/scripts`, as they act on one key. Each is one atomic step, as in Redis.
 
 use crate::Protocol;
-use crate::state::{Copy, Lease, Redis, Set, Snapshot, Writer};
+use crate::state::{Copy, Floor, Lease, Redis, Set, Snapshot, Writer};
 
 pub enum Leased {
     Value(Copy),
@@ -20,7 +20,8 @@ impl Redis {
         if is_fenced || self.lease.is_some() {
             return Leased::Refused;
         }
-        self.lease = Some(Lease { holder });
+        let knows = self.floor.filter(|floor| !floor.is_ahead || !protocol.leases_mind_replicas);
+        self.lease = Some(Lease { holder, knows: knows.map(|floor| floor.writer) });
         Leased::Granted
     }
 
@@ -32,7 +33,11 @@ impl Redis {
         }
         let stands = lease.is_some() || !protocol.fills_need_their_lease;
         let is_blocked = self.fences != 0 && protocol.fills_respect_fences;
-        let is_below = self.floor.is_some_and(|writer| !read.settled.has(writer));
+        let is_below = self.floor.is_some_and(|floor| {
+            let was_there = lease.is_some_and(|lease| lease.knows == Some(floor.writer));
+            let is_shown = was_there && (!floor.is_ahead || !protocol.leases_mind_replicas);
+            !read.settled.has(floor.writer) && !is_shown
+        });
         if stands && !is_blocked && !is_below {
             self.value = Some(Copy { read, epoch });
         }
@@ -67,8 +72,17 @@ impl Redis {
     pub fn invalidate(&mut self, protocol: &Protocol, writer: u8, writers: &[Writer]) {
         let xid = |writer: u8| writers[usize::from(writer)].xid;
         let leaves_floor = protocol.floors && (self.lease.is_some() || protocol.floors_need_no_lease);
-        if leaves_floor && self.floor.is_none_or(|floor| xid(floor) < xid(writer)) {
-            self.floor = Some(writer);
+        if leaves_floor {
+            // An older one changes the floor too, by a count.
+            if let Some(lease) = &mut self.lease {
+                lease.knows = lease.knows.filter(|known| *known == writer);
+            }
+            let newest = self.floor.filter(|floor| xid(floor.writer) > xid(writer));
+            let was_ahead = self.floor.is_some_and(|floor| floor.is_ahead);
+            self.floor = Some(Floor {
+                writer: newest.map_or(writer, |floor| floor.writer),
+                is_ahead: was_ahead || protocol.relays_read_replicas,
+            });
         }
         self.hidden = None;
         self.value = self.value.filter(|value| value.read.settled.contains(Set::of(writer)));

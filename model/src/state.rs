@@ -66,6 +66,16 @@ pub struct Copy {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Lease {
     pub holder: u8,
+    /// The floor under which it was given, if the primary then showed all that the relay had told of.
+    pub knows: Option<u8>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Floor {
+    /// Of the newest transaction that the relay has told of.
+    pub writer: u8,
+    /// A relay that reads a replica has told of it, or of an older one.
+    pub is_ahead: bool,
 }
 
 /// One key in Redis with its companions, and its partition's vouching.
@@ -76,8 +86,8 @@ pub struct Redis {
     /// Tokens of the fences that are up, see [`token`].
     pub fences: u8,
     pub lease: Option<Lease>,
-    /// The writer of the newest transaction that the relay has told of: a fill must have seen it.
-    pub floor: Option<u8>,
+    /// A fill must have seen its transaction.
+    pub floor: Option<Floor>,
     /// The highest epoch that was ever vouched for. 0: none.
     pub epoch: u8,
     /// The epoch that is vouched for. 0: none.

@@ -56,7 +56,8 @@ pub fn open(protocol: &Protocol, state: &State) -> Vec<Step> {
         steps.push(Step::RelayTurnsOn);
     }
     let is_shown = |writer: u8| state.writers[usize::from(writer)].writing == Writing::Shown;
-    let told = (0..WRITERS).filter(|writer| state.committed.has(*writer) || is_shown(*writer));
+    let is_early = |writer: u8| protocol.relays_read_replicas && is_shown(writer);
+    let told = (0..WRITERS).filter(|writer| state.committed.has(*writer) || is_early(*writer));
     steps.extend(told.map(|writer| Step::RelayInvalidates { writer }));
 
     steps.extend(lapsing_fences(protocol, state).map(|token| Step::FenceLapses { token }));

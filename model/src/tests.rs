@@ -20,6 +20,11 @@ fn no_read_is_stale_whatever_fails() {
 }
 
 #[test]
+fn nor_if_the_relays_read_the_primary() {
+    holds("on the primary", Protocol { relays_read_replicas: false, ..WHOLE });
+}
+
+#[test]
 fn each_mechanism_matters() {
     for mechanism in MECHANISMS {
         let found = checked(mechanism.name, mechanism.without).counterexample;

@@ -253,6 +253,27 @@ async fn while_the_reader_of_the_outbox_lags_nobody_trusts_copies() {
     }
 }
 
+/// Its id is the horizon of every snapshot while it runs.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_transaction_that_stays_open_keeps_nothing_from_being_cached() {
+    let scene = Arc::new(Scene::new().await);
+    let holder = Arc::clone(&scene);
+    let held = "select 1 from pg_stat_activity where query like '%pg_sleep(6)%' and wait_event = 'PgSleep'";
+    let open = tokio::task::spawn_blocking(move || {
+        holder.system.sql("begin; select pg_current_xact_id(); select pg_sleep(6); commit");
+    });
+    let deadline = Instant::now() + Duration::from_secs(10);
+    while scene.system.sql(held).is_empty() {
+        assert!(Instant::now() < deadline, "the transaction never began");
+    }
+    scene.ada.say(&scene.circle, "1").await;
+    while !scene.ada.get(&scene.path).await.expect(200).is_hit() {
+        assert!(!scene.system.sql(held).is_empty(), "no hit until the transaction had ended");
+    }
+    assert_eq!(scene.newest().await, "1");
+    open.await.unwrap();
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn an_origin_killed_at_any_step_leaves_nothing_stale_and_loses_nothing() {
     const STEPS: [&str; 6] =

@@ -15,9 +15,16 @@ local function fences_up(fence, now)
   return up
 end
 
--- Whether a snapshot may be stored: its lease still stands, no fence is up, and it has seen the floor's transaction.
+-- A key's floor: the newest transaction that the relay has told of, 16 hex digits, then 'r' if a relay that reads a replica
+-- told of it or of an older one, else 'p', then how often a relay told of an older one. What a relay tells of that reads the
+-- primary, every later read of the primary shows.
+
+-- Whether a snapshot may be stored: its lease still stands, no fence is up, and it has seen the floor's transaction. It has
+-- if its horizon is beyond it, or if the floor was the same when the lease was given.
 local function may_fill(lease_key, token, fence, floor_key, seen)
-  if redis.call('GET', lease_key) ~= token or fences_up(fence, now_ms()) > 0 then return false end
+  local lease = redis.call('GET', lease_key)
+  if not lease or string.sub(lease, 1, 32) ~= token or fences_up(fence, now_ms()) > 0 then return false end
   local floor = redis.call('GET', floor_key)
-  return not floor or seen > floor
+  if not floor or seen > string.sub(floor, 1, 16) then return true end
+  return string.sub(floor, 17, 17) == 'p' and floor == string.sub(lease, 33)
 end

@@ -6,10 +6,28 @@ use crate::keys::Companions;
 
 pub static INVALIDATE: Script = script!("invalidate": "envelope_core.lua", "invalidate.lua");
 
+/// The server from which the relay learned of the transaction.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum From {
+    Primary,
+    /// It may show the transaction before the primary does.
+    Replica,
+}
+
 /// The floor lasts `lasts_ms`: longer than a reader may lag behind, and a fill take.
-pub fn call<'a>(name: &'a str, beside: &'a Companions, transaction: u64, lasts_ms: u64) -> Call<'a> {
+pub fn call<'a>(
+    name: &'a str,
+    beside: &'a Companions,
+    transaction: u64,
+    lasts_ms: u64,
+    from: From,
+) -> Call<'a> {
     let keys = [name, &beside.hidden, &beside.floor];
-    Call::new(&INVALIDATE).keys(keys).hex(transaction).number(lasts_ms)
+    let from = match from {
+        From::Primary => "p",
+        From::Replica => "r",
+    };
+    Call::new(&INVALIDATE).keys(keys).hex(transaction).number(lasts_ms).text(from)
 }
 
 /// The number of copies dropped.

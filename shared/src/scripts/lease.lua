@@ -1,6 +1,6 @@
 -- Asks for a key's lease, the right to fill it.
 --
--- KEYS: key, fence, lease   ARGV: token, ms that the lease lasts, vouched epoch (16 hex), now (14 digits)
+-- KEYS: key, fence, lease, floor   ARGV: token, ms that the lease lasts, vouched epoch (16 hex), now (14 digits)
 -- Returns 'value', the good value that is there already | 'fenced', '' | 'leased', '' | 'granted', ''
 
 local value = redis.call('GET', KEYS[1])
@@ -9,5 +9,7 @@ if value and string.byte(value) == WIRE_VERSION and string.sub(value, EPOCH_FIRS
   return { 'value', value }
 end
 if fences_up(KEYS[2], now_ms()) > 0 then return { 'fenced', '' } end
-if redis.call('SET', KEYS[3], ARGV[1], 'NX', 'PX', ARGV[2]) then return { 'granted', '' } end
+-- The lease remembers the floor: see fences_core.
+local lease = ARGV[1] .. (redis.call('GET', KEYS[4]) or '')
+if redis.call('SET', KEYS[3], lease, 'NX', 'PX', ARGV[2]) then return { 'granted', '' } end
 return { 'leased', '' }

@@ -33,7 +33,7 @@ pub fn ask<'a>(
     now_ms: u64,
 ) -> Call<'a> {
     Call::new(&LEASE)
-        .keys([name, &beside.fence, &beside.lease])
+        .keys([name, &beside.fence, &beside.lease, &beside.floor])
         .text(token)
         .number(lasts_ms)
         .hex(epoch)

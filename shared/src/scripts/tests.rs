@@ -174,11 +174,14 @@ fn the_origins_calls_are_in_their_scripts_order() {
     assert_eq!(words(&fence::unhide("k", &beside, "t")), "k hidden:k fence:k lease:k | t");
     assert_eq!(
         words(&lease::ask("k", &beside, "t", 5000, 10, 17)),
-        "k fence:k lease:k | t 5000 000000000000000a 00000000000017"
+        "k fence:k lease:k floor:k | t 5000 000000000000000a 00000000000017"
     );
     assert_eq!(words(&lease::fill("k", &beside, "t", b"v", 90)), "k fence:k lease:k floor:k | t v 90");
     assert_eq!(words(&lease::give_back("k", &beside, "t")), "k fence:k lease:k floor:k | t - 1");
-    assert_eq!(words(&invalidate::call("k", &beside, 10, 60)), "k hidden:k floor:k | 000000000000000a 60");
+    assert_eq!(
+        words(&invalidate::call("k", &beside, 10, 60, invalidate::From::Replica)),
+        "k hidden:k floor:k | 000000000000000a 60 r"
+    );
 
     let fields = [("kind", "a".to_owned()), ("at", "b".to_owned())];
     let events = [append::Event { at: "8-1", fields: &fields }];

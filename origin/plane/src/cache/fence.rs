@@ -4,7 +4,8 @@ use std::collections::BTreeMap;
 
 use ::redis::Cmd;
 use optimist_shared::keys::Companions;
-use optimist_shared::scripts::{Call, Scalars as _, fence, invalidate};
+use optimist_shared::scripts::invalidate::{self, From};
+use optimist_shared::scripts::{Call, Scalars as _, fence};
 
 use crate::cache::touched::{TouchedKey, with_floor};
 use crate::ctx::Ctx;
@@ -77,8 +78,13 @@ pub async fn drop_copies(ctx: &Ctx, names: &[String]) -> Result<u64, RedisDown> 
 pub async fn drop_stale(ctx: &Ctx, changed: BTreeMap<&str, u64>) -> Result<u64, RedisDown> {
     let changed: Vec<(&str, Companions, u64)> =
         changed.into_iter().map(|(name, xid)| (name, with_floor(name), xid)).collect();
-    let calls: Vec<Call<'_>> =
-        changed.iter().map(|(name, beside, xid)| invalidate::call(name, beside, *xid, FLOOR_MS)).collect();
+    let from = match ctx.replica {
+        Some(_) => From::Replica,
+        None => From::Primary,
+    };
+    let calls =
+        changed.iter().map(|(name, beside, xid)| invalidate::call(name, beside, *xid, FLOOR_MS, from));
+    let calls: Vec<Call<'_>> = calls.collect();
     let mut dropped = 0;
     for calls in calls.chunks(AT_ONCE) {
         let replies = ctx.redis.call(calls).await?;
