@@ -1,5 +1,6 @@
 //! The judges: pure functions over a history. The tests of each show it a violation.
 
+mod bystanders;
 mod counts;
 mod events;
 mod limits;
@@ -15,13 +16,14 @@ pub use writes::draft_text;
 type Judge = fn(&History) -> Vec<String>;
 
 /// The judges, by name.
-const JUDGES: [(&str, Judge); 6] = [
+const JUDGES: [(&str, Judge); 7] = [
     ("stale reads", stale::check),
     ("revoked sessions", sessions::check),
     ("lost or doubled writes", writes::check),
     ("limits", limits::check),
     ("events", events::check),
     ("counts", counts::check),
+    ("bystanders", bystanders::check),
 ];
 
 /// Every violation in a history.

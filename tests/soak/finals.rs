@@ -9,6 +9,7 @@ use optimist_tests::events::{expected, streams};
 use optimist_tests::{Crowd, Origin, System};
 use serde_json::Value;
 
+use crate::adversary::beyond_caps;
 use crate::history::Finals;
 use crate::world::{MESSAGES, World};
 
@@ -61,6 +62,7 @@ pub async fn gather(system: &System, world: &World) -> Finals {
     ));
     let mut sums = sums_in_postgres(system, circle);
     sums.extend(sums_as_seen(system, world).await);
+    sums.extend(beyond_caps(system).await);
     Finals {
         messages: listed.lines().map(message).collect(),
         messages_at_first: MESSAGES as u64,

@@ -11,6 +11,7 @@ mod schedule;
 mod faults;
 mod play;
 
+mod adversary;
 mod clients;
 mod world;
 

@@ -11,9 +11,10 @@ use futures_util::FutureExt as _;
 use optimist_tests::disk::Disk;
 use optimist_tests::{Options, System};
 
+use crate::adversary::Adversary;
 use crate::faults::Target;
 use crate::history::{History, Inflicted, Violation};
-use crate::schedule::{Fault, ORIGINS, Schedule};
+use crate::schedule::{Fault, ORIGINS, Schedule, Theme};
 use crate::world::World;
 use crate::{checks, clients, finals};
 
@@ -49,8 +50,11 @@ async fn attempt(outcome: &mut Outcome, without: &[String], folder: &Path) {
     let has_disk = Disk::is_possible();
     // Separate from the schedule's generator, so that each can change without the other.
     let mut random = Rng::with_seed(outcome.schedule.seed ^ 0x0051_DE55);
-    let (mut target, world) = set_up(without, has_disk, &mut random).await;
+    let (mut target, world) = set_up(outcome.schedule.theme, without, has_disk, &mut random).await;
     let mut tasks = clients::start(&world, &mut random);
+    if outcome.schedule.theme == Theme::Adversary {
+        Adversary::new(&target.system).await.start(&world, &mut tasks);
+    }
     let went = AssertUnwindSafe(play_faults(outcome, &mut target, &world, has_disk)).catch_unwind().await;
     world.record.stop();
     while let Some(ended) = tasks.join_next().await {
@@ -75,24 +79,27 @@ async fn attempt(outcome: &mut Outcome, without: &[String], folder: &Path) {
 }
 
 /// A fresh system. On a slow machine a deadline may pass before any fault: then it starts again, up to three times.
-async fn set_up(without: &[String], has_disk: bool, random: &mut Rng) -> (Target, Arc<World>) {
+async fn set_up(theme: Theme, without: &[String], has_disk: bool, random: &mut Rng) -> (Target, Arc<World>) {
     let at_first = random.clone();
     for _ in 0..3 {
         *random = at_first.clone();
-        if let Ok(made) = AssertUnwindSafe(start(without, has_disk, random)).catch_unwind().await {
+        if let Ok(made) = AssertUnwindSafe(start(theme, without, has_disk, random)).catch_unwind().await {
             return made;
         }
     }
     *random = at_first;
-    start(without, has_disk, random).await
+    start(theme, without, has_disk, random).await
 }
 
-async fn start(without: &[String], has_disk: bool, random: &mut Rng) -> (Target, Arc<World>) {
+async fn start(theme: Theme, without: &[String], has_disk: bool, random: &mut Rng) -> (Target, Arc<World>) {
+    // Beside an adversary nothing may fail, however slow the machine is: how slow it gets is measured elsewhere.
+    let (redis_deadline_ms, origin_deadline_ms) =
+        if theme == Theme::Adversary { (5_000, 20_000) } else { (250, 4_000) };
     let system = System::with(Options {
         origins: ORIGINS,
         own_postgres: true,
-        redis_deadline_ms: 250,
-        origin_deadline_ms: 4_000,
+        redis_deadline_ms,
+        origin_deadline_ms,
         appendfsync: "always",
         paths: true,
         own_disks: has_disk,

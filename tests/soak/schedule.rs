@@ -107,6 +107,8 @@ pub enum Theme {
     Anything,
     /// Any fault, and Redis loses all its data.
     Loss,
+    /// No fault, and an account that does the worst its limits allow.
+    Adversary,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -165,12 +167,16 @@ impl Schedule {
     pub fn of(seed: u64) -> Schedule {
         let mut random = Rng::with_seed(seed);
         let theme = match random.u8(0..10) {
-            0..4 => Theme::Servers,
+            0 => Theme::Adversary,
+            1..4 => Theme::Servers,
             4..9 => Theme::Anything,
             _ => Theme::Loss,
         };
         let mut faults: Vec<Planned> = Vec::new();
         let mut at = 1_500;
+        if theme == Theme::Adversary {
+            return Schedule { seed, theme, faults, length: BESIDE_ADVERSARY };
+        }
         let count = random.usize(2..=4);
         let lossy = (theme == Theme::Loss).then(|| random.usize(..count));
         while faults.len() < count {
@@ -196,6 +202,9 @@ impl Schedule {
         Schedule { seed, theme, faults, length: last + Duration::from_secs(rest) }
     }
 }
+
+/// How long the clients work beside an adversary.
+const BESIDE_ADVERSARY: Duration = Duration::from_secs(15);
 
 /// Between two faults of one victim: the time that a start may take.
 const PAUSE: Duration = Duration::from_millis(1_500);
