@@ -2,7 +2,8 @@
 --
 -- A limit is a key and, in ARGV, its kind ('w' sliding windows, 'c' counter), its number of windows, and for each window
 -- how many it admits and its length in ms. A sliding limit is a sorted set of the newest admitted entries, scored by time.
--- An entry that a retry has found ends in '!', and can no longer be given back.
+-- An entry that a retry has found ends in '!', and can no longer be given back. Entries that have left every window stay until the
+-- next charge, and count for nothing: a retry does not find them.
 
 -- Reads the limits' description from ARGV[at...]; the first limit's key is KEYS[first_key].
 local function parse_limits(first_key, at)
@@ -75,15 +76,21 @@ local function append_state(out, limit, now)
   end
 end
 
+-- The time of an entry, if it is in a window still.
+local function time_of(limit, entry, now)
+  local time = redis.call('ZSCORE', limit.key, entry)
+  return time and tonumber(time) > now - limit.longest and time
+end
+
 -- Returns the full window that refuses a sliding limit's next entry, and ms to wait; nothing if it is admitted. Notes
 -- whether a retry has found its entry.
 local function slide(limit, entry, now)
-  local known = redis.call('ZSCORE', limit.key, entry)
+  local known = time_of(limit, entry, now)
   if known then
     redis.call('ZREM', limit.key, entry)
     redis.call('ZADD', limit.key, known, entry .. '!')
     limit.found = true
-  elseif redis.call('ZSCORE', limit.key, entry .. '!') then
+  elseif time_of(limit, entry .. '!', now) then
     limit.found = true
   else
     for w, window in ipairs(limit.windows) do

@@ -150,7 +150,11 @@ impl Oracle {
     fn charge(&mut self, now: u64, entry: &str) -> Outcome {
         let mut found = Vec::new();
         for index in 0..self.limits.len() {
-            if let Some(known) = self.limits[index].iter_mut().find(|(_, known, _)| known == entry) {
+            let longest = self.windows[index].iter().map(|(_, length)| *length).max().unwrap();
+            // An entry that has left every window counts for nothing.
+            let is_known =
+                |(time, known, _): &&mut (u64, String, bool)| known == entry && *time + longest > now;
+            if let Some(known) = self.limits[index].iter_mut().find(is_known) {
                 known.2 = true;
                 found.push(index);
                 continue;

@@ -51,10 +51,12 @@ impl Entries {
         for ((row, key), found) in rows.iter().zip(keys).zip(&mut found) {
             let Some(entries) = self.by_key.get_mut(key) else { continue };
             let retried = format!("{entry}!");
-            let mut names = entries.iter_mut().map(|(_, name)| name);
-            // A counter's entries have no names.
+            let keep = u64::from(row.longest_window()) * 1000;
+            // An entry that has left every window is not found, and a counter's entries have no names.
+            let known =
+                |(at, name): &&mut (u64, String)| *at + keep > now && (*name == *entry || *name == retried);
             if row.precision == Precision::Exact
-                && let Some(name) = names.find(|name| **name == *entry || **name == retried)
+                && let Some((_, name)) = entries.iter_mut().find(known)
             {
                 *name = retried;
                 *found = true;
@@ -160,6 +162,22 @@ mod tests {
             assert!(memory.charge(Charge::new(vec![row], "u", "the same".to_owned()), 5_000).is_ok());
         }
         assert!(memory.charge(Charge::new(vec![row], "u", "the same".to_owned()), 5_000).is_err());
+    }
+
+    #[test]
+    fn an_entry_that_has_left_every_window_is_not_found() {
+        let row = Limit::CircleCreate.row();
+        let day = u64::from(row.longest_window()) * 1000;
+        let memory = Memory::default();
+        let charge = |entry: &str, now| memory.charge(Charge::new(vec![row], "u", entry.to_owned()), now);
+        for entry in ["a", "b"] {
+            assert!(charge(entry, 5_000).is_ok_and(|charged| charged.is_own));
+        }
+        assert!(charge("a", 4_999 + day).is_ok_and(|charged| !charged.is_own), "still in its window");
+        for entry in ["a", "b"] {
+            assert!(charge(entry, 5_000 + day).is_ok_and(|charged| charged.is_own), "counted anew");
+        }
+        assert!(charge("c", 5_000 + day).is_err());
     }
 
     #[test]
