@@ -25,6 +25,9 @@ pub enum ErrorCode {
     /// `If-Match` names another version than the current one.
     VersionMismatch,
     TooLarge,
+    /// No edge of this region has signed the request: the origin's answer to others, and to an edge whose key it does not know. The
+    /// edge answers 502 instead.
+    Misdirected,
     /// The body is not JSON.
     UnsupportedMediaType,
     /// An `Idempotency-Key` was used before with another request.
@@ -55,6 +58,7 @@ impl ErrorCode {
             ErrorCode::VersionMismatch => 412,
             ErrorCode::TooLarge => 413,
             ErrorCode::UnsupportedMediaType => 415,
+            ErrorCode::Misdirected => 421,
             ErrorCode::Invalid | ErrorCode::KeyReused | ErrorCode::QuotaExceeded => 422,
             ErrorCode::RateLimited => 429,
             ErrorCode::Internal => 500,
@@ -79,6 +83,7 @@ impl ErrorCode {
             ErrorCode::VersionMismatch => "version-mismatch",
             ErrorCode::TooLarge => "too-large",
             ErrorCode::UnsupportedMediaType => "unsupported-media-type",
+            ErrorCode::Misdirected => "misdirected",
             ErrorCode::KeyReused => "idempotency-key-reused",
             ErrorCode::QuotaExceeded => "quota-exceeded",
             ErrorCode::RateLimited => "rate-limited",
@@ -103,6 +108,7 @@ impl ErrorCode {
             ErrorCode::VersionMismatch => "Changed since it was read",
             ErrorCode::TooLarge => "The body is too large",
             ErrorCode::UnsupportedMediaType => "The body must be JSON",
+            ErrorCode::Misdirected => "Not signed by an edge of this region",
             ErrorCode::KeyReused => "The idempotency key was used for another request",
             ErrorCode::QuotaExceeded => "More than one may keep",
             ErrorCode::RateLimited => "Too many requests",

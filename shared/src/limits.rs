@@ -3,6 +3,10 @@
 //! The edge applies it through Redis scripts; the origin through the same scripts or, without Redis, in memory. The routes
 //! table says which routes a limit guards.
 
+mod networks;
+
+pub use networks::{Networks, address_parameter};
+
 /// A limit of the table. `Limit::Messages.row()` is its row.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Limit {
@@ -28,6 +32,16 @@ pub enum Limit {
     RefreshAddress,
     BadTokens,
     PublicReads,
+    LoginSite,
+    LoginNetwork,
+    RegisterSite,
+    RegisterNetwork,
+    RefreshSite,
+    RefreshNetwork,
+    BadTokensSite,
+    BadTokensNetwork,
+    PublicReadsSite,
+    PublicReadsNetwork,
 }
 
 /// The caller that a limit counts: the parameter of its key.
@@ -35,8 +49,12 @@ pub enum Limit {
 pub enum Scope {
     /// The session's user.
     User,
-    /// The client's address, IPv6 by /64.
+    /// The client's address, IPv6 by /64. Whatever counts it counts its site and network too: see [`Limit::wider`].
     Address,
+    /// The IPv6 /56 of the client's address.
+    Site,
+    /// The IPv4 /24, or the IPv6 /48, of the client's address.
+    Network,
     /// The account that a body names, existing or not. The origin counts this and the following, since it
     /// alone reads bodies.
     Account,
@@ -54,6 +72,8 @@ impl Scope {
         match self {
             Scope::User => "user",
             Scope::Address => "address",
+            Scope::Site => "site",
+            Scope::Network => "network",
             Scope::Account => "account",
             Scope::AccountAddress => "account and address",
             Scope::Device => "device",
@@ -109,6 +129,26 @@ const fn window(admitted: u32, seconds: u32) -> Window {
     Window { admitted, seconds }
 }
 
+/// Windows that admit so many times as much.
+const fn times<const N: usize>(factor: u32, mut windows: [Window; N]) -> [Window; N] {
+    let mut index = 0;
+    while index < N {
+        windows[index].admitted *= factor;
+        index += 1;
+    }
+    windows
+}
+
+/// How many times as often as one address a site and a network may do something.
+const SITE: u32 = 2;
+const NETWORK: u32 = 8;
+
+const LOGINS: [Window; 2] = [window(30, MINUTE), window(300, HOUR)];
+const REGISTRATIONS: [Window; 2] = [window(20, HOUR), window(60, DAY)];
+const REFRESHES: [Window; 1] = [window(120, MINUTE)];
+const BAD_TOKENS: [Window; 1] = [window(600, MINUTE)];
+const PUBLIC_READS: [Window; 1] = [window(600, MINUTE)];
+
 use {Counted::*, Precision::*, Scope::*};
 
 /// The table. Without Redis the origin applies the same rows in memory, per instance, but counts log-ins to an account in
@@ -133,7 +173,7 @@ pub const LIMITS: &[LimitRow] = &[
     // The ceiling on what one person can make the origin do.
     row(Limit::Forwarded, "forwarded", "rate_limit:forwarded", "", User, Attempts, Counter, &[window(600, MINUTE)]),
     // A shared address (an office, a carrier's NAT) must still be able to log in; a guesser gets 7,200 tries a day at most.
-    row(Limit::LoginAddress, "logins-address", "rate_limit:login_address", "", Address, Attempts, Exact, &[window(30, MINUTE), window(300, HOUR)]),
+    row(Limit::LoginAddress, "logins-address", "rate_limit:login_address", "", Address, Attempts, Exact, &LOGINS),
     // Ten guesses in a quarter of an hour: OWASP's order of magnitude for throttling by account. By address as well, so that
     // nobody keeps an account's owner out from elsewhere.
     row(Limit::LoginAccount, "logins-account", "rate_limit:login_account", "", AccountAddress, Attempts, Exact, &[window(10, 15 * MINUTE)]),
@@ -148,12 +188,23 @@ pub const LIMITS: &[LimitRow] = &[
     // A client refreshes twice an hour; repetitions of a refresh are one.
     row(Limit::RefreshFamily, "refreshes-log-in", "rate_limit:refresh_family", "", Family, Attempts, Exact, &[window(30, HOUR), window(200, DAY)]),
     // A household or class registers at once; a farm of accounts does not get far.
-    row(Limit::RegisterAddress, "registrations", "rate_limit:register", "", Address, Attempts, Exact, &[window(20, HOUR), window(60, DAY)]),
+    row(Limit::RegisterAddress, "registrations", "rate_limit:register", "", Address, Attempts, Exact, &REGISTRATIONS),
     // A client refreshes once in half an hour; one address may have many clients.
-    row(Limit::RefreshAddress, "refreshes", "rate_limit:refresh", "", Address, Attempts, Exact, &[window(120, MINUTE)]),
-    // Attempts in flight count: when Redis was emptied, a whole office returns at once, and all of it is admitted.
-    row(Limit::BadTokens, "bad-tokens", "rate_limit:bad_tokens", "", Address, Attempts, Exact, &[window(600, MINUTE)]),
-    row(Limit::PublicReads, "public-reads", "rate_limit:public", "", Address, Attempts, Counter, &[window(600, MINUTE)]),
+    row(Limit::RefreshAddress, "refreshes", "rate_limit:refresh", "", Address, Attempts, Exact, &REFRESHES),
+    // Counted once a token has been found bad: when Redis was emptied, a whole office returns at once, and all of it is admitted.
+    row(Limit::BadTokens, "bad-tokens", "rate_limit:bad_tokens", "", Address, Attempts, Exact, &BAD_TOKENS),
+    row(Limit::PublicReads, "public-reads", "rate_limit:public", "", Address, Attempts, Counter, &PUBLIC_READS),
+    // The same by networks, which their holder may use as a whole: a site twice as often as one address, a /24 or /48 eight times.
+    row(Limit::LoginSite, "logins-site", "rate_limit:login_site", "", Site, Attempts, Exact, &times(SITE, LOGINS)),
+    row(Limit::LoginNetwork, "logins-network", "rate_limit:login_network", "", Network, Attempts, Exact, &times(NETWORK, LOGINS)),
+    row(Limit::RegisterSite, "registrations-site", "rate_limit:register_site", "", Site, Attempts, Exact, &times(SITE, REGISTRATIONS)),
+    row(Limit::RegisterNetwork, "registrations-network", "rate_limit:register_network", "", Network, Attempts, Exact, &times(NETWORK, REGISTRATIONS)),
+    row(Limit::RefreshSite, "refreshes-site", "rate_limit:refresh_site", "", Site, Attempts, Exact, &times(SITE, REFRESHES)),
+    row(Limit::RefreshNetwork, "refreshes-network", "rate_limit:refresh_network", "", Network, Attempts, Exact, &times(NETWORK, REFRESHES)),
+    row(Limit::BadTokensSite, "bad-tokens-site", "rate_limit:bad_tokens_site", "", Site, Attempts, Exact, &times(SITE, BAD_TOKENS)),
+    row(Limit::BadTokensNetwork, "bad-tokens-network", "rate_limit:bad_tokens_network", "", Network, Attempts, Exact, &times(NETWORK, BAD_TOKENS)),
+    row(Limit::PublicReadsSite, "public-reads-site", "rate_limit:public_site", "", Site, Attempts, Counter, &times(SITE, PUBLIC_READS)),
+    row(Limit::PublicReadsNetwork, "public-reads-network", "rate_limit:public_network", "", Network, Attempts, Counter, &times(NETWORK, PUBLIC_READS)),
 ];
 
 #[allow(clippy::too_many_arguments)] // One argument a column: the table above reads as a table.
@@ -174,6 +225,18 @@ impl Limit {
     pub fn row(self) -> &'static LimitRow {
         &LIMITS[self as usize]
     }
+
+    /// The limits that count the networks of what this one counts by address.
+    pub fn wider(self) -> &'static [Limit] {
+        match self {
+            Limit::LoginAddress => &[Limit::LoginSite, Limit::LoginNetwork],
+            Limit::RegisterAddress => &[Limit::RegisterSite, Limit::RegisterNetwork],
+            Limit::RefreshAddress => &[Limit::RefreshSite, Limit::RefreshNetwork],
+            Limit::BadTokens => &[Limit::BadTokensSite, Limit::BadTokensNetwork],
+            Limit::PublicReads => &[Limit::PublicReadsSite, Limit::PublicReadsNetwork],
+            _ => &[],
+        }
+    }
 }
 
 impl LimitRow {
@@ -191,7 +254,9 @@ impl LimitRow {
     /// The key as documents show it.
     pub fn pattern(&self) -> String {
         match self.scope {
-            Scope::User | Scope::Address | Scope::Account => self.key(&format!("<{}>", self.scope.as_str())),
+            Scope::User | Scope::Network | Scope::Account => self.key(&format!("<{}>", self.scope.as_str())),
+            Scope::Address => self.key_of_part("<network>", "<address>"),
+            Scope::Site => self.key_of_part("<network>", "<site>"),
             Scope::AccountAddress => self.key_of_part("<account>", "<address>"),
             Scope::Device => self.key_of_part("<account>", "<device>"),
             Scope::Family => self.key_of_part("<account>", "<log-in>"),
@@ -220,6 +285,11 @@ pub struct LimitState {
 }
 
 impl LimitRow {
+    /// Whether an attempt that failed is given back.
+    pub fn gives_back(&self) -> bool {
+        self.counts == Counted::Successes && self.precision == Precision::Exact
+    }
+
     /// The name of a window's policy in `RateLimit` headers and problems.
     pub fn policy(&self, window: &Window) -> String {
         format!("{}-{}s", self.name, window.seconds)
@@ -234,6 +304,16 @@ impl LimitRow {
             window_seconds: window.seconds,
             remaining: u32::try_from(left).unwrap_or(0),
             resets_in: u64::try_from(reset_ms).unwrap_or(0).div_ceil(1000),
+        }
+    }
+}
+
+/// The states once an attempt is given back to limits of these rows.
+pub fn given_back(states: &mut [LimitState], rows: &[&LimitRow]) {
+    for state in states.iter_mut().filter(|state| rows.iter().any(|row| row.name == state.name)) {
+        state.remaining = state.limit.min(state.remaining + 1);
+        if state.remaining == state.limit {
+            state.resets_in = 0;
         }
     }
 }
@@ -259,18 +339,6 @@ fn join(items: impl Iterator<Item = String>) -> String {
     items.collect::<Vec<_>>().join(", ")
 }
 
-/// A client's address as limits count it: IPv4 whole (also when mapped into IPv6), IPv6 by its /64.
-pub fn address_parameter(address: std::net::IpAddr) -> String {
-    use std::net::IpAddr;
-    match address.to_canonical() {
-        IpAddr::V4(v4) => v4.to_string(),
-        IpAddr::V6(v6) => {
-            let [a, b, c, d, ..] = v6.segments();
-            format!("{a:x}:{b:x}:{c:x}:{d:x}::/64")
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -290,7 +358,20 @@ mod tests {
                 "{}: counters give nothing back",
                 row.name
             );
+            let scopes = row.limit.wider().iter().map(|wider| wider.row().scope);
+            let wanted: &[Scope] = if row.scope == Address { &[Site, Network] } else { &[] };
+            assert!(scopes.eq(wanted.iter().copied()), "{}: networks", row.name);
         }
+    }
+
+    #[test]
+    fn what_is_given_back_is_left_again() {
+        let (messages, reads) = (Limit::Messages.row(), Limit::Reads.row());
+        let state = |row: &LimitRow, window: usize, left| row.state(&row.windows[window], left, 9_000);
+        let mut states = vec![state(messages, 0, 9), state(messages, 1, 40), state(reads, 0, 2_999)];
+        given_back(&mut states, &[messages]);
+        let left: Vec<(u32, u64)> = states.iter().map(|state| (state.remaining, state.resets_in)).collect();
+        assert_eq!(left, [(10, 0), (41, 9), (2_999, 9)]);
     }
 
     #[test]
@@ -299,14 +380,5 @@ mod tests {
         assert_eq!(Limit::CircleJoin.row().key("u"), "rate_limit:circles:{u}:join");
         assert_eq!(Limit::CircleCreate.row().key("u"), "rate_limit:circles:{u}:create");
         assert_eq!(Limit::RefreshFamily.row().pattern(), "rate_limit:refresh_family:{<account>}:<log-in>");
-    }
-
-    #[test]
-    fn addresses_count_by_network() {
-        let parameter = |text: &str| address_parameter(text.parse().unwrap());
-        assert_eq!(parameter("203.0.113.9"), "203.0.113.9");
-        assert_eq!(parameter("::ffff:203.0.113.9"), "203.0.113.9");
-        assert_eq!(parameter("2001:db8:1:2:3:4:5:6"), "2001:db8:1:2::/64");
-        assert_eq!(parameter("2001:db8:1:2::ffff"), "2001:db8:1:2::/64");
     }
 }

@@ -166,6 +166,8 @@ pub struct Route {
     /// Bytes of request body let through. 0 for a read: not every host can forward a GET with a body.
     pub body: usize,
     pub overlays: &'static [Overlay],
+    /// It keeps its answers by `Idempotency-Key`, so that a repetition does nothing, and limits need not count it.
+    pub is_idempotent: bool,
     /// The keys that a successful write makes stale.
     pub fences: &'static [Key],
 }
@@ -216,6 +218,7 @@ const fn cached(
         limits: &[Reads],
         body: 0,
         overlays,
+        is_idempotent: false,
         fences: &[],
     }
 }
@@ -233,6 +236,7 @@ const fn direct(name: &'static str, path: &'static str, audience: Audience) -> R
         limits: &[Reads, Forwarded],
         body: 0,
         overlays: &[],
+        is_idempotent: false,
         fences: &[],
     }
 }
@@ -255,6 +259,7 @@ const fn at_edge(name: &'static str, path: &'static str, at_edge: AtEdge) -> Rou
         limits: &[Reads],
         body: 0,
         overlays: &[],
+        is_idempotent: false,
         fences: &[],
     }
 }
@@ -279,6 +284,7 @@ const fn write(
         limits,
         body,
         overlays: &[],
+        is_idempotent: false,
         fences,
     }
 }
@@ -303,6 +309,7 @@ const fn behind(
         limits,
         body: NO_BODY,
         overlays: &[],
+        is_idempotent: false,
         fences: &[],
     }
 }
@@ -327,24 +334,24 @@ pub const ROUTES: &[Route] = &[
     write("sessions.revoke", Delete, "/v1/me/sessions/{session}", User, &[Forwarded], &[Key::Session]),
     cached("users.get", "/v1/users/{user}", User, Key::Profile, &[]),
     // Circles
-    Route { body: CIRCLE_BODY, ..write("circles.create", Post, "/v1/circles", User, &[CircleCreate, Forwarded], &[Key::Membership]) },
+    Route { is_idempotent: true, body: CIRCLE_BODY, ..write("circles.create", Post, "/v1/circles", User, &[CircleCreate, Forwarded], &[Key::Membership]) },
     cached("circles.discover", "/v1/circles", User, Key::Discovery, &[]),
     cached("circles.get", "/v1/circles/{circle}", CircleReader, Key::Circle, &[Overlay::Role]),
     Route { body: CIRCLE_BODY, ..write("circles.update", Patch, "/v1/circles/{circle}", Moderator, &[Forwarded], &[Key::Circle, Key::CircleAccess]) },
     write("circles.archive", Delete, "/v1/circles/{circle}", Owner, &[Forwarded], &[Key::Circle, Key::CircleAccess]),
     write("circles.restore", Post, "/v1/circles/{circle}/restore", Owner, &[Forwarded], &[Key::Circle, Key::CircleAccess]),
     cached("members.list", "/v1/circles/{circle}/members", CircleReader, Key::CircleMembers, &[]),
-    write("members.join", Post, "/v1/circles/{circle}/members/me", User, &[CircleJoin, Forwarded], &[Key::Membership, Key::Circle, Key::CircleMembers]),
+    Route { is_idempotent: true, ..write("members.join", Post, "/v1/circles/{circle}/members/me", User, &[CircleJoin, Forwarded], &[Key::Membership, Key::Circle, Key::CircleMembers]) },
     write("members.leave", Delete, "/v1/circles/{circle}/members/me", Member, &[Forwarded], &[Key::Membership, Key::Circle, Key::CircleMembers]),
     write("members.update", Patch, "/v1/circles/{circle}/members/{user}", Moderator, &[Forwarded], &[Key::Membership, Key::Circle, Key::CircleMembers]),
     write("members.remove", Delete, "/v1/circles/{circle}/members/{user}", Moderator, &[Forwarded], &[Key::Membership, Key::Circle, Key::CircleMembers]),
-    write("invites.create", Post, "/v1/circles/{circle}/invites", Moderator, &[Invites, Forwarded], &[]),
     direct("invites.list", "/v1/circles/{circle}/invites", Moderator),
     write("invites.revoke", Delete, "/v1/circles/{circle}/invites/{invite}", Moderator, &[Forwarded], &[]),
     direct("bans.list", "/v1/circles/{circle}/bans", Moderator),
     write("bans.lift", Delete, "/v1/circles/{circle}/bans/{user}", Moderator, &[Forwarded], &[Key::Membership, Key::Circle, Key::CircleMembers]),
+    Route { is_idempotent: true, ..write("invites.create", Post, "/v1/circles/{circle}/invites", Moderator, &[Invites, Forwarded], &[]) },
     // Messages
-    Route { body: MESSAGE_BODY, ..write("messages.post", Post, "/v1/circles/{circle}/messages", Member, &[Messages, Forwarded], &[Key::CircleMessages]) },
+    Route { is_idempotent: true, body: MESSAGE_BODY, ..write("messages.post", Post, "/v1/circles/{circle}/messages", Member, &[Messages, Forwarded], &[Key::CircleMessages]) },
     cached("messages.list", "/v1/circles/{circle}/messages", CircleReader, Key::CircleMessages, &[Overlay::Reactions]),
     cached("messages.get", "/v1/circles/{circle}/messages/{message}", CircleReader, Key::Message, &[Overlay::Reactions]),
     Route { body: MESSAGE_BODY, ..write("messages.edit", Patch, "/v1/circles/{circle}/messages/{message}", Member, &[Forwarded], &[Key::CircleMessages, Key::Message]) },
@@ -366,7 +373,7 @@ pub const ROUTES: &[Route] = &[
     joined("drafts.list", "/v1/journal/drafts", User),
     joined("drafts.get", "/v1/journal/drafts/{draft}", User),
     write("drafts.discard", Delete, "/v1/journal/drafts/{draft}", User, &[Forwarded], &[]),
-    Route { body: JOURNAL_BODY, ..write("journal.save", Post, "/v1/journal/entries", User, &[JournalEntries, Forwarded], &[Key::RecentTags, Key::Streak]) },
+    Route { is_idempotent: true, body: JOURNAL_BODY, ..write("journal.save", Post, "/v1/journal/entries", User, &[JournalEntries, Forwarded], &[Key::RecentTags, Key::Streak]) },
     direct("journal.list", "/v1/journal/entries", User),
     Route { pattern: Direct, ..write("journal.search", Post, "/v1/journal/entries/search", User, &[Reads, Forwarded], &[]) },
     direct("journal.get", "/v1/journal/entries/{entry}", User),
@@ -375,7 +382,7 @@ pub const ROUTES: &[Route] = &[
     cached("journal.prompts", "/v1/journal/prompts", User, Key::Prompts, &[]),
     joined("journal.streak", "/v1/journal/streak", User),
     joined("journal.tags", "/v1/journal/tags/recent", User),
-    write("mood.log", Post, "/v1/mood", User, &[Moods, Forwarded], &[]),
+    Route { is_idempotent: true, ..write("mood.log", Post, "/v1/mood", User, &[Moods, Forwarded], &[]) },
     direct("mood.list", "/v1/mood", User),
     // Administration
     direct("admin.jobs", "/v1/admin/jobs", Admin),

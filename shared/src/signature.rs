@@ -38,19 +38,16 @@ pub struct Context {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Charged {
     Nothing,
-    /// An attempt by the address, for a token that Redis does not know.
-    Token,
     /// Every limit of the route except those by account.
     Limits,
 }
 
 impl Charged {
-    const ALL: [Charged; 3] = [Charged::Nothing, Charged::Token, Charged::Limits];
+    const ALL: [Charged; 2] = [Charged::Nothing, Charged::Limits];
 
     fn as_str(self) -> &'static str {
         match self {
             Charged::Nothing => "nothing",
-            Charged::Token => "token",
             Charged::Limits => "limits",
         }
     }
@@ -132,6 +129,21 @@ pub enum Refusal {
     /// The edge belongs to another region. The origin finds this refusal and the next.
     OtherRegion,
     Replayed,
+}
+
+impl Refusal {
+    /// As metrics name it.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Refusal::Unsigned => "unsigned",
+            Refusal::Malformed => "malformed",
+            Refusal::UnknownKey => "unknown-key",
+            Refusal::Forged => "forged",
+            Refusal::Expired => "expired",
+            Refusal::OtherRegion => "other-region",
+            Refusal::Replayed => "replayed",
+        }
+    }
 }
 
 /// A verified signature. Its nonce is still to be checked.

@@ -43,7 +43,8 @@ fn rows() -> Vec<Row> {
     }
     for limit in LIMITS {
         let longest = i64::from(limit.longest_window());
-        let form = format!("{}:\\{{[^{{}}]+\\}}{}", limit.prefix, limit.suffix);
+        // Limits of an address or a part of an account share the slot of what contains it.
+        let form = format!("{}:\\{{[^{{}}]+\\}}{}(:.+)?", limit.prefix, limit.suffix);
         rows.push(Row::new(&form, Some(longest - 60..=longest)));
     }
     rows

@@ -2,6 +2,7 @@
 
 #![allow(clippy::unwrap_used)] // A test that cannot go on panics.
 
+mod addresses;
 mod api;
 mod audit;
 mod drafts;

@@ -1,7 +1,7 @@
 //! A whole system for one test.
 
 use base64::Engine as _;
-use optimist_shared::limits::{LIMITS, Scope};
+use optimist_shared::limits::{LIMITS, Networks, Scope};
 use tempfile::TempDir;
 
 use crate::client::Client;
@@ -26,6 +26,8 @@ pub struct Options {
     /// In milliseconds; generous, since most tests are not about deadlines.
     pub redis_deadline_ms: u32,
     pub cors_origins: &'static str,
+    /// Networks whose callers tell the edge their addresses by `X-Forwarded-For`.
+    pub trusted_proxies: &'static str,
     /// Milliseconds that the edge waits for the origin.
     pub origin_deadline_ms: u32,
     /// When data that Redis has appended is safe on disk.
@@ -58,6 +60,7 @@ impl Default for Options {
             replica: false,
             redis_deadline_ms: 5_000,
             cors_origins: "https://app.example.org",
+            trusted_proxies: "",
             origin_deadline_ms: 20_000,
             appendfsync: "everysec",
             paths: false,
@@ -233,8 +236,8 @@ impl System {
     /// Resets the address limits, since every test comes from the same address.
     pub async fn forget_address_limits(&self) {
         let mut redis = self.redis.connect().await;
-        let limits = LIMITS.iter().filter(|row| row.scope == Scope::Address);
-        let keys: Vec<String> = limits.map(|row| row.key("127.0.0.1")).collect();
+        let networks = Networks::of("127.0.0.1");
+        let keys: Vec<String> = LIMITS.iter().filter_map(|row| networks.key(row)).collect();
         let _: () = redis::cmd("DEL").arg(keys).query_async(&mut redis).await.expect("redis answers");
     }
 
@@ -314,6 +317,7 @@ pub fn edge_settings(origin_url: &str, redis_url: &str, options: &Options) -> Ve
         ("redis_url", redis_url.to_owned()),
         ("signing_keys", key),
         ("cors_origins", options.cors_origins.to_owned()),
+        ("trusted_proxies", options.trusted_proxies.to_owned()),
         ("redis_deadline_ms", options.redis_deadline_ms.to_string()),
         ("origin_deadline_ms", options.origin_deadline_ms.to_string()),
     ]

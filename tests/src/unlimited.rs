@@ -1,6 +1,6 @@
 //! Resets callers' limits before each request, for tests that are about something else.
 
-use optimist_shared::limits::{LIMITS, Scope};
+use optimist_shared::limits::{LIMITS, Networks, Scope};
 
 use crate::{Client, System};
 
@@ -19,11 +19,12 @@ impl Unlimited {
     /// Deletes the charges of a user and of the common address. An unreachable Redis counts nothing.
     pub async fn forget(&self, who: &Client) {
         let mut forget = redis::cmd("DEL");
+        // All callers come from there.
+        let common = Networks::of("127.0.0.1");
         for limit in LIMITS {
             match limit.scope {
                 Scope::User => drop(forget.arg(limit.key(&who.user))),
-                // All callers come from there.
-                Scope::Address => drop(forget.arg(limit.key("127.0.0.1"))),
+                Scope::Address | Scope::Site | Scope::Network => drop(forget.arg(common.key(limit))),
                 Scope::Account | Scope::AccountAddress | Scope::Device | Scope::Family => {}
             }
         }

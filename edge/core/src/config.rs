@@ -2,6 +2,8 @@
 
 use std::fmt;
 
+use crate::proxies::TrustedProxies;
+
 /// Settings of an edge. [`Config::from_lookup`] lists their names.
 #[derive(Clone, Debug)]
 pub struct Config {
@@ -15,6 +17,8 @@ pub struct Config {
     pub signing_keys: Vec<(String, Vec<u8>)>,
     /// Origins (scheme, host, port) whose pages may call the API from a browser; `*` for any.
     pub cors_origins: Vec<String>,
+    /// Proxies before the edge that tell their clients' addresses by `X-Forwarded-For`.
+    pub trusted_proxies: TrustedProxies,
     /// Milliseconds that a trip to Redis may take.
     pub redis_deadline_ms: u32,
     /// Milliseconds until the origin's answer must begin.
@@ -45,7 +49,7 @@ impl std::error::Error for ConfigError {}
 
 impl Config {
     /// Reads every setting by its variable's name in lower case (`region`, `origin_url`, `redis_url`, `signing_keys` as
-    /// `id:base64,…`, `cors_origins` comma-separated, `redis_deadline_ms`, `origin_deadline_ms`, `redis_objects`,
+    /// `id:base64,…`, `cors_origins` and `trusted_proxies` comma-separated, `redis_deadline_ms`, `origin_deadline_ms`, `redis_objects`,
     /// `redis_location`). An absent or empty value takes the default, where there is one. Hosts whose variables have
     /// other names (upper case with the prefix `OPTIMIST_`) map them.
     #[inline(never)] // Once in an instance's life: see [`crate::passage::apart`].
@@ -71,6 +75,13 @@ impl Config {
             cors_origins: get("cors_origins")
                 .map(|list| list.split(',').map(|o| o.trim().to_owned()).filter(|o| !o.is_empty()).collect())
                 .unwrap_or_default(),
+            trusted_proxies: TrustedProxies::parse(&get("trusted_proxies").unwrap_or_default()).ok_or(
+                ConfigError {
+                    variable: "trusted_proxies",
+                    reason: "wants networks as 192.0.2.0/24 and 2001:db8::/32, separated by commas"
+                        .to_owned(),
+                },
+            )?,
             redis_deadline_ms: number("redis_deadline_ms", 100)?,
             origin_deadline_ms: number("origin_deadline_ms", 10_000)?,
             redis_objects: number("redis_objects", 16)?,

@@ -23,6 +23,7 @@ const VARIABLES: &[&str] = &[
     "redis_url",
     "signing_keys",
     "cors_origins",
+    "trusted_proxies",
     "redis_deadline_ms",
     "origin_deadline_ms",
     #[cfg(feature = "test-hooks")]

@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use optimist_plane::http::served::{Served, Tag};
 use optimist_plane::openapi::Document;
 use optimist_plane::operation::{self, Operation, links};
-use optimist_shared::routes::{Audience, ROUTES};
+use optimist_shared::routes::{Audience, ROUTES, by_name};
 use serde_json::Value;
 
 use super::REGISTRY;
@@ -159,6 +159,15 @@ fn every_tag_is_described_once() {
     assert_eq!(named, used);
     assert_eq!(named.len(), tags.len());
     assert_eq!(whole()["tags"].as_array().unwrap().len(), tags.len());
+}
+
+/// Limits count a repetition with the same key only where the first one's answer is kept.
+#[test]
+fn the_routes_that_keep_answers_are_those_that_take_a_key() {
+    for served in handlers() {
+        let route = by_name(served.route).unwrap();
+        assert_eq!(route.is_idempotent, served.operation.is_idempotent, "{}", served.route);
+    }
 }
 
 /// The most characters that a value of this schema can have in its texts.

@@ -3,7 +3,7 @@
 
 use super::script::{Script, script};
 use super::{Call, Scalars};
-use crate::limits::{Counted, LimitRow, LimitState, Precision};
+use crate::limits::{LimitRow, LimitState, Networks, Precision, Scope};
 
 pub static LIMIT: Script = script!("limit": "clock_core.lua", "limits_core.lua", "limit.lua");
 pub static PEEK: Script = script!("peek": "clock_core.lua", "limits_core.lua", "peek.lua");
@@ -38,10 +38,37 @@ pub enum Verdict {
 }
 
 impl Charge {
-    /// `parameter` is the user's id, the client's address or the account's digest.
+    /// `parameter` is the user's id, the client's address or the account's digest. Limits of an address are charged with those of
+    /// its networks, which share its slot.
     pub fn new(rows: Vec<&'static LimitRow>, parameter: &str, entry: String) -> Charge {
-        let keys = rows.iter().map(|row| row.key(parameter)).collect();
-        Charge { rows, keys, entry }
+        let mut charge = Charge { rows: Vec::with_capacity(rows.len()), keys: Vec::new(), entry };
+        let mut networks = None;
+        for row in rows {
+            if row.scope != Scope::Address {
+                charge.rows.push(row);
+                charge.keys.push(row.key(parameter));
+                continue;
+            }
+            let networks = networks.get_or_insert_with(|| Networks::of(parameter));
+            for row in std::iter::once(row).chain(row.limit.wider().iter().map(|wider| wider.row())) {
+                if let Some(key) = networks.key(row) {
+                    charge.rows.push(row);
+                    charge.keys.push(key);
+                }
+            }
+        }
+        charge
+    }
+
+    /// The window that is used up, from the states of all: the next attempt would be refused.
+    pub fn exhausted(&self, states: &[LimitState]) -> Option<Refused> {
+        let full = states.iter().find(|state| state.remaining == 0)?;
+        Some(Refused {
+            policy: full.policy.clone(),
+            limit: full.limit,
+            window_seconds: full.window_seconds,
+            retry_after: full.resets_in.max(1),
+        })
     }
 
     /// Charges all limits or none.
@@ -86,8 +113,13 @@ impl Charge {
 
     /// The keys from which a failed attempt is given back.
     pub fn refundable(&self) -> Vec<String> {
-        let refunds = |row: &LimitRow| row.counts == Counted::Successes && row.precision == Precision::Exact;
-        self.rows.iter().zip(&self.keys).filter(|(row, _)| refunds(row)).map(|(_, key)| key.clone()).collect()
+        let rows = self.rows.iter().zip(&self.keys);
+        rows.filter(|(row, _)| row.gives_back()).map(|(_, key)| key.clone()).collect()
+    }
+
+    /// Their limits.
+    pub fn refundable_rows(&self) -> Vec<&'static LimitRow> {
+        self.rows.iter().copied().filter(|row| row.gives_back()).collect()
     }
 
     pub(super) fn names(&self) -> impl Iterator<Item = &str> {
@@ -149,6 +181,42 @@ mod tests {
         fn int(&mut self) -> i64 {
             0
         }
+    }
+
+    #[test]
+    fn an_address_is_charged_with_its_networks_in_one_slot() {
+        let keys = |client: &str| Charge::new(vec![Limit::RefreshAddress.row()], client, String::new()).keys;
+        assert_eq!(
+            keys("203.0.113.9"),
+            [
+                "rate_limit:refresh:{203.0.113.0/24}:203.0.113.9",
+                "rate_limit:refresh_network:{203.0.113.0/24}"
+            ]
+        );
+        let tag = "{2001:db8:1::/48}";
+        assert_eq!(
+            keys("2001:db8:1:2fe::/64"),
+            [
+                format!("rate_limit:refresh:{tag}:2001:db8:1:2fe::/64"),
+                format!("rate_limit:refresh_site:{tag}:2001:db8:1:200::/56"),
+                format!("rate_limit:refresh_network:{tag}"),
+            ]
+        );
+    }
+
+    #[test]
+    fn a_window_without_anything_left_is_used_up() {
+        let charge = Charge::new(vec![Limit::LoginAddress.row()], "203.0.113.9", String::new());
+        let mut states = charge.states(&mut Reply(None));
+        assert_eq!(states.len(), 4);
+        states.iter_mut().for_each(|state| state.remaining = 1);
+        assert!(charge.exhausted(&states).is_none());
+        (states[3].remaining, states[3].resets_in) = (0, 17);
+        let refused = charge.exhausted(&states).unwrap();
+        assert_eq!(
+            (refused.policy.as_str(), refused.limit, refused.retry_after),
+            ("logins-network-3600s", 2400, 17)
+        );
     }
 
     #[test]
