@@ -345,11 +345,11 @@ pub const ROUTES: &[Route] = &[
     write("members.leave", Delete, "/v1/circles/{circle}/members/me", Member, &[Forwarded], &[Key::Membership, Key::Circle, Key::CircleMembers]),
     write("members.update", Patch, "/v1/circles/{circle}/members/{user}", Moderator, &[Forwarded], &[Key::Membership, Key::Circle, Key::CircleMembers]),
     write("members.remove", Delete, "/v1/circles/{circle}/members/{user}", Moderator, &[Forwarded], &[Key::Membership, Key::Circle, Key::CircleMembers]),
+    Route { is_idempotent: true, ..write("invites.create", Post, "/v1/circles/{circle}/invites", Moderator, &[Invites, Forwarded], &[]) },
     direct("invites.list", "/v1/circles/{circle}/invites", Moderator),
     write("invites.revoke", Delete, "/v1/circles/{circle}/invites/{invite}", Moderator, &[Forwarded], &[]),
     direct("bans.list", "/v1/circles/{circle}/bans", Moderator),
     write("bans.lift", Delete, "/v1/circles/{circle}/bans/{user}", Moderator, &[Forwarded], &[Key::Membership, Key::Circle, Key::CircleMembers]),
-    Route { is_idempotent: true, ..write("invites.create", Post, "/v1/circles/{circle}/invites", Moderator, &[Invites, Forwarded], &[]) },
     // Messages
     Route { is_idempotent: true, body: MESSAGE_BODY, ..write("messages.post", Post, "/v1/circles/{circle}/messages", Member, &[Messages, Forwarded], &[Key::CircleMessages]) },
     cached("messages.list", "/v1/circles/{circle}/messages", CircleReader, Key::CircleMessages, &[Overlay::Reactions]),

@@ -9,7 +9,8 @@ use optimist_shared::signature::{
     CONTENT_DIGEST_HEADER, CONTEXT_HEADER, Charged, Context, Identity, SIGNATURE_HEADER,
     SIGNATURE_INPUT_HEADER, Signed, content_digest, sign,
 };
-use optimist_tests::system::{REGION, SIGNING_KEY, address};
+use optimist_tests::edges::Edge;
+use optimist_tests::system::{REGION, SIGNING_KEY, address, edge_settings};
 use optimist_tests::{Answer, Client, Origin, System};
 use reqwest::Method;
 use serde_json::{Value, json};
@@ -106,23 +107,23 @@ async fn the_unsigned_forged_expired_and_replayed_are_refused() {
     let origin = OriginClient::new(&system);
     let path = "/v1/openapi.json";
     let context = checked(Identity::Public).render();
-    origin.send(path, &[]).await.expect(401);
+    origin.send(path, &[]).await.expect(421);
     let good = headers(read(path, &context), "nonce-0123456789", now(), &SIGNING_KEY.0);
     origin.send(path, &good).await.expect(200);
-    origin.send(path, &good).await.expect(401);
+    origin.send(path, &good).await.expect(421);
     let other_path = headers(read("/v1/me", &context), "nonce-1123456789", now(), &SIGNING_KEY.0);
-    origin.send(path, &other_path).await.expect(401);
+    origin.send(path, &other_path).await.expect(421);
     let other_key = headers(read(path, &context), "nonce-2123456789", now(), &[8; 32]);
-    origin.send(path, &other_key).await.expect(401);
+    origin.send(path, &other_key).await.expect(421);
     let expired = headers(read(path, &context), "nonce-3123456789", now() - 40, &SIGNING_KEY.0);
     // A late request that its edge has signed is not the client's fault: 401 would end the client's session.
     let late = origin.send(path, &expired).await.expect(503);
     assert_eq!(late.header("retry-after"), "1");
     let mut other_context = headers(read(path, &context), "nonce-4123456789", now(), &SIGNING_KEY.0);
     other_context[0].1 = context.replace("charged=limits", "charged=nothing");
-    origin.send(path, &other_context).await.expect(401);
+    origin.send(path, &other_context).await.expect(421);
     let elsewhere = Context { region: "elsewhere".to_owned(), ..checked(Identity::Public) };
-    origin.get(path, elsewhere).await.expect(401);
+    origin.get(path, elsewhere).await.expect(421);
     let problem = origin.send(path, &[]).await;
     assert_eq!(problem.header("content-type"), "application/problem+json");
 }
@@ -141,16 +142,52 @@ async fn a_body_or_a_key_that_no_edge_has_signed_changes_nothing() {
     let signed = Signed { method: "POST", content_digest: &digest, ..read(&path, &context) };
     let sign = |nonce: &str| headers(signed, nonce, now(), &SIGNING_KEY.0);
     let send = async |headers: &[_], body| origin.send_body(Method::POST, &path, headers, Some(body)).await;
-    send(&sign("nonce-0123456789"), r#"{"body":"as forged!"}"#).await.expect(401);
+    send(&sign("nonce-0123456789"), r#"{"body":"as forged!"}"#).await.expect(421);
     let mut with_key = sign("nonce-1123456789");
     with_key.push(("idempotency-key", "another".to_owned()));
-    send(&with_key, body).await.expect(401);
+    send(&with_key, body).await.expect(421);
     let without_digest: Vec<_> =
         sign("nonce-2123456789").into_iter().filter(|(name, _)| *name != CONTENT_DIGEST_HEADER).collect();
-    send(&without_digest, body).await.expect(401);
+    send(&without_digest, body).await.expect(421);
     send(&sign("nonce-3123456789"), body).await.expect(201);
     let messages = ada.get(&path).await.expect(200);
     assert_eq!(messages.body["items"].as_array().map(Vec::len), Some(1), "{}", messages.body);
+}
+
+/// A mistake in the rotation of keys is the operator's: clients keep their sessions and attempts, and hear of a bad gateway.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_edge_whose_key_the_origin_does_not_know_answers_502_and_counts_it() {
+    let system = System::start().await;
+    let ada = system.register("Ada").await;
+    while !ada.get("/v1/me").await.expect(200).is_hit() {}
+    let origin_url = format!("http://{}", system.to_origin.address());
+    let mut settings = edge_settings(&origin_url, &system.redis.url(), &system.options);
+    let key = settings.iter_mut().find(|(name, _)| name == "signing_keys").unwrap();
+    key.1 = key.1.replacen("k1:", "k2:", 1);
+    let folder = tempfile::tempdir().unwrap();
+    let edge = Edge::start(system.options.kind, &settings, folder.path());
+    let there = ada.at(&edge.url);
+    let circle = json!({"name": "Never", "visibility": "public"});
+    let created = there.post("/v1/circles", circle).await.expect(502);
+    assert_eq!(created.body["code"], "bad-gateway");
+    assert!(created.header("ratelimit").contains("\"circle-creations-86400s\";r=2"), "{created:#?}");
+    there.get("/v1/me/sessions").await.expect(502);
+    // A session that Redis does not know is not over either.
+    let elsewhere = there.with_token(format!("{}.{}.{}", ada.user, uuid::Uuid::now_v7(), "A".repeat(43)));
+    elsewhere.get("/v1/me").await.expect(502);
+    assert!(there.get("/v1/me").await.expect(200).is_hit(), "what Redis has is served");
+    let page = async || {
+        let url = format!("{}/metrics", system.origins[0].internal);
+        reqwest::get(url).await.unwrap().text().await.unwrap()
+    };
+    let counted =
+        |page: &str, metric: &str| page.lines().any(|line| line.starts_with(metric) && line.ends_with(" 3"));
+    let deadline = Instant::now() + Duration::from_secs(5);
+    while !counted(&page().await, "optimist_edge_refused_by_origin_total{region=\"test\"}") {
+        assert!(Instant::now() < deadline, "{}", page().await);
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    assert!(counted(&page().await, "optimist_unsigned_total{refusal=\"unknown-key\"}"));
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -133,12 +133,9 @@ async fn once(url: &str, init: &RequestInit) -> (Ending, Option<Response>) {
         JsFuture::from(global.fetch_with_request(&request)).await
     };
     match sent.await.map(|response| response.unchecked_into::<Response>()) {
-        Ok(response) => match response.status() {
-            // The platform's own codes: refused, no connection in time, no route.
-            521..=523 => (Ending::Unreached, None),
-            // An answer that arrived incomplete or late.
-            520 | 524..=530 => (Ending::Lost, None),
-            status => (Ending::Answered { status }, Some(response)),
+        Ok(response) => match (response.status(), Ending::of_platform(response.status())) {
+            (_, Some(ending)) => (ending, None),
+            (status, None) => (Ending::Answered { status }, Some(response)),
         },
         Err(error) => {
             let text =

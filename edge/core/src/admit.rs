@@ -3,7 +3,7 @@
 use optimist_shared::ids::{Id, Partition, Uuid};
 use optimist_shared::keys::Key;
 use optimist_shared::limits::{Limit, Scope};
-use optimist_shared::routes::{Method, Pattern};
+use optimist_shared::routes::Pattern;
 use optimist_shared::scripts::admit::{Admission, Admitted};
 use optimist_shared::scripts::limit::Charge;
 use optimist_shared::session::{Token, attempt_entry, autosave_entry};
@@ -11,8 +11,8 @@ use optimist_shared::signature::{Charged, Identity};
 
 use crate::host::{Command, Decision, Host, Request, Response};
 use crate::limit::rows_of;
-use crate::origin::Refund;
 use crate::passage::{Forwarded, Passage, apart};
+use crate::trip::Trip;
 
 impl<H: Host, R: Request> Passage<'_, H, R> {
     /// Without a session: charges the address's limits, then forwards.
@@ -79,23 +79,26 @@ impl<H: Host, R: Request> Passage<'_, H, R> {
             return autosave_entry(user, saved, self.exchange.started_ms);
         }
         match self.request.header("idempotency-key") {
-            Some(key) if self.route.method == Method::Post => attempt_entry(user, self.route.name, &key),
+            Some(key) if self.route.is_idempotent => attempt_entry(user, self.route.name, &key),
             _ => self.request_entry(),
         }
     }
 
-    /// Redis does not know the session. Either the origin does, or the token is bad, which costs the address an attempt.
+    /// Redis does not know the session: the origin checks the token, and counts it if it is bad. An address that has brought too
+    /// many of those is refused here.
     async fn unknown_session(mut self) -> Decision {
         let charge = self.bad_token_charge();
-        let suspicion = match self.charge_apart(&charge).await {
-            Some(Err(refused)) => return Decision::Respond(self.limited(&refused)),
-            Some(Ok(())) => Some(Refund { spread: self.client(), keys: charge.keys, entry: charge.entry }),
-            None => None,
-        };
-        let charged = if suspicion.is_some() { Charged::Token } else { Charged::Nothing };
+        let mut trip = Trip::default();
+        let states = trip.call(charge.peek(), |reply| charge.states(reply));
+        let client = self.client();
+        if let Some(mut answers) = self.send(&client, &trip).await
+            && let Some(refused) = charge.exhausted(&answers.take(states))
+        {
+            return Decision::Respond(self.limited(&refused));
+        }
         let cache_status = "optimist; fwd=bypass; detail=unknown-session";
-        let forwarded = Forwarded { cache_status, suspicion, ..Forwarded::default() };
-        self.forward(Identity::Unchecked, None, charged, forwarded)
+        let forwarded = Forwarded { cache_status, ..Forwarded::default() };
+        self.forward(Identity::Unchecked, None, Charged::Nothing, forwarded)
     }
 
     /// A wrong secret for a session that exists.

@@ -34,6 +34,7 @@ impl<H: Host, R: Request> Passage<'_, H, R> {
         let copy = copy.as_ref();
         let refund = session.charged.then(|| Refund {
             spread: token.user.to_string(),
+            rows: admission.charge.refundable_rows(),
             keys: admission.charge.refundable(),
             entry: admission.charge.entry.clone(),
         });
@@ -41,7 +42,7 @@ impl<H: Host, R: Request> Passage<'_, H, R> {
             // Redis may have missed a revocation or a write. The kept copy is the best if the origin cannot answer.
             let kept = self.kept(session, found, copy);
             let cache_status = "optimist; fwd=bypass; detail=unvouched";
-            let forwarded = Forwarded { cache_status, refund, kept, ..Forwarded::default() };
+            let forwarded = Forwarded { cache_status, refund, kept };
             return self.forward(Identity::Unchecked, None, Charged::Limits, forwarded);
         };
         let judged = self.judge(vouched, session, found);
@@ -67,7 +68,7 @@ impl<H: Host, R: Request> Passage<'_, H, R> {
         let cache_status = self.cache_status(judged, copy);
         let kept = (judged.right == Right::Granted).then(|| self.kept(session, found, copy)).flatten();
         let identity = Identity::Session { user: token.user, session: token.session };
-        let forwarded = Forwarded { cache_status, refund, kept, ..Forwarded::default() };
+        let forwarded = Forwarded { cache_status, refund, kept };
         self.forward(identity, judged.role, Charged::Limits, forwarded)
     }
 

@@ -15,15 +15,20 @@ impl<H: Host, R: Request> Passage<'_, H, R> {
 
     /// Adds to a counter after the response.
     pub fn count(&self, counter: &str, by: &str) {
-        let counters = Key::Metrics.of_partition(Partition::COMMON).into_bytes();
-        let seconds = Key::Metrics.row().kept_seconds().unwrap_or_default().to_string().into_bytes();
-        let (counter, by) = (counter.as_bytes().to_vec(), by.as_bytes().to_vec());
-        self.host.redis_after_response(
-            "",
-            vec![
-                Command(vec![b"HINCRBY".to_vec(), counters.clone(), counter, by]),
-                Command(vec![b"EXPIRE".to_vec(), counters, seconds, b"NX".to_vec()]),
-            ],
-        );
+        count(self.host, counter, by);
     }
+}
+
+/// Adds to a counter after the response.
+pub fn count<H: Host>(host: &H, counter: &str, by: &str) {
+    let counters = Key::Metrics.of_partition(Partition::COMMON).into_bytes();
+    let seconds = Key::Metrics.row().kept_seconds().unwrap_or_default().to_string().into_bytes();
+    let (counter, by) = (counter.as_bytes().to_vec(), by.as_bytes().to_vec());
+    host.redis_after_response(
+        "",
+        vec![
+            Command(vec![b"HINCRBY".to_vec(), counters.clone(), counter, by]),
+            Command(vec![b"EXPIRE".to_vec(), counters, seconds, b"NX".to_vec()]),
+        ],
+    );
 }

@@ -106,6 +106,7 @@ pub struct Forward {
 }
 
 /// How a forwarded request ended.
+#[derive(Debug, PartialEq, Eq)]
 pub enum Ending {
     /// The origin answered with this status.
     Answered {
@@ -118,6 +119,20 @@ pub enum Ending {
     BodyTooLarge,
     /// The client took too long to send the body.
     BodyLate,
+}
+
+impl Ending {
+    /// The ending that Cloudflare reports by a status of its own instead of the origin's answer.
+    pub fn of_platform(status: u16) -> Option<Ending> {
+        match status {
+            // Refused, or no route.
+            521 | 523 => Some(Ending::Unreached),
+            // An answer that is incomplete or late. 522 also stands for a connection that was made and then not acknowledged: the
+            // origin may have the request, and would refuse its nonce a second time.
+            520 | 522 | 524..=530 => Some(Ending::Lost),
+            _ => None,
+        }
+    }
 }
 
 /// The response that [`crate::Pending::finish`] decides on.
@@ -142,6 +157,19 @@ pub const HOP_BY_HOP: [&str; 7] =
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn only_a_request_that_surely_did_not_arrive_counts_as_unreached() {
+        for status in [521, 523] {
+            assert_eq!(Ending::of_platform(status), Some(Ending::Unreached), "{status}");
+        }
+        for status in [520, 522, 524, 530] {
+            assert_eq!(Ending::of_platform(status), Some(Ending::Lost), "{status}");
+        }
+        for status in [200, 421, 502, 504, 519, 531] {
+            assert_eq!(Ending::of_platform(status), None, "{status}");
+        }
+    }
 
     #[test]
     fn an_answer_is_told_from_a_lost_connection() {

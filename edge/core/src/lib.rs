@@ -8,6 +8,7 @@ pub mod headers;
 pub mod host;
 
 mod config;
+mod proxies;
 mod passage;
 mod admit;
 mod limit;

@@ -1,6 +1,7 @@
 //! Forwarding to the origin: the signed request, and the handling of its outcome.
 
 use optimist_shared::error::{ErrorCode, Problem};
+use optimist_shared::limits::LimitRow;
 use optimist_shared::routes::Route;
 use optimist_shared::scripts::limit;
 use optimist_shared::session::hex;
@@ -10,6 +11,7 @@ use optimist_shared::signature::{
 };
 
 use crate::Edge;
+use crate::count::count;
 use crate::host::{Decision, Ending, Finish, Forward, HeaderChange, Host, Request, Response};
 use crate::redis;
 use crate::respond::Exchange;
@@ -24,8 +26,6 @@ pub struct Pending {
     pub(crate) cache_status: &'static str,
     /// Entries in limits to give back when the attempt fails.
     pub(crate) refund: Option<Refund>,
-    /// An entry in the limit of bad tokens, to give back unless the origin finds the token bad.
-    pub(crate) suspicion: Option<Refund>,
     /// Served, marked as degraded, when the origin cannot answer.
     pub(crate) kept: Option<Response>,
     pub(crate) forwarded_ms: u64,
@@ -33,9 +33,14 @@ pub struct Pending {
 
 pub struct Refund {
     pub spread: String,
+    /// The limits that give a failed attempt back, and their keys.
+    pub rows: Vec<&'static LimitRow>,
     pub keys: Vec<String>,
     pub entry: String,
 }
+
+/// The origin's answer to a request that no edge of its region has signed.
+const MISDIRECTED: u16 = 421;
 
 /// The largest body, 600 KB, at 160 kbit/s.
 const BODY_DEADLINE_MS: u32 = 30_000;
@@ -107,15 +112,23 @@ impl Pending {
             Ending::Unreached | Ending::BodyTooLarge | Ending::BodyLate => true,
             Ending::Lost => false,
         };
-        let refused_token = matches!(outcome, Ending::Answered { status: 401 });
-        let refunds = [self.refund.filter(|_| failed), self.suspicion.filter(|_| !refused_token)];
-        for refund in refunds.into_iter().flatten() {
+        let mut exchange = self.exchange;
+        if let Some(refund) = self.refund.filter(|_| failed) {
             give_back(edge, host, &refund).await;
+            exchange.give_back(&refund.rows);
         }
-        let exchange = self.exchange;
         // 500 is a defect: it would be the same tomorrow, hidden by a copy that grows old.
         let unable = |status| matches!(status, 502..=504);
         match outcome {
+            // A fault of the operator's, not of the client's: 401 would end the client's session.
+            Ending::Answered { status: MISDIRECTED } => {
+                count(host, &format!("refused:{}", edge.config.region), "1");
+                host.log(
+                    "the origin refused what this edge has signed: compare their keys, regions and clocks",
+                );
+                let refused = || exchange.error(ErrorCode::BadGateway);
+                Finish::Replace(self.kept.unwrap_or_else(refused))
+            }
             Ending::Answered { status } if !unable(status) => {
                 let origin_ms = host.now_ms().saturating_sub(self.forwarded_ms);
                 let mut changes = exchange.pass(self.cache_status, origin_ms);

@@ -42,8 +42,6 @@ pub struct Forwarded {
     pub cache_status: &'static str,
     /// Entries in limits to give back when the attempt fails.
     pub refund: Option<Refund>,
-    /// An entry in the limit of bad tokens, to give back unless the origin finds the token bad.
-    pub suspicion: Option<Refund>,
     /// Served, marked as degraded, when the origin cannot answer.
     pub kept: Option<Response>,
 }
@@ -86,15 +84,16 @@ impl<H: Host, R: Request> Passage<'_, H, R> {
             charged,
         };
         let Passage { edge, request, route, exchange, .. } = self;
-        let Forwarded { cache_status, refund, suspicion, kept } = forwarded;
+        let Forwarded { cache_status, refund, kept } = forwarded;
         let is_read = route.method == Method::Get;
-        let pending = Pending { exchange, is_read, cache_status, refund, suspicion, kept, forwarded_ms: 0 };
+        let pending = Pending { exchange, is_read, cache_status, refund, kept, forwarded_ms: 0 };
         origin::forward(edge, request, route, &context, pending)
     }
 
     /// The client's address as limits count it. Hosts always know it; `unknown` is shared by clients without one.
     pub fn client(&self) -> String {
-        self.request.client_address().map_or_else(|| "unknown".to_owned(), address_parameter)
+        let client = self.edge.config.trusted_proxies.client(self.request);
+        client.map_or_else(|| "unknown".to_owned(), address_parameter)
     }
 
     /// The name that limits remember an attempt by that has no other name.

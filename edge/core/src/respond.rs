@@ -1,7 +1,7 @@
 //! The headers of every answer, whether the edge gives it or passes it on: request id, CORS, timing, limits.
 
 use optimist_shared::error::{ErrorCode, PROBLEM_JSON, Problem};
-use optimist_shared::limits::{LimitRow, LimitState, policy_header, state_header};
+use optimist_shared::limits::{LimitRow, LimitState, given_back, policy_header, state_header};
 
 use crate::config::Config;
 use crate::host::{HeaderChange, Request, Response};
@@ -33,6 +33,13 @@ impl Exchange {
             private: false,
             is_head: request.method() == "HEAD",
             limits: None,
+        }
+    }
+
+    /// Shows an attempt that was given back as not used.
+    pub fn give_back(&mut self, rows: &[&LimitRow]) {
+        if let Some((_, states)) = &mut self.limits {
+            given_back(states, rows);
         }
     }
 

@@ -8,6 +8,7 @@ use crate::cache::waiting::Waiting;
 use crate::config::Config;
 use crate::domain::Registry;
 use crate::http::nonces::Nonces;
+use crate::limits::checks::Checks;
 use crate::limits::memory::Memory;
 use crate::postgres::pool::Postgres;
 use crate::redis::Redis;
@@ -25,6 +26,7 @@ pub struct Plane {
     pub region: Trust,
     /// Limits in memory, for when Redis cannot be asked.
     pub limits: Memory,
+    pub checks: Checks,
     pub nonces: Nonces,
     /// Notified after each commit of this process.
     pub relay_wake: tokio::sync::Notify,
@@ -53,6 +55,7 @@ impl Plane {
             waiting: Waiting::default(),
             region: Trust::default(),
             limits: Memory::default(),
+            checks: Checks::default(),
             nonces: Nonces::default(),
             relay_wake: tokio::sync::Notify::new(),
             registry,

@@ -10,7 +10,7 @@ use optimist_shared::scripts::Scalars as _;
 use crate::ctx::Ctx;
 use crate::redis::Items;
 
-/// Hits, misses and refusals, in Prometheus's text format. Edges count one hit or miss in sixteen, as sixteen.
+/// Hits, misses, refusals, and requests that the origin refused to take from an edge, in Prometheus's text format. Edges count one hit or miss in sixteen, as sixteen.
 pub async fn edge_counters(ctx: &Ctx) -> String {
     let mut read = Cmd::new();
     read.arg("HGETALL").arg(Key::Metrics.of_partition(Partition::COMMON));
@@ -32,6 +32,8 @@ pub async fn edge_counters(ctx: &Ctx) -> String {
         ("hit", "optimist_edge_hits_total", "type"),
         ("miss", "optimist_edge_misses_total", "type"),
         ("limit", "optimist_edge_limited_total", "policy"),
+        // An operator must act: the origin does not know the key that an edge signs with, or the region is another.
+        ("refused", "optimist_edge_refused_by_origin_total", "region"),
     ];
     for (what, metric, label) in families {
         // Writing to a String cannot fail.

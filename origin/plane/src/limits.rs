@@ -2,4 +2,5 @@
 
 pub mod charge;
 pub mod charged;
+pub mod checks;
 pub mod memory;

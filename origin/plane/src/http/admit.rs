@@ -51,8 +51,9 @@ pub async fn admit(State(ctx): State<Ctx>, mut request: Request, next: Next) -> 
         caller.map(|caller| request.extensions_mut().insert(caller));
         let mut response = next.run(request).await;
         if let Some(charged) = charged {
-            settle(&ctx, &charged, response.status().as_u16()).await;
-            charged.add_headers(response.headers_mut());
+            let status = response.status().as_u16();
+            settle(&ctx, &charged, status).await;
+            charged.add_headers(response.headers_mut(), status);
         }
         (route, response)
     };
@@ -81,7 +82,8 @@ fn header<'a>(request: &'a Request, name: &str) -> &'a str {
 fn verify_signature(ctx: &Ctx, request: &Request) -> Result<Context> {
     let refused = |refusal: Refusal| {
         tracing::warn!(?refusal, "a request that the edge has not signed");
-        Error::new(ErrorCode::Unauthenticated).detail("The request is not signed by an edge of this region.")
+        metrics::counter!("optimist_unsigned_total", "refusal" => refusal.as_str()).increment(1);
+        Error::new(ErrorCode::Misdirected).detail("The request is not signed by an edge of this region.")
     };
     let input = header(request, SIGNATURE_INPUT_HEADER);
     if input.is_empty() {
@@ -160,8 +162,9 @@ async fn identify(ctx: &Ctx, asked: &Asked) -> Result<(Option<Caller>, Option<Ch
             let token = token.ok_or_else(|| Error::new(ErrorCode::Unauthenticated))?;
             let check = (ctx.registry.guard.check_token)(ctx, &token);
             match context.charged {
-                AtEdge::Nothing => checking_token(&ctx.limits, &context.client, check).await?,
-                AtEdge::Token | AtEdge::Limits => check.await?,
+                AtEdge::Nothing => checking_token(ctx, &context.client, check).await?,
+                // Redis knows the session and its secret; only its epoch is over.
+                AtEdge::Limits => check.await?,
             }
             Some((token.user, token.session))
         }

@@ -71,7 +71,7 @@ async fn read(request: Request) -> Result<Bytes> {
     // The edge signed the digest, and admission has verified the signature.
     if content_digest(&bytes) != signed_digest {
         tracing::warn!("a request whose body is not the one that the edge has signed");
-        return Err(Error::new(ErrorCode::Unauthenticated)
+        return Err(Error::new(ErrorCode::Misdirected)
             .detail("The body is not the one that an edge of this region has signed."));
     }
     let is_json = content_type

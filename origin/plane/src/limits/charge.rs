@@ -3,7 +3,7 @@
 use optimist_shared::error::ErrorCode;
 use optimist_shared::ids::Uuid;
 use optimist_shared::limits::{LIMITS, Limit, LimitRow, LimitState, Scope};
-use optimist_shared::routes::{Method, Pattern};
+use optimist_shared::routes::Pattern;
 use optimist_shared::scripts::limit::{Charge, Verdict, give_back};
 use optimist_shared::session::{attempt_entry, autosave_entry, request_entry};
 
@@ -11,7 +11,6 @@ use crate::clock::now_ms;
 use crate::ctx::Ctx;
 use crate::error::Result;
 use crate::limits::charged::{Charged, refusal};
-use crate::limits::memory::Memory;
 use crate::request::{Caller, RequestContext};
 
 /// Charges a route's limits for its user or, on public routes, for the client's address.
@@ -50,7 +49,7 @@ fn charge_of(request: &RequestContext, user: Option<Uuid>, idempotency_key: Opti
             // The path's last id is that of the saved entity.
             autosave_entry(user, request.path.ids.last().unwrap_or(user), now_ms())
         }
-        (Some(user), Some(key)) if route.method == Method::Post => attempt_entry(user, route.name, key),
+        (Some(user), Some(key)) if route.is_idempotent => attempt_entry(user, route.name, key),
         _ => request_entry(&request.request_id),
     };
     Charge::new(rows, &parameter, entry)
@@ -101,52 +100,39 @@ pub async fn settle(ctx: &Ctx, charged: &Charged, status: u16) {
     let _ = ctx.redis.call_one(&give_back(&keys, entry)).await;
 }
 
-/// Checks a token that the edge could neither check nor count in Redis. Memory refuses an address that has brought too many
-/// bad tokens before the check: good tokens share their address's fate.
-pub async fn checking_token<T>(
-    memory: &Memory,
-    client: &str,
-    check: impl Future<Output = Result<T>>,
-) -> Result<T> {
+/// Checks a token that the edge could not, and counts it against its address if it is bad. 429 for an address that has brought too
+/// many bad ones: its good tokens share that fate.
+///
+/// Good tokens cost their address nothing, however many come at once: they wait for each other. A guess is counted before its
+/// turn ends, so the guesses that an origin checks pass the limit by those under way at most.
+pub async fn checking_token<T>(ctx: &Ctx, client: &str, check: impl Future<Output = Result<T>>) -> Result<T> {
     // A name of its own: a request that is sent again is another attempt.
-    let (row, attempt) = (Limit::BadTokens.row(), Uuid::now_v7().to_string());
-    memory.charge(Charge::new(vec![row], client, attempt.clone()), now_ms())?;
-    let result = check.await;
-    if !matches!(&result, Err(error) if error.code == ErrorCode::Unauthenticated) {
-        memory.give_back(&row.key(client), &attempt);
-    }
-    result
+    let charge = Charge::new(vec![Limit::BadTokens.row()], client, Uuid::now_v7().to_string());
+    ctx.checks
+        .in_turn(client, async {
+            if let Some(refused) = charge.exhausted(&states_of(ctx, &charge).await) {
+                return Err(refusal(refused.policy, refused.retry_after));
+            }
+            let result = check.await;
+            if matches!(&result, Err(error) if error.code == ErrorCode::Unauthenticated) {
+                // Whether or not it was the last one: this one has been checked.
+                let _ = charge_all(ctx, charge).await;
+            }
+            result
+        })
+        .await
 }
 
 /// The state of every limit that counts a user, without charging any.
 pub async fn peek(ctx: &Ctx, user: Uuid) -> Vec<LimitState> {
     let rows: Vec<&'static LimitRow> = LIMITS.iter().filter(|row| row.scope == Scope::User).collect();
-    let charge = Charge::new(rows, &user.to_string(), String::new());
-    match ctx.redis.call_one(&charge.peek()).await {
-        Ok(mut reply) => charge.states(&mut reply),
-        Err(_) => ctx.limits.states(&charge, now_ms()),
-    }
+    states_of(ctx, &Charge::new(rows, &user.to_string(), String::new())).await
 }
 
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::error::Error;
-
-    #[tokio::test]
-    async fn bad_tokens_of_an_address_are_counted_and_good_ones_are_not() {
-        let memory = Memory::default();
-        let admitted = Limit::BadTokens.row().windows[0].admitted;
-        let check = async |result: Result<()>| {
-            checking_token(&memory, "192.0.2.1", async { result }).await.map_err(|error| error.code)
-        };
-        for _ in 0..2 * admitted {
-            assert_eq!(check(Ok(())).await, Ok(()));
-        }
-        for _ in 0..admitted {
-            let bad = Err(Error::new(ErrorCode::Unauthenticated));
-            assert_eq!(check(bad).await, Err(ErrorCode::Unauthenticated));
-        }
-        assert_eq!(check(Ok(())).await, Err(ErrorCode::RateLimited));
+/// The states of a charge's limits, without charging them.
+pub async fn states_of(ctx: &Ctx, charge: &Charge) -> Vec<LimitState> {
+    match ctx.redis.call_one(&charge.peek()).await {
+        Ok(mut reply) => charge.states(&mut reply),
+        Err(_) => ctx.limits.states(charge, now_ms()),
     }
 }

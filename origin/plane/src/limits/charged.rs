@@ -2,7 +2,7 @@
 //! refusal. It neither charges nor gives back: [`super::charge`] does.
 
 use axum::http::{HeaderMap, HeaderValue};
-use optimist_shared::limits::{LimitState, policy_header, state_header};
+use optimist_shared::limits::{LimitState, given_back, policy_header, state_header};
 use optimist_shared::scripts::limit::Charge;
 
 use crate::error::Error;
@@ -23,11 +23,14 @@ impl Charged {
         if status < 400 || !self.is_own { Vec::new() } else { self.charge.refundable() }
     }
 
-    pub fn add_headers(&self, headers: &mut HeaderMap) {
-        let values = [
-            ("ratelimit-policy", policy_header(&self.charge.rows)),
-            ("ratelimit", state_header(&self.states)),
-        ];
+    /// The states of the limits, as they are after an answer of this status.
+    pub fn add_headers(&self, headers: &mut HeaderMap, status: u16) {
+        let mut states = self.states.clone();
+        if !self.refundable(status).is_empty() {
+            given_back(&mut states, &self.charge.refundable_rows());
+        }
+        let values =
+            [("ratelimit-policy", policy_header(&self.charge.rows)), ("ratelimit", state_header(&states))];
         for (name, value) in values {
             if let Ok(value) = HeaderValue::from_str(&value) {
                 headers.insert(name, value);
