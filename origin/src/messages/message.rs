@@ -6,6 +6,7 @@ use axum::response::Response;
 use chrono::{DateTime, Utc};
 use optimist_plane::ctx::Ctx;
 use optimist_plane::error::{Error, Result};
+use optimist_plane::hash::digest;
 use optimist_plane::http::body::{json_response, to_json};
 use optimist_plane::http::sent::{Shown, Text};
 use optimist_plane::postgres::transaction::Tx;
@@ -58,16 +59,26 @@ impl Message {
         }
     }
 
+    /// The version of the message as it is shown.
+    pub fn shown_version(&self) -> String {
+        shown_version(self.version, &self.author.name)
+    }
+
     /// Answers with the message and its live reaction counts.
     pub async fn respond(&self, ctx: &Ctx, status: u16) -> Result<Response> {
         self.respond_with(live::counts_of(ctx, self.circle_id, self.id).await?, status)
     }
 
     pub fn respond_with(&self, counts: Counts, status: u16) -> Result<Response> {
-        let tag = entity_tag(&self.version.to_string(), &counts_version(&[Some(counts)]));
+        let tag = entity_tag(&self.shown_version(), &counts_version(&[Some(counts)]));
         let message = MessageWithCounts { message: self, reactions: Some(counts) };
         Ok(json_response(status, Some(tag), to_json(&message)?))
     }
+}
+
+/// The version of a message as it is shown: its row's, and a digest of its author's name, which changes without the row.
+pub fn shown_version(version: i64, author: &str) -> String {
+    format!("{version}-{}", &digest(&[author.as_bytes()])[..8])
 }
 
 /// A message with its reactions, which are joined to a cached one as it is. Without them if nobody knows: the edge then marks

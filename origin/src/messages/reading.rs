@@ -230,8 +230,9 @@ pub async fn load_message(ctx: &Ctx, key: BoundKey) -> Result<Snapshot> {
     let row = ctx.db.query_opt(LOAD, &[&circle, &message, region, &partition]).await?;
     let row = row.ok_or_else(|| Error::internal("messages", &"no row"))?;
     let loaded = match row.get::<_, Option<i64>>("version") {
-        Some(version) => {
-            Loaded::Object { version: version.to_string(), json: to_json(&Message::from_row(&row))? }
+        Some(_) => {
+            let message = Message::from_row(&row);
+            Loaded::Object { version: message.shown_version(), json: to_json(&message)? }
         }
         None => Loaded::Missing,
     };

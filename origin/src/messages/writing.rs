@@ -29,7 +29,7 @@ use tokio_postgres::Row;
 use crate::circles::access::require_role;
 use crate::circles::definition::SAME_CIRCLE;
 use crate::circles::standing::{Standing, is_moderator};
-use crate::messages::message::{Message, MessageBody, MessageWithCounts};
+use crate::messages::message::{Message, MessageBody, MessageWithCounts, shown_version};
 use crate::messages::posting::{Post, Posting, post_in_batch};
 
 const NEW_MESSAGE: &[(&str, &str)] = &[SAME_CIRCLE, ("message", ID)];
@@ -78,7 +78,8 @@ struct Write {
 
 statements! {
     const AUTHOR: &str = "-- messages::author
-select author_id, version, deleted_at is not null from messages where circle_id = $1 and id = $2";
+select author_id, m.version, deleted_at is not null, users.name
+from messages m join users on users.id = author_id where circle_id = $1 and m.id = $2";
 
     const EDIT: &str = "-- messages::edit
 with edited as (
@@ -121,13 +122,14 @@ fn touch(tx: &mut Tx, circle: Uuid, message: Uuid) {
 /// A message as its changes are decided by.
 struct Subject {
     author: Uuid,
-    version: i64,
+    /// As it is shown.
+    version: String,
     is_deleted: bool,
 }
 
 impl Subject {
     fn from_row(row: &Row) -> Subject {
-        Subject { author: row.get(0), version: row.get(1), is_deleted: row.get(2) }
+        Subject { author: row.get(0), version: shown_version(row.get(1), row.get(3)), is_deleted: row.get(2) }
     }
 
     /// 404 if there is no such message. An author never changes, so the right is decided before the locks.
@@ -176,7 +178,7 @@ async fn edit(
         standing.require_member()?;
         let subject = Subject::read(tx, circle, id).await?;
         subject.require_editor(caller.user)?;
-        check_match_of_row(&headers, &subject.version.to_string())?;
+        check_match_of_row(&headers, &subject.version)?;
         let message = Message::from_row(&tx.query_one(EDIT, &[&circle, &id, &body]).await?);
         touch(tx, circle, id);
         tx.event("message.edited", json!({"circle": circle, "message": id}));
@@ -195,7 +197,7 @@ async fn delete(State(ctx): State<Ctx>, caller: Caller, headers: HeaderMap) -> R
         standing.require_member()?;
         let subject = Subject::read(tx, circle, id).await?;
         subject.require_deleter(caller.user, standing.role)?;
-        check_match_of_row(&headers, &subject.version.to_string())?;
+        check_match_of_row(&headers, &subject.version)?;
         touch(tx, circle, id);
         tx.touch(Key::reactions(circle, id));
         if subject.is_deleted {
