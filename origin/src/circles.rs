@@ -49,7 +49,7 @@ pub const DOMAIN: Domain = Domain {
         (Key::Discovery, Loader::Copy(|ctx, _| Box::pin(reading::load_discovery(ctx)))),
         (Key::CircleMembers, Loader::Copy(|ctx, key| Box::pin(members::load_members(ctx, key)))),
     ],
-    // Members' names may be as old as the copy.
+    // A job drops the copies that show a member's former name, within a minute.
     audits: &[(Key::CircleMembers, |ctx, suspect| {
         Box::pin(copies::compare_but_for(ctx, suspect, Some("user")))
     })],

@@ -6,26 +6,35 @@ pub mod message;
 mod posting;
 mod reading;
 mod writing;
+mod names;
 
 use optimist_plane::audit::copies;
 use optimist_plane::domain::{Compare, Domain, Loader};
 use optimist_plane::http::served::Served;
 use optimist_shared::keys::Key;
 
-/// An author's name may be as old as the copy that shows it.
+/// A job drops the copies that show an author's former name, within a minute.
 const COMPARE: Compare = |ctx, suspect| Box::pin(copies::compare_but_for(ctx, suspect, Some("author")));
 const COUNTED: Loader = Loader::Live(|ctx, key| Box::pin(reading::load_counted(ctx, key)));
 
 pub const DOMAIN: Domain = Domain {
     routes,
     tags: &[("messages", "What is said in a circle. Each message has a number there.")],
-    statements: &[message::STATEMENTS, posting::STATEMENTS, reading::STATEMENTS, writing::STATEMENTS],
+    statements: &[
+        message::STATEMENTS,
+        posting::STATEMENTS,
+        reading::STATEMENTS,
+        writing::STATEMENTS,
+        names::STATEMENTS,
+    ],
     loaders: &[
         (Key::CircleMessages, Loader::Copy(|ctx, key| Box::pin(reading::load_list(ctx, key)))),
         (Key::Message, Loader::Copy(|ctx, key| Box::pin(reading::load_message(ctx, key)))),
         (Key::Counts, COUNTED),
         (Key::Reactions, COUNTED),
     ],
+    follows: names::FOLLOWS,
+    jobs: &[names::JOB],
     audits: &[(Key::CircleMessages, COMPARE), (Key::Message, COMPARE)],
     ..Domain::new("messages")
 };

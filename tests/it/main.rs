@@ -15,6 +15,7 @@ mod limits;
 mod locks;
 mod log_ins;
 mod misses;
+mod names;
 mod origin;
 mod pages;
 mod posting;

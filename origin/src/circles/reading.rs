@@ -36,7 +36,10 @@ pub fn routes() -> Vec<Served> {
     vec![
         on("circles.discover", discover)
             .says("Public circles, newest first.")
-            .notes("The first page may be up to a quarter of an hour old.")
+            .notes(
+                "The first page may be up to a quarter of an hour old. A circle that is changed, archived or made private \
+                 is so there within a minute.",
+            )
             .answers::<List<DiscoveredCircle>>(200)
             .tagged()
             .pages("cursor")

@@ -169,7 +169,7 @@ async fn update(
         let me = Me::from_row(&tx.query_one(UPDATE, &[&caller.user, &name.0, &bio.0, &time_zone]).await?);
         tx.touch(Key::me(caller.user));
         tx.touch(Key::profile(caller.user));
-        tx.event("user.updated", json!({"user": caller.user}));
+        tx.event("user.updated", json!({"user": caller.user, "renamed": name.0.is_some()}));
         Ok(me)
     })?;
     let tag = entity_tag(&tagged_version(me.version, caller.user), "");

@@ -31,6 +31,11 @@ impl Event {
         parse_id(self.payload.get(name)?.as_str()?)
     }
 
+    /// Whether a flag of its payload is set.
+    pub fn is(&self, name: &str) -> bool {
+        self.payload.get(name).and_then(Value::as_bool).unwrap_or_default()
+    }
+
     pub fn text(&self, name: &str) -> Option<&str> {
         self.payload.get(name)?.as_str()
     }
