@@ -167,8 +167,8 @@ impl Schedule {
     pub fn of(seed: u64) -> Schedule {
         let mut random = Rng::with_seed(seed);
         let theme = match random.u8(0..10) {
-            0 => Theme::Adversary,
-            1..4 => Theme::Servers,
+            _ if seed % 10 == 4 => Theme::Adversary,
+            0..4 => Theme::Servers,
             4..9 => Theme::Anything,
             _ => Theme::Loss,
         };
