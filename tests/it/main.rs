@@ -8,6 +8,7 @@ mod audit;
 mod drafts;
 mod events;
 mod fairness;
+mod growth;
 mod jobs;
 mod journal;
 mod keys;

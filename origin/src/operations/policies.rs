@@ -5,6 +5,7 @@
 
 use std::fmt::Write as _;
 
+use optimist_shared::growth::{self, Growth, Left};
 use optimist_shared::keys::{Freshness, KEYS, Life};
 use optimist_shared::limits::{Counted, LIMITS, Precision};
 use optimist_shared::quotas::{QUOTAS, QuotaRow};
@@ -67,6 +68,30 @@ pub fn render() -> String {
         let measured = |number: &u64| format!("{number} {unit}").trim_end().to_owned();
         let (most, least) = (measured(most), measured(least_each));
         let _ = writeln!(page, "| {name} | {what} | {keeper} | {most} | {least} |");
+    }
+    page.push_str(
+        "\n## What a day can leave\n\nThe most that one caller's day of a write adds to each store, by the limit that stops it. What stays \
+         within a bound, however many requests there are, stands beside it. Sizes are of rows and keys, without indexes, and \
+         without the streams of events, which keep about 2,000 of a partition.\n\n\
+         | route | requests a day | by | Postgres a day | within | Redis a day | within |\n|-|-|-|-|-|-|-|\n",
+    );
+    for (route, Growth { postgres, redis, .. }) in growth::rows() {
+        let Some((most, limit)) = growth::most_in_a_day(route) else { continue };
+        let a_day = |left: &Left| bytes(most * left.each);
+        let within = |left: &Left| match left.within {
+            0 => String::new(),
+            size => format!("{} of {}", bytes(size), left.of),
+        };
+        let _ = writeln!(
+            page,
+            "| {} | {most} | {} | {} | {} | {} | {} |",
+            route.name,
+            limit.name,
+            a_day(postgres),
+            within(postgres),
+            a_day(redis),
+            within(redis),
+        );
     }
     page
 }
@@ -153,5 +178,15 @@ fn seconds(seconds: u32) -> String {
         hour if hour % 3_600 == 0 => format!("{} h", hour / 3_600),
         minute if minute % 60 == 0 => format!("{} min", minute / 60),
         other => format!("{other} s"),
+    }
+}
+
+/// A size in the largest unit of which there is one: `33 KiB`.
+fn bytes(size: u64) -> String {
+    match size {
+        0..1024 => format!("{size} bytes"),
+        1024..0x10_0000 => format!("{} KiB", size.div_ceil(1024)),
+        0x10_0000..0x4000_0000 => format!("{} MiB", size.div_ceil(0x10_0000)),
+        _ => format!("{:.1} GiB", size as f64 / f64::from(0x4000_0000)),
     }
 }

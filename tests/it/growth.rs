@@ -1,0 +1,118 @@
+//! The growth table says no less than what the longest requests leave in the stores.
+
+use optimist_shared::growth::{Growth, Left};
+use optimist_shared::routes::by_name;
+use optimist_tests::{Answer, Client, System};
+use reqwest::Method;
+use serde_json::{Value, json};
+
+/// The bytes of all rows, and of all keys.
+struct Sizes {
+    postgres: u64,
+    redis: u64,
+}
+
+/// Tables that belong to the process, and not to requests.
+const OWN: &str =
+    "'jobs', 'origins', 'regions', 'consistency', 'write_behind', 'projections', 'refinery_schema_history'";
+
+async fn sizes(system: &System) -> Sizes {
+    let tables = system.sql(&format!(
+        "select relname from pg_class where relkind = 'r' and relnamespace = 'public'::regnamespace and relname not in ({OWN})"
+    ));
+    let sum = |table: &str| format!("(select coalesce(sum(pg_column_size(t.*)), 0) from \"{table}\" t)");
+    let all: Vec<String> = tables.lines().map(sum).collect();
+    let postgres = system.sql(&format!("select {}", all.join(" + "))).parse().unwrap();
+    let mut connection = system.redis.connect().await;
+    let keys: Vec<String> = redis::cmd("KEYS").arg("*").query_async(&mut connection).await.unwrap();
+    let mut redis = 0;
+    let is_of_requests =
+        |key: &&String| !["vouch:", "metrics:", "events:"].iter().any(|own| key.starts_with(own));
+    for key in keys.iter().filter(is_of_requests) {
+        let mut usage = redis::cmd("MEMORY");
+        usage.arg("USAGE").arg(key).arg("SAMPLES").arg(0);
+        // A key may have expired.
+        redis += usage.query_async::<Option<u64>>(&mut connection).await.unwrap().unwrap_or(0);
+    }
+    Sizes { postgres, redis }
+}
+
+fn longest(characters: usize) -> String {
+    // Random enough that Postgres does not compress it.
+    (0..characters).map(|_| char::from_u32(0x1_f300 + fastrand::u32(..0x2ff)).unwrap()).collect()
+}
+
+async fn send(client: &Client, method: Method, path: &str, body: Value) -> Answer {
+    let answer = client
+        .send(method, path, &[("idempotency-key", "growth")], Some(body.to_string().into_bytes()))
+        .await;
+    assert!(answer.status < 300, "{path}: {answer:#?}");
+    answer
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_longest_requests_leave_no_more_than_the_table_says() {
+    let system = System::start().await;
+    let (ada, bo) = (system.register("Ada").await, system.register("Bo").await);
+    let circle = ada.create_circle("public").await;
+    let message = ada.say(&circle, "Good morning.").await;
+    let path = format!("/v1/circles/{circle}");
+    let entry = ada.post("/v1/journal/entries", json!({"body": "Short."})).await.expect(201).text("/id");
+    let tags: Vec<String> = (0..20).map(|number| format!("{number}{}", longest(30))).collect();
+    let draft = format!("/v1/journal/drafts/{}", uuid::Uuid::from_u128(7));
+    let requests = [
+        ("members.join", &bo, Method::POST, format!("{path}/members/me"), json!({})),
+        ("messages.post", &ada, Method::POST, format!("{path}/messages"), json!({"body": longest(8_000)})),
+        (
+            "messages.edit",
+            &ada,
+            Method::PATCH,
+            format!("{path}/messages/{message}"),
+            json!({"body": longest(8_000)}),
+        ),
+        (
+            "circles.update",
+            &ada,
+            Method::PATCH,
+            path.clone(),
+            json!({"description": longest(2_000), "rules": longest(8_000)}),
+        ),
+        ("me.update", &ada, Method::PATCH, "/v1/me".to_owned(), json!({"bio": longest(500)})),
+        ("invites.create", &ada, Method::POST, format!("{path}/invites"), json!({})),
+        ("reactions.add", &bo, Method::PUT, format!("{path}/messages/{message}/reactions/hug"), json!({})),
+        ("visits.record", &bo, Method::POST, format!("{path}/visits"), json!({})),
+        (
+            "journal.save",
+            &ada,
+            Method::POST,
+            "/v1/journal/entries".to_owned(),
+            json!({"title": longest(200), "body": longest(50_000), "tags": tags}),
+        ),
+        (
+            "journal.edit",
+            &ada,
+            Method::PATCH,
+            format!("/v1/journal/entries/{entry}"),
+            json!({"body": longest(50_000)}),
+        ),
+        ("drafts.save", &ada, Method::PUT, draft, json!({"body": longest(50_000), "base_version": null})),
+        ("mood.log", &ada, Method::POST, "/v1/mood".to_owned(), json!({"score": 3, "note": longest(500)})),
+    ];
+    for (route, who, method, path, body) in requests {
+        let row = by_name(route).and_then(Growth::of).unwrap();
+        let before = sizes(&system).await;
+        send(who, method, &path, body).await;
+        // What is written behind has come to Postgres by then, and what follows is written.
+        let flushed_within_ms = if route == "drafts.save" { 6_000 } else { 1_200 };
+        tokio::time::sleep(std::time::Duration::from_millis(flushed_within_ms)).await;
+        let after = sizes(&system).await;
+        let fits = |what: &str, left: &Left, before: u64, after: u64| {
+            let grown = after.saturating_sub(before);
+            let most = left.each + left.within;
+            println!("{route}: {grown} bytes in {what}, at most {most}");
+            assert!(grown <= most, "{route} leaves {grown} bytes in {what}, and the table says {most}");
+        };
+        fits("Postgres", &row.postgres, before.postgres, after.postgres);
+        fits("Redis", &row.redis, before.redis, after.redis);
+    }
+}
