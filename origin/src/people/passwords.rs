@@ -1,4 +1,4 @@
-//! Passwords hashed with Argon2id: on blocking threads, a bounded number at once, fairly by client, and as slowly for an unknown
+//! Passwords hashed with Argon2id: on blocking threads, a bounded number at once, fairly by network and client, and as slowly for an unknown
 //! account as for a known one.
 //!
 //! How long a password must be is for the requests' types to say. It is hashed in Unicode's composed form (NFC), since one
@@ -11,6 +11,7 @@ use std::time::Duration;
 use argon2::password_hash::phc::PasswordHash;
 use argon2::password_hash::{PasswordHasher, PasswordVerifier};
 use argon2::{Algorithm, Argon2, Params, Version};
+use optimist_shared::limits::Networks;
 use unicode_normalization::UnicodeNormalization as _;
 
 use crate::people::turns::Turns;
@@ -18,10 +19,11 @@ use optimist_plane::ctx::Ctx;
 use optimist_plane::error::{Error, Result};
 use optimist_plane::hooks;
 
-/// How long a log-in waits for its turn before it is refused with 503.
-const PATIENCE: Duration = Duration::from_secs(4);
+/// How long a log-in waits for its turn before it is refused with 503: less than the edge waits for the origin.
+const PATIENCE: Duration = Duration::from_secs(8);
 
-/// How many may wait for each turn. A hash takes some 30 milliseconds, so all of them are served within the patience.
+/// How many may wait for each turn. A hash takes some 30 milliseconds, and twice that on a busy machine: all of them are served
+/// within the patience.
 const WAITING_PER_TURN: usize = 128;
 
 /// A hash in the hasher's own parameters whose password nobody knows. A log-in without an account is verified against it, which
@@ -89,7 +91,7 @@ impl Passwords {
         let busy =
             || Error::unavailable("The log-in").detail("Too many people are logging in at this moment.");
         let client = if hooks::disabled("rounds") { "everyone" } else { client };
-        let waiting = self.turns.ask(client).ok_or_else(busy)?;
+        let waiting = self.turns.ask(&Networks::of(client).network, client).ok_or_else(busy)?;
         let Ok(Ok(turn)) = tokio::time::timeout(PATIENCE, waiting).await else { return Err(busy()) };
         tokio::task::spawn_blocking(move || {
             let _turn = turn;
@@ -139,7 +141,7 @@ mod tests {
     #[tokio::test]
     async fn whoever_finds_no_place_is_turned_away() {
         let passwords = Passwords::default();
-        let _storm: Vec<_> = std::iter::from_fn(|| passwords.turns.ask("storm")).collect();
+        let _storm: Vec<_> = std::iter::from_fn(|| passwords.turns.ask("storm", "storm")).collect();
         let error = passwords.verify("storm", "anything".to_owned(), None).await.unwrap_err();
         assert_eq!(error.code, optimist_shared::error::ErrorCode::Unavailable);
     }

@@ -1,7 +1,8 @@
-//! Turns at work that takes a processor for a while: fairly by client, however many wait.
+//! Turns at work that takes a processor for a while: fairly by network and by client, however many wait.
 //!
-//! Clients take turns in rounds. One that asks a hundred times waits behind itself; another waits for one turn of each. Only
-//! a bounded number waits; when all places are taken, whoever has most of them gives one up to a client that has fewer.
+//! Networks take turns in rounds, and so do the clients of each. One that asks a hundred times waits behind itself, and one
+//! that has a hundred addresses of a network behind its network; another waits for one turn of each network. Only a bounded
+//! number waits; when all places are taken, whoever has most of them gives one up to whoever has fewer.
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -17,10 +18,11 @@ pub struct Turns {
 
 struct State {
     free: usize,
-    /// The clients that wait, in the order of their next turns.
-    round: VecDeque<String>,
-    waiting: HashMap<String, VecDeque<oneshot::Sender<Turn>>>,
+    waiting: Round<Round<Line>>,
 }
+
+/// The requests of one client, the longest waiting first.
+type Line = VecDeque<oneshot::Sender<Turn>>;
 
 /// A turn. It passes to the next who waits when it is dropped.
 pub struct Turn(Option<Arc<Turns>>);
@@ -35,13 +37,12 @@ impl Drop for Turn {
 
 impl Turns {
     pub fn new(at_once: usize, places: usize) -> Arc<Turns> {
-        let state = State { free: at_once, round: VecDeque::new(), waiting: HashMap::new() };
-        Arc::new(Turns { state: Mutex::new(state), places })
+        Arc::new(Turns { state: Mutex::new(State { free: at_once, waiting: Round::default() }), places })
     }
 
-    /// Asks for a turn, which comes through the channel; whoever drops the receiver no longer waits. `None`, or a channel that
-    /// closes, if there is no place to wait.
-    pub fn ask(self: &Arc<Turns>, client: &str) -> Option<oneshot::Receiver<Turn>> {
+    /// Asks for a turn for a client of a network. It comes through the channel; whoever drops the receiver no longer waits.
+    /// `None`, or a channel that closes, if there is no place to wait.
+    pub fn ask(self: &Arc<Turns>, network: &str, client: &str) -> Option<oneshot::Receiver<Turn>> {
         let (sender, receiver) = oneshot::channel();
         let mut state = self.lock();
         if state.free > 0 {
@@ -51,17 +52,21 @@ impl Turns {
             drop(sender.send(Turn(Some(self.clone()))));
             return Some(receiver);
         }
-        if state.waits() >= self.places && !state.make_place(client) {
+        let waiting = &mut state.waiting;
+        if waiting.waits() >= self.places {
+            waiting.forget_the_gone();
+        }
+        if waiting.waits() >= self.places && !waiting.make_place(network, client) {
             return None;
         }
-        state.add(client, sender);
+        waiting.line(network).line(client).push_back(sender);
         Some(receiver)
     }
 
-    /// Gives a turn that has ended to the next client of the round.
+    /// Gives a turn that has ended to the next of the round.
     fn pass_on(self: Arc<Turns>) {
         let mut state = self.lock();
-        while let Some(next) = state.next() {
+        while let Some(next) = state.waiting.next() {
             match next.send(Turn(Some(self.clone()))) {
                 Ok(()) => return,
                 // It waits no longer. Dropped under the lock, the turn would come back here.
@@ -76,49 +81,112 @@ impl Turns {
     }
 }
 
-impl State {
+/// What waits in a line, or in a round of lines.
+trait Waiting: Default {
+    fn waits(&self) -> usize;
+    fn next(&mut self) -> Option<oneshot::Sender<Turn>>;
+    fn forget_the_gone(&mut self);
+    /// Turns the newest request away of whoever has most.
+    fn turn_one_away(&mut self);
+}
+
+impl Waiting for Line {
     fn waits(&self) -> usize {
-        self.waiting.values().map(VecDeque::len).sum()
+        self.len()
     }
 
-    fn add(&mut self, client: &str, sender: oneshot::Sender<Turn>) {
-        let own = self.waiting.entry(client.to_owned()).or_default();
-        if own.is_empty() {
-            self.round.push_back(client.to_owned());
-        }
-        own.push_back(sender);
-    }
-
-    /// The longest waiting request of the client whose turn it is.
     fn next(&mut self) -> Option<oneshot::Sender<Turn>> {
-        let client = self.round.pop_front()?;
-        let own = self.waiting.get_mut(&client)?;
-        let next = own.pop_front();
-        if own.is_empty() {
-            self.waiting.remove(&client);
+        self.pop_front()
+    }
+
+    fn forget_the_gone(&mut self) {
+        self.retain(|sender| !sender.is_closed());
+    }
+
+    fn turn_one_away(&mut self) {
+        self.pop_back();
+    }
+}
+
+/// Lines by name, in the order of their next turns. None is empty between two calls.
+struct Round<L> {
+    order: VecDeque<String>,
+    lines: HashMap<String, L>,
+}
+
+impl<L> Default for Round<L> {
+    fn default() -> Round<L> {
+        Round { order: VecDeque::new(), lines: HashMap::new() }
+    }
+}
+
+impl<L: Waiting> Round<L> {
+    /// The line of this name; a new one comes last. The caller adds to it.
+    fn line(&mut self, name: &str) -> &mut L {
+        if !self.lines.contains_key(name) {
+            self.order.push_back(name.to_owned());
+        }
+        self.lines.entry(name.to_owned()).or_default()
+    }
+
+    fn waits_of(&self, name: &str) -> usize {
+        self.lines.get(name).map_or(0, L::waits)
+    }
+
+    fn longest(&mut self) -> Option<&mut L> {
+        self.lines.values_mut().max_by_key(|line| line.waits())
+    }
+
+    fn drop_empty(&mut self) {
+        self.lines.retain(|_, line| line.waits() > 0);
+        self.order.retain(|name| self.lines.contains_key(name));
+    }
+
+    /// Turns one away from the longest line, if that is longer than this one's would be.
+    fn turn_away_for(&mut self, name: &str) -> bool {
+        let own = self.waits_of(name);
+        let Some(longest) = self.longest().filter(|longest| longest.waits() > own + 1) else { return false };
+        longest.turn_one_away();
+        self.drop_empty();
+        true
+    }
+}
+
+impl<L: Waiting> Waiting for Round<L> {
+    fn waits(&self) -> usize {
+        self.lines.values().map(L::waits).sum()
+    }
+
+    fn next(&mut self) -> Option<oneshot::Sender<Turn>> {
+        let name = self.order.pop_front()?;
+        let line = self.lines.get_mut(&name)?;
+        let next = line.next();
+        if line.waits() == 0 {
+            self.lines.remove(&name);
         } else {
-            self.round.push_back(client);
+            self.order.push_back(name);
         }
         next
     }
 
-    /// Forgets who waits no longer, or else turns the newest request of whoever has most of them away. Returns whether there
-    /// is a place now: there is none for a client that would have most.
-    fn make_place(&mut self, client: &str) -> bool {
-        let before = self.waits();
-        self.waiting.retain(|_, own| {
-            own.retain(|sender| !sender.is_closed());
-            !own.is_empty()
-        });
-        self.round.retain(|client| self.waiting.contains_key(client));
-        if self.waits() < before {
-            return true;
+    fn forget_the_gone(&mut self) {
+        self.lines.values_mut().for_each(L::forget_the_gone);
+        self.drop_empty();
+    }
+
+    fn turn_one_away(&mut self) {
+        if let Some(longest) = self.longest() {
+            longest.turn_one_away();
         }
-        let own = self.waiting.get(client).map_or(0, VecDeque::len);
-        match self.waiting.values_mut().max_by_key(|queue| queue.len()) {
-            Some(longest) if longest.len() > own + 1 => longest.pop_back().is_some(),
-            _ => false,
-        }
+        self.drop_empty();
+    }
+}
+
+impl Round<Round<Line>> {
+    /// Makes a place for a client's request: another network gives one up or, if none has more, another client of its own.
+    fn make_place(&mut self, network: &str, client: &str) -> bool {
+        self.turn_away_for(network)
+            || self.lines.get_mut(network).is_some_and(|clients| clients.turn_away_for(client))
     }
 }
 
@@ -126,9 +194,17 @@ impl State {
 mod tests {
     use super::*;
 
-    /// Asks so many times for a client.
+    /// Asks so many times for a client that is a network of its own.
     fn ask(turns: &Arc<Turns>, client: &str, times: usize) -> Vec<oneshot::Receiver<Turn>> {
-        (0..times).filter_map(|_| turns.ask(client)).collect()
+        (0..times).filter_map(|_| turns.ask(client, client)).collect()
+    }
+
+    fn ask_once(turns: &Arc<Turns>, client: &str) -> Option<oneshot::Receiver<Turn>> {
+        turns.ask(client, client)
+    }
+
+    fn is_turned_away(waiting: &mut oneshot::Receiver<Turn>) -> bool {
+        waiting.try_recv().is_err_and(|error| error == oneshot::error::TryRecvError::Closed)
     }
 
     /// Whether a turn has come; keeps it.
@@ -139,12 +215,12 @@ mod tests {
     #[test]
     fn a_client_waits_for_one_turn_of_each_other() {
         let turns = Turns::new(1, 1_000);
-        let mut running = turns.ask("first").unwrap();
+        let mut running = ask_once(&turns, "first").unwrap();
         let mut turn = has_come(&mut running);
         assert!(turn.is_some());
         let mut storm: Vec<_> =
             (0..50).flat_map(|number| ask(&turns, &format!("storm {number}"), 10)).collect();
-        let mut late = turns.ask("late").unwrap();
+        let mut late = ask_once(&turns, "late").unwrap();
         let mut rounds = 0;
         let own = loop {
             // The turn ends, and passes on.
@@ -164,34 +240,50 @@ mod tests {
     #[test]
     fn when_all_places_are_taken_whoever_has_most_gives_one_up() {
         let turns = Turns::new(1, 10);
-        let _running = turns.ask("first").unwrap();
+        let _running = ask_once(&turns, "first").unwrap();
         let mut storm = ask(&turns, "storm", 20);
         assert_eq!(storm.len(), 10, "a storm is turned away rather than queued");
-        let others: Vec<_> = (0..5).map(|number| turns.ask(&format!("other {number}")).unwrap()).collect();
-        let turned_away = |waiting: &mut oneshot::Receiver<Turn>| {
-            waiting.try_recv().is_err_and(|error| error == oneshot::error::TryRecvError::Closed)
-        };
-        assert_eq!(storm.iter_mut().map(turned_away).filter(|away| *away).count(), 5);
-        let more: Vec<_> = (5..20).filter_map(|number| turns.ask(&format!("other {number}"))).collect();
+        let others: Vec<_> =
+            (0..5).map(|number| ask_once(&turns, &format!("other {number}")).unwrap()).collect();
+        assert_eq!(storm.iter_mut().map(is_turned_away).filter(|away| *away).count(), 5);
+        let more: Vec<_> =
+            (5..20).filter_map(|number| ask_once(&turns, &format!("other {number}"))).collect();
         assert_eq!(more.len(), 4, "all have one");
         // Those that give up leave their places.
         drop(others);
-        assert!(turns.ask("another").is_some());
+        assert!(ask_once(&turns, "another").is_some());
     }
 
     #[test]
     fn a_turn_is_never_lost() {
         let turns = Turns::new(2, 10);
-        let first = turns.ask("a").unwrap();
-        let second = turns.ask("a").unwrap();
+        let first = ask_once(&turns, "a").unwrap();
+        let second = ask_once(&turns, "a").unwrap();
         // Has come, and is never taken; has not come, and is not waited for.
-        let third = turns.ask("b").unwrap();
-        let mut fourth = turns.ask("c").unwrap();
+        let third = ask_once(&turns, "b").unwrap();
+        let mut fourth = ask_once(&turns, "c").unwrap();
         drop(third);
         drop(first);
         drop(second);
         assert!(has_come(&mut fourth).is_some());
         assert_eq!(turns.lock().free, 2);
-        assert_eq!(turns.lock().waits(), 0);
+        assert_eq!(turns.lock().waiting.waits(), 0);
+    }
+
+    #[test]
+    fn a_network_has_one_turn_in_a_round_however_many_addresses_it_has() {
+        let turns = Turns::new(1, 100);
+        let first = ask_once(&turns, "first").unwrap();
+        let mut storm: Vec<_> =
+            (0..100).filter_map(|number| turns.ask("storm", &format!("storm {number}"))).collect();
+        let [mut one, mut other] = ["one", "other"].map(|client| turns.ask("home", client).unwrap());
+        assert_eq!(storm.iter_mut().map(is_turned_away).filter(|away| *away).count(), 2);
+        drop(first);
+        let turn = storm.iter_mut().find_map(has_come).unwrap();
+        drop(turn);
+        let turn = has_come(&mut one).unwrap();
+        drop(turn);
+        drop(storm.iter_mut().find_map(has_come).unwrap());
+        assert!(has_come(&mut other).is_some());
     }
 }
