@@ -13,6 +13,8 @@ pub struct Exchange {
     pub redis_ms: u64,
     /// The origin of the calling page, if it may call us.
     pub cors_origin: Option<String>,
+    /// Some pages may call us, so that answers differ by the calling page's origin: also those without one.
+    pub varies_by_origin: bool,
     /// Answers differ by caller.
     pub private: bool,
     pub is_head: bool,
@@ -20,8 +22,9 @@ pub struct Exchange {
     pub limits: Option<(Vec<&'static LimitRow>, Vec<LimitState>)>,
 }
 
-const EXPOSED: &str =
-    "ETag, Age, Cache-Status, RateLimit, RateLimit-Policy, Retry-After, Server-Timing, Warning, X-Request-Id";
+/// The headers of answers that a page may read, besides those that every page may.
+const EXPOSED: &str = "Age, Allow, Cache-Status, ETag, Location, RateLimit, RateLimit-Policy, Retry-After, Server-Timing, \
+                       Warning, WWW-Authenticate, X-Request-Id";
 
 impl Exchange {
     pub fn new(config: &Config, request: &impl Request, request_id: String, now_ms: u64) -> Exchange {
@@ -30,6 +33,7 @@ impl Exchange {
             started_ms: now_ms,
             redis_ms: 0,
             cors_origin: allowed_origin(config, request),
+            varies_by_origin: !config.cors_origins.is_empty(),
             private: false,
             is_head: request.method() == "HEAD",
             limits: None,
@@ -84,15 +88,16 @@ impl Exchange {
             [
                 ("access-control-allow-origin", origin.clone()),
                 ("access-control-expose-headers", EXPOSED.to_owned()),
-                ("vary", "Origin".to_owned()),
             ]
         });
+        let vary = self.varies_by_origin.then(|| ("vary", "Origin".to_owned()));
         let limits = self.limits.iter().flat_map(|(rows, states)| {
             [("ratelimit-policy", policy_header(rows)), ("ratelimit", state_header(states))]
         });
         [("x-request-id", self.request_id.clone()), ("x-content-type-options", "nosniff".to_owned())]
             .into_iter()
             .chain(cors)
+            .chain(vary)
             .chain(limits)
     }
 }

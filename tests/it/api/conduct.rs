@@ -272,6 +272,16 @@ fn a_browser_is_let_in_from_the_configured_pages_only() {
         let theirs = [("origin", "https://evil.example.org")];
         let answer = ada.send(Method::GET, "/v1/me", &theirs, None).await.expect(200);
         assert_eq!(answer.header("access-control-allow-origin"), "");
+        // A cache must not give one page's answer to another: also not one to nobody in particular.
+        for path in ["/v1/me", "/v1/me/sessions", "/v1/openapi.json", "/v1/nothing"] {
+            for headers in [&ours[..], &theirs, &[]] {
+                let answer = ada.send(Method::GET, path, headers, None).await;
+                assert_eq!(answer.header("vary"), "Origin", "{path} {headers:?}: {:#?}", answer.headers);
+            }
+        }
+        let body = json!({"name": "Ours", "visibility": "private"}).to_string().into_bytes();
+        let created = ada.send(Method::POST, "/v1/circles", &ours, Some(body)).await.expect(201);
+        assert!(created.header("access-control-expose-headers").contains("Location"), "{created:#?}");
         let asked = [("origin", "https://app.example.org"), ("access-control-request-method", "PATCH")];
         let preflight = system.client().send(Method::OPTIONS, "/v1/me", &asked, None).await.expect(204);
         assert_eq!(preflight.header("access-control-allow-methods"), "GET, PATCH, HEAD, OPTIONS");
