@@ -85,7 +85,7 @@ impl Transcript {
                 format!("<{name}>").into()
             }
             ("expires_in" | "resets_in", Value::Number(_)) => "<seconds>".into(),
-            (name, Value::String(_)) if name.ends_with("_at") => "<time>".into(),
+            (name, Value::String(text)) if name.ends_with("_at") && is_time(text) => "<time>".into(),
             ("today" | "day", Value::String(_)) => "<day>".into(),
             ("detail", Value::String(text)) => {
                 // "… try again in 60 seconds."
@@ -125,6 +125,12 @@ impl Transcript {
         let next = format!("<{}>", self.names.len() + 1);
         self.names.entry(word.to_owned()).or_insert(next).clone()
     }
+}
+
+/// Whether a text has the one form of a time: `2026-11-23T08:00:00.000Z`.
+fn is_time(text: &str) -> bool {
+    let form = |(byte, form): (u8, u8)| if form == b'0' { byte.is_ascii_digit() } else { byte == form };
+    text.len() == 24 && text.bytes().zip(*b"0000-00-00T00:00:00.000Z").all(form)
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -7,5 +7,6 @@ pub mod nonces;
 pub mod body;
 pub mod loaded;
 pub mod sent;
+pub mod time;
 pub mod page;
 pub mod idempotency;

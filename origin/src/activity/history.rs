@@ -7,7 +7,7 @@ use std::time::Duration;
 use axum::extract::State;
 use axum::http::{HeaderMap, Uri};
 use axum::response::Response;
-use chrono::{DateTime, NaiveDate, Utc};
+use chrono::{NaiveDate, Utc};
 use optimist_plane::ctx::Ctx;
 use optimist_plane::error::{Error, Result};
 use optimist_plane::hash::digest;
@@ -15,6 +15,7 @@ use optimist_plane::http::body::{tagged, to_json};
 use optimist_plane::http::page::{Cursor, List, answer_page, no_query, page};
 use optimist_plane::http::sent::parse_day;
 use optimist_plane::http::served::{Served, on};
+use optimist_plane::http::time::Time;
 use optimist_plane::region::trust::Mode;
 use optimist_plane::request::Caller;
 use optimist_plane::statements;
@@ -92,7 +93,7 @@ struct Live {
     /// Visits, one in five minutes at most.
     #[schemars(range(min = 0))]
     visits: i64,
-    last_seen_at: Option<DateTime<Utc>>,
+    last_seen_at: Option<Time>,
 }
 
 async fn live(State(ctx): State<Ctx>, caller: Caller, headers: HeaderMap, uri: Uri) -> Result<Response> {
@@ -128,7 +129,7 @@ struct Day {
     /// Visits, one in five minutes at most.
     #[schemars(range(min = 0))]
     visits: i64,
-    last_seen_at: DateTime<Utc>,
+    last_seen_at: Time,
 }
 
 /// A position in the history: after this person on this day.

@@ -5,11 +5,11 @@
 use axum::extract::State;
 use axum::http::{HeaderMap, StatusCode, Uri};
 use axum::response::{IntoResponse, Response};
-use chrono::{DateTime, Utc};
 use optimist_plane::ctx::Ctx;
 use optimist_plane::error::Result;
 use optimist_plane::http::page::{At, List, answer_page, page};
 use optimist_plane::http::served::{Served, on};
+use optimist_plane::http::time::Time;
 use optimist_plane::operation::links::link;
 use optimist_plane::request::Caller;
 use optimist_plane::{statements, transaction};
@@ -43,7 +43,7 @@ pub fn routes() -> Vec<Served> {
 #[derive(Serialize, JsonSchema)]
 struct Ban {
     user: Person,
-    banned_at: DateTime<Utc>,
+    banned_at: Time,
 }
 
 statements! {
@@ -69,7 +69,7 @@ async fn list(State(ctx): State<Ctx>, caller: Caller, headers: HeaderMap, uri: U
             banned_at: row.get("banned_at"),
         })
         .collect();
-    let position = |last: &Ban| At::<'b'> { time: last.banned_at, id: last.user.id };
+    let position = |last: &Ban| At::<'b'> { time: last.banned_at.0, id: last.user.id };
     answer_page(&headers, items, rows.len() > page.limit, position)
 }
 

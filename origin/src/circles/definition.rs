@@ -3,7 +3,6 @@
 //! [`super::reading`] shows it, [`super::writing`] changes it. Members are not a part of it, but for their number.
 
 use axum::response::Response;
-use chrono::{DateTime, Utc};
 use optimist_shared::error::ErrorCode;
 use optimist_shared::etag::entity_tag;
 use optimist_shared::ids::Uuid;
@@ -16,6 +15,7 @@ use crate::circles::standing::MemberRole;
 use optimist_plane::error::{Error, Result};
 use optimist_plane::http::body::{json_response, to_json};
 use optimist_plane::http::sent::{Line, Refused, Shown, Text};
+use optimist_plane::http::time::Time;
 use optimist_plane::postgres::transaction::Tx;
 use optimist_plane::{describe, statements};
 
@@ -43,9 +43,9 @@ pub struct Circle {
     /// Owner and moderators are members too.
     #[schemars(range(min = 0))]
     member_count: i32,
-    archived_at: Option<DateTime<Utc>>,
-    pub created_at: DateTime<Utc>,
-    updated_at: DateTime<Utc>,
+    archived_at: Option<Time>,
+    pub created_at: Time,
+    updated_at: Time,
     #[serde(skip)]
     version: i64,
 }

@@ -8,7 +8,6 @@ use axum::http::{HeaderMap, StatusCode, Uri};
 use axum::response::{IntoResponse, Response};
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
-use chrono::{DateTime, Utc};
 use optimist_shared::error::ErrorCode;
 use optimist_shared::ids::{self, Uuid};
 use optimist_shared::session::{Role, hash_secret};
@@ -31,6 +30,7 @@ use optimist_plane::http::idempotency::{Answer, Claim, Idempotency};
 use optimist_plane::http::page::{Cursor, List, answer_page, page};
 use optimist_plane::http::sent::{Id, Refused};
 use optimist_plane::http::served::{Served, on};
+use optimist_plane::http::time::Time;
 use optimist_plane::operation::links::{FIRST_ID, ID, link};
 use optimist_plane::postgres::transaction::Tx;
 use optimist_plane::request::Caller;
@@ -77,7 +77,7 @@ struct NewlyMade {
     id: Uuid,
     /// The secret that its user joins with.
     invite: String,
-    expires_at: DateTime<Utc>,
+    expires_at: Time,
 }
 
 /// An invitation as moderators see it.
@@ -87,8 +87,8 @@ struct Invite {
     created_by: Person,
     /// The one person who may use it; null if anyone may.
     user: Option<Person>,
-    created_at: DateTime<Utc>,
-    expires_at: DateTime<Utc>,
+    created_at: Time,
+    expires_at: Time,
 }
 
 impl Invite {

@@ -5,7 +5,6 @@
 use axum::extract::State;
 use axum::http::{HeaderMap, Uri};
 use axum::response::{IntoResponse, Response};
-use chrono::{DateTime, Utc};
 use optimist_shared::envelope::LIST_LIMIT;
 use optimist_shared::error::ErrorCode;
 use optimist_shared::ids::{Id, Uuid};
@@ -31,6 +30,7 @@ use optimist_plane::http::idempotency::{Answer, Claim, Idempotency};
 use optimist_plane::http::loaded::respond_list;
 use optimist_plane::http::page::{At, Cursor, List, page};
 use optimist_plane::http::served::{Served, on};
+use optimist_plane::http::time::Time;
 use optimist_plane::limits::charge::give_back_unused;
 use optimist_plane::operation::links::link;
 use optimist_plane::postgres::transaction::Tx;
@@ -68,7 +68,7 @@ pub struct Member {
     user: Person,
     #[schemars(with = "MemberRole")]
     pub role: String,
-    joined_at: DateTime<Utc>,
+    joined_at: Time,
 }
 
 impl Member {
@@ -229,7 +229,7 @@ async fn load_page(ctx: &Ctx, circle: Uuid, after: Option<At<'m'>>, limit: usize
     let rows = ctx.db.query(LIST, &[&circle, &time, &id, &(limit as i64 + 1)]).await?;
     Snapshot::page(&rows, limit, |row| {
         let member = Member::from_row(row);
-        let at = At::<'m'> { time: member.joined_at, id: member.user.id };
+        let at = At::<'m'> { time: member.joined_at.0, id: member.user.id };
         Ok(ListItem { id: None, cursor: at.encode(), json: to_json(&member)? })
     })
 }

@@ -5,7 +5,6 @@
 use axum::extract::State;
 use axum::http::{HeaderMap, Uri};
 use axum::response::Response;
-use chrono::{DateTime, Utc};
 use optimist_shared::ids::Uuid;
 use schemars::JsonSchema;
 use serde::Serialize;
@@ -18,6 +17,7 @@ use optimist_plane::error::Result;
 use optimist_plane::http::page::{At, List, answer_page, page};
 use optimist_plane::http::sent::Shown;
 use optimist_plane::http::served::{Served, on};
+use optimist_plane::http::time::Time;
 use optimist_plane::operation::links::{FIRST_ID, link};
 use optimist_plane::request::Caller;
 use optimist_plane::statements;
@@ -44,13 +44,13 @@ struct MyCircle {
     visibility: String,
     #[schemars(with = "MemberRole")]
     role: String,
-    joined_at: DateTime<Utc>,
-    archived_at: Option<DateTime<Utc>>,
+    joined_at: Time,
+    archived_at: Option<Time>,
     /// The newest message's number; 0 if there is none yet.
     #[schemars(range(min = 0))]
     last_number: i64,
     /// When the newest message was posted, even if it has been deleted since.
-    last_message_at: Option<DateTime<Utc>>,
+    last_message_at: Option<Time>,
 }
 
 impl MyCircle {
@@ -70,7 +70,7 @@ impl MyCircle {
     /// Its place in the order of the statement.
     fn position(&self) -> At<'y'> {
         let time = self.last_message_at.map_or(self.joined_at, |at| at.max(self.joined_at));
-        At { time, id: self.id }
+        At { time: time.0, id: self.id }
     }
 }
 

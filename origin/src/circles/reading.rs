@@ -5,7 +5,6 @@
 use axum::extract::State;
 use axum::http::{HeaderMap, Uri};
 use axum::response::Response;
-use chrono::{DateTime, Utc};
 use optimist_shared::envelope::{LIST_LIMIT, render_object};
 use optimist_shared::error::ErrorCode;
 use optimist_shared::ids::{Id, Uuid};
@@ -26,6 +25,7 @@ use optimist_plane::http::loaded::respond_list;
 use optimist_plane::http::page::{At, Cursor, List, no_query, page};
 use optimist_plane::http::sent::Shown;
 use optimist_plane::http::served::{Served, on};
+use optimist_plane::http::time::Time;
 use optimist_plane::operation::links::{FIRST_ID, link};
 use optimist_plane::request::Caller;
 use optimist_plane::statements;
@@ -65,8 +65,8 @@ struct DiscoveredCircle {
     /// Owner and moderators are members too.
     #[schemars(range(min = 0))]
     member_count: i32,
-    created_at: DateTime<Utc>,
-    updated_at: DateTime<Utc>,
+    created_at: Time,
+    updated_at: Time,
 }
 
 impl DiscoveredCircle {
@@ -163,7 +163,7 @@ async fn load_page(ctx: &Ctx, after: Option<At<'c'>>, limit: usize) -> Result<Sn
     let rows = ctx.db.query(DISCOVER, &[&time, &id, &(limit as i64 + 1)]).await?;
     Snapshot::page(&rows, limit, |row| {
         let circle = DiscoveredCircle::from_row(row);
-        let at = At::<'c'> { time: circle.created_at, id: circle.id };
+        let at = At::<'c'> { time: circle.created_at.0, id: circle.id };
         Ok(ListItem { id: None, cursor: at.encode(), json: to_json(&circle)? })
     })
 }

@@ -3,7 +3,7 @@
 use axum::extract::State;
 use axum::http::{HeaderMap, Uri};
 use axum::response::Response;
-use chrono::{DateTime, Duration, Utc};
+use chrono::Duration;
 use optimist_plane::clock;
 use optimist_plane::ctx::Ctx;
 use optimist_plane::error::{Error, Result};
@@ -12,6 +12,7 @@ use optimist_plane::http::idempotency::{Answer, Claim, Idempotency};
 use optimist_plane::http::page::{At, List, answer_page, page};
 use optimist_plane::http::sent::{Moment, Number, Shown, Text};
 use optimist_plane::http::served::{Served, on};
+use optimist_plane::http::time::Time;
 use optimist_plane::request::Caller;
 use optimist_plane::{statements, transaction};
 use optimist_shared::error::ErrorCode;
@@ -61,7 +62,7 @@ struct Mood {
     score: i16,
     #[serde(flatten)]
     sealed: Sealed,
-    logged_at: DateTime<Utc>,
+    logged_at: Time,
 }
 
 impl Mood {
@@ -154,6 +155,6 @@ async fn list(State(ctx): State<Ctx>, caller: Caller, headers: HeaderMap, uri: U
     let rows = ctx.db.query(LIST, &[&caller.user, &time, &id, &(page.limit as i64 + 1), &PAGE_BYTES]).await?;
     let (rows, more) = page_of(&rows, page.limit);
     let moods = rows.iter().map(|row| Mood::open(&sealer, row)).collect::<Result<Vec<Mood>>>()?;
-    let position = |mood: &Mood| At::<'o'> { time: mood.logged_at, id: mood.id };
+    let position = |mood: &Mood| At::<'o'> { time: mood.logged_at.0, id: mood.id };
     answer_page(&headers, moods, more, position)
 }

@@ -3,12 +3,12 @@
 //! This file reads one message in a transaction. Reading for the cache is [`super::reading`]'s.
 
 use axum::response::Response;
-use chrono::{DateTime, Utc};
 use optimist_plane::ctx::Ctx;
 use optimist_plane::error::{Error, Result};
 use optimist_plane::hash::digest;
 use optimist_plane::http::body::{json_response, to_json};
 use optimist_plane::http::sent::{Shown, Text};
+use optimist_plane::http::time::Time;
 use optimist_plane::postgres::transaction::Tx;
 use optimist_plane::statements;
 use optimist_shared::envelope::render_object;
@@ -38,8 +38,8 @@ pub struct Message {
     author: Person,
     #[schemars(with = "Shown<MessageBody>")]
     body: String,
-    created_at: DateTime<Utc>,
-    edited_at: Option<DateTime<Utc>>,
+    created_at: Time,
+    edited_at: Option<Time>,
     #[serde(skip)]
     version: i64,
 }

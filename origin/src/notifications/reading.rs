@@ -7,7 +7,6 @@ use axum::http::{HeaderMap, Uri};
 use axum::response::Response;
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
-use chrono::{DateTime, Utc};
 use optimist_plane::ctx::Ctx;
 use optimist_plane::error::{Error, Result};
 use optimist_plane::hash::digest;
@@ -15,6 +14,7 @@ use optimist_plane::http::body::{json_response, tagged, to_json};
 use optimist_plane::http::page::{At, List, answer_page, no_query, page};
 use optimist_plane::http::sent::Shown;
 use optimist_plane::http::served::{Served, on};
+use optimist_plane::http::time::Time;
 use optimist_plane::operation::links::{FIRST_ID, link};
 use optimist_plane::request::Caller;
 use optimist_plane::{describe, statements, transaction};
@@ -117,8 +117,8 @@ struct Notification {
     #[schemars(with = "Option<MemberRole>")]
     role: Option<String>,
     invite: Option<String>,
-    created_at: DateTime<Utc>,
-    updated_at: DateTime<Utc>,
+    created_at: Time,
+    updated_at: Time,
     read: bool,
 }
 
@@ -155,7 +155,7 @@ async fn list(State(ctx): State<Ctx>, caller: Caller, headers: HeaderMap, uri: U
     let rows = ctx.db.query(LIST, &[&caller.user, &time, &id, &(page.limit as i64 + 1)]).await?;
     let items: Vec<Notification> =
         rows.iter().take(page.limit).map(|row| Notification::from_row(&ctx, row)).collect();
-    let position = |last: &Notification| At::<'t'> { time: last.updated_at, id: last.id };
+    let position = |last: &Notification| At::<'t'> { time: last.updated_at.0, id: last.id };
     answer_page(&headers, items, rows.len() > page.limit, position)
 }
 

@@ -6,12 +6,12 @@ use ::redis::Cmd;
 use axum::extract::State;
 use axum::http::Uri;
 use axum::response::Response;
-use chrono::{DateTime, Utc};
 use optimist_plane::ctx::Ctx;
 use optimist_plane::error::Result;
 use optimist_plane::http::body::{json_response, to_json};
 use optimist_plane::http::page::no_query;
 use optimist_plane::http::served::{Served, on};
+use optimist_plane::http::time::Time;
 use optimist_plane::redis::Items;
 use optimist_plane::request::Caller;
 use optimist_plane::statements;
@@ -54,8 +54,8 @@ struct Compared {
     /// Were older, as they may be.
     #[schemars(range(min = 0))]
     stale: i64,
-    checked_at: DateTime<Utc>,
-    conflict_at: Option<DateTime<Utc>>,
+    checked_at: Time,
+    conflict_at: Option<Time>,
 }
 
 #[derive(Serialize, JsonSchema)]

@@ -3,12 +3,12 @@
 use axum::extract::State;
 use axum::http::Uri;
 use axum::response::Response;
-use chrono::{DateTime, Utc};
 use optimist_plane::ctx::Ctx;
 use optimist_plane::error::Result;
 use optimist_plane::http::body::{json_response, to_json};
 use optimist_plane::http::page::{List, no_query};
 use optimist_plane::http::served::{Served, on};
+use optimist_plane::http::time::Time;
 use optimist_plane::jobs::all;
 use optimist_plane::request::Caller;
 use optimist_plane::statements;
@@ -37,8 +37,8 @@ struct Run {
     /// Seconds from one start to the next.
     #[schemars(range(min = 0))]
     every_seconds: i32,
-    started_at: Option<DateTime<Utc>>,
-    finished_at: Option<DateTime<Utc>>,
+    started_at: Option<Time>,
+    finished_at: Option<Time>,
     /// Rows dealt with.
     #[schemars(range(min = 0))]
     done: Option<i64>,

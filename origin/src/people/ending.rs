@@ -6,7 +6,6 @@
 use axum::extract::State;
 use axum::http::{HeaderMap, Uri};
 use axum::response::{IntoResponse, Response};
-use chrono::{DateTime, Utc};
 use optimist_shared::error::ErrorCode;
 use optimist_shared::ids::{Id, Uuid};
 use optimist_shared::keys::Key;
@@ -21,6 +20,7 @@ use optimist_plane::hooks;
 use optimist_plane::http::body::{tagged, to_json};
 use optimist_plane::http::page::{List, no_query};
 use optimist_plane::http::served::{Served, on};
+use optimist_plane::http::time::Time;
 use optimist_plane::operation::links::{FIRST_ID, link};
 use optimist_plane::postgres::transaction::Tx;
 use optimist_plane::request::{Caller, RequestContext, WriteContext};
@@ -45,9 +45,9 @@ pub fn routes() -> Vec<Served> {
 #[schemars(rename = "Session")]
 struct SessionItem {
     id: Uuid,
-    created_at: DateTime<Utc>,
+    created_at: Time,
     // It ends then if it stays idle. The document names the field alone.
-    expires_at: DateTime<Utc>,
+    expires_at: Time,
     user_agent: Option<String>,
     /// The one that asks.
     current: bool,

@@ -24,6 +24,7 @@ use optimist_plane::http::loaded::respond_object;
 use optimist_plane::http::page::{List, no_query};
 use optimist_plane::http::sent::{Changes, Given, Shown, Text, TimeZone};
 use optimist_plane::http::served::{Served, on};
+use optimist_plane::http::time::Time;
 use optimist_plane::limits::charge::peek;
 use optimist_plane::request::Caller;
 use optimist_plane::{statements, transaction};
@@ -60,8 +61,8 @@ pub struct Me {
     #[schemars(with = "TimeZone")]
     time_zone: String,
     email_verified: bool,
-    created_at: DateTime<Utc>,
-    updated_at: DateTime<Utc>,
+    created_at: Time,
+    updated_at: Time,
     #[serde(skip)]
     version: i64,
 }
@@ -91,7 +92,7 @@ struct Profile {
     name: String,
     #[schemars(with = "Shown<Bio>")]
     bio: String,
-    created_at: DateTime<Utc>,
+    created_at: Time,
 }
 
 #[derive(Default, PartialEq, Deserialize, JsonSchema)]

@@ -5,7 +5,7 @@
 use axum::extract::State;
 use axum::http::{HeaderMap, Uri};
 use axum::response::Response;
-use chrono::{DateTime, Utc};
+use chrono::Utc;
 use optimist_plane::ctx::Ctx;
 use optimist_plane::error::{Error, Failure, Result};
 use optimist_plane::hash::digest;
@@ -13,6 +13,7 @@ use optimist_plane::http::body::{json_response, tagged, to_json};
 use optimist_plane::http::page::no_query;
 use optimist_plane::http::sent::PromiseShape;
 use optimist_plane::http::served::{Served, on};
+use optimist_plane::http::time::Time;
 use optimist_plane::operation::links::link;
 use optimist_plane::postgres::write::hold_off;
 use optimist_plane::region::switch::switch_off;
@@ -148,7 +149,7 @@ struct Item {
     user: Person,
     #[schemars(with = "ReactionKind")]
     kind: &'static str,
-    reacted_at: DateTime<Utc>,
+    reacted_at: Time,
 }
 
 #[derive(Serialize, JsonSchema)]
@@ -188,7 +189,7 @@ async fn list(State(ctx): State<Ctx>, caller: Caller, headers: HeaderMap, uri: U
         let name: String = name.map_or_else(String::new, |row| row.get(0));
         for kind in unlisted {
             let user = Person { id: caller.user, name: name.clone() };
-            items.insert(0, Item { user, kind, reacted_at: Utc::now() });
+            items.insert(0, Item { user, kind, reacted_at: Utc::now().into() });
         }
     }
     let json = to_json(&Reactions { counts: own.counts, mine, items })?;

@@ -4,6 +4,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use chrono::{DateTime, Utc};
 use optimist_plane::error::Result;
+use optimist_plane::http::time::Time;
 use optimist_plane::redis::Items;
 use optimist_shared::ids::{Uuid, parse_id};
 use optimist_shared::scripts::{Scalars as _, drafts as script};
@@ -70,7 +71,7 @@ pub struct Draft {
     #[schemars(with = "ContentShape")]
     pub content: Content,
     pub sibling_of: Option<Uuid>,
-    pub saved_at: DateTime<Utc>,
+    pub saved_at: Time,
 }
 
 impl Draft {
@@ -81,7 +82,7 @@ impl Draft {
             version: stored.version.clone(),
             content: Kept::from_bytes(&opened)?.content,
             sibling_of: stored.sibling_of,
-            saved_at: stored.saved_at,
+            saved_at: stored.saved_at.into(),
         })
     }
 }

@@ -11,6 +11,7 @@ use optimist_plane::http::body::{Body, check_match, json_response, tagged, to_js
 use optimist_plane::http::page::{At, List, answer_page, no_query, page};
 use optimist_plane::http::sent::{Id, Number, OrNull, PromiseShape};
 use optimist_plane::http::served::{Served, on};
+use optimist_plane::http::time::Time;
 use optimist_plane::operation::links::{FIRST_ID, link};
 use optimist_plane::region::trust::Mode;
 use optimist_plane::request::Caller;
@@ -90,7 +91,7 @@ struct Save {
 #[derive(Serialize, JsonSchema)]
 struct SavedDraft<'a> {
     version: &'a str,
-    saved_at: DateTime<Utc>,
+    saved_at: Time,
     #[schemars(with = "PromiseShape")]
     promise: &'static str,
 }
@@ -158,7 +159,7 @@ async fn save(
             if let Some(same) = current().await?.filter(|current| current.content == kept.content) {
                 let promise =
                     if ctx.region.mode() == Mode::Fenced { Promise::Redis } else { Promise::Postgres };
-                return saved(&same.version, same.saved_at, promise);
+                return saved(&same.version, same.saved_at.0, promise);
             }
             let outcome = late::outcome(&ctx, &sealer, caller.user, id, &kept).await?;
             let entry = outcome.as_ref().map(|outcome| outcome.entry);
@@ -172,7 +173,7 @@ async fn save(
 }
 
 fn saved(version: &str, saved_at: DateTime<Utc>, promise: Promise) -> Result<Response> {
-    let saved = SavedDraft { version, saved_at, promise: promise.as_str() };
+    let saved = SavedDraft { version, saved_at: saved_at.into(), promise: promise.as_str() };
     Ok(json_response(200, None, to_json(&saved)?))
 }
 
@@ -213,7 +214,7 @@ async fn list(State(ctx): State<Ctx>, caller: Caller, headers: HeaderMap, uri: U
         .iter()
         .map(|(id, stored)| Draft::open(&sealer, *id, stored))
         .collect::<Result<Vec<Draft>>>()?;
-    let position = |draft: &Draft| At::<'d'> { time: draft.saved_at, id: draft.id };
+    let position = |draft: &Draft| At::<'d'> { time: draft.saved_at.0, id: draft.id };
     answer_page(&headers, drafts, more, position)
 }
 

@@ -182,9 +182,13 @@ impl Saver<'_> {
         }
         charge_sibling(ctx, user, id).await?;
         match self.save(id, None, kept, Some(draft)).await? {
-            SaveOutcome::Saved { version, saved_at, .. } => {
-                Ok(Draft { id, version, content: content.clone(), sibling_of: Some(draft), saved_at })
-            }
+            SaveOutcome::Saved { version, saved_at, .. } => Ok(Draft {
+                id,
+                version,
+                content: content.clone(),
+                sibling_of: Some(draft),
+                saved_at: saved_at.into(),
+            }),
             // The client sent it twice at once, or has discarded it since.
             SaveOutcome::Conflict => {
                 let known = read(ctx, user, id).await?.ok_or_else(|| Error::new(ErrorCode::Conflict))?;

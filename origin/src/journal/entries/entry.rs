@@ -3,11 +3,12 @@
 use axum::extract::State;
 use axum::http::{HeaderMap, Uri};
 use axum::response::Response;
-use chrono::{DateTime, NaiveDate, Utc};
+use chrono::NaiveDate;
 use optimist_plane::ctx::Ctx;
 use optimist_plane::error::{Error, Result};
 use optimist_plane::http::body::{json_response, tagged, to_json};
 use optimist_plane::http::page::no_query;
+use optimist_plane::http::time::Time;
 use optimist_plane::request::Caller;
 use optimist_plane::statements;
 use optimist_shared::error::ErrorCode;
@@ -27,8 +28,8 @@ pub struct Entry {
     #[serde(flatten)]
     pub content: Content,
     pub entry_date: NaiveDate,
-    created_at: DateTime<Utc>,
-    updated_at: DateTime<Utc>,
+    created_at: Time,
+    updated_at: Time,
     #[serde(skip)]
     pub version: i64,
 }

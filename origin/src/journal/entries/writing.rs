@@ -117,7 +117,7 @@ fn check_date(date: NaiveDate, now: DateTime<Utc>) -> Result<NaiveDate> {
     if (earliest..=latest).contains(&date) {
         Ok(date)
     } else {
-        Err(Error::invalid("entry_date", "must be a day from 1900 to today"))
+        Err(Error::invalid("entry_date", format!("must be a day from {earliest} to {latest}")))
     }
 }
 
