@@ -66,17 +66,23 @@ from unnest($1::uuid[], $2::uuid[], $3::uuid[]) as r (user_id, notification_id, 
 on conflict do nothing
 returning user_id, notification_id";
 
-    /// Removes people who have no reaction left. `is_on` is compared as a number so that the planner cannot use the index of the
-    /// newest reactions: it holds all that are on, and would read everyone's to find one person's.
+    /// Removes people who have no reaction left. Both conditions are such that the planner cannot use an index of the newest,
+    /// where it would read everyone's to find one person's: rows are compared in the primary key's order, and `is_on` as a
+    /// number.
     const REMOVE: &str = "-- folding::remove
-delete from notification_actors a
-using unnest($1::uuid[], $2::uuid[], $3::uuid[], $4::uuid[], $5::uuid[])
-    as r (user_id, notification_id, actor_id, circle_id, message_id)
-where a.user_id = r.user_id and a.notification_id = r.notification_id and a.actor_id = r.actor_id
-  and not exists (
-      select from reactions other where other.circle_id = r.circle_id and other.message_id = r.message_id
-          and other.kind = any($6::smallint[]) and other.user_id = r.actor_id and other.is_on::integer = 1)
-returning a.user_id, a.notification_id";
+delete from notification_actors where ctid = any(array(
+    select a.ctid
+    from unnest($1::uuid[], $2::uuid[], $3::uuid[], $4::uuid[], $5::uuid[])
+        as r (user_id, notification_id, actor_id, circle_id, message_id)
+    cross join lateral (
+        select ctid, user_id, notification_id, actor_id from notification_actors other
+        where (other.user_id, other.notification_id, other.actor_id) >= (r.user_id, r.notification_id, r.actor_id)
+        order by user_id, notification_id, actor_id limit 1) a
+    where (a.user_id, a.notification_id, a.actor_id) = (r.user_id, r.notification_id, r.actor_id)
+      and not exists (
+          select from reactions other where other.circle_id = r.circle_id and other.message_id = r.message_id
+              and other.kind = any($6::smallint[]) and other.user_id = r.actor_id and other.is_on::integer = 1)))
+returning user_id, notification_id";
 
     /// Changes notifications' numbers of people, and shows the latest person of each.
     const SETTLE: &str = "-- folding::settle
@@ -85,7 +91,7 @@ set actors = n.actors + d.by,
     updated_at = case when d.by > 0 then now() else n.updated_at end,
     actor_id = coalesce(
         (select a.actor_id from notification_actors a where a.user_id = n.user_id and a.notification_id = n.id
-         order by a.acted_at desc, a.actor_id limit 1), n.actor_id)
+         order by a.acted_at desc limit 1), n.actor_id)
 from unnest($1::uuid[], $2::uuid[], $3::integer[]) as d (user_id, id, by)
 where n.user_id = d.user_id and n.id = d.id
 returning n.user_id, n.id, n.actors, n.actors - d.by, n.read_at is null";

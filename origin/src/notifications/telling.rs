@@ -26,11 +26,10 @@ statements! {
     /// that were, the last of them, and those who now have more than they keep.
     const MESSAGE: &str = "-- notifications::message
 with member as (
-    select user_id from memberships where circle_id = $1 and role <> 'banned' and user_id > $2
-    order by user_id limit $6),
+    select user_id, role from memberships where circle_id = $1 and user_id > $2 order by user_id limit $6),
 told as (
     select user_id from member
-    where user_id <> $4
+    where role <> 'banned' and user_id <> $4
       and exists (select from messages where circle_id = $1 and id = $3 and deleted_at is null)
       and not exists (select from notifications n where n.user_id = member.user_id and n.id = $3)),
 counted as (

@@ -70,10 +70,9 @@ select count(*) from gone";
 with one as (
     select user_id, notification_id from notification_actors_gone order by user_id, notification_id limit $1
     for update skip locked),
-actor as (select a.user_id, a.notification_id, a.actor_id from one join notification_actors a using (user_id, notification_id) limit $1),
-gone as (
-    delete from notification_actors a using actor
-    where (a.user_id, a.notification_id, a.actor_id) = (actor.user_id, actor.notification_id, actor.actor_id)),
+actor as materialized (
+    select a.ctid as place from one join notification_actors a using (user_id, notification_id) limit $1),
+gone as (delete from notification_actors where ctid = any(array(select place from actor))),
 done as (
     delete from notification_actors_gone g using one
     where (g.user_id, g.notification_id) = (one.user_id, one.notification_id) and (select count(*) from actor) < $1)
