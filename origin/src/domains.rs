@@ -1,6 +1,7 @@
 //! The domains that there are, lowest first: each may use those above it in this list.
 
 use optimist_plane::domain::{Guard, Registry};
+use optimist_plane::statements::{Stated, stated};
 
 use crate::{activity, circles, journal, messages, notifications, operations, people, reactions};
 
@@ -42,6 +43,19 @@ pub fn statements() -> Vec<&'static str> {
         .collect()
 }
 
+/// A statement, and what its first line states of it.
+#[derive(serde::Serialize)]
+pub struct Statement {
+    #[serde(flatten)]
+    pub stated: Stated<'static>,
+    pub sql: &'static str,
+}
+
+/// Every statement whose first line can be read; a test holds that there are no others.
+pub fn described() -> Vec<Statement> {
+    statements().into_iter().filter_map(|sql| Some(Statement { stated: stated(sql)?, sql })).collect()
+}
+
 /// The settings that hold secret keys.
 pub fn key_rings() -> Vec<&'static str> {
     REGISTRY.domains.iter().flat_map(|domain| domain.key_rings).copied().collect()
@@ -75,19 +89,19 @@ mod tests {
     }
 
     #[test]
-    fn every_statement_is_named_in_its_first_line_and_listed_once() {
+    fn every_statement_states_name_and_bound_in_its_first_line_and_is_listed_once() {
         let mut names = HashSet::new();
         for sql in statements() {
-            let first = sql.lines().next().unwrap_or_default();
-            assert!(first.starts_with("-- ") && first.contains("::"), "{sql}");
-            assert!(names.insert(first), "{first} is listed twice");
+            let stated = stated(sql);
+            assert!(stated.is_some(), "its first line is of no known form: {sql}");
+            assert!(names.insert(stated.map(|stated| stated.name)), "listed twice: {sql}");
         }
     }
 
-    /// `cargo xtask bench sql` measures every statement.
+    /// The suite and `cargo xtask bench sql` run every statement.
     #[test]
-    fn every_statement_has_parameters_to_be_measured_with() {
-        const PARAMETERS: &str = include_str!("../../bench/src/parts/sql/parameters.txt");
+    fn every_statement_has_parameters_to_be_run_with() {
+        const PARAMETERS: &str = include_str!("../../tests/src/sql/parameters.txt");
         let lines = PARAMETERS.lines().filter(|line| !line.starts_with('#') && !line.is_empty());
         let given: HashMap<_, _> = lines
             .map(|line| {
@@ -96,12 +110,11 @@ mod tests {
                 (name.to_owned(), given.split(';').filter(|given| !given.trim().is_empty()).count())
             })
             .collect();
-        let taken: HashMap<_, _> = statements()
+        let taken: HashMap<_, _> = described()
             .into_iter()
-            .map(|sql| {
-                let name = sql.lines().next().unwrap_or_default().trim_start_matches("-- ").to_owned();
+            .map(|Statement { stated, sql }| {
                 let taken = (1..100).take_while(|n| sql.contains(&format!("${n}"))).count();
-                (name, taken)
+                (stated.name.to_owned(), taken)
             })
             .collect();
         assert_eq!(given, taken);

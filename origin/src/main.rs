@@ -188,7 +188,7 @@ async fn run(arguments: &Arguments) -> Result<(), Box<dyn std::error::Error>> {
             check(load()?, data_type.as_deref(), *repair).await
         }
         Command::Statements => {
-            println!("{}", serde_json::to_string(&domains::statements())?);
+            println!("{}", serde_json::to_string(&domains::described())?);
             Ok(())
         }
         Command::CheckStatements => migrate::check_statements(&load()?).await,

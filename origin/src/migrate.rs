@@ -2,6 +2,7 @@
 
 use optimist_plane::config::Config;
 use optimist_plane::postgres::pool::connection_config;
+use optimist_plane::statements::name;
 use optimist_plane::tls;
 
 use crate::domains::{REGISTRY, statements};
@@ -57,11 +58,7 @@ pub async fn check_statements(config: &Config) -> std::result::Result<(), Box<dy
     let mut count = 0;
     for sql in statements() {
         count += 1;
-        let name = sql.lines().next().unwrap_or_default();
-        if !name.starts_with("-- ") {
-            failures += 1;
-            println!("unnamed: {sql}");
-        }
+        let name = name(sql);
         if let Err(error) = client.prepare(sql).await {
             failures += 1;
             println!(

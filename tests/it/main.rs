@@ -5,6 +5,7 @@
 mod addresses;
 mod api;
 mod audit;
+mod bounds;
 mod drafts;
 mod events;
 mod fairness;

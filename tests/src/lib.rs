@@ -20,6 +20,7 @@ pub mod origin;
 pub mod processes;
 pub mod proxy;
 pub mod registers;
+pub mod sql;
 pub mod stores;
 pub mod system;
 pub mod unlimited;

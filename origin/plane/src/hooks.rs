@@ -116,8 +116,8 @@ mod on {
     }
 
     pub fn statement(sql: &'static str) {
-        let name = sql.lines().next().unwrap_or_default().trim_start_matches("-- ");
-        *hooks().statements.entry(name.to_owned()).or_default() += 1;
+        let name = crate::statements::name(sql).to_owned();
+        *hooks().statements.entry(name).or_default() += 1;
     }
 
     pub fn ahead() -> chrono::Duration {

@@ -16,7 +16,7 @@ use crate::activity::visit::VisitEntry;
 
 statements! {
     /// Deleted accounts are left out.
-    const ADD: &str = "-- activity::add
+    const ADD: &str = "-- activity::add (2,500 rows)
 insert into activity as a (circle_id, user_id, day, posts, reactions, visits, last_seen_at)
 select d.circle_id, d.user_id, d.day, d.posts, d.reactions, d.visits::bit(288), d.last_seen_at
 from unnest($1::uuid[], $2::uuid[], $3::date[], $4::integer[], $5::integer[], $6::text[], $7::timestamptz[])
@@ -28,7 +28,7 @@ on conflict (circle_id, user_id, day) do update
         visits = a.visits | excluded.visits, last_seen_at = greatest(a.last_seen_at, excluded.last_seen_at)";
 
     /// The people whose visits count: members of circles that are not archived.
-    const MEMBERS: &str = "-- activity::members
+    const MEMBERS: &str = "-- activity::members (2,500 rows)
 select m.circle_id, m.user_id from memberships m
 join unnest($1::uuid[], $2::uuid[]) as v (circle_id, user_id) using (circle_id, user_id)
 join circles c on c.id = m.circle_id and c.archived_at is null

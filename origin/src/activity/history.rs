@@ -45,7 +45,7 @@ pub fn routes() -> Vec<Served> {
 }
 
 statements! {
-    const LIVE: &str = "-- activity::live
+    const LIVE: &str = "-- activity::live (20,000 rows, uncapped: members active in a day)
 select count(*), coalesce(sum(posts), 0), coalesce(sum(reactions), 0), coalesce(sum(bit_count(visits)), 0)::bigint, max(last_seen_at)
 from activity where circle_id = $1 and day = $2";
 

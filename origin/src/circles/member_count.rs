@@ -14,7 +14,7 @@ pub const SUM: Sum =
     Sum { data_type: "member_count", sql: MEMBER_COUNT, is_grouped: false, mended: Some(mended) };
 
 statements! {
-    const MEMBER_COUNT: &str = "-- circles::member_count
+    const MEMBER_COUNT: &str = "-- circles::member_count (60,000 rows, uncapped: circle members)
 with sample as (
     select id, member_count,
         (select count(*) from memberships where circle_id = circles.id and role <> 'banned')::integer as real

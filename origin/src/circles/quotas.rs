@@ -13,7 +13,7 @@ select count(*) from (select from memberships where user_id = $1 and role <> 'ba
     const COUNT_INVITES: &str = "-- circles::count_invites
 select count(*) from (select from usable_invites where circle_id = $1 limit $2) usable";
 
-    const COUNT_BANS: &str = "-- circles::count_bans
+    const COUNT_BANS: &str = "-- circles::count_bans (5,000 rows)
 select count(*) from (select from memberships where circle_id = $1 and role = 'banned' limit $2) banned";
 }
 

@@ -34,7 +34,7 @@ select user_id from unnest($1::uuid[]) user_id
 where not exists (select from journal_keys k where k.user_id = user_id.user_id) group by user_id";
 
     /// Waits for locked rows: a row that it skipped would be lost with its key.
-    const OLD: &str = "-- sealing::old
+    const OLD: &str = "-- sealing::old (10,000 rows, uncapped: people with a journal)
 select user_id, kek_id, wrapped from journal_keys where kek_id <> $1 order by user_id limit 500 for update";
 
     const REWRAP: &str = "-- sealing::rewrap

@@ -17,7 +17,7 @@ use crate::notifications::upkeep::evict;
 
 statements! {
     /// Locks the counts of the messages' authors, in their order, before anything of theirs changes.
-    const LOCK: &str = "-- folding::lock
+    const LOCK: &str = "-- folding::lock (5,100 rows)
 select from notification_counts where user_id in (
     select author_id from unnest($1::uuid[], $2::uuid[]) as r (circle_id, message_id)
     join messages m on m.circle_id = r.circle_id and m.id = r.message_id)
@@ -27,7 +27,7 @@ order by user_id for update";
     /// range of people who reacted: if both are the author, nobody else did, and the author is not told. The author must still be
     /// in the circle; an author who is just leaving is waited for, since the leaving would not remove this notification. Selects
     /// whether each is new.
-    const NOTIFY: &str = "-- folding::notify
+    const NOTIFY: &str = "-- folding::notify (2,500 rows)
 with told as (
     select m.author_id as user_id, r.* from unnest($1::uuid[], $2::uuid[], $3::uuid[], $4::uuid[], $5::uuid[])
         as r (circle_id, message_id, new_id, least, greatest)
@@ -50,7 +50,7 @@ on conflict (user_id, circle_id, message_id, read_round) where kind = 'reaction'
 returning user_id, id, circle_id, message_id, id = any($3)";
 
     /// Finds the unread notifications of reactions to messages.
-    const UNREAD: &str = "-- folding::unread
+    const UNREAD: &str = "-- folding::unread (6,000 rows)
 select n.user_id, n.id, n.circle_id, n.message_id from unnest($1::uuid[], $2::uuid[]) as r (circle_id, message_id)
 join messages m on m.circle_id = r.circle_id and m.id = r.message_id
 join notification_counts c on c.user_id = m.author_id
@@ -59,7 +59,7 @@ join notifications n on n.user_id = m.author_id and n.circle_id = r.circle_id an
 where n.kind = 'reaction' and n.read_at is null";
 
     /// Adds people to notifications. A person who is in one already changes nothing.
-    const ADD: &str = "-- folding::add
+    const ADD: &str = "-- folding::add (2,500 rows)
 insert into notification_actors (user_id, notification_id, actor_id, acted_at)
 select user_id, notification_id, actor_id, now()
 from unnest($1::uuid[], $2::uuid[], $3::uuid[]) as r (user_id, notification_id, actor_id)
@@ -69,7 +69,7 @@ returning user_id, notification_id";
     /// Removes people who have no reaction left. Both conditions are such that the planner cannot use an index of the newest,
     /// where it would read everyone's to find one person's: rows are compared in the primary key's order, and `is_on` as a
     /// number.
-    const REMOVE: &str = "-- folding::remove
+    const REMOVE: &str = "-- folding::remove (2,500 rows)
 delete from notification_actors where ctid = any(array(
     select a.ctid
     from unnest($1::uuid[], $2::uuid[], $3::uuid[], $4::uuid[], $5::uuid[])
@@ -85,7 +85,7 @@ delete from notification_actors where ctid = any(array(
 returning user_id, notification_id";
 
     /// Changes notifications' numbers of people, and shows the latest person of each.
-    const SETTLE: &str = "-- folding::settle
+    const SETTLE: &str = "-- folding::settle (2,500 rows)
 update notifications n
 set actors = n.actors + d.by,
     updated_at = case when d.by > 0 then now() else n.updated_at end,
@@ -96,12 +96,12 @@ from unnest($1::uuid[], $2::uuid[], $3::integer[]) as d (user_id, id, by)
 where n.user_id = d.user_id and n.id = d.id
 returning n.user_id, n.id, n.actors, n.actors - d.by, n.read_at is null";
 
-    const DROP: &str = "-- folding::drop
+    const DROP: &str = "-- folding::drop (2,500 rows)
 delete from notifications n using unnest($1::uuid[], $2::uuid[]) as d (user_id, id)
 where n.user_id = d.user_id and n.id = d.id";
 
     /// Changes numbers of notifications. Selects those who now have more than they keep.
-    const COUNT: &str = "-- folding::count
+    const COUNT: &str = "-- folding::count (2,500 rows)
 with counted as (
     update notification_counts c set unread = c.unread + d.unread, held = c.held + d.held
     from unnest($1::uuid[], $2::integer[], $3::integer[]) as d (user_id, unread, held) where c.user_id = d.user_id

@@ -17,7 +17,7 @@ const PEOPLE: i64 = 10;
 
 statements! {
     /// Removes the oldest notifications of people who have more than a thousand.
-    const EVICT: &str = "-- notifications::evict
+    const EVICT: &str = "-- notifications::evict (2,000 rows)
 with over as materialized (
     select user_id, held - 1000 as by, read_through from notification_counts
     where user_id = any($1) and held > 1000 order by user_id for update),
@@ -78,7 +78,7 @@ done as (
     where (g.user_id, g.notification_id) = (one.user_id, one.notification_id) and (select count(*) from actor) < $1)
 select greatest((select count(*) from one), (select count(*) from actor))";
 
-    pub const COUNTS: &str = "-- notifications::audit_counts
+    pub const COUNTS: &str = "-- notifications::audit_counts (200,000 rows)
 with sample as (
     select users.id, c.unread, c.held, found.unread as real_unread, found.held as real_held
     from users left join notification_counts c on c.user_id = users.id

@@ -13,7 +13,7 @@ use optimist_shared::keys::{BoundKey, Key};
 
 statements! {
     /// The busiest circles of today and yesterday.
-    const BUSIEST: &str = "-- jobs::busiest_circles
+    const BUSIEST: &str = "-- jobs::busiest_circles (40,000 rows, uncapped: people active in two days)
 select circle_id from activity where day >= current_date - 1
 group by circle_id order by sum(posts + reactions + bit_count(visits)) desc, circle_id limit 200";
 }

@@ -13,7 +13,7 @@ use optimist_plane::redis::Items;
 use optimist_plane::statements;
 
 statements! {
-    const WRITE_BACK: &str = "-- jobs::write_back_sessions
+    const WRITE_BACK: &str = "-- jobs::write_back_sessions (2,000 rows)
 update sessions
 set idle_until = greatest(idle_until, least(to_timestamp(used.at / 1000.0) + interval '30 minutes', absolute_until)),
     first_used_at = coalesce(first_used_at, now())

@@ -21,13 +21,13 @@ use crate::reactions::snapshot::kind_of;
 statements! {
     /// The places, from 1, of the reactions that are on. The transaction holds the partition's lock, so they stay as they are.
     /// `is_on` is compared as a number for the reason that [`folding`] gives.
-    const BEFORE: &str = "-- write_behind::before
+    const BEFORE: &str = "-- write_behind::before (2,500 rows)
 select entry.place from unnest($1::uuid[], $2::uuid[], $3::smallint[], $4::uuid[]) with ordinality
     as entry (circle_id, message_id, kind, user_id, place)
 join reactions r using (circle_id, message_id, kind, user_id) where r.is_on::integer = 1";
 
     /// A row takes only a newer intent than its own. Entries about a message or a user that does not exist change nothing.
-    const REACT: &str = "-- write_behind::react
+    const REACT: &str = "-- write_behind::react (2,500 rows)
 insert into reactions as r
     (circle_id, message_id, kind, user_id, is_on, stamp_ms, stamp_seq, generation, is_through, reacted_at)
 select circle_id, message_id, kind, user_id, is_on, stamp_ms, stamp_seq, generation, $9, to_timestamp(stamp_ms / 1000.0)
@@ -44,7 +44,7 @@ on conflict (circle_id, message_id, kind, user_id) do update
            and not (r.is_through and excluded.generation <= r.generation))
 returning circle_id, message_id, kind, user_id, is_on, reacted_at";
 
-    const COUNT: &str = "-- write_behind::count
+    const COUNT: &str = "-- write_behind::count (2,500 rows)
 insert into reaction_counts as counts (circle_id, message_id, kind, count)
 select * from unnest($1::uuid[], $2::uuid[], $3::smallint[], $4::integer[]) as delta (circle_id, message_id, kind, by)
 on conflict (circle_id, message_id, kind) do update set count = counts.count + excluded.count";

@@ -24,7 +24,7 @@ statements! {
 select id from messages where circle_id = $1 and id = any($2) and deleted_at is null";
 
     /// Compares messages' counts with their reactions, see [`optimist_plane::domain::Sum`].
-    pub const REACTION_COUNTS: &str = "-- audit::reaction_counts
+    pub const REACTION_COUNTS: &str = "-- audit::reaction_counts (15,000 rows, uncapped: reactions to a message)
 with sample as (
     select circle_id, id from messages where (circle_id, id) > ($4, $1) order by circle_id, id limit $2),
 counted as (

@@ -7,6 +7,7 @@
 -- Returns 'unknown' | 'secret'
 --       | 'refused', epoch, limit, window, ms to wait, (left, ms to reset) of every window
 --       | 'ok', epoch, ms to expiry, '1' to write back, membership or '', now, 'charged' | 'found', (left, ms)...
+-- Bound: 6 keys, 1 KiB
 
 local wanted = ARGV[6] == '1'
 local found = wanted and redis.call('MGET', KEYS[1], KEYS[2]) or { redis.call('GET', KEYS[1]) }

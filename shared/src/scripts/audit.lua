@@ -5,6 +5,7 @@
 -- ARGV: generation, position, '1' to drop what differs, message whose reactions are compared or '',
 --       the snapshot (see writes_core)
 -- Returns 'closed' | 'late': not comparable now | 'checked', how many were compared, how many differed
+-- Bound: 7 keys, 480 KiB, uncapped: reactions to a message
 
 local epoch = vouched(KEYS[1])
 local ledger = redis.call('HMGET', KEYS[2], 'epoch', 'generation', 'trimmed')

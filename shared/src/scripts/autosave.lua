@@ -6,6 +6,7 @@
 -- Returns 'closed', '': nobody vouches | 'absent', '': Redis does not have it, or has it of another epoch
 --       | 'conflict', the version in Redis | 'uncounted', '': the sizes are to be counted first
 --       | 'full', '': too many bytes; a draft may always become smaller | 'saved', ''
+-- Bound: 4 keys, 304 KiB
 
 local epoch = vouched(KEYS[1])
 if not epoch then return { 'closed', '' } end

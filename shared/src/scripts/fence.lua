@@ -4,6 +4,7 @@
 -- rolls back after its fence has lapsed must find nothing to unhide.
 --
 -- KEYS: key, hidden, fence, lease   ARGV: token, ms that the fence stands
+-- Bound: 4 keys, 1 KiB
 
 local now, stands = now_ms(), tonumber(ARGV[2])
 fences_up(KEYS[3], now)

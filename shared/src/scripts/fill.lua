@@ -3,6 +3,7 @@
 --
 -- KEYS: key, fence, lease, floor   ARGV: token, value, ms that Redis keeps it
 -- Returns 1 if filled; 0 if not: the value may be stale, and must not be shared
+-- Bound: 4 keys, 272 KiB
 
 local may = may_fill(KEYS[3], ARGV[1], KEYS[2], KEYS[4], string.sub(ARGV[2], SEEN_FIRST, SEEN_LAST))
 if string.sub(redis.call('GET', KEYS[3]) or '', 1, 32) == ARGV[1] then redis.call('DEL', KEYS[3]) end

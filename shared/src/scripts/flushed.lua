@@ -2,6 +2,7 @@
 --
 -- KEYS: draft, dirty drafts   ARGV: version, <user>:<draft>, ms that a flushed draft lives
 -- Returns 1 if nothing newer waits
+-- Bound: 2 keys, 1 KiB
 
 local version = redis.call('HGET', KEYS[1], 'version')
 if version and version ~= ARGV[1] then return 0 end

@@ -4,6 +4,7 @@
 --
 -- KEYS: key, hidden, floor   ARGV: transaction id, 16 hex digits; ms that the floor lasts; 'r' | 'p' (see fences_core)
 -- Returns how many copies were dropped
+-- Bound: 3 keys, 1 KiB
 
 local floor = redis.call('GET', KEYS[3]) or ''
 local newest, source = string.sub(floor, 1, 16), string.sub(floor, 17, 17)

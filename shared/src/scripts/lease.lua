@@ -2,6 +2,7 @@
 --
 -- KEYS: key, fence, lease, floor   ARGV: token, ms that the lease lasts, vouched epoch (16 hex), now (14 digits)
 -- Returns 'value', the good value that is there already | 'fenced', '' | 'leased', '' | 'granted', ''
+-- Bound: 4 keys, 272 KiB
 
 local value = redis.call('GET', KEYS[1])
 if value and string.byte(value) == WIRE_VERSION and string.sub(value, EPOCH_FIRST, EPOCH_LAST) == ARGV[3]

@@ -3,6 +3,7 @@
 -- KEYS: limits...   ARGV: clock, entry, limits (see limits_core)
 -- Returns 'refused', limit, window, ms to wait, (left, ms to reset) of every window
 --       | 'charged' | 'found', 0, 0, 0, (left, ms)...
+-- Bound: 3 keys, 1 KiB
 
 local limits = parse_limits(1, 3)
 local now, outcome, limit, window, wait = charge(limits, ARGV[2], now_ms(ARGV[1]))

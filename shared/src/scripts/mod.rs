@@ -23,7 +23,7 @@ pub mod ledger;
 pub mod drafts;
 
 pub use call::{Call, Scalars, is_about_the_call, is_unknown_script};
-pub use script::Script;
+pub use script::{Bound, Script};
 
 /// Every script, for tests and for callers that load them all.
 pub const ALL: [&Script; 24] = [

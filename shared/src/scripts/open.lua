@@ -2,6 +2,7 @@
 --
 -- KEYS: vouch, ledger, stream   ARGV: epoch, generation, floor: new ids follow it
 -- Returns 'open' | 'stale': another epoch is vouched, or a later generation is open
+-- Bound: 3 keys, 1 KiB
 
 if vouched(KEYS[1]) ~= ARGV[1] then return 'stale' end
 local generation = redis.call('HGET', KEYS[2], 'generation')

@@ -4,6 +4,7 @@
 -- ARGV: user, circle, message, place of the kind, '1' to react | '0', entries that the stream may hold
 -- Returns 'closed', '': the partition takes no writes of this epoch | 'absent', '': Redis lacks the message's state
 --       | 'full', '' | 'same', counts: nothing changes | 'done', counts
+-- Bound: 6 keys, 1 KiB
 
 local epoch = vouched(KEYS[1])
 if not epoch or redis.call('HGET', KEYS[2], 'epoch') ~= epoch then return { 'closed', '' } end

@@ -2,6 +2,7 @@
 --
 -- KEYS: key, hidden, fence, lease   ARGV: token
 -- Returns 1 if the key was warm and no other writer's fence remains: the caller refills it; else 0
+-- Bound: 4 keys, 1 KiB
 
 redis.call('HDEL', KEYS[3], 't:' .. ARGV[1])
 local up = fences_up(KEYS[3], now_ms())

@@ -6,6 +6,7 @@
 --       version that was kept elsewhere and may be dropped, draft
 -- Returns 'closed' | 'restored' | 'none' | 'gone' | 'kept': Redis is ahead
 --       | 'fork', version, sealed, saved at: each has text that the other lacks
+-- Bound: 4 keys, 608 KiB
 
 if ARGV[2] ~= 'gone' and vouched(KEYS[1]) ~= ARGV[1] then return { 'closed' } end
 local known = redis.call('HMGET', KEYS[2], 'version', 'flushed', 'sealed', 'saved_at')

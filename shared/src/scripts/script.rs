@@ -10,6 +10,17 @@ pub struct Script {
     sha1: [u8; 40],
 }
 
+/// The most that a call of a script touches.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Bound<'a> {
+    /// The keys that it is given; it touches no others.
+    pub keys: usize,
+    /// Of its keys' names, its arguments and its reply.
+    pub bytes: usize,
+    /// What makes the bytes more, if nothing caps them; `bytes` is then what the suite's data has.
+    pub uncapped: Option<&'a str>,
+}
+
 impl Script {
     pub(super) const fn new(name: &'static str, parts: &'static [&'static str], joined: &[u8]) -> Script {
         const DIGITS: &[u8; 16] = b"0123456789abcdef";
@@ -26,6 +37,26 @@ impl Script {
 
     pub fn source(&self) -> String {
         self.parts.concat()
+    }
+
+    /// What the head of its own file states:
+    ///
+    /// ```text
+    /// -- Bound: 4 keys, 1 KiB
+    /// -- Bound: 9 keys, 600 KiB, uncapped: reactions to a message
+    /// ```
+    ///
+    /// `None` if it has no such line, or one of another form.
+    pub fn bound(&self) -> Option<Bound<'static>> {
+        let own = self.parts.last().copied()?;
+        let mut lines = own.lines().filter_map(|line| line.strip_prefix("-- Bound: "));
+        let (keys, rest) = lines.next().filter(|_| lines.next().is_none())?.split_once(" keys, ")?;
+        let (kib, uncapped) = match rest.split_once(" KiB, uncapped: ") {
+            Some((kib, why)) => (kib, Some(why).filter(|why| !why.is_empty())?.into()),
+            None => (rest.strip_suffix(" KiB")?, None),
+        };
+        let number = |text: &str| text.parse().ok().filter(|number: &usize| number.to_string() == text);
+        Some(Bound { keys: number(keys)?, bytes: number(kib)? * 1024, uncapped })
     }
 
     /// The words before the keys.
@@ -79,6 +110,30 @@ pub(super) use script;
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_bound_is_read_from_the_last_part() {
+        let bound = |own: &'static str| {
+            let parts: &'static [&'static str] = vec!["-- Bound: 9 keys, 9 KiB\n", own].leak();
+            Script::new("one", parts, b"").bound()
+        };
+        let read = |keys, bytes, uncapped| Some(Bound { keys, bytes, uncapped });
+        assert_eq!(bound("-- A.\n-- Bound: 4 keys, 1 KiB\nreturn 1"), read(4, 1024, None));
+        assert_eq!(bound("-- Bound: 1 keys, 20 KiB, uncapped: members"), read(1, 20 * 1024, Some("members")));
+        for own in [
+            "return 1",
+            "-- Bound: 4 keys",
+            "-- Bound: 4 keys, 1 MiB",
+            "-- Bound: 04 keys, 1 KiB",
+            "-- Bound: four keys, 1 KiB",
+            "-- Bound: 4 keys, 1 KiB, uncapped: ",
+            "-- Bound: 4 keys, 1 KiB.",
+            "-- Bound: 4 keys, 1 KiB\n-- Bound: 5 keys, 1 KiB",
+            "return 1 -- Bound: 4 keys, 1 KiB",
+        ] {
+            assert_eq!(bound(own), None, "{own}");
+        }
+    }
 
     #[test]
     fn a_digest_is_that_of_the_parts_joined() {

@@ -97,6 +97,14 @@ fn every_lua_file_is_a_script_or_a_prefix_of_one() {
     }
 }
 
+/// The suite compares them with the largest calls.
+#[test]
+fn every_script_states_its_bound() {
+    for script in ALL {
+        assert!(script.bound().is_some(), "the head of {}.lua states no bound of a known form", script.name);
+    }
+}
+
 /// A call's words after the script: keys, a bar, arguments; `-` for an empty one.
 fn words(call: &Call<'_>) -> String {
     let shown = |word: &[u8]| {

@@ -1,6 +1,7 @@
 -- Undoes a fence after a rollback that is certain. The value returns once no other writer's fence is up.
 --
 -- KEYS: key, hidden, fence, lease   ARGV: token
+-- Bound: 4 keys, 1 KiB
 
 redis.call('HDEL', KEYS[3], 't:' .. ARGV[1])
 if fences_up(KEYS[3], now_ms()) > 0 then return 0 end

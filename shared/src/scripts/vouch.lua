@@ -3,6 +3,7 @@
 -- KEYS: epoch, vouch
 -- ARGV: epoch (16 hex digits), '' or 'd' (degraded), Redis's time in ms just before the row was read, ms to vouch for
 -- Returns 1 if vouched
+-- Bound: 2 keys, 1 KiB
 
 local known = redis.call('GET', KEYS[1])
 if known and known > ARGV[1] then return 0 end

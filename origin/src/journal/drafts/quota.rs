@@ -16,7 +16,7 @@ use crate::journal::drafts::flush::flush_of;
 
 statements! {
     /// As many as the quota admits, and some that it did not ask for.
-    const SIZES: &str = "-- drafts::sizes
+    const SIZES: &str = "-- drafts::sizes (1,124 rows)
 select id, octet_length(sealed) from drafts where user_id = $1 and deleted_at is null
 order by saved_at desc, id desc limit $2";
 }

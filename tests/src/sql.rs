@@ -1,0 +1,191 @@
+//! Every SQL statement of the origin, on a database that is as full as limits and caps allow: its parameters, its bound, and
+//! its plans as Postgres runs them. Judging them is up to the suite (rows and pages) and the benchmarks (milliseconds).
+//!
+//! Each statement is planned both for its actual parameters and generically, since Postgres may switch a prepared
+//! statement to the generic plan. Each runs in a transaction that is rolled back.
+
+use std::collections::BTreeMap;
+
+use serde::Deserialize;
+use serde_json::Value;
+use tokio_postgres::{Client, NoTls, SimpleQueryMessage};
+
+use crate::origin::Origin;
+use crate::stores::Postgres;
+use crate::system::environment;
+
+const SEED: &str = include_str!("sql/seed.sql");
+const PARAMETERS: &str = include_str!("sql/parameters.txt");
+
+/// The ways in which Postgres plans a prepared statement.
+pub const MODES: [&str; 2] = ["force_custom_plan", "force_generic_plan"];
+
+/// A statement, as the origin describes it.
+#[derive(Deserialize)]
+pub struct Statement {
+    pub name: String,
+    /// The most rows that a step of its plan touches.
+    pub rows: u64,
+    /// What makes the rows more, if nothing caps them.
+    pub uncapped: Option<String>,
+    sql: String,
+}
+
+impl Statement {
+    /// All of them.
+    pub fn all() -> Vec<Statement> {
+        let (succeeded, output) = Origin::command(&[], &["statements"]);
+        assert!(succeeded, "statements: {output}");
+        serde_json::from_str(&output).expect("a list of statements")
+    }
+
+    /// No request waits for it.
+    pub fn is_background(&self) -> bool {
+        self.line().0.starts_with('~')
+    }
+
+    /// Its parameters, as SQL expressions.
+    fn parameters(&self) -> impl Iterator<Item = &'static str> {
+        self.line().1.split(';').map(str::trim).filter(|expression| !expression.is_empty())
+    }
+
+    /// Its line of the parameters' file, and the rest of that after the name.
+    fn line(&self) -> (&'static str, &'static str) {
+        let line = PARAMETERS.lines().find_map(|line| {
+            let rest = line.trim_start_matches('~').strip_prefix(&self.name)?.strip_prefix(':')?;
+            Some((line, rest))
+        });
+        line.unwrap_or_else(|| panic!("no parameters for {}", self.name))
+    }
+}
+
+/// A database with the seed's rows.
+pub struct Full {
+    client: Client,
+}
+
+impl Full {
+    /// Migrates and fills a new database. `scale`, from 0.1 to 1, is that of the crowd: see `seed.sql`.
+    pub async fn new(postgres: &Postgres, statements: &[Statement], scale: f64) -> Full {
+        let (owner, serve) = postgres.database();
+        // The migration needs no Redis, and nothing is served.
+        Origin::migrate(&environment(&owner, &serve, "redis://127.0.0.1:1", 250));
+        let (client, connection) = tokio_postgres::connect(&owner, NoTls).await.expect("postgres answers");
+        tokio::spawn(connection);
+        for statement in statements {
+            check(&client, statement).await;
+        }
+        // As on the origin's connections.
+        let settings = format!("set jit = off; set bench.scale = '{scale}'");
+        client.batch_execute(&settings).await.expect("settings");
+        client.batch_execute(SEED).await.expect("the seed");
+        client.batch_execute("vacuum analyze").await.expect("statistics");
+        Full { client }
+    }
+
+    /// Makes rows the dearest part of every plan, as they are in tables of many millions: then the planner takes the plan that
+    /// it believes to touch the fewest. With tens of thousands of rows it is often right to read a table from end to end,
+    /// which would hide what happens later. What it misjudges, and what no index serves, still shows.
+    pub async fn make_rows_dear(&self) {
+        let costs = [
+            ("enable_seqscan", "off"),
+            ("random_page_cost", "1"),
+            ("cpu_tuple_cost", "1"),
+            ("cpu_index_tuple_cost", "0.5"),
+        ];
+        for (setting, value) in costs {
+            let set = format!("set {setting} = {value}");
+            self.client.batch_execute(&set).await.expect("a setting");
+        }
+    }
+
+    /// Row count of each table.
+    pub async fn sizes(&self) -> BTreeMap<String, f64> {
+        let sql = "select relname, reltuples from pg_class where relkind = 'r' and relnamespace = 'public'::regnamespace";
+        let rows = self.client.query(sql, &[]).await.expect("sizes");
+        rows.iter().map(|row| (row.get(0), f64::from(row.get::<_, f32>(1)))).collect()
+    }
+
+    /// Runs a statement some times in one of the [`MODES`]. Returns what `explain (analyze, buffers)` says of each run.
+    pub async fn explain(&self, statement: &Statement, mode: &str, runs: usize) -> Vec<Value> {
+        let (client, name) = (&self.client, &statement.name);
+        let literals = literals(client, statement).await;
+        let execute = match literals.is_empty() {
+            true => "execute explained".to_owned(),
+            false => format!("execute explained({})", literals.join(", ")),
+        };
+        let prepare = format!("set plan_cache_mode = {mode}; prepare explained as {}", statement.sql);
+        client.batch_execute(&prepare).await.unwrap_or_else(|error| panic!("{name}: {error:?}"));
+        let script = format!("begin; explain (analyze, buffers, format json) {execute}; rollback");
+        let mut plans = Vec::new();
+        for _ in 0..runs {
+            let answer =
+                client.simple_query(&script).await.unwrap_or_else(|error| panic!("{name}: {error:?}"));
+            let lines: Vec<&str> = answer
+                .iter()
+                .filter_map(|message| match message {
+                    SimpleQueryMessage::Row(row) => row.get(0),
+                    _ => None,
+                })
+                .collect();
+            let mut explained: Value = serde_json::from_str(&lines.join("\n")).expect("a plan in JSON");
+            plans.push(explained[0].take());
+        }
+        client.batch_execute("deallocate explained").await.expect("it was prepared");
+        plans
+    }
+}
+
+/// Before the rows are made: checks that the statement prepares and has its parameters.
+async fn check(client: &Client, statement: &Statement) {
+    let name = &statement.name;
+    let prepared = client.prepare(&statement.sql).await.unwrap_or_else(|error| panic!("{name}: {error:?}"));
+    assert_eq!(statement.parameters().count(), prepared.params().len(), "{name}: parameters");
+}
+
+/// The parameter values as literals of the types that the statement expects.
+async fn literals(client: &Client, statement: &Statement) -> Vec<String> {
+    let name = &statement.name;
+    let prepared = client.prepare(&statement.sql).await.unwrap_or_else(|error| panic!("{name}: {error:?}"));
+    let values: Vec<String> = statement
+        .parameters()
+        .zip(prepared.params())
+        .map(|(expression, wanted)| format!("({expression})::{}::text", wanted.name()))
+        .collect();
+    if values.is_empty() {
+        return Vec::new();
+    }
+    let row = client.query_one(&format!("select {}", values.join(", ")), &[]).await;
+    let row = row.unwrap_or_else(|error| panic!("{name}: {error:?}"));
+    let literal = |index: usize| {
+        let value: Option<&str> = row.get(index);
+        value.map_or_else(|| "null".to_owned(), |value| format!("'{}'", value.replace('\'', "''")))
+    };
+    (0..row.len()).map(literal).collect()
+}
+
+/// A plan's steps, the first first.
+pub fn steps(explained: &Value) -> Vec<&Value> {
+    let mut steps = vec![&explained["Plan"]];
+    let mut next = 0;
+    while let Some(step) = steps.get(next).copied() {
+        steps.extend(step["Plans"].as_array().into_iter().flatten());
+        next += 1;
+    }
+    steps
+}
+
+/// The rows that a step returned or dropped, over all its repetitions. 0 if it was planned but never run.
+pub fn rows_of(step: &Value) -> u64 {
+    let number = |key: &str| step[key].as_f64().unwrap_or(0.0);
+    let dropped = ["Rows Removed by Filter", "Rows Removed by Join Filter", "Rows Removed by Index Recheck"];
+    let each = number("Actual Rows") + dropped.map(number).iter().sum::<f64>();
+    // Postgres rounds rows to averages over the repetitions.
+    (each * number("Actual Loops")) as u64
+}
+
+/// Pages touched by a statement.
+pub fn pages_of(explained: &Value) -> u64 {
+    let number = |key: &str| explained["Plan"][key].as_u64().unwrap_or(0);
+    number("Shared Hit Blocks") + number("Shared Read Blocks")
+}
