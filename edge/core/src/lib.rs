@@ -103,6 +103,10 @@ impl Edge {
                 response.headers.push(("allow", allow));
                 Err(response)
             }
+            // A page may send the request, and read what is wrong with its path.
+            Matched::BadParameter(..) | Matched::NotFound if respond::is_preflight(request) => {
+                Err(respond::preflight(exchange, ANY_METHOD))
+            }
             Matched::BadParameter(name, reason) => {
                 let problem = Problem::new(ErrorCode::BadRequest, &exchange.request_id).field(name, reason);
                 Err(exchange.problem(&problem))
@@ -115,6 +119,9 @@ impl Edge {
         }
     }
 }
+
+/// The methods that a page may try where there is nothing.
+const ANY_METHOD: &str = "GET, POST, PUT, PATCH, DELETE, HEAD, OPTIONS";
 
 fn allow_header(methods: &[Method]) -> String {
     let mut names: Vec<&str> = methods.iter().map(|method| method.as_str()).collect();

@@ -107,6 +107,11 @@ fn allowed_origin(config: &Config, request: &impl Request) -> Option<String> {
     config.cors_origins.iter().any(|allowed| allowed == "*" || *allowed == origin).then_some(origin)
 }
 
+/// Whether a browser asks if a page may send a request.
+pub fn is_preflight(request: &impl Request) -> bool {
+    request.method() == "OPTIONS" && request.header("access-control-request-method").is_some()
+}
+
 /// The answer to a browser's CORS preflight. Always 204: a foreign page gets no permission headers.
 pub fn preflight(exchange: &Exchange, methods: &str) -> Response {
     let mut headers = Vec::new();

@@ -286,6 +286,13 @@ fn a_browser_is_let_in_from_the_configured_pages_only() {
         let preflight = system.client().send(Method::OPTIONS, "/v1/me", &asked, None).await.expect(204);
         assert_eq!(preflight.header("access-control-allow-methods"), "GET, PATCH, HEAD, OPTIONS");
         assert!(preflight.header("access-control-allow-headers").contains("authorization"));
+        // A page reads what is wrong with a path only if its preflight succeeds.
+        for path in ["/v1/nothing", "/v1/circles/x"] {
+            let preflight = system.client().send(Method::OPTIONS, path, &asked, None).await.expect(204);
+            assert!(preflight.header("access-control-allow-methods").contains("PATCH"), "{path}");
+            let plain = [("origin", "https://app.example.org")];
+            assert!(system.client().send(Method::OPTIONS, path, &plain, None).await.status >= 400, "{path}");
+        }
         let foreign = [("origin", "https://evil.example.org"), ("access-control-request-method", "PATCH")];
         let preflight = system.client().send(Method::OPTIONS, "/v1/me", &foreign, None).await.expect(204);
         assert_eq!(preflight.header("access-control-allow-methods"), "");
