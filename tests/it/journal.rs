@@ -307,3 +307,51 @@ async fn streaks_count_the_days_of_the_users_own_zone() {
     writer.writes("2026-05-05T20:00:00Z").await;
     assert_eq!(writer.streak("2026-05-05T20:00:00Z").await, (1, 2));
 }
+
+/// Each of these days without an entry had time to write, so that no run goes on over it.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_streak_bridges_no_day_on_which_one_could_have_written() {
+    let system = System::start().await;
+    let someone = async |zone: &str| {
+        let writer = Writer { system: &system, ada: system.register("Ada").await };
+        writer.is_in(zone).await;
+        writer
+    };
+    // Yesterday is filled in tonight, and tomorrow has an entry at eight: today has none. In any zone.
+    for (zone, tonight, tomorrow) in [
+        ("Europe/Vienna", "2026-06-10T20:00:00Z", "2026-06-11T06:00:00Z"),
+        ("Pacific/Auckland", "2026-06-10T10:00:00Z", "2026-06-10T20:00:00Z"),
+        ("Pacific/Honolulu", "2026-06-11T08:00:00Z", "2026-06-11T18:00:00Z"),
+    ] {
+        let writer = someone(zone).await;
+        writer.clock(tonight).await;
+        let filled_in = json!({"body": "Yesterday.", "entry_date": "2026-06-09"});
+        writer.ada.post(ENTRIES, filled_in).await.expect(201);
+        let entry = writer.writes(tomorrow).await;
+        assert_eq!(entry.body["entry_date"], "2026-06-11", "{zone}");
+        assert_eq!(writer.streak(tomorrow).await, (1, 1), "{zone}");
+        // Filled in too, the day between joins them.
+        writer.ada.post(ENTRIES, json!({"body": "Late.", "entry_date": "2026-06-10"})).await.expect(201);
+        assert_eq!(writer.streak(tomorrow).await, (3, 3), "{zone}");
+    }
+    // A Sunday of 23 hours: from the last minute of Saturday to the first of Monday it is not a day.
+    let writer = someone("Europe/Vienna").await;
+    writer.writes("2026-03-28T22:59:00Z").await;
+    let monday = writer.writes("2026-03-29T22:00:00Z").await;
+    assert_eq!(monday.body["entry_date"], "2026-03-30");
+    assert_eq!(writer.streak("2026-03-29T22:00:00Z").await, (1, 1));
+    // Flying east from London to Tokyo, most of Saturday could have been written on.
+    let writer = someone("Europe/London").await;
+    writer.writes("2026-05-08T22:50:00Z").await;
+    writer.is_in("Asia/Tokyo").await;
+    let sunday = writer.writes("2026-05-09T15:10:00Z").await;
+    assert_eq!(sunday.body["entry_date"], "2026-05-10");
+    assert_eq!(writer.streak("2026-05-09T15:10:00Z").await, (1, 1));
+    // Flying from Los Angeles to Auckland, Saturday had three hours.
+    let writer = someone("America/Los_Angeles").await;
+    writer.writes("2026-05-09T04:00:00Z").await;
+    writer.is_in("Pacific/Auckland").await;
+    let sunday = writer.writes("2026-05-09T20:00:00Z").await;
+    assert_eq!(sunday.body["entry_date"], "2026-05-10");
+    assert_eq!(writer.streak("2026-05-09T20:00:00Z").await, (2, 2));
+}

@@ -1,13 +1,13 @@
 //! Streaks: how many days in a row a user has written, counted by the days of their own time zone.
 //!
 //! The cache keeps the runs of days, which follow from the entries alone. Each request decides which run is current: that
-//! depends on the day that it is where the user is. A user who crosses the date line westward skips a day on which they could
-//! not have written: it does not break a run.
+//! depends on the day that it is where the user is. A user who crosses the date line westward skips a day of which they had but a few
+//! hours: it does not break a run.
 
 use axum::extract::State;
 use axum::http::{HeaderMap, Uri};
 use axum::response::Response;
-use chrono::{DateTime, NaiveDate, Utc};
+use chrono::{DateTime, NaiveDate, Offset as _, Utc};
 use optimist_plane::cache::read::read_through;
 use optimist_plane::cache::value::{Loaded, Snapshot, id_of};
 use optimist_plane::clock;
@@ -53,18 +53,25 @@ statements! {
     const ZONE: &str = "-- streaks::zone
 select time_zone from users where id = $1";
 
-    /// The longest run, and the length and last day of the newest. A day without entries does not break a run if at most 24
-    /// hours passed from the last entry of the day before to the first of the day after; backdated entries do not count.
+    /// The longest run, and the length and last day of the newest. A day without entries does not break a run if the writer's clock
+    /// went ahead by twelve hours or more from the last entry of the day before to the first of the day after, each written on its
+    /// own day and at most 24 hours apart: then at most half of the day was theirs. Entries that were filled in later join no
+    /// days but those beside their own, and neither does the hour that daylight saving takes.
     const RUNS: &str = "-- streaks::runs (4,000 rows, uncapped: entries of a person)
-with days as (
-    select entry_date as day,
-        min(created_at) filter (where created_at::date between entry_date - 1 and entry_date + 1) as first_at,
-        max(created_at) filter (where created_at::date between entry_date - 1 and entry_date + 1) as last_at
-    from journal_entries where user_id = $1 group by entry_date),
+with entries as (
+    select entry_date as day, created_at, utc_offset_minutes as ahead,
+        (created_at at time zone 'UTC' + utc_offset_minutes * interval '1 minute')::date = entry_date as is_own_day
+    from journal_entries where user_id = $1),
+days as (
+    select day, min(created_at) filter (where is_own_day) as first_at, max(created_at) filter (where is_own_day) as last_at,
+        (array_agg(ahead order by created_at) filter (where is_own_day))[1] as first_ahead,
+        (array_agg(ahead order by created_at desc) filter (where is_own_day))[1] as last_ahead
+    from entries group by day),
 starts as (
     select day, case
         when day - lag(day) over by_day = 1 then 0
-        when day - lag(day) over by_day = 2 and first_at - lag(last_at) over by_day <= interval '24 hours' then 0
+        when day - lag(day) over by_day = 2 and first_at - lag(last_at) over by_day <= interval '24 hours'
+            and first_ahead - lag(last_ahead) over by_day >= 720 then 0
         else 1 end as is_start
     from days window by_day as (order by day)),
 runs as (
@@ -77,18 +84,24 @@ select pg_snapshot_xmin(pg_current_snapshot())::text::bigint as seen,
     (select max(last_day) from runs) as last_day";
 }
 
-/// The day that it is in a time zone.
-fn day_in(zone: &str, now: DateTime<Utc>) -> NaiveDate {
-    match zone.parse::<chrono_tz::Tz>() {
-        Ok(zone) => now.with_timezone(&zone).date_naive(),
-        // This release's tables do not have the zone any more.
-        Err(_) => now.date_naive(),
-    }
+/// A moment where a user is.
+pub struct Local {
+    pub day: NaiveDate,
+    /// Minutes ahead of UTC.
+    pub ahead: i16,
 }
 
-pub async fn today_of(tx: &Tx, user: Uuid, now: DateTime<Utc>) -> Result<NaiveDate> {
+fn local(zone: &str, now: DateTime<Utc>) -> Local {
+    // UTC if this release's tables do not have the zone any more.
+    let zone = zone.parse().unwrap_or(chrono_tz::Tz::UTC);
+    let there = now.with_timezone(&zone);
+    let minutes = there.offset().fix().local_minus_utc() / 60;
+    Local { day: there.date_naive(), ahead: i16::try_from(minutes).unwrap_or(0) }
+}
+
+pub async fn local_of(tx: &Tx, user: Uuid, now: DateTime<Utc>) -> Result<Local> {
     let row = tx.query_one(ZONE, &[&user]).await?;
-    Ok(day_in(row.get(0), now))
+    Ok(local(row.get(0), now))
 }
 
 /// Loads a text, `<longest> <newest> <last day>`. Without entries the last day is empty.
@@ -111,7 +124,7 @@ async fn streak(State(ctx): State<Ctx>, caller: Caller, headers: HeaderMap, uri:
     let last_day = parts.next().and_then(|part| part.parse::<NaiveDate>().ok());
     let row = ctx.db.query_opt(ZONE, &[&caller.user]).await?;
     let zone: String = row.map_or_else(|| TimeZone::default().0, |row| row.get(0));
-    let today = day_in(&zone, clock::now());
+    let today = local(&zone, clock::now()).day;
     // A run that ended yesterday is current: today's entry may still come.
     let is_current = last_day.is_some_and(|day| day.succ_opt().is_some_and(|next| next >= today));
     let current = if is_current { newest } else { 0 };
@@ -127,9 +140,14 @@ mod tests {
     #[test]
     fn a_day_is_the_users() {
         let at = |text: &str| text.parse::<DateTime<Utc>>().unwrap();
-        let day = |zone, text: &str| day_in(zone, at(text)).to_string();
+        let day = |zone, text: &str| local(zone, at(text)).day.to_string();
         assert_eq!(day("Pacific/Kiritimati", "2026-03-01T10:00:00Z"), "2026-03-02", "UTC+14");
         assert_eq!(day("Etc/GMT+12", "2026-03-01T11:59:59Z"), "2026-02-28", "UTC-12");
+        let ahead = |zone| local(zone, at("2026-03-01T10:00:00Z")).ahead;
+        assert_eq!(
+            ["Pacific/Kiritimati", "Etc/GMT+12", "Asia/Kolkata", "gone"].map(ahead),
+            [840, -720, 330, 0]
+        );
         // The hour that daylight saving takes, and gives back.
         assert_eq!(day("Europe/Vienna", "2026-03-28T22:59:59Z"), "2026-03-28");
         assert_eq!(day("Europe/Vienna", "2026-03-29T21:59:59Z"), "2026-03-29");

@@ -27,7 +27,7 @@ use crate::journal::drafts::late::SavedAs;
 use crate::journal::entries::entry::{Entry, SELECT, tag};
 use crate::journal::entries::tags::index;
 use crate::journal::sealing::{Sealer, What, sealer};
-use crate::journal::streaks::today_of;
+use crate::journal::streaks::local_of;
 use crate::journal::tagging::{Tags, normal_tags};
 
 #[derive(Deserialize, JsonSchema)]
@@ -60,8 +60,8 @@ pub struct Edit {
 statements! {
     /// `created_at` comes from the clock that decided on the day: streaks compare the two.
     const INSERT: &str = "-- journal::insert
-insert into journal_entries (user_id, id, sealed, mood, prompt_id, entry_date, created_at, updated_at)
-values ($1, $2, $3, $4, $5, $6, $7, $7)
+insert into journal_entries (user_id, id, sealed, mood, prompt_id, entry_date, created_at, updated_at, utc_offset_minutes)
+values ($1, $2, $3, $4, $5, $6, $7, $7, $8)
 returning id, version, sealed, entry_date, created_at, updated_at";
 
     const LOCK: &str = "-- journal::lock
@@ -158,12 +158,16 @@ pub async fn save(
             let known = tx.query_opt(PROMPT, &[&prompt]).await?;
             known.ok_or_else(|| Error::invalid("prompt_id", "is not a prompt"))?;
         }
+        let local = local_of(tx, caller.user, now).await?;
         let date = match entry_date {
             Some(Day(date)) => check_date(date, now)?,
-            None => today_of(tx, caller.user, now).await?,
+            None => local.day,
         };
         let row = tx
-            .query_one(INSERT, &[&caller.user, &id, &sealed, &content.mood, &content.prompt_id, &date, &now])
+            .query_one(
+                INSERT,
+                &[&caller.user, &id, &sealed, &content.mood, &content.prompt_id, &date, &now, &local.ahead],
+            )
             .await?;
         sealer.hold(&ctx, tx).await?;
         index(tx, &sealer, caller.user, id, &content.tags).await?;
