@@ -13,13 +13,23 @@ pub enum Id {
     Message,
     Draft,
     Entry,
+    Mood,
     Notification,
     Invite,
 }
 
 impl Id {
-    pub const ALL: [Id; 8] =
-        [Id::User, Id::Session, Id::Circle, Id::Message, Id::Draft, Id::Entry, Id::Notification, Id::Invite];
+    pub const ALL: [Id; 9] = [
+        Id::User,
+        Id::Session,
+        Id::Circle,
+        Id::Message,
+        Id::Draft,
+        Id::Entry,
+        Id::Mood,
+        Id::Notification,
+        Id::Invite,
+    ];
 
     pub fn as_str(self) -> &'static str {
         match self {
@@ -29,6 +39,7 @@ impl Id {
             Id::Message => "message",
             Id::Draft => "draft",
             Id::Entry => "entry",
+            Id::Mood => "mood",
             Id::Notification => "notification",
             Id::Invite => "invite",
         }

@@ -152,7 +152,7 @@ pub struct Route {
     /// `<domain>.<operation>`, as logs, metrics and idempotency records name it.
     pub name: &'static str,
     pub method: Method,
-    /// With parameters in braces: `{circle}`, `{message}`, `{user}`, `{session}`, `{draft}`, `{entry}`,
+    /// With parameters in braces: `{circle}`, `{message}`, `{user}`, `{session}`, `{draft}`, `{entry}`, `{mood}`,
     /// `{notification}`, `{invite}`; `{kind}` of a reaction; `{key}`, the name of a copy, which the origin alone reads.
     pub path: &'static str,
     pub audience: Audience,
@@ -384,6 +384,9 @@ pub const ROUTES: &[Route] = &[
     joined("journal.tags", "/v1/journal/tags/recent", User),
     Route { is_idempotent: true, ..write("mood.log", Post, "/v1/mood", User, &[Moods, Forwarded], &[]) },
     direct("mood.list", "/v1/mood", User),
+    direct("mood.get", "/v1/mood/{mood}", User),
+    write("mood.edit", Patch, "/v1/mood/{mood}", User, &[Forwarded], &[]),
+    write("mood.delete", Delete, "/v1/mood/{mood}", User, &[Forwarded], &[]),
     // Administration
     direct("admin.jobs", "/v1/admin/jobs", Admin),
     direct("admin.policies", "/v1/admin/policies", Admin),

@@ -176,8 +176,15 @@ async fn journal(teller: &mut Teller, ada: &Client) {
     teller.post(ada, "/v1/mood", json!({"score": 9})).await;
     let mood =
         json!({"score": 4, "emotions": ["calm"], "note": "Slept.", "logged_at": "2026-03-01T08:00:00Z"});
-    teller.post(ada, "/v1/mood", mood).await;
+    let logged = teller.post(ada, "/v1/mood", mood).await;
+    let mood = format!("/v1/mood/{}", logged.text("/id"));
+    let tag = logged.header("etag").to_owned();
+    teller.ask(ada, Method::PATCH, &mood, &[("if-match", &tag)], json!({"score": 5})).await;
+    teller.ask(ada, Method::PATCH, &mood, &[("if-match", &tag)], json!({"score": 2})).await;
+    teller.get(ada, &mood).await;
     teller.get(ada, "/v1/mood").await;
+    teller.ask(ada, Method::DELETE, &mood, &[("if-match", &tag)], Value::Null).await;
+    teller.ask(ada, Method::DELETE, &mood, &[], Value::Null).await;
 }
 
 /// The effects of one person's actions on others.

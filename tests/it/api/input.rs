@@ -39,7 +39,8 @@ impl Bench {
                     .replace("{session}", &cast.stranger.session)
                     .replace("{kind}", "heart")
                     .replace("{draft}", &uuid::Uuid::new_v4().to_string())
-                    .replace("{entry}", &uuid::Uuid::new_v4().to_string());
+                    .replace("{entry}", &uuid::Uuid::new_v4().to_string())
+                    .replace("{mood}", &uuid::Uuid::new_v4().to_string());
                 let schema = &operation["requestBody"]["content"]["application/json"]["schema"]["$ref"];
                 let body = schema.as_str().map(|reference| {
                     let schema = document.pointer(reference.trim_start_matches('#')).unwrap();

@@ -146,6 +146,55 @@ fn moods_are_logged_and_listed() {
 }
 
 #[test]
+fn a_mood_is_changed_and_deleted_by_its_owner_alone() {
+    on_system(|system| async move {
+        let (ada, bo) = (system.register("Ada").await, system.register("Bo").await);
+        let logged = json!({"score": 2, "emotions": ["tired"], "note": "Rain.", "tags": ["sleep"]});
+        let logged = ada.post("/v1/mood", logged).await.expect(201);
+        let (mood, tag) = (logged.header("location").to_owned(), logged.header("etag").to_owned());
+        let read = ada.get(&mood).await.expect(200);
+        assert_eq!((&read.body, read.header("etag")), (&logged.body, tag.as_str()));
+        ada.send(Method::GET, &mood, &[("if-none-match", &tag)], None).await.expect(304);
+        let edit = async |client: &Client, tag: &str, body: Value| {
+            client.send(Method::PATCH, &mood, &[("if-match", tag)], Some(body.to_string().into_bytes())).await
+        };
+        let edited = edit(&ada, &tag, json!({"score": 4, "tags": []})).await.expect(200);
+        assert_eq!((&edited.body["score"], &edited.body["tags"]), (&json!(4), &json!([])));
+        assert_eq!((&edited.body["note"], &edited.body["emotions"]), (&json!("Rain."), &json!(["tired"])));
+        let newest = edited.header("etag").to_owned();
+        problem(edit(&ada, &tag, json!({"score": 1})).await, 412);
+        let earlier =
+            ada.patch(&mood, json!({"logged_at": "2026-03-01T08:00:00Z", "note": ""})).await.expect(200);
+        assert!(earlier.body["logged_at"].as_str().unwrap().starts_with("2026-03-01T08:00:00"));
+        assert_eq!(ada.get("/v1/mood").await.expect(200).body["items"], json!([earlier.body]));
+        let later = (chrono::Utc::now() + chrono::Duration::hours(1)).to_rfc3339();
+        for (body, field) in [
+            (json!({"score": 6}), "score"),
+            (json!({"score": null}), "score"),
+            (json!({"logged_at": later}), "logged_at"),
+            (json!({"mood": 3}), "mood"),
+            (json!({}), "body"),
+        ] {
+            let refused = problem(ada.patch(&mood, body).await, 422);
+            assert_eq!(refused["errors"][0]["field"], field, "{refused}");
+        }
+        problem(bo.get(&mood).await, 404);
+        problem(edit(&bo, "*", json!({"score": 1})).await, 404);
+        problem(bo.delete(&mood).await, 404);
+        problem(system.client().delete(&mood).await, 401);
+        problem(ada.send(Method::DELETE, &mood, &[("if-match", &newest)], None).await, 412);
+        let tag = earlier.header("etag");
+        ada.send(Method::DELETE, &mood, &[("if-match", tag)], None).await.expect(204);
+        for gone in
+            [ada.get(&mood).await, ada.delete(&mood).await, edit(&ada, "*", json!({"score": 1})).await]
+        {
+            problem(gone, 404);
+        }
+        assert_eq!(ada.get("/v1/mood").await.expect(200).body["items"], json!([]));
+    });
+}
+
+#[test]
 fn prompts_come_by_category() {
     on_system(|system| async move {
         let ada = system.register("Ada").await;

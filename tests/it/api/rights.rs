@@ -16,6 +16,7 @@ struct Names {
     session: String,
     draft: String,
     entry: String,
+    mood: String,
     notification: String,
     invite: String,
 }
@@ -29,6 +30,7 @@ impl Names {
             ("{session}", &self.session),
             ("{draft}", &self.draft),
             ("{entry}", &self.entry),
+            ("{mood}", &self.mood),
             ("{notification}", &self.notification),
             ("{invite}", &self.invite),
             ("{kind}", "heart"),
@@ -46,6 +48,7 @@ fn body(route: &Route) -> Value {
         "me.password" => json!({"current": PASSWORD, "new": "another horse battery"}),
         "invites.create" => json!({}),
         "messages.post" | "messages.edit" | "journal.edit" => json!({"body": "Mine."}),
+        "mood.edit" => json!({"score": 1}),
         _ => Value::Null,
     }
 }
@@ -63,6 +66,7 @@ async fn setting(system: &optimist_tests::System) -> (Cast, Names) {
     let body = json!({"body": "Draft", "base_version": null}).to_string().into_bytes();
     cast.member.send(Method::PUT, &format!("/v1/journal/drafts/{draft}"), &[], Some(body)).await.expect(200);
     let entry = cast.member.post("/v1/journal/entries", json!({"body": "Entry"})).await.expect(201);
+    let mood = cast.member.post("/v1/mood", json!({"score": 3})).await.expect(201);
     let told = uuid::Uuid::now_v7().to_string();
     system.sql(&format!(
         "insert into notifications (user_id, id, kind, circle_id, created_at, updated_at)
@@ -79,6 +83,7 @@ async fn setting(system: &optimist_tests::System) -> (Cast, Names) {
         session: cast.member.session.clone(),
         draft,
         entry: entry.text("/id"),
+        mood: mood.text("/id"),
         notification: told,
         invite: invite.text("/id"),
     };
@@ -124,7 +129,7 @@ fn whom_a_route_does_not_name_it_refuses() {
 fn what_is_someones_own_is_not_there_for_others() {
     on_system(|system| async move {
         let (cast, names) = setting(system).await;
-        let own = ["{session}", "{draft}", "{entry}", "{notification}"];
+        let own = ["{session}", "{draft}", "{entry}", "{mood}", "{notification}"];
         let routes: Vec<&Route> = ROUTES
             .iter()
             .filter(|route| own.iter().any(|name| route.path.contains(name)))
@@ -140,6 +145,8 @@ fn what_is_someones_own_is_not_there_for_others() {
         let draft = cast.member.get(&format!("/v1/journal/drafts/{}", names.draft)).await.expect(200);
         let entry = cast.member.get(&format!("/v1/journal/entries/{}", names.entry)).await.expect(200);
         assert_eq!((&draft.body["body"], &entry.body["body"]), (&json!("Draft"), &json!("Entry")));
+        let mood = cast.member.get(&format!("/v1/mood/{}", names.mood)).await.expect(200);
+        assert_eq!(mood.body["score"], 3);
         let list = cast.member.get("/v1/notifications").await.expect(200);
         let told = list.body["items"].as_array().unwrap().iter();
         assert!(told.clone().any(|item| item["id"] == names.notification.as_str() && item["read"] == false));
