@@ -5,6 +5,8 @@ mod audit;
 mod cleaning;
 mod installing;
 pub mod live;
+mod mine;
+mod reactors;
 mod reacting;
 pub mod shapes;
 pub mod snapshot;
@@ -24,7 +26,8 @@ pub const DOMAIN: Domain = Domain {
         audit::STATEMENTS,
         cleaning::STATEMENTS,
         live::STATEMENTS,
-        reacting::STATEMENTS,
+        mine::STATEMENTS,
+        reactors::STATEMENTS,
         snapshot::STATEMENTS,
     ],
     entries: &[Entries {

@@ -358,6 +358,7 @@ pub const ROUTES: &[Route] = &[
     write("messages.delete", Delete, "/v1/circles/{circle}/messages/{message}", Member, &[Forwarded], &[Key::CircleMessages, Key::Message, Key::Reactions]),
     behind("reactions.add", Put, "/v1/circles/{circle}/messages/{message}/reactions/{kind}", Member, AtEdge::React { reacted: true }, &[Reactions]),
     behind("reactions.remove", Delete, "/v1/circles/{circle}/messages/{message}/reactions/{kind}", Member, AtEdge::React { reacted: false }, &[Reactions]),
+    joined("reactions.mine", "/v1/circles/{circle}/reactions/mine", CircleReader),
     joined("reactions.list", "/v1/circles/{circle}/messages/{message}/reactions", CircleReader),
     // Activity
     behind("visits.record", Post, "/v1/circles/{circle}/visits", Member, AtEdge::Visit, &[Visits]),

@@ -228,6 +228,37 @@ async fn an_origin_that_missed_its_beats_does_not_turn_the_region_off() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn ones_own_reactions_are_known_wherever_they_are() {
+    let system = System::start().await;
+    let scene = Scene::new(&system).await;
+    let message = scene.path.rsplit('/').next().unwrap().to_owned();
+    let mine = async || {
+        let path = format!("/v1/circles/{}/reactions/mine?messages={message}", scene.circle);
+        scene.ada.get(&path).await.expect(200).body["items"][0]["kinds"].clone()
+    };
+    scene.send(Method::PUT, "heart").await.expect(202);
+    scene.send(Method::PUT, "laugh").await.expect(202);
+    until("they are flushed", async || system.sql("select count(*) from reactions where is_on") == "2").await;
+    // Two more intents wait in the stream.
+    system.origins[0].arm("flush.read", "pause", 60_000, 1).await;
+    let passes = system.origins[0].passes("flush.read").await;
+    scene.send(Method::PUT, "hug").await.expect(202);
+    scene.send(Method::DELETE, "heart").await.expect(202);
+    until("the flusher is held", async || system.origins[0].passes("flush.read").await > passes).await;
+    let expected = json!(["hug", "laugh"]);
+    assert_eq!(mine().await, expected, "in the message's state");
+    scene.forget(&system).await;
+    assert_eq!(mine().await, expected, "in Postgres and the stream");
+    system.origins[0].arm("flush.read", "pause", 0, 0).await;
+    system.origins[0].release().await;
+    let on = "select count(*) || ' ' || bool_or(kind = 1) from reactions where is_on";
+    until("they are flushed", async || system.sql(on) == "2 false").await;
+    assert_eq!(mine().await, expected, "in Postgres");
+    system.origin_to_redis.cut();
+    assert_eq!(mine().await, expected, "without Redis");
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn beyond_the_streams_bound_a_reaction_waits_for_postgres() {
     let system = System::start().await;
     let scene = Scene::new(&system).await;

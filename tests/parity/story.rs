@@ -128,6 +128,10 @@ async fn reactions(teller: &mut Teller, bo: &Client, message: &str) {
     }
     teller.ask(bo, Method::DELETE, &format!("{message}/reactions/heart"), &[], Value::Null).await;
     teller.get(bo, &format!("{message}/reactions")).await;
+    teller.get(bo, &format!("{message}/reactions?limit=1")).await;
+    let (circle, id) = message.split_once("/messages/").unwrap();
+    teller.get(bo, &format!("{circle}/reactions/mine?messages={id}")).await;
+    teller.get(bo, &format!("{circle}/reactions/mine?messages=x")).await;
     teller.get(bo, message).await;
     teller.get(bo, message).await;
 }

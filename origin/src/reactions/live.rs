@@ -170,14 +170,19 @@ pub async fn own_view(ctx: &Ctx, circle: Uuid, message: Uuid, user: Uuid) -> Res
             Ensured::NoMessage => return Err(Error::new(ErrorCode::NotFound)),
             Ensured::NoRedis => {
                 let counts = only(stored(ctx, circle, &[message]).await?);
-                let kinds: Vec<i16> = (1..).take(KINDS.len()).collect();
-                let rows = ctx.db.query(MINE, &[&circle, &message, &user, &kinds]).await?;
-                let mine = rows.iter().filter_map(|row| kind_of(row.get(0))).collect();
+                let mine = stored_own(ctx, circle, message, user).await?;
                 return Ok(OwnView { counts, mine });
             }
         }
     }
     Err(Error::unavailable("The cache"))
+}
+
+/// The caller's kinds that Postgres has: a look-up for each.
+pub async fn stored_own(ctx: &Ctx, circle: Uuid, message: Uuid, user: Uuid) -> Result<Vec<Kind>> {
+    let kinds: Vec<i16> = (1..=KINDS.len() as i16).collect();
+    let rows = ctx.db.query(MINE, &[&circle, &message, &user, &kinds]).await?;
+    Ok(rows.iter().filter_map(|row| kind_of(row.get(0))).collect())
 }
 
 /// The caller's kinds, if Redis has the message's state and it belongs to the vouched epoch.

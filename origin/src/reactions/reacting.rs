@@ -1,41 +1,36 @@
-//! Making reactions and taking them back where the edge could not, and listing who reacted how.
+//! Making reactions and taking them back where the edge could not; and which handlers serve the routes of reactions.
 //!
 //! This file writes to Postgres only while the region is off. Writes to Redis are [`super::live`]'s.
 
 use axum::extract::State;
-use axum::http::{HeaderMap, Uri};
 use axum::response::Response;
-use chrono::Utc;
 use optimist_plane::ctx::Ctx;
 use optimist_plane::error::{Error, Failure, Result};
-use optimist_plane::hash::digest;
-use optimist_plane::http::body::{json_response, tagged, to_json};
-use optimist_plane::http::page::no_query;
+use optimist_plane::http::body::json_response;
+use optimist_plane::http::page::List;
 use optimist_plane::http::sent::PromiseShape;
 use optimist_plane::http::served::{Served, on};
-use optimist_plane::http::time::Time;
 use optimist_plane::operation::links::link;
 use optimist_plane::postgres::write::hold_off;
 use optimist_plane::region::switch::switch_off;
 use optimist_plane::region::trust::Mode;
 use optimist_plane::request::Caller;
-use optimist_plane::{statements, transaction};
+use optimist_plane::transaction;
 use optimist_shared::error::ErrorCode;
 use optimist_shared::ids::{Id, Uuid};
 use optimist_shared::reactions::{Counts, Promise};
 use optimist_shared::routes::Method;
 use optimist_shared::scripts::react::Reaction;
 use schemars::JsonSchema;
-use serde::Serialize;
 
-use crate::circles::access::{reader_of_circle, require_member};
+use crate::circles::access::require_member;
 use crate::circles::definition::SAME_CIRCLE;
 use crate::circles::standing::Standing;
-use crate::people::person::Person;
 use crate::reactions::apply::{ReactionEntry, Target, write_through};
 use crate::reactions::live;
+use crate::reactions::mine::{self, MessageIds, OwnReactions};
+use crate::reactions::reactors::{self, EXISTS, Reactions};
 use crate::reactions::shapes::{ReactionCounts, ReactionKind};
-use crate::reactions::snapshot::kind_of;
 
 pub fn routes() -> Vec<Served> {
     const NOTES: &str = "Safe to repeat. `promise` says where it is safe: in Redis as that is configured, on its way to \
@@ -57,10 +52,18 @@ pub fn routes() -> Vec<Served> {
             .notes(NOTES)
             .path::<ReactionKind>("kind")
             .answers::<ReactionAnswer>(202),
-        on("reactions.list", list)
-            .says("A message's reactions: counts, the caller's own, and the newest hundred.")
+        on("reactions.list", reactors::list)
+            .says("A message's reactions: counts, the caller's own, and who reacted, newest first.")
+            .notes("Pages go through everyone. Each has the counts and the caller's own reactions, live.")
             .answers::<Reactions>(200)
-            .tagged(),
+            .tagged()
+            .pages("cursor"),
+        on("reactions.mine", mine::list)
+            .says("The caller's own reactions to up to a hundred messages of the circle, live.")
+            .notes("`messages` is required. Each message has an item, in the query's order, also if it does not exist.")
+            .answers::<List<OwnReactions>>(200)
+            .tagged()
+            .filter::<MessageIds>("messages", "The messages' ids, separated by commas."),
     ]
 }
 
@@ -73,21 +76,6 @@ struct ReactionAnswer {
     reacted: bool,
     counts: ReactionCounts,
     promise: PromiseShape,
-}
-
-statements! {
-    const EXISTS: &str = "-- reactions::exists
-select from messages where circle_id = $1 and id = $2 and deleted_at is null";
-
-    /// The newest reactions with the people who made them.
-    const LIST: &str = "-- reactions::list
-select r.kind, r.reacted_at, users.id, users.name
-from reactions r join users on users.id = r.user_id
-where circle_id = $1 and message_id = $2 and is_on
-order by reacted_at desc limit 100";
-
-    const NAME: &str = "-- reactions::name
-select name from users where id = $1";
 }
 
 /// Makes a reaction, or takes it back: the route's method says which.
@@ -141,57 +129,4 @@ async fn through(ctx: &Ctx, caller: &Caller, reaction: ReactionEntry) -> Result<
         Ok(())
     })?;
     live::counts_of(ctx, circle, message).await
-}
-
-#[derive(Serialize, JsonSchema)]
-#[schemars(rename = "Reaction")]
-struct Item {
-    user: Person,
-    #[schemars(with = "ReactionKind")]
-    kind: &'static str,
-    reacted_at: Time,
-}
-
-#[derive(Serialize, JsonSchema)]
-struct Reactions {
-    #[schemars(with = "ReactionCounts")]
-    counts: Counts,
-    #[schemars(with = "Vec<ReactionKind>")]
-    mine: Vec<&'static str>,
-    items: Vec<Item>,
-}
-
-/// Counts and the caller's own reactions are live; the others come from Postgres, which is a second or so behind.
-async fn list(State(ctx): State<Ctx>, caller: Caller, headers: HeaderMap, uri: Uri) -> Result<Response> {
-    no_query(uri.query())?;
-    let (circle, message) = message_of(&caller)?;
-    reader_of_circle(&ctx, &caller).await?;
-    let own = live::own_view(&ctx, circle, message, caller.user).await?;
-    if ctx.db.query_opt(EXISTS, &[&circle, &message]).await?.is_none() {
-        return Err(Error::new(ErrorCode::NotFound));
-    }
-    let rows = ctx.db.query(LIST, &[&circle, &message]).await?;
-    let mut items: Vec<Item> = rows
-        .iter()
-        .filter_map(|row| {
-            let kind = kind_of(row.get(0))?;
-            let user = Person { id: row.get(2), name: row.get(3) };
-            Some(Item { user, kind: kind.as_str(), reacted_at: row.get(1) })
-        })
-        .collect();
-    let mine: Vec<&str> = own.mine.iter().map(|kind| kind.as_str()).collect();
-    items.retain(|item| item.user.id != caller.user || mine.contains(&item.kind));
-    let is_listed = |kind: &str| items.iter().any(|item| item.user.id == caller.user && item.kind == kind);
-    let unlisted: Vec<&str> = mine.iter().filter(|kind| !is_listed(kind)).copied().collect();
-    // Where a hundred others are listed, the caller's may be older than those, and are left out too.
-    if !unlisted.is_empty() && items.len() < 100 {
-        let name = ctx.db.query_opt(NAME, &[&caller.user]).await?;
-        let name: String = name.map_or_else(String::new, |row| row.get(0));
-        for kind in unlisted {
-            let user = Person { id: caller.user, name: name.clone() };
-            items.insert(0, Item { user, kind, reacted_at: Utc::now().into() });
-        }
-    }
-    let json = to_json(&Reactions { counts: own.counts, mine, items })?;
-    Ok(tagged(&headers, &digest(&[&json]), "", json))
 }

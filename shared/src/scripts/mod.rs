@@ -11,6 +11,7 @@ pub mod admit;
 pub mod limit;
 pub mod counts;
 pub mod react;
+pub mod mine;
 pub mod visit;
 
 pub mod fence;
@@ -26,13 +27,14 @@ pub use call::{Call, Scalars, is_about_the_call, is_unknown_script};
 pub use script::{Bound, Script};
 
 /// Every script, for tests and for callers that load them all.
-pub const ALL: [&Script; 24] = [
+pub const ALL: [&Script; 25] = [
     &admit::ADMIT,
     &limit::LIMIT,
     &limit::PEEK,
     &limit::GIVE_BACK,
     &counts::COUNTS,
     &react::REACT,
+    &mine::MINE,
     &visit::VISIT,
     &fence::FENCE,
     &fence::RELEASE,

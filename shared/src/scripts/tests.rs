@@ -165,6 +165,11 @@ fn the_edges_calls_are_in_their_scripts_order() {
     );
     assert_eq!(words(&visit::call(user, circle)), format!("{written} | {user} {circle} 10000"));
 
+    assert_eq!(
+        words(&mine::call(circle, 10, 2, "5-0".into(), user, &[message])),
+        format!("{written} | 000000000000000a 2 5-0 {user} {message}")
+    );
+
     let vouched = Vouched { epoch: 10, degraded: true };
     assert_eq!(
         words(&vouch::call(mine, vouched, 1_000, 3_000)),

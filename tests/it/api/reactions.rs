@@ -144,8 +144,18 @@ fn members_alone_react_and_readers_alone_see() {
                 let may_read = refusal == 403;
                 let listed = client.get(&format!("{path}/reactions")).await;
                 listed.expect(if may_read { 200 } else { 404 });
+                // Their own reactions to a circle's messages too, whatever else is wrong with the query.
+                let mine =
+                    client.get(&cast.path(&format!("/reactions/mine?messages={}", cast.message))).await;
+                if may_read {
+                    assert_eq!(mine.expect(200).body["items"][0]["kinds"], json!([]));
+                } else {
+                    problem(mine, 404);
+                    problem(client.get(&cast.path("/reactions/mine?messages=x")).await, 404);
+                }
             }
             problem(react(&system.client(), &path, "heart").await, 401);
+            problem(system.client().get(&cast.path("/reactions/mine")).await, 401);
             let counts = cast.owner.get(&path).await.expect(200).body["reactions"].clone();
             assert_eq!(counts, json!({"heart": 1}), "nobody else's counts");
         }
@@ -228,5 +238,109 @@ fn what_was_flushed_is_in_postgres() {
         assert_eq!(items.len(), 1);
         assert_eq!(items[0]["user"]["id"], cast.member.user.as_str());
         assert_ne!(items[0]["reacted_at"], Value::Null);
+    });
+}
+
+#[test]
+fn everyone_who_reacted_is_found_page_by_page() {
+    on_system(|system| async move {
+        let cast = Cast::new(system, "private").await;
+        let path = cast.path(&format!("/messages/{}", cast.message));
+        let kinds = ["heart", "hug", "laugh", "thanks", "strength"];
+        for client in [&cast.owner, &cast.moderator] {
+            for kind in kinds {
+                react(client, &path, kind).await.expect(202);
+            }
+        }
+        let on = format!("select count(*) from reactions where message_id = '{}' and is_on", cast.message);
+        let deadline = Instant::now() + Duration::from_secs(10);
+        while system.sql(&on) != "10" {
+            assert!(Instant::now() < deadline, "not flushed: {}", system.sql(&on));
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+        // Reactions of the same moment are told apart.
+        system.sql(&format!(
+            "update reactions set reacted_at = '2026-03-01T08:00:00Z' where message_id = '{}'",
+            cast.message
+        ));
+        for limit in [1, 3, 4, 10, 100] {
+            let (mut found, mut cursor, mut pages) = (Vec::new(), String::new(), 0);
+            loop {
+                let page =
+                    cast.owner.get(&format!("{path}/reactions?limit={limit}{cursor}")).await.expect(200);
+                let items = page.body["items"].as_array().unwrap();
+                assert!(items.len() <= limit, "{page:#?}");
+                found.extend(items.iter().map(|item| (item["user"]["id"].clone(), item["kind"].clone())));
+                assert_eq!(page.body["counts"].as_object().unwrap().len(), 5);
+                assert_eq!(page.body["mine"].as_array().unwrap().len(), 5);
+                pages += 1;
+                let Some(next) = page.body["next"].as_str() else { break };
+                cursor = format!("&cursor={next}");
+            }
+            assert_eq!(pages, 10_usize.div_ceil(limit));
+            let each = [&cast.owner, &cast.moderator].into_iter();
+            for (user, kind) in each.flat_map(|client| kinds.map(|kind| (json!(client.user), json!(kind)))) {
+                assert_eq!(found.iter().filter(|one| **one == (user.clone(), kind.clone())).count(), 1);
+            }
+            assert_eq!(found.len(), 10);
+        }
+        // One's own comes first at once, and once only.
+        react(&cast.member, &path, "hug").await.expect(202);
+        let page = cast.member.get(&format!("{path}/reactions?limit=2")).await.expect(200);
+        assert_eq!(page.body["items"][0]["user"]["id"], cast.member.user.as_str());
+        assert_eq!(page.body["items"].as_array().unwrap().len(), 2);
+        for query in ["limit=0", "cursor=x", "colour=red"] {
+            problem(cast.owner.get(&format!("{path}/reactions?{query}")).await, 400);
+        }
+    });
+}
+
+#[test]
+fn ones_own_reactions_to_a_page_of_messages_are_one_request() {
+    on_system(|system| async move {
+        let cast = Cast::new(system, "private").await;
+        let mut messages = vec![cast.message.clone()];
+        for number in 0..3 {
+            messages.push(cast.owner.say(&cast.circle, &format!("{number}")).await);
+        }
+        let path = |message: &str| cast.path(&format!("/messages/{message}"));
+        for (at, kind) in [(0, "heart"), (0, "laugh"), (2, "hug"), (3, "thanks")] {
+            react(&cast.member, &path(&messages[at]), kind).await.expect(202);
+        }
+        react(&cast.owner, &path(&messages[1]), "heart").await.expect(202);
+        take_back(&cast.member, &path(&messages[3]), "thanks").await.expect(202);
+        let unknown = uuid::Uuid::new_v4().to_string();
+        let asked = [&messages[2], &messages[1], &messages[0], &messages[3], &unknown, &messages[2]];
+        let query = asked.map(|id| id.to_uppercase()).join(",");
+        let mine = async |client: &Client| {
+            let answer =
+                client.get(&cast.path(&format!("/reactions/mine?messages={query}"))).await.expect(200);
+            let items = answer.body["items"].as_array().unwrap().clone();
+            let ids: Vec<&str> = items.iter().map(|item| item["message"].as_str().unwrap()).collect();
+            assert_eq!(ids, asked[..5], "each once, in the query's order");
+            items.into_iter().map(|mut item| item["kinds"].take()).collect::<Vec<_>>()
+        };
+        let expected = [json!(["hug"]), json!([]), json!(["heart", "laugh"]), json!([]), json!([])];
+        assert_eq!(mine(&cast.member).await, expected);
+        assert_eq!(mine(&cast.owner).await[1], json!(["heart"]));
+        assert_eq!(mine(&cast.moderator).await, vec![json!([]); 5]);
+        // Messages of another circle are none of this one.
+        let other = cast.member.create_circle("private").await;
+        let elsewhere = format!("/v1/circles/{other}/reactions/mine?messages={}", messages[0]);
+        assert_eq!(cast.member.get(&elsewhere).await.expect(200).body["items"][0]["kinds"], json!([]));
+        let ids = |count: usize| vec![unknown.clone(); count].join(",");
+        let different: Vec<String> = (0..101).map(|_| uuid::Uuid::new_v4().to_string()).collect();
+        let full = cast.path(&format!("/reactions/mine?messages={}", different[..100].join(",")));
+        assert_eq!(cast.member.get(&full).await.expect(200).body["items"].as_array().unwrap().len(), 100);
+        for (query, field) in [
+            (String::new(), "messages"),
+            ("?messages=".to_owned(), "messages"),
+            (format!("?messages={},x", ids(1)), "messages"),
+            (format!("?messages={}", different.join(",")), "messages"),
+            ("?colour=red".to_owned(), "colour"),
+        ] {
+            let refused = problem(cast.member.get(&cast.path(&format!("/reactions/mine{query}"))).await, 400);
+            assert_eq!(refused["errors"][0]["field"], field, "{refused}");
+        }
     });
 }

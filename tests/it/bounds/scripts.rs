@@ -15,7 +15,9 @@ use optimist_shared::scripts::drafts::{self, Draft, Row, Version};
 use optimist_shared::scripts::install::Known;
 use optimist_shared::scripts::limit::{Charge, give_back};
 use optimist_shared::scripts::react::Reaction;
-use optimist_shared::scripts::{ALL, Call, append, counts, fence, invalidate, lease, ledger, visit, vouch};
+use optimist_shared::scripts::{
+    ALL, Call, append, counts, fence, invalidate, lease, ledger, mine, visit, vouch,
+};
 use optimist_shared::session::{CachedSession, Token, attempt_entry, hash_secret};
 use optimist_shared::vouching::Vouched;
 use optimist_tests::stores::Redis;
@@ -271,6 +273,8 @@ async fn reactions(bench: &mut Bench) {
     let user = Uuid::from_u128(u128::MAX);
     let reaction = Reaction { user, circle, message, kind: kind(0), reacted: true };
     bench.expect("done", &reaction.call()).await;
+    let page: Vec<Uuid> = (0..LIST_LIMIT as u128).map(|id| Uuid::from_u128(100 + id)).collect();
+    bench.expect("done", &mine::call(circle, EPOCH, 1, "5-0".to_owned(), user, &page)).await;
     bench.expect("done", &visit::call(user, circle)).await;
     bench.expect("full", &visit::call(user, circle)).await;
     bench.expect("0", &ledger::trim(partition, 1, "9999999999999-0", "9999999999999-1")).await;
