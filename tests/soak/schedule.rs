@@ -306,9 +306,11 @@ mod tests {
         for seed in 0..500 {
             assert_eq!(Schedule::of(seed).to_string(), Schedule::of(seed).to_string());
         }
+        // Those beside an adversary have no faults to differ by.
+        let with_faults = (0..500).map(Schedule::of).filter(|schedule| schedule.theme != Theme::Adversary);
         let different: std::collections::BTreeSet<String> =
-            (0..500).map(|seed| Schedule::of(seed).to_string()).collect();
-        assert!(different.len() > 490);
+            with_faults.map(|schedule| schedule.to_string()).collect();
+        assert!(different.len() > 440);
     }
 
     #[test]
