@@ -93,6 +93,8 @@ pub const GROWTH: &[Growth] = &[
     row("journal.edit", within((1 + FORMER_TEXTS) * ENTRY_TEXT, "an entry", EVENT), each(LIMIT)),
     row("journal.delete", each(EVENT), each(LIMIT)),
     row("mood.log", each(8 * KIB + EVENT + RECORD), each(LIMIT)),
+    row("mood.edit", within(8 * KIB, "a mood", EVENT), each(LIMIT)),
+    row("mood.delete", each(EVENT), each(LIMIT)),
 ];
 
 impl Growth {
