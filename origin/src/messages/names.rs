@@ -49,7 +49,7 @@ insert into changed_names as known (kind, id)
 select distinct kind, id from unnest($1::text[], $2::uuid[]) as changed (kind, id) order by kind, id
 on conflict (kind, id) do update set again = true where known.after <> '00000000-0000-0000-0000-000000000000'";
 
-    const TAKE: &str = "-- names::take (20,000 rows, uncapped: people who change their names)
+    const TAKE: &str = "-- names::take
 select kind, id, after from changed_names where changed_at < $1 order by changed_at limit 1 for update skip locked";
 
     /// The person's next circles, with their newest messages there.

@@ -70,7 +70,7 @@ select family from sessions where id = $1 and user_id = $2";
     /// Ends some sessions of a person: of one family, or of any. The one that asks ends, if at all, with the last of them.
     /// Returns also whether Redis may hold each. Redis forgets a session after half an hour without use, and uses are written
     /// back within minutes, or once Postgres is reachable again: a day outlasts any outage to be expected.
-    const END_SOME: &str = "-- auth::end_some (6,000 rows)
+    const END_SOME: &str = "-- auth::end_some
 with others as materialized (
     select id from sessions
     where family = $2 and user_id = $1 and revoked_at is null and id is distinct from $3

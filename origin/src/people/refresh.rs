@@ -73,7 +73,7 @@ update sessions set refreshed_at = now(), first_used_at = coalesce(first_used_at
 
     /// Ends those of a family that are neither the refreshed session nor its successor: one, or more that are left from
     /// releases that ended none.
-    const END_OLDER: &str = "-- auth::end_older (6,000 rows)
+    const END_OLDER: &str = "-- auth::end_older
 update sessions set revoked_at = now() where id = any(array(
     select id from sessions where user_id = $1 and revoked_at is null and family = $2 and id <> $3 and id <> $4 limit 500))
 returning id";
