@@ -16,7 +16,7 @@ use serde::de::Error as _;
 use serde::{Deserialize, Deserializer};
 
 pub use email::Email;
-pub use text::{Line, Secret, Shown, Sought, Text, VerbatimLine, VerbatimText};
+pub use text::{Line, Secret, Shown, Sought, Text};
 pub use time_zone::TimeZone;
 pub use values::{Day, Id, Moment, Number, PromiseShape, parse_day};
 

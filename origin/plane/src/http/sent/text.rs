@@ -16,21 +16,16 @@ use tokio_postgres::types::{IsNull, ToSql, Type, to_sql_checked};
 use super::{Refused, describe};
 
 /// One line, without the space around it. `LEAST` is 0 or 1.
-pub type Line<const LEAST: usize, const MOST: usize> = Bounded<LEAST, MOST, false, false>;
+pub type Line<const LEAST: usize, const MOST: usize> = Bounded<LEAST, MOST, false>;
 /// The same, of several lines.
-pub type Text<const LEAST: usize, const MOST: usize> = Bounded<LEAST, MOST, true, false>;
-/// One line just as it was sent.
-pub type VerbatimLine<const LEAST: usize, const MOST: usize> = Bounded<LEAST, MOST, false, true>;
-/// Several lines just as they were sent.
-pub type VerbatimText<const LEAST: usize, const MOST: usize> = Bounded<LEAST, MOST, true, true>;
-
+pub type Text<const LEAST: usize, const MOST: usize> = Bounded<LEAST, MOST, true>;
 /// A text within bounds.
 #[derive(Clone, PartialEq, Eq, Deserialize)]
 #[serde(try_from = "String")]
-pub struct Bounded<const LEAST: usize, const MOST: usize, const LINES: bool, const VERBATIM: bool>(String);
+pub struct Bounded<const LEAST: usize, const MOST: usize, const LINES: bool>(String);
 
-impl<const LEAST: usize, const MOST: usize, const LINES: bool, const VERBATIM: bool> TryFrom<String>
-    for Bounded<LEAST, MOST, LINES, VERBATIM>
+impl<const LEAST: usize, const MOST: usize, const LINES: bool> TryFrom<String>
+    for Bounded<LEAST, MOST, LINES>
 {
     type Error = Refused;
 
@@ -53,16 +48,12 @@ impl<const LEAST: usize, const MOST: usize, const LINES: bool, const VERBATIM: b
             return Err(Refused::new("must close each bidirectional isolate before the next"));
         }
         let is_visible = text.chars().any(is_visible);
-        let text = match VERBATIM {
-            true => text,
-            // With nothing to see it is as empty as one of spaces.
-            false if !is_visible => String::new(),
-            false => text.trim().to_owned(),
-        };
         if LEAST > 0 && !is_visible {
             return Err(Refused::new("must not be empty"));
         }
-        Ok(Bounded(text))
+        // With nothing to see it is as empty as one of spaces.
+        let text = if is_visible { text.trim() } else { "" };
+        Ok(Bounded(text.to_owned()))
     }
 }
 
@@ -111,36 +102,28 @@ const INVISIBLE: [(char, char); 19] = [
     ('\u{e0000}', '\u{e0fff}'),
 ];
 
-impl<const LEAST: usize, const MOST: usize, const LINES: bool, const VERBATIM: bool>
-    From<Bounded<LEAST, MOST, LINES, VERBATIM>> for String
-{
-    fn from(text: Bounded<LEAST, MOST, LINES, VERBATIM>) -> String {
+impl<const LEAST: usize, const MOST: usize, const LINES: bool> From<Bounded<LEAST, MOST, LINES>> for String {
+    fn from(text: Bounded<LEAST, MOST, LINES>) -> String {
         text.0
     }
 }
 
 /// An empty text, where that is within the bounds.
-impl<const MOST: usize, const LINES: bool, const VERBATIM: bool> Default
-    for Bounded<0, MOST, LINES, VERBATIM>
-{
+impl<const MOST: usize, const LINES: bool> Default for Bounded<0, MOST, LINES> {
     fn default() -> Self {
         Bounded(String::new())
     }
 }
 
 /// Shows only the length: a text may be private, and debug output may be logged.
-impl<const LEAST: usize, const MOST: usize, const LINES: bool, const VERBATIM: bool> fmt::Debug
-    for Bounded<LEAST, MOST, LINES, VERBATIM>
-{
+impl<const LEAST: usize, const MOST: usize, const LINES: bool> fmt::Debug for Bounded<LEAST, MOST, LINES> {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(formatter, "{} bytes of text", self.0.len())
     }
 }
 
 /// Stored as plain text.
-impl<const LEAST: usize, const MOST: usize, const LINES: bool, const VERBATIM: bool> ToSql
-    for Bounded<LEAST, MOST, LINES, VERBATIM>
-{
+impl<const LEAST: usize, const MOST: usize, const LINES: bool> ToSql for Bounded<LEAST, MOST, LINES> {
     fn to_sql(&self, kind: &Type, out: &mut BytesMut) -> Result<IsNull, Box<dyn Error + Sync + Send>> {
         self.0.to_sql(kind, out)
     }
@@ -152,9 +135,7 @@ impl<const LEAST: usize, const MOST: usize, const LINES: bool, const VERBATIM: b
     to_sql_checked!();
 }
 
-impl<const LEAST: usize, const MOST: usize, const LINES: bool, const VERBATIM: bool> Deref
-    for Bounded<LEAST, MOST, LINES, VERBATIM>
-{
+impl<const LEAST: usize, const MOST: usize, const LINES: bool> Deref for Bounded<LEAST, MOST, LINES> {
     type Target = str;
 
     fn deref(&self) -> &str {
@@ -198,9 +179,7 @@ fn pattern(lines: bool, is_required: bool) -> String {
 /// No control characters.
 const UNCONTROLLED: &str = r"^[^\u0000-\u001f\u007f-\u009f]*$";
 
-impl<const LEAST: usize, const MOST: usize, const LINES: bool, const VERBATIM: bool> JsonSchema
-    for Bounded<LEAST, MOST, LINES, VERBATIM>
-{
+impl<const LEAST: usize, const MOST: usize, const LINES: bool> JsonSchema for Bounded<LEAST, MOST, LINES> {
     fn inline_schema() -> bool {
         true
     }
@@ -218,8 +197,8 @@ impl<const LEAST: usize, const MOST: usize, const LINES: bool, const VERBATIM: b
 /// A text in an answer, within the bounds of `T`, the type that it was sent as.
 pub struct Shown<T>(PhantomData<T>);
 
-impl<const LEAST: usize, const MOST: usize, const LINES: bool, const VERBATIM: bool> JsonSchema
-    for Shown<Bounded<LEAST, MOST, LINES, VERBATIM>>
+impl<const LEAST: usize, const MOST: usize, const LINES: bool> JsonSchema
+    for Shown<Bounded<LEAST, MOST, LINES>>
 {
     fn inline_schema() -> bool {
         true
@@ -287,10 +266,10 @@ mod tests {
 
     /// An accepted text is accepted again, unchanged.
     fn is_taken_again<const LINES: bool>(sent: &str) -> std::result::Result<(), TestCaseError> {
-        if let Ok(taken) = Bounded::<1, 16, LINES, false>::try_from(sent.to_owned()) {
+        if let Ok(taken) = Bounded::<1, 16, LINES>::try_from(sent.to_owned()) {
             prop_assert!((1..=16).contains(&taken.chars().count()));
             prop_assert!(!taken.contains('\0'));
-            let again = Bounded::<1, 16, LINES, false>::try_from(taken.to_string());
+            let again = Bounded::<1, 16, LINES>::try_from(taken.to_string());
             prop_assert!(again == Ok(taken));
         }
         Ok(())
@@ -313,14 +292,12 @@ mod tests {
         }
         assert!(Text::<1, 3>::try_from("A\nB".to_owned()).is_ok());
         assert!(Text::<1, 3>::try_from("A\0B".to_owned()).is_err());
-        assert_eq!(VerbatimLine::<0, 4>::try_from(" A  ".to_owned()).unwrap().to_string(), " A  ");
     }
 
     #[test]
     fn a_text_that_must_not_be_empty_shows_something() {
         let line = |text: &str| Line::<1, 20>::try_from(text.to_owned()).is_ok();
         let text = |text: &str| Text::<1, 20>::try_from(text.to_owned()).is_ok();
-        let verbatim = |text: &str| VerbatimText::<1, 20>::try_from(text.to_owned()).is_ok();
         for unseen in [
             "\u{200b}",
             "\u{2800}",
@@ -330,13 +307,13 @@ mod tests {
             "\u{e0067}",
             "\u{2066}\u{2069}",
         ] {
-            assert!(!line(unseen) && !text(unseen) && !verbatim(unseen), "{unseen:?}");
+            assert!(!line(unseen) && !text(unseen), "{unseen:?}");
             assert_eq!(Line::<0, 20>::try_from(unseen.to_owned()).unwrap().to_string(), "", "{unseen:?}");
         }
         let family = "\u{1f468}\u{200d}\u{1f469}\u{200d}\u{1f467}";
         let hebrew = "\u{2067}\u{5d3}\u{5e0}\u{5d4}\u{2069} (\u{2066}Dana\u{2069})";
         for seen in [family, hebrew, "\u{2764}\u{fe0f}", "\u{645}\u{200c}\u{647}", ".", "\u{e000}"] {
-            assert!(line(seen) && text(seen) && verbatim(seen), "{seen:?}");
+            assert!(line(seen) && text(seen), "{seen:?}");
             assert_eq!(Line::<1, 20>::try_from(format!(" {seen} ")).unwrap().to_string(), seen);
         }
     }
