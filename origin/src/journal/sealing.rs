@@ -3,6 +3,8 @@
 //! A sealed text is bound to its owner, its kind, its id and its version: in another's place it does not open. Nothing here
 //! logs or stores anything in the clear.
 
+use std::time::Duration;
+
 use ::redis::Cmd;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
@@ -35,7 +37,7 @@ where not exists (select from journal_keys k where k.user_id = user_id.user_id) 
 
     /// Waits for locked rows: a row that it skipped would be lost with its key.
     const OLD: &str = "-- sealing::old (10,000 rows, uncapped: people with a journal)
-select user_id, kek_id, wrapped from journal_keys where kek_id <> $1 order by user_id limit 500 for update";
+select user_id, kek_id, wrapped from journal_keys where kek_id <> $1 order by user_id limit 100 for update";
 
     const REWRAP: &str = "-- sealing::rewrap
 update journal_keys set kek_id = $2, wrapped = $3, rewrapped_at = now() where user_id = $1";
@@ -265,16 +267,24 @@ pub async fn compare(ctx: &Ctx, suspect: Suspect<'_>) -> Result<Tally> {
     Ok(if is_rewrapped { Tally::STALE } else { Tally::CONFLICT })
 }
 
+/// How often to try again, and how long to wait before, while others hold the rows.
+const PATIENCE: u32 = 50;
+const PAUSE: Duration = Duration::from_millis(100);
+
 /// Rewraps, with the first key encryption key, every data key that another key wraps. Returns how many it rewrapped.
 pub async fn rotate(db: &Postgres, keys: &Keys) -> Result<u64> {
-    let mut rotated = 0;
+    let (mut rotated, mut too_slow) = (0, 0);
     loop {
         let tx = Tx::begin(db).await?;
         let result = rotate_some(&tx, keys).await;
-        let done = tx.end(result).await?;
-        rotated += done;
-        if done == 0 {
-            return Ok(rotated);
+        match tx.end(result).await {
+            Ok(0) => return Ok(rotated),
+            Ok(done) => (rotated, too_slow) = (rotated + done, 0),
+            Err(error) if error.is_slow() && too_slow < PATIENCE => {
+                too_slow += 1;
+                tokio::time::sleep(PAUSE).await;
+            }
+            Err(error) => return Err(error),
         }
     }
 }
