@@ -47,6 +47,8 @@ pub struct Filter {
     pub name: &'static str,
     pub description: &'static str,
     pub shape: Shape,
+    /// Whether a request must name it.
+    pub is_required: bool,
 }
 
 /// An answer of 409 with more fields than a problem's.

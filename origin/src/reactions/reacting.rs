@@ -63,7 +63,7 @@ pub fn routes() -> Vec<Served> {
             .notes("`messages` is required. Each message has an item, in the query's order, also if it does not exist.")
             .answers::<List<OwnReactions>>(200)
             .tagged()
-            .filter::<MessageIds>("messages", "The messages' ids, separated by commas."),
+            .names::<MessageIds>("messages", "The messages' ids, separated by commas."),
     ]
 }
 

@@ -152,7 +152,13 @@ impl Served {
 
     /// A parameter of its query.
     pub fn filter<T: JsonSchema>(mut self, name: &'static str, description: &'static str) -> Served {
-        self.operation.filters.push(Filter { name, description, shape: shape::<T> });
+        self.operation.filters.push(Filter { name, description, shape: shape::<T>, is_required: false });
+        self
+    }
+
+    /// A parameter that its query must have.
+    pub fn names<T: JsonSchema>(mut self, name: &'static str, description: &'static str) -> Served {
+        self.operation.filters.push(Filter { name, description, shape: shape::<T>, is_required: true });
         self
     }
 

@@ -4,8 +4,8 @@ use optimist_shared::envelope::{DEFAULT_LIMIT, LIST_LIMIT};
 use optimist_shared::routes::{Method, Route};
 use serde_json::{Value, json};
 
-use super::Operation;
 use super::schemas::Schemas;
+use super::{Filter, Operation};
 
 pub fn of(route: &Route, operation: &Operation, schemas: &mut Schemas) -> Vec<Value> {
     let names = route.path.split('/').filter_map(|segment| segment.strip_prefix('{')?.strip_suffix('}'));
@@ -16,30 +16,41 @@ pub fn of(route: &Route, operation: &Operation, schemas: &mut Schemas) -> Vec<Va
         json!({"name": name, "in": "path", "required": true, "schema": schema})
     };
     let mut parameters: Vec<Value> = names.map(in_path).collect();
-    let mut add = |place: &str, name: &str, description: &str, schema: Value| {
-        parameters.push(json!({"name": name, "in": place, "description": description, "schema": schema}));
-    };
     if let Some(cursor) = operation.cursor {
         let limit = json!({"type": "integer", "minimum": 1, "maximum": LIST_LIMIT, "default": DEFAULT_LIMIT});
-        add("query", "limit", "Items in the page.", limit);
+        parameters.push(optional("query", "limit", "Items in the page.", limit));
         let after = json!({"type": "string", "format": "cursor"});
-        add("query", cursor, "The `next` of the page before.", after);
+        parameters.push(optional("query", cursor, "The `next` of the page before.", after));
     }
-    for filter in &operation.filters {
-        add("query", filter.name, filter.description, schemas.of_request(filter.shape).0);
+    for Filter { name, description, shape, is_required } in &operation.filters {
+        let schema = schemas.of_request(*shape).0;
+        let mut parameter = optional("query", name, description, schema);
+        if *is_required {
+            parameter["required"] = true.into();
+        }
+        parameters.push(parameter);
     }
     let text = || json!({"type": "string"});
     if route.method == Method::Get && operation.is_tagged {
-        add("header", "If-None-Match", "Entity tags of what the client has.", text());
+        parameters.push(optional("header", "If-None-Match", "Entity tags of what the client has.", text()));
     }
     if operation.takes_if_match(route) {
-        add("header", "If-Match", "The entity tag of the version to change, and no other.", text());
+        parameters.push(optional(
+            "header",
+            "If-Match",
+            "The entity tag of the version to change, and no other.",
+            text(),
+        ));
     }
     if operation.is_idempotent {
         let key = json!({"type": "string", "minLength": 1, "maxLength": 255, "pattern": "^[!-~]+$"});
         let description =
             "Makes the request safe to repeat for 24 hours: it is done once, and answered the same.";
-        add("header", "Idempotency-Key", description, key);
+        parameters.push(optional("header", "Idempotency-Key", description, key));
     }
     parameters
+}
+
+fn optional(place: &str, name: &str, description: &str, schema: Value) -> Value {
+    json!({"name": name, "in": place, "description": description, "schema": schema})
 }
