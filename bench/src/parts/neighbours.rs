@@ -23,7 +23,7 @@ const LOAD: f64 = 0.3;
 /// The most that the bystanders' slowest hundredth may slow down.
 const BOUND: f64 = 2.0;
 
-/// What an adversary does.
+/// The adversary's kind of request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Way {
     /// Changes a member's role to and fro.

@@ -109,7 +109,7 @@ mod tests {
         assert_eq!(client("10.1.2.3", Some("198.51.100.1")), "198.51.100.1");
         assert_eq!(client("::ffff:10.1.2.3", Some("198.51.100.1:4711")), "198.51.100.1");
         assert_eq!(client("2001:db8:9::1", Some("[2001:db8::5]:80")), "2001:db8::5");
-        // What a client claims stands before what the proxies saw.
+        // A client can forge the first addresses of the header; proxies append the ones they saw.
         assert_eq!(client("10.1.2.3", Some("1.1.1.1, 198.51.100.1, 192.0.2.7")), "198.51.100.1");
         assert_eq!(client("10.1.2.3", Some("198.51.100.1, nonsense, 192.0.2.7")), "192.0.2.7");
         assert_eq!(client("10.1.2.3", None), "10.1.2.3");

@@ -76,7 +76,7 @@ async fn list(State(ctx): State<Ctx>, caller: Caller, headers: HeaderMap, uri: U
 async fn lift(State(ctx): State<Ctx>, caller: Caller) -> Result<Response> {
     let (circle, _) = require_role(&ctx, &caller, is_moderator).await?;
     let user = caller.request.id(Id::User)?;
-    // Whoever is banned is not in the circle, and is neither locked nor told.
+    // A banned person is not in the circle: the write neither locks nor tells them.
     let context = caller.writes("bans::lift", [circle, caller.user]);
     transaction!(&ctx, context, |tx| {
         Standing::read(tx, circle, caller.user).await?.require_moderator()?;

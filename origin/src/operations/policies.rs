@@ -70,8 +70,8 @@ pub fn render() -> String {
         let _ = writeln!(page, "| {name} | {what} | {keeper} | {most} | {least} |");
     }
     page.push_str(
-        "\n## What a day can leave\n\nThe most that one caller's day of a write adds to each store, by the limit that stops it. What stays \
-         within a bound, however many requests there are, stands beside it. Sizes are of rows and keys, without indexes, and \
+        "\n## What a day can leave\n\nHow much one caller can add to each store in a day, at the rate of the write's narrowest limit. A bound that \
+         holds however many requests there are stands beside it. Sizes are of rows and keys, without indexes, and \
          without the streams of events, which keep about 2,000 of a partition.\n\n\
          | route | requests a day | by | Postgres a day | within | Redis a day | within |\n|-|-|-|-|-|-|-|\n",
     );

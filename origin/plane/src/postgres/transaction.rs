@@ -143,7 +143,7 @@ impl Tx {
         match result {
             Ok(value) => {
                 if self.has_begun() {
-                    // Whatever the time: the work is done.
+                    // The deadline does not apply to the commit, since the work is done.
                     self.client()?.batch_execute("commit").await.map_err(Error::from)?;
                 }
                 self.ended();
