@@ -144,6 +144,6 @@ mod tests {
         let of =
             |name| most_in_a_day(crate::routes::by_name(name).unwrap()).map(|(most, row)| (most, row.name));
         assert_eq!(of("messages.post"), Some((500, "messages")));
-        assert_eq!(of("me.update"), Some((864_000, "forwarded")));
+        assert_eq!(of("me.update"), Some((10_000, "changes")));
     }
 }

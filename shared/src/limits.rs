@@ -17,9 +17,11 @@ pub enum Limit {
     CircleCreate,
     JournalEntries,
     JournalAutosaves,
+    JournalEdits,
     Moods,
     Invites,
     Reads,
+    Changes,
     Forwarded,
     LoginAddress,
     LoginAccount,
@@ -165,11 +167,15 @@ pub const LIMITS: &[LimitRow] = &[
     row(Limit::JournalEntries, "journal-entries", "rate_limit:journal", ":entry", User, Successes, Exact, &[window(10, DAY)]),
     // One save of a draft counts every two minutes: see `autosave_entry`.
     row(Limit::JournalAutosaves, "journal-autosaves", "rate_limit:journal", ":autosave", User, Successes, Exact, &[window(50, HOUR)]),
+    // An edit seals and writes the whole entry again, some 200 KB at most.
+    row(Limit::JournalEdits, "journal-edits", "rate_limit:journal", ":edit", User, Attempts, Counter, &[window(60, MINUTE)]),
     row(Limit::Moods, "moods", "rate_limit:journal", ":mood", User, Successes, Exact, &[window(20, DAY)]),
     // Twenty a day fill a circle of friends; attempts count, since each mints a credential.
     row(Limit::Invites, "invites", "rate_limit:circles", ":invite", User, Attempts, Exact, &[window(20, DAY)]),
     // Fifty reads a second for a minute exceed any client that polls by hand, and are too few to do harm.
     row(Limit::Reads, "reads", "rate_limit:reads", "", User, Attempts, Counter, &[window(3_000, MINUTE)]),
+    // Each leaves an event for a day. Seven a minute, all day, exceed what a person does by hand, and an evening's import passes.
+    row(Limit::Changes, "changes", "rate_limit:changes", "", User, Attempts, Counter, &[window(10_000, DAY)]),
     // The ceiling on what one person can make the origin do.
     row(Limit::Forwarded, "forwarded", "rate_limit:forwarded", "", User, Attempts, Counter, &[window(600, MINUTE)]),
     // A shared address (an office, a carrier's NAT) must still be able to log in; a guesser gets 7,200 tries a day at most.

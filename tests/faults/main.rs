@@ -6,3 +6,4 @@
 mod postgres;
 mod reactions;
 mod redis;
+mod worker;

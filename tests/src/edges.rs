@@ -73,6 +73,14 @@ impl Edge {
         Edge::cloudflare(settings, folder, &|template| trusting(&template, certificate))
     }
 
+    /// The Worker with objects that fail when a request's header `X-Fault` says so: see `faults.js`.
+    pub fn cloudflare_with_faults(settings: &[(String, String)], folder: &Path) -> Edge {
+        std::fs::write(folder.join("faults.js"), include_str!("faults.js")).expect("a module");
+        const MODULES: &str = "modules = [";
+        let main = format!("{MODULES}\n    (name = \"faults.js\", esModule = embed \"faults.js\"),");
+        Edge::cloudflare(settings, folder, &|template| template.replacen(MODULES, &main, 1))
+    }
+
     fn cloudflare(settings: &[(String, String)], folder: &Path, edit: &dyn Fn(String) -> String) -> Edge {
         let workerd = program("OPTIMIST_WORKERD_BIN", "node_modules/workerd/bin/workerd");
         let built = program("OPTIMIST_WORKER_DIR", "edge/cloudflare/build");

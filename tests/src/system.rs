@@ -187,6 +187,15 @@ impl System {
         Edge::start(kind, &self.edge_settings(origin_url), &folder)
     }
 
+    /// A Worker in front of the same origin, whose objects fail when a request asks for it.
+    pub fn worker_with_faults(&self, objects: u32) -> Edge {
+        let folder = self.folder.path().join("faults");
+        std::fs::create_dir_all(&folder).expect("a folder");
+        let mut settings = self.edge_settings(&format!("http://127.0.0.1:{}", self.to_origin.port));
+        settings.push(("redis_objects".to_owned(), objects.to_string()));
+        Edge::cloudflare_with_faults(&settings, &folder)
+    }
+
     fn edge_settings(&self, origin_url: &str) -> Vec<(String, String)> {
         edge_settings(origin_url, &redis_of_edge(&self.redis, self.paths.as_ref()), &self.options)
     }

@@ -17,6 +17,8 @@ pub enum Count {
     Reads,
     /// A million random calls of each limit, against its oracle
     Limits,
+    /// A million requests of five hundred callers through one object of the Worker
+    Callers,
 }
 
 /// The tests, and the environment variables that set their counts.
@@ -46,6 +48,11 @@ impl Count {
                     "limits::counters_admit_their_number_and_start_anew",
                 ],
                 variables: &[("OPTIMIST_CALLS", 1_000_000)],
+            },
+            Count::Callers => Load {
+                target: "--test=faults",
+                tests: &["worker::no_answer_carries_anothers_state"],
+                variables: &[("OPTIMIST_WORKER_REQUESTS", 1_000_000)],
             },
         }
     }

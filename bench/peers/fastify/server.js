@@ -148,8 +148,8 @@ async function loadMessages(circle) {
   const { rows } = await pool.query({
     name: 'messages',
     text: `select m.id, m.circle_id, m.number::int, m.author_id, users.name as author_name, m.body, m.version::int,
-                  to_char(m.created_at at time zone 'utc', 'YYYY-MM-DD"T"HH24:MI:SS.US"Z"') as created_at,
-                  to_char(m.edited_at at time zone 'utc', 'YYYY-MM-DD"T"HH24:MI:SS.US"Z"') as edited_at
+                  to_char(m.created_at at time zone 'utc', 'YYYY-MM-DD"T"HH24:MI:SS.MS"Z"') as created_at,
+                  to_char(m.edited_at at time zone 'utc', 'YYYY-MM-DD"T"HH24:MI:SS.MS"Z"') as edited_at
            from messages m join users on users.id = author_id
            where circle_id = $1 and deleted_at is null order by number desc limit 21`,
     values: [circle],

@@ -17,7 +17,7 @@ use crate::region::{Member, Region};
 use crate::report::{Figure, Outcome, Side, Target};
 
 /// Enough that none posts more than ten messages a minute.
-const BYSTANDERS: usize = 600;
+const BYSTANDERS: usize = 1_500;
 /// Of what the system can do.
 const LOAD: f64 = 0.3;
 /// The most that the bystanders' slowest hundredth may slow down.
@@ -74,6 +74,7 @@ impl Way {
         match self {
             Way::Passwords => 30,
             Way::Drafts => 50,
+            Way::Entries => 60,
             Way::Pages => 3_000,
             _ => 600,
         }
@@ -87,7 +88,7 @@ pub async fn run(settings: Arc<Settings>) -> Outcome {
     for way in WAYS {
         let members = region.people(BYSTANDERS);
         let circle = region.circle_of(&members);
-        let bystanders = bystanders(&edge, &members, &circle);
+        let mut bystanders = bystanders(&edge, &members, &circle);
         warm(&bystanders);
         let rate = bystanders.run(3).await.requests_per_second() * LOAD;
         let (mut beside_worst, mut beside_harmless) = (Vec::new(), Vec::new());
@@ -101,6 +102,10 @@ pub async fn run(settings: Arc<Settings>) -> Outcome {
                 let sending = send(&edge.url, requests, way.requests(), settings.seconds);
                 let latencies = bystanders.at_rate(rate, settings.seconds).await;
                 sending.join().expect("the adversary");
+                // The next turn goes on with those who have not posted for the longest time.
+                let sent = (rate * settings.seconds as f64) as usize;
+                let everyone = bystanders.requests.len();
+                bystanders.requests.rotate_left(sent % everyone);
                 // The first turn is a warm-up.
                 if turn > 0 {
                     slowest.push(latencies.percentile(99.0));

@@ -16,16 +16,19 @@ use worker::web_sys::{
 };
 use worker::{Delay, console_error};
 
-use crate::host::{Incoming, WorkerHost};
-use crate::respond;
+use crate::head::Head;
+use crate::host::PipelineHost;
+use crate::{glue, respond};
 
-/// Forwards the request, and answers as the pipeline decides from the outcome.
+/// Forwards the request, and answers as the pipeline decides from the outcome. `handed` is the object's response, if the
+/// forward came with one.
 pub async fn send(
     edge: &Edge,
-    host: &WorkerHost<'_>,
+    host: &PipelineHost<'_>,
     request: &Request,
-    incoming: &Incoming,
+    head: &Head,
     mut forward: Forward,
+    handed: Option<Response>,
 ) -> Result<Response, JsValue> {
     let collected = {
         let body = pin!(collect(request, forward.body_limit));
@@ -36,8 +39,8 @@ pub async fn send(
     };
     let (outcome, response) = match collected {
         Ok(body) => {
-            let signed = forward.sign(edge, host, incoming, &body);
-            attempt(edge, request, incoming, &body, &forward, &signed).await?
+            let signed = forward.sign(edge, host, head, &body);
+            attempt(edge, request, head, &body, &forward, &signed).await?
         }
         Err(outcome) => (outcome, None),
     };
@@ -60,7 +63,10 @@ pub async fn send(
             init.set_headers(headers.unchecked_ref());
             Response::new_with_opt_readable_stream_and_init(response.body().as_ref(), &init)
         }
-        (Finish::Replace(answer), _) => respond(answer),
+        (Finish::Replace(answer), _) => Ok(respond(answer, None)),
+        (Finish::Kept, _) => {
+            handed.map(|response| glue::kept(&response)).ok_or_else(|| "nothing was kept".into())
+        }
         // The pipeline returns `Pass` only for an answered request.
         (Finish::Pass { .. }, None) => Err(JsValue::from_str("there is no answer to pass on")),
     }
@@ -92,21 +98,21 @@ async fn collect(request: &Request, limit: usize) -> Result<Option<Vec<u8>>, JsV
 async fn attempt(
     edge: &Edge,
     request: &Request,
-    incoming: &Incoming,
+    head: &Head,
     body: &[u8],
     forward: &Forward,
     signed: &[(&'static str, String)],
 ) -> Result<(Ending, Option<Response>), JsValue> {
     let abort = AbortController::new()?;
     let init = RequestInit::new();
-    init.set_method(incoming.method());
+    init.set_method(head.method());
     init.set_redirect(RequestRedirect::Manual);
     init.set_signal(Some(&abort.signal()));
     init.set_headers(forwarded_headers(&request.headers(), signed)?.unchecked_ref());
     if !body.is_empty() {
         init.set_body(&Uint8Array::from(body));
     }
-    let url = format!("{}{}", edge.config().origin_url, incoming.target());
+    let url = format!("{}{}", edge.config().origin_url, head.target());
     let work = pin!(async {
         match once(&url, &init).await {
             (Ending::Unreached, _) if forward.retry => once(&url, &init).await,

@@ -1,109 +1,122 @@
-//! The platform's clock, randomness, log and client address, for the pipeline.
+//! The pipeline's host, in an object and in the Worker: the platform's clock, randomness and log, and a way to Redis.
 
-use std::net::IpAddr;
+use std::cell::RefCell;
 
 use optimist_edge_core::Config;
-use optimist_edge_core::headers::combined;
-use optimist_edge_core::host::{Command, Host, RedisUnavailable, Reply, Request};
-use wasm_bindgen::JsCast as _;
-use worker::js_sys::{self, Date};
-use worker::web_sys::{self, WorkerGlobalScope};
-use worker::{Context, Env, console_error};
+use optimist_edge_core::host::{Command, Host, RedisUnavailable, Reply};
+use optimist_edge_resp::{decode, encode};
+use wasm_bindgen::{JsCast as _, JsValue};
+use worker::js_sys::{self, Date, Reflect, Uint8Array};
+use worker::wasm_bindgen_futures::JsFuture;
+use worker::web_sys::WorkerGlobalScope;
+use worker::{Env, console_error};
 
-use crate::redis;
+use crate::connection::Connections;
+use crate::glue;
+use crate::outer::object_of;
 
-pub struct WorkerHost<'a> {
-    pub config: &'a Config,
-    pub env: &'a Env,
-    pub context: &'a Context,
+/// One type for both places, so that the pipeline is compiled once.
+pub struct PipelineHost<'a> {
+    pub redis: Redis<'a>,
 }
 
-impl Host for WorkerHost<'_> {
+/// The way to Redis.
+pub enum Redis<'a> {
+    /// An object's own connection. It has one, so the spread is ignored.
+    Here(&'a Connections),
+    /// Through an object.
+    Apart { env: &'a Env, config: &'a Config },
+    /// None, since the object was of no use: it is not asked again for the same request.
+    Without(RedisUnavailable),
+}
+
+impl Host for PipelineHost<'_> {
     async fn redis(
         &self,
         spread: &str,
         commands: Vec<Command>,
         deadline_ms: u32,
     ) -> Result<Vec<Reply>, RedisUnavailable> {
-        redis::send(self.env, self.config, spread, &commands, deadline_ms).await
+        let (replies, commands) = (commands.len(), encode(&commands));
+        let bytes = match &self.redis {
+            Redis::Here(connections) => connections.ask(&commands, replies, deadline_ms).await?,
+            Redis::Apart { env, config } => {
+                let told = tell(env, config, spread, replies, deadline_ms, &commands).await;
+                told.map_err(|error| RedisUnavailable::Lost(format!("{error:?}")))?.into()
+            }
+            Redis::Without(why) => return Err(why.clone()),
+        };
+        decode(bytes, replies).ok_or_else(|| RedisUnavailable::Lost("Redis answered nonsense".to_owned()))
     }
 
-    fn redis_after_response(&self, spread: &str, commands: Vec<Command>) {
-        /// In milliseconds. Nobody waits for these commands, but they must end.
-        const DEADLINE_MS: u32 = 1_000;
-        let (env, config, spread) = (self.env.clone(), self.config.clone(), spread.to_owned());
-        self.context.wait_until(async move {
-            // These commands are hints only, see the trait.
-            let _ = redis::send(&env, &config, &spread, &commands, DEADLINE_MS).await;
-        });
+    /// Only an admitted request has hints, and an object admits.
+    fn redis_after_response(&self, _: &str, commands: Vec<Command>) {
+        if let Redis::Here(connections) = self.redis {
+            connections.tell(&encode(&commands), commands.len());
+        }
     }
 
     fn now_ms(&self) -> u64 {
-        // Whole milliseconds since 1970: far below the limits of both types.
-        Date::now() as u64
+        now_ms()
     }
 
     fn random(&self, bytes: &mut [u8]) {
-        if let Err(error) = crypto().and_then(|crypto| crypto.get_random_values_with_u8_array(bytes)) {
-            // A request without randomness must fail: it would repeat a nonce.
-            wasm_bindgen::throw_val(error);
-        }
+        random(bytes);
     }
 
     fn log(&self, line: &str) {
-        console_error!("{line}");
+        log(line);
     }
 }
 
-fn crypto() -> Result<web_sys::Crypto, wasm_bindgen::JsValue> {
-    js_sys::global().unchecked_into::<WorkerGlobalScope>().crypto()
+async fn tell(
+    env: &Env,
+    config: &Config,
+    spread: &str,
+    replies: usize,
+    deadline_ms: u32,
+    commands: &[u8],
+) -> Result<Vec<u8>, JsValue> {
+    let objects = Reflect::get(env, &"REDIS".into())?;
+    let (name, location) = (object_of(config, spread), config.redis_location.as_deref());
+    let told = glue::tell(&objects, &name, location, replies, deadline_ms, commands);
+    Ok(JsFuture::from(told).await?.unchecked_into::<Uint8Array>().to_vec())
 }
 
-/// The head of a request.
-pub struct Incoming {
-    method: String,
-    target: String,
-    headers: web_sys::Headers,
-    client_address: Option<IpAddr>,
+pub fn now_ms() -> u64 {
+    // Whole milliseconds since 1970: far below the limits of both types.
+    Date::now() as u64
 }
 
-impl Incoming {
-    /// `local_address` replaces the platform's client address in a workerd on a developer's machine, which has none.
-    pub fn new(request: &web_sys::Request, local_address: Option<String>) -> Incoming {
-        let headers = request.headers();
-        let address = local_address.or_else(|| headers.get("cf-connecting-ip").ok().flatten());
-        Incoming {
-            method: request.method(),
-            target: target(&request.url()).to_owned(),
-            client_address: address.and_then(|text| text.parse().ok()),
-            headers,
+/// Random bytes that no request has used yet: the platform is asked for many at once.
+struct Pool {
+    bytes: [u8; 1024],
+    used: usize,
+}
+
+thread_local! {
+    static POOL: RefCell<Pool> = const { RefCell::new(Pool { bytes: [0; 1024], used: 1024 }) };
+}
+
+/// Fills `bytes` from the platform's secure source. At most 1,024.
+pub fn random(bytes: &mut [u8]) {
+    POOL.with_borrow_mut(|pool| {
+        if pool.bytes.len() - pool.used < bytes.len() {
+            let crypto = js_sys::global().unchecked_into::<WorkerGlobalScope>().crypto();
+            let filled = crypto.and_then(|crypto| crypto.get_random_values_with_u8_array(&mut pool.bytes));
+            if let Err(error) = filled {
+                // A request without randomness must fail: it would repeat a nonce.
+                wasm_bindgen::throw_val(error);
+            }
+            pool.used = 0;
         }
-    }
+        let (from, to) = (pool.used, pool.used + bytes.len());
+        bytes.copy_from_slice(&pool.bytes[from..to]);
+        pool.bytes[from..to].fill(0);
+        pool.used = to;
+    });
 }
 
-/// Path and query of an absolute URL, as sent. (A URL parser would cost a third of the Worker's size.)
-fn target(url: &str) -> &str {
-    let rest = url.split_once("://").map_or(url, |(_, rest)| rest);
-    let target = rest.find('/').map_or("/", |start| &rest[start..]);
-    target.split('#').next().unwrap_or(target)
-}
-
-impl Request for Incoming {
-    fn method(&self) -> &str {
-        &self.method
-    }
-
-    fn target(&self) -> &str {
-        &self.target
-    }
-
-    fn header(&self, name: &str) -> Option<String> {
-        // The runtime has joined the lines.
-        let value = self.headers.get(name).ok().flatten()?;
-        combined(std::iter::once(value.as_bytes()))
-    }
-
-    fn client_address(&self) -> Option<IpAddr> {
-        self.client_address
-    }
+pub fn log(line: &str) {
+    console_error!("{line}");
 }

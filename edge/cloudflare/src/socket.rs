@@ -7,6 +7,8 @@ use wasm_bindgen::prelude::{JsValue, wasm_bindgen};
 use worker::js_sys::{ArrayBuffer, Object, Promise, Reflect, Uint8Array};
 use worker::wasm_bindgen_futures::JsFuture;
 
+use crate::glue;
+
 /// The most bytes that one read returns: several replies of the largest kind.
 const BUFFER: u32 = 64 * 1024;
 
@@ -34,11 +36,7 @@ extern "C" {
 
     type Writable;
     #[wasm_bindgen(method, catch, js_name = getWriter)]
-    fn get_writer(this: &Writable) -> Result<RawWriter, JsValue>;
-
-    type RawWriter;
-    #[wasm_bindgen(method)]
-    fn write(this: &RawWriter, bytes: &Uint8Array) -> Promise;
+    fn get_writer(this: &Writable) -> Result<JsValue, JsValue>;
 }
 
 #[wasm_bindgen(module = "cloudflare:sockets")]
@@ -54,7 +52,7 @@ pub struct Reader {
     _socket: Socket,
 }
 
-pub struct Writer(RawWriter);
+pub struct Writer(JsValue);
 
 /// Starts to connect; the first read reports a failure.
 pub fn connect(host: &str, port: u16, tls: bool) -> Result<(Reader, Writer), String> {
@@ -94,9 +92,9 @@ impl Reader {
 }
 
 impl Writer {
-    /// Queues bytes. They are sent in the order of the calls, whether or not the caller awaits the result.
-    pub fn write(&self, bytes: &[u8]) -> JsFuture {
-        JsFuture::from(self.0.write(&Uint8Array::from(bytes)))
+    /// Queues bytes. They are sent in the order of the calls.
+    pub fn write(&self, bytes: &[u8]) {
+        glue::write(&self.0, bytes);
     }
 }
 

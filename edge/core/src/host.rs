@@ -32,17 +32,27 @@ pub fn is_reply(error: &str) -> bool {
         || (code.len() >= 2 && code.bytes().all(|byte| byte.is_ascii_uppercase() || byte == b'_'))
 }
 
-/// Redis could not be asked: refused, cut off, overloaded or later than the deadline. The text is only for the log.
-#[derive(Clone, Debug)]
-pub struct RedisUnavailable(pub String);
+/// Why there are no replies from Redis.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum RedisUnavailable {
+    /// It cannot be asked: refused, cut off, or silent. The text is only for the log.
+    Lost(String),
+    /// It answers, but not this within the deadline. The commands may still be carried out.
+    Late,
+}
+
+/// A connection on which Redis was silent for so many deadlines, while it owed replies, is lost.
+pub const SILENT_DEADLINES: u32 = 2;
 
 /// The host's I/O, clock and randomness.
 #[allow(async_fn_in_trait)] // Wasm hosts are single-threaded: the futures are deliberately not `Send`.
 pub trait Host {
     /// Sends `commands` together, in one write, and returns their replies in order.
     ///
-    /// `spread` chooses among a host's connections: equal values should use the same one. The host gives up after
-    /// `deadline_ms` with an error, and must not use a connection again on which late replies may arrive.
+    /// `spread` chooses among a host's connections: equal values should use the same one. After `deadline_ms` the host gives
+    /// up: with [`RedisUnavailable::Late`] if other replies have arrived on the connection meanwhile, which it keeps, and
+    /// discards the late replies by their position. While no byte arrives it waits on, until [`SILENT_DEADLINES`] have passed; then the
+    /// connection is lost, and with it everyone who waits on it.
     async fn redis(
         &self,
         spread: &str,
@@ -141,6 +151,8 @@ pub enum Finish {
     Pass { headers: Vec<HeaderChange> },
     /// Discard the origin's response, if any, and answer this.
     Replace(Response),
+    /// Discard it, and answer what was handed over beside the forward: see [`Forward::hand_over`].
+    Kept,
 }
 
 pub struct HeaderChange {

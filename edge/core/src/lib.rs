@@ -20,6 +20,7 @@ mod behind;
 mod origin;
 mod respond;
 mod count;
+mod handover;
 mod trip;
 mod redis;
 
@@ -30,6 +31,7 @@ use optimist_shared::error::{ErrorCode, Problem};
 use optimist_shared::routes::{self, Audience, Matched, Method, Path, Route};
 
 use cache::Wanted;
+use count::Counts;
 use host::{Decision, Host, Request, Response};
 use passage::{Passage, apart};
 use redis::Breaker;
@@ -39,12 +41,13 @@ use respond::Exchange;
 pub struct Edge {
     config: Config,
     breaker: Breaker,
+    counts: Counts,
 }
 
 impl Edge {
     pub fn new(config: Config) -> Edge {
         let breaker = Breaker::new(config.is_disabled("edge-breaker"));
-        Edge { config, breaker }
+        Edge { config, breaker, counts: Counts::default() }
     }
 
     pub fn config(&self) -> &Config {
@@ -61,7 +64,8 @@ impl Edge {
             Err(response) => return Decision::Respond(response),
         };
         let wanted = Wanted::of(query);
-        let mut passage = Passage { edge: self, host, request, route, path, wanted, exchange };
+        let mut passage =
+            Passage { edge: self, host, request, route, path, wanted, exchange, is_late: false };
         match route.audience {
             Audience::Public => apart(passage.public()).await,
             _ => {

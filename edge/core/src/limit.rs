@@ -41,7 +41,7 @@ impl<H: Host, R: Request> Passage<'_, H, R> {
         problem.limit = Some(policy.clone());
         let mut response = self.exchange.problem(&problem);
         response.headers.push(("retry-after", retry_after.to_string()));
-        self.count(&format!("limit:{policy}"), "1");
+        self.edge.counts.add(format!("limit:{policy}"), 1);
         response
     }
 }

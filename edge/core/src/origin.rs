@@ -1,5 +1,7 @@
 //! Forwarding to the origin: the signed request, and the handling of its outcome.
 
+use std::borrow::Cow;
+
 use optimist_shared::error::{ErrorCode, Problem};
 use optimist_shared::limits::LimitRow;
 use optimist_shared::routes::Route;
@@ -11,7 +13,6 @@ use optimist_shared::signature::{
 };
 
 use crate::Edge;
-use crate::count::count;
 use crate::host::{Decision, Ending, Finish, Forward, HeaderChange, Host, Request, Response};
 use crate::redis;
 use crate::respond::Exchange;
@@ -23,12 +24,19 @@ pub struct Pending {
     /// The request changes nothing, whatever its outcome.
     pub(crate) is_read: bool,
     /// `Cache-Status` of an answer that is passed on.
-    pub(crate) cache_status: &'static str,
+    pub(crate) cache_status: Cow<'static, str>,
     /// Entries in limits to give back when the attempt fails.
     pub(crate) refund: Option<Refund>,
     /// Served, marked as degraded, when the origin cannot answer.
-    pub(crate) kept: Option<Response>,
+    pub(crate) kept: Option<Kept>,
     pub(crate) forwarded_ms: u64,
+}
+
+/// A response that waits for the case that the origin cannot answer.
+pub enum Kept {
+    Here(Box<Response>),
+    /// Handed over beside the forward.
+    Apart,
 }
 
 pub struct Refund {
@@ -122,16 +130,15 @@ impl Pending {
         match outcome {
             // A fault of the operator's, not of the client's: 401 would end the client's session.
             Ending::Answered { status: MISDIRECTED } => {
-                count(host, &format!("refused:{}", edge.config.region), "1");
+                edge.counts.add(format!("refused:{}", edge.config.region), 1);
                 host.log(
                     "the origin refused what this edge has signed: compare their keys, regions and clocks",
                 );
-                let refused = || exchange.error(ErrorCode::BadGateway);
-                Finish::Replace(self.kept.unwrap_or_else(refused))
+                serve(self.kept).unwrap_or_else(|| Finish::Replace(exchange.error(ErrorCode::BadGateway)))
             }
             Ending::Answered { status } if !unable(status) => {
                 let origin_ms = host.now_ms().saturating_sub(self.forwarded_ms);
-                let mut changes = exchange.pass(self.cache_status, origin_ms);
+                let mut changes = exchange.pass(&self.cache_status, origin_ms);
                 // The origin marks its own errors: they must not be stored at all.
                 if exchange.private && status < 400 {
                     let value = "private, no-cache".to_owned();
@@ -139,34 +146,53 @@ impl Pending {
                 }
                 Finish::Pass { headers: changes }
             }
-            Ending::BodyTooLarge => Finish::Replace(exchange.error(ErrorCode::TooLarge)),
-            Ending::BodyLate => Finish::Replace(exchange.error(ErrorCode::RequestTimeout)),
-            _ if self.kept.is_some() => {
-                Finish::Replace(self.kept.unwrap_or_else(|| exchange.error(ErrorCode::Internal)))
+            ending @ (Ending::BodyTooLarge | Ending::BodyLate) => {
+                unserved(&exchange, ending, &self.cache_status, 0, self.is_read)
             }
-            Ending::Answered { .. } => {
+            ending => serve(self.kept).unwrap_or_else(|| {
                 let origin_ms = host.now_ms().saturating_sub(self.forwarded_ms);
-                Finish::Pass { headers: exchange.pass(self.cache_status, origin_ms) }
-            }
-            Ending::Unreached => {
-                let problem =
-                    Problem::new(ErrorCode::Unavailable, &exchange.request_id).detail(match self.is_read {
-                        true => "The origin cannot be reached.",
-                        false => "The origin cannot be reached; nothing was changed.",
-                    });
-                let mut response = exchange.problem(&problem);
-                response.headers.push(("retry-after", "1".to_owned()));
-                Finish::Replace(response)
-            }
-            Ending::Lost => {
-                let problem = Problem::new(ErrorCode::GatewayTimeout, &exchange.request_id).detail(
-                    match self.is_read {
-                        true => "The origin's answer was lost.",
-                        false => "The origin's answer was lost; a change may have been made.",
-                    },
-                );
-                Finish::Replace(exchange.problem(&problem))
-            }
+                unserved(&exchange, ending, &self.cache_status, origin_ms, self.is_read)
+            }),
+        }
+    }
+}
+
+/// The answer when the origin cannot answer, if one was kept.
+fn serve(kept: Option<Kept>) -> Option<Finish> {
+    kept.map(|kept| match kept {
+        Kept::Here(response) => Finish::Replace(*response),
+        Kept::Apart => Finish::Kept,
+    })
+}
+
+/// The answer to a request that the origin did not answer, or could not, and for which nothing was kept.
+fn unserved(
+    exchange: &Exchange,
+    ending: Ending,
+    cache_status: &str,
+    origin_ms: u64,
+    is_read: bool,
+) -> Finish {
+    match ending {
+        Ending::Answered { .. } => Finish::Pass { headers: exchange.pass(cache_status, origin_ms) },
+        Ending::BodyTooLarge => Finish::Replace(exchange.error(ErrorCode::TooLarge)),
+        Ending::BodyLate => Finish::Replace(exchange.error(ErrorCode::RequestTimeout)),
+        Ending::Unreached => {
+            let problem = Problem::new(ErrorCode::Unavailable, &exchange.request_id).detail(match is_read {
+                true => "The origin cannot be reached.",
+                false => "The origin cannot be reached; nothing was changed.",
+            });
+            let mut response = exchange.problem(&problem);
+            response.headers.push(("retry-after", "1".to_owned()));
+            Finish::Replace(response)
+        }
+        Ending::Lost => {
+            let problem =
+                Problem::new(ErrorCode::GatewayTimeout, &exchange.request_id).detail(match is_read {
+                    true => "The origin's answer was lost.",
+                    false => "The origin's answer was lost; a change may have been made.",
+                });
+            Finish::Replace(exchange.problem(&problem))
         }
     }
 }
@@ -178,8 +204,9 @@ async fn give_back<H: Host>(edge: &Edge, host: &H, refund: &Refund) {
     let mut trip = Trip::default();
     trip.call(limit::give_back(&refund.keys, &refund.entry), |_| ());
     // Without Redis the entry lapses with its window; the trip has logged the reason.
-    let _ =
-        redis::send(host, &edge.breaker, edge.config.redis_deadline_ms, &refund.spread, trip.asks()).await;
+    let deadline_ms = edge.config.redis_deadline_ms;
+    let hints = edge.counts.take();
+    let _ = redis::send(host, &edge.breaker, deadline_ms, &refund.spread, trip.asks(), hints).await;
 }
 
 /// Whether a client's `traceparent` may be passed on (W3C Trace Context, version 00).

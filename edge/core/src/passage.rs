@@ -2,19 +2,21 @@
 //! [`crate::ask`] reads Redis, [`crate::answer`] answers from that, and [`crate::behind`] writes there. [`crate::origin`]
 //! handles the outcome of a forwarded request.
 
+use std::borrow::Cow;
 use std::pin::Pin;
 
+use optimist_shared::error::{ErrorCode, Problem};
 use optimist_shared::ids::{Id, Ids};
 use optimist_shared::limits::address_parameter;
-use optimist_shared::routes::{Method, Path, Route};
+use optimist_shared::routes::{AtEdge, Method, Path, Route};
 use optimist_shared::session::{Role, Token, request_entry};
 use optimist_shared::signature::{Charged, Context, Identity};
 
 use crate::Edge;
 use crate::cache::Wanted;
 use crate::host::{Decision, Host, Request, Response};
-use crate::origin::{self, Pending, Refund};
-use crate::redis;
+use crate::origin::{self, Kept, Pending, Refund};
+use crate::redis::{self, NoRedis};
 use crate::respond::Exchange;
 use crate::trip::{Answers, Trip};
 
@@ -34,6 +36,8 @@ pub struct Passage<'a, H, R> {
     /// The part that the query asks for.
     pub wanted: Wanted,
     pub exchange: Exchange,
+    /// Redis was too slow to answer a trip of this request.
+    pub is_late: bool,
 }
 
 /// The parts of a forwarded request that depend on why it is forwarded.
@@ -46,18 +50,24 @@ pub struct Forwarded {
     pub kept: Option<Response>,
 }
 
+/// Seconds after which Redis may be less busy.
+const LATE_RETRY: &str = "1";
+
 impl<H: Host, R: Request> Passage<'_, H, R> {
     /// The ids that keys are bound to: from the path where it names them, else from the session.
     pub fn ids(&self, token: Token) -> Ids {
         self.path.ids.or(Id::User, token.user).or(Id::Session, token.session)
     }
 
-    /// Asks Redis. `None` without it.
+    /// Asks Redis. `None` without an answer.
     pub async fn send(&mut self, spread: &str, trip: &Trip<'_>) -> Option<Answers> {
         let asked_ms = self.host.now_ms();
         let deadline_ms = self.edge.config.redis_deadline_ms;
-        let replies = redis::send(self.host, &self.edge.breaker, deadline_ms, spread, trip.asks()).await;
+        let hints = self.edge.counts.take();
+        let replies =
+            redis::send(self.host, &self.edge.breaker, deadline_ms, spread, trip.asks(), hints).await;
         self.exchange.redis_ms += self.host.now_ms().saturating_sub(asked_ms);
+        self.is_late |= replies == Err(NoRedis::Late);
         replies.ok().map(Answers)
     }
 
@@ -68,6 +78,8 @@ impl<H: Host, R: Request> Passage<'_, H, R> {
         self.exchange.respond(status, headers, json)
     }
 
+    /// Forwards the request; but not what Redis was too slow for. Each slow answer would then cost the origin work, and the origin
+    /// would ask the same Redis: an overload would feed itself.
     pub fn forward(
         self,
         identity: Identity,
@@ -75,6 +87,9 @@ impl<H: Host, R: Request> Passage<'_, H, R> {
         charged: Charged,
         forwarded: Forwarded,
     ) -> Decision {
+        if self.is_late {
+            return Decision::Respond(forwarded.kept.unwrap_or_else(|| self.late()));
+        }
         let context = Context {
             identity,
             role,
@@ -86,8 +101,23 @@ impl<H: Host, R: Request> Passage<'_, H, R> {
         let Passage { edge, request, route, exchange, .. } = self;
         let Forwarded { cache_status, refund, kept } = forwarded;
         let is_read = route.method == Method::Get;
+        let cache_status = Cow::Borrowed(cache_status);
+        let kept = kept.map(|response| Kept::Here(Box::new(response)));
         let pending = Pending { exchange, is_read, cache_status, refund, kept, forwarded_ms: 0 };
         origin::forward(edge, request, route, &context, pending)
+    }
+
+    fn late(&self) -> Response {
+        let detail = match self.route.at_edge {
+            AtEdge::React { .. } | AtEdge::Visit => {
+                "The region is too busy to answer in time; the change may have been made."
+            }
+            _ => "The region is too busy to answer in time; nothing was changed.",
+        };
+        let problem = Problem::new(ErrorCode::Unavailable, &self.exchange.request_id).detail(detail);
+        let mut response = self.exchange.problem(&problem);
+        response.headers.push(("retry-after", LATE_RETRY.to_owned()));
+        response
     }
 
     /// The client's address as limits count it. Hosts always know it; `unknown` is shared by clients without one.

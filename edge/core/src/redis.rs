@@ -6,11 +6,22 @@ use std::cell::Cell;
 
 use optimist_shared::scripts::{Call, Scalars, is_about_the_call, is_unknown_script};
 
-use crate::host::{Command, Host, Reply, Value};
+use crate::host::{Command, Host, RedisUnavailable, Reply, Value};
 
-/// Redis cannot be asked for this request. The reason has been logged.
+/// Redis gives this request no answer. The reason has been logged.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct NoRedis;
+pub enum NoRedis {
+    /// It cannot be asked.
+    Lost,
+    /// It is too slow for this one.
+    Late,
+}
+
+enum Failure {
+    Unavailable(RedisUnavailable),
+    /// An error of Redis's own.
+    Refused(String),
+}
 
 /// A circuit breaker. It opens at the first failure, so that a lost Redis costs one deadline, then lets one request a second
 /// try whether Redis is back. Slow failures space the attempts out: otherwise sequential requests would mostly wait.
@@ -18,6 +29,8 @@ pub struct NoRedis;
 pub struct Breaker {
     /// Unix milliseconds until which no request tries; 0 when closed.
     open_until: Cell<u64>,
+    /// Unix milliseconds until which nothing more is logged about late answers: there are many at once.
+    quiet_until: Cell<u64>,
     /// A test has switched it off.
     never_opens: bool,
 }
@@ -27,7 +40,7 @@ const RETRY_AFTER_MS: u64 = 1_000;
 
 impl Breaker {
     pub fn new(never_opens: bool) -> Breaker {
-        Breaker { open_until: Cell::new(0), never_opens }
+        Breaker { open_until: Cell::new(0), quiet_until: Cell::new(0), never_opens }
     }
 
     /// Whether to try. When an attempt is due, the first request makes it, and the others stay away from Redis.
@@ -51,6 +64,15 @@ impl Breaker {
     fn succeeded(&self) {
         self.open_until.set(0);
     }
+
+    /// Whether to log that an answer was late.
+    fn says_late(&self, now_ms: u64) -> bool {
+        let says = now_ms >= self.quiet_until.get();
+        if says {
+            self.quiet_until.set(now_ms + RETRY_AFTER_MS);
+        }
+        says
+    }
 }
 
 /// One command of a trip: a script's call, or a plain command.
@@ -72,32 +94,40 @@ impl Ask<'_> {
     }
 }
 
-/// Sends commands in one trip, with a second one for scripts that Redis has forgotten.
+/// Sends commands in one trip, with a second one for scripts that Redis has forgotten. `hints` go along, and nobody reads
+/// their replies.
 pub async fn send<H: Host>(
     host: &H,
     breaker: &Breaker,
     deadline_ms: u32,
     spread: &str,
     asks: &[Ask<'_>],
+    hints: Vec<Command>,
 ) -> Result<Vec<Vec<Value>>, NoRedis> {
     let began_ms = host.now_ms();
     if !breaker.admits(began_ms) {
-        return Err(NoRedis);
+        return Err(NoRedis::Lost);
     }
-    let answered = attempt(host, deadline_ms, spread, asks).await;
-    match answered {
+    match attempt(host, deadline_ms, spread, asks, hints).await {
         Ok(replies) => {
             breaker.succeeded();
             Ok(replies)
         }
-        Err(why) => {
+        Err(Failure::Unavailable(RedisUnavailable::Late)) => {
+            breaker.succeeded();
+            if breaker.says_late(host.now_ms()) {
+                host.log(&format!("redis is late: it takes more than {deadline_ms} ms"));
+            }
+            Err(NoRedis::Late)
+        }
+        Err(Failure::Unavailable(RedisUnavailable::Lost(why)) | Failure::Refused(why)) => {
             if is_about_the_call(&why) {
                 breaker.succeeded();
             } else {
                 breaker.failed(began_ms, host.now_ms());
             }
             host.log(&format!("redis is unavailable: {why}"));
-            Err(NoRedis)
+            Err(NoRedis::Lost)
         }
     }
 }
@@ -107,24 +137,26 @@ async fn attempt<H: Host>(
     deadline_ms: u32,
     spread: &str,
     asks: &[Ask<'_>],
-) -> Result<Vec<Vec<Value>>, String> {
-    let commands: Vec<Command> = asks.iter().map(|ask| ask.command(false)).collect();
-    let mut replies = host.redis(spread, commands, deadline_ms).await.map_err(|error| error.0)?;
+    hints: Vec<Command>,
+) -> Result<Vec<Vec<Value>>, Failure> {
+    let commands = asks.iter().map(|ask| ask.command(false)).chain(hints).collect();
+    let mut replies = host.redis(spread, commands, deadline_ms).await.map_err(Failure::Unavailable)?;
+    replies.truncate(asks.len());
     let unknown = |reply: &Reply| matches!(reply, Err(error) if is_unknown_script(error));
     let again: Vec<usize> = (0..replies.len()).filter(|index| unknown(&replies[*index])).collect();
     if !again.is_empty() {
         let commands: Vec<Command> =
             again.iter().filter_map(|index| asks.get(*index)).map(|ask| ask.command(true)).collect();
-        let answers = host.redis(spread, commands, deadline_ms).await.map_err(|error| error.0)?;
+        let answers = host.redis(spread, commands, deadline_ms).await.map_err(Failure::Unavailable)?;
         for (index, answer) in again.into_iter().zip(answers) {
             replies[index] = answer;
         }
     }
     if replies.len() != asks.len() {
-        return Err(format!("{} replies to {} commands", replies.len(), asks.len()));
+        return Err(Failure::Refused(format!("{} replies to {} commands", replies.len(), asks.len())));
     }
     // One error fails the whole trip; `send` judges whether Redis or the call is at fault.
-    replies.into_iter().collect()
+    replies.into_iter().collect::<Result<_, _>>().map_err(Failure::Refused)
 }
 
 /// A reply, or one field of it, read from front to back. Each value is taken out.

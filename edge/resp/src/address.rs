@@ -6,7 +6,8 @@ use percent_encoding::percent_decode_str;
 use crate::encode;
 
 /// A Redis URL: `redis[s]://[[user]:password@]host[:port][/database]`. Only tests print it: it holds a password.
-#[cfg_attr(test, derive(Clone, Debug, PartialEq, Eq))]
+#[derive(Clone)]
+#[cfg_attr(test, derive(Debug, PartialEq, Eq))]
 pub struct Address {
     pub tls: bool,
     pub host: String,

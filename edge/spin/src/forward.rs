@@ -53,8 +53,8 @@ pub async fn send(
             Ok(response)
         }
         (Finish::Replace(answer), _) => Ok(respond(answer)),
-        // The pipeline returns `Pass` only for an answered request.
-        (Finish::Pass { .. }, None) => anyhow::bail!("there is no answer to pass on"),
+        // The pipeline returns `Pass` only for an answered request, and `Kept` only where another place handed over.
+        (Finish::Pass { .. }, None) | (Finish::Kept, _) => anyhow::bail!("there is no answer to pass on"),
     }
 }
 

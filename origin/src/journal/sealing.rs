@@ -35,9 +35,9 @@ insert into journal_keys (user_id, kek_id, wrapped) values ($1, $2, $3) on confl
 select user_id from unnest($1::uuid[]) user_id
 where not exists (select from journal_keys k where k.user_id = user_id.user_id) group by user_id";
 
-    /// Waits for locked rows: a row that it skipped would be lost with its key.
-    const OLD: &str = "-- sealing::old (10,000 rows, uncapped: people with a journal)
-select user_id, kek_id, wrapped from journal_keys where kek_id <> $1 order by user_id limit 100 for update";
+    /// The keys of the next people. Waits for locked rows: a row that it skipped would be lost with its key.
+    const NEXT: &str = "-- sealing::next
+select user_id, kek_id, wrapped from journal_keys where user_id > $1 order by user_id limit 100 for update";
 
     const REWRAP: &str = "-- sealing::rewrap
 update journal_keys set kek_id = $2, wrapped = $3, rewrapped_at = now() where user_id = $1";
@@ -274,12 +274,13 @@ const PAUSE: Duration = Duration::from_millis(100);
 /// Rewraps, with the first key encryption key, every data key that another key wraps. Returns how many it rewrapped.
 pub async fn rotate(db: &Postgres, keys: &Keys) -> Result<u64> {
     let (mut rotated, mut too_slow) = (0, 0);
+    let mut after = Uuid::nil();
     loop {
         let tx = Tx::begin(db).await?;
-        let result = rotate_some(&tx, keys).await;
+        let result = rotate_some(&tx, keys, after).await;
         match tx.end(result).await {
-            Ok(0) => return Ok(rotated),
-            Ok(done) => (rotated, too_slow) = (rotated + done, 0),
+            Ok((_, None)) => return Ok(rotated),
+            Ok((done, Some(last))) => (rotated, after, too_slow) = (rotated + done, last, 0),
             Err(error) if error.is_slow() && too_slow < PATIENCE => {
                 too_slow += 1;
                 tokio::time::sleep(PAUSE).await;
@@ -289,10 +290,15 @@ pub async fn rotate(db: &Postgres, keys: &Keys) -> Result<u64> {
     }
 }
 
-async fn rotate_some(tx: &Tx, keys: &Keys) -> Result<u64> {
-    let rows = tx.query(OLD, &[&keys.first]).await?;
+/// Rewraps the keys of the next people after one. Returns how many it rewrapped, and whose was the last it looked at.
+async fn rotate_some(tx: &Tx, keys: &Keys, after: Uuid) -> Result<(u64, Option<Uuid>)> {
+    let rows = tx.query(NEXT, &[&after]).await?;
+    let mut rewrapped = 0;
     for row in &rows {
         let (user, kek_id, wrapped): (Uuid, String, Vec<u8>) = (row.get(0), row.get(1), row.get(2));
+        if kek_id == keys.first {
+            continue;
+        }
         let wrapped = Wrapped { kek_id, bytes: wrapped };
         let data_key = unwrap(keys, user, &wrapped).ok_or_else(|| {
             Error::internal(
@@ -301,8 +307,9 @@ async fn rotate_some(tx: &Tx, keys: &Keys) -> Result<u64> {
             )
         })?;
         tx.execute(REWRAP, &[&user, &keys.first, &wrap(keys, user, &data_key)?]).await?;
+        rewrapped += 1;
     }
-    Ok(rows.len() as u64)
+    Ok((rewrapped, rows.last().map(|row| row.get(0))))
 }
 
 #[cfg(test)]

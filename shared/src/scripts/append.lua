@@ -7,7 +7,7 @@
 -- ARGV: old cursor ('' if none), new cursor, entries kept, ms that both keys live,
 --       then for each event: id, number of fields and values, fields and values
 -- Returns 'ok', or the cursor as it is
--- Bound: 2 keys, 4096 KiB
+-- Bound: 2 keys, 384 KiB
 
 local at = redis.call('HGET', KEYS[2], 'at') or ''
 if at ~= ARGV[1] then return at end

@@ -30,8 +30,8 @@ const EPOCH: u64 = 7;
 const REACTIONS: u128 = 12_000;
 /// Entries that wait in a stream: as many as it takes, but for two.
 const WAITING: usize = 9_998;
-/// Events that a relay appends at once: those that waited to be settled, and a pass more.
-const EVENTS: u64 = 11_000;
+/// Events that a relay appends at once.
+const EVENTS: u64 = 1_000;
 /// A sealed draft: 50,000 characters of text, 200 of title and 20 tags of 40, each of six bytes as JSON.
 const SEALED: usize = 6 * (50_000 + 200 + 20 * 40) + 1_024;
 /// The token of a lease or fence.

@@ -24,7 +24,7 @@ const EVERY: Duration = Duration::from_millis(100);
 const ROWS: i64 = 500;
 const WRITTEN: u64 = 2_000;
 /// How many passes in a row may find one event too slow before it is set aside.
-const PATIENCE: u32 = 5;
+const PASSES: u32 = 5;
 /// The wait after a defect of ours. Nothing is skipped for a defect, so the next pass meets the same rows, fails in the same
 /// way and logs it again.
 const AFTER_DEFECT: Duration = Duration::from_secs(5);
@@ -51,22 +51,19 @@ update projections set xid = $1::text::xid8, seq = $2, part = $3 where name = 'm
 pub async fn run(ctx: Ctx) {
     let mut tick = tokio::time::interval(EVERY);
     tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
-    let mut too_slow = 0;
+    let mut patience = Patience::default();
     loop {
         tick.tick().await;
         loop {
-            match pass(&ctx, too_slow >= PATIENCE).await {
-                Ok(more) => {
-                    too_slow = 0;
-                    if !more {
-                        break;
-                    }
-                }
+            match pass(&ctx, &mut patience).await {
+                Ok(true) => {}
+                Ok(false) => break,
                 Err(error) => {
-                    if error.is_slow() {
-                        too_slow += 1;
-                    } else if error.code == ErrorCode::Internal {
-                        tokio::time::sleep(AFTER_DEFECT).await;
+                    if !error.is_slow() {
+                        patience = Patience::default();
+                        if error.code == ErrorCode::Internal {
+                            tokio::time::sleep(AFTER_DEFECT).await;
+                        }
                     }
                     // Without Postgres there is nothing to do; the breaker has logged it.
                     break;
@@ -76,27 +73,50 @@ pub async fn run(ctx: Ctx) {
     }
 }
 
-/// Handles the pending rows. Returns whether there may be more. `gives_up`: one event was too slow, alone, time and again.
-async fn pass(ctx: &Ctx, gives_up: bool) -> Result<bool> {
-    match attempt(ctx, if gives_up { 1 } else { ROWS }, gives_up).await {
+/// The event that this process tried last, alone, and how often in a row. Another process may have moved on to the next
+/// event, which is not to blame.
+#[derive(Default)]
+struct Patience {
+    at: Option<Position>,
+    tries: u32,
+}
+
+/// Of the outbox's row before an event, and the last person that an earlier pass reached.
+type Position = (String, i64, Option<Uuid>);
+
+impl Patience {
+    /// Counts a try of the event at a position. Returns whether it was tried often enough.
+    fn ends(&mut self, at: Position) -> bool {
+        if self.at.as_ref() != Some(&at) {
+            *self = Patience { at: Some(at), tries: 0 };
+        }
+        self.tries += 1;
+        self.tries > PASSES
+    }
+}
+
+/// Handles the pending rows. Returns whether there may be more.
+async fn pass(ctx: &Ctx, patience: &mut Patience) -> Result<bool> {
+    match attempt(ctx, ROWS, patience).await {
         // Postgres refuses the consequences of one event, or they are too many, or others hold its locks: one at a time.
-        Err(error) if !gives_up && (error.is_refused() || error.is_slow()) => attempt(ctx, 1, false).await,
+        Err(error) if error.is_refused() || error.is_slow() => attempt(ctx, 1, patience).await,
         outcome => outcome,
     }
 }
 
-async fn attempt(ctx: &Ctx, limit: i64, gives_up: bool) -> Result<bool> {
+async fn attempt(ctx: &Ctx, limit: i64, patience: &mut Patience) -> Result<bool> {
     let tx = Tx::begin(&ctx.db).await?;
-    let result = project(ctx, &tx, limit, gives_up).await;
+    let result = project(ctx, &tx, limit, patience).await;
     tx.end(result).await
 }
 
 /// Projects up to `limit` rows. A single event whose consequences Postgres refuses is set aside in the same transaction: under
-/// the position's lock no other origin has moved to another event. So is one that `gives_up` says is too slow.
-async fn project(ctx: &Ctx, tx: &Tx, limit: i64, gives_up: bool) -> Result<bool> {
+/// the position's lock no other origin has moved to another event. So is one that is too slow time and again.
+async fn project(ctx: &Ctx, tx: &Tx, limit: i64, patience: &mut Patience) -> Result<bool> {
     let Some(row) = tx.query_opt(CLAIM, &[]).await? else { return Ok(false) };
     let (xid, seq): (String, i64) = (row.get(0), row.get(1));
     let mut part: Option<Uuid> = row.get(2);
+    let gives_up = limit == 1 && patience.ends((xid.clone(), seq, part));
     let rows = tx.query(PENDING, &[&xid, &seq, &limit]).await?;
     let events: Vec<Event> = rows.iter().map(Event::from_row).collect();
     let (mut next, mut written) = (0, 0);
@@ -150,4 +170,25 @@ pub(super) async fn consequences(ctx: &Ctx, tx: &Tx, events: &[Event], after: Op
         }
     }
     Ok(done)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn patience_with_one_event_says_nothing_about_the_next() {
+        let mut patience = Patience::default();
+        let at = |seq, part| ("7".to_owned(), seq, part);
+        for seq in [1, 2] {
+            for _ in 0..PASSES {
+                assert!(!patience.ends(at(seq, None)));
+            }
+        }
+        assert!(!patience.ends(at(2, Some(Uuid::nil()))), "a part of it was done");
+        for _ in 0..PASSES {
+            assert!(!patience.ends(at(2, None)));
+        }
+        assert!(patience.ends(at(2, None)));
+    }
 }

@@ -61,7 +61,7 @@ where (xid, seq) > (
 order by xid, seq limit 1";
 }
 
-/// Rows that a pass reads.
+/// Rows that a pass reads, and appends at once.
 const ROWS: usize = 1_000;
 /// Rows that may wait to be settled. While there are more, a pass reads from the first of them, even if it was read before.
 const WAITING: usize = 10_000;
@@ -286,9 +286,11 @@ async fn pass(ctx: &Ctx, reader: &mut Reader) -> std::result::Result<(), Stop> {
     hooks::step("relay.read").await;
     let is_settled = read(ctx, reader).await?;
     note_behind(reader.waiting.values().next().map_or(0.0, Event::lag));
-    // In this order a settled row never follows an unsettled one.
-    let settled: Vec<&Event> = reader.waiting.values().take_while(|event| is_settled(event.at)).collect();
-    if let Some(last) = settled.last().map(|event| event.at) {
+    loop {
+        // In this order a settled row never follows an unsettled one.
+        let settled = reader.waiting.values().take_while(|event| is_settled(event.at)).take(ROWS);
+        let settled: Vec<&Event> = settled.collect();
+        let Some(last) = settled.last().map(|event| event.at) else { return reader.move_idle(ctx).await };
         let mut batches: BTreeMap<Partition, Vec<&Event>> = BTreeMap::new();
         for event in settled {
             event
@@ -309,7 +311,6 @@ async fn pass(ctx: &Ctx, reader: &mut Reader) -> std::result::Result<(), Stop> {
             metrics::histogram!("optimist_relay_lag_seconds").record(first.remove().lag());
         }
     }
-    reader.move_idle(ctx).await
 }
 
 /// Reads new rows, settled or not, and drops the copies that they make stale: each key once, for its last change. Returns a

@@ -1,0 +1,111 @@
+//! The Worker that clients reach: it picks an object, returns the object's answer as it is, and forwards what the object hands
+//! over. It has no connection to Redis, since a Worker's socket would live only as long as one request.
+//!
+//! Whatever happens to the object, the request goes on: to the origin without Redis, or back to the client with 503.
+
+use std::cell::RefCell;
+use std::rc::Rc;
+
+use optimist_edge_core::host::{Decision, Forward, RedisUnavailable, SILENT_DEADLINES};
+use optimist_edge_core::{Config, ConfigError, Edge};
+use wasm_bindgen::prelude::wasm_bindgen;
+use wasm_bindgen::{JsCast as _, JsValue};
+use worker::Env;
+use worker::js_sys::{Promise, Reflect};
+use worker::web_sys::{Request, Response};
+
+use crate::head::Head;
+use crate::host::{PipelineHost, Redis};
+use crate::{forward, glue, host, respond};
+
+/// What an isolate keeps for its life. It holds no I/O, since I/O belongs to one request.
+struct Isolate {
+    edge: Edge,
+    /// Replaces the platform's client address in a workerd on a developer's machine, which has none.
+    local_address: Option<String>,
+}
+
+thread_local! {
+    static ISOLATE: RefCell<Option<Rc<Isolate>>> = const { RefCell::new(None) };
+}
+
+/// This isolate's state.
+fn isolate(env: &Env) -> Result<Rc<Isolate>, ConfigError> {
+    if let Some(isolate) = ISOLATE.with_borrow(Clone::clone) {
+        return Ok(isolate);
+    }
+    let edge = Edge::new(config(env)?);
+    let isolate = Rc::new(Isolate { edge, local_address: variable(env, "client_address") });
+    ISOLATE.set(Some(isolate.clone()));
+    Ok(isolate)
+}
+
+pub fn config(env: &Env) -> Result<Config, ConfigError> {
+    Config::from_lookup(|name| variable(env, name))
+}
+
+/// Reads a variable or secret: `OPTIMIST_` and the setting's name in upper case.
+fn variable(env: &Env, name: &str) -> Option<String> {
+    let name = format!("OPTIMIST_{}", name.to_ascii_uppercase());
+    Reflect::get(env, &JsValue::from_str(&name)).ok()?.as_string()
+}
+
+/// The Worker's handler of requests.
+#[wasm_bindgen]
+pub fn fetch(request: &Request, env: &Env, _context: &JsValue) -> Promise {
+    let isolate = match isolate(env) {
+        Ok(isolate) => isolate,
+        Err(error) => return Promise::resolve(&JsValue::from(misconfigured(&error))),
+    };
+    let head = glue::head(request, isolate.local_address.as_deref());
+    let config = isolate.edge.config();
+    let spread = Head::parse(&head).map(|head| head.spread()).unwrap_or_default();
+    // Trips that find Redis silent, and the one that loads a script again.
+    let deadline_ms = config.redis_deadline_ms * (SILENT_DEADLINES + 2);
+    let (name, location) = (object_of(config, &spread), config.redis_location.as_deref());
+    glue::serve(request, env, &name, location, &head, deadline_ms)
+}
+
+pub fn misconfigured(error: &ConfigError) -> Response {
+    let variable = error.variable.to_ascii_uppercase();
+    host::log(&format!("the edge is not configured: OPTIMIST_{variable}: {}", error.reason));
+    glue::respond(500, "", &[], None)
+}
+
+/// The name of the object that `spread` chooses.
+pub fn object_of(config: &Config, spread: &str) -> String {
+    format!("{}-{}", config.region, hash(spread) % u64::from(config.redis_objects))
+}
+
+/// FNV-1a.
+fn hash(text: &str) -> u64 {
+    text.bytes()
+        .fold(0xcbf2_9ce4_8422_2325, |hash, byte| (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3))
+}
+
+/// Goes on with a request that no object has answered: see `serve` in `glue.js`.
+#[wasm_bindgen(wasm_bindgen_futures = worker::wasm_bindgen_futures, js_sys = worker::js_sys)]
+pub async fn carry_on(request: Request, env: Env, found: JsValue) -> Result<Response, JsValue> {
+    let isolate = isolate(&env).map_err(|error| JsValue::from_str(&error.to_string()))?;
+    let Isolate { edge, local_address } = &*isolate;
+    let head =
+        Head::parse(&glue::head(&request, local_address.as_deref())).ok_or("a request without a head")?;
+    let found = match found.as_string() {
+        Some(why) => Err(why),
+        None => Ok(found.unchecked_into::<Response>()),
+    };
+    let handed = found.as_ref().ok().and_then(|response| Forward::take_over(&glue::handed(response)?));
+    if let Some(forward) = handed {
+        let host = PipelineHost { redis: Redis::Apart { env: &env, config: edge.config() } };
+        return forward::send(edge, &host, &request, &head, forward, found.ok()).await;
+    }
+    let without = match found.as_ref().map_or_else(String::as_str, |_| "lost") {
+        "late" => RedisUnavailable::Late,
+        _ => RedisUnavailable::Lost("the object does not answer".to_owned()),
+    };
+    let host = PipelineHost { redis: Redis::Without(without) };
+    match edge.handle(&host, &head).await {
+        Decision::Respond(answer) => Ok(respond(answer, None)),
+        Decision::Forward(forward) => forward::send(edge, &host, &request, &head, *forward, None).await,
+    }
+}
