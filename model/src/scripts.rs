@@ -25,7 +25,7 @@ impl Redis {
         Leased::Granted
     }
 
-    /// `fill.lua`
+    /// `fill_core.lua`: `fill.lua`, and `fill_counted.lua`, which only adds keys that need no lease.
     pub fn fill(&mut self, protocol: &Protocol, holder: u8, read: Snapshot, epoch: u8) {
         let lease = self.lease.filter(|lease| lease.holder == holder);
         if lease.is_some() {

@@ -17,6 +17,7 @@ use optimist_shared::ids::{Partition, Uuid};
 use optimist_shared::reactions::{Counts, Kind};
 use optimist_shared::scripts::Call;
 use optimist_shared::scripts::install::{self, Installed};
+use optimist_shared::scripts::lease::Fill;
 use tokio_postgres::Row;
 
 statements! {
@@ -104,7 +105,7 @@ fn of_partition(circle: Uuid, generation: i64, row: &Row) -> install::Known {
     }
 }
 
-/// The snapshot in rows of messages, to be installed in the trip that fills. `None` if the partition was never opened.
+/// The snapshot in rows of messages, to be installed in the step that fills. `None` if the partition was never opened.
 pub fn alongside(circle: Uuid, rows: &[Row]) -> Option<Box<dyn Alongside>> {
     Some(Box::new(ReactionSnapshot::of_messages(circle, rows)?))
 }
@@ -113,6 +114,10 @@ impl Alongside for ReactionSnapshot {
     fn call(&self, epoch: u64) -> Call<'static> {
         // No message is wanted whole: no lease is looked at.
         self.known.install(epoch, "")
+    }
+
+    fn filling<'a>(&self, fill: Fill<'a>, epoch: u64) -> Call<'a> {
+        self.known.fill(fill, epoch)
     }
 
     /// The counts, see [`installed_counts`].

@@ -12,7 +12,7 @@ local ledger = redis.call('HMGET', KEYS[2], 'epoch', 'generation', 'trimmed')
 if not epoch or ledger[1] ~= epoch or ledger[2] ~= ARGV[1] then return { 'closed', 0, 0 } end
 if ledger[3] > padded(ARGV[2]) then return { 'late', 0, 0 } end
 local messages, counts, members = parse_snapshot(5)
-add_unflushed(KEYS[3], ARGV[2], counts, ARGV[4], members)
+add_unflushed(unflushed(KEYS[3], ARGV[2]), counts, ARGV[4], members)
 
 local checked, differ = 0, 0
 local function compared(same, drop)

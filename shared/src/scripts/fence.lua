@@ -7,7 +7,7 @@
 -- Bound: 4 keys, 1 KiB
 
 local now, stands = now_ms(), tonumber(ARGV[2])
-fences_up(KEYS[3], now)
+fences_up(KEYS[3])
 local deadline = redis.call('PEXPIRETIME', KEYS[1])
 if deadline ~= -2 then
   redis.call('RENAME', KEYS[1], KEYS[2])

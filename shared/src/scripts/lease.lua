@@ -4,13 +4,13 @@
 -- Returns 'value', the good value that is there already | 'fenced', '' | 'leased', '' | 'granted', ''
 -- Bound: 4 keys, 272 KiB
 
-local value = redis.call('GET', KEYS[1])
+local value, floor = unpack(redis.call('MGET', KEYS[1], KEYS[4]))
 if value and string.byte(value) == WIRE_VERSION and string.sub(value, EPOCH_FIRST, EPOCH_LAST) == ARGV[3]
   and string.sub(value, FRESH_UNTIL_FIRST, FRESH_UNTIL_LAST) > ARGV[4] then
   return { 'value', value }
 end
-if fences_up(KEYS[2], now_ms()) > 0 then return { 'fenced', '' } end
+if fences_up(KEYS[2]) > 0 then return { 'fenced', '' } end
 -- The lease remembers the floor: see fences_core.
-local lease = ARGV[1] .. (redis.call('GET', KEYS[4]) or '')
+local lease = ARGV[1] .. (floor or '')
 if redis.call('SET', KEYS[3], lease, 'NX', 'PX', ARGV[2]) then return { 'granted', '' } end
 return { 'leased', '' }

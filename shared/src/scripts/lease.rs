@@ -9,7 +9,7 @@ use crate::keys::Companions;
 pub static LEASE: Script =
     script!("lease": "clock_core.lua", "envelope_core.lua", "fences_core.lua", "lease.lua");
 pub static FILL: Script =
-    script!("fill": "clock_core.lua", "envelope_core.lua", "fences_core.lua", "fill.lua");
+    script!("fill": "clock_core.lua", "envelope_core.lua", "fences_core.lua", "fill_core.lua", "fill.lua");
 
 /// The outcome of a request for a lease.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -50,19 +50,32 @@ pub fn read(reply: &mut impl Scalars) -> Leased {
     }
 }
 
-/// Fills the key with an envelope if the lease still stands, and the envelope's snapshot has seen the floor's transaction.
-pub fn fill<'a>(
-    name: &'a str,
-    beside: &'a Companions,
-    token: &'a str,
-    value: &'a [u8],
-    kept_ms: u64,
-) -> Call<'a> {
-    Call::new(&FILL)
-        .keys([name, &beside.fence, &beside.lease, &beside.floor])
-        .text(token)
-        .bytes(Cow::Borrowed(value))
-        .number(kept_ms)
+/// A value, and the lease that gives the right to store it.
+#[derive(Clone, Copy)]
+pub struct Fill<'a> {
+    pub name: &'a str,
+    pub beside: &'a Companions,
+    pub token: &'a str,
+    /// An envelope; empty if the lease is only given back.
+    pub value: &'a [u8],
+    pub kept_ms: u64,
+}
+
+impl<'a> Fill<'a> {
+    /// Fills the key if the lease still stands, and the envelope's snapshot has seen the floor's transaction.
+    pub fn call(self) -> Call<'a> {
+        self.by(&FILL)
+    }
+
+    /// Begins the call of a script that fills.
+    pub(super) fn by(self, script: &'static Script) -> Call<'a> {
+        let Fill { name, beside, token, value, kept_ms } = self;
+        Call::new(script)
+            .keys([name, &beside.fence, &beside.lease, &beside.floor])
+            .text(token)
+            .bytes(Cow::Borrowed(value))
+            .number(kept_ms)
+    }
 }
 
 /// Whether the key was filled; otherwise the value may be stale, and must not be shared.
@@ -72,5 +85,5 @@ pub fn is_filled(reply: &mut impl Scalars) -> bool {
 
 /// Gives the lease back without filling.
 pub fn give_back<'a>(name: &'a str, beside: &'a Companions, token: &'a str) -> Call<'a> {
-    fill(name, beside, token, b"", 1)
+    Fill { name, beside, token, value: b"", kept_ms: 1 }.call()
 }

@@ -10,7 +10,7 @@ if vouched(KEYS[1]) ~= ARGV[1] or ledger[1] ~= ARGV[1] or ledger[2] ~= ARGV[2] t
 if ledger[3] > padded(ARGV[3]) then return { 'late' } end
 local asked, last = {}, {}
 for at = 5, #ARGV do asked[ARGV[at]] = true end
-for _, entry in ipairs(redis.call('XRANGE', KEYS[3], '(' .. ARGV[3], '+')) do
+for _, entry in ipairs(unflushed(KEYS[3], ARGV[3])) do
   if entry[2][1] == 'reaction' then
     local user, message, place, on = string.match(entry[2][2], '^(%S+) %S+ (%S+) (%d+) ([01])$')
     if user == ARGV[4] and asked[message] then last[message .. place] = { message, place, on } end

@@ -27,7 +27,7 @@ pub use call::{Call, Scalars, is_about_the_call, is_unknown_script};
 pub use script::{Bound, Script};
 
 /// Every script, for tests and for callers that load them all.
-pub const ALL: [&Script; 25] = [
+pub const ALL: [&Script; 26] = [
     &admit::ADMIT,
     &limit::LIMIT,
     &limit::PEEK,
@@ -45,6 +45,7 @@ pub const ALL: [&Script; 25] = [
     &vouch::VOUCH,
     &append::APPEND,
     &install::INSTALL,
+    &install::FILL_COUNTED,
     &install::AUDIT,
     &ledger::OPEN,
     &ledger::TRIM,

@@ -5,7 +5,7 @@
 -- Bound: 4 keys, 1 KiB
 
 redis.call('HDEL', KEYS[3], 't:' .. ARGV[1])
-local up = fences_up(KEYS[3], now_ms())
+local up = fences_up(KEYS[3])
 local dropped = redis.call('DEL', KEYS[1], KEYS[2])
 redis.call('DEL', KEYS[4])
 if up > 0 then

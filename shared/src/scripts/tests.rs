@@ -189,7 +189,8 @@ fn the_origins_calls_are_in_their_scripts_order() {
         words(&lease::ask("k", &beside, "t", 5000, 10, 17)),
         "k fence:k lease:k floor:k | t 5000 000000000000000a 00000000000017"
     );
-    assert_eq!(words(&lease::fill("k", &beside, "t", b"v", 90)), "k fence:k lease:k floor:k | t v 90");
+    let fill = lease::Fill { name: "k", beside: &beside, token: "t", value: b"v", kept_ms: 90 };
+    assert_eq!(words(&fill.call()), "k fence:k lease:k floor:k | t v 90");
     assert_eq!(words(&lease::give_back("k", &beside, "t")), "k fence:k lease:k floor:k | t - 1");
     assert_eq!(
         words(&invalidate::call("k", &beside, 10, 60, invalidate::From::Replica)),
@@ -243,6 +244,10 @@ fn the_origins_calls_are_in_their_scripts_order() {
         format!("{keys} | 000000000000000a 2 5-0 86400000 - - 000000000000000b {described}")
     );
     assert_eq!(words(&snapshot.audit(false)), format!("{keys} | 2 5-0 0 - {described}"));
+    assert_eq!(
+        words(&snapshot.fill(fill, 10)),
+        format!("k fence:k lease:k floor:k {keys} | t v 90 000000000000000a 2 5-0 86400000 {described}")
+    );
 
     let name = format!("draft:{{{mine}}}:{user}:{draft}");
     let (dirty, member) = (format!("drafts:{{{mine}}}"), format!("{user}:{draft}"));

@@ -4,7 +4,7 @@
 -- Bound: 4 keys, 1 KiB
 
 redis.call('HDEL', KEYS[3], 't:' .. ARGV[1])
-if fences_up(KEYS[3], now_ms()) > 0 then return 0 end
+if fences_up(KEYS[3]) > 0 then return 0 end
 local deadline = redis.call('HGET', KEYS[3], 'deadline')
 redis.call('DEL', KEYS[3])
 if deadline and redis.call('EXISTS', KEYS[2]) == 1 then

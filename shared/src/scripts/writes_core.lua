@@ -38,9 +38,14 @@ local function parse_snapshot(at)
   return messages, counts, members
 end
 
--- Adds a stream's entries after a position to the counts, and to the members of the wanted message.
-local function add_unflushed(stream, position, counts, wanted, members)
-  for _, entry in ipairs(redis.call('XRANGE', stream, '(' .. position, '+')) do
+-- The stream's entries after a position.
+local function unflushed(stream, position)
+  return redis.call('XRANGE', stream, '(' .. position, '+')
+end
+
+-- Adds entries to the counts, and to the members of the wanted message.
+local function add_unflushed(entries, counts, wanted, members)
+  for _, entry in ipairs(entries) do
     if entry[2][1] == 'reaction' then
       local user, message, place, on = string.match(entry[2][2], '^(%S+) %S+ (%S+) (%d+) ([01])$')
       local numbers = counts[message]

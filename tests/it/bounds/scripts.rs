@@ -13,6 +13,7 @@ use optimist_shared::routes::{ROUTES, Route};
 use optimist_shared::scripts::admit::Admission;
 use optimist_shared::scripts::drafts::{self, Draft, Row, Version};
 use optimist_shared::scripts::install::Known;
+use optimist_shared::scripts::lease::Fill;
 use optimist_shared::scripts::limit::{Charge, give_back};
 use optimist_shared::scripts::react::Reaction;
 use optimist_shared::scripts::{
@@ -202,17 +203,24 @@ async fn limits(bench: &mut Bench) {
     }
 }
 
+/// The largest list there is, with the ids of its items.
+fn largest_list() -> (Vec<String>, Vec<u8>) {
+    let json = vec![b'x'; LIST_BYTES / LIST_LIMIT];
+    let ids: Vec<String> = (0..LIST_LIMIT as u128).map(|id| Uuid::from_u128(id).to_string()).collect();
+    let items = ids.iter().map(|id| Item { id, cursor: TOKEN, json: &json }).collect();
+    let list = Envelope { stamp: stamp(), body: Body::List { version: TOKEN, items, more: true } }.encode();
+    (ids, list)
+}
+
 /// Copies: filled, read under a lease, fenced and invalidated; the largest list there is.
 async fn copies(bench: &mut Bench) {
     let circle = Uuid::from_u128(3);
     let key = Key::circle_messages(circle);
     let (name, beside) = (key.name(), Companions::of(&key.name()));
-    let json = vec![b'x'; LIST_BYTES / LIST_LIMIT];
-    let ids: Vec<String> = (0..LIST_LIMIT as u128).map(|id| Uuid::from_u128(id).to_string()).collect();
-    let items = ids.iter().map(|id| Item { id, cursor: TOKEN, json: &json }).collect();
-    let list = Envelope { stamp: stamp(), body: Body::List { version: TOKEN, items, more: true } }.encode();
+    let (ids, list) = largest_list();
     bench.expect("granted", &lease::ask(&name, &beside, TOKEN, 5_000, EPOCH, 1)).await;
-    bench.expect("1", &lease::fill(&name, &beside, TOKEN, &list, 60_000)).await;
+    let fill = Fill { name: &name, beside: &beside, token: TOKEN, value: &list, kept_ms: 60_000 };
+    bench.expect("1", &fill.call()).await;
     bench.expect("value", &lease::ask(&name, &beside, TOKEN, 5_000, EPOCH, 1)).await;
 
     let most = [u32::MAX; KINDS.len()].map(|count| count.to_string()).join(",");
@@ -229,7 +237,7 @@ async fn copies(bench: &mut Bench) {
     bench.expect("1", &fence::raise(&name, &beside, TOKEN, 7_000)).await;
     bench.expect("1", &fence::release(&name, &beside, TOKEN)).await;
     bench.expect("granted", &lease::ask(&name, &beside, TOKEN, 5_000, EPOCH, 1)).await;
-    bench.expect("1", &lease::fill(&name, &beside, TOKEN, &list, 60_000)).await;
+    bench.expect("1", &fill.call()).await;
     bench.expect("1", &invalidate::call(&name, &beside, 10, 60_000, invalidate::From::Replica)).await;
 }
 
@@ -269,6 +277,12 @@ async fn reactions(bench: &mut Bench) {
     let beside = Companions::of(&state);
     bench.expect("granted", &lease::ask(&state, &beside, TOKEN, 5_000, EPOCH, 1)).await;
     bench.expect("done", &known.install(EPOCH, TOKEN)).await;
+    let (list, (_, value)) = (Key::circle_messages(circle).name(), largest_list());
+    let beside = Companions::of(&list);
+    bench.expect("granted", &lease::ask(&list, &beside, TOKEN, 5_000, EPOCH, 1)).await;
+    let fill = Fill { name: &list, beside: &beside, token: TOKEN, value: &value, kept_ms: 60_000 };
+    let of_list = Known { whole: None, members: Vec::new(), ..known.clone() };
+    bench.expect("1", &of_list.fill(fill, EPOCH)).await;
     bench.expect("checked", &known.audit(true)).await;
     let user = Uuid::from_u128(u128::MAX);
     let reaction = Reaction { user, circle, message, kind: kind(0), reacted: true };

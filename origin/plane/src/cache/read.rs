@@ -6,8 +6,7 @@ use std::time::Duration;
 
 use optimist_shared::ids::Uuid;
 use optimist_shared::keys::{BoundKey, Companions, Freshness, Key};
-use optimist_shared::scripts::Call;
-use optimist_shared::scripts::lease::{self, Leased};
+use optimist_shared::scripts::lease::{self, Fill, Leased};
 
 use crate::cache::touched::TouchedKey;
 use crate::cache::value::{Loaded, Snapshot, decode, encode};
@@ -17,6 +16,7 @@ use crate::ctx::Ctx;
 use crate::domain::Loader;
 use crate::error::{Error, Result};
 use crate::hooks;
+use crate::redis::RedisDown;
 
 /// Milliseconds that a lease lasts: longer than a loader may take.
 const LEASE_MS: u64 = 5_000;
@@ -24,7 +24,7 @@ const LEASE_MS: u64 = 5_000;
 const LEASED_POLLS: u32 = 5;
 const LEASED_POLL_MS: u64 = 20;
 
-/// The value that was installed in the trip that filled, in its domain's type.
+/// The value that was installed in the step that filled, in its domain's type.
 pub type Installed = Arc<dyn Any + Send + Sync>;
 
 /// Reads the value of a key. Callers share a query only until it is sent, so that each gets a value that was read after it
@@ -154,7 +154,7 @@ impl Place<'_> {
         }
     }
 
-    /// Fills, and in the same trip installs and returns the value alongside. Without a snapshot it gives the lease back.
+    /// Fills, and in the same step installs and returns the value alongside. Without a snapshot it gives the lease back.
     async fn fill(
         &self,
         ctx: &Ctx,
@@ -178,14 +178,20 @@ impl Place<'_> {
             give_back.arg("DEL").arg(&self.beside.lease);
             ctx.redis.send([set, give_back]).await.is_ok()
         } else {
-            let fill = lease::fill(self.name, self.beside, right.token, &value, kept_ms);
-            let install = alongside.as_ref().map(|alongside| alongside.call(right.epoch));
-            let calls: Vec<Call<'_>> = [Some(fill), install].into_iter().flatten().collect();
-            let mut replies = ctx.redis.call(&calls).await.unwrap_or_default().into_iter();
-            let filled = replies.next().is_some_and(|mut reply| lease::is_filled(&mut reply));
-            installed =
-                alongside.zip(replies.next()).and_then(|(alongside, mut reply)| alongside.read(&mut reply));
-            filled
+            let Place { name, beside, .. } = *self;
+            let fill = Fill { name, beside, token: right.token, value: &value, kept_ms };
+            let call = match &alongside {
+                Some(alongside) => alongside.filling(fill, right.epoch),
+                None => fill.call(),
+            };
+            match ctx.redis.call_one(&call).await {
+                Ok(mut reply) => {
+                    let filled = lease::is_filled(&mut reply);
+                    installed = alongside.and_then(|alongside| alongside.read(&mut reply));
+                    filled
+                }
+                Err(RedisDown) => false,
+            }
         };
         let outcome = match (filled, value.is_empty()) {
             (true, _) => "filled",

@@ -7,6 +7,7 @@ use optimist_shared::envelope::{Body, Envelope, Item, Stamp, fitting};
 use optimist_shared::ids::{Id, Uuid, parse_id};
 use optimist_shared::keys::BoundKey;
 use optimist_shared::scripts::Call;
+use optimist_shared::scripts::lease::Fill;
 use optimist_shared::session::CachedSession;
 use tokio_postgres::Row;
 
@@ -53,10 +54,13 @@ impl ListItem {
     }
 }
 
-/// A value that a loader installs in Redis in the trip that fills.
+/// A value that a loader installs in Redis in the step that fills.
 pub trait Alongside: Send + Sync {
-    /// The script's call, for values that were read under this epoch.
+    /// The call of the script that installs it, for values that were read under this epoch.
     fn call(&self, epoch: u64) -> Call<'static>;
+
+    /// The call of the script that fills as well. Its reply begins as that of a fill does.
+    fn filling<'a>(&self, fill: Fill<'a>, epoch: u64) -> Call<'a>;
 
     /// The value that Redis has now, in the domain's type; `None` if the script refused.
     fn read(&self, reply: &mut Items) -> Option<Arc<dyn Any + Send + Sync>>;
@@ -72,7 +76,7 @@ pub fn id_of(key: &BoundKey, id: Id) -> Result<Uuid> {
 pub struct Snapshot {
     pub seen_xmin: u64,
     pub loaded: Loaded,
-    /// A further value to install in the trip that fills.
+    /// A further value to install in the step that fills.
     pub alongside: Option<Box<dyn Alongside>>,
 }
 
