@@ -22,6 +22,7 @@ mod origin;
 mod pages;
 mod posting;
 mod projections;
+mod segments;
 mod staleness;
 mod tls;
 mod write_behind;

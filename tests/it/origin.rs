@@ -74,7 +74,7 @@ impl OriginClient {
 }
 
 /// The signed parts of a GET.
-fn read<'a>(path: &'a str, context: &'a str) -> Signed<'a> {
+pub fn read<'a>(path: &'a str, context: &'a str) -> Signed<'a> {
     static NOTHING: LazyLock<String> = LazyLock::new(|| content_digest(b""));
     Signed {
         method: "GET",
@@ -87,7 +87,7 @@ fn read<'a>(path: &'a str, context: &'a str) -> Signed<'a> {
 }
 
 /// The headers that an edge with this key adds to a request.
-fn headers(signed: Signed<'_>, nonce: &str, now: u64, key: &[u8]) -> Vec<(&'static str, String)> {
+pub fn headers(signed: Signed<'_>, nonce: &str, now: u64, key: &[u8]) -> Vec<(&'static str, String)> {
     let (input, signature) = sign(signed, SIGNING_KEY.1, key, nonce, now);
     vec![
         (CONTEXT_HEADER, signed.context.to_owned()),
@@ -97,7 +97,7 @@ fn headers(signed: Signed<'_>, nonce: &str, now: u64, key: &[u8]) -> Vec<(&'stat
     ]
 }
 
-fn now() -> u64 {
+pub fn now() -> u64 {
     SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_secs()
 }
 

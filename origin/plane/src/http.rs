@@ -1,6 +1,7 @@
 //! The HTTP boundary: connections, admission, bodies and queries in, answers out.
 
 pub mod serve;
+pub mod socket;
 pub mod served;
 pub mod admit;
 pub mod nonces;

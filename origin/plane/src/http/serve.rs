@@ -14,6 +14,8 @@ use hyper_util::server::graceful::GracefulShutdown;
 use hyper_util::service::TowerToHyperService;
 use tokio::net::{TcpListener, TcpSocket};
 
+use crate::http::socket::Prompt;
+
 /// Connections that wait to be accepted: a region's edges may all connect at once.
 const BACKLOG: u32 = 4096;
 
@@ -35,7 +37,7 @@ pub async fn serve(mut listener: TcpListener, router: Router, stop: impl Future<
             () = &mut stop => break,
         };
         let service = TowerToHyperService::new(router.clone());
-        let connection = http1::Builder::new().serve_connection(TokioIo::new(stream), service);
+        let connection = http1::Builder::new().serve_connection(TokioIo::new(Prompt::new(stream)), service);
         let connection = connections.watch(connection);
         tokio::spawn(async move {
             // A connection breaks when its client goes away, or sends no HTTP: we can mend neither.
