@@ -22,7 +22,7 @@ use optimist_plane::audit::walk;
 use optimist_plane::config::Config;
 use optimist_plane::jobs;
 use optimist_plane::openapi::Document;
-use optimist_plane::postgres::pool::Postgres;
+use optimist_plane::postgres::pool::{Postgres, SESSION};
 use optimist_plane::region::switch;
 use optimist_plane::telemetry;
 
@@ -74,7 +74,7 @@ enum Command {
         #[arg(long)]
         repair: bool,
     },
-    /// Print every SQL statement, as a list in JSON.
+    /// Print every SQL statement, and the settings of the connections that run them, in JSON.
     Statements,
     /// Prepare every SQL statement against the migrated schema.
     CheckStatements,
@@ -188,7 +188,8 @@ async fn run(arguments: &Arguments) -> Result<(), Box<dyn std::error::Error>> {
             check(load()?, data_type.as_deref(), *repair).await
         }
         Command::Statements => {
-            println!("{}", serde_json::to_string(&domains::described())?);
+            let described = serde_json::json!({"session": SESSION, "statements": domains::described()});
+            println!("{described}");
             Ok(())
         }
         Command::CheckStatements => migrate::check_statements(&load()?).await,

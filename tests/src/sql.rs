@@ -20,6 +20,29 @@ const PARAMETERS: &str = include_str!("sql/parameters.txt");
 /// The ways in which Postgres plans a prepared statement.
 pub const MODES: [&str; 2] = ["force_custom_plan", "force_generic_plan"];
 
+/// What the origin says of its statements.
+#[derive(Deserialize)]
+struct Described {
+    /// The settings of the connections that run them, as Postgres takes them at the start: `-c name=value …`.
+    session: String,
+    statements: Vec<Statement>,
+}
+
+impl Described {
+    fn get() -> Described {
+        let (succeeded, output) = Origin::command(&[], &["statements"]);
+        assert!(succeeded, "statements: {output}");
+        serde_json::from_str(&output).expect("a description in JSON")
+    }
+
+    /// Sets what plans depend on, and no timeouts: the seed takes longer, and so does a statement that is explained.
+    fn settings(&self) -> String {
+        let settings = self.session.split("-c ").filter_map(|setting| setting.trim().split_once('='));
+        let settings = settings.filter(|(name, _)| !name.ends_with("_timeout"));
+        settings.map(|(name, value)| format!("set {name} = '{value}';")).collect()
+    }
+}
+
 /// A statement, as the origin describes it.
 #[derive(Deserialize)]
 pub struct Statement {
@@ -34,9 +57,7 @@ pub struct Statement {
 impl Statement {
     /// All of them.
     pub fn all() -> Vec<Statement> {
-        let (succeeded, output) = Origin::command(&[], &["statements"]);
-        assert!(succeeded, "statements: {output}");
-        serde_json::from_str(&output).expect("a list of statements")
+        Described::get().statements
     }
 
     /// No request waits for it.
@@ -75,8 +96,7 @@ impl Full {
         for statement in statements {
             check(&client, statement).await;
         }
-        // As on the origin's connections.
-        let settings = format!("set jit = off; set bench.scale = '{scale}'");
+        let settings = Described::get().settings() + &format!("set bench.scale = '{scale}'");
         client.batch_execute(&settings).await.expect("settings");
         client.batch_execute(SEED).await.expect("the seed");
         client.batch_execute("vacuum analyze").await.expect("statistics");
@@ -177,11 +197,19 @@ pub fn steps(explained: &Value) -> Vec<&Value> {
 
 /// The rows that a step returned or dropped, over all its repetitions. 0 if it was planned but never run.
 pub fn rows_of(step: &Value) -> u64 {
-    let number = |key: &str| step[key].as_f64().unwrap_or(0.0);
     let dropped = ["Rows Removed by Filter", "Rows Removed by Join Filter", "Rows Removed by Index Recheck"];
-    let each = number("Actual Rows") + dropped.map(number).iter().sum::<f64>();
-    // Postgres rounds rows to averages over the repetitions.
-    (each * number("Actual Loops")) as u64
+    number(step, "Actual Rows") + dropped.map(|key| number(step, key)).iter().sum::<u64>()
+}
+
+/// The rows that a step dropped because it read its table from end to end, over all its repetitions.
+pub fn passed_over(step: &Value) -> u64 {
+    if step["Node Type"] == "Seq Scan" { number(step, "Rows Removed by Filter") } else { 0 }
+}
+
+/// A number of a step, over all its repetitions. Postgres rounds rows to averages over the repetitions.
+fn number(step: &Value, key: &str) -> u64 {
+    let number = |key: &str| step[key].as_f64().unwrap_or(0.0);
+    (number(key) * number("Actual Loops")) as u64
 }
 
 /// Pages touched by a statement.
