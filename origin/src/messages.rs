@@ -3,6 +3,7 @@
 //! Each message has a number within its circle, counted under the circle's lock. The number is its place in lists and cursors.
 
 pub mod message;
+mod lanes;
 mod posting;
 mod reading;
 mod writing;

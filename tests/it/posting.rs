@@ -163,6 +163,35 @@ async fn an_archived_circle_takes_nothing_from_a_batch() {
     assert_eq!(system.sql(&format!("select count(*) from messages where circle_id = '{archived}'")), "0");
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn a_batch_that_waits_for_somebody_holds_up_no_other_circle() {
+    let system = System::start().await;
+    let owners = join_all((0..POSTS).map(|number| {
+        let system = &system;
+        async move {
+            let owner = system.register(&format!("Owner{number}")).await;
+            let circle = owner.create_circle("private").await;
+            (owner, circle)
+        }
+    }))
+    .await;
+    let ((first, held), others) = owners.split_first().unwrap();
+    let origin = &system.origins[0];
+    let waits = origin.hold("tx.begun", async || post(first, held, "first", "First.")).await;
+    // One waits for the held batch, since it is to the same circle.
+    let second = post(first, held, "second", "Second.");
+    let posted: Vec<_> =
+        others.iter().map(|(owner, circle)| post(owner, circle, "other", "Hello.")).collect();
+    for answer in join_all(posted.into_iter().map(answer)).await {
+        answer.expect(201);
+    }
+    assert!(!waits.is_finished() && !second.is_finished());
+    origin.release().await;
+    answer(waits).await.expect(201);
+    answer(second).await.expect(201);
+    assert_eq!(numbers_told(&system, held), "1 2");
+}
+
 /// A post whose client has gone before its turn creates nothing; its repetition creates one message.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_client_that_goes_away_takes_nobody_elses_message_along() {

@@ -1,4 +1,4 @@
-//! Posting in batches: posts that arrive while a transaction is under way share the next one.
+//! Posting in batches: posts that arrive while a transaction is under way share the next one (see [`super::lanes`]).
 //!
 //! A batch accepts members' new messages in active circles, and nothing else. It waits for no circle: posts to a circle that
 //! somebody has locked are left for the next batch, for as long as a single post would wait for the lock. It refuses nothing:
@@ -6,8 +6,8 @@
 //! and gives the reason.
 
 use std::collections::BTreeSet;
-use std::hash::{DefaultHasher, Hash, Hasher};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::pin::pin;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use optimist_plane::ctx::Ctx;
@@ -23,6 +23,7 @@ use tokio::sync::oneshot;
 use tokio_postgres::Row;
 
 use crate::circles::standing::Standing;
+use crate::messages::lanes::{Lanes, SLOW};
 use crate::messages::message::{Message, select};
 
 /// A message to be posted, its text checked.
@@ -117,11 +118,6 @@ async fn post_alone(ctx: &Ctx, post: &Post) -> Result<(Message, bool)> {
     })
 }
 
-/// Transactions that one process has under way at a time. All posts of a circle share a lane, since their batches would get in
-/// each other's way under the circle's lock.
-const LANES: usize = 2;
-/// Most posts of one transaction: it locks its circles until it commits.
-const BATCH: usize = 64;
 /// The pause before the next batch tries a busy circle again: a few transactions of others.
 const PAUSE: Duration = Duration::from_millis(10);
 /// How long a post is left for the next batch, as long as a transaction waits for a lock.
@@ -130,14 +126,7 @@ const PATIENCE: Duration = Duration::from_millis(1500);
 /// The posts that wait for a batch.
 #[derive(Default)]
 pub struct Posting {
-    lanes: [Lane; LANES],
-}
-
-#[derive(Default)]
-struct Lane {
-    waiting: Mutex<Vec<Waiting>>,
-    /// Held by the task that runs the lane's batches.
-    turn: tokio::sync::Mutex<()>,
+    lanes: Mutex<Lanes<Waiting>>,
 }
 
 struct Waiting {
@@ -150,55 +139,79 @@ struct Waiting {
 impl Posting {
     /// The posted message; `None` if the batch left the post out.
     async fn batched(self: &Arc<Self>, ctx: &Ctx, post: Arc<Post>) -> Result<Option<Message>> {
-        let mut hasher = DefaultHasher::new();
-        post.circle.hash(&mut hasher);
-        let lane = (hasher.finish() % LANES as u64) as usize;
         let (answer, answered) = oneshot::channel();
-        self.enqueue(ctx, lane, vec![Waiting { post, since: Instant::now(), answer }]);
+        self.add(ctx, [Waiting { post, since: Instant::now(), answer }]);
         hooks::step("post.waiting").await;
         let lost = |_| Error::internal("messages::post", &"a batch was abandoned");
         answered.await.unwrap_or_else(|gone| Err(lost(gone)))
     }
 
-    fn enqueue(self: &Arc<Self>, ctx: &Ctx, lane: usize, posts: Vec<Waiting>) {
-        let is_first = {
-            let mut waiting = self.lanes[lane].waiting.lock().unwrap_or_else(PoisonError::into_inner);
-            let is_first = waiting.is_empty();
-            waiting.extend(posts);
-            is_first
-        };
-        if is_first {
-            // A task of its own, so that a client that goes away cancels no other client's post.
-            tokio::spawn(run_waiting(ctx.clone(), self.clone(), lane));
+    fn add(self: &Arc<Self>, ctx: &Ctx, posts: impl IntoIterator<Item = Waiting>) {
+        {
+            let mut lanes = self.lanes();
+            posts.into_iter().for_each(|waiting| lanes.add(waiting.post.circle, waiting));
+        }
+        self.begin(ctx);
+    }
+
+    /// Begins a batch, if one may begin.
+    fn begin(self: &Arc<Self>, ctx: &Ctx) {
+        let Some((number, mut batch)) = self.lanes().begin(Instant::now()) else { return };
+        // Their clients have gone away.
+        batch.retain(|waiting| !waiting.answer.is_closed());
+        let turn = Turn { ctx: ctx.clone(), posting: self.clone(), number };
+        // A task of its own, so that a client that goes away cancels no other client's post.
+        tokio::spawn(run(turn, batch));
+    }
+
+    fn lanes(&self) -> MutexGuard<'_, Lanes<Waiting>> {
+        self.lanes.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// A batch under way. When it is dropped, the batch is over, however it ended, and the next may begin.
+struct Turn {
+    ctx: Ctx,
+    posting: Arc<Posting>,
+    number: u64,
+}
+
+impl Drop for Turn {
+    fn drop(&mut self) {
+        self.posting.lanes().end(self.number);
+        // Without a runtime the process ends.
+        if tokio::runtime::Handle::try_current().is_ok() {
+            self.posting.begin(&self.ctx);
         }
     }
 }
 
-/// Posts all that wait in the lane once it is the lane's turn, except those to busy circles, which wait for the next turn.
-async fn run_waiting(ctx: Ctx, posting: Arc<Posting>, index: usize) {
-    let lane = &posting.lanes[index];
-    let mut busy = Vec::new();
-    {
-        let _turn = lane.turn.lock().await;
-        // The next post to arrive is the first of another round, and starts its task.
-        let mut waiting = std::mem::take(&mut *lane.waiting.lock().unwrap_or_else(PoisonError::into_inner));
-        // Their clients have gone away.
-        waiting.retain(|waiting| !waiting.answer.is_closed());
-        while !waiting.is_empty() {
-            let batch: Vec<Waiting> = waiting.drain(..waiting.len().min(BATCH)).collect();
-            busy.extend(run_batch(&ctx, batch).await);
+/// Runs a batch. Posts to busy circles wait for a later one.
+async fn run(turn: Turn, batch: Vec<Waiting>) {
+    let (ctx, posting) = (turn.ctx.clone(), turn.posting.clone());
+    let busy = {
+        let mut batch = pin!(run_batch(&ctx, batch));
+        match tokio::time::timeout(SLOW, &mut batch).await {
+            Ok(busy) => busy,
+            Err(_) => {
+                // Another may run beside this one now.
+                posting.begin(&ctx);
+                batch.await
+            }
         }
+    };
+    drop(turn);
+    if !busy.is_empty() {
+        tokio::time::sleep(PAUSE).await;
+        posting.add(&ctx, busy);
     }
-    if busy.is_empty() {
-        return;
-    }
-    // Nobody holds the lane meanwhile.
-    tokio::time::sleep(PAUSE).await;
-    posting.enqueue(&ctx, index, busy);
 }
 
 /// Posts a batch and answers each of its posts. Returns those to busy circles, except the ones that have waited for too long.
 async fn run_batch(ctx: &Ctx, batch: Vec<Waiting>) -> Vec<Waiting> {
+    if batch.is_empty() {
+        return batch;
+    }
     metrics::histogram!("optimist_posting_batch").record(batch.len() as f64);
     let posts: Vec<&Post> = batch.iter().map(|waiting| &*waiting.post).collect();
     let mut busy = Vec::new();
