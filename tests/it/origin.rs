@@ -191,6 +191,29 @@ async fn an_edge_whose_key_the_origin_does_not_know_answers_502_and_counts_it() 
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn its_log_has_every_failure_and_a_sample_of_the_rest() {
+    const REQUESTS: usize = 320;
+    let system = System::start().await;
+    let origin = OriginClient::new(&system);
+    for _ in 0..REQUESTS {
+        origin.get("/v1/openapi.json", checked(Identity::Public)).await.expect(200);
+    }
+    for _ in 0..8 {
+        origin.get("/v1/nothing", checked(Identity::Public)).await.expect(404);
+    }
+    let log = system.origins[0].log();
+    let lines = log.lines().filter_map(|line| serde_json::from_str::<Value>(line).ok());
+    let answered: Vec<Value> = lines.filter(|line| line["message"] == "answered").collect();
+    let of = |status: u16| answered.iter().filter(move |line| line["status"] == status);
+    assert_eq!(of(404).count(), 8, "{answered:#?}");
+    // Some may have been slow.
+    assert!(of(200).count() < REQUESTS / 2, "{answered:#?}");
+    let stood_for: usize = of(200).map(|line| line["stands_for"].as_u64().unwrap() as usize).sum();
+    assert!(stood_for.abs_diff(REQUESTS) < 32, "{stood_for}");
+    assert!(of(200).all(|line| line["span"]["path"] == "/v1/openapi.json"));
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn every_statement_fits_the_migrated_schema() {
     let system = System::start().await;
     let (succeeded, output) = Origin::command(&system.environment(), &["check-statements"]);

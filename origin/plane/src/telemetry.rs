@@ -5,7 +5,7 @@
 use metrics_exporter_prometheus::{Matcher, PrometheusBuilder, PrometheusHandle};
 use tracing_subscriber::EnvFilter;
 
-/// `RUST_LOG` sets the filter; the default shows requests and every irregularity.
+/// `RUST_LOG` sets the filter; the default shows every irregularity, and a sample of the requests (see [`crate::http::admit`]).
 pub fn start_logs() {
     let filter =
         EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info,refinery_core=warn"));

@@ -3,7 +3,8 @@
 //! The origin trusts what the edge signed: a checked session, the role it read, limits it charged. It checks from Postgres
 //! here whatever the edge could not.
 
-use std::time::Instant;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, Instant};
 
 use axum::extract::{Request, State};
 use axum::http::{HeaderMap, HeaderName, HeaderValue};
@@ -62,11 +63,30 @@ pub async fn admit(State(ctx): State<Ctx>, mut request: Request, next: Next) -> 
     let status = response.status().as_u16();
     metrics::histogram!("optimist_request_seconds", "route" => route, "status" => status.to_string())
         .record(elapsed.as_secs_f64());
-    span.in_scope(|| tracing::info!(route, status, microseconds = elapsed.as_micros() as u64, "answered"));
+    span.in_scope(|| log(route, status, elapsed));
     let headers = response.headers_mut();
     set(headers, "x-request-id", &request_id);
     set(headers, "server-timing", &format!("total;dur={:.1}", elapsed.as_secs_f64() * 1000.0));
     response
+}
+
+/// The first of so many requests that succeed in time is logged.
+const LOGGED_ONE_IN: u64 = 16;
+/// A request that takes longer is logged.
+const SLOW: Duration = Duration::from_millis(100);
+
+/// Logs failures, slow requests, and a sample of the others, each with how many it stands for. The level `debug` shows all of
+/// them.
+fn log(route: &str, status: u16, elapsed: Duration) {
+    static FAST: AtomicU64 = AtomicU64::new(0);
+    let microseconds = elapsed.as_micros() as u64;
+    let is_notable = status >= 400 || elapsed >= SLOW;
+    if is_notable || FAST.fetch_add(1, Ordering::Relaxed).is_multiple_of(LOGGED_ONE_IN) {
+        let stands_for = if is_notable { 1 } else { LOGGED_ONE_IN };
+        tracing::info!(route, status, microseconds, stands_for, "answered");
+    } else {
+        tracing::debug!(route, status, microseconds, "answered");
+    }
 }
 
 fn set(headers: &mut HeaderMap, name: &'static str, value: &str) {
