@@ -243,3 +243,54 @@ async fn flushed() {
     active.get("/v1/me").await.expect(200);
     idle.get("/v1/me").await.expect(401);
 }
+
+/// Answers keep arriving, each of them late.
+async fn slow_is_not_lost(kind: Kind) {
+    let options = Options { kind, redis_deadline_ms: 250, paths: true, ..Options::default() };
+    let system = System::with(options).await;
+    let edge_to_redis = &system.paths.as_ref().unwrap().edge_to_redis;
+    let ada = system.register("Ada").await;
+    while !ada.get("/v1/me").await.expect(200).is_hit() {}
+    edge_to_redis.set(Mode::Delayed(Duration::from_millis(150)));
+    let readers: Vec<_> = (0..16)
+        .map(|reader| {
+            let ada = ada.clone();
+            tokio::spawn(async move {
+                tokio::time::sleep(Duration::from_millis(20) * reader).await;
+                let mut late = 0;
+                for _ in 0..8 {
+                    let answer = ada.get("/v1/me").await;
+                    if answer.status == 503 {
+                        assert_eq!(answer.header("retry-after"), "1", "{answer:?}");
+                        late += 1;
+                    } else {
+                        answer.expect(200);
+                    }
+                }
+                late
+            })
+        })
+        .collect();
+    let mut late = 0;
+    for reader in readers {
+        late += reader.await.unwrap();
+    }
+    let log = std::fs::read_to_string(&system.edge.process.log).unwrap();
+    assert!(late > 32, "{late} of 128 were late: {log}");
+    edge_to_redis.set(Mode::Open);
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    assert!(ada.get("/v1/me").await.expect(200).is_hit());
+    let log = std::fs::read_to_string(&system.edge.process.log).unwrap();
+    assert!(log.contains("redis is late"), "{log}");
+    assert!(!log.contains("redis is unavailable"), "{log}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_slow_redis_is_not_a_lost_one() {
+    slow_is_not_lost(Kind::Embedded).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_slow_redis_is_not_a_lost_one_to_the_worker() {
+    slow_is_not_lost(Kind::Cloudflare).await;
+}

@@ -12,6 +12,8 @@ use optimist_tests::{Answer, Client, Edge, Options, System, scale};
 use reqwest::Method;
 use serde_json::Value;
 
+/// Requests that a Worker lets wait on one object: see `glue.js`.
+const QUEUED: usize = 1_024;
 /// In milliseconds; an object that does not answer is given up after four times as long.
 const REDIS_DEADLINE: u32 = 500;
 
@@ -111,7 +113,6 @@ async fn an_object_outlives_what_happens_to_another() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn what_an_object_cannot_do_in_time_is_refused_at_once() {
-    const QUEUED: usize = 256;
     let (system, edge) = start(1).await;
     let ada = system.register("Ada").await.at(&edge.url);
     until_hit(&ada, "/v1/me").await;
@@ -143,15 +144,17 @@ async fn what_an_object_cannot_do_in_time_is_refused_at_once() {
 #[tokio::test(flavor = "multi_thread")]
 async fn an_origin_that_hangs_holds_no_object() {
     let (system, edge) = start(1).await;
-    let (ada, bo) = (system.register("Ada").await.at(&edge.url), system.register("Bo").await.at(&edge.url));
-    until_hit(&ada, "/v1/me").await;
-    until_hit(&bo, "/v1/me").await;
+    let ada = system.register("Ada").await.at(&edge.url);
+    let others = people(&system, &edge.url, 3);
+    for client in others.iter().chain([&ada]) {
+        until_hit(client, "/v1/me").await;
+    }
     system.to_origin.set(Mode::HalfOpen);
     // More than may wait on an object at once.
     let mut waiting = Vec::new();
-    for _ in 0..300 {
-        let bo = bo.clone();
-        waiting.push(tokio::spawn(async move { bo.get("/v1/notifications/unread-count").await }));
+    for number in 0..QUEUED + 100 {
+        let other = others[number % others.len()].clone();
+        waiting.push(tokio::spawn(async move { other.get("/v1/notifications/unread-count").await }));
         tokio::time::sleep(Duration::from_millis(2)).await;
     }
     tokio::time::sleep(Duration::from_secs(1)).await;

@@ -12,7 +12,7 @@ const FORWARD = "optimist-forward";
 /** The text of a header that the pipeline reads: visible ASCII, spaces and tabs. */
 const READABLE = /^[\t\x20-\x7e]*$/;
 /** Requests that this isolate may have waiting on one object. More would only wait longer. */
-const QUEUED = 256;
+const QUEUED = 1_024;
 /** Milliseconds after which a forward that nobody finishes ends. Longer than its own deadlines together. */
 const ABANDONED = 60_000;
 

@@ -54,8 +54,9 @@ pub async fn send(
     commands: Vec<Command>,
     deadline_ms: u32,
 ) -> Result<Vec<Reply>, RedisUnavailable> {
-    let late = || RedisUnavailable::Lost("no connection within the deadline".to_owned());
-    let link = within(deadline_ms, connect(url)).await.unwrap_or_else(|| Err(late()))?;
+    let silent = || RedisUnavailable::Lost(format!("no connection within {SILENT_DEADLINES} deadlines"));
+    let connected = within(SILENT_DEADLINES * deadline_ms, connect(url)).await;
+    let link = connected.unwrap_or_else(|| Err(silent()))?;
     let result = ask(&link, commands, deadline_ms).await;
     if matches!(result, Err(RedisUnavailable::Lost(_))) {
         forget(&link);
