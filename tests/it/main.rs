@@ -21,6 +21,7 @@ mod names;
 mod origin;
 mod pages;
 mod posting;
+mod processes;
 mod projections;
 mod segments;
 mod staleness;

@@ -1,14 +1,16 @@
 //! Child processes that end with the test, however it ends, and the programs to start.
 
 use std::io::{BufRead, BufReader};
+use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::mpsc;
 use std::time::Duration;
 
-/// A running program. Dropping it kills it.
+/// A running program with its children: a process group of its own. Dropping it kills them all.
 pub struct Process {
     child: Child,
+    is_gone: bool,
     /// Its standard error.
     pub log: PathBuf,
 }
@@ -36,9 +38,9 @@ impl Process {
         command.args(["--pdeathsig", if launch.user.is_some() { "INT" } else { "KILL" }]);
         command.arg(launch.program).args(&launch.arguments);
         command.envs(launch.environment.iter().map(|(name, value)| (name, value)));
-        command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(log);
+        command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(log).process_group(0);
         let child = spawn_for_good(command);
-        Process { child, log: launch.log.clone() }
+        Process { child, is_gone: false, log: launch.log.clone() }
     }
 
     /// Waits for the line by which a program announces that it is ready.
@@ -62,17 +64,26 @@ impl Process {
         self.child.id()
     }
 
-    /// Sends a signal by name: `STOP`, `CONT`, `TERM`.
+    /// Sends a signal by name to the program and its children: `STOP`, `CONT`, `TERM`.
     pub fn signal(&self, name: &str) {
-        let status = Command::new("kill").args(["-s", name, &self.id().to_string()]).status().expect("kill");
-        assert!(status.success(), "no process to send {name}");
+        assert!(self.send(name), "no process to send {name}");
     }
 
-    /// `kill -9`, and waits until it is gone.
+    /// `kill -9` for the program and its children (`spin up` has one, which does the work). Waits until the program is gone.
     pub fn kill(&mut self) {
-        // It may have ended by itself.
-        let _ = self.child.kill();
+        if std::mem::replace(&mut self.is_gone, true) {
+            return; // Its number may be another's by now.
+        }
+        // It may have ended by itself; its children may not.
+        self.send("KILL");
         let _ = self.child.wait();
+    }
+
+    /// Whether there was a process to send a signal to.
+    fn send(&self, name: &str) -> bool {
+        let group = format!("-{}", self.id());
+        let output = Command::new("kill").args(["-s", name, "--", &group]).output().expect("kill");
+        output.status.success()
     }
 
     pub fn is_running(&mut self) -> bool {
