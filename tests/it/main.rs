@@ -10,6 +10,7 @@ mod drafts;
 mod events;
 mod fairness;
 mod growth;
+mod hosting;
 mod jobs;
 mod journal;
 mod keys;

@@ -82,7 +82,7 @@ pub async fn tell(kind: Kind) -> Transcript {
     teller.ask(&ada, Method::PATCH, "/v1/me", &[("if-match", &tag)], json!({"bio": "Counts."})).await;
 
     let bo = system.register("Bo").await;
-    circles(&mut teller, &ada, &bo).await;
+    circles(&mut teller, &system, &ada, &bo).await;
     journal(&mut teller, &ada).await;
     consequences(&mut teller, &system, &ada).await;
     administration(&mut teller, &system, &ada).await;
@@ -120,16 +120,20 @@ async fn routing(teller: &mut Teller, anyone: &Client) {
     teller.ask(anyone, Method::GET, "/v1/me", &[("authorization", unknown)], Value::Null).await;
 }
 
-async fn reactions(teller: &mut Teller, bo: &Client, message: &str) {
+async fn reactions(teller: &mut Teller, system: &System, bo: &Client, message: &str) {
     teller.ask(bo, Method::PUT, &format!("{message}/reactions/frown"), &[], Value::Null).await;
     // First the origin answers, and installs the message's state; then the edge.
     for kind in ["heart", "hug", "hug"] {
         teller.ask(bo, Method::PUT, &format!("{message}/reactions/{kind}"), &[], Value::Null).await;
     }
     teller.ask(bo, Method::DELETE, &format!("{message}/reactions/heart"), &[], Value::Null).await;
+    let (circle, id) = message.split_once("/messages/").unwrap();
+    // The list shows what has been flushed: the heart that was taken back, and the hug.
+    let sql =
+        format!("select count(*) filter (where is_on), count(*) from reactions where message_id = '{id}'");
+    wait_for_sql(system, &sql, "1|2").await;
     teller.get(bo, &format!("{message}/reactions")).await;
     teller.get(bo, &format!("{message}/reactions?limit=1")).await;
-    let (circle, id) = message.split_once("/messages/").unwrap();
     teller.get(bo, &format!("{circle}/reactions/mine?messages={id}")).await;
     teller.get(bo, &format!("{circle}/reactions/mine?messages=x")).await;
     teller.get(bo, message).await;
@@ -236,12 +240,16 @@ async fn consequences(teller: &mut Teller, system: &System, ada: &Client) {
     teller.get(&cy, "/v1/me").await;
 }
 
-/// Asks Postgres instead of the API, whose limits appear in the transcript.
 async fn wait_for_unread(system: &System, client: &Client, unread: u64) {
-    let deadline = Instant::now() + Duration::from_secs(20);
     let sql = format!("select unread from notification_counts where user_id = '{}'", client.user);
-    while system.sql(&sql) != unread.to_string() {
-        assert!(Instant::now() < deadline, "{unread} are not unread");
+    wait_for_sql(system, &sql, &unread.to_string()).await;
+}
+
+/// Asks Postgres instead of the API, whose limits appear in the transcript.
+async fn wait_for_sql(system: &System, sql: &str, wanted: &str) {
+    let deadline = Instant::now() + Duration::from_secs(20);
+    while system.sql(sql) != wanted {
+        assert!(Instant::now() < deadline, "{sql} is not {wanted}");
         tokio::time::sleep(Duration::from_millis(50)).await;
     }
 }
@@ -256,7 +264,7 @@ async fn administration(teller: &mut Teller, system: &System, ada: &Client) {
     teller.ask(ada, Method::DELETE, "/v1/admin/cache/nonsense", &[], Value::Null).await;
 }
 
-async fn circles(teller: &mut Teller, ada: &Client, bo: &Client) {
+async fn circles(teller: &mut Teller, system: &System, ada: &Client, bo: &Client) {
     teller.post(ada, "/v1/circles", json!({"name": "", "visibility": "private"})).await;
     teller.post(ada, "/v1/circles", json!({"name": 7})).await;
     let key = [("idempotency-key", "a-circle")];
@@ -285,7 +293,7 @@ async fn circles(teller: &mut Teller, ada: &Client, bo: &Client) {
         teller.get(bo, &format!("{messages}{rest}")).await;
     }
     let page = teller.get(bo, &format!("{messages}?limit=3")).await;
-    reactions(teller, bo, &format!("{messages}/{}", page.text("/items/1/id"))).await;
+    reactions(teller, system, bo, &format!("{messages}/{}", page.text("/items/1/id"))).await;
     let before = format!("{messages}?limit=3&before={}", page.text("/next"));
     let page = bo.get(&before).await;
     teller.transcript.note("GET the next page", &page);

@@ -10,6 +10,8 @@ use crate::processes::{Launch, Process, free_port, program};
 pub enum Kind {
     /// The Spin component in our own native host.
     Embedded,
+    /// The same, with Spin's bounds, refusals and sockets.
+    LikeSpin,
     /// The Worker in workerd.
     Cloudflare,
     /// The Spin component in the `spin` on the PATH.
@@ -19,11 +21,16 @@ pub enum Kind {
 impl Kind {
     /// The available hosts: only `spin` may be absent.
     pub fn all() -> Vec<Kind> {
-        let mut kinds = vec![Kind::Embedded, Kind::Cloudflare];
+        let mut kinds = vec![Kind::Embedded, Kind::LikeSpin, Kind::Cloudflare];
         if Command::new("spin").arg("--version").output().is_ok_and(|output| output.status.success()) {
             kinds.push(Kind::Spin);
         }
         kinds
+    }
+
+    /// Whether it refuses what Spin refuses before the component sees it.
+    pub fn refuses_as_spin(self) -> bool {
+        matches!(self, Kind::LikeSpin | Kind::Spin)
     }
 }
 
@@ -44,15 +51,22 @@ impl Edge {
     /// Starts an edge; `settings` use the names of the edge's configuration.
     pub fn start(kind: Kind, settings: &[(String, String)], folder: &Path) -> Edge {
         match kind {
-            Kind::Embedded => Edge::embedded(settings, folder),
+            Kind::Embedded => Edge::embedded(settings, folder, &[]),
+            Kind::LikeSpin => Edge::embedded(settings, folder, &["--like-spin"]),
             Kind::Cloudflare => Edge::cloudflare(settings, folder, &|template| template),
             Kind::Spin => Edge::spin(settings, folder),
         }
     }
 
-    fn embedded(settings: &[(String, String)], folder: &Path) -> Edge {
+    /// The embedded host, whose requests to the origin fail as their queries ask: `?fail=ConnectionTerminated`.
+    pub fn failing_by_query(settings: &[(String, String)], folder: &Path) -> Edge {
+        Edge::embedded(settings, folder, &["--fail-by-query"])
+    }
+
+    fn embedded(settings: &[(String, String)], folder: &Path, flags: &[&str]) -> Edge {
         let mut arguments =
             vec!["--component".to_owned(), component(), "--listen".to_owned(), "127.0.0.1:0".to_owned()];
+        arguments.extend(flags.iter().map(|flag| (*flag).to_owned()));
         for (name, value) in settings {
             arguments.extend(["--variable".to_owned(), format!("{name}={value}")]);
         }
@@ -122,13 +136,12 @@ impl Edge {
                 ("SPIN_VARIABLE_REDIS_HOST".to_owned(), url.trim_start_matches("redis://").to_owned())
             }))
             .collect();
-        let arguments = ["up", "--quiet", "--listen"].map(str::to_owned).into_iter();
-        let arguments = arguments
-            .chain([format!("127.0.0.1:{port}"), "--from".to_owned(), manifest.display().to_string()])
-            .collect();
+        let (listen, logs) = (format!("127.0.0.1:{port}"), folder.display().to_string());
+        let manifest = manifest.display().to_string();
+        let arguments = ["up", "--quiet", "--listen", &listen, "--log-dir", &logs, "--from", &manifest];
         let process = Process::start(&Launch {
             program: Path::new("spin"),
-            arguments,
+            arguments: arguments.map(str::to_owned).to_vec(),
             environment,
             log: folder.join("edge.log"),
             user: None,

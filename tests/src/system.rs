@@ -44,6 +44,7 @@ impl Options {
     pub fn kind_under_test() -> Kind {
         match std::env::var("OPTIMIST_EDGE").as_deref() {
             Err(_) | Ok("embedded") => Kind::Embedded,
+            Ok("like-spin") => Kind::LikeSpin,
             Ok("cloudflare") => Kind::Cloudflare,
             Ok("spin") => Kind::Spin,
             Ok(other) => panic!("OPTIMIST_EDGE: there is no edge {other}"),

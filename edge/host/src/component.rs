@@ -77,7 +77,7 @@ impl WasiHttpView for State {
     }
 }
 
-pub fn load(path: &Path, variables: HashMap<String, String>) -> anyhow::Result<Handler> {
+pub fn load(path: &Path, variables: HashMap<String, String>, client: Client) -> anyhow::Result<Handler> {
     let mut config = Config::new();
     config.wasm_component_model_async(true);
     let engine = Engine::new(&config).map_err(|error| anyhow!("{error:?}"))?;
@@ -92,7 +92,7 @@ pub fn load(path: &Path, variables: HashMap<String, String>) -> anyhow::Result<H
         ServicePre::new(linker.instantiate_pre(&component)?)
     };
     let component = link().map_err(|error| anyhow!("cannot load {}: {error:?}", path.display()))?;
-    Ok(ProxyHandler::new(Loaded { engine, component, variables: Arc::new(variables), client: Client::new() }))
+    Ok(ProxyHandler::new(Loaded { engine, component, variables: Arc::new(variables), client }))
 }
 
 /// Handles a request in an instance.

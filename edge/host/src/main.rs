@@ -2,8 +2,10 @@
 //!
 //! It provides the interfaces that the component uses (HTTP, Redis, variables) and reuses instances as Spin does. It
 //! reads no manifest, restricts no outbound address, speaks no TLS and passes no upgrades: it is not for production.
+//! `--like-spin` also imitates what Spin does worse or otherwise than a host must ([`like_spin`]).
 
 mod component;
+mod like_spin;
 mod outbound;
 mod redis;
 mod variables;
@@ -11,13 +13,14 @@ mod variables;
 use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use anyhow::Context as _;
 use bytes::Bytes;
 use clap::Parser;
 use http::{HeaderValue, Request, Response};
 use http_body_util::combinators::UnsyncBoxBody;
-use http_body_util::{BodyExt as _, Empty};
+use http_body_util::{BodyExt as _, Full};
 use hyper::body::Incoming;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
@@ -25,6 +28,8 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::signal::unix::{SignalKind, signal};
 
 use component::Handler;
+use like_spin::{LikeSpin, Refusal};
+use outbound::Client;
 
 #[derive(Parser)]
 #[command(version, about)]
@@ -38,6 +43,19 @@ struct Arguments {
     /// `name=value`, repeatable. Takes precedence over `SPIN_VARIABLE_<NAME>` in the environment.
     #[arg(long = "variable", value_parser = parse_variable)]
     variables: Vec<(String, String)>,
+    /// Imitate Spin 4.1 also where this host would do better: see its bounds, its refusals and its sockets.
+    #[arg(long)]
+    like_spin: bool,
+    /// For tests: an outgoing request fails with the error of WASI's that its query names (`?fail=HttpRequestDenied`).
+    #[arg(long, hide = true)]
+    fail_by_query: bool,
+}
+
+/// What serves a connection.
+#[derive(Clone)]
+struct Server {
+    handler: Handler,
+    like_spin: Option<Arc<LikeSpin>>,
 }
 
 fn parse_variable(text: &str) -> Result<(String, String), String> {
@@ -51,14 +69,17 @@ async fn main() -> anyhow::Result<()> {
     let environment = std::env::vars()
         .filter_map(|(name, value)| Some((name.strip_prefix("SPIN_VARIABLE_")?.to_lowercase(), value)));
     let variables: HashMap<String, String> = environment.chain(arguments.variables).collect();
-    let handler = component::load(&arguments.component, variables)?;
+    let client = Client::new(!arguments.like_spin, arguments.fail_by_query);
+    let handler = component::load(&arguments.component, variables, client)?;
+    let like_spin = arguments.like_spin.then(|| Arc::new(LikeSpin::default()));
+    let server = Server { handler, like_spin };
     let listener = TcpListener::bind(arguments.listen).await.context("cannot listen")?;
     println!("listening http://{}", listener.local_addr()?);
     let mut terminate = signal(SignalKind::terminate())?;
     loop {
         tokio::select! {
             accepted = listener.accept() => match accepted {
-                Ok((stream, peer)) => drop(tokio::spawn(serve(handler.clone(), stream, peer))),
+                Ok((stream, peer)) => drop(tokio::spawn(serve(server.clone(), stream, peer))),
                 // Out of descriptors, or the client has gone already: later accepts may succeed.
                 Err(error) => {
                     eprintln!("cannot accept a connection: {error}");
@@ -72,12 +93,14 @@ async fn main() -> anyhow::Result<()> {
 }
 
 /// Serves one connection until it ends.
-async fn serve(handler: Handler, stream: TcpStream, peer: SocketAddr) {
-    // Send small answers at once. A socket that refuses the option still works.
-    let _ = stream.set_nodelay(true);
+async fn serve(server: Server, stream: TcpStream, peer: SocketAddr) {
+    if server.like_spin.is_none() {
+        // Send small answers at once. A socket that refuses the option still works.
+        let _ = stream.set_nodelay(true);
+    }
     let service = service_fn(move |request| {
-        let handler = handler.clone();
-        async move { Ok::<_, std::convert::Infallible>(answer(&handler, request, peer).await) }
+        let server = server.clone();
+        async move { answer(&server, request, peer).await }
     });
     // Clients come and go; how a connection ended does not matter.
     let _ = hyper::server::conn::http1::Builder::new()
@@ -88,8 +111,29 @@ async fn serve(handler: Handler, stream: TcpStream, peer: SocketAddr) {
 
 type Body = UnsyncBoxBody<Bytes, wasmtime::Error>;
 
+/// The connection closes without an answer.
+#[derive(Debug)]
+struct Closed;
+
+impl std::fmt::Display for Closed {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("closed without an answer")
+    }
+}
+
+impl std::error::Error for Closed {}
+
 /// An error in the component becomes an empty 500, as in Spin.
-async fn answer(handler: &Handler, mut request: Request<Incoming>, peer: SocketAddr) -> Response<Body> {
+async fn answer(
+    server: &Server,
+    mut request: Request<Incoming>,
+    peer: SocketAddr,
+) -> Result<Response<Body>, Closed> {
+    let _fiber = match server.like_spin.as_ref().map(|spin| spin.admit(&request)).transpose() {
+        Ok(fiber) => fiber,
+        Err(Refusal::Closed) => return Err(Closed),
+        Err(Refusal::Answered { status, body }) => return Ok(respond(status, body)),
+    };
     let headers = request.headers_mut();
     // Appended after any such header from the client, as in Spin.
     if let Ok(address) = HeaderValue::from_str(&peer.to_string()) {
@@ -97,15 +141,12 @@ async fn answer(handler: &Handler, mut request: Request<Incoming>, peer: SocketA
     }
     if let Err(error) = absolute_uri(&mut request) {
         eprintln!("a request without a usable address: {error}");
-        return empty(400);
+        return Ok(respond(400, ""));
     }
-    match component::handle(handler, request).await {
-        Ok(response) => response,
-        Err(error) => {
-            eprintln!("the component failed: {error:#}");
-            empty(500)
-        }
-    }
+    Ok(component::handle(&server.handler, request).await.unwrap_or_else(|error| {
+        eprintln!("the component failed: {error:#}");
+        respond(500, "")
+    }))
 }
 
 /// Adds scheme and authority, which the component expects and HTTP/1 leaves to the `Host` header.
@@ -116,8 +157,9 @@ fn absolute_uri(request: &mut Request<Incoming>) -> anyhow::Result<()> {
     Ok(())
 }
 
-fn empty(status: u16) -> Response<Body> {
-    let mut response = Response::new(Empty::new().map_err(|never| match never {}).boxed_unsync());
+fn respond(status: u16, body: &'static str) -> Response<Body> {
+    let body = Full::new(Bytes::from_static(body.as_bytes()));
+    let mut response = Response::new(body.map_err(|never| match never {}).boxed_unsync());
     *response.status_mut() = http::StatusCode::from_u16(status).unwrap_or_default();
     response
 }

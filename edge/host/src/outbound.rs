@@ -13,21 +13,51 @@ type Body = UnsyncBoxBody<Bytes, ErrorCode>;
 type IoResult = Box<dyn Future<Output = Result<(), ErrorCode>> + Send>;
 
 #[derive(Clone)]
-pub struct Client(hyper_util::client::legacy::Client<HttpConnector, Body>);
+pub struct Client {
+    connections: hyper_util::client::legacy::Client<HttpConnector, Body>,
+    /// Requests fail as their queries ask.
+    fails_by_query: bool,
+}
 
 impl Client {
-    pub fn new() -> Client {
+    /// Without `nodelay` a message in two segments waits until the peer has acknowledged the first.
+    pub fn new(nodelay: bool, fails_by_query: bool) -> Client {
         let mut connector = HttpConnector::new();
-        connector.set_nodelay(true);
+        connector.set_nodelay(nodelay);
         connector.set_connect_timeout(Some(std::time::Duration::from_secs(2)));
-        Client(
-            hyper_util::client::legacy::Client::builder(TokioExecutor::new())
-                .pool_timer(TokioTimer::new())
-                .pool_idle_timeout(std::time::Duration::from_secs(10))
-                .build(connector),
-        )
+        let connections = hyper_util::client::legacy::Client::builder(TokioExecutor::new())
+            .pool_timer(TokioTimer::new())
+            .pool_idle_timeout(std::time::Duration::from_secs(10))
+            .build(connector);
+        Client { connections, fails_by_query }
+    }
+
+    /// The error that a request asks for.
+    fn failure(&self, uri: &http::Uri) -> Option<ErrorCode> {
+        let name = uri.query().filter(|_| self.fails_by_query)?.strip_prefix("fail=")?;
+        FAILURES.iter().find(|(known, _)| *known == name).map(|(_, code)| code.clone())
     }
 }
+
+/// Errors that a test can ask for, by their names: those that a host reports before it has sent anything, and some of
+/// those after which a request may have arrived.
+const FAILURES: [(&str, ErrorCode); 15] = [
+    ("DnsTimeout", ErrorCode::DnsTimeout),
+    ("DestinationNotFound", ErrorCode::DestinationNotFound),
+    ("DestinationUnavailable", ErrorCode::DestinationUnavailable),
+    ("DestinationIpProhibited", ErrorCode::DestinationIpProhibited),
+    ("DestinationIpUnroutable", ErrorCode::DestinationIpUnroutable),
+    ("HttpRequestDenied", ErrorCode::HttpRequestDenied),
+    ("ConnectionRefused", ErrorCode::ConnectionRefused),
+    ("ConnectionTimeout", ErrorCode::ConnectionTimeout),
+    ("ConnectionLimitReached", ErrorCode::ConnectionLimitReached),
+    ("TlsProtocolError", ErrorCode::TlsProtocolError),
+    ("TlsCertificateError", ErrorCode::TlsCertificateError),
+    ("ConnectionTerminated", ErrorCode::ConnectionTerminated),
+    ("ConnectionReadTimeout", ErrorCode::ConnectionReadTimeout),
+    ("HttpProtocolError", ErrorCode::HttpProtocolError),
+    ("HttpResponseIncomplete", ErrorCode::HttpResponseIncomplete),
+];
 
 /// The HTTP client of an instance.
 pub struct Outbound {
@@ -42,9 +72,12 @@ impl WasiHttpHooks for Outbound {
         _: IoResult,
     ) -> Box<dyn Future<Output = Result<(http::Response<Body>, IoResult), TrappableError<ErrorCode>>> + Send>
     {
-        let client = self.client.0.clone();
+        let client = self.client.clone();
         Box::new(async move {
-            let response = client.request(request).await.map_err(|error| {
+            if let Some(code) = client.failure(request.uri()) {
+                return Err(code.into());
+            }
+            let response = client.connections.request(request).await.map_err(|error| {
                 let code = if error.is_connect() {
                     ErrorCode::ConnectionRefused
                 } else {
