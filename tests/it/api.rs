@@ -8,6 +8,7 @@ mod circles;
 mod conduct;
 mod drafts;
 mod families;
+mod forwarding;
 mod input;
 mod invites;
 mod journal;

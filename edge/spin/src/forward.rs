@@ -114,11 +114,12 @@ async fn once(
     *request.uri_mut() = format!("{}{target}", edge.config().origin_url)
         .parse()
         .map_err(|_| ErrorCode::HttpRequestUriInvalid)?;
-    *request.headers_mut() = forwarded_headers(&parts.headers, &body, signed);
+    *request.headers_mut() = forwarded_headers(parts, &body, signed);
     spin_sdk::http::send(request).await
 }
 
-fn forwarded_headers(headers: &HeaderMap, body: &Bytes, signed: &[(&'static str, String)]) -> HeaderMap {
+fn forwarded_headers(parts: &Parts, body: &Bytes, signed: &[(&'static str, String)]) -> HeaderMap {
+    let headers = &parts.headers;
     let mut kept = HeaderMap::with_capacity(headers.len() + signed.len());
     for name in headers.keys().filter(|name| is_sent_on(name.as_str())) {
         // One line, as a Worker's runtime makes of several: the origin's readers look at the first.
@@ -127,7 +128,9 @@ fn forwarded_headers(headers: &HeaderMap, body: &Bytes, signed: &[(&'static str,
             kept.insert(name.clone(), value);
         }
     }
-    if !body.is_empty() {
+    // A write without a body says so: the runtime would send chunks, of which the last is a segment of its own, and Spin's
+    // connections hold that back until the origin has acknowledged the head.
+    if !body.is_empty() || !parts.method.is_safe() {
         kept.insert("content-length", HeaderValue::from(body.len()));
     }
     for (name, value) in signed {
@@ -138,15 +141,29 @@ fn forwarded_headers(headers: &HeaderMap, body: &Bytes, signed: &[(&'static str,
     kept
 }
 
-/// Whether a request with this error certainly never reached the origin.
+/// Whether a request with this error certainly never reached the origin: nothing of it was sent, so that it may be sent
+/// again, and its charges are given back. The codes are those of RFC 9209, 2.3.
 fn is_unreached(error: &ErrorCode) -> bool {
-    matches!(
-        error,
-        ErrorCode::ConnectionRefused
-            | ErrorCode::DestinationNotFound
-            | ErrorCode::DestinationUnavailable
-            | ErrorCode::DnsError(_)
-            | ErrorCode::DnsTimeout
-            | ErrorCode::ConnectionTimeout
-    )
+    match error {
+        // There was no address to connect to, or a rule of the host's forbids it.
+        ErrorCode::DnsTimeout
+        | ErrorCode::DnsError(_)
+        | ErrorCode::DestinationNotFound
+        | ErrorCode::DestinationUnavailable
+        | ErrorCode::DestinationIpProhibited
+        | ErrorCode::DestinationIpUnroutable
+        | ErrorCode::HttpRequestDenied
+        // There was no connection.
+        | ErrorCode::ConnectionRefused
+        | ErrorCode::ConnectionTimeout
+        | ErrorCode::ConnectionLimitReached
+        // The handshake failed. Spin reports later failures of TLS as errors of HTTP.
+        | ErrorCode::TlsProtocolError
+        | ErrorCode::TlsCertificateError
+        // There was no request to send.
+        | ErrorCode::HttpRequestUriInvalid => true,
+        // An alert can also come after the request: a server that wants a certificate sends it when the client has finished
+        // its handshake, and perhaps begun.
+        _ => false,
+    }
 }
