@@ -74,6 +74,8 @@ enum Command {
         #[arg(long)]
         repair: bool,
     },
+    /// Check the configuration, and do nothing else.
+    CheckConfig,
     /// Print every SQL statement, and the settings of the connections that run them, in JSON.
     Statements,
     /// Prepare every SQL statement against the migrated schema.
@@ -187,6 +189,7 @@ async fn run(arguments: &Arguments) -> Result<(), Box<dyn std::error::Error>> {
             telemetry::start_logs();
             check(load()?, data_type.as_deref(), *repair).await
         }
+        Command::CheckConfig => Ok(load().map(drop)?),
         Command::Statements => {
             let described = serde_json::json!({"session": SESSION, "statements": domains::described()});
             println!("{described}");

@@ -6,6 +6,7 @@ mod accounts;
 mod admin;
 mod circles;
 mod conduct;
+mod configuration;
 mod drafts;
 mod families;
 mod forwarding;

@@ -10,7 +10,7 @@ use optimist_shared::signature::{
     SIGNATURE_INPUT_HEADER, Signed, content_digest, sign,
 };
 use optimist_tests::edges::Edge;
-use optimist_tests::system::{REGION, SIGNING_KEY, address, edge_settings};
+use optimist_tests::system::{REGION, SIGNING_KEY, address, edge_settings, environment};
 use optimist_tests::{Answer, Client, Origin, System};
 use reqwest::Method;
 use serde_json::{Value, json};
@@ -188,6 +188,28 @@ async fn an_edge_whose_key_the_origin_does_not_know_answers_502_and_counts_it() 
         tokio::time::sleep(Duration::from_millis(20)).await;
     }
     assert!(counted(&page().await, "optimist_unsigned_total{refusal=\"unknown-key\"}"));
+}
+
+#[test]
+fn a_configuration_is_checked_without_stores() {
+    let mut settings =
+        environment("postgres://127.0.0.1:9/x", "postgres://127.0.0.1:9/x", "redis://127.0.0.1:9", 100);
+    let (code, output) = Origin::exit(&settings, &["check-config"]);
+    assert_eq!((code, output.as_str()), (Some(0), ""));
+    for (variable, value, reason) in [
+        ("OPTIMIST_DATABASE_POOL", "many", "invalid type"),
+        ("OPTIMIST_REDIS_URL", "redis://redis.internal", "rediss://"),
+        ("OPTIMIST_REGION", "EU", "lower-case letters"),
+    ] {
+        settings.push((variable.to_owned(), value.to_owned()));
+        let (code, output) = Origin::exit(&settings, &["check-config"]);
+        settings.pop();
+        assert_eq!(code, Some(1), "{output}");
+        assert!(
+            output.starts_with(&format!("optimist-origin: {variable} ")) && output.contains(reason),
+            "{output}"
+        );
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -6,6 +6,7 @@ mod bench;
 mod counts;
 mod demo;
 mod dev;
+mod doctor;
 mod mutants;
 mod soak;
 mod structure;
@@ -30,6 +31,7 @@ mod interrupt;
 mod terminal;
 
 use std::ffi::OsString;
+use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::Parser;
@@ -98,6 +100,15 @@ enum Command {
         #[arg(long)]
         bless: bool,
     },
+    /// Check a deployment's variables before they are deployed, and name each that is wrong
+    Doctor {
+        /// What the variables are for
+        #[arg(value_enum, required = true)]
+        parts: Vec<doctor::Part>,
+        /// Read them from this file of NAME=value lines, not from the environment
+        #[arg(long)]
+        file: Option<PathBuf>,
+    },
     /// Build the Worker into edge/cloudflare/build, as `wrangler` asks for it
     Worker,
     /// For xtask's own use: becomes a program that dies with its parent
@@ -118,6 +129,7 @@ fn main() -> ExitCode {
         Command::Soak(soak) => soak::run(&soak),
         Command::Bench { arguments } => bench::run(&arguments),
         Command::Tidy { bless } => tidy::run(bless),
+        Command::Doctor { parts, file } => doctor::run(&parts, file.as_deref()),
         Command::Worker => cloudflare::build_command(),
         Command::WithParent { words } => processes::become_server(&words),
     };

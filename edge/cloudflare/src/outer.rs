@@ -69,7 +69,9 @@ pub fn fetch(request: &Request, env: &Env, _context: &JsValue) -> Promise {
 pub fn misconfigured(error: &ConfigError) -> Response {
     let variable = error.variable.to_ascii_uppercase();
     host::log(&format!("the edge is not configured: OPTIMIST_{variable}: {}", error.reason));
-    glue::respond(500, "", &[], None)
+    let mut random = [0; 10];
+    host::random(&mut random);
+    respond(optimist_edge_core::unconfigured(host::now_ms(), &random), None)
 }
 
 /// The name of the object that `spread` chooses.

@@ -68,9 +68,9 @@ impl Config {
         };
         let signing_keys = parse_signing_keys(&required("signing_keys")?)?;
         Ok(Config {
-            region: required("region")?,
-            origin_url: required("origin_url")?.trim_end_matches('/').to_owned(),
-            redis_url: encrypted(required("redis_url")?)?,
+            region: region(required("region")?)?,
+            origin_url: origin_url(&required("origin_url")?)?,
+            redis_url: redis_url(required("redis_url")?)?,
             signing_keys,
             cors_origins: get("cors_origins")
                 .map(|list| list.split(',').map(|o| o.trim().to_owned()).filter(|o| !o.is_empty()).collect())
@@ -103,9 +103,35 @@ impl Config {
     }
 }
 
+/// As the origin's.
+fn region(name: String) -> Result<String, ConfigError> {
+    if name.bytes().all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-') {
+        return Ok(name);
+    }
+    let reason = "may hold lower-case letters, digits and `-`".to_owned();
+    Err(ConfigError { variable: "region", reason })
+}
+
+/// Scheme and authority: a request's own path is appended.
+fn origin_url(url: &str) -> Result<String, ConfigError> {
+    let url = url.trim_end_matches('/');
+    let authority = url.strip_prefix("http://").or_else(|| url.strip_prefix("https://")).unwrap_or_default();
+    let is_authority = |byte: u8| byte.is_ascii_graphic() && !b"/?#@\\".contains(&byte);
+    if !authority.is_empty() && authority.bytes().all(is_authority) {
+        return Ok(url.to_owned());
+    }
+    let reason = "must be `http://` or `https://` with host and port, and nothing more".to_owned();
+    Err(ConfigError { variable: "origin_url", reason })
+}
+
 /// Refuses a Redis URL that would go through a network in the clear.
-fn encrypted(redis_url: String) -> Result<String, ConfigError> {
-    let Some(rest) = redis_url.strip_prefix("redis://") else { return Ok(redis_url) };
+fn redis_url(url: String) -> Result<String, ConfigError> {
+    let refused = |reason: &str| Err(ConfigError { variable: "redis_url", reason: reason.to_owned() });
+    let (is_encrypted, rest) = match (url.strip_prefix("rediss://"), url.strip_prefix("redis://")) {
+        (Some(rest), _) => (true, rest),
+        (None, Some(rest)) => (false, rest),
+        (None, None) => return refused("must begin with `rediss://`, or `redis://` on the loopback"),
+    };
     let authority = rest.split(['/', '?', '#']).next().unwrap_or_default();
     let host = authority.rsplit('@').next().unwrap_or_default();
     // With a port, or without one.
@@ -113,11 +139,13 @@ fn encrypted(redis_url: String) -> Result<String, ConfigError> {
         Some((address, _)) => address,
         None => host.split(':').next().unwrap_or_default(),
     };
-    if host == "localhost" || host.parse::<std::net::IpAddr>().is_ok_and(|address| address.is_loopback()) {
-        return Ok(redis_url);
+    let is_loopback =
+        host == "localhost" || host.parse::<std::net::IpAddr>().is_ok_and(|address| address.is_loopback());
+    match (is_encrypted, is_loopback) {
+        _ if host.is_empty() => refused("must name a host"),
+        (false, false) => refused("must begin with `rediss://`, except on the loopback"),
+        _ => Ok(url),
     }
-    let reason = "must begin with `rediss://`, except on the loopback".to_owned();
-    Err(ConfigError { variable: "redis_url", reason })
 }
 
 fn parse_signing_keys(text: &str) -> Result<Vec<(String, Vec<u8>)>, ConfigError> {
@@ -146,19 +174,51 @@ mod tests {
         let near =
             ["redis://127.0.0.1:1", "redis://u:p@localhost/0", "redis://[::1]:1", "rediss://redis.internal"];
         for url in near {
-            assert!(encrypted(url.to_owned()).is_ok(), "{url}");
+            assert!(redis_url(url.to_owned()).is_ok(), "{url}");
         }
         for url in [
             "redis://redis.internal:6379",
             "redis://127.0.0.1@192.0.2.1",
             "redis://192.0.2.1/localhost",
             "redis://",
+            "rediss://",
+            "rediss://:6379",
+            "redis.internal:6379",
+            "http://127.0.0.1:6379",
         ] {
             assert_eq!(
-                encrypted(url.to_owned()).err().map(|error| error.variable),
+                redis_url(url.to_owned()).err().map(|error| error.variable),
                 Some("redis_url"),
                 "{url}"
             );
+        }
+    }
+
+    #[test]
+    fn the_origin_has_a_scheme_and_no_path() {
+        for url in ["http://127.0.0.1:8080", "https://origin.internal/", "http://[::1]:80"] {
+            assert_eq!(origin_url(url).unwrap(), url.trim_end_matches('/'));
+        }
+        for url in [
+            "origin.internal:8080",
+            "//origin.internal",
+            "ftp://origin.internal",
+            "http://",
+            "http:///v1",
+            "https://origin.internal/v1",
+            "https://origin.internal?x",
+            "https://user@origin.internal",
+            "https://origin .internal",
+        ] {
+            assert_eq!(origin_url(url).err().map(|error| error.variable), Some("origin_url"), "{url}");
+        }
+    }
+
+    #[test]
+    fn a_region_has_the_origins_alphabet() {
+        assert!(region("eu-1".to_owned()).is_ok());
+        for name in ["EU", "eu 1", "e\u{fc}"] {
+            assert!(region(name.to_owned()).is_err(), "{name}");
         }
     }
 }

@@ -27,7 +27,7 @@ mod redis;
 pub use config::{Config, ConfigError};
 pub use origin::Pending;
 
-use optimist_shared::error::{ErrorCode, Problem};
+use optimist_shared::error::{ErrorCode, PROBLEM_JSON, Problem};
 use optimist_shared::routes::{self, Audience, Matched, Method, Path, Route};
 
 use cache::Wanted;
@@ -124,6 +124,20 @@ impl Edge {
     }
 }
 
+/// The answer of an edge whose configuration is wrong. The host logs the [`ConfigError`], which names the variable: clients
+/// need not know it.
+pub fn unconfigured(now_ms: u64, random: &[u8; 10]) -> Response {
+    let request_id = request_id(now_ms, random);
+    let problem = Problem::new(ErrorCode::Internal, &request_id).detail("The edge is not configured.");
+    let headers = vec![
+        ("content-type", PROBLEM_JSON.to_owned()),
+        ("x-request-id", request_id),
+        ("x-content-type-options", "nosniff".to_owned()),
+        ("cache-control", "no-store".to_owned()),
+    ];
+    Response { status: problem.status, headers, body: problem.to_json() }
+}
+
 /// The methods that a page may try where there is nothing.
 const ANY_METHOD: &str = "GET, POST, PUT, PATCH, DELETE, HEAD, OPTIONS";
 
@@ -140,5 +154,9 @@ fn allow_header(methods: &[Method]) -> String {
 fn new_request_id<H: Host>(host: &H, now_ms: u64) -> String {
     let mut random = [0; 10];
     host.random(&mut random);
-    uuid::Builder::from_unix_timestamp_millis(now_ms, &random).into_uuid().to_string()
+    request_id(now_ms, &random)
+}
+
+fn request_id(now_ms: u64, random: &[u8; 10]) -> String {
+    uuid::Builder::from_unix_timestamp_millis(now_ms, random).into_uuid().to_string()
 }

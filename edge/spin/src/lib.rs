@@ -9,8 +9,8 @@ use std::rc::Rc;
 
 use bytes::Bytes;
 use http::{HeaderName, HeaderValue, Response};
-use optimist_edge_core::host::{Decision, Response as Answer};
-use optimist_edge_core::{Config, Edge};
+use optimist_edge_core::host::{Decision, Host as _, Response as Answer};
+use optimist_edge_core::{Config, ConfigError, Edge};
 use spin_sdk::http::{BoxBody, FullBody, Request, box_body};
 use spin_sdk::http_service;
 
@@ -40,8 +40,11 @@ async fn handle(request: Request) -> anyhow::Result<Response<BoxBody>> {
     let edge = match edge().await {
         Ok(edge) => edge,
         Err(error) => {
-            eprintln!("the edge is not configured: {error}");
-            return Ok(Response::builder().status(500).body(box_body(FullBody::new(Bytes::new())))?);
+            eprintln!("the edge is not configured: variable {}: {}", error.variable, error.reason);
+            let host = SpinHost { redis_url: "" };
+            let mut random = [0; 10];
+            host.random(&mut random);
+            return Ok(respond(optimist_edge_core::unconfigured(host.now_ms(), &random)));
         }
     };
     let host = SpinHost { redis_url: &edge.config().redis_url };
@@ -54,7 +57,7 @@ async fn handle(request: Request) -> anyhow::Result<Response<BoxBody>> {
 }
 
 /// This instance's pipeline.
-async fn edge() -> anyhow::Result<Rc<Edge>> {
+async fn edge() -> Result<Rc<Edge>, ConfigError> {
     if let Some(edge) = EDGE.with_borrow(Clone::clone) {
         return Ok(edge);
     }

@@ -221,7 +221,11 @@ impl Config {
 
 /// Reads the settings, and refuses by name what is none. Only a file can have such: the environment is filtered before.
 fn extract(figment: &Figment, rings: &[&str]) -> Result<Settings, Box<dyn std::error::Error>> {
-    let settings: Settings = figment.extract()?;
+    let settings: Settings = figment.extract().map_err(|error| match &error.path[..] {
+        [name] => Box::<dyn std::error::Error>::from(ConfigError::new(name, error.kind.to_string())),
+        // A file that is no TOML.
+        _ => error.into(),
+    })?;
     if let Some(unknown) = settings.others.keys().find(|name| !is_setting(name, rings)) {
         let is_upper_case = is_setting(&unknown.to_lowercase(), rings);
         let reason = if is_upper_case { "must be in lower case in the file" } else { "is not a setting" };
@@ -355,6 +359,7 @@ mod tests {
         assert_eq!(settings.others["signing_keys_file"].as_str(), Some("/keys"));
         assert_eq!(settings.database_pool, Some(4));
         let error = |toml: &str| read(toml).err().expect("refused").to_string();
+        assert!(error("database_pool = 'many'").starts_with("OPTIMIST_DATABASE_POOL "));
         for value in ["'text'", "5", "true", "[1, 2]", "{ a = 1 }"] {
             assert_eq!(error(&format!("wake = {value}")), "OPTIMIST_WAKE is not a setting");
         }
