@@ -9,6 +9,8 @@ use serde::Deserialize;
 
 use crate::http1::{Answer, Connection, Request};
 use crate::plot::Line;
+use crate::processor::{Meter, Processor, Worker};
+use crate::report::Side;
 use crate::samples::Samples;
 
 pub const CONNECTIONS: usize = 32;
@@ -19,8 +21,8 @@ pub struct Subject {
     pub name: String,
     /// `http://host:port`.
     pub url: String,
-    /// The server's process, whose processor time is reported as well.
-    pub process: Option<u32>,
+    /// The processes that take part, whose processor time is reported as well: first the server's.
+    pub workers: Vec<Worker>,
     /// Sent in turn.
     pub requests: Vec<Request>,
     /// Whether an answer is the expected one.
@@ -36,9 +38,8 @@ pub struct Run {
     refused: u64,
     /// Pairs of percentile and milliseconds.
     pub latency_ms: Vec<(f64, f64)>,
-    /// Processor time of the server, in microseconds per request.
-    #[serde(default)]
-    pub processor: f64,
+    #[serde(skip)]
+    pub processor: Processor,
 }
 
 impl Run {
@@ -72,27 +73,22 @@ impl Subject {
     pub async fn run(&self, seconds: u64) -> Run {
         self.check();
         let expects_errors = self.status() >= 400;
-        let before = self.processor();
+        let meter = Meter::start(&self.workers);
         let mut run = self.wrk(seconds).await;
-        run.processor = (self.processor() - before) / run.requests * 1e6;
+        run.processor = meter.per_request(run.requests);
         assert_eq!(run.failed, 0, "{}: requests without an answer", self.name);
         let right = if expects_errors { run.requests as u64 } else { 0 };
         assert_eq!(run.refused, right, "{}: answers of 400 and above", self.name);
         self.check();
         println!(
-            "  {:<44} {:>9.0} req/s   p50 {:>7.2} ms   p99 {:>7.2} ms   {:>6.1} µs of processor",
+            "  {:<44} {:>9.0} req/s   p50 {:>7.2} ms   p99 {:>7.2} ms   {}",
             self.name,
             run.requests_per_second(),
             run.percentile(50.0),
             run.percentile(99.0),
-            run.processor
+            run.processor.line()
         );
         run
-    }
-
-    /// Seconds of processor time of the server's process; NaN if the process is not known.
-    fn processor(&self) -> f64 {
-        self.process.map_or(f64::NAN, worked)
     }
 
     fn status(&self) -> u16 {
@@ -134,13 +130,6 @@ impl Subject {
     }
 }
 
-/// Seconds of processor time of all threads of a process (`proc(5)`: fields 14 and 15 of `stat`, in hundredths).
-pub fn worked(process: u32) -> f64 {
-    let stat = std::fs::read_to_string(format!("/proc/{process}/stat")).expect("a process that runs");
-    let fields = stat.rsplit(')').next().unwrap_or_default().split_whitespace().skip(11).take(2);
-    fields.map(|ticks| ticks.parse::<f64>().expect("a number")).sum::<f64>() / 100.0
-}
-
 /// Runs both alternately, `one` first, and returns the runs of each.
 pub async fn by_turns(one: &Subject, other: &Subject, turns: usize, seconds: u64) -> (Vec<Run>, Vec<Run>) {
     let (mut ones, mut others) = (Vec::new(), Vec::new());
@@ -162,8 +151,16 @@ pub fn percentiles(runs: &[Run], percentile: f64) -> Vec<f64> {
     runs.iter().map(|run| run.percentile(percentile)).collect()
 }
 
-pub fn processor(runs: &[Run]) -> Vec<f64> {
-    runs.iter().map(|run| run.processor).collect()
+/// Microseconds a request that one worker took, by run.
+pub fn processor(runs: &[Run], worker: &str) -> Vec<f64> {
+    runs.iter().map(|run| run.processor.of(worker)).collect()
+}
+
+/// The rates of a subject's runs, and below them what each of its workers took.
+pub fn sides(subject: &str, runs: &[Run]) -> Vec<Side> {
+    let rates = Side::new(subject, "req/s", rates(runs));
+    let workers = crate::processor::sides(subject, runs.iter().map(|run| &run.processor));
+    std::iter::once(rates).chain(workers).collect()
 }
 
 /// The latency distribution: the median over the runs at each percentile.

@@ -29,7 +29,7 @@ pub async fn run() {
         ("fastify", &fastify.url, &fastify.process),
         ("worker", &worker.url, &worker.process),
     ] {
-        let subject = circle.reads(name, url, process);
+        let subject = circle.reads(name, url, Vec::new());
         subject.check();
         let (script, requests) = files(&subject, &region.folder.path().join(name));
         println!(

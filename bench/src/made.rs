@@ -18,12 +18,15 @@ use optimist_tests::system::{REGION, SIGNING_KEY};
 use crate::closed_loop::CONNECTIONS;
 use crate::http1::{Answer, Connection, Request, authority};
 use crate::open_loop::Latencies;
+use crate::processor::{Meter, Processor, Worker};
+use crate::report::Side;
 
 /// The result of one run.
 pub struct Run {
     pub requests: u64,
     pub seconds: f64,
     pub latencies: Latencies,
+    pub processor: Processor,
 }
 
 impl Run {
@@ -32,11 +35,20 @@ impl Run {
     }
 }
 
+/// The rates of a load's runs, and below them what each of its workers took.
+pub fn sides(name: &str, runs: &[Run]) -> Vec<Side> {
+    let rates = Side::new(name, "req/s", runs.iter().map(Run::requests_per_second));
+    let workers = crate::processor::sides(name, runs.iter().map(|run| &run.processor));
+    std::iter::once(rates).chain(workers).collect()
+}
+
 /// A server, and the requests to send to it.
 pub struct Load<'a, S> {
     pub name: &'a str,
     /// `http://host:port`.
     pub url: &'a str,
+    /// The processes that take part.
+    pub workers: &'a [Worker],
     /// Makes the state of a connection from its number, counted from 0.
     pub state: &'a (dyn Fn(usize) -> S + Sync),
     /// The next request.
@@ -58,6 +70,7 @@ impl<S> Load<'_, S> {
 
     fn send(&self, rate: Option<f64>, duration: Duration) -> Run {
         let next = AtomicU64::new(0);
+        let meter = Meter::start(self.workers);
         // Leaves time to open the connections before the first request is due.
         let start = Instant::now() + Duration::from_millis(200);
         let latencies: Vec<f64> = std::thread::scope(|scope| {
@@ -71,14 +84,16 @@ impl<S> Load<'_, S> {
         let run = Run {
             requests: latencies.len() as u64,
             seconds: duration.as_secs_f64(),
+            processor: meter.per_request(latencies.len() as f64),
             latencies: latencies.into_iter().collect(),
         };
         println!(
-            "  {:<44} {:>9.0} req/s   p50 {:>7.2} ms   p99 {:>7.2} ms{}",
+            "  {:<44} {:>9.0} req/s   p50 {:>7.2} ms   p99 {:>7.2} ms   {}{}",
             self.name,
             run.requests_per_second(),
             run.latencies.percentile(50.0),
             run.latencies.percentile(99.0),
+            run.processor.line(),
             if rate.is_some() { "   (open loop)" } else { "" }
         );
         run

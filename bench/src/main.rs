@@ -14,6 +14,7 @@ mod made;
 mod open_loop;
 mod peers;
 mod plot;
+mod processor;
 mod region;
 mod report;
 mod results;
@@ -42,7 +43,9 @@ struct Part {
 const PARTS: &[Part] = &[
     Part { name: "warm-embedded", what: "warm reads on the embedded host, beside Fastify", run: |settings| Box::pin(parts::warm::embedded(settings)) },
     Part { name: "warm-workerd", what: "warm reads on workerd, beside a Worker in JavaScript", run: |settings| Box::pin(parts::warm::workerd(settings)) },
-    Part { name: "floor", what: "warm reads beside answers without Redis", run: |settings| Box::pin(parts::floor::run(settings)) },
+    Part { name: "warm-spin", what: "warm reads on the spin on the PATH, if there is one, beside answers without Redis", run: |settings| Box::pin(parts::warm::spin(settings)) },
+    Part { name: "floor", what: "warm reads beside an empty handler", run: |settings| Box::pin(parts::floor::run(settings)) },
+    Part { name: "overload", what: "right answers while four times as many clients ask as can be served, beside the best without", run: |settings| Box::pin(parts::overload::run(settings)) },
     Part { name: "redis-cpu", what: "what a warm read costs Redis, beside a GET", run: |settings| Box::pin(parts::redis_cpu::run(settings)) },
     Part { name: "miss", what: "reads that Redis cannot answer, beside Fastify with pg", run: |settings| Box::pin(parts::miss::run(settings)) },
     Part { name: "reactions", what: "reactions end to end, beside a commit for each", run: |settings| Box::pin(parts::reactions::run(settings)) },

@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 use crate::closed_loop::Subject;
 use crate::http1::Connection;
 use crate::plot::Line;
+use crate::processor::Meter;
 
 /// Enough for a server that stalls for some hundredths of a second; further requests wait, and their wait counts.
 const CONNECTIONS: u64 = 64;
@@ -47,14 +48,15 @@ impl FromIterator<f64> for Latencies {
 impl Subject {
     /// Sends `rate` requests a second for `seconds`. Panics unless every answer is right.
     pub async fn at_rate(&self, rate: f64, seconds: u64) -> Latencies {
-        let subject = self.clone();
+        let (subject, meter) = (self.clone(), Meter::start(&self.workers));
         let run = move || subject.send_at(rate, (rate * seconds as f64) as u64);
         let latencies = tokio::task::spawn_blocking(run).await.expect("the load");
         println!(
-            "  {:<44} {rate:>9.0} req/s   p50 {:>7.2} ms   p99 {:>7.2} ms   (open loop)",
+            "  {:<44} {rate:>9.0} req/s   p50 {:>7.2} ms   p99 {:>7.2} ms   {}   (open loop)",
             self.name,
             latencies.percentile(50.0),
-            latencies.percentile(99.0)
+            latencies.percentile(99.0),
+            meter.per_request(latencies.0.len() as f64).line()
         );
         latencies
     }

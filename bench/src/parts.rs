@@ -7,6 +7,7 @@ pub mod held;
 pub mod memory;
 pub mod miss;
 pub mod neighbours;
+pub mod overload;
 pub mod posting;
 pub mod reactions;
 pub mod redis_cpu;

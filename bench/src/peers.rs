@@ -64,3 +64,43 @@ pub fn worker(redis_port: u16, certificate: Option<&str>, folder: &Path) -> Peer
     }
     Peer { process, url: format!("http://127.0.0.1:{port}") }
 }
+
+/// Starts the embedded host with a component that answers every request with nothing.
+pub fn empty_component(folder: &Path) -> Peer {
+    let component =
+        program("OPTIMIST_BENCH_EMPTY", "target/bench-empty/wasm32-wasip2/release/optimist_bench_empty.wasm");
+    let arguments = ["--component", &component.display().to_string(), "--listen", "127.0.0.1:0"];
+    let mut process = Process::start(&Launch {
+        program: &program("OPTIMIST_HOST_BIN", "target/release/optimist-edge-host"),
+        arguments: arguments.map(str::to_owned).to_vec(),
+        environment: Vec::new(),
+        log: folder.join("empty.log"),
+        user: None,
+    });
+    let url = process.wait_for_line("listening").replace("listening ", "");
+    Peer { process, url }
+}
+
+/// Starts workerd with a Worker that answers every request with nothing.
+pub fn empty_worker(folder: &Path) -> Peer {
+    let sources = workspace().join("bench/peers/empty");
+    let port = free_port();
+    let folder = folder.join("empty");
+    std::fs::create_dir_all(&folder).expect("a folder");
+    let config = std::fs::read_to_string(sources.join("workerd.capnp")).expect("a configuration");
+    let file = folder.join("workerd.capnp");
+    std::fs::write(&file, config.replace("@LISTEN@", &format!("127.0.0.1:{port}"))).expect("a configuration");
+    std::fs::copy(sources.join("worker.js"), folder.join("worker.js")).expect("its source");
+    let process = Process::start(&Launch {
+        program: &program("OPTIMIST_WORKERD_BIN", "node_modules/workerd/bin/workerd"),
+        arguments: vec!["serve".to_owned(), file.display().to_string()],
+        environment: Vec::new(),
+        log: folder.join("worker.log"),
+        user: None,
+    });
+    // As often as the harness looks for our Worker, whose start is compared with this one.
+    while std::net::TcpStream::connect(("127.0.0.1", port)).is_err() {
+        std::thread::sleep(std::time::Duration::from_millis(1));
+    }
+    Peer { process, url: format!("http://127.0.0.1:{port}") }
+}

@@ -14,6 +14,7 @@ use tempfile::TempDir;
 
 use crate::closed_loop::Subject;
 use crate::http1::{Request, authority};
+use crate::processor::Worker;
 
 /// A region: Postgres that commits to disk, Redis that syncs its append-only file every second by default, and an
 /// origin.
@@ -51,6 +52,30 @@ impl Region {
 
     pub fn edge_settings(&self, redis_url: &str) -> Vec<(String, String)> {
         edge_settings(&self.origin.api, redis_url, &self.options)
+    }
+
+    /// A server in front of the stores, and the stores.
+    pub fn workers(&self, name: &'static str, process: &Process) -> Vec<Worker> {
+        let server = Worker { name, process: process.id() };
+        [server].into_iter().chain(self.stores()).collect()
+    }
+
+    /// An edge, the origin and the stores.
+    pub fn all_workers(&self, edge: &Edge) -> Vec<Worker> {
+        let mut workers = self.workers("the edge", &edge.process);
+        workers.insert(1, self.origin_worker());
+        workers
+    }
+
+    pub fn origin_worker(&self) -> Worker {
+        Worker { name: "the origin", process: self.origin.process_id() }
+    }
+
+    pub fn stores(&self) -> [Worker; 2] {
+        [
+            Worker { name: "Redis", process: self.redis.process_id() },
+            Worker { name: "Postgres", process: self.postgres.process_id() },
+        ]
     }
 
     /// Runs a statement as the owner of the schema.
@@ -203,7 +228,7 @@ impl Circle {
     }
 
     /// Reads of the messages by all members in turn, from a server that implements the API.
-    pub fn reads(&self, name: &str, url: &str, process: &Process) -> Subject {
+    pub fn reads(&self, name: &str, url: &str, workers: Vec<Worker>) -> Subject {
         let request = |member: &Member| {
             let authorization = format!("Bearer {}", member.token.render());
             Request::new("GET", authority(url), &self.path(), &[("authorization", &authorization)], b"")
@@ -211,9 +236,20 @@ impl Circle {
         Subject {
             name: name.to_owned(),
             url: url.to_owned(),
-            process: Some(process.id()),
+            workers,
             requests: self.members.iter().map(request).collect(),
             is_right: |answer| answer.status == 200 && answer.header("cache-status").contains("hit"),
+        }
+    }
+
+    /// The same read without a token: the closest answer that an edge gives without Redis.
+    pub fn refused(&self, name: &str, url: &str, workers: Vec<Worker>) -> Subject {
+        Subject {
+            name: name.to_owned(),
+            url: url.to_owned(),
+            workers,
+            requests: vec![Request::new("GET", authority(url), &self.path(), &[], b"")],
+            is_right: |answer| answer.status == 401,
         }
     }
 }

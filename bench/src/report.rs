@@ -31,6 +31,8 @@ pub struct Figure {
 pub enum Target {
     AtLeast(f64),
     AtMost(f64),
+    /// It is reported beside others, and cannot be missed.
+    None,
 }
 
 /// The measurements of one side of a comparison.
@@ -62,11 +64,26 @@ impl Figure {
         }
     }
 
-    /// The same ratio in per cent.
+    /// The ratio of the first sides; the others are measurements beside them.
+    pub fn compare(what: &str, mut subject: Vec<Side>, mut other: Vec<Side>, target: Target) -> Figure {
+        let rest = subject.split_off(1).into_iter().chain(other.split_off(1)).collect::<Vec<_>>();
+        Figure::times(what, subject.remove(0), other.remove(0), target).beside(rest)
+    }
+
+    /// The same figure with more measurements below it.
+    pub fn beside(mut self, sides: impl IntoIterator<Item = Side>) -> Figure {
+        self.sides.extend(sides);
+        self
+    }
+
     pub fn percent(what: &str, subject: Side, other: Side, target: Target) -> Figure {
-        let figure = Figure::times(what, subject, other, target);
-        let measured = figure.measured.0.iter().map(|ratio| ratio * 100.0).collect();
-        Figure { measured, unit: "%".to_owned(), ..figure }
+        Figure::times(what, subject, other, target).in_percent()
+    }
+
+    /// The same ratio in per cent.
+    pub fn in_percent(self) -> Figure {
+        let measured = self.measured.0.iter().map(|ratio| ratio * 100.0).collect();
+        Figure { measured, unit: "%".to_owned(), ..self }
     }
 
     /// A figure that is compared with its target only.
@@ -86,6 +103,7 @@ impl Figure {
         match self.target {
             Target::AtLeast(bound) => self.measured.median() >= bound,
             Target::AtMost(bound) => self.measured.median() <= bound,
+            Target::None => !self.measured.0.is_empty(),
         }
     }
 
@@ -95,6 +113,7 @@ impl Figure {
         let target = match self.target {
             Target::AtLeast(bound) => format!("≥ {}", with_unit(bound)),
             Target::AtMost(bound) => format!("≤ {}", with_unit(bound)),
+            Target::None => "—".to_owned(),
         };
         [
             self.what.clone(),
@@ -102,7 +121,12 @@ impl Figure {
             target,
             with_unit(self.measured.median()),
             format!("{} – {}", number(self.measured.least()), number(self.measured.most())),
-            if self.is_reached() { "reached" } else { "missed" }.to_owned(),
+            match (self.is_reached(), self.target) {
+                (false, _) => "missed",
+                (true, Target::None) => "",
+                (true, _) => "reached",
+            }
+            .to_owned(),
         ]
     }
 }
@@ -131,11 +155,13 @@ mod tests {
         assert!(!figure(Target::AtLeast(3.1)).is_reached());
         assert!(!figure(Target::AtMost(2.9)).is_reached());
         assert!(!Figure::plain("nothing", "ms", [], Target::AtMost(1.0)).is_reached());
+        assert!(!Figure::plain("nothing", "ms", [], Target::None).is_reached());
     }
 
     #[test]
     fn a_row_says_all_of_it() {
         let row = figure(Target::AtLeast(1.5)).row();
         assert_eq!(row, ["reads", "theirs", "≥ 1.50 ×", "3 ×", "2 – 4", "reached"]);
+        assert_eq!(figure(Target::None).row()[2..], ["—", "3 ×", "2 – 4", ""]);
     }
 }

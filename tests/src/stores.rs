@@ -120,6 +120,10 @@ impl Postgres {
         signal_each(&children(process), name);
     }
 
+    pub fn process_id(&self) -> u32 {
+        self.process.as_ref().expect("it is running").id()
+    }
+
     /// Whether the server runs; it ends by itself if it cannot recover.
     pub fn is_running(&mut self) -> bool {
         self.process.as_mut().is_some_and(Process::is_running)
@@ -304,6 +308,10 @@ impl Redis {
 
     pub fn signal(&self, name: &str) {
         self.process.as_ref().expect("it is running").signal(name);
+    }
+
+    pub fn process_id(&self) -> u32 {
+        self.process.as_ref().expect("it is running").id()
     }
 
     /// Makes it refuse all commands that need memory, or none.

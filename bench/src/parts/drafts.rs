@@ -11,9 +11,10 @@ use crate::Settings;
 use crate::bare;
 use crate::closed_loop::CONNECTIONS;
 use crate::http1::{Answer, Request, authority};
-use crate::made::Load;
+use crate::made::{Load, Run};
 use crate::open_loop::Latencies;
 use crate::plot::Plot;
+use crate::processor;
 use crate::region::{Member, Region};
 use crate::report::{Figure, Outcome, Side, Target};
 
@@ -84,9 +85,25 @@ pub async fn run(settings: Arc<Settings>) -> Outcome {
         assert_eq!(answer.status, 200, "{}", String::from_utf8_lossy(&answer.body));
     };
     let (our_name, their_name) = ("saving a draft", "a bare SET behind the same edge");
-    let ours = Load { name: our_name, url: &edge.url, state: &state, request: &ours, answered: &saved };
-    let theirs =
-        Load { name: their_name, url: &bare_edge.url, state: &state, request: &theirs, answered: &set };
+    // The bare origin is a part of this program, which also makes the requests.
+    let (our_workers, their_workers) =
+        (region.all_workers(&edge), region.workers("the edge", &bare_edge.process));
+    let ours = Load {
+        name: our_name,
+        url: &edge.url,
+        workers: &our_workers,
+        state: &state,
+        request: &ours,
+        answered: &saved,
+    };
+    let theirs = Load {
+        name: their_name,
+        url: &bare_edge.url,
+        workers: &their_workers,
+        state: &state,
+        request: &theirs,
+        answered: &set,
+    };
     let (mut our_turns, mut their_turns) = (Vec::new(), Vec::new());
     let rate = tokio::task::block_in_place(|| {
         let seconds = settings.seconds.min(3);
@@ -94,27 +111,30 @@ pub async fn run(settings: Arc<Settings>) -> Outcome {
         // A rate that both sides sustain.
         let rate = (slower / 2.0).round();
         for _ in 0..settings.turns {
-            our_turns.push(ours.at_rate(rate, settings.seconds).latencies);
-            their_turns.push(theirs.at_rate(rate, settings.seconds).latencies);
+            our_turns.push(ours.at_rate(rate, settings.seconds));
+            their_turns.push(theirs.at_rate(rate, settings.seconds));
         }
         rate
     });
-    let side = |name: &str, turns: &[Latencies]| {
-        let name = format!("{name}, p99 at {rate} req/s");
-        Side::new(&name, "ms", turns.iter().map(|turn| turn.percentile(99.0)))
+    let sides = |name: &str, turns: &[Run]| {
+        let title = format!("{name}, p99 at {rate} req/s");
+        let p99 = Side::new(&title, "ms", turns.iter().map(|turn| turn.latencies.percentile(99.0)));
+        let workers = processor::sides(name, turns.iter().map(|turn| &turn.processor));
+        std::iter::once(p99).chain(workers).collect()
     };
-    let figure = Figure::times(
+    let figure = Figure::compare(
         "saving a draft: p99, open loop",
-        side(our_name, &our_turns),
-        side(their_name, &their_turns),
+        sides(our_name, &our_turns),
+        sides(their_name, &their_turns),
         Target::AtMost(2.0),
     );
+    let latencies = |turns: Vec<Run>| turns.into_iter().map(|turn| turn.latencies).collect();
     let plot = Plot {
         file: "drafts".to_owned(),
         title: format!("Saving a draft, open loop at {rate} requests a second"),
         lines: vec![
-            Latencies::together(our_turns).line(our_name),
-            Latencies::together(their_turns).line(their_name),
+            Latencies::together(latencies(our_turns)).line(our_name),
+            Latencies::together(latencies(their_turns)).line(their_name),
         ],
     };
     Outcome { figures: vec![figure], plots: vec![plot] }

@@ -5,19 +5,23 @@
 //! per turn, so that no read finds a value that another read has filled.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use futures_util::StreamExt as _;
 use optimist_shared::ids::{Uuid, parse_id};
 use optimist_shared::keys::Key;
+use optimist_shared::signature::Identity;
 use optimist_tests::Kind;
 
 use crate::Settings;
-use crate::closed_loop::{self, CONNECTIONS, Run, Subject};
-use crate::http1::{Connection, Request, authority};
-use crate::peers;
+use crate::closed_loop::{self, CONNECTIONS, Subject};
+use crate::http1::{Answer, Connection, Request, authority};
+use crate::made::{self, Load, signed};
+use crate::peers::{self, Peer};
 use crate::plot::Plot;
-use crate::region::Region;
-use crate::report::{Figure, Outcome, Side, Target};
+use crate::processor::Worker;
+use crate::region::{Member, Region};
+use crate::report::{Figure, Outcome, Target};
 
 /// More circles than one turn reads.
 const CIRCLES: usize = 16_000;
@@ -51,7 +55,7 @@ pub async fn run(settings: Arc<Settings>) -> Outcome {
         })
         .collect();
     let peer = peers::fastify(&region);
-    let subject = |name: &str, url: &str, process| {
+    let subject = |name: &str, url: &str, workers| {
         let request = |(circle, owner): &(String, usize)| {
             let authorization = format!("Bearer {}", owners[*owner].token.render());
             let path = format!("/v1/circles/{circle}/messages");
@@ -60,13 +64,13 @@ pub async fn run(settings: Arc<Settings>) -> Outcome {
         Subject {
             name: name.to_owned(),
             url: url.to_owned(),
-            process,
+            workers,
             requests: places.iter().map(request).collect(),
             is_right: |answer| answer.status == 200,
         }
     };
-    let ours = subject("Optimist, embedded host and origin", &edge.url, None);
-    let theirs = subject("Fastify, ioredis, pg", &peer.url, Some(peer.process.id()));
+    let ours = subject("Optimist, embedded host and origin", &edge.url, region.all_workers(&edge));
+    let theirs = subject(PEER, &peer.url, region.workers("the server", &peer.process));
     // Fills sessions and memberships.
     for subject in [&ours, &theirs] {
         read_all(subject);
@@ -85,19 +89,92 @@ pub async fn run(settings: Arc<Settings>) -> Outcome {
             }
         }
     }
-    let side = |subject: &Subject, runs: &[Run]| Side::new(&subject.name, "req/s", closed_loop::rates(runs));
-    let figure = Figure::times(
-        "miss through the origin: requests a second",
-        side(&ours, &our_runs),
-        side(&theirs, &their_runs),
-        Target::AtLeast(2.0),
+    let figure = Figure::compare(
+        "miss through the edge: requests a second",
+        closed_loop::sides(&ours.name, &our_runs),
+        closed_loop::sides(&theirs.name, &their_runs),
+        Target::AtLeast(1.0),
     );
+    let processor = |worker: &str, bound| {
+        let what = format!("miss through the edge: processor time of {worker}");
+        Figure::plain(&what, "µs", closed_loop::processor(&our_runs, worker), Target::AtMost(bound))
+    };
+    let mut figures = vec![figure, processor("the origin", 150.0), processor("Redis", 100.0)];
+    figures.push(at_the_origin(&settings, &region, &peer, &places, &owners, &forgotten).await);
     let plot = Plot {
         file: "miss".to_owned(),
         title: format!("A miss: closed loop, {CONNECTIONS} connections"),
         lines: vec![closed_loop::line(&ours.name, &our_runs), closed_loop::line(&theirs.name, &their_runs)],
     };
-    Outcome { figures: vec![figure], plots: vec![plot] }
+    Outcome { figures, plots: vec![plot] }
+}
+
+const PEER: &str = "Fastify, ioredis, pg";
+
+/// The origin alone, by signed requests, beside the same peer under the same load.
+async fn at_the_origin(
+    settings: &Settings,
+    region: &Region,
+    peer: &Peer,
+    places: &[(String, usize)],
+    owners: &[Member],
+    forgotten: &[String],
+) -> Figure {
+    // Each circle is read once in a turn.
+    let next = AtomicUsize::new(0);
+    let place = || {
+        let index = next.fetch_add(1, Ordering::Relaxed);
+        let (circle, owner) = places.get(index).expect("circles enough");
+        (format!("/v1/circles/{circle}/messages"), &owners[*owner])
+    };
+    let signed = |_: &mut ()| {
+        let (path, owner) = place();
+        let identity = Identity::Session { user: owner.user, session: owner.token.session };
+        signed(&region.origin.api, "GET", &path, identity, &[], b"")
+    };
+    let plain = |_: &mut ()| {
+        let (path, owner) = place();
+        let authorization = format!("Bearer {}", owner.token.render());
+        Request::new("GET", authority(&peer.url), &path, &[("authorization", &authorization)], b"")
+    };
+    let answered = |_: &mut (), answer: &Answer| assert_eq!(answer.status, 200, "{answer:?}");
+    let stores = region.stores();
+    let our_workers: Vec<Worker> = [region.origin_worker()].into_iter().chain(stores).collect();
+    let their_workers = region.workers("the server", &peer.process);
+    let ours = Load {
+        name: "the origin alone, signed requests",
+        url: &region.origin.api,
+        workers: &our_workers,
+        state: &|_| (),
+        request: &signed,
+        answered: &answered,
+    };
+    let theirs = Load {
+        name: PEER,
+        url: &peer.url,
+        workers: &their_workers,
+        state: &|_| (),
+        request: &plain,
+        answered: &answered,
+    };
+    let (mut our_runs, mut their_runs) = (Vec::new(), Vec::new());
+    for turn in 0..=settings.turns {
+        for (load, runs) in [(&ours, &mut our_runs), (&theirs, &mut their_runs)] {
+            forget(region, forgotten).await;
+            next.store(0, Ordering::Relaxed);
+            let run = tokio::task::block_in_place(|| load.run(settings.seconds.min(SECONDS)));
+            // The first turn is a warm-up.
+            if turn > 0 {
+                runs.push(run);
+            }
+        }
+    }
+    Figure::compare(
+        "miss at the origin alone: requests a second",
+        made::sides(ours.name, &our_runs),
+        made::sides(theirs.name, &their_runs),
+        Target::AtLeast(1.1),
+    )
 }
 
 /// Sends every request once.

@@ -88,7 +88,7 @@ pub async fn run(settings: Arc<Settings>) -> Outcome {
     for way in WAYS {
         let members = region.people(BYSTANDERS);
         let circle = region.circle_of(&members);
-        let mut bystanders = bystanders(&edge, &members, &circle);
+        let mut bystanders = bystanders(&region, &edge, &members, &circle);
         warm(&bystanders);
         let rate = bystanders.run(3).await.requests_per_second() * LOAD;
         let (mut beside_worst, mut beside_harmless) = (Vec::new(), Vec::new());
@@ -131,7 +131,7 @@ fn request(edge: &Edge, who: &Member, method: &str, path: &str, body: Value) -> 
 }
 
 /// Of five requests three are read from Redis, one from Postgres, and one posts a message.
-fn bystanders(edge: &Edge, members: &[Member], circle: &str) -> Subject {
+fn bystanders(region: &Region, edge: &Edge, members: &[Member], circle: &str) -> Subject {
     let messages = format!("/v1/circles/{circle}/messages");
     let requests = members.iter().flat_map(|member| {
         let read = |path: &str| request(edge, member, "GET", path, Value::Null);
@@ -141,7 +141,7 @@ fn bystanders(edge: &Edge, members: &[Member], circle: &str) -> Subject {
     Subject {
         name: "bystanders".to_owned(),
         url: edge.url.clone(),
-        process: Some(edge.process.id()),
+        workers: region.all_workers(edge),
         requests: requests.collect(),
         is_right: |answer| answer.status == 200 || answer.status == 201,
     }

@@ -9,14 +9,15 @@ use std::time::{Duration, Instant};
 
 use optimist_shared::signature::Identity;
 use optimist_tests::system::REGION;
-use optimist_tests::{Kind, Options};
+use optimist_tests::{Edge, Kind, Options};
 
 use crate::Settings;
-use crate::closed_loop::{CONNECTIONS, Subject, rates};
+use crate::closed_loop::{self, CONNECTIONS, Subject};
 use crate::http1::{Answer, Request, authority};
-use crate::made::{Load, signed};
+use crate::made::{self, Load, signed};
+use crate::processor::Worker;
 use crate::region::{Circle, Member, Region};
-use crate::report::{Figure, Outcome, Side, Target};
+use crate::report::{Figure, Outcome, Target};
 
 /// Enough circles that nobody waits for another's lock, and enough people that none comes near 50 reactions a minute.
 const CIRCLES: usize = 80;
@@ -56,16 +57,18 @@ pub async fn run(settings: Arc<Settings>) -> Outcome {
         assert!(answer.status == 202 && body.contains(r#""promise":"postgres""#), "{} {body}", answer.status);
     };
     let name = "each reaction committed by itself";
+    let off_workers: Vec<Worker> = [off.origin_worker()].into_iter().chain(off.stores()).collect();
     let each = Load {
         name,
         url: &off.origin.api,
+        workers: &off_workers,
         state: &|number| (number, 0),
         request: &request,
         answered: &answered,
     };
     let (mut ours, mut theirs, mut a_commit) = (Vec::new(), Vec::new(), Vec::new());
     for turn in 0..=settings.turns {
-        let subject = subject(&edge.url, &readers(&circles), turn);
+        let subject = subject(&region, &edge, &readers(&circles), turn);
         let before = Flushed::of(&region).await;
         // The first turn is a warm-up.
         let run = subject.run(if turn == 0 { 1 } else { settings.seconds }).await;
@@ -81,7 +84,7 @@ pub async fn run(settings: Arc<Settings>) -> Outcome {
         );
         if turn > 0 {
             ours.push(run);
-            theirs.push(committed.requests_per_second());
+            theirs.push(committed);
             a_commit.push(flushed.operations / flushed.commits);
         }
     }
@@ -91,11 +94,11 @@ pub async fn run(settings: Arc<Settings>) -> Outcome {
     }
     let lag = flushed.lag_ms();
     let figures = vec![
-        Figure::times(
+        Figure::compare(
             "reactions, end to end: requests a second",
-            Side::new("Optimist, embedded host", "req/s", rates(&ours)),
-            Side::new(name, "req/s", theirs),
-            Target::AtLeast(10.0),
+            closed_loop::sides("Optimist, embedded host", &ours),
+            made::sides(name, &theirs),
+            Target::AtLeast(7.0),
         ),
         Figure::plain("reactions: operations a commit, under load", "", a_commit, Target::AtLeast(500.0)),
         Figure::plain("reactions: flush lag, p99 at most", "ms", lag, Target::AtMost(2000.0)),
@@ -131,12 +134,12 @@ fn readers(circles: &[(Circle, Vec<String>)]) -> Vec<Reader<'_>> {
 
 /// Every reader reacts to a message and, once all have, every reader takes the reaction back: each request changes
 /// state.
-fn subject(url: &str, readers: &[Reader<'_>], turn: usize) -> Subject {
+fn subject(region: &Region, edge: &Edge, readers: &[Reader<'_>], turn: usize) -> Subject {
     let request = |method: &str, reader: &Reader<'_>| {
         let authorization = format!("Bearer {}", reader.member.token.render());
         let message = &reader.messages[turn % reader.messages.len()];
         let path = format!("/v1/circles/{}/messages/{message}/reactions/heart", reader.circle);
-        Request::new(method, authority(url), &path, &[("authorization", &authorization)], b"")
+        Request::new(method, authority(&edge.url), &path, &[("authorization", &authorization)], b"")
     };
     let requests = ["PUT", "DELETE"]
         .into_iter()
@@ -144,8 +147,8 @@ fn subject(url: &str, readers: &[Reader<'_>], turn: usize) -> Subject {
         .collect();
     Subject {
         name: "reactions, end to end".to_owned(),
-        url: url.to_owned(),
-        process: None,
+        url: edge.url.clone(),
+        workers: region.all_workers(edge),
         requests,
         is_right: |answer| answer.status == 202,
     }

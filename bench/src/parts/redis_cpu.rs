@@ -26,7 +26,7 @@ pub async fn run(settings: Arc<Settings>) -> Outcome {
     let idle_connections = clients(&region).await;
     let edge = region.edge(Kind::Embedded);
     let circle = region.circle(&edge.url, MEMBERS).await;
-    let reads = circle.reads("warm read, embedded host", &edge.url, &edge.process);
+    let reads = circle.reads("warm read, embedded host", &edge.url, region.all_workers(&edge));
     let key = Key::circle_messages(parse_id(&circle.id).expect("an id")).name();
 
     let idle = idle_share(&region).await;
@@ -35,7 +35,7 @@ pub async fn run(settings: Arc<Settings>) -> Outcome {
         name: "one GET, embedded host".to_owned(),
         requests: vec![Request::new("GET", authority(&url), "/", &[], b"")],
         url,
-        process: Some(host.id()),
+        workers: region.workers("the host", &host),
         is_right: |answer| answer.status == 200,
     };
     let (mut warm, mut alike, mut bare) = (Vec::new(), Vec::new(), Vec::new());
