@@ -45,6 +45,7 @@ const PARTS: &[Part] = &[
     Part { name: "warm-workerd", what: "warm reads on workerd, beside a Worker in JavaScript", run: |settings| Box::pin(parts::warm::workerd(settings)) },
     Part { name: "warm-spin", what: "warm reads on the spin on the PATH, if there is one, beside answers without Redis", run: |settings| Box::pin(parts::warm::spin(settings)) },
     Part { name: "floor", what: "warm reads beside an empty handler", run: |settings| Box::pin(parts::floor::run(settings)) },
+    Part { name: "object", what: "what one object of the Worker can do", run: |settings| Box::pin(parts::object::run(settings)) },
     Part { name: "overload", what: "right answers while four times as many clients ask as can be served, beside the best without", run: |settings| Box::pin(parts::overload::run(settings)) },
     Part { name: "redis-cpu", what: "what a warm read costs Redis, beside a GET", run: |settings| Box::pin(parts::redis_cpu::run(settings)) },
     Part { name: "miss", what: "reads that Redis cannot answer, beside Fastify with pg", run: |settings| Box::pin(parts::miss::run(settings)) },

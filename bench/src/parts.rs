@@ -7,6 +7,7 @@ pub mod held;
 pub mod memory;
 pub mod miss;
 pub mod neighbours;
+pub mod object;
 pub mod overload;
 pub mod posting;
 pub mod reactions;
