@@ -10,7 +10,7 @@ use optimist_shared::scripts::Scalars as _;
 use crate::ctx::Ctx;
 use crate::redis::Items;
 
-/// Hits, misses, refusals, and requests that the origin refused to take from an edge, in Prometheus's text format. Edges count one hit or miss in sixteen, as sixteen.
+/// Hits, misses, refusals, and requests that the origin refused to take from an edge, in Prometheus's text format. Edges count one hit or miss in 64, as 64.
 pub async fn edge_counters(ctx: &Ctx) -> String {
     let mut read = Cmd::new();
     read.arg("HGETALL").arg(Key::Metrics.of_partition(Partition::COMMON));
