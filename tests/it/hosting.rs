@@ -118,3 +118,45 @@ async fn as_spin_it_works_on_a_thousand_requests_at_once() {
         assert!(Instant::now() < deadline, "it goes on accepting");
     }
 }
+
+/// An origin that answers each request on a connection that it keeps, and acknowledges late, as the kernel does by itself.
+async fn origin_that_keeps_connections() -> String {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let url = format!("http://{}", listener.local_addr().unwrap());
+    tokio::spawn(async move {
+        while let Ok((mut stream, _)) = listener.accept().await {
+            tokio::spawn(async move {
+                let (mut bytes, mut buffer) = (Vec::new(), [0; 4096]);
+                loop {
+                    match stream.read(&mut buffer).await {
+                        Ok(0) | Err(_) => return,
+                        Ok(count) => bytes.extend_from_slice(&buffer[..count]),
+                    }
+                    if bytes.ends_with(BODY.as_bytes()) {
+                        bytes.clear();
+                        stream.write_all(b"HTTP/1.1 204 No Content\r\n\r\n").await.unwrap();
+                    }
+                }
+            });
+        }
+    });
+    url
+}
+
+const BODY: &str = "{\"bio\":\"Slept well.\"}";
+
+/// A body goes in a segment of its own, which a socket without TCP_NODELAY holds back until the head is acknowledged: some 40 ms.
+#[tokio::test(flavor = "multi_thread")]
+async fn as_spin_it_sends_a_body_when_the_head_is_acknowledged() {
+    let (edge, _folder) = like_spin(&origin_that_keeps_connections().await);
+    let client = member(&edge.url);
+    let mut times = Vec::new();
+    for _ in 0..25 {
+        let began = Instant::now();
+        client.send(reqwest::Method::PATCH, "/v1/me", &[], Some(BODY.as_bytes().to_vec())).await.expect(204);
+        times.push(began.elapsed());
+    }
+    times.sort();
+    // Linux acknowledges a connection's first segments at once.
+    assert!(times[20] > Duration::from_millis(30), "{times:?}");
+}
