@@ -19,6 +19,7 @@ mod locks;
 mod log_ins;
 mod misses;
 mod names;
+mod one_trip;
 mod origin;
 mod pages;
 mod posting;

@@ -109,6 +109,64 @@ async fn an_origin_killed_at_any_step_of_a_flush_applies_everything_once() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn an_edge_that_is_not_told_that_redis_is_a_cluster_finds_out() {
+    const REACTIONS: usize = 5;
+    let system = System::with(Options { redis_cluster: true, ..Options::default() }).await;
+    let scene = Scene::new(&system).await;
+    for reaction in 0..REACTIONS {
+        let method = if reaction % 2 == 0 { Method::PUT } else { Method::DELETE };
+        let answer = scene.send(method, "heart").await.expect(202);
+        assert_eq!(
+            (&answer.body["promise"], answer.body["reacted"].as_bool()),
+            (&json!("redis"), Some(reaction % 2 == 0))
+        );
+    }
+    until("they are flushed", async || system.sql("select count(*) from reactions where is_on") == "1").await;
+    let mut redis = system.redis.connect().await;
+    let charged = format!("rate_limit:reactions:{{{}}}", scene.ada.user);
+    let charged: usize = redis::cmd("ZCARD").arg(charged).query_async(&mut redis).await.unwrap();
+    assert_eq!(charged, REACTIONS);
+    let errors: String = redis::cmd("INFO").arg("errorstats").query_async(&mut redis).await.unwrap();
+    assert!(errors.contains("errorstat_CROSSSLOT:count=1\r"), "the edge asks once: {errors}");
+}
+
+/// Postgres has changed since each copy was read, and nobody told this Redis of it; but the copy is of an epoch that is over.
+#[tokio::test(flavor = "multi_thread")]
+async fn copies_of_another_epoch_admit_no_reaction() {
+    let system = System::start().await;
+    let scene = Scene::new(&system).await;
+    let (ada, circle) = (&scene.ada, &scene.circle);
+    let heart = format!("{}/reactions/heart", scene.path);
+    scene.send(Method::PUT, "heart").await.expect(202);
+    let mut redis = system.redis.connect().await;
+    let mut members = Vec::new();
+    for name in ["Bo", "Cy", "Di"] {
+        let member = system.register(name).await;
+        member.join(circle, ada).await;
+        member.get(&scene.path).await.expect(200);
+        // Its reaction is made in Redis: all copies are there.
+        assert_eq!(member.send(Method::PUT, &heart, &[], None).await.expect(202).body["promise"], "redis");
+        members.push(member);
+    }
+    let [bo, cy, di] = &members[..] else { panic!("three") };
+    let gone = format!("delete from memberships where user_id = '{}'", bo.user);
+    let over = format!("update sessions set revoked_at = now() where id = '{}'", cy.session);
+    let archived = format!("update circles set archived_at = now() where id = '{circle}'");
+    for (member, change, copy, status) in [
+        (bo, gone, format!("membership:{{{}}}:{circle}", bo.user), 404),
+        (cy, over, format!("session:{{{}}}:{}", cy.user, cy.session), 401),
+        (di, archived, format!("circle:{{{}}}:{circle}:access", scene.partition()), 409),
+    ] {
+        system.sql(&change);
+        let mut other_epoch = redis::cmd("SETRANGE");
+        let length: i64 = other_epoch.arg(&copy).arg(1).arg("f").query_async(&mut redis).await.unwrap();
+        assert!(length > 62, "{copy} was there");
+        let answer = member.send(Method::DELETE, &heart, &[], None).await;
+        assert_eq!(answer.status, status, "{copy}: {}", answer.body);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn what_is_applied_and_still_in_the_stream_counts_once() {
     let system = System::start().await;
     let scene = Scene::new(&system).await;

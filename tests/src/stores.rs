@@ -234,24 +234,46 @@ pub struct Redis {
     folder: TempDir,
     /// When appended data is safe on disk: `always`, or `everysec`.
     appendfsync: &'static str,
+    /// It refuses commands with keys of two slots, as a cluster does.
+    is_cluster: bool,
     pub port: u16,
     process: Option<Process>,
 }
 
 impl Redis {
     pub fn start(appendfsync: &'static str) -> Redis {
-        Redis::create(appendfsync, false)
+        Redis::create(appendfsync, false, false)
     }
 
     /// On its own disk in memory, which stays fast whatever the machine's disk is doing.
     pub fn on_quick_disk(appendfsync: &'static str) -> Redis {
-        Redis::create(appendfsync, true)
+        Redis::create(appendfsync, true, false)
     }
 
-    fn create(appendfsync: &'static str, quick_disk: bool) -> Redis {
+    /// A cluster of one server, which has all slots.
+    pub async fn cluster(appendfsync: &'static str) -> Redis {
+        let redis = Redis::create(appendfsync, false, true);
+        let mut connection = redis.connect().await;
+        let mut add = redis::cmd("CLUSTER");
+        add.arg("ADDSLOTSRANGE").arg(0).arg(16_383);
+        let _: () = add.query_async(&mut connection).await.expect("redis takes all slots");
+        let deadline = Instant::now() + Duration::from_secs(20);
+        loop {
+            let info: String =
+                redis::cmd("CLUSTER").arg("INFO").query_async(&mut connection).await.expect("redis answers");
+            if info.contains("cluster_state:ok") {
+                return redis;
+            }
+            assert!(Instant::now() < deadline, "the cluster is not ready: {info}");
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    }
+
+    fn create(appendfsync: &'static str, quick_disk: bool, is_cluster: bool) -> Redis {
         let folder = folder();
         let disk = quick_disk.then(|| Disk::mount(folder.path()));
-        let mut redis = Redis { _disk: disk, folder, appendfsync, port: free_port(), process: None };
+        let mut redis =
+            Redis { _disk: disk, folder, appendfsync, is_cluster, port: free_port(), process: None };
         redis.launch();
         redis
     }
@@ -260,12 +282,16 @@ impl Redis {
         let server = std::env::var_os("OPTIMIST_REDIS_SERVER")
             .map_or_else(|| PathBuf::from("/usr/bin/redis-server"), PathBuf::from);
         assert!(server.exists(), "{} is missing", server.display());
-        let arguments = format!(
+        let mut arguments = format!(
             "--port {} --bind 127.0.0.1 --dir {} --appendonly yes --appendfsync {} --save \"\" --maxmemory-policy noeviction",
             self.port,
             self.folder.path().display(),
             self.appendfsync
         );
+        if self.is_cluster {
+            // The servers of a cluster talk on a port of their own, usually 10,000 above.
+            arguments += &format!(" --cluster-enabled yes --cluster-port {}", free_port());
+        }
         self.process = Some(Process::start(&Launch {
             program: &server,
             arguments: arguments.split(' ').map(|word| word.trim_matches('"').to_owned()).collect(),

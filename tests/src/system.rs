@@ -32,6 +32,8 @@ pub struct Options {
     pub origin_deadline_ms: u32,
     /// When data that Redis has appended is safe on disk.
     pub appendfsync: &'static str,
+    /// Redis is a cluster of one server; the edge is not told.
+    pub redis_cluster: bool,
     /// Every connection between two parts goes through its own proxy, and the edge spreads its requests over the
     /// origins.
     pub paths: bool,
@@ -64,6 +66,7 @@ impl Default for Options {
             trusted_proxies: "",
             origin_deadline_ms: 20_000,
             appendfsync: "everysec",
+            redis_cluster: false,
             paths: false,
             own_disks: false,
         }
@@ -114,8 +117,11 @@ impl System {
 
     pub async fn with(options: Options) -> System {
         let folder = folder();
-        let start = if options.own_disks { Redis::on_quick_disk } else { Redis::start };
-        let redis = start(options.appendfsync);
+        let redis = match (options.redis_cluster, options.own_disks) {
+            (true, _) => Redis::cluster(options.appendfsync).await,
+            (false, true) => Redis::on_quick_disk(options.appendfsync),
+            (false, false) => Redis::start(options.appendfsync),
+        };
         let start = if options.own_disks { Postgres::on_small_disk } else { Postgres::start };
         let own_postgres = options.own_postgres.then(start);
         let (owner, serve) = own_postgres.as_ref().unwrap_or(&SHARED).database();

@@ -40,7 +40,7 @@ const REPLICA_FIRST: &str =
 const ONE_OF_TWO: &str = "redis::cut_off_from_one_origin_of_two";
 const HANGS: &str = "redis::a_redis_that_hangs_costs_a_deadline_now_and_then_and_not_with_every_request";
 
-const MUTANTS: [Mutant; 17] = [
+const MUTANTS: [Mutant; 18] = [
     Mutant {
         name: "fence",
         at: At::Origin,
@@ -88,6 +88,14 @@ const MUTANTS: [Mutant; 17] = [
         switched_off: "the edge trusts copies that nobody vouches for",
         target: "faults",
         tests: &[ONE_OF_TWO],
+    },
+    Mutant {
+        name: "edge-belief",
+        at: At::Edge,
+        mechanism: "epochs, in the script that admits and reacts",
+        switched_off: "the script trusts copies of any epoch",
+        target: "it",
+        tests: &["write_behind::copies_of_another_epoch_admit_no_reaction"],
     },
     Mutant {
         name: "position",

@@ -9,7 +9,7 @@ use optimist_shared::session::{Access, Role, SessionInfo, Token};
 use optimist_shared::signature::{Charged, Identity};
 use optimist_shared::vouching::Vouched;
 
-use crate::ask::Found;
+use crate::ask::{AtOnce, Found};
 use crate::cache::{self, Mark, Overlays, Right, Wanted};
 use crate::copy::Copy;
 use crate::host::{Decision, Host, Request, Response};
@@ -30,6 +30,9 @@ impl<H: Host, R: Request> Passage<'_, H, R> {
     /// The session is in Redis, its secret is right, and no limit is used up.
     pub async fn admitted(mut self, admission: &Admission, session: &Session, found: &Found) -> Decision {
         let token = admission.token;
+        if let AtOnce::Reacted(reaction, counts) = found.at_once {
+            return Decision::Respond(self.reacted(&reaction, &counts));
+        }
         let copy = self.wanted.limit().and_then(|limit| found.value.read(limit));
         let copy = copy.as_ref();
         let refund = session.charged.then(|| Refund {
@@ -55,6 +58,7 @@ impl<H: Host, R: Request> Passage<'_, H, R> {
                 let items = serde_json::to_string(&found.limits).unwrap_or_default();
                 Some(self.respond_json(200, format!(r#"{{"items":{items},"next":null}}"#).into_bytes()))
             }
+            AtEdge::React { .. } if matches!(found.at_once, AtOnce::Refused) => None,
             AtEdge::React { reacted } if judged.may_write() && self.request.header("if-match").is_none() => {
                 apart(self.react(token, reacted)).await
             }

@@ -11,24 +11,37 @@ use optimist_shared::scripts::Scalars as _;
 use optimist_shared::scripts::admit::{Admission, Admitted, Session};
 use optimist_shared::scripts::counts::{self, Shown};
 use optimist_shared::scripts::limit::Charge;
+use optimist_shared::scripts::react::Reaction;
 use optimist_shared::session::{Access, Token};
 use optimist_shared::vouching::Vouched;
 
 use crate::copy::{Bytes, Copy, further_reach, reach};
 use crate::host::{Host, Request};
-use crate::passage::Passage;
+use crate::passage::{Passage, apart};
 use crate::redis::Fields;
 use crate::trip::{Slot, Trip};
 
+#[derive(Default)]
 pub struct Found {
     pub vouched: Option<Vouched>,
     /// The value of the route's key; empty if Redis has none.
     pub value: Bytes,
     /// The envelope of the circle's access.
-    access: Vec<u8>,
-    counts: Option<Shown>,
+    pub access: Vec<u8>,
+    pub counts: Option<Shown>,
     /// The state of the caller's limits, if the route answers with it.
     pub limits: Vec<LimitState>,
+    pub at_once: AtOnce,
+}
+
+/// The outcome of a write in the trip that admits it.
+#[derive(Default)]
+pub enum AtOnce {
+    #[default]
+    NotTried,
+    /// Redis has not made it: the origin must.
+    Refused,
+    Reacted(Reaction, Counts),
 }
 
 impl Found {
@@ -50,10 +63,16 @@ impl Found {
 type ReadCounts = fn(&mut Fields<'_>) -> Shown;
 
 impl<H: Host, R: Request> Passage<'_, H, R> {
-    /// One trip: `admit`; the vouching, access and value that decide and answer the request, with the value's counts; and the
+    /// One trip. A reaction may be made in it: see [`crate::behind`]. Else it has `admit`; the vouching, access and value that decide and answer the request, with the value's counts; and the
     /// states of the limits, if they are the answer. Of a value that may be large, the first bytes: see [`crate::copy`].
     pub async fn ask(&mut self, admission: &Admission) -> Option<(Admitted, Found)> {
         let token = admission.token;
+        if let Some(reaction) = self.reaction_at_once(token) {
+            let asked = apart(self.admit_and_react(admission, reaction)).await;
+            if asked.is_some() || self.edge.spans_slots.get() {
+                return asked;
+            }
+        }
         let key = self.cached(token);
         let mut trip = Trip::default();
         let admitted = trip.call(admission.call(), |reply| admission.read(reply));
@@ -71,7 +90,7 @@ impl<H: Host, R: Request> Passage<'_, H, R> {
         let admitted = answers.take(admitted);
         let mut vouched = answers.take(vouched);
         if let (true, Admitted::Yes(session)) = (self.edge.config.is_disabled("edge-vouching"), &admitted) {
-            vouched = Some(Vouched { epoch: session.epoch, degraded: false });
+            vouched = session.epoch.map(|epoch| Vouched { epoch, degraded: false });
         }
         let value = value.map(|slot| answers.take(slot)).unwrap_or_default();
         let found = Found {
@@ -80,6 +99,7 @@ impl<H: Host, R: Request> Passage<'_, H, R> {
             access: access.map(|slot| answers.take(slot)).unwrap_or_default(),
             counts: counts.map(|slot| answers.take(slot)),
             limits: limits.map(|slot| answers.take(slot)).unwrap_or_default(),
+            ..Found::default()
         };
         Some((admitted, found))
     }

@@ -21,6 +21,8 @@ pub struct Config {
     pub trusted_proxies: TrustedProxies,
     /// Milliseconds that a trip to Redis may take.
     pub redis_deadline_ms: u32,
+    /// Redis is a cluster: no script may take keys of two slots.
+    pub redis_cluster: bool,
     /// Milliseconds until the origin's answer must begin.
     pub origin_deadline_ms: u32,
     /// Connections to Redis per region, on hosts that use several (Durable Objects).
@@ -49,8 +51,8 @@ impl std::error::Error for ConfigError {}
 
 impl Config {
     /// Reads every setting by its variable's name in lower case (`region`, `origin_url`, `redis_url`, `signing_keys` as
-    /// `id:base64,…`, `cors_origins` and `trusted_proxies` comma-separated, `redis_deadline_ms`, `origin_deadline_ms`, `redis_objects`,
-    /// `redis_location`). An absent or empty value takes the default, where there is one. Hosts whose variables have
+    /// `id:base64,…`, `cors_origins` and `trusted_proxies` comma-separated, `redis_deadline_ms`, `origin_deadline_ms`, `redis_cluster` as
+    /// `true` or `false`, `redis_objects`, `redis_location`). An absent or empty value takes the default, where there is one. Hosts whose variables have
     /// other names (upper case with the prefix `OPTIMIST_`) map them.
     #[inline(never)] // Once in an instance's life: see [`crate::passage::apart`].
     pub fn from_lookup(lookup: impl Fn(&'static str) -> Option<String>) -> Result<Config, ConfigError> {
@@ -65,6 +67,13 @@ impl Config {
                 .ok()
                 .filter(|n| *n > 0)
                 .ok_or(ConfigError { variable: name, reason: format!("{text:?} is not a positive number") }),
+        };
+        let flag = |name: &'static str| match get(name).as_deref() {
+            None | Some("false") => Ok(false),
+            Some("true") => Ok(true),
+            Some(text) => {
+                Err(ConfigError { variable: name, reason: format!("{text:?} is neither `true` nor `false`") })
+            }
         };
         let signing_keys = parse_signing_keys(&required("signing_keys")?)?;
         Ok(Config {
@@ -83,6 +92,7 @@ impl Config {
                 },
             )?,
             redis_deadline_ms: number("redis_deadline_ms", 100)?,
+            redis_cluster: flag("redis_cluster")?,
             origin_deadline_ms: number("origin_deadline_ms", 10_000)?,
             redis_objects: number("redis_objects", 16)?,
             redis_location: get("redis_location"),

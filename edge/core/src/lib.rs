@@ -27,6 +27,8 @@ mod redis;
 pub use config::{Config, ConfigError};
 pub use origin::Pending;
 
+use std::cell::Cell;
+
 use optimist_shared::error::{ErrorCode, PROBLEM_JSON, Problem};
 use optimist_shared::routes::{self, Audience, Matched, Method, Path, Route};
 
@@ -42,12 +44,15 @@ pub struct Edge {
     config: Config,
     breaker: Breaker,
     counts: Counts,
+    /// Whether Redis takes scripts with keys of two slots: until it has refused one, unless it is configured as a cluster.
+    spans_slots: Cell<bool>,
 }
 
 impl Edge {
     pub fn new(config: Config) -> Edge {
         let breaker = Breaker::new(config.is_disabled("edge-breaker"));
-        Edge { config, breaker, counts: Counts::default() }
+        let spans_slots = Cell::new(!config.redis_cluster);
+        Edge { config, breaker, counts: Counts::default(), spans_slots }
     }
 
     pub fn config(&self) -> &Config {

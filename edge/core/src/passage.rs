@@ -68,6 +68,9 @@ impl<H: Host, R: Request> Passage<'_, H, R> {
             redis::send(self.host, &self.edge.breaker, deadline_ms, spread, trip.asks(), hints).await;
         self.exchange.redis_ms += self.host.now_ms().saturating_sub(asked_ms);
         self.is_late |= replies == Err(NoRedis::Late);
+        if replies == Err(NoRedis::CrossesSlots) {
+            self.edge.spans_slots.set(false);
+        }
         replies.ok().map(Answers)
     }
 

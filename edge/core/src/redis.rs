@@ -4,7 +4,7 @@
 use std::borrow::Cow;
 use std::cell::Cell;
 
-use optimist_shared::scripts::{Call, Scalars, is_about_the_call, is_unknown_script};
+use optimist_shared::scripts::{Call, Scalars, crosses_slots, is_about_the_call, is_unknown_script};
 
 use crate::host::{Command, Host, RedisUnavailable, Reply, Value};
 
@@ -15,6 +15,8 @@ pub enum NoRedis {
     Lost,
     /// It is too slow for this one.
     Late,
+    /// It is a cluster, and has taken nothing of a script that has keys of two slots.
+    CrossesSlots,
 }
 
 enum Failure {
@@ -126,8 +128,12 @@ pub async fn send<H: Host>(
             } else {
                 breaker.failed(began_ms, host.now_ms());
             }
-            host.log(&format!("redis is unavailable: {why}"));
-            Err(NoRedis::Lost)
+            let (no_redis, what) = match crosses_slots(&why) {
+                true => (NoRedis::CrossesSlots, "redis is a cluster, and `redis_cluster` does not say so"),
+                false => (NoRedis::Lost, "redis is unavailable"),
+            };
+            host.log(&format!("{what}: {why}"));
+            Err(no_redis)
         }
     }
 }

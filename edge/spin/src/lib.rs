@@ -26,6 +26,7 @@ const VARIABLES: &[&str] = &[
     "trusted_proxies",
     "redis_deadline_ms",
     "origin_deadline_ms",
+    "redis_cluster",
     #[cfg(feature = "test-hooks")]
     "disabled",
 ];

@@ -1,40 +1,9 @@
--- Admits a request in its user's slot. Checks the secret first, and changes nothing if it is wrong; then charges all
--- limits; then reads the membership and extends the session's expiry.
+-- Admits a request in its user's slot, and reads the caller's membership of a circle.
 --
 -- KEYS: session, membership (the session again if none is wanted), limits...
--- ARGV: hash of the secret, ms of idleness allowed, ms between write-backs, clock ('' for Redis's own), entry,
---       '1' if the membership is wanted, limits (see limits_core)
--- Returns 'unknown' | 'secret'
---       | 'refused', epoch, limit, window, ms to wait, (left, ms to reset) of every window
---       | 'ok', epoch, ms to expiry, '1' to write back, membership or '', now, 'charged' | 'found', (left, ms)...
+-- ARGV: the first five as in admit_core, '1' if the membership is wanted, limits
+-- Returns what admit_core returns
 -- Bound: 6 keys, 1 KiB
 
-local wanted = ARGV[6] == '1'
-local found = wanted and redis.call('MGET', KEYS[1], KEYS[2]) or { redis.call('GET', KEYS[1]) }
-local session = found[1]
-if not session or string.byte(session) ~= WIRE_VERSION then return { 'unknown' } end
-if string.sub(session, SECRET_HASH_FIRST, SECRET_HASH_LAST) ~= ARGV[1] then return { 'secret' } end
-
-local epoch = string.sub(session, EPOCH_FIRST, EPOCH_LAST)
-local limits = parse_limits(3, 7)
-local now, outcome, limit, window, wait = charge(limits, ARGV[5], now_ms(ARGV[4]))
-if outcome == 'refused' then
-  local out = { 'refused', epoch, limit, window, wait }
-  for _, each in ipairs(limits) do append_state(out, each, now) end
-  return out
-end
-
-local left = tonumber(string.sub(session, ABSOLUTE_UNTIL_FIRST, ABSOLUTE_UNTIL_LAST)) - now
-local life = math.min(tonumber(ARGV[2]), left)
-if life <= 0 then return { 'unknown' } end
--- Extends by ten seconds more, at most once in ten seconds: most reads then write nothing that Redis must log.
-if redis.call('PTTL', KEYS[1]) < life then redis.call('PEXPIRE', KEYS[1], math.min(life + 10000, left)) end
-local write_back = '0'
-if now - tonumber(string.sub(session, WRITTEN_BACK_FIRST, WRITTEN_BACK_LAST)) >= tonumber(ARGV[3]) then
-  redis.call('SETRANGE', KEYS[1], WRITTEN_BACK_FIRST - 1, string.format('%014d', now))
-  write_back = '1'
-end
-
-local out = { 'ok', epoch, life, write_back, found[2] or '', now, outcome }
-for _, each in ipairs(limits) do append_state(out, each, now) end
-return out
+local found = ARGV[6] == '1' and redis.call('MGET', KEYS[1], KEYS[2]) or { redis.call('GET', KEYS[1]) }
+return admit(found[1], found[2], 3, 7)

@@ -12,7 +12,7 @@ use crate::session::{IDLE_MS, Role, Token, WRITE_BACK_MS};
 use crate::vouching::Vouched;
 
 pub static ADMIT: Script =
-    script!("admit": "clock_core.lua", "envelope_core.lua", "limits_core.lua", "admit.lua");
+    script!("admit": "clock_core.lua", "envelope_core.lua", "limits_core.lua", "admit_core.lua", "admit.lua");
 
 /// The caller's token, the limits that the request is charged to, and the circle in which the caller's membership matters.
 #[derive(Clone)]
@@ -35,8 +35,8 @@ pub enum Admitted {
 /// A session that Redis holds, and the other findings of admission.
 #[derive(Debug)]
 pub struct Session {
-    /// The epoch vouched when the session was put into Redis.
-    pub epoch: u64,
+    /// The epoch vouched when the session was put into Redis. `None` if it is malformed.
+    pub epoch: Option<u64>,
     pub expires_in_ms: u64,
     /// It is time to tell Postgres that the session is in use.
     pub write_back: bool,
@@ -51,27 +51,32 @@ pub struct Session {
 
 impl Admission {
     pub fn call(&self) -> Call<'_> {
+        let call = Call::new(&ADMIT).keys(self.keys()).keys(self.charge.names());
+        self.charge.describe(self.describe(call).flag(self.circle.is_some()))
+    }
+
+    /// The keys of session and membership, which come first. A script takes the session again where no membership is wanted.
+    pub(super) fn keys(&self) -> [String; 2] {
         let Token { user, session, .. } = self.token;
         let session = Key::session(user, session).name();
-        // The script takes the session again where no membership is wanted.
         let membership =
             self.circle.map_or_else(|| session.clone(), |circle| Key::membership(user, circle).name());
-        let call = Call::new(&ADMIT)
-            .keys([session, membership])
-            .keys(self.charge.names())
-            .text(self.token.secret_hash())
+        [session, membership]
+    }
+
+    /// Adds the arguments that `admit_core.lua` reads, which come first.
+    pub(super) fn describe<'a>(&'a self, call: Call<'a>) -> Call<'a> {
+        call.text(self.token.secret_hash())
             .number(IDLE_MS)
             .number(WRITE_BACK_MS)
             .text("") // Redis's own clock.
             .text(self.charge.entry.as_str())
-            .flag(self.circle.is_some());
-        self.charge.describe(call)
     }
 
     pub fn read(&self, reply: &mut impl Scalars) -> Admitted {
         match reply.text().as_str() {
             "ok" => Admitted::Yes(Session {
-                epoch: parse_hex(&reply.text()).unwrap_or(0),
+                epoch: parse_hex(&reply.text()),
                 expires_in_ms: reply.count(),
                 write_back: reply.text() == "1",
                 membership: reply.bytes(),
@@ -101,6 +106,6 @@ impl Session {
     }
 
     pub fn is_vouched(&self, vouched: Option<Vouched>) -> bool {
-        vouched.is_some_and(|vouched| vouched.epoch == self.epoch)
+        vouched.is_some_and(|vouched| Some(vouched.epoch) == self.epoch)
     }
 }

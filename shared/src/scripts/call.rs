@@ -85,8 +85,15 @@ pub fn is_unknown_script(error: &str) -> bool {
     error.contains("NOSCRIPT") || error.contains("NoScript")
 }
 
-/// Whether an error that Redis answered is about the call alone: a key of another type, or a fault of the script's. Any other
-/// error says that Redis itself cannot work (loading, out of memory, read-only, refusing us).
+/// Whether Redis is a cluster and took nothing of a call, because the call's keys are of several slots. Clients spell the code
+/// in their own ways.
+pub fn crosses_slots(error: &str) -> bool {
+    error.contains("CROSSSLOT") || error.contains("CrossSlot")
+}
+
+/// Whether an error that Redis answered is about the call alone: a key of another type, keys of several slots, or a fault of the
+/// script's. Any other error says that Redis itself cannot work (loading, out of memory, read-only, refusing us).
 pub fn is_about_the_call(error: &str) -> bool {
-    error.contains("WRONGTYPE") || error.contains("user_script:") && error.contains("attempt to")
+    let is_ours = error.contains("user_script:") && error.contains("attempt to");
+    is_ours || error.contains("WRONGTYPE") || crosses_slots(error)
 }

@@ -11,6 +11,7 @@ pub mod admit;
 pub mod limit;
 pub mod counts;
 pub mod react;
+pub mod admit_react;
 pub mod mine;
 pub mod visit;
 
@@ -23,17 +24,18 @@ pub mod install;
 pub mod ledger;
 pub mod drafts;
 
-pub use call::{Call, Scalars, is_about_the_call, is_unknown_script};
+pub use call::{Call, Scalars, crosses_slots, is_about_the_call, is_unknown_script};
 pub use script::{Bound, Script};
 
 /// Every script, for tests and for callers that load them all.
-pub const ALL: [&Script; 26] = [
+pub const ALL: [&Script; 27] = [
     &admit::ADMIT,
     &limit::LIMIT,
     &limit::PEEK,
     &limit::GIVE_BACK,
     &counts::COUNTS,
     &react::REACT,
+    &admit_react::ADMIT_REACT,
     &mine::MINE,
     &visit::VISIT,
     &fence::FENCE,

@@ -8,7 +8,7 @@ use crate::ids::{Partition, Uuid};
 use crate::keys::Key;
 use crate::reactions::{Counts, Kind, Promise, WRITES_BOUND};
 
-pub static REACT: Script = script!("react": "writes_core.lua", "react.lua");
+pub static REACT: Script = script!("react": "writes_core.lua", "react_core.lua", "react.lua");
 
 /// A reaction to make or to take back.
 #[derive(Clone, Copy, Debug)]
@@ -36,15 +36,24 @@ pub enum Reacted {
 
 impl Reaction {
     pub fn call(&self) -> Call<'static> {
+        let vouch = Key::Vouch.of_partition(Partition::of(self.circle));
+        self.describe(Call::new(&REACT).keys([vouch]).keys(self.keys()))
+    }
+
+    /// The keys that `react_core.lua` takes.
+    pub(super) fn keys(&self) -> [String; 5] {
+        let Reaction { circle, message, .. } = *self;
+        let [ledger, writes] = [Key::Ledger, Key::Writes].map(|key| key.of_partition(Partition::of(circle)));
+        let [state, counts, page] =
+            [Key::reactions(circle, message), Key::counts(circle), Key::counts_page(circle)]
+                .map(|key| key.name());
+        [ledger, writes, state, counts, page]
+    }
+
+    /// Adds the arguments that it reads.
+    pub(super) fn describe<'a>(&self, call: Call<'a>) -> Call<'a> {
         let Reaction { user, circle, message, kind, reacted } = *self;
-        let partition = Partition::of(circle);
-        Call::new(&REACT)
-            .keys([Key::Vouch, Key::Ledger, Key::Writes].map(|key| key.of_partition(partition)))
-            .keys(
-                [Key::reactions(circle, message), Key::counts(circle), Key::counts_page(circle)]
-                    .map(|key| key.name()),
-            )
-            .text(user.to_string())
+        call.text(user.to_string())
             .text(circle.to_string())
             .text(message.to_string())
             .number(kind.place() as u64)

@@ -163,6 +163,17 @@ fn the_edges_calls_are_in_their_scripts_order() {
              | {user} {circle} {message} 2 1 10000"
         )
     );
+    let admission = Admission { token, charge: charge(&[Limit::CircleJoin]), circle: Some(circle) };
+    let membership = format!("membership:{{{user}}}:{circle}");
+    assert_eq!(
+        words(&admit_react::call(&admission, &reaction, 17)),
+        format!(
+            "session:{{{user}}}:{session} {membership} vouch:{{{theirs}}} {of_circle}:access ledger:{{{theirs}}} \
+             writes:{{{theirs}}} {of_circle}:message:{message}:reactions {of_circle}:counts {of_circle}:counts:page \
+             rate_limit:circles:{{subject}}:join \
+             | {hash} 1800000 300000 - entry 17 {user} {circle} {message} 2 1 10000 {limits}"
+        )
+    );
     assert_eq!(words(&visit::call(user, circle)), format!("{written} | {user} {circle} 10000"));
 
     assert_eq!(

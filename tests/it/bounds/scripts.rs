@@ -11,6 +11,7 @@ use optimist_shared::quotas::Quota;
 use optimist_shared::reactions::{Counts, KINDS, Kind};
 use optimist_shared::routes::{ROUTES, Route};
 use optimist_shared::scripts::admit::Admission;
+use optimist_shared::scripts::admit_react;
 use optimist_shared::scripts::drafts::{self, Draft, Row, Version};
 use optimist_shared::scripts::install::Known;
 use optimist_shared::scripts::lease::Fill;
@@ -29,8 +30,8 @@ use redis::{Cmd, Value};
 const EPOCH: u64 = 7;
 /// Reactions to one message: nothing caps them.
 const REACTIONS: u128 = 12_000;
-/// Entries that wait in a stream: as many as it takes, but for two.
-const WAITING: usize = 9_998;
+/// Entries that wait in a stream: as many as it takes, but for three.
+const WAITING: usize = 9_997;
 /// Events that a relay appends at once.
 const EVENTS: u64 = 1_000;
 /// A sealed draft: 50,000 characters of text, 200 of title and 20 tags of 40, each of six bytes as JSON.
@@ -287,11 +288,56 @@ async fn reactions(bench: &mut Bench) {
     let user = Uuid::from_u128(u128::MAX);
     let reaction = Reaction { user, circle, message, kind: kind(0), reacted: true };
     bench.expect("done", &reaction.call()).await;
+    admitted_reactions(bench, &reaction).await;
     let page: Vec<Uuid> = (0..LIST_LIMIT as u128).map(|id| Uuid::from_u128(100 + id)).collect();
     bench.expect("done", &mine::call(circle, EPOCH, 1, "5-0".to_owned(), user, &page)).await;
     bench.expect("done", &visit::call(user, circle)).await;
     bench.expect("full", &visit::call(user, circle)).await;
     bench.expect("0", &ledger::trim(partition, 1, "9999999999999-0", "9999999999999-1")).await;
+}
+
+/// Reactions in the trip that admits them: one that the script makes, one that it leaves to the edge, with all that decides, and one
+/// that a limit refuses.
+async fn admitted_reactions(bench: &mut Bench, reaction: &Reaction) {
+    let reaction = Reaction { kind: Kind::from_place(KINDS.len()).unwrap(), ..*reaction };
+    let Reaction { user, circle, .. } = reaction;
+    let session = Uuid::from_u128(2);
+    let token = Token { user, session, secret: [7; 32] };
+    let cached = CachedSession {
+        secret_hash: hash_secret(&[7; 32]),
+        written_back_ms: 1,
+        absolute_until_ms: 99_999_999_999_999,
+    };
+    let envelope = Envelope { stamp: stamp(), body: Body::Session(&cached.encode()) }.encode();
+    bench.set(Key::session(user, session), &envelope).await;
+    let text = |text| Envelope { stamp: stamp(), body: Body::Text(text) }.encode();
+    bench.set(Key::membership(user, circle), &text("moderator")).await;
+    bench.set(Key::circle_access(circle), &text("archived")).await;
+    let limits = ROUTES.iter().find(|route| route.name == "reactions.add").unwrap().limits;
+    let rows: Vec<_> = limits.iter().map(|limit| limit.row()).collect();
+    let most = rows[0].windows[0].admitted;
+    for attempt in 0..=most {
+        if attempt == 1 {
+            bench.set(Key::circle_access(circle), &text("private")).await;
+        }
+        let entry = attempt_entry(user, "reactions.add", &attempt.to_string());
+        let admission = Admission {
+            token,
+            charge: Charge::new(rows.clone(), &user.to_string(), entry),
+            circle: Some(circle),
+        };
+        let reply = bench.run(&admit_react::call(&admission, &reaction, 1)).await;
+        let outcome = match attempt {
+            0 => "doubted",
+            1 => "done",
+            _ => "same",
+        };
+        if attempt < most {
+            assert_eq!((&reply[0][..], &reply[9][..]), ("ok", outcome), "{reply:?}");
+        } else {
+            assert_eq!(reply[0], "refused");
+        }
+    }
 }
 
 /// What a relay appends after an outage, if all of it concerns one partition.
