@@ -97,10 +97,64 @@ pub(super) const fn joined<const LENGTH: usize>(parts: &[&str]) -> [u8; LENGTH] 
     joined
 }
 
+/// The bytes that [`code`] leaves of a file.
+pub(super) const fn code_length(text: &str) -> usize {
+    code_into(text.as_bytes(), &mut [])
+}
+
+/// A file without indentation, empty lines and comments, except for the bound: an edge ships the scripts that it calls.
+pub(super) const fn code<const LENGTH: usize>(text: &str) -> [u8; LENGTH] {
+    let mut code = [0; LENGTH];
+    code_into(text.as_bytes(), &mut code);
+    code
+}
+
+/// Writes what there is room for; returns the length of all.
+const fn code_into(text: &[u8], code: &mut [u8]) -> usize {
+    let (mut from, mut to) = (0, 0);
+    while from < text.len() {
+        while from < text.len() && text[from] == b' ' {
+            from += 1;
+        }
+        let mut end = from;
+        while end < text.len() && text[end] != b'\n' {
+            end += 1;
+        }
+        let is_kept = end > from && (!begins(text, from, b"--") || begins(text, from, b"-- Bound: "));
+        while is_kept && from <= end {
+            if to < code.len() {
+                code[to] = if from < end { text[from] } else { b'\n' };
+            }
+            to += 1;
+            from += 1;
+        }
+        from = end + 1;
+    }
+    to
+}
+
+const fn begins(text: &[u8], at: usize, with: &[u8]) -> bool {
+    let mut byte = 0;
+    while byte < with.len() {
+        if at + byte >= text.len() || text[at + byte] != with[byte] {
+            return false;
+        }
+        byte += 1;
+    }
+    true
+}
+
 /// A named script from its parts: `*_core.lua` files first, then its own.
 macro_rules! script {
     ($name:literal: $($file:literal),+) => {{
-        const PARTS: &[&str] = &[$(include_str!($file)),+];
+        const PARTS: &[&str] = &[$({
+            const TEXT: &str = include_str!($file);
+            const CODE: [u8; $crate::scripts::script::code_length(TEXT)] = $crate::scripts::script::code(TEXT);
+            match std::str::from_utf8(&CODE) {
+                Ok(code) => code,
+                Err(_) => panic!("lines were dropped whole"),
+            }
+        }),+];
         const JOINED: [u8; $crate::scripts::script::length(PARTS)] = $crate::scripts::script::joined(PARTS);
         $crate::scripts::script::Script::new($name, PARTS, &JOINED)
     }};
@@ -133,6 +187,14 @@ mod tests {
         ] {
             assert_eq!(bound(own), None, "{own}");
         }
+    }
+
+    #[test]
+    fn only_code_and_the_bound_are_left_of_a_file() {
+        const TEXT: &str = "-- A.\n\n-- Bound: 1 keys, 1 KiB\nif a then\n  -- Why.\n  b() -- c\nend";
+        const CODE: [u8; code_length(TEXT)] = code(TEXT);
+        assert_eq!(std::str::from_utf8(&CODE), Ok("-- Bound: 1 keys, 1 KiB\nif a then\nb() -- c\nend\n"));
+        assert_eq!(code_length(""), 0);
     }
 
     #[test]
