@@ -33,7 +33,8 @@ pub async fn run(settings: Arc<Settings>) -> Outcome {
     outcome
 }
 
-fn without_work(region: &Region, host: &str, empty: &Peer) -> Subject {
+/// An empty handler, as the load asks it.
+pub fn without_work(region: &Region, host: &str, empty: &Peer) -> Subject {
     Subject {
         name: format!("empty handler, {host}"),
         url: empty.url.clone(),
