@@ -54,8 +54,11 @@ impl Run {
         }
     }
 
+    /// A part that found nothing to measure (no `spin` on the PATH) leaves the results of an earlier run alone.
     pub fn add(&mut self, part: &'static str, outcome: Outcome) {
-        self.parts.push((part, outcome));
+        if !outcome.figures.is_empty() {
+            self.parts.push((part, outcome));
+        }
     }
 
     /// Records a part that could not be measured.
