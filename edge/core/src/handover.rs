@@ -3,150 +3,128 @@
 //! Both places run the same release. The text is never stored, and no client sees it.
 
 use std::borrow::Cow;
+use std::fmt::Display;
+use std::str::FromStr;
 
 use optimist_shared::limits::{LIMITS, LimitRow, LimitState};
-use serde::{Deserialize, Serialize};
 
 use crate::host::{Forward, Response};
 use crate::origin::{Kept, Pending, Refund};
 use crate::respond::Exchange;
 
-/// [`Forward`], field by field, and the facts of its exchange. Rows of limits are their places in the table.
-#[derive(Serialize, Deserialize)]
-struct Text {
-    body_limit: usize,
-    body_deadline_ms: u32,
-    deadline_ms: u32,
-    retry: bool,
-    context: String,
-    is_read: bool,
-    cache_status: String,
-    refund: Option<RefundText>,
-    is_kept: bool,
-    request_id: String,
-    started_ms: u64,
-    redis_ms: u64,
-    cors_origin: Option<String>,
-    varies_by_origin: bool,
-    private: bool,
-    is_head: bool,
-    limits: Option<LimitsText>,
-}
-
-#[derive(Serialize, Deserialize)]
-struct RefundText {
-    spread: String,
-    rows: Vec<usize>,
-    keys: Vec<String>,
-    entry: String,
-}
-
-#[derive(Serialize, Deserialize)]
-struct LimitsText {
-    rows: Vec<usize>,
-    /// Of each window of each row: how many are left, and seconds until more are.
-    states: Vec<(u32, u64)>,
-}
+/// Between the items of a list: no key and no number has one.
+const SPACE: &str = " ";
 
 impl Forward {
-    /// The forward as text, of ASCII alone; and the response that it keeps, if any, which the other place answers when it
-    /// finishes with [`crate::host::Finish::Kept`].
+    /// The forward as text, of ASCII alone: a JSON array of strings, which [`Forward::take_over`] reads in the same order. And
+    /// the response that it keeps, if any: the other place answers it when it finishes with [`crate::host::Finish::Kept`].
     pub fn hand_over(self) -> (String, Option<Response>) {
         let Pending { exchange, is_read, cache_status, refund, kept, .. } = self.pending;
         let kept = match kept {
             Some(Kept::Here(response)) => Some(*response),
             Some(Kept::Apart) | None => None,
         };
-        let text = Text {
-            body_limit: self.body_limit,
-            body_deadline_ms: self.body_deadline_ms,
-            deadline_ms: self.deadline_ms,
-            retry: self.retry,
-            context: self.context,
-            is_read,
-            cache_status: cache_status.into_owned(),
-            refund: refund.map(|refund| RefundText {
-                spread: refund.spread,
-                rows: places(&refund.rows),
-                keys: refund.keys,
-                entry: refund.entry,
-            }),
-            is_kept: kept.is_some(),
-            request_id: exchange.request_id,
-            started_ms: exchange.started_ms,
-            redis_ms: exchange.redis_ms,
-            cors_origin: exchange.cors_origin,
-            varies_by_origin: exchange.varies_by_origin,
-            private: exchange.private,
-            is_head: exchange.is_head,
-            limits: exchange.limits.map(|(rows, states)| LimitsText {
-                rows: places(&rows),
-                states: states.iter().map(|state| (state.remaining, state.resets_in)).collect(),
-            }),
-        };
-        // A struct of texts and numbers always serialises.
-        (serde_json::to_string(&text).unwrap_or_default(), kept)
+        let (limits, states) = exchange.limits.unwrap_or_default();
+        let state = |state: &LimitState| format!("{}:{}", state.remaining, state.resets_in);
+        let refund = refund.unwrap_or(Refund {
+            spread: String::new(),
+            rows: vec![],
+            keys: vec![],
+            entry: String::new(),
+        });
+        let texts = [
+            self.context,
+            cache_status.into_owned(),
+            exchange.request_id,
+            // No page's origin is empty.
+            exchange.cors_origin.unwrap_or_default(),
+            places(&limits),
+            list(states.iter().map(state)),
+            refund.spread,
+            places(&refund.rows),
+            refund.keys.join(SPACE),
+            refund.entry,
+            self.body_limit.to_string(),
+            self.body_deadline_ms.to_string(),
+            self.deadline_ms.to_string(),
+            exchange.started_ms.to_string(),
+            exchange.redis_ms.to_string(),
+            list([
+                self.retry,
+                is_read,
+                kept.is_some(),
+                exchange.varies_by_origin,
+                exchange.private,
+                exchange.is_head,
+            ]),
+        ];
+        // Strings always serialise.
+        (serde_json::to_string(&texts.as_slice()).unwrap_or_default(), kept)
     }
 
     /// The forward that another place handed over. `None` if the text is none of this release.
     pub fn take_over(text: &str) -> Option<Forward> {
-        let text: Text = serde_json::from_str(text).ok()?;
-        let refund = match text.refund {
-            None => None,
-            Some(RefundText { spread, rows, keys, entry }) => {
-                Some(Refund { spread, rows: rows_at(&rows)?, keys, entry })
-            }
-        };
-        let limits = match text.limits {
-            None => None,
-            Some(limits) => {
-                let rows = rows_at(&limits.rows)?;
-                let states = states(&rows, &limits.states);
-                Some((rows, states))
-            }
-        };
+        let mut texts = serde_json::from_str::<Vec<String>>(text).ok()?.into_iter();
+        let mut text = || texts.next();
+        let (context, cache_status, request_id) = (text()?, text()?, text()?);
+        let cors_origin = text().filter(|origin| !origin.is_empty());
+        let (limits, numbers) = (rows_at(&text()?)?, text()?);
+        let (spread, rows, keys, entry) = (text()?, rows_at(&text()?)?, text()?, text()?);
+        let keys: Vec<String> = keys.split_whitespace().map(str::to_owned).collect();
+        let (body_limit, body_deadline_ms) = (number(text()?)?, number(text()?)?);
+        let (deadline_ms, started_ms, redis_ms) = (number(text()?)?, number(text()?)?, number(text()?)?);
+        let flags: Vec<bool> = text()?.split(SPACE).map(|flag| flag.parse().ok()).collect::<Option<_>>()?;
+        let [retry, is_read, is_kept, varies_by_origin, private, is_head] = flags[..] else { return None };
+        let states = states(&limits, &numbers)?;
         let exchange = Exchange {
-            request_id: text.request_id,
-            started_ms: text.started_ms,
-            redis_ms: text.redis_ms,
-            cors_origin: text.cors_origin,
-            varies_by_origin: text.varies_by_origin,
-            private: text.private,
-            is_head: text.is_head,
-            limits,
+            request_id,
+            started_ms,
+            redis_ms,
+            cors_origin,
+            varies_by_origin,
+            private,
+            is_head,
+            limits: (!limits.is_empty()).then_some((limits, states)),
         };
-        Some(Forward {
-            body_limit: text.body_limit,
-            body_deadline_ms: text.body_deadline_ms,
-            deadline_ms: text.deadline_ms,
-            retry: text.retry,
-            context: text.context,
-            pending: Pending {
-                exchange,
-                is_read: text.is_read,
-                cache_status: Cow::Owned(text.cache_status),
-                refund,
-                kept: text.is_kept.then_some(Kept::Apart),
-                forwarded_ms: 0,
-            },
-        })
+        let pending = Pending {
+            exchange,
+            is_read,
+            cache_status: Cow::Owned(cache_status),
+            refund: (!keys.is_empty()).then_some(Refund { spread, rows, keys, entry }),
+            kept: is_kept.then_some(Kept::Apart),
+            forwarded_ms: 0,
+        };
+        Some(Forward { body_limit, body_deadline_ms, deadline_ms, retry, context, pending })
     }
 }
 
-fn places(rows: &[&LimitRow]) -> Vec<usize> {
-    rows.iter().map(|row| row.limit as usize).collect()
+fn list<T: Display>(items: impl IntoIterator<Item = T>) -> String {
+    items.into_iter().map(|item| item.to_string()).collect::<Vec<_>>().join(SPACE)
 }
 
-fn rows_at(places: &[usize]) -> Option<Vec<&'static LimitRow>> {
-    places.iter().map(|place| LIMITS.get(*place)).collect()
+/// The places of limits in the table.
+fn places(rows: &[&LimitRow]) -> String {
+    list(rows.iter().map(|row| row.limit as usize))
 }
 
-fn states(rows: &[&'static LimitRow], numbers: &[(u32, u64)]) -> Vec<LimitState> {
+fn rows_at(places: &str) -> Option<Vec<&'static LimitRow>> {
+    places.split_whitespace().map(|place| LIMITS.get(place.parse::<usize>().ok()?)).collect()
+}
+
+fn number<T: FromStr>(text: String) -> Option<T> {
+    text.parse().ok()
+}
+
+/// Of each window of each row: how many are left, and seconds until more are.
+fn states(rows: &[&'static LimitRow], numbers: &str) -> Option<Vec<LimitState>> {
+    let mut numbers = numbers.split_whitespace();
     let windows = rows.iter().flat_map(|row| row.windows.iter().map(move |window| (row, window)));
-    let state = |((row, window), (left, seconds)): ((&&LimitRow, _), &(u32, u64))| {
-        row.state(window, i64::from(*left), (seconds * 1000).cast_signed())
+    let mut state = |(row, window): (&&LimitRow, _)| {
+        let (left, seconds) = numbers.next()?.split_once(':')?;
+        let seconds: i64 = seconds.parse().ok()?;
+        Some(row.state(window, left.parse().ok()?, seconds.saturating_mul(1000)))
     };
-    windows.zip(numbers).map(state).collect()
+    windows.map(&mut state).collect()
 }
 
 #[cfg(test)]
@@ -165,7 +143,7 @@ mod tests {
             body_deadline_ms: 30_000,
             deadline_ms: 10_000,
             retry: true,
-            context: "v1;session=…".replace('…', "x"),
+            context: "v1;session=x".to_owned(),
             pending: Pending {
                 exchange: Exchange {
                     request_id: "01a21f32-2b63-7934-9c67-0cd54c87d87c".to_owned(),
@@ -219,7 +197,8 @@ mod tests {
     #[test]
     fn what_nobody_handed_over_is_no_forward() {
         let (text, _) = forward(None).hand_over();
-        for text in ["", "{}", "null", &text[1..], &text.replace("\"rows\":[0", "\"rows\":[999")] {
+        let cut = text.replace("\"optimist; fwd=method\",", "");
+        for text in ["", "{}", "null", "[]", &text[1..], &text.replace("false", "no"), &cut] {
             assert!(Forward::take_over(text).is_none(), "{text}");
         }
     }
