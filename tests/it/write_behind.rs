@@ -108,6 +108,30 @@ async fn an_origin_killed_at_any_step_of_a_flush_applies_everything_once() {
     crowd.check_counts(&system, &expected).await;
 }
 
+/// Redis does not have the message's state yet: one of them installs it, and the others do not wait for a lease that nobody needs.
+#[tokio::test(flavor = "multi_thread")]
+async fn the_first_reactions_to_a_message_may_come_at_once() {
+    const PEOPLE: usize = 12;
+    let system = System::start().await;
+    let scene = Scene::new(&system).await;
+    let mut people = Vec::new();
+    for _ in 0..PEOPLE {
+        let person = system.register("Bo").await;
+        person.join(&scene.circle, &scene.ada).await;
+        people.push(person);
+    }
+    let heart = format!("{}/reactions/heart", scene.path);
+    let first = people.iter().map(|person| person.send(Method::PUT, &heart, &[], None));
+    let began = Instant::now();
+    for answer in futures_util::future::join_all(first).await {
+        answer.expect(202);
+    }
+    // A lease lasts two and a half.
+    assert!(began.elapsed() < Duration::from_millis(2_400), "{:?}", began.elapsed());
+    let read = scene.ada.get(&scene.path).await.expect(200);
+    assert_eq!(read.body["reactions"], json!({"heart": PEOPLE}));
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn an_edge_that_is_not_told_that_redis_is_a_cluster_finds_out() {
     const REACTIONS: usize = 5;

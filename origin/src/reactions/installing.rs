@@ -29,7 +29,8 @@ const LEASE_MS: u64 = 2_500;
 
 /// What Redis has after an attempt to install.
 pub enum Ensured {
-    /// The counts, in the order of the messages; and the whole state, where it is wanted.
+    /// The counts, in the order of the messages; and the whole state, where it is wanted. No counts if another has installed that
+    /// meanwhile.
     Counts(Vec<(Uuid, Counts)>),
     /// The message that is wanted whole does not exist.
     NoMessage,
@@ -63,6 +64,9 @@ pub async fn ensure_installed(
         if let Some(message) = whole {
             match take_lease(ctx, circle, message, &token).await {
                 Ok(true) => {}
+                Ok(false) if is_whole(ctx, circle, message, epoch).await => {
+                    return Ok(Ensured::Counts(Vec::new()));
+                }
                 Ok(false) => continue,
                 Err(RedisDown) => return Ok(Ensured::NoRedis),
             }
@@ -112,6 +116,14 @@ async fn take_lease(ctx: &Ctx, circle: Uuid, message: Uuid, token: &str) -> Resu
     command.arg("SET").arg(lease).arg(token).arg("NX").arg("PX").arg(LEASE_MS);
     let values = ctx.redis.send([command]).await?;
     Ok(matches!(values.first(), Some(Value::Okay)))
+}
+
+/// Whether Redis has the message's state of this epoch.
+async fn is_whole(ctx: &Ctx, circle: Uuid, message: Uuid, epoch: u64) -> bool {
+    let mut command = Cmd::new();
+    command.arg("HGET").arg(Key::reactions(circle, message).name()).arg("@");
+    let values = ctx.redis.send([command]).await.unwrap_or_default();
+    matches!(values.first(), Some(Value::BulkString(of)) if *of == format!("{epoch:016x}").into_bytes())
 }
 
 async fn give_back(ctx: &Ctx, circle: Uuid, message: Uuid, token: &str) {

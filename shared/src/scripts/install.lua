@@ -10,6 +10,8 @@
 local refused = refusal(1, 1)
 if refused then return { refused } end
 local wanted = ARGV[5] ~= '' and redis.call('HGET', KEYS[6], '@') ~= ARGV[1] and ARGV[5]
+-- What is there needs no lease any more: nobody is to wait until it lapses.
+if ARGV[5] ~= '' and not wanted and redis.call('GET', KEYS[8]) == ARGV[6] then redis.call('DEL', KEYS[8]) end
 if wanted then
   local lease, floor = unpack(redis.call('MGET', KEYS[8], KEYS[9]))
   if not may_fill(lease, ARGV[6], KEYS[7], floor, ARGV[7]) then return { 'late' } end
