@@ -11,7 +11,7 @@ use optimist_shared::signature::{
 };
 use optimist_tests::edges::Edge;
 use optimist_tests::system::{REGION, SIGNING_KEY, address, edge_settings, environment};
-use optimist_tests::{Answer, Client, Origin, System};
+use optimist_tests::{Answer, Client, Kind, Origin, System};
 use reqwest::Method;
 use serde_json::{Value, json};
 use tokio::net::TcpStream;
@@ -155,8 +155,7 @@ async fn a_body_or_a_key_that_no_edge_has_signed_changes_nothing() {
 }
 
 /// A mistake in the rotation of keys is the operator's: clients keep their sessions and attempts, and hear of a bad gateway.
-#[tokio::test(flavor = "multi_thread")]
-async fn an_edge_whose_key_the_origin_does_not_know_answers_502_and_counts_it() {
+async fn whose_key_the_origin_does_not_know(kind: Kind) {
     let system = System::start().await;
     let ada = system.register("Ada").await;
     while !ada.get("/v1/me").await.expect(200).is_hit() {}
@@ -165,7 +164,7 @@ async fn an_edge_whose_key_the_origin_does_not_know_answers_502_and_counts_it() 
     let key = settings.iter_mut().find(|(name, _)| name == "signing_keys").unwrap();
     key.1 = key.1.replacen("k1:", "k2:", 1);
     let folder = tempfile::tempdir().unwrap();
-    let edge = Edge::start(system.options.kind, &settings, folder.path());
+    let edge = Edge::start(kind, &settings, folder.path());
     let there = ada.at(&edge.url);
     let circle = json!({"name": "Never", "visibility": "public"});
     let created = there.post("/v1/circles", circle).await.expect(502);
@@ -188,6 +187,16 @@ async fn an_edge_whose_key_the_origin_does_not_know_answers_502_and_counts_it() 
         tokio::time::sleep(Duration::from_millis(20)).await;
     }
     assert!(counted(&page().await, "optimist_unsigned_total{refusal=\"unknown-key\"}"));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_edge_whose_key_the_origin_does_not_know_answers_502_and_counts_it() {
+    whose_key_the_origin_does_not_know(Kind::Embedded).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_worker_whose_key_the_origin_does_not_know_does_so_too() {
+    whose_key_the_origin_does_not_know(Kind::Cloudflare).await;
 }
 
 #[test]

@@ -34,7 +34,7 @@ fn isolate(env: &Env) -> Result<Rc<Isolate>, ConfigError> {
     if let Some(isolate) = ISOLATE.with_borrow(Clone::clone) {
         return Ok(isolate);
     }
-    let edge = Edge::new(config(env)?);
+    let edge = Edge::beside(config(env)?);
     let isolate = Rc::new(Isolate { edge, local_address: variable(env, "client_address") });
     ISOLATE.set(Some(isolate.clone()));
     Ok(isolate)
@@ -99,7 +99,9 @@ pub async fn carry_on(request: Request, env: Env, found: JsValue) -> Result<Resp
     let handed = found.as_ref().ok().and_then(|response| Forward::take_over(&glue::handed(response)?));
     if let Some(forward) = handed {
         let host = PipelineHost { redis: Redis::Apart { env: &env, config: edge.config() } };
-        return forward::send(edge, &host, &request, &head, forward, found.ok()).await;
+        let answer = forward::send(edge, &host, &request, &head, forward, found.ok()).await;
+        edge.tell_counts(&host).await;
+        return answer;
     }
     let without = match found.as_ref().map_or_else(String::as_str, |_| "lost") {
         "late" => RedisUnavailable::Late,

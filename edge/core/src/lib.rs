@@ -50,13 +50,32 @@ pub struct Edge {
 
 impl Edge {
     pub fn new(config: Config) -> Edge {
-        let breaker = Breaker::new(config.is_disabled("edge-breaker"));
+        let never_opens = config.is_disabled("edge-breaker");
+        Edge::with_breaker(config, Breaker::new(never_opens))
+    }
+
+    /// The pipeline where another one asks Redis, and has the breaker: see [`Forward::take_over`](host::Forward::take_over).
+    pub fn beside(config: Config) -> Edge {
+        Edge::with_breaker(config, Breaker::new(true))
+    }
+
+    fn with_breaker(config: Config, breaker: Breaker) -> Edge {
         let spans_slots = Cell::new(!config.redis_cluster);
         Edge { config, breaker, counts: Counts::default(), spans_slots }
     }
 
     pub fn config(&self) -> &Config {
         &self.config
+    }
+
+    /// Tells Redis what was counted since the last trip, for an instance that seldom makes one.
+    pub async fn tell_counts<H: Host>(&self, host: &H) {
+        let hints = self.counts.take();
+        if !hints.is_empty() {
+            let deadline_ms = self.config.redis_deadline_ms;
+            // Counters are hints; the trip has logged why it failed.
+            let _ = redis::send(host, &self.breaker, deadline_ms, "", &[], hints).await;
+        }
     }
 
     /// Decides how a request is answered.
