@@ -246,19 +246,19 @@ async fn flushed() {
 
 /// Answers keep arriving, each of them late.
 async fn slow_is_not_lost(kind: Kind) {
-    let options = Options { kind, redis_deadline_ms: 250, paths: true, ..Options::default() };
+    let options = Options { kind, redis_deadline_ms: 1_000, paths: true, ..Options::default() };
     let system = System::with(options).await;
     let edge_to_redis = &system.paths.as_ref().unwrap().edge_to_redis;
     let ada = system.register("Ada").await;
     while !ada.get("/v1/me").await.expect(200).is_hit() {}
-    edge_to_redis.set(Mode::Delayed(Duration::from_millis(150)));
+    edge_to_redis.set(Mode::Delayed(Duration::from_millis(600)));
     let readers: Vec<_> = (0..16)
         .map(|reader| {
             let ada = ada.clone();
             tokio::spawn(async move {
-                tokio::time::sleep(Duration::from_millis(20) * reader).await;
+                tokio::time::sleep(Duration::from_millis(80) * reader).await;
                 let mut late = 0;
-                for _ in 0..8 {
+                for _ in 0..4 {
                     let answer = ada.get("/v1/me").await;
                     if answer.status == 503 {
                         assert_eq!(answer.header("retry-after"), "1", "{answer:?}");
@@ -276,9 +276,9 @@ async fn slow_is_not_lost(kind: Kind) {
         late += reader.await.unwrap();
     }
     let log = std::fs::read_to_string(&system.edge.process.log).unwrap();
-    assert!(late > 32, "{late} of 128 were late: {log}");
+    assert!(late > 16, "{late} of 64 were late: {log}");
     edge_to_redis.set(Mode::Open);
-    tokio::time::sleep(Duration::from_secs(1)).await;
+    tokio::time::sleep(Duration::from_secs(3)).await;
     assert!(ada.get("/v1/me").await.expect(200).is_hit());
     let log = std::fs::read_to_string(&system.edge.process.log).unwrap();
     assert!(log.contains("redis is late"), "{log}");
