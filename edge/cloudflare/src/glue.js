@@ -114,6 +114,8 @@ export async function tell(objects, name, location, replies, deadline, commands)
   const response = await object(objects, name, location).fetch(`https://object/${replies}/${deadline}`, {
     method: "POST",
     body: commands,
+    // The object has its own deadlines; this one is for an object that hangs.
+    signal: AbortSignal.timeout(4 * deadline),
   });
   const bytes = new Uint8Array(await response.arrayBuffer());
   if (response.status !== 200) throw new Error(new TextDecoder().decode(bytes));

@@ -22,7 +22,7 @@ impl Head {
         Some(Head { parts, address })
     }
 
-    /// What chooses an object: the same for all requests of a user, and else of a client.
+    /// The text by which an object is chosen: the id of the user or, without a session, the address of the client.
     pub fn spread(&self) -> String {
         let authorization = self.header("authorization");
         let token = authorization.as_deref().and_then(Token::from_authorization);

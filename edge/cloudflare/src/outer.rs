@@ -1,7 +1,7 @@
 //! The Worker that clients reach: it picks an object, returns the object's answer as it is, and forwards what the object hands
 //! over. It has no connection to Redis, since a Worker's socket would live only as long as one request.
 //!
-//! Whatever happens to the object, the request goes on: to the origin without Redis, or back to the client with 503.
+//! If the object fails, the request is forwarded without Redis; if the object has too much to do, the answer is 503.
 
 use std::cell::RefCell;
 use std::rc::Rc;
