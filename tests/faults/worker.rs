@@ -10,7 +10,7 @@ use optimist_shared::session::{Token, hash_secret};
 use optimist_tests::proxy::Mode;
 use optimist_tests::{Answer, Client, Edge, Options, System, scale};
 use reqwest::Method;
-use serde_json::Value;
+use serde_json::{Value, json};
 
 /// Requests that a Worker lets wait on one object: see `glue.js`.
 const QUEUED: usize = 1_024;
@@ -139,6 +139,33 @@ async fn what_an_object_cannot_do_in_time_is_refused_at_once() {
     assert_eq!(served, QUEUED, "each that was queued went on without the object");
     assert_eq!(refused, 40);
     until_hit(&ada, "/v1/me").await;
+}
+
+/// The object charges and is given up before it answers; the origin charges the same attempt.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_attempt_is_charged_once_though_its_object_is_given_up() {
+    let (system, edge) = start(1).await;
+    let ada = system.register("Ada").await.at(&edge.url);
+    until_hit(&ada, "/v1/me").await;
+    let circle = || Some(json!({"name": "Early birds", "visibility": "private"}).to_string().into_bytes());
+    for (fault, left) in [("none", 1), ("late", 0)] {
+        let created = ada.send(Method::POST, "/v1/circles", &[("x-fault", fault)], circle()).await.expect(201);
+        let left = format!("\"circle-creations-86400s\";r={left}");
+        assert!(created.header("ratelimit").contains(&left), "{fault}: {created:#?}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_object_that_takes_no_refund_holds_up_no_answer() {
+    let (system, edge) = start(1).await;
+    let ada = system.register("Ada").await.at(&edge.url);
+    until_hit(&ada, "/v1/me").await;
+    with_fault(&ada, "mute", "/v1/me").await.expect(200);
+    let asked = Instant::now();
+    let refused = ada.post("/v1/circles", json!({"name": "", "visibility": "private"})).await.expect(422);
+    assert!(refused.header("ratelimit").contains("\"circle-creations-86400s\";r=2"), "{refused:#?}");
+    let longest = Duration::from_millis(u64::from(REDIS_DEADLINE) * 4) + Duration::from_secs(5);
+    assert!(asked.elapsed() < longest, "it took {:?}", asked.elapsed());
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -23,6 +23,9 @@ export class RedisConnection {
       case "hung":
         await scheduler.wait(60_000);
         break;
+      case "mute":
+        this.isMute = true;
+        break;
       case "trapped":
         // An exception that crosses Wasm ends the instance, as a trap does.
         return this.inner.fetch({
@@ -32,7 +35,14 @@ export class RedisConnection {
             },
           },
         });
+      case "late": {
+        const answer = await this.inner.fetch(request);
+        await scheduler.wait(60_000);
+        return answer;
+      }
     }
+    // What is told after an answer has no head.
+    if (this.isMute && head === "") await scheduler.wait(60_000);
     asked += 1;
     return this.inner.fetch(request);
   }

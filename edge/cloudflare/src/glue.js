@@ -36,16 +36,22 @@ function enqueue(name, deadline) {
   return place;
 }
 
+/** Who asks: the client's address, and after a line break the authorization. */
+export function who(request, address) {
+  const from = address ?? request.headers.get("cf-connecting-ip") ?? "";
+  return `${from}\n${request.headers.get("authorization") ?? ""}`;
+}
+
 /**
- * Method, target and client's address, then names and values of headers in turn, as a JSON array of strings. Several lines of
- * one header are joined, as the platform does.
+ * The request's id, method, target and client's address, then names and values of headers in turn, as a JSON array of strings.
+ * Several lines of one header are joined, as the platform does.
  */
-export function head(request, address) {
+function headOf(request, id, who) {
   const url = request.url;
   const start = url.indexOf("/", url.indexOf("://") + 3);
   const end = url.indexOf("#");
   const target = start < 0 ? "/" : url.slice(start, end < 0 ? undefined : end);
-  const head = [request.method, target, address ?? request.headers.get("cf-connecting-ip") ?? ""];
+  const head = [id, request.method, target, who.slice(0, who.indexOf("\n"))];
   for (const [name, value] of request.headers) {
     if (READABLE.test(value)) head.push(name, value);
   }
@@ -57,12 +63,13 @@ function object(objects, name, location) {
 }
 
 /**
- * Asks an object, and returns its answer as it is. Whatever is not an answer goes on with `carry_on(request, env, found)`, where
- * `found` is the response with a forward, or "late" from an object with too much to do, or "lost" without one.
+ * Asks an object, and returns its answer as it is. Whatever is not an answer goes on with `carry_on(request, env, head, found)`,
+ * where `found` is the response with a forward, or "late" from an object with too much to do, or "lost" without one.
  */
-export function serve(request, env, name, location, head, deadline) {
+export function serve(request, env, name, location, id, who, deadline) {
+  const head = headOf(request, id, who);
   const place = enqueue(name, deadline);
-  if (place === null) return carry(request, env, "late");
+  if (place === null) return carry(request, env, head, "late");
   let timer;
   const late = new Promise((resolve) => {
     timer = setTimeout(resolve, deadline, "lost");
@@ -74,7 +81,7 @@ export function serve(request, env, name, location, head, deadline) {
     clearTimeout(timer);
     place.leave();
     if (typeof found !== "string" && !found.headers.has(FORWARD)) return found;
-    return carry(request, env, found);
+    return carry(request, env, head, found);
   });
 }
 
@@ -84,13 +91,13 @@ function unanswered(error) {
 }
 
 /** Ends even if the Wasm instance that was to finish it is gone. */
-function carry(request, env, found) {
+function carry(request, env, head, found) {
   let timer;
   const abandoned = new Promise((resolve) => {
     timer = setTimeout(() => resolve(failed()), ABANDONED);
   });
   const carried = Promise.resolve()
-    .then(() => carry_on(request, env, found))
+    .then(() => carry_on(request, env, head, found))
     .catch((error) => {
       console.error("a request failed:", String(error));
       return failed();

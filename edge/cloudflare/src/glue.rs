@@ -8,14 +8,15 @@ use worker::web_sys::{Request, Response};
 
 #[wasm_bindgen(module = "/src/glue.js")]
 extern "C" {
-    pub fn head(request: &Request, address: Option<&str>) -> String;
+    pub fn who(request: &Request, address: Option<&str>) -> String;
 
     pub fn serve(
         request: &Request,
         env: &Env,
         name: &str,
         location: Option<&str>,
-        head: &str,
+        id: &str,
+        who: &str,
         deadline_ms: u32,
     ) -> Promise;
 

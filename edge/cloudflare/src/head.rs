@@ -4,39 +4,31 @@ use std::net::IpAddr;
 
 use optimist_edge_core::headers::combined;
 use optimist_edge_core::host::Request;
-use optimist_shared::session::Token;
 
-/// Method, target and client's address, then names and values of headers in turn.
+/// The request's id, method, target and client's address, then names and values of headers in turn.
 pub struct Head {
     parts: Vec<String>,
     address: Option<IpAddr>,
 }
 
-const HEADERS: usize = 3;
+const HEADERS: usize = 4;
 
 impl Head {
     /// `None` if the text is none of the glue's.
     pub fn parse(text: &str) -> Option<Head> {
         let parts: Vec<String> = serde_json::from_str(text).ok()?;
-        let address = parts.get(2)?.parse().ok();
+        let address = parts.get(3)?.parse().ok();
         Some(Head { parts, address })
-    }
-
-    /// The text by which an object is chosen: the id of the user or, without a session, the address of the client.
-    pub fn spread(&self) -> String {
-        let authorization = self.header("authorization");
-        let token = authorization.as_deref().and_then(Token::from_authorization);
-        token.map_or_else(|| self.parts[2].clone(), |token| token.user.to_string())
     }
 }
 
 impl Request for Head {
     fn method(&self) -> &str {
-        &self.parts[0]
+        &self.parts[1]
     }
 
     fn target(&self) -> &str {
-        &self.parts[1]
+        &self.parts[2]
     }
 
     fn header(&self, name: &str) -> Option<String> {
@@ -47,5 +39,9 @@ impl Request for Head {
 
     fn client_address(&self) -> Option<IpAddr> {
         self.address
+    }
+
+    fn id(&self) -> Option<&str> {
+        Some(&self.parts[0])
     }
 }

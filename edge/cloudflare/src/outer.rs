@@ -7,7 +7,8 @@ use std::cell::RefCell;
 use std::rc::Rc;
 
 use optimist_edge_core::host::{Decision, Forward, RedisUnavailable, SILENT_DEADLINES};
-use optimist_edge_core::{Config, ConfigError, Edge};
+use optimist_edge_core::{Config, ConfigError, Edge, new_request_id};
+use optimist_shared::session::Token;
 use wasm_bindgen::prelude::wasm_bindgen;
 use wasm_bindgen::{JsCast as _, JsValue};
 use worker::Env;
@@ -57,13 +58,20 @@ pub fn fetch(request: &Request, env: &Env, _context: &JsValue) -> Promise {
         Ok(isolate) => isolate,
         Err(error) => return Promise::resolve(&JsValue::from(misconfigured(&error))),
     };
-    let head = glue::head(request, isolate.local_address.as_deref());
     let config = isolate.edge.config();
-    let spread = Head::parse(&head).map(|head| head.spread()).unwrap_or_default();
+    let who = glue::who(request, isolate.local_address.as_deref());
     // Trips that find Redis silent, and the one that loads a script again.
     let deadline_ms = config.redis_deadline_ms * (SILENT_DEADLINES + 2);
-    let (name, location) = (object_of(config, &spread), config.redis_location.as_deref());
-    glue::serve(request, env, &name, location, &head, deadline_ms)
+    let (name, location) = (object_of(config, &spread(&who)), config.redis_location.as_deref());
+    // Here, so that an object that is given up and whoever goes on charge one attempt.
+    let id = new_request_id(host::now_ms(), host::random);
+    glue::serve(request, env, &name, location, &id, &who, deadline_ms)
+}
+
+/// The text by which an object is chosen: the id of the user or, without a session, the address of the client.
+fn spread(who: &str) -> String {
+    let (address, authorization) = who.split_once('\n').unwrap_or_default();
+    Token::from_authorization(authorization).map_or_else(|| address.to_owned(), |token| token.user.to_string())
 }
 
 pub fn misconfigured(error: &ConfigError) -> Response {
@@ -86,12 +94,19 @@ fn hash(text: &str) -> u64 {
 }
 
 /// Goes on with a request that no object has answered: see `serve` in `glue.js`.
+///
+/// The head is a value of JavaScript's, not a `String`: wasm-bindgen would write that into the memory of an instance that has
+/// ended, before it calls the new one.
 #[wasm_bindgen(wasm_bindgen_futures = worker::wasm_bindgen_futures, js_sys = worker::js_sys)]
-pub async fn carry_on(request: Request, env: Env, found: JsValue) -> Result<Response, JsValue> {
+pub async fn carry_on(
+    request: Request,
+    env: Env,
+    head: JsValue,
+    found: JsValue,
+) -> Result<Response, JsValue> {
     let isolate = isolate(&env).map_err(|error| JsValue::from_str(&error.to_string()))?;
-    let Isolate { edge, local_address } = &*isolate;
-    let head =
-        Head::parse(&glue::head(&request, local_address.as_deref())).ok_or("a request without a head")?;
+    let edge = &isolate.edge;
+    let head = head.as_string().as_deref().and_then(Head::parse).ok_or("a request without a head")?;
     let found = match found.as_string() {
         Some(why) => Err(why),
         None => Ok(found.unchecked_into::<Response>()),

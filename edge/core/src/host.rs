@@ -82,6 +82,11 @@ pub trait Request {
     fn header(&self, name: &str) -> Option<String>;
     /// The client's address from the platform, never from a header that a client can set.
     fn client_address(&self) -> Option<IpAddr>;
+    /// The id that the host has given the request with [`crate::new_request_id`], for a host that may have the pipeline
+    /// handle one request twice: limits know an attempt by it, and charge it once.
+    fn id(&self) -> Option<&str> {
+        None
+    }
 }
 
 /// An answer that the edge gives by itself.

@@ -81,7 +81,8 @@ impl Edge {
     /// Decides how a request is answered.
     pub async fn handle<H: Host, R: Request>(&self, host: &H, request: &R) -> Decision {
         let now_ms = host.now_ms();
-        let exchange = Exchange::new(&self.config, request, new_request_id(host, now_ms), now_ms);
+        let id = request.id().map_or_else(|| new_request_id(now_ms, |bytes| host.random(bytes)), str::to_owned);
+        let exchange = Exchange::new(&self.config, request, id, now_ms);
         let (path, query) = request.target().split_once('?').unwrap_or((request.target(), ""));
         let (route, path) = match self.route(request, path, &exchange) {
             Ok(found) => found,
@@ -174,11 +175,11 @@ fn allow_header(methods: &[Method]) -> String {
     names.join(", ")
 }
 
-/// A UUIDv7, so that logs sort by time.
-fn new_request_id<H: Host>(host: &H, now_ms: u64) -> String {
-    let mut random = [0; 10];
-    host.random(&mut random);
-    request_id(now_ms, &random)
+/// An id for a request: a UUIDv7, so that logs sort by time. `random` fills bytes from a cryptographically secure source.
+pub fn new_request_id(now_ms: u64, random: impl FnOnce(&mut [u8])) -> String {
+    let mut bytes = [0; 10];
+    random(&mut bytes);
+    request_id(now_ms, &bytes)
 }
 
 fn request_id(now_ms: u64, random: &[u8; 10]) -> String {
