@@ -149,7 +149,8 @@ async fn an_attempt_is_charged_once_though_its_object_is_given_up() {
     until_hit(&ada, "/v1/me").await;
     let circle = || Some(json!({"name": "Early birds", "visibility": "private"}).to_string().into_bytes());
     for (fault, left) in [("none", 1), ("late", 0)] {
-        let created = ada.send(Method::POST, "/v1/circles", &[("x-fault", fault)], circle()).await.expect(201);
+        let created =
+            ada.send(Method::POST, "/v1/circles", &[("x-fault", fault)], circle()).await.expect(201);
         let left = format!("\"circle-creations-86400s\";r={left}");
         assert!(created.header("ratelimit").contains(&left), "{fault}: {created:#?}");
     }

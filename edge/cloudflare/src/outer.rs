@@ -71,7 +71,8 @@ pub fn fetch(request: &Request, env: &Env, _context: &JsValue) -> Promise {
 /// The text by which an object is chosen: the id of the user or, without a session, the address of the client.
 fn spread(who: &str) -> String {
     let (address, authorization) = who.split_once('\n').unwrap_or_default();
-    Token::from_authorization(authorization).map_or_else(|| address.to_owned(), |token| token.user.to_string())
+    Token::from_authorization(authorization)
+        .map_or_else(|| address.to_owned(), |token| token.user.to_string())
 }
 
 pub fn misconfigured(error: &ConfigError) -> Response {

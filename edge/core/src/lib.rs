@@ -81,7 +81,8 @@ impl Edge {
     /// Decides how a request is answered.
     pub async fn handle<H: Host, R: Request>(&self, host: &H, request: &R) -> Decision {
         let now_ms = host.now_ms();
-        let id = request.id().map_or_else(|| new_request_id(now_ms, |bytes| host.random(bytes)), str::to_owned);
+        let id =
+            request.id().map_or_else(|| new_request_id(now_ms, |bytes| host.random(bytes)), str::to_owned);
         let exchange = Exchange::new(&self.config, request, id, now_ms);
         let (path, query) = request.target().split_once('?').unwrap_or((request.target(), ""));
         let (route, path) = match self.route(request, path, &exchange) {
