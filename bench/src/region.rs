@@ -7,7 +7,7 @@ use optimist_shared::ids::Uuid;
 use optimist_shared::session::{Token, hash_secret};
 use optimist_tests::processes::Process;
 use optimist_tests::stores::{Postgres, Redis, folder};
-use optimist_tests::system::{edge_settings, environment};
+use optimist_tests::system::{TOLD_CIRCLES, edge_settings, environment};
 use optimist_tests::{Client, Edge, Kind, Options, Origin};
 use reqwest::Method;
 use tempfile::TempDir;
@@ -141,8 +141,9 @@ impl Region {
             "insert into circles (id, name, visibility, owner_id, member_count, last_number)
              values ('{circle}', 'A circle', 'private', '{owner}', {}, {MESSAGES});
              insert into messages (id, circle_id, number, author_id, body, created_at)
-             select gen_random_uuid(), '{circle}', n, '{owner}', '{BODY}', '2026-11-01 08:00:00.123456Z'
-             from generate_series(1, {MESSAGES}) n",
+             select id_at(next_place(null, 1) + n), '{circle}', n, '{owner}', '{BODY}', '2026-11-01 08:00:00.123456Z'
+             from generate_series(1, {MESSAGES}) n;
+             {TOLD_CIRCLES}",
             members.len()
         ));
         let role = |member: &Member| if member.user == owner { "owner" } else { "member" };

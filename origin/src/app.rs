@@ -103,15 +103,19 @@ fn internal_router(ctx: Ctx, metrics: PrometheusHandle) -> Router {
     router
 }
 
-/// 200 while requests can be answered (Postgres answers); each store's state either way.
+/// 200 while requests can be answered: Postgres answers, and the outbox has partitions for what follows. Each state either way.
 async fn ready(State(ctx): State<Ctx>) -> (axum::http::StatusCode, axum::Json<serde_json::Value>) {
     let postgres = ctx.db.reachable().await;
     let redis = ctx.redis.reachable().await;
-    let status =
-        if postgres { axum::http::StatusCode::OK } else { axum::http::StatusCode::SERVICE_UNAVAILABLE };
+    let has_partitions = ctx.partitions.is_enough();
+    let status = match postgres && has_partitions {
+        true => axum::http::StatusCode::OK,
+        false => axum::http::StatusCode::SERVICE_UNAVAILABLE,
+    };
     let state = |up| if up { "up" } else { "down" };
     let body = serde_json::json!({
         "postgres": state(postgres), "redis": state(redis), "region": ctx.region.mode().as_str(),
+        "partitions": if has_partitions { "enough" } else { "few" },
     });
     (status, axum::Json(body))
 }

@@ -3,7 +3,7 @@
 use optimist_plane::domain::{Guard, Registry};
 use optimist_plane::statements::{Stated, stated};
 
-use crate::{activity, circles, journal, messages, notifications, operations, people, reactions};
+use crate::{activity, circles, journal, messages, notifications, operations, people, reactions, trail};
 
 pub static REGISTRY: Registry = Registry {
     title: "Optimist",
@@ -17,6 +17,7 @@ pub static REGISTRY: Registry = Registry {
         activity::DOMAIN,
         reactions::DOMAIN,
         messages::DOMAIN,
+        trail::DOMAIN,
         operations::DOMAIN,
     ],
     guard: Guard {

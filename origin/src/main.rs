@@ -4,6 +4,7 @@
 
 mod app;
 mod migrate;
+mod partitioning;
 mod domains;
 
 mod people;
@@ -13,6 +14,7 @@ mod notifications;
 mod activity;
 mod reactions;
 mod messages;
+mod trail;
 mod operations;
 
 use std::process::ExitCode;
@@ -45,8 +47,12 @@ struct Arguments {
 enum Command {
     /// Answer the edge, until SIGTERM.
     Serve,
-    /// Bring the schema up to date, with the role that owns it.
-    Migrate,
+    /// Bring the schema up to date, with the role that owns it, and tables into partitions.
+    Migrate {
+        /// Only up to this migration: the release before.
+        #[arg(long, hide = true)]
+        to: Option<i32>,
+    },
     /// Print the policy tables as Markdown.
     Routes,
     /// Print the OpenAPI document.
@@ -132,9 +138,9 @@ async fn run(arguments: &Arguments) -> Result<(), Box<dyn std::error::Error>> {
             telemetry::start_logs();
             app::serve(load()?).await
         }
-        Command::Migrate => {
+        Command::Migrate { to } => {
             telemetry::start_logs();
-            migrate::migrate(&load()?).await
+            migrate::migrate(&load()?, *to).await
         }
         Command::Routes => {
             println!("{}", policies::render().trim_end());

@@ -6,6 +6,7 @@ pub mod message;
 mod lanes;
 mod posting;
 mod reading;
+mod stretch;
 mod writing;
 mod names;
 

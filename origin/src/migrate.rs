@@ -5,12 +5,23 @@ use optimist_plane::postgres::pool::connection_config;
 use optimist_plane::statements::name;
 use optimist_plane::tls;
 
+use refinery::Target;
+use tokio_postgres::Client;
+
 use crate::domains::{REGISTRY, statements};
+use crate::partitioning;
 
 refinery::embed_migrations!("../migrations");
 
-/// Brings the schema up to date. Safe to run at once from several places: one works, the rest wait.
-pub async fn migrate(config: &Config) -> std::result::Result<(), Box<dyn std::error::Error>> {
+/// Makes the partitions that there are to be ahead.
+const LEAVES: &str =
+    "select make_leaf(name, leaf_now(name) + n) from partitioned, generate_series(0, ahead) n";
+
+/// Brings the schema up to date, or `to` a migration. Safe to run at once from several places: one works, the rest wait.
+pub async fn migrate(
+    config: &Config,
+    to: Option<i32>,
+) -> std::result::Result<(), Box<dyn std::error::Error>> {
     let url = config.migrate_database_url.as_deref().unwrap_or(&config.database_url);
     let authorities = config.database_ca.as_ref();
     let mut connection = tls::postgres(url, authorities)?;
@@ -20,14 +31,28 @@ pub async fn migrate(config: &Config) -> std::result::Result<(), Box<dyn std::er
     client
         .batch_execute("set lock_timeout = 0; select pg_advisory_lock(7083410); set lock_timeout = '10s'")
         .await?;
-    let report = migrations::runner().run_async(&mut client).await?;
+    let target = to.map_or(Target::Latest, Target::Version);
+    let report = migrations::runner().set_target(target).run_async(&mut client).await?;
     for applied in report.applied_migrations() {
         tracing::info!(version = applied.version(), name = applied.name(), "migrated");
     }
     for seed in REGISTRY.domains.iter().filter_map(|domain| domain.seed) {
         seed(&client).await?;
     }
-    // The role that serves may use what the migrating role owns, and change none of it.
+    grant(&client, config).await?;
+    if to.is_none() {
+        if partitioning::bring_into_partitions(&client).await? {
+            client.batch_execute(LEAVES).await?;
+        }
+        grant(&client, config).await?;
+    }
+    drop(client);
+    driver.await??;
+    Ok(())
+}
+
+/// The role that serves may use what the migrating role owns, and change none of it.
+async fn grant(client: &Client, config: &Config) -> Result<(), tokio_postgres::Error> {
     if let Some(role) = serving_role(config).filter(|_| config.migrate_database_url.is_some()) {
         let role = format!("\"{}\"", role.replace('"', "\"\""));
         client
@@ -35,12 +60,11 @@ pub async fn migrate(config: &Config) -> std::result::Result<(), Box<dyn std::er
                 "grant usage on schema public to {role};
                  grant select, insert, update, delete on all tables in schema public to {role};
                  grant usage on all sequences in schema public to {role};
+                 grant execute on all functions in schema public to {role};
                  revoke all on refinery_schema_history from {role}"
             ))
             .await?;
     }
-    drop(client);
-    driver.await??;
     Ok(())
 }
 

@@ -6,6 +6,7 @@
 
 pub mod folding;
 mod forgetting;
+mod kept;
 mod reading;
 mod telling;
 mod upkeep;

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use optimist_shared::ids::Partition;
 use optimist_shared::keys::Key;
 use optimist_tests::events::{Place, expected, streams};
-use optimist_tests::{Client, Options, Origin, System};
+use optimist_tests::{Client, Options, System};
 use reqwest::Method;
 use serde_json::{Value, json};
 
@@ -295,8 +295,11 @@ async fn a_region_that_was_silent_for_a_day_begins_anew() {
          update projections set (xid, seq) = (select cursor_xid, cursor_seq from regions where name = 'elsewhere')",
         event_of(&circle, "missed")
     ));
-    assert!(Origin::command(&system.environment(), &["jobs", "run", "outbox.clean"]).0);
-    assert_eq!(system.sql("select count(*) from outbox"), "0");
+    // As a dropped partition leaves it.
+    system.sql(
+        "update outbox_floor set (xid, seq) = (select xid, seq from outbox order by xid desc, seq desc limit 1);
+         delete from outbox",
+    );
     let floor = system.sql("select xid || '-' || seq from outbox_floor");
     system.replace_origin(0);
     // The old origin's vouching lasts for three more seconds.

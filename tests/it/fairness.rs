@@ -3,6 +3,7 @@
 
 use std::time::{Duration, Instant};
 
+use optimist_tests::system::TOLD_CIRCLES;
 use optimist_tests::{Client, System};
 use reqwest::Method;
 use serde_json::{Value, json};
@@ -28,12 +29,13 @@ fn post_many(system: &System, author: &Client, circle: &str, count: usize) {
     system.sql(&format!(
         "with posted as (
              insert into messages (id, circle_id, number, author_id, body)
-             select gen_random_uuid(), id, last_number + n, '{0}', 'Hello.' from circles, generate_series(1, {count}) n
+             select id_at(next_place(last_id, 1) + n), id, last_number + n, '{0}', 'Hello.' from circles, generate_series(1, {count}) n
              where id = '{circle}' returning id)
          insert into outbox (region, actor, request_id, keys, kind, payload)
          select 'test', '{0}', 'test', '{{}}', 'message.posted', jsonb_build_object('circle', '{circle}', 'message', id)
          from posted;
-         update circles set last_number = last_number + {count} where id = '{circle}'",
+         update circles set last_number = last_number + {count} where id = '{circle}';
+         {TOLD_CIRCLES}",
         author.user
     ));
 }

@@ -22,6 +22,7 @@ mod names;
 mod one_trip;
 mod origin;
 mod pages;
+mod partitions;
 mod posting;
 mod processes;
 mod projections;

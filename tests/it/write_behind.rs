@@ -254,7 +254,7 @@ async fn entries_that_are_refused_cost_no_other_its_place_whoever_flushes() {
     let mut entries = Vec::new();
     let messages = system.sql(&format!(
         "insert into messages (id, circle_id, number, author_id, body)
-         select gen_random_uuid(), '{circle}', 100 + n, '{ada}', 'Hello.' from generate_series(1, {EACH}) n returning id"
+         select id_at(next_place(null, 1) + n), '{circle}', 100 + n, '{ada}', 'Hello.' from generate_series(1, {EACH}) n returning id"
     ));
     for message in messages.lines() {
         entries.extend([2, 1].map(|kind| format!("{ada} {circle} {message} {kind} 1")));

@@ -40,8 +40,8 @@ impl Adversary {
              values ('{0}', {NOTIFICATIONS}, {NOTIFICATIONS}, {NOTIFICATIONS})
              on conflict (user_id) do update
              set unread = c.unread + excluded.unread, held = c.held + excluded.held, last_place = c.last_place + {NOTIFICATIONS};
-             insert into notifications (user_id, id, kind, circle_id, actor_id, place, created_at, updated_at)
-             select '{0}', gen_random_uuid(), 'role', gen_random_uuid(), '{1}', n, now(), now()
+             insert into notifications (user_id, month, id, kind, circle_id, actor_id, place, created_at, updated_at)
+             select '{0}', id_month(id_at(next_place(null, 1))), id_at(next_place(null, 1)), 'role', gen_random_uuid(), '{1}', n, now(), now()
              from generate_series(1, {NOTIFICATIONS}) n",
             accomplice.user, one.user
         ));

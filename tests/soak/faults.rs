@@ -1,9 +1,10 @@
 //! Inflicts faults on a running system, and mends them.
 
+use std::process::Child;
 use std::time::{Duration, Instant};
 
-use optimist_tests::System;
 use optimist_tests::proxy::{Mode, Proxy};
+use optimist_tests::{Origin, System};
 
 use crate::schedule::{Fault, Part, Way};
 
@@ -12,6 +13,8 @@ pub struct Target {
     pub system: System,
     /// Names of mechanisms, to show that the judges notice their absence.
     pub without: Vec<String>,
+    /// The migration under way.
+    pub migration: Option<Child>,
 }
 
 impl Target {
@@ -35,6 +38,13 @@ impl Target {
             }
             Fault::FullMemory => system.redis.refuse_writes(true).await,
             Fault::Clock(index, hours) => set_clock(system, index, hours).await,
+            Fault::Migrate => self.migration = Some(Origin::begin(&system.environment(), &["migrate"])),
+            Fault::ManyTransactions => {
+                let postgres = postgres(system);
+                let next = postgres.sql("postgres", "select pg_snapshot_xmax(pg_current_snapshot())");
+                let next: u64 = next.parse().expect("a transaction");
+                postgres.skip_to_transaction(next + (3 << 24));
+            }
         }
     }
 
@@ -66,6 +76,19 @@ impl Target {
             }
             Fault::FullMemory => system.redis.refuse_writes(false).await,
             Fault::Clock(index, _) => set_clock(system, index, 0).await,
+            Fault::Migrate => {
+                self.end_migration();
+                self.migration = Some(Origin::begin(&self.system.environment(), &["migrate"]));
+            }
+            Fault::ManyTransactions => {}
+        }
+    }
+
+    /// Kills the migration under way, if it has not ended.
+    pub fn end_migration(&mut self) {
+        if let Some(mut migration) = self.migration.take() {
+            let _ = migration.kill();
+            let _ = migration.wait();
         }
     }
 

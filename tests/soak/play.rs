@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use fastrand::Rng;
 use futures_util::FutureExt as _;
 use optimist_tests::disk::Disk;
-use optimist_tests::{Options, System};
+use optimist_tests::{Options, Origin, System};
 
 use crate::adversary::Adversary;
 use crate::faults::Target;
@@ -27,6 +27,9 @@ pub struct Outcome {
     pub left_out: Vec<Fault>,
     pub took: Duration,
 }
+
+/// How many tables are not in partitions.
+const UNPARTED: &str = "select count(*) from partitioned where parted(name) <> name";
 
 /// Plays a schedule. A panic in a client or in the harness is a violation too.
 pub async fn play(schedule: Schedule, without: &[String], folder: &Path) -> Outcome {
@@ -50,7 +53,7 @@ async fn attempt(outcome: &mut Outcome, without: &[String], folder: &Path) {
     let has_disk = Disk::is_possible();
     // Separate from the schedule's generator, so that each can change without the other.
     let mut random = Rng::with_seed(outcome.schedule.seed ^ 0x0051_DE55);
-    let (mut target, world) = set_up(outcome.schedule.theme, without, has_disk, &mut random).await;
+    let (mut target, world) = set_up(&outcome.schedule, without, has_disk, &mut random).await;
     let mut tasks = clients::start(&world, &mut random);
     if outcome.schedule.theme == Theme::Adversary {
         Adversary::new(&target.system).await.start(&world, &mut tasks);
@@ -65,6 +68,13 @@ async fn attempt(outcome: &mut Outcome, without: &[String], folder: &Path) {
         }
     }
     outcome.history.calls = world.record.calls();
+    if outcome.schedule.has_former_tables() && went.is_ok() {
+        target.end_migration();
+        let (succeeded, output) = Origin::command(&target.system.environment(), &["migrate"]);
+        if !succeeded || target.system.sql(UNPARTED) != "0" {
+            outcome.violations.push(Violation { check: "tables are in partitions", what: output });
+        }
+    }
     let system = &target.system;
     let went = match went {
         Ok(()) => AssertUnwindSafe(judge(outcome, system, &world)).catch_unwind().await,
@@ -79,22 +89,32 @@ async fn attempt(outcome: &mut Outcome, without: &[String], folder: &Path) {
 }
 
 /// A fresh system. On a slow machine a deadline may pass before any fault: then it starts again, up to three times.
-async fn set_up(theme: Theme, without: &[String], has_disk: bool, random: &mut Rng) -> (Target, Arc<World>) {
+async fn set_up(
+    schedule: &Schedule,
+    without: &[String],
+    has_disk: bool,
+    random: &mut Rng,
+) -> (Target, Arc<World>) {
     let at_first = random.clone();
     for _ in 0..3 {
         *random = at_first.clone();
-        if let Ok(made) = AssertUnwindSafe(start(theme, without, has_disk, random)).catch_unwind().await {
+        if let Ok(made) = AssertUnwindSafe(start(schedule, without, has_disk, random)).catch_unwind().await {
             return made;
         }
     }
     *random = at_first;
-    start(theme, without, has_disk, random).await
+    start(schedule, without, has_disk, random).await
 }
 
-async fn start(theme: Theme, without: &[String], has_disk: bool, random: &mut Rng) -> (Target, Arc<World>) {
+async fn start(
+    schedule: &Schedule,
+    without: &[String],
+    has_disk: bool,
+    random: &mut Rng,
+) -> (Target, Arc<World>) {
     // Beside an adversary nothing may fail, however slow the machine is: how slow it gets is measured elsewhere.
     let (redis_deadline_ms, origin_deadline_ms) =
-        if theme == Theme::Adversary { (5_000, 20_000) } else { (250, 4_000) };
+        if schedule.theme == Theme::Adversary { (5_000, 20_000) } else { (250, 4_000) };
     let system = System::with(Options {
         origins: ORIGINS,
         own_postgres: true,
@@ -103,10 +123,11 @@ async fn start(theme: Theme, without: &[String], has_disk: bool, random: &mut Rn
         appendfsync: "always",
         paths: true,
         own_disks: has_disk,
+        has_former_tables: schedule.has_former_tables(),
         ..Options::default()
     })
     .await;
-    let target = Target { system, without: without.to_vec() };
+    let target = Target { system, without: without.to_vec(), migration: None };
     for index in 0..ORIGINS {
         target.switch_off(index).await;
     }

@@ -117,5 +117,7 @@ fn kind(fault: Fault) -> &'static str {
         Fault::FullMemory => "full memories",
         Fault::Emptied => "losses of Redis",
         Fault::Clock(..) => "clock jumps",
+        Fault::Migrate => "migrations",
+        Fault::ManyTransactions => "jumps of transactions",
     }
 }

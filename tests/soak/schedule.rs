@@ -48,6 +48,11 @@ pub enum Fault {
     Emptied,
     /// The clock by which the origin tells days jumps by this many hours.
     Clock(usize, i64),
+    /// Tables are as the release before left them, and are brought into partitions; mended by `kill -9` of that, and by a
+    /// second try.
+    Migrate,
+    /// Postgres restarts after as many transactions as three partitions of the outbox hold.
+    ManyTransactions,
 }
 
 impl Fault {
@@ -57,8 +62,10 @@ impl Fault {
             Fault::Kill(part) | Fault::Stop(part) => matches!(part, Part::Redis | Part::Postgres),
             Fault::Network(way, mode) => way != Way::EdgeToOrigins && !is_mere_slowness(mode),
             // Postgres does not survive if it cannot write its log.
-            Fault::FullDisk | Fault::Emptied => true,
-            Fault::DieAt(..) | Fault::Dawdle(..) | Fault::FullMemory | Fault::Clock(..) => false,
+            Fault::FullDisk | Fault::Emptied | Fault::ManyTransactions => true,
+            Fault::DieAt(..) | Fault::Dawdle(..) | Fault::FullMemory | Fault::Clock(..) | Fault::Migrate => {
+                false
+            }
         }
     }
 
@@ -79,7 +86,8 @@ impl Fault {
             Fault::DieAt(index, _) | Fault::Dawdle(index, ..) => (1, index),
             Fault::Clock(index, _) => (4, index),
             Fault::FullMemory | Fault::Emptied => (2, 0),
-            Fault::FullDisk => (3, 0),
+            Fault::FullDisk | Fault::ManyTransactions => (3, 0),
+            Fault::Migrate => (9, 0),
             Fault::Network(way, _) => match way {
                 Way::EdgeToOrigins => (5, 0),
                 Way::EdgeToRedis => (6, 0),
@@ -164,6 +172,11 @@ fn step(random: &mut Rng) -> &'static str {
 }
 
 impl Schedule {
+    /// Whether it begins with the tables of the release before.
+    pub fn has_former_tables(&self) -> bool {
+        self.faults.iter().any(|planned| planned.fault == Fault::Migrate)
+    }
+
     pub fn of(seed: u64) -> Schedule {
         let mut random = Rng::with_seed(seed);
         let theme = match random.u8(0..10) {
@@ -211,7 +224,9 @@ const PAUSE: Duration = Duration::from_millis(1_500);
 
 fn draw(theme: Theme, random: &mut Rng) -> Fault {
     let origin = random.usize(..ORIGINS);
-    match (theme, random.u8(0..24)) {
+    match (theme, random.u8(0..27)) {
+        (_, 24 | 25) => Fault::Migrate,
+        (Theme::Anything | Theme::Loss, 26) => Fault::ManyTransactions,
         (_, 0..3) => Fault::Kill(Part::Origin(origin)),
         (_, 3..5) => Fault::DieAt(origin, step(random)),
         (_, 5..8) => {
@@ -293,6 +308,8 @@ impl fmt::Display for Fault {
             Fault::FullMemory => write!(out, "Redis out of memory"),
             Fault::Emptied => write!(out, "Redis killed and emptied"),
             Fault::Clock(index, hours) => write!(out, "origin {index}'s clock by {hours} h"),
+            Fault::Migrate => write!(out, "tables brought into partitions"),
+            Fault::ManyTransactions => write!(out, "fifty million transactions later"),
         }
     }
 }
@@ -347,6 +364,7 @@ mod tests {
             }
         }
         assert!(tried(&|fault| fault == Fault::FullDisk) && tried(&|fault| fault == Fault::FullMemory));
+        assert!(tried(&|fault| fault == Fault::Migrate) && tried(&|fault| fault == Fault::ManyTransactions));
         assert!(tried(&|fault| fault == Fault::Emptied) && tried(&|fault| matches!(fault, Fault::Clock(..))));
     }
 

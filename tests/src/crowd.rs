@@ -10,6 +10,7 @@ use optimist_shared::keys::Key;
 use optimist_shared::reactions::KINDS;
 use reqwest::Method;
 
+use crate::system::TOLD_CIRCLES;
 use crate::unlimited::Unlimited;
 use crate::{Client, System};
 
@@ -50,7 +51,7 @@ impl Crowd {
             members.push(system.register("Ada").await);
         }
         let owner = &members[0];
-        let ids: Vec<String> = (0..circles).map(|_| uuid::Uuid::new_v4().to_string()).collect();
+        let ids: Vec<String> = (0..circles).map(|_| uuid::Uuid::now_v7().to_string()).collect();
         for id in &ids {
             let others: Vec<String> = members[1..]
                 .iter()
@@ -67,7 +68,8 @@ impl Crowd {
                  insert into memberships (circle_id, user_id, role) values ('{id}', '{0}', 'owner');
                  {1}
                  insert into messages (id, circle_id, number, author_id, body)
-                 select gen_random_uuid(), '{id}', n, '{0}', 'Hello.' from generate_series(1, {messages}) n",
+                 select id_at(next_place(null, 1) + n), '{id}', n, '{0}', 'Hello.' from generate_series(1, {messages}) n;
+                 {TOLD_CIRCLES}",
                 owner.user,
                 others.concat()
             ));

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::path::Path;
+use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use serde_json::Value;
@@ -36,6 +37,17 @@ impl Origin {
         self.process.id()
     }
 
+    /// Begins a command, whose output nobody reads.
+    pub fn begin(environment: &[(String, String)], arguments: &[&str]) -> Child {
+        Command::new(origin_program())
+            .args(arguments)
+            .envs(environment.iter().cloned())
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .spawn()
+            .expect("the origin's program")
+    }
+
     /// Brings the schema up to date.
     pub fn migrate(environment: &[(String, String)]) {
         let (succeeded, output) = Origin::command(environment, &["migrate"]);
@@ -50,7 +62,7 @@ impl Origin {
 
     /// The same, with its exit code; `None` if a signal ended it.
     pub fn exit(environment: &[(String, String)], arguments: &[&str]) -> (Option<i32>, String) {
-        let output = std::process::Command::new(origin_program())
+        let output = Command::new(origin_program())
             .args(arguments)
             .envs(environment.iter().map(|(name, value)| (name, value)))
             .output()

@@ -3,8 +3,8 @@
 use std::io::{BufRead as _, BufReader, Write as _};
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdin, Command, Stdio};
-use std::sync::LazyLock;
 use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{LazyLock, OnceLock};
 use std::time::{Duration, Instant};
 
 use tempfile::TempDir;
@@ -21,7 +21,12 @@ pub struct Postgres {
     pub port: u16,
     durable: bool,
     process: Option<Process>,
+    /// Set once there is a migrated database, of which others are copies.
+    migrated: OnceLock<()>,
 }
+
+/// The migrated database, of which others are copies.
+const MIGRATED: &str = "migrated";
 
 /// One cluster for all tests that do not harm it.
 pub static SHARED: LazyLock<Postgres> = LazyLock::new(Postgres::start);
@@ -52,7 +57,8 @@ impl Postgres {
         let mut command = as_unprivileged(&folder, &binaries().join("initdb"));
         let status = command.args(options).stdout(std::process::Stdio::null()).status();
         assert!(status.expect("initdb").success(), "initdb failed");
-        let mut postgres = Postgres { disk, folder, port: free_port(), durable, process: None };
+        let mut postgres =
+            Postgres { disk, folder, port: free_port(), durable, process: None, migrated: OnceLock::new() };
         postgres.launch();
         postgres.sql("postgres", "create role serve login");
         postgres
@@ -67,8 +73,14 @@ impl Postgres {
         command.args(["-D", &data, "-R", "--checkpoint=fast", "-h", "127.0.0.1", "-U", "owner"]);
         let status = command.args(["-p", &self.port.to_string()]).status();
         assert!(status.expect("pg_basebackup").success(), "pg_basebackup failed");
-        let mut replica =
-            Postgres { disk: None, folder, port: free_port(), durable: self.durable, process: None };
+        let mut replica = Postgres {
+            disk: None,
+            folder,
+            port: free_port(),
+            durable: self.durable,
+            process: None,
+            migrated: OnceLock::new(),
+        };
         replica.launch();
         replica
     }
@@ -113,6 +125,26 @@ impl Postgres {
         }
     }
 
+    /// Stops the server, and starts it again as if so many transactions had been.
+    pub fn skip_to_transaction(&mut self, transaction: u64) {
+        let mut process = self.process.take().expect("it is running");
+        process.signal("INT");
+        while process.is_running() {
+            std::thread::sleep(Duration::from_millis(20));
+        }
+        let data = self.folder.path().join("data");
+        // Where the outcomes of that transaction and its neighbours are: nobody has begun them.
+        let segment = data.join(format!("pg_xact/{:04X}", transaction / (1 << 20)));
+        let zeros = format!("head -c 262144 /dev/zero > {}", segment.display());
+        let mut write = as_unprivileged(&self.folder, Path::new("sh"));
+        assert!(write.args(["-c", &zeros]).status().expect("sh").success(), "{zeros}");
+        let mut reset = as_unprivileged(&self.folder, &binaries().join("pg_resetwal"));
+        let reset =
+            reset.args(["-x", &transaction.to_string(), "-D"]).arg(&data).output().expect("pg_resetwal");
+        assert!(reset.status.success(), "{}", String::from_utf8_lossy(&reset.stderr));
+        self.launch();
+    }
+
     /// Sends a signal by name to the server and all its processes.
     pub fn signal(&self, name: &str) {
         let process = self.process.as_ref().expect("it is running");
@@ -133,6 +165,22 @@ impl Postgres {
     pub fn database(&self) -> (String, String) {
         let name = format!("t{}", DATABASES.fetch_add(1, Ordering::Relaxed));
         self.sql("postgres", &format!("create database {name}"));
+        self.urls(&name)
+    }
+
+    /// The same, with the schema: a copy of the first one, which `migrate` migrates, given its URLs.
+    pub fn migrated_database(&self, migrate: impl FnOnce(&str, &str)) -> (String, String) {
+        self.migrated.get_or_init(|| {
+            self.sql("postgres", &format!("create database {MIGRATED}"));
+            let (owner, serve) = self.urls(MIGRATED);
+            migrate(&owner, &serve);
+        });
+        let name = format!("t{}", DATABASES.fetch_add(1, Ordering::Relaxed));
+        self.sql("postgres", &format!("create database {name} template {MIGRATED}"));
+        self.urls(&name)
+    }
+
+    fn urls(&self, name: &str) -> (String, String) {
         let url = |role| format!("postgres://{role}@127.0.0.1:{}/{name}", self.port);
         (url("owner"), url("serve"))
     }

@@ -11,6 +11,17 @@ use crate::proxy::Proxy;
 use crate::stores::{Postgres, Redis, SHARED, contents, folder};
 
 pub const REGION: &str = "test";
+/// The newest migration of the release before partitions.
+pub const FORMER: &str = "20";
+/// An origin of that release, alive for an hour.
+pub const FORMER_ORIGIN: &str = "insert into regions (name) values ('elsewhere');
+insert into origins (id, region, seen_at, redis_ok) values (gen_random_uuid(), 'elsewhere', now() + interval '1 hour', true)";
+/// SQL after messages of the present month were inserted by hand: their circles learn of them, as a post would tell them. An id is
+/// `id_at(next_place(null, 1) + n)`.
+pub const TOLD_CIRCLES: &str = "update circles c
+set last_id = newest.id, months = array[id_month(newest.id)], month_numbers = array[1]
+from (select distinct on (circle_id) circle_id, id from messages order by circle_id, id desc) newest
+where c.id = newest.circle_id";
 /// The key that edge and origin share, and its id.
 pub const SIGNING_KEY: ([u8; 32], &str) = ([7; 32], "k1");
 
@@ -39,6 +50,10 @@ pub struct Options {
     pub paths: bool,
     /// Each store has its own disk, which is in memory, fast, and can be filled.
     pub own_disks: bool,
+    /// An existing database of the shared cluster, by the URLs of its owner and of the serving role.
+    pub database: Option<(String, String)>,
+    /// The tables are as the release before left them: not in partitions yet. Needs a cluster of its own.
+    pub has_former_tables: bool,
 }
 
 impl Options {
@@ -69,6 +84,8 @@ impl Default for Options {
             redis_cluster: false,
             paths: false,
             own_disks: false,
+            database: None,
+            has_former_tables: false,
         }
     }
 }
@@ -124,7 +141,21 @@ impl System {
         };
         let start = if options.own_disks { Postgres::on_small_disk } else { Postgres::start };
         let own_postgres = options.own_postgres.then(start);
-        let (owner, serve) = own_postgres.as_ref().unwrap_or(&SHARED).database();
+        let postgres = own_postgres.as_ref().unwrap_or(&SHARED);
+        let migrate = |owner: &str, serve: &str| {
+            let settings = environment(owner, serve, "redis://127.0.0.1:1", 250);
+            if options.has_former_tables {
+                let (succeeded, output) = Origin::command(&settings, &["migrate", "--to", FORMER]);
+                assert!(succeeded, "{output}");
+                let database = owner.rsplit('/').next().unwrap_or_default();
+                postgres.sql(database, FORMER_ORIGIN);
+                Origin::migrate(&settings);
+                postgres.sql(database, "delete from origins; delete from regions");
+            } else {
+                Origin::migrate(&settings);
+            }
+        };
+        let (owner, serve) = options.database.clone().unwrap_or_else(|| postgres.migrated_database(migrate));
         let origin_to_redis = Proxy::start(&format!("127.0.0.1:{}", redis.port)).await;
         let mut environment = environment(
             &owner,
@@ -132,7 +163,6 @@ impl System {
             &format!("redis://127.0.0.1:{}", origin_to_redis.port),
             options.redis_deadline_ms,
         );
-        Origin::migrate(&environment);
         let replica = options.replica.then(|| own_postgres.as_ref().unwrap_or(&SHARED).replica());
         if let Some(replica) = &replica {
             let database = serve.rsplit('/').next().unwrap_or_default();

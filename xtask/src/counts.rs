@@ -19,6 +19,8 @@ pub enum Count {
     Limits,
     /// A million requests of five hundred callers through one object of the Worker
     Callers,
+    /// A million posts through two origins whose clocks are three days apart
+    Posts,
 }
 
 /// The tests, and the environment variables that set their counts.
@@ -53,6 +55,11 @@ impl Count {
                 target: "--test=faults",
                 tests: &["worker::no_answer_carries_anothers_state"],
                 variables: &[("OPTIMIST_WORKER_REQUESTS", 1_000_000)],
+            },
+            Count::Posts => Load {
+                target: "--test=it",
+                tests: &["partitions::ids_and_numbers_agree_whatever_the_origins_clocks_say"],
+                variables: &[("OPTIMIST_POSTS", 1_000_000)],
             },
         }
     }

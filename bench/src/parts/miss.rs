@@ -12,6 +12,7 @@ use optimist_shared::ids::{Uuid, parse_id};
 use optimist_shared::keys::Key;
 use optimist_shared::signature::Identity;
 use optimist_tests::Kind;
+use optimist_tests::system::TOLD_CIRCLES;
 
 use crate::Settings;
 use crate::closed_loop::{self, CONNECTIONS, Subject};
@@ -39,8 +40,9 @@ pub async fn run(settings: Arc<Settings>) -> Outcome {
          from generate_series(1, {CIRCLES}) n, (select array_agg(id) as owners from users) owners;
          insert into memberships (circle_id, user_id, role) select id, owner_id, 'owner' from circles;
          insert into messages (id, circle_id, number, author_id, body, created_at)
-         select gen_random_uuid(), id, n, owner_id, repeat('A morning page. ', 9), '2026-11-01 08:00:00.123456Z'
+         select id_at(next_place(null, 1) + n), id, n, owner_id, repeat('A morning page. ', 9), '2026-11-01 08:00:00.123456Z'
          from circles, generate_series(1, 20) n;
+         {TOLD_CIRCLES};
          insert into reaction_counts (circle_id, message_id, kind, count)
          select circle_id, id, number % 6 + 1, 3 from messages",
     ));

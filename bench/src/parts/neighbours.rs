@@ -7,6 +7,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
+use optimist_tests::system::TOLD_CIRCLES;
 use optimist_tests::{Edge, Kind};
 use serde_json::{Value, json};
 
@@ -176,8 +177,8 @@ async fn worst(
         Way::Notifications => {
             let circle = region.circle_of(adversary);
             region.sql(&format!(
-                "insert into notifications (user_id, id, kind, circle_id, actor_id, place, created_at, updated_at)
-                 select '{0}', gen_random_uuid(), 'message', '{circle}', '{1}', n, now(), now()
+                "insert into notifications (user_id, month, id, kind, circle_id, actor_id, place, created_at, updated_at)
+                 select '{0}', id_month(id_at(next_place(null, 1))), id_at(next_place(null, 1)), 'message', '{circle}', '{1}', n, now(), now()
                  from generate_series(1, 1000) n;
                  insert into notification_counts (user_id, unread, held, last_place) values ('{0}', 1000, 1000, 1000)",
                 one.user, other.user
@@ -201,9 +202,10 @@ async fn worst(
             region.sql(&format!(
                 "update messages set body = repeat('\u{1f642}', 8000) where circle_id = '{circle}';
                  insert into messages (id, circle_id, number, author_id, body)
-                 select gen_random_uuid(), '{circle}', 20 + n, '{}', repeat('\u{1f642}', 8000)
+                 select id_at(next_place(null, 1) + n), '{circle}', 20 + n, '{}', repeat('\u{1f642}', 8000)
                  from generate_series(1, 80) n;
-                 update circles set last_number = 100 where id = '{circle}'",
+                 update circles set last_number = 100 where id = '{circle}';
+                 {TOLD_CIRCLES}",
                 one.user
             ));
             let path = format!("/v1/circles/{circle}/messages?limit=1");

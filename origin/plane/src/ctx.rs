@@ -10,6 +10,7 @@ use crate::domain::Registry;
 use crate::http::nonces::Nonces;
 use crate::limits::checks::Checks;
 use crate::limits::memory::Memory;
+use crate::partitions::Ahead;
 use crate::postgres::pool::Postgres;
 use crate::redis::Redis;
 use crate::region::trust::Trust;
@@ -28,6 +29,7 @@ pub struct Plane {
     pub limits: Memory,
     pub checks: Checks,
     pub nonces: Nonces,
+    pub partitions: Ahead,
     /// Notified after each commit of this process.
     pub relay_wake: tokio::sync::Notify,
     /// The rows of all domains.
@@ -57,6 +59,7 @@ impl Plane {
             limits: Memory::default(),
             checks: Checks::default(),
             nonces: Nonces::default(),
+            partitions: Ahead::default(),
             relay_wake: tokio::sync::Notify::new(),
             registry,
             config,

@@ -9,6 +9,7 @@ use crate::error::Result;
 use crate::http::idempotency;
 use crate::jobs::{self, clean};
 use crate::outbox::{projections, relay, set_aside};
+use crate::partitions;
 use crate::postgres::{pool, transaction, write};
 use crate::region::{switch, vouching};
 use crate::statements;
@@ -22,6 +23,7 @@ pub const DOMAIN: Domain = Domain {
         switch::STATEMENTS,
         vouching::STATEMENTS,
         relay::STATEMENTS,
+        partitions::STATEMENTS,
         projections::STATEMENTS,
         set_aside::STATEMENTS,
         open::STATEMENTS,
@@ -35,6 +37,7 @@ pub const DOMAIN: Domain = Domain {
     tasks: &[
         |ctx| Box::pin(vouching::run(ctx)),
         |ctx| Box::pin(relay::run(ctx)),
+        |ctx| Box::pin(partitions::run(ctx)),
         |ctx| Box::pin(projections::run(ctx)),
         |ctx| Box::pin(flush::run(ctx)),
         |ctx| Box::pin(jobs::run(ctx)),
@@ -53,7 +56,7 @@ const JOBS: &[Job] = &[
     Job { name: "audit", what: "compares Redis with Postgres, and repairs it", every: Duration::from_secs(10), run: |ctx| Box::pin(walk::run(ctx)) },
     Job { name: "events.again", what: "tries events again whose consequences failed", every: MINUTE, run: |ctx| Box::pin(set_aside::try_again(ctx, 60)) },
     Job { name: "idempotency.clean", what: "removes idempotency keys after a day", every: HOUR, run: |ctx| Box::pin(clean(ctx, CLEAN_IDEMPOTENCY)) },
-    Job { name: "outbox.clean", what: "removes outbox rows that every living region is past", every: HOUR, run: |ctx| Box::pin(clean(ctx, CLEAN_OUTBOX)) },
+    Job { name: "outbox.clean", what: "drops partitions of the outbox that every living region is past", every: HOUR, run: |ctx| Box::pin(partitions::drop_outbox(ctx)) },
     Job { name: "origins.clean", what: "removes origins that nobody has heard of for a day", every: HOUR, run: |ctx| Box::pin(clean(ctx, CLEAN_ORIGINS)) },
     Job { name: "regions.report", what: "warns of regions that are silent for a day", every: HOUR, run: |ctx| Box::pin(report_silent_regions(ctx)) },
 ];
@@ -64,24 +67,6 @@ with gone as (
     delete from idempotency where ctid = any(array(
         select ctid from idempotency where created_at < now() - interval '24 hours' limit $1))
     returning 1)
-select count(*) from gone";
-
-    /// Removes rows once every live region is past them and their consequences are written. The floor never goes back: a row
-    /// may be younger than one that follows it in the order.
-    const CLEAN_OUTBOX: &str = "-- jobs::clean_outbox
-with old as (
-    select xid, seq from outbox where created_at < now() - interval '24 hours'
-      and (xid, seq) <= (
-          select cursor_xid, cursor_seq from regions where seen_at > now() - interval '1 day'
-          order by cursor_xid, cursor_seq limit 1)
-      and (xid, seq) <= (select xid, seq from projections order by xid, seq limit 1)
-    order by xid, seq limit $1),
-gone as (
-    delete from outbox o using old where o.xid = old.xid and o.seq = old.seq returning o.xid, o.seq),
-raised as (
-    update outbox_floor f set xid = newest.xid, seq = newest.seq
-    from (select xid, seq from gone order by xid desc, seq desc limit 1) newest
-    where (newest.xid, newest.seq) > (f.xid, f.seq))
 select count(*) from gone";
 
     const CLEAN_ORIGINS: &str = "-- jobs::clean_origins

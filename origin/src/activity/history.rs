@@ -7,7 +7,8 @@ use std::time::Duration;
 use axum::extract::State;
 use axum::http::{HeaderMap, Uri};
 use axum::response::Response;
-use chrono::{NaiveDate, Utc};
+use chrono::{Days, NaiveDate, Utc};
+use optimist_plane::clock;
 use optimist_plane::ctx::Ctx;
 use optimist_plane::error::{Error, Result};
 use optimist_plane::hash::digest;
@@ -16,6 +17,7 @@ use optimist_plane::http::page::{Cursor, List, answer_page, no_query, page};
 use optimist_plane::http::sent::parse_day;
 use optimist_plane::http::served::{Served, on};
 use optimist_plane::http::time::Time;
+use optimist_plane::months::Month;
 use optimist_plane::region::trust::Mode;
 use optimist_plane::request::Caller;
 use optimist_plane::statements;
@@ -24,6 +26,7 @@ use optimist_shared::error::ErrorCode;
 use optimist_shared::ids::{Partition, Uuid, parse_id};
 use schemars::JsonSchema;
 use serde::Serialize;
+use tokio_postgres::Row;
 
 use crate::circles::access::reader_of_circle;
 use crate::circles::standing::is_moderator;
@@ -49,12 +52,12 @@ statements! {
 select count(*), coalesce(sum(posts), 0), coalesce(sum(reactions), 0), coalesce(sum(bit_count(visits)), 0)::bigint, max(last_seen_at)
 from activity where circle_id = $1 and day = $2";
 
+    /// Of the days from `$3` to `$2`, and of that day only people after `$4`.
     const HISTORY: &str = "-- activity::history
 select day, user_id, users.name, posts, reactions, bit_count(visits), last_seen_at
 from activity join users on users.id = user_id
-where circle_id = $1 and day <= coalesce($2::date, 'infinity')
-  and (day < coalesce($2::date, 'infinity') or user_id > $3::uuid)
-order by day desc, user_id limit $4";
+where circle_id = $1 and day <= $2 and day >= $3 and (day < $2 or $4::uuid is null or user_id > $4)
+order by day desc, user_id limit $5";
 }
 
 /// The id of the path's circle; 403 unless the caller is one of its moderators.
@@ -149,11 +152,27 @@ impl Cursor for OnDay {
     }
 }
 
+/// Up to `limit` rows of the history, of two months at a time, so that a statement touches two partitions.
+async fn days(ctx: &Ctx, circle: Uuid, after: Option<OnDay>, limit: usize) -> Result<Vec<Row>> {
+    let tomorrow = clock::now().date_naive() + Days::new(1);
+    let after = after.filter(|OnDay(day, _)| *day <= tomorrow);
+    let (mut day, mut user) = after.map_or((tomorrow, None), |OnDay(day, user)| (day, Some(user)));
+    // A circle has no activity before there is the circle. Clocks differ, but not by a month.
+    let first = Month::of_id(circle).plus(-1).first_day();
+    let mut rows = Vec::new();
+    while day >= first && rows.len() < limit {
+        let from = Month::of_day(day).plus(-1).first_day();
+        let missing = (limit - rows.len()) as i64;
+        rows.extend(ctx.db.query(HISTORY, &[&circle, &day, &from, &user, &missing]).await?);
+        (day, user) = (from - Days::new(1), None);
+    }
+    Ok(rows)
+}
+
 async fn history(State(ctx): State<Ctx>, caller: Caller, headers: HeaderMap, uri: Uri) -> Result<Response> {
     let page = page::<OnDay>(uri.query(), "cursor")?;
     let circle = moderated(&ctx, &caller).await?;
-    let (day, user) = (page.after.map(|after| after.0), page.after.map(|after| after.1));
-    let rows = ctx.db.query(HISTORY, &[&circle, &day, &user, &(page.limit as i64 + 1)]).await?;
+    let rows = days(&ctx, circle, page.after, page.limit + 1).await?;
     let items: Vec<Day> = rows
         .iter()
         .take(page.limit)

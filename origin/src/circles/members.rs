@@ -227,7 +227,7 @@ pub async fn load_members(ctx: &Ctx, key: BoundKey) -> Result<Snapshot> {
 async fn load_page(ctx: &Ctx, circle: Uuid, after: Option<At<'m'>>, limit: usize) -> Result<Snapshot> {
     let (time, id) = (after.map(|at| at.time), after.map(|at| at.id));
     let rows = ctx.db.query(LIST, &[&circle, &time, &id, &(limit as i64 + 1)]).await?;
-    Snapshot::page(&rows, limit, |row| {
+    Snapshot::page(&rows, limit, false, |row| {
         let member = Member::from_row(row);
         let at = At::<'m'> { time: member.joined_at.0, id: member.user.id };
         Ok(ListItem { id: None, cursor: at.encode(), json: to_json(&member)? })

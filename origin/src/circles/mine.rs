@@ -77,13 +77,12 @@ impl MyCircle {
 statements! {
     /// `greatest` passes over null: a circle without messages stands where its member joined it.
     const MINE: &str = "-- circles::mine
-select c.id, c.name, c.visibility, m.role, m.joined_at, c.archived_at, c.last_number, newest.created_at as last_message_at
+select c.id, c.name, c.visibility, m.role, m.joined_at, c.archived_at, c.last_number, id_time(c.last_id) as last_message_at
 from memberships m join circles c on c.id = m.circle_id
-left join messages newest on newest.circle_id = c.id and newest.number = c.last_number
 where m.user_id = $1 and m.role <> 'banned'
-  and (greatest(m.joined_at, newest.created_at), c.id)
+  and (greatest(m.joined_at, id_time(c.last_id)), c.id)
       < (coalesce($2::timestamptz, 'infinity'), coalesce($3::uuid, 'ffffffff-ffff-ffff-ffff-ffffffffffff'))
-order by greatest(m.joined_at, newest.created_at) desc, c.id desc limit $4";
+order by greatest(m.joined_at, id_time(c.last_id)) desc, c.id desc limit $4";
 }
 
 async fn mine(State(ctx): State<Ctx>, caller: Caller, headers: HeaderMap, uri: Uri) -> Result<Response> {

@@ -161,7 +161,7 @@ pub async fn load_discovery(ctx: &Ctx) -> Result<Snapshot> {
 async fn load_page(ctx: &Ctx, after: Option<At<'c'>>, limit: usize) -> Result<Snapshot> {
     let (time, id) = (after.map(|at| at.time), after.map(|at| at.id));
     let rows = ctx.db.query(DISCOVER, &[&time, &id, &(limit as i64 + 1)]).await?;
-    Snapshot::page(&rows, limit, |row| {
+    Snapshot::page(&rows, limit, false, |row| {
         let circle = DiscoveredCircle::from_row(row);
         let at = At::<'c'> { time: circle.created_at.0, id: circle.id };
         Ok(ListItem { id: None, cursor: at.encode(), json: to_json(&circle)? })

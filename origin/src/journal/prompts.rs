@@ -110,7 +110,7 @@ pub async fn load_prompts(ctx: &Ctx) -> Result<Snapshot> {
 
 async fn load_page(ctx: &Ctx, after: i32, category: Option<&str>, limit: usize) -> Result<Snapshot> {
     let rows = ctx.db.query(LIST, &[&after, &category, &(limit as i64 + 1)]).await?;
-    Snapshot::page(&rows, limit, |row| {
+    Snapshot::page(&rows, limit, false, |row| {
         let prompt = Prompt { id: row.get("id"), category: row.get("category"), body: row.get("body") };
         Ok(ListItem { id: None, cursor: Place(row.get("place")).encode(), json: to_json(&prompt)? })
     })

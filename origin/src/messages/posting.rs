@@ -5,7 +5,7 @@
 //! [`post_alone`] decides over each post that a batch leaves out (a repetition, a refusal, any post of a batch that failed),
 //! and gives the reason.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::pin::pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
@@ -17,6 +17,7 @@ use optimist_plane::http::idempotency::{Answer, Claim, HASH_VERSION, Idempotency
 use optimist_plane::postgres::transaction::Tx;
 use optimist_plane::request::{Caller, WriteContext};
 use optimist_plane::{statements, transaction};
+use optimist_shared::error::ErrorCode;
 use optimist_shared::ids::Uuid;
 use optimist_shared::keys::Key;
 use tokio::sync::oneshot;
@@ -28,8 +29,6 @@ use crate::messages::message::{Message, select};
 
 /// A message to be posted, its text checked.
 pub struct Post {
-    /// The new message's id.
-    pub id: Uuid,
     pub circle: Uuid,
     pub caller: Caller,
     pub idempotency: Idempotency,
@@ -37,54 +36,74 @@ pub struct Post {
 }
 
 statements! {
+    /// The id of the circle's next message, from Postgres's clock and the circle's newest message. The circle's lock keeps it the
+    /// next; one that is not used leaves a gap.
+    const MINT: &str = "-- messages::mint
+select id_at(next_place(last_id, 1)) from circles where id = $1";
+
     const POST: &str = "-- messages::post
 with counted as (
-    update circles set last_number = last_number + 1 where id = $2 returning last_number),
+    update circles set last_number = last_number + 1, last_id = $1,
+        months = case when months[cardinality(months)] = id_month($1) then months else months || id_month($1) end,
+        month_numbers = case when months[cardinality(months)] = id_month($1) then month_numbers
+            else month_numbers || last_number + 1 end
+    where id = $2 returning last_number),
 posted as (
-    insert into messages (id, circle_id, number, author_id, body)
-    select $1, $2, last_number, $3, $4 from counted
+    insert into messages (id, circle_id, number, author_id, body, created_at)
+    select $1, $2, last_number, $3, $4, id_time($1) from counted
     returning id, circle_id, number, author_id, body, created_at, edited_at, version)
 select posted.*, users.name as author_name from posted join users on users.id = author_id";
 
     /// Inserts the posts of a batch that are allowed and new, and their outbox rows, in the batch's order within each circle.
-    /// Only posts to circles that the transaction has locked: `optimist.locked` names them. It claims idempotency keys sorted
-    /// by author and key, so that two batches never deadlock over them.
+    /// Only posts to circles that the transaction has locked: `optimist.locked` names them. Ids are given as [`MINT`] does. It
+    /// claims idempotency keys sorted by author and key, so that two batches never deadlock over them. Selects each message
+    /// with its post's place in the batch, from 1.
     const POST_ALL: &str = "-- messages::post_all
 with posts as materialized (
     select * from unnest(
-        $1::uuid[], $2::uuid[], $3::uuid[], $4::uuid[], $5::text[], $6::text[], $7::text[], $8::text[], $9::text[], $10::text[])
+        $1::uuid[], $2::uuid[], $3::uuid[], $4::text[], $5::text[], $6::text[], $7::text[], $8::text[], $9::text[])
     with ordinality as post (
-        id, circle_id, author_id, session, body, idempotency_key, request_hash, request_id, traceparent, cache_key, place)
+        circle_id, author_id, session, body, idempotency_key, request_hash, request_id, traceparent, cache_key, place)
     where circle_id::text = any(string_to_array(current_setting('optimist.locked', true), ' '))),
-allowed as materialized (
-    select posts.* from posts
+permitted as materialized (
+    select posts.*, last_id, row_number() over (partition by posts.circle_id order by place) as nth,
+        count(*) over (partition by posts.circle_id) as n
+    from posts
     join circles on circles.id = posts.circle_id and archived_at is null
     join memberships on memberships.circle_id = posts.circle_id and user_id = author_id and role <> 'banned'),
+given as materialized (select circle_id, next_place(last_id, n) as first from permitted where nth = 1),
+allowed as materialized (select permitted.*, id_at(first + nth - 1) as id from permitted join given using (circle_id)),
 claimed as (
     insert into idempotency (user_id, route, key, request_hash, status, resource, hash_version)
-    select author_id, $11, idempotency_key, request_hash, $12, id, $14 from allowed
+    select author_id, $10, idempotency_key, request_hash, $11, id, $13 from allowed
     where idempotency_key is not null order by author_id, idempotency_key
     on conflict (user_id, route, key) do nothing
     returning resource),
 accepted as (
-    select *, row_number() over (partition by circle_id order by place) as nth, count(*) over (partition by circle_id) as n
+    select circle_id, id, author_id, session, body, request_id, traceparent, cache_key, place,
+        row_number() over (partition by circle_id order by place) as nth, count(*) over (partition by circle_id) as n
     from allowed where idempotency_key is null or id in (select resource from claimed)),
 counted as (
-    update circles set last_number = last_number + n from accepted
-    where circles.id = circle_id and nth = 1
+    update circles set last_number = last_number + n, last_id = accepted.id,
+        months = case when months[cardinality(months)] = id_month(accepted.id) then months else months || id_month(accepted.id) end,
+        month_numbers = case when months[cardinality(months)] = id_month(accepted.id) then month_numbers
+            else month_numbers || last_number + 1 end
+    from accepted
+    where circles.id = circle_id and nth = n
     returning circles.id as counted_id, last_number - n as before),
 numbered as materialized (
     select *, before + nth as number from accepted join counted on counted_id = circle_id order by circle_id, nth),
 recorded as (
     insert into outbox (region, actor, session, request_id, traceparent, keys, kind, payload, topics)
-    select $13, author_id, session, request_id, traceparent, array[cache_key], 'message.posted',
+    select $12, author_id, session, request_id, traceparent, array[cache_key], 'message.posted',
         jsonb_build_object('circle', circle_id, 'message', id, 'number', number), array[circle_id]
     from numbered),
 posted as (
-    insert into messages (id, circle_id, number, author_id, body)
-    select id, circle_id, number, author_id, body from numbered
+    insert into messages (id, circle_id, number, author_id, body, created_at)
+    select id, circle_id, number, author_id, body, id_time(id) from numbered
     returning id, circle_id, number, author_id, body, created_at, edited_at, version)
-select posted.*, users.name as author_name from posted join users on users.id = author_id";
+select posted.*, users.name as author_name, place
+from posted join users on users.id = author_id join numbered using (circle_id, number)";
 }
 
 /// The status of the answer to a new message.
@@ -100,10 +119,12 @@ pub async fn post_in_batch(ctx: &Ctx, posting: &Arc<Posting>, post: Post) -> Res
 }
 
 async fn post_alone(ctx: &Ctx, post: &Post) -> Result<(Message, bool)> {
-    let Post { id, circle, caller, body, .. } = post;
+    let Post { circle, caller, body, .. } = post;
     let context = caller.writes("messages::post", [*circle]);
     transaction!(ctx, context, |tx| {
-        let claim = post.idempotency.claim(tx, caller, Answer { status: CREATED, resource: *id }).await?;
+        let minted = tx.query_opt(MINT, &[circle]).await?;
+        let id: Uuid = minted.ok_or_else(|| Error::new(ErrorCode::NotFound))?.get(0);
+        let claim = post.idempotency.claim(tx, caller, Answer { status: CREATED, resource: id }).await?;
         let standing = Standing::read(tx, *circle, caller.user).await?;
         tx.touch(Key::circle_messages(*circle));
         if let Claim::Repeated(before) = claim {
@@ -111,7 +132,7 @@ async fn post_alone(ctx: &Ctx, post: &Post) -> Result<(Message, bool)> {
             return Ok((select(tx, *circle, before.resource).await?, false));
         }
         standing.require_member()?;
-        let message = Message::from_row(&tx.query_one(POST, &[id, circle, &caller.user, body]).await?);
+        let message = Message::from_row(&tx.query_one(POST, &[&id, circle, &caller.user, body]).await?);
         let payload = serde_json::json!({"circle": circle, "message": id, "number": message.number});
         tx.event("message.posted", payload);
         Ok((message, true))
@@ -217,10 +238,9 @@ async fn run_batch(ctx: &Ctx, batch: Vec<Waiting>) -> Vec<Waiting> {
     let mut busy = Vec::new();
     match post_all(ctx, &posts).await {
         Ok(Posted { mut messages, busy: circles }) => {
-            for waiting in batch {
-                let posted = messages.iter().position(|message| message.id == waiting.post.id);
-                let answer = match posted {
-                    Some(index) => Ok(Some(messages.swap_remove(index))),
+            for (place, waiting) in (1..).zip(batch) {
+                let answer = match messages.remove(&place) {
+                    Some(message) => Ok(Some(message)),
                     None if !circles.contains(&waiting.post.circle) => Ok(None),
                     None if waiting.since.elapsed() < PATIENCE => {
                         busy.push(waiting);
@@ -244,15 +264,15 @@ async fn run_batch(ctx: &Ctx, batch: Vec<Waiting>) -> Vec<Waiting> {
 
 /// The outcome of a batch.
 struct Posted {
-    /// The messages of the posts that were allowed and new.
-    messages: Vec<Message>,
+    /// The messages of the posts that were allowed and new, by the posts' places in the batch.
+    messages: BTreeMap<i64, Message>,
     /// The circles that somebody else had locked: nothing was decided about their posts.
     busy: BTreeSet<Uuid>,
 }
 
 async fn post_all(ctx: &Ctx, posts: &[&Post]) -> Result<Posted> {
     let Some(first) = posts.first() else {
-        return Ok(Posted { messages: Vec::new(), busy: BTreeSet::new() });
+        return Ok(Posted { messages: BTreeMap::new(), busy: BTreeSet::new() });
     };
     let circles: BTreeSet<Uuid> = posts.iter().map(|post| post.circle).collect();
     let context = WriteContext {
@@ -263,8 +283,10 @@ async fn post_all(ctx: &Ctx, posts: &[&Post]) -> Result<Posted> {
         leaves_busy: true,
     };
     transaction!(ctx, context, |tx| {
-        let messages: Vec<Message> = insert(tx, ctx, posts).await?.iter().map(Message::from_row).collect();
-        let posted: BTreeSet<Uuid> = messages.iter().map(|message| message.circle_id).collect();
+        let rows = insert(tx, ctx, posts).await?;
+        let messages: BTreeMap<i64, Message> =
+            rows.iter().map(|row| (row.get("place"), Message::from_row(row))).collect();
+        let posted: BTreeSet<Uuid> = messages.values().map(|message| message.circle_id).collect();
         for circle in posted {
             tx.touch(Key::circle_messages(circle));
         }
@@ -278,7 +300,6 @@ async fn post_all(ctx: &Ctx, posts: &[&Post]) -> Result<Posted> {
 }
 
 async fn insert(tx: &Tx, ctx: &Ctx, posts: &[&Post]) -> Result<Vec<Row>> {
-    let ids: Vec<Uuid> = posts.iter().map(|post| post.id).collect();
     let circles: Vec<Uuid> = posts.iter().map(|post| post.circle).collect();
     let authors: Vec<Uuid> = posts.iter().map(|post| post.caller.user).collect();
     let sessions: Vec<Uuid> = posts.iter().map(|post| post.caller.session).collect();
@@ -293,7 +314,6 @@ async fn insert(tx: &Tx, ctx: &Ctx, posts: &[&Post]) -> Result<Vec<Row>> {
     tx.query(
         POST_ALL,
         &[
-            &ids,
             &circles,
             &authors,
             &sessions,

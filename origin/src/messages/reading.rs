@@ -1,5 +1,6 @@
 //! Reading messages: a circle's newest, those before or after a place, and one.
 //!
+//! A page goes by ids, which are in the order of the numbers, a stretch of two months at a time (see [`super::stretch`]).
 //! Pages and messages are cached without their reaction counts, which change fast. This file joins the live counts; it does
 //! not keep them (see [`crate::reactions::live`]).
 
@@ -8,13 +9,16 @@ use std::sync::Arc;
 use axum::extract::State;
 use axum::http::{HeaderMap, Uri};
 use axum::response::Response;
+use chrono::NaiveDate;
 use optimist_plane::cache::read::{load, read_through};
 use optimist_plane::cache::value::{ListItem, Loaded, Snapshot, id_of};
+use optimist_plane::clock;
 use optimist_plane::ctx::Ctx;
 use optimist_plane::error::{Error, Result};
 use optimist_plane::http::body::{tagged, to_json};
 use optimist_plane::http::page::{Cursor, List, limit, no_query, parameters_of};
 use optimist_plane::http::served::{Served, on};
+use optimist_plane::months::Month;
 use optimist_plane::operation::links::{FIRST_ID, link};
 use optimist_plane::request::Caller;
 use optimist_plane::write_behind::entry::number;
@@ -24,10 +28,12 @@ use optimist_shared::error::ErrorCode;
 use optimist_shared::ids::{Id, Partition, Uuid};
 use optimist_shared::keys::{BoundKey, Key};
 use optimist_shared::reactions::{Counts, counts_version};
+use tokio_postgres::Row;
 
 use crate::circles::access::reader_of_circle;
 use crate::circles::definition::SAME_CIRCLE;
 use crate::messages::message::{Message, MessageWithCounts, with_counts};
+use crate::messages::stretch::Stretch;
 use crate::reactions::{live, snapshot};
 
 const FIRST_MESSAGE: &[(&str, &str)] = &[SAME_CIRCLE, ("message", FIRST_ID)];
@@ -63,39 +69,58 @@ left join lateral (
     select array_agg(kind) as kinds, array_agg(count) as counts
     from reaction_counts where circle_id = $1 and message_id = m.id and count > 0) counted on true";
 
-    /// The same for each message of a page.
+    /// The same for each message of a page: before the id `$2`, from `$3` on. Also the circle's newest message and the months in
+    /// which it has any.
     const LIST: &str = "-- messages::list
-select seen, generation, position_ms, position_seq, m.*, kinds, counts
+select seen, generation, position_ms, position_seq, c.last_id, c.months, m.*, kinds, counts
 from (select pg_snapshot_xmin(pg_current_snapshot())::text::bigint as seen) snapshot
-left join write_behind on region = $4 and partition = $5
+left join write_behind on region = $5 and partition = $6
+left join circles c on c.id = $1
 left join lateral (
     select m.id, circle_id, number, author_id, users.name as author_name, body, m.created_at, edited_at, m.version
     from messages m join users on users.id = author_id
-    where circle_id = $1 and number < $2 and deleted_at is null
-    order by number desc limit $3) m on true
+    where circle_id = $1 and m.id < $2 and m.id >= $3 and deleted_at is null
+    order by m.id desc limit $4) m on true
 left join lateral (
     select array_agg(kind) as kinds, array_agg(count) as counts
-    from reaction_counts where circle_id = $1 and message_id = m.id and count > 0) counted on true
-order by number desc";
+    from reaction_counts
+    where circle_id = $1 and message_id = m.id and message_id < $2 and message_id >= $3 and count > 0) counted on true
+order by m.id desc";
 
-    /// The same for the page that follows a number, oldest first.
+    /// The same after the id `$2`, before `$3`, oldest first.
     const LIST_AFTER: &str = "-- messages::list_after
-select seen, generation, position_ms, position_seq, m.*, kinds, counts
+select seen, generation, position_ms, position_seq, c.last_id, c.months, m.*, kinds, counts
 from (select pg_snapshot_xmin(pg_current_snapshot())::text::bigint as seen) snapshot
-left join write_behind on region = $4 and partition = $5
+left join write_behind on region = $5 and partition = $6
+left join circles c on c.id = $1
 left join lateral (
     select m.id, circle_id, number, author_id, users.name as author_name, body, m.created_at, edited_at, m.version
     from messages m join users on users.id = author_id
-    where circle_id = $1 and number > $2 and deleted_at is null
-    order by number limit $3) m on true
+    where circle_id = $1 and m.id > $2 and m.id < $3 and deleted_at is null
+    order by m.id limit $4) m on true
 left join lateral (
     select array_agg(kind) as kinds, array_agg(count) as counts
-    from reaction_counts where circle_id = $1 and message_id = m.id and count > 0) counted on true
-order by number";
+    from reaction_counts
+    where circle_id = $1 and message_id = m.id and message_id > $2 and message_id < $3 and count > 0) counted on true
+order by m.id";
+
+    /// A circle's months with messages, and for each a number that none of its messages is below.
+    const MONTHS: &str = "-- messages::months
+select months, month_numbers from circles where id = $1";
+
+    /// The message of a number, among the ids from `$3` to before `$4`.
+    const NUMBERED: &str = "-- messages::numbered
+select id from messages where circle_id = $1 and number = $2 and id >= $3 and id < $4";
 }
 
-/// A place in a circle's history: the number of the message there, if there still is one.
-struct Place(i64);
+/// A place in a circle's history.
+#[derive(Clone, Copy, Debug, PartialEq)]
+enum Place {
+    /// That of a message.
+    Id(Uuid),
+    /// That of the message with the number, if there still is one.
+    Number(i64),
+}
 
 describe!(Place, {"anyOf": [
     {"type": "string", "pattern": "^(0|[1-9][0-9]{0,17})$"},
@@ -103,13 +128,15 @@ describe!(Place, {"anyOf": [
 ]});
 
 impl Place {
-    /// From a cursor, or from a number in digits.
+    /// From a cursor, or from a number in digits. Cursors of an earlier release hold numbers.
     fn parse(text: &str) -> Option<Place> {
         let is_number = (1..=18).contains(&text.len())
             && text.bytes().all(|byte| byte.is_ascii_digit())
             && (text == "0" || !text.starts_with('0'));
-        let number = if is_number { text.parse().ok() } else { i64::decode(text) };
-        number.map(Place)
+        if is_number {
+            return text.parse().ok().map(Place::Number);
+        }
+        Uuid::decode(text).map(Place::Id).or_else(|| i64::decode(text).map(Place::Number))
     }
 }
 
@@ -117,8 +144,8 @@ impl Place {
 #[derive(Clone, Copy, Debug, PartialEq)]
 enum Part {
     Newest,
-    Before(i64),
-    After(i64),
+    Before(Place),
+    After(Place),
 }
 
 /// Reads `limit` and at most one of `before` and `after`.
@@ -131,8 +158,8 @@ fn part_of(query: Option<&str>) -> Result<(Part, usize)> {
         match name.as_str() {
             "limit" => most = limit(&value)?,
             "before" | "after" if part != Part::Newest => return Err(refused("is not for both directions")),
-            "before" => part = Part::Before(place()?.0),
-            "after" => part = Part::After(place()?.0),
+            "before" => part = Part::Before(place()?),
+            "after" => part = Part::After(place()?),
             _ => return Err(refused("is not a parameter of this list")),
         }
     }
@@ -245,20 +272,102 @@ pub async fn load_list(ctx: &Ctx, key: BoundKey) -> Result<Snapshot> {
 }
 
 async fn load_page(ctx: &Ctx, circle: Uuid, part: Part, limit: usize) -> Result<Snapshot> {
-    let (region, partition) = (&ctx.config.region, number(Partition::of(circle)));
-    let (sql, place) = match part {
-        Part::Newest => (LIST, i64::MAX),
-        Part::Before(number) => (LIST, number),
-        Part::After(number) => (LIST_AFTER, number),
-    };
-    let rows = ctx.db.query(sql, &[&circle, &place, &(limit as i64 + 1), region, &partition]).await?;
-    let page = Snapshot::page(&rows, limit, |row| {
+    let Found { rows, is_whole, is_one } = find(ctx, circle, part, limit).await?;
+    let page = Snapshot::page(&rows, limit, !is_whole, |row| {
         let message = Message::from_row(row);
-        Ok(ListItem { id: Some(message.id), cursor: message.number.encode(), json: to_json(&message)? })
+        Ok(ListItem { id: Some(message.id), cursor: message.id.encode(), json: to_json(&message)? })
     })?;
+    if !is_one {
+        // Counts that are read at several moments have no one position.
+        return Ok(page);
+    }
     // Rows beyond the page only tell that there are more. Without a message, one row holds the position.
     let shown = rows.get(..messages_of(&page.loaded).len().max(1)).unwrap_or(&rows);
     Ok(Snapshot { alongside: snapshot::alongside(circle, shown), ..page })
+}
+
+/// The rows of a page.
+struct Found {
+    rows: Vec<Row>,
+    /// Whether nothing follows in that direction beyond these rows.
+    is_whole: bool,
+    /// Whether one statement read them, at one moment.
+    is_one: bool,
+}
+
+/// Statements that a page takes, unless they have found nothing: one for two months. A circle that says little has more months than
+/// its page has messages.
+const STEPS: usize = 8;
+
+/// Finds up to one more than `limit`. Each statement reads two months, so that it touches two partitions. The first one looks where
+/// most pages are, by this origin's clock; the circle's row, in the same snapshot, says whether to look elsewhere.
+async fn find(ctx: &Ctx, circle: Uuid, part: Part, limit: usize) -> Result<Found> {
+    let mut stretch = match part {
+        Part::Newest => Stretch::before(Month::of(clock::now()).plus(1).first_id()),
+        Part::Before(place) => Stretch::before(id_at(ctx, circle, place).await?),
+        Part::After(place) => Stretch::after(id_at(ctx, circle, place).await?),
+    };
+    let (region, partition) = (&ctx.config.region, number(Partition::of(circle)));
+    let mut found = Found { rows: Vec::new(), is_whole: false, is_one: true };
+    for step in 0.. {
+        let sql = if stretch.is_forwards { LIST_AFTER } else { LIST };
+        let missing = (limit + 1 - count(&found.rows)) as i64;
+        let rows =
+            ctx.db.query(sql, &[&circle, &stretch.from, &stretch.to, &missing, region, &partition]).await?;
+        let Some(first) = rows.first() else { return Ok(found) };
+        let newest: Option<Uuid> = first.get("last_id");
+        let months: Option<Vec<NaiveDate>> = first.get("months");
+        if step == 0
+            && part == Part::Newest
+            && let Some(newest) = newest.filter(|newest| *newest >= stretch.from)
+        {
+            // This origin's clock is behind.
+            stretch = Stretch::before(Month::of_id(newest).plus(1).first_id());
+            continue;
+        }
+        found.is_one = found.rows.is_empty();
+        if found.is_one {
+            found.rows = rows;
+        } else {
+            found.rows.extend(rows.into_iter().filter(is_message));
+        }
+        let held = count(&found.rows);
+        match stretch.next(&months.unwrap_or_default()) {
+            None => {
+                found.is_whole = true;
+                return Ok(found);
+            }
+            Some(_) if held > limit || (step >= STEPS && held > 0) => return Ok(found),
+            Some(next) => stretch = next,
+        }
+    }
+    Ok(found)
+}
+
+fn is_message(row: &Row) -> bool {
+    row.get::<_, Option<Uuid>>("id").is_some()
+}
+
+fn count(rows: &[Row]) -> usize {
+    rows.iter().filter(|row| is_message(row)).count()
+}
+
+/// The id of the message at a place; if there is none, one that sorts there.
+async fn id_at(ctx: &Ctx, circle: Uuid, place: Place) -> Result<Uuid> {
+    let number = match place {
+        Place::Id(id) => return Ok(id),
+        Place::Number(number) => number,
+    };
+    let Some(row) = ctx.db.query_opt(MONTHS, &[&circle]).await? else { return Ok(Uuid::nil()) };
+    let (months, numbers): (Vec<NaiveDate>, Vec<i64>) = (row.get(0), row.get(1));
+    let Some((month, _)) = months.iter().zip(&numbers).rfind(|(_, first)| **first <= number) else {
+        return Ok(Uuid::nil());
+    };
+    let month = Month::of_day(*month);
+    let (from, to) = (month.first_id(), month.plus(1).first_id());
+    let row = ctx.db.query_opt(NUMBERED, &[&circle, &number, &from, &to]).await?;
+    // Beyond the newest, or gone with its month.
+    Ok(row.map_or(to, |row| row.get(0)))
 }
 
 #[cfg(test)]
@@ -268,12 +377,14 @@ mod tests {
     #[test]
     fn a_query_names_one_part_of_the_history() {
         let part = |query: &str| part_of(Some(query)).ok();
-        let cursor = 9i64.encode();
+        let id = Uuid::now_v7();
+        let (cursor, former) = (id.encode(), 9i64.encode());
         assert_eq!(part(""), Some((Part::Newest, 20)));
-        assert_eq!(part(&format!("limit=5&before={cursor}")), Some((Part::Before(9), 5)));
-        assert_eq!(part(&format!("after={cursor}")), Some((Part::After(9), 20)));
-        assert_eq!(part("after=9"), Some((Part::After(9), 20)));
-        assert_eq!(part("after=0"), Some((Part::After(0), 20)));
+        assert_eq!(part(&format!("limit=5&before={cursor}")), Some((Part::Before(Place::Id(id)), 5)));
+        assert_eq!(part(&format!("after={cursor}")), Some((Part::After(Place::Id(id)), 20)));
+        assert_eq!(part(&format!("after={former}")), Some((Part::After(Place::Number(9)), 20)));
+        assert_eq!(part("after=9"), Some((Part::After(Place::Number(9)), 20)));
+        assert_eq!(part("after=0"), Some((Part::After(Place::Number(0)), 20)));
         for bad in [
             "after=",
             "after=09",

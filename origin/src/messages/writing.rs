@@ -100,7 +100,7 @@ async fn post(
     let (circle, _) = require_role(&ctx, &caller, Role::is_member).await?;
     let idempotency = Idempotency::from_request(&headers, &caller.request, &body.bytes)?;
     let body = body.value.body.into();
-    let post = Post { id: Uuid::now_v7(), circle, caller, idempotency, body };
+    let post = Post { circle, caller, idempotency, body };
     let (message, is_new) = post_in_batch(&ctx, &posting, post).await?;
     // Nobody has seen a new message yet, so nobody has reacted to it.
     let mut response = match is_new {

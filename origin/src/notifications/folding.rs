@@ -1,18 +1,22 @@
-//! Folds the reactions to a message into one notification of its author, until it is read: everyone who reacted is counted once.
+//! Folds the reactions to a message into one notification of its author, until it is read or its month is over: everyone who
+//! reacted is counted once.
 //!
 //! Someone who takes back all their reactions is taken out of it, and when nobody is left, the notification is removed. It runs
 //! in the transaction that applies the reactions, and changes none of those.
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use chrono::{DateTime, Utc};
+use chrono::{DateTime, NaiveDate, Utc};
+use optimist_plane::clock;
 use optimist_plane::error::Result;
+use optimist_plane::months::Month;
 use optimist_plane::postgres::transaction::Tx;
 use optimist_plane::statements;
 use optimist_shared::ids::Uuid;
 use optimist_shared::reactions::KINDS;
 use tokio_postgres::Row;
 
+use crate::notifications::kept::months_of;
 use crate::notifications::upkeep::evict;
 
 statements! {
@@ -20,18 +24,18 @@ statements! {
     const LOCK: &str = "-- folding::lock (5,100 rows)
 select from notification_counts where user_id in (
     select author_id from unnest($1::uuid[], $2::uuid[]) as r (circle_id, message_id)
-    join messages m on m.circle_id = r.circle_id and m.id = r.message_id)
+    join messages m on m.circle_id = r.circle_id and m.id = r.message_id and m.id = any($2))
 order by user_id for update";
 
-    /// Finds or makes the unread notification of each message's author, and locks it. `least` and `greatest` are the ends of the
+    /// Makes the unread notification of each message's author, if this month has none. `least` and `greatest` are the ends of the
     /// range of people who reacted: if both are the author, nobody else did, and the author is not told. The author must still be
     /// in the circle; an author who is just leaving is waited for, since the leaving would not remove this notification. Selects
-    /// whether each is new.
+    /// those that are new. Where tables are not in partitions yet, one of an earlier month stands in the way as well.
     const NOTIFY: &str = "-- folding::notify (2,500 rows)
 with told as (
     select m.author_id as user_id, r.* from unnest($1::uuid[], $2::uuid[], $3::uuid[], $4::uuid[], $5::uuid[])
         as r (circle_id, message_id, new_id, least, greatest)
-    join messages m on m.circle_id = r.circle_id and m.id = r.message_id
+    join messages m on m.circle_id = r.circle_id and m.id = r.message_id and m.id = any($2)
         and (m.author_id <> r.least or m.author_id <> r.greatest)
     join memberships s on s.circle_id = r.circle_id and s.user_id = m.author_id and s.role <> 'banned'
     for share of s),
@@ -41,48 +45,45 @@ person as (
     on conflict (user_id) do update set last_place = c.last_place + excluded.last_place
     returning user_id, last_place, read_round)
 insert into notifications as n
-    (user_id, id, kind, circle_id, message_id, actors, place, read_round, created_at, updated_at)
-select user_id, new_id, 'reaction', circle_id, message_id, 0,
+    (user_id, month, id, kind, circle_id, message_id, actors, place, read_round, created_at, updated_at)
+select user_id, id_month(new_id), new_id, 'reaction', circle_id, message_id, 0,
     last_place + 1 - row_number() over (partition by user_id order by message_id desc), read_round, now(), now()
 from told join person using (user_id) order by user_id, circle_id, message_id
-on conflict (user_id, circle_id, message_id, read_round) where kind = 'reaction' and read_at is null
-    do update set updated_at = n.updated_at
-returning user_id, id, circle_id, message_id, id = any($3)";
+on conflict do nothing
+returning user_id, id";
 
-    /// Finds the unread notifications of reactions to messages.
+    /// Finds the newest unread notification of reactions to each message, of the months `$3`, and locks it.
     const UNREAD: &str = "-- folding::unread (6,000 rows)
-select n.user_id, n.id, n.circle_id, n.message_id from unnest($1::uuid[], $2::uuid[]) as r (circle_id, message_id)
-join messages m on m.circle_id = r.circle_id and m.id = r.message_id
+select n.user_id, n.id, n.circle_id, n.message_id
+from unnest($1::uuid[], $2::uuid[]) as r (circle_id, message_id)
+join messages m on m.circle_id = r.circle_id and m.id = r.message_id and m.id = any($2)
 join notification_counts c on c.user_id = m.author_id
 join notifications n on n.user_id = m.author_id and n.circle_id = r.circle_id and n.message_id = r.message_id
-    and n.read_round = c.read_round
-where n.kind = 'reaction' and n.read_at is null";
+    and n.read_round = c.read_round and n.month = any($3::date[])
+where n.kind = 'reaction' and n.read_at is null
+order by n.month for update of n";
 
     /// Adds people to notifications. A person who is in one already changes nothing.
     const ADD: &str = "-- folding::add (2,500 rows)
-insert into notification_actors (user_id, notification_id, actor_id, acted_at)
-select user_id, notification_id, actor_id, now()
+insert into notification_actors (user_id, month, notification_id, actor_id, acted_at)
+select user_id, id_month(notification_id), notification_id, actor_id, now()
 from unnest($1::uuid[], $2::uuid[], $3::uuid[]) as r (user_id, notification_id, actor_id)
 on conflict do nothing
 returning user_id, notification_id";
 
-    /// Removes people who have no reaction left. Both conditions are such that the planner cannot use an index of the newest,
-    /// where it would read everyone's to find one person's: rows are compared in the primary key's order, and `is_on` as a
-    /// number.
+    /// Removes people who have no reaction left. `$7` are the notifications' months. `is_on` is compared as a number, so that the
+    /// planner cannot use an index of the newest, where it would read everyone's to find one person's.
     const REMOVE: &str = "-- folding::remove (2,500 rows)
-delete from notification_actors where ctid = any(array(
-    select a.ctid
-    from unnest($1::uuid[], $2::uuid[], $3::uuid[], $4::uuid[], $5::uuid[])
-        as r (user_id, notification_id, actor_id, circle_id, message_id)
-    cross join lateral (
-        select ctid, user_id, notification_id, actor_id from notification_actors other
-        where (other.user_id, other.notification_id, other.actor_id) >= (r.user_id, r.notification_id, r.actor_id)
-        order by user_id, notification_id, actor_id limit 1) a
-    where (a.user_id, a.notification_id, a.actor_id) = (r.user_id, r.notification_id, r.actor_id)
-      and not exists (
-          select from reactions other where other.circle_id = r.circle_id and other.message_id = r.message_id
-              and other.kind = any($6::smallint[]) and other.user_id = r.actor_id and other.is_on::integer = 1)))
-returning user_id, notification_id";
+delete from notification_actors a
+using unnest($1::uuid[], $2::uuid[], $3::uuid[], $4::uuid[], $5::uuid[])
+    as r (user_id, notification_id, actor_id, circle_id, message_id)
+where (a.user_id, a.month, a.notification_id, a.actor_id) = (r.user_id, id_month(r.notification_id), r.notification_id, r.actor_id)
+  and a.month = any($7::date[])
+  and not exists (
+      select from reactions other where other.circle_id = r.circle_id and other.message_id = r.message_id
+          and other.message_id = any($5) and other.kind = any($6::smallint[]) and other.user_id = r.actor_id
+          and other.is_on::integer = 1)
+returning a.user_id, a.notification_id";
 
     /// Changes notifications' numbers of people, and shows the latest person of each.
     const SETTLE: &str = "-- folding::settle (2,500 rows)
@@ -90,15 +91,16 @@ update notifications n
 set actors = n.actors + d.by,
     updated_at = case when d.by > 0 then now() else n.updated_at end,
     actor_id = coalesce(
-        (select a.actor_id from notification_actors a where a.user_id = n.user_id and a.notification_id = n.id
+        (select a.actor_id from notification_actors a
+         where a.user_id = n.user_id and a.month = n.month and a.month = any($4::date[]) and a.notification_id = n.id
          order by a.acted_at desc limit 1), n.actor_id)
 from unnest($1::uuid[], $2::uuid[], $3::integer[]) as d (user_id, id, by)
-where n.user_id = d.user_id and n.id = d.id
+where n.user_id = d.user_id and n.month = id_month(d.id) and n.month = any($4::date[]) and n.id = d.id
 returning n.user_id, n.id, n.actors, n.actors - d.by, n.read_at is null";
 
     const DROP: &str = "-- folding::drop (2,500 rows)
 delete from notifications n using unnest($1::uuid[], $2::uuid[]) as d (user_id, id)
-where n.user_id = d.user_id and n.id = d.id";
+where n.user_id = d.user_id and n.month = id_month(d.id) and n.month = any($3::date[]) and n.id = d.id";
 
     /// Changes numbers of notifications. Selects those who now have more than they keep.
     const COUNT: &str = "-- folding::count (2,500 rows)
@@ -164,7 +166,7 @@ pub async fn fold(tx: &Tx, changes: &[Change]) -> Result<()> {
         numbers.values().map(|change| (change.unread, change.held)).unzip();
     let rows = tx.query(COUNT, &[&users, &unread, &held]).await?;
     let over: Vec<Uuid> = rows.iter().map(|row| row.get(0)).collect();
-    evict(tx, &over).await
+    evict(tx, &over).await.map(drop)
 }
 
 /// Changes how many people are in each notification, and removes those that nobody is left in.
@@ -172,7 +174,7 @@ async fn settle(tx: &Tx, by: &BTreeMap<Noted, i32>, numbers: &mut BTreeMap<Uuid,
     let (users, ids): (Vec<Uuid>, Vec<Uuid>) = by.keys().copied().unzip();
     let deltas: Vec<i32> = by.values().copied().collect();
     let mut gone = (Vec::new(), Vec::new());
-    for row in tx.query(SETTLE, &[&users, &ids, &deltas]).await? {
+    for row in tx.query(SETTLE, &[&users, &ids, &deltas, &months_of(&ids)]).await? {
         let (user, id): Noted = (row.get(0), row.get(1));
         let (actors, before, is_unread): (i32, i32, bool) = (row.get(2), row.get(3), row.get(4));
         let change = numbers.entry(user).or_default();
@@ -189,7 +191,7 @@ async fn settle(tx: &Tx, by: &BTreeMap<Noted, i32>, numbers: &mut BTreeMap<Uuid,
         return Ok(());
     }
     // They have no people left to remove.
-    tx.execute(DROP, &[&gone.0, &gone.1]).await.map(drop)
+    tx.execute(DROP, &[&gone.0, &gone.1, &months_of(&gone.1)]).await.map(drop)
 }
 
 /// An author's id, and the id of one of their notifications.
@@ -220,8 +222,9 @@ async fn add(tx: &Tx, changes: &[Change]) -> Result<Added> {
     let (least, greatest): (Vec<Uuid>, Vec<Uuid>) = people.values().copied().unzip();
     let ids: Vec<Uuid> = messages.iter().map(|_| Uuid::now_v7()).collect();
     let rows = tx.query(NOTIFY, &[&circles, &messages, &ids, &least, &greatest]).await?;
+    let new = rows.iter().map(|row| (row.get(0), row.get(1))).collect();
+    let rows = unread(tx, &circles, &messages).await?;
     let [authors, notifications, actors, ..] = columns(on(), &noted(&rows));
-    let new = rows.iter().filter(|row| row.get(4)).map(|row| (row.get(0), row.get(1))).collect();
     let rows = tx.query(ADD, &[&authors, &notifications, &actors]).await?;
     Ok(Added { new, gained: rows.iter().map(|row| (row.get(0), row.get(1))).collect() })
 }
@@ -234,11 +237,21 @@ async fn remove(tx: &Tx, changes: &[Change]) -> Result<Vec<Noted>> {
         return Ok(Vec::new());
     }
     let (circles, messages): (Vec<Uuid>, Vec<Uuid>) = messages.into_iter().unzip();
-    let rows = tx.query(UNREAD, &[&circles, &messages]).await?;
+    let rows = unread(tx, &circles, &messages).await?;
     let [authors, notifications, actors, circles, messages] = columns(off(), &noted(&rows));
     let kinds: Vec<i16> = (1..).take(KINDS.len()).collect();
-    let rows = tx.query(REMOVE, &[&authors, &notifications, &actors, &circles, &messages, &kinds]).await?;
+    let months = months_of(&notifications);
+    let rows =
+        tx.query(REMOVE, &[&authors, &notifications, &actors, &circles, &messages, &kinds, &months]).await?;
     Ok(rows.iter().map(|row| (row.get(0), row.get(1))).collect())
+}
+
+/// The unread notifications of reactions to messages, in which people are counted now: those of this month and the last. (A
+/// reaction that is taken back later leaves an older notification as it is.)
+async fn unread(tx: &Tx, circles: &[Uuid], messages: &[Uuid]) -> Result<Vec<Row>> {
+    let month = Month::of(clock::now());
+    let months: Vec<NaiveDate> = [month.plus(-1), month].map(Month::first_day).into();
+    tx.query(UNREAD, &[&circles, &messages, &months]).await
 }
 
 /// Maps messages to their notifications, from rows of user, notification, circle and message.

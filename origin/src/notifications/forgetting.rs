@@ -8,6 +8,8 @@ use optimist_plane::statements;
 use optimist_shared::ids::Uuid;
 use tokio_postgres::Row;
 
+use crate::notifications::kept::kept;
+
 /// Notifications of one person, or members of one circle, that a statement looks at.
 const AT_ONCE: i64 = 1_000;
 
@@ -15,21 +17,22 @@ const AT_ONCE: i64 = 1_000;
 const BEFORE_ALL: Uuid = Uuid::nil();
 
 statements! {
-    /// Removes a person's notifications of a circle after the id `$3`; if `$5` names a message, only those of it. Selects how many
-    /// it found, and the last one's id.
+    /// Removes a person's notifications of a circle, after the id `$3` and of the months from `$6` to `$7`; if `$5` names a
+    /// message, only those of it. Selects how many it found, and the last one's id.
     const OF_PERSON: &str = "-- notifications::forget
 with person as materialized (select read_through from notification_counts where user_id = $1 for update),
 old as (
-    select id from notifications
-    where user_id = $1 and circle_id = $2 and kind <> 'invite' and id > $3
+    select month, id from notifications
+    where user_id = $1 and circle_id = $2 and kind <> 'invite' and month >= $6 and month <= $7 and id > $3
       and ($5::uuid is null or message_id = $5)
-    order by id limit $4),
+    order by month, id limit $4),
 gone as (
-    delete from notifications n using old, person where n.user_id = $1 and n.id = old.id
-    returning n.id, n.kind, n.read_at is null and n.place > read_through as was_unread),
+    delete from notifications n using old, person
+    where n.user_id = $1 and n.month = old.month and n.month >= $6 and n.month <= $7 and n.id = old.id
+    returning n.month, n.id, n.kind, n.read_at is null and n.place > read_through as was_unread),
 queued as (
-    insert into notification_actors_gone (user_id, notification_id)
-    select $1, id from gone where kind = 'reaction' on conflict do nothing),
+    insert into notification_actors_gone (user_id, month, notification_id)
+    select $1, month, id from gone where kind = 'reaction' on conflict do nothing),
 counted as (
     update notification_counts c set held = c.held - less.held, unread = c.unread - less.unread
     from (select count(*)::integer as held, (count(*) filter (where was_unread))::integer as unread from gone) less
@@ -43,10 +46,10 @@ with member as (
     select user_id from memberships where circle_id = $1 and user_id > $2 order by user_id limit $4),
 person as materialized (
     select c.user_id, read_through from notification_counts c
-    join member using (user_id) join notifications n on n.user_id = c.user_id and n.id = $3
+    join member using (user_id) join notifications n on n.user_id = c.user_id and n.month = id_month($3) and n.id = $3
     order by c.user_id for update of c),
 gone as (
-    delete from notifications n using person p where n.user_id = p.user_id and n.id = $3
+    delete from notifications n using person p where n.user_id = p.user_id and n.month = id_month($3) and n.id = $3
     returning n.user_id, (n.read_at is null and n.place > read_through)::integer as unread),
 counted as (
     update notification_counts c set held = c.held - 1, unread = c.unread - gone.unread
@@ -65,9 +68,30 @@ pub async fn forget_circle(tx: &Tx, events: &[Event], after: Option<Uuid>) -> Re
     else {
         return Ok(ONE);
     };
+    forget(tx, user, circle, after, None).await
+}
+
+/// Removes a person's notifications of a circle, or of one message in it.
+async fn forget(
+    tx: &Tx,
+    user: Uuid,
+    circle: Uuid,
+    after: Option<Uuid>,
+    message: Option<Uuid>,
+) -> Result<Done> {
     let after = after.unwrap_or(BEFORE_ALL);
-    let row = tx.query_one(OF_PERSON, &[&user, &circle, &after, &AT_ONCE, &None::<Uuid>]).await?;
-    Ok(done(&row))
+    let mut written = 0;
+    for (first, last) in kept().stretches().filter(|(_, last)| last.plus(1).first_id() > after) {
+        let (first, last) = (first.first_day(), last.first_day());
+        let row =
+            tx.query_one(OF_PERSON, &[&user, &circle, &after, &AT_ONCE, &message, &first, &last]).await?;
+        let done = done(&row);
+        written += done.written;
+        if done.up_to.is_some() {
+            return Ok(Done { written, ..done });
+        }
+    }
+    Ok(Done { written, ..ONE })
 }
 
 /// The message of the first event was deleted. `after` is the last member whom an earlier pass reached.
@@ -81,8 +105,7 @@ pub async fn forget_message(tx: &Tx, events: &[Event], after: Option<Uuid>) -> R
         && let Some(row) = tx.query_opt(AUTHOR, &[&circle, &message]).await?
     {
         // Those of reactions, of which only the author was told: one until it is read, so there are few.
-        let author: Uuid = row.get(0);
-        tx.execute(OF_PERSON, &[&author, &circle, &BEFORE_ALL, &AT_ONCE, &Some(message)]).await?;
+        forget(tx, row.get(0), circle, None, Some(message)).await?;
     }
     let after = after.unwrap_or(BEFORE_ALL);
     let row = tx.query_one(OF_MESSAGE, &[&circle, &after, &message, &AT_ONCE]).await?;

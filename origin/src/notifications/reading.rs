@@ -15,6 +15,7 @@ use optimist_plane::http::page::{At, List, answer_page, no_query, page};
 use optimist_plane::http::sent::Shown;
 use optimist_plane::http::served::{Served, on};
 use optimist_plane::http::time::Time;
+use optimist_plane::months::Month;
 use optimist_plane::operation::links::{FIRST_ID, link};
 use optimist_plane::request::Caller;
 use optimist_plane::{describe, statements, transaction};
@@ -27,6 +28,7 @@ use tokio_postgres::Row;
 use crate::circles::definition::Name;
 use crate::circles::invites::invite_token;
 use crate::circles::standing::MemberRole;
+use crate::notifications::kept::kept;
 use crate::people::person::Person;
 
 pub fn routes() -> Vec<Served> {
@@ -52,6 +54,7 @@ pub fn routes() -> Vec<Served> {
 }
 
 statements! {
+    /// Of the months from `$3` to `$2`. Nothing moves a notification out of its month, so the month comes first in the order.
     /// `token_key` is there while the reader can use the invitation, `circle_name` while they may know the circle.
     const LIST: &str = "-- notifications::list
 select n.id, n.kind, n.circle_id, c.name as circle_name, n.message_id, n.actor_id, u.name as actor_name, n.actors, n.role,
@@ -65,21 +68,22 @@ left join lateral (
 left join circles c on c.id = n.circle_id and m.role is distinct from 'banned'
     and (m.role is not null or i.id is not null or (c.visibility = 'public' and c.archived_at is null))
 left join users u on u.id = n.actor_id
-where n.user_id = $1
-  and (n.updated_at, n.id) < (coalesce($2::timestamptz, 'infinity'), coalesce($3::uuid, 'ffffffff-ffff-ffff-ffff-ffffffffffff'))
-order by n.updated_at desc, n.id desc limit $4";
+where n.user_id = $1 and n.month <= $2 and n.month >= $3
+  and (n.month, n.updated_at, n.id)
+      < ($2, coalesce($4::timestamptz, 'infinity'), coalesce($5::uuid, 'ffffffff-ffff-ffff-ffff-ffffffffffff'))
+order by n.month desc, n.updated_at desc, n.id desc limit $6";
 
     const UNREAD: &str = "-- notifications::unread
 select unread from notification_counts where user_id = $1";
 
     const EXISTS: &str = "-- notifications::exists
-select from notifications where user_id = $1 and id = $2";
+select from notifications where user_id = $1 and month = id_month($2) and id = $2";
 
     const READ: &str = "-- notifications::read
 with person as materialized (select read_through from notification_counts where user_id = $1 for update),
 read as (
     update notifications n set read_at = now() from person
-    where n.user_id = $1 and n.id = $2 and n.read_at is null and n.place > read_through
+    where n.user_id = $1 and n.month = id_month($2) and n.id = $2 and n.read_at is null and n.place > read_through
     returning n.id)
 update notification_counts set unread = unread - 1 where user_id = $1 and exists (select from read)";
 
@@ -149,10 +153,25 @@ impl Notification {
     }
 }
 
+/// Up to `limit` notifications, of two months at a time, so that a statement touches two partitions.
+async fn newest(ctx: &Ctx, user: Uuid, after: Option<At<'t'>>, limit: usize) -> Result<Vec<Row>> {
+    let kept = kept();
+    let after = after.filter(|at| Month::of_id(at.id) <= kept.newest);
+    let (mut time, mut id) = (after.map(|at| at.time), after.map(|at| at.id));
+    let mut month = id.map_or(kept.newest, Month::of_id);
+    let mut rows = Vec::new();
+    while month >= kept.oldest && rows.len() < limit {
+        let (to, from) = (month.first_day(), month.plus(-1).first_day());
+        let missing = (limit - rows.len()) as i64;
+        rows.extend(ctx.db.query(LIST, &[&user, &to, &from, &time, &id, &missing]).await?);
+        (time, id, month) = (None, None, month.plus(-2));
+    }
+    Ok(rows)
+}
+
 async fn list(State(ctx): State<Ctx>, caller: Caller, headers: HeaderMap, uri: Uri) -> Result<Response> {
     let page = page::<At<'t'>>(uri.query(), "before")?;
-    let (time, id) = (page.after.map(|at| at.time), page.after.map(|at| at.id));
-    let rows = ctx.db.query(LIST, &[&caller.user, &time, &id, &(page.limit as i64 + 1)]).await?;
+    let rows = newest(&ctx, caller.user, page.after, page.limit + 1).await?;
     let items: Vec<Notification> =
         rows.iter().take(page.limit).map(|row| Notification::from_row(&ctx, row)).collect();
     let position = |last: &Notification| At::<'t'> { time: last.updated_at.0, id: last.id };

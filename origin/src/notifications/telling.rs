@@ -13,6 +13,7 @@ use optimist_plane::statements;
 use optimist_shared::ids::Uuid;
 use tokio_postgres::Row;
 
+use crate::notifications::kept::months_of;
 use crate::notifications::upkeep::evict;
 
 /// People who are told of a message in one statement.
@@ -31,7 +32,8 @@ told as (
     select user_id from member
     where role <> 'banned' and user_id <> $4
       and exists (select from messages where circle_id = $1 and id = $3 and deleted_at is null)
-      and not exists (select from notifications n where n.user_id = member.user_id and n.id = $3)),
+      and not exists (
+          select from notifications n where n.user_id = member.user_id and n.month = id_month($3) and n.id = $3)),
 counted as (
     insert into notification_counts as c (user_id, last_place, unread, held)
     select user_id, 1, 1, 1 from told order by user_id
@@ -39,24 +41,27 @@ counted as (
     set last_place = c.last_place + 1, unread = c.unread + 1, held = c.held + 1
     returning user_id, last_place, held),
 noted as (
-    insert into notifications (user_id, id, kind, circle_id, message_id, actor_id, place, created_at, updated_at)
-    select user_id, $3, 'message', $1, $3, $4, last_place, $5, $5 from counted)
+    insert into notifications (user_id, month, id, kind, circle_id, message_id, actor_id, place, created_at, updated_at)
+    select user_id, id_month($3), $3, 'message', $1, $3, $4, last_place, $5, $5 from counted)
 select count(*), (select user_id from member order by user_id desc limit 1),
     array(select user_id from counted where held > 1000)
 from member";
 
-    /// Tells all members of several messages' circles, as [`MESSAGE`] does of one. Selects those who now have more than they
-    /// keep.
+    /// Tells all members of several messages' circles, as [`MESSAGE`] does of one; `$5` are the messages' months. Selects those
+    /// who now have more than they keep.
     const MESSAGES: &str = "-- notifications::messages
 with message as (
     select * from unnest($1::uuid[], $2::uuid[], $3::uuid[], $4::timestamptz[]) as posted (circle_id, id, author_id, at)
     where exists (
-        select from messages m where m.circle_id = posted.circle_id and m.id = posted.id and deleted_at is null)),
+        select from messages m
+        where m.circle_id = posted.circle_id and m.id = posted.id and m.id = any($2) and deleted_at is null)),
 told as (
     select user_id, id, circle_id, author_id, at, row_number() over (partition by user_id order by id) as nth
     from message join memberships m using (circle_id)
     where role <> 'banned' and user_id <> author_id
-      and not exists (select from notifications n where n.user_id = m.user_id and n.id = message.id)),
+      and not exists (
+          select from notifications n
+          where n.user_id = m.user_id and n.month = id_month(message.id) and n.month = any($5::date[]) and n.id = message.id)),
 counted as (
     insert into notification_counts as c (user_id, last_place, unread, held)
     select user_id, count(*), count(*), count(*) from told group by user_id order by user_id
@@ -65,17 +70,19 @@ counted as (
         held = c.held + excluded.held
     returning user_id, last_place, held),
 noted as (
-    insert into notifications (user_id, id, kind, circle_id, message_id, actor_id, place, created_at, updated_at)
-    select user_id, id, 'message', circle_id, id, author_id,
+    insert into notifications (user_id, month, id, kind, circle_id, message_id, actor_id, place, created_at, updated_at)
+    select user_id, id_month(id), id, 'message', circle_id, id, author_id,
         last_place - count(*) over (partition by user_id) + nth, at, at
     from told join counted using (user_id))
 select user_id from counted where held > 1000";
 
-    /// Changes what someone is told of their role, if they have not read it: changes of a role are one notification.
+    /// Changes what someone is told of their role, if they have not read it: changes of a role within a month are one
+    /// notification.
     const ROLE_AGAIN: &str = "-- notifications::role_again
 with person as materialized (select read_through from notification_counts where user_id = $1 for update)
 update notifications n set role = $4, actor_id = $3, updated_at = $5 from person
-where n.user_id = $1 and n.circle_id = $2 and n.kind = 'role' and n.read_at is null and n.place > read_through";
+where n.user_id = $1 and n.month = id_month($6) and n.circle_id = $2 and n.kind = 'role' and n.read_at is null
+  and n.place > read_through";
 
     const ROLE: &str = "-- notifications::role
 with counted as (
@@ -86,21 +93,21 @@ with counted as (
     set last_place = c.last_place + 1, unread = c.unread + 1, held = c.held + 1
     returning user_id, last_place, held),
 noted as (
-    insert into notifications (user_id, id, kind, circle_id, actor_id, role, place, created_at, updated_at)
-    select user_id, $2, 'role', $3, $4, $5, last_place, $6, $6 from counted)
+    insert into notifications (user_id, month, id, kind, circle_id, actor_id, role, place, created_at, updated_at)
+    select user_id, id_month($2), $2, 'role', $3, $4, $5, last_place, $6, $6 from counted)
 select user_id from counted where held > 1000";
 
     const INVITE: &str = "-- notifications::invite
 with counted as (
     insert into notification_counts as c (user_id, last_place, unread, held)
     select id, 1, 1, 1 from users
-    where id = $1 and not exists (select from notifications where user_id = $1 and id = $2)
+    where id = $1 and not exists (select from notifications where user_id = $1 and month = id_month($2) and id = $2)
     on conflict (user_id) do update
     set last_place = c.last_place + 1, unread = c.unread + 1, held = c.held + 1
     returning user_id, last_place, held),
 noted as (
-    insert into notifications (user_id, id, kind, circle_id, actor_id, invite_id, place, created_at, updated_at)
-    select user_id, $2, 'invite', $3, $4, $2, last_place, $5, $5 from counted)
+    insert into notifications (user_id, month, id, kind, circle_id, actor_id, invite_id, place, created_at, updated_at)
+    select user_id, id_month($2), $2, 'invite', $3, $4, $2, last_place, $5, $5 from counted)
 select user_id from counted where held > 1000";
 
     /// The number of members of each circle.
@@ -179,7 +186,8 @@ async fn tell_of(tx: &Tx, Several { messages, people }: &Several) -> Result<Done
     let ids = |of: fn(&Posted) -> Uuid| -> Vec<Uuid> { messages.iter().map(of).collect() };
     let at: Vec<DateTime<Utc>> = messages.iter().map(|message| message.at).collect();
     let (circles, authors) = (ids(|message| message.circle), ids(|message| message.author));
-    let rows = tx.query(MESSAGES, &[&circles, &ids(|message| message.id), &authors, &at]).await?;
+    let posted = ids(|message| message.id);
+    let rows = tx.query(MESSAGES, &[&circles, &posted, &authors, &at, &months_of(&posted)]).await?;
     evict(tx, &people_in(&rows)).await?;
     Ok(Done { events: messages.len(), written: people.cast_unsigned(), up_to: None })
 }
@@ -199,10 +207,11 @@ async fn tell(tx: &Tx, event: &Event, circle: Uuid) -> Result<u64> {
     let (Some(user), Some(actor)) = (event.id("user"), event.actor) else { return Ok(0) };
     let rows = match (event.kind.as_str(), event.text("role"), event.id("invite")) {
         ("member.role", Some(role), _) => {
-            if tx.execute(ROLE_AGAIN, &[&user, &circle, &actor, &role, &event.at]).await? > 0 {
+            let id = Uuid::now_v7();
+            if tx.execute(ROLE_AGAIN, &[&user, &circle, &actor, &role, &event.at, &id]).await? > 0 {
                 return Ok(1);
             }
-            tx.query(ROLE, &[&user, &Uuid::now_v7(), &circle, &actor, &role, &event.at]).await?
+            tx.query(ROLE, &[&user, &id, &circle, &actor, &role, &event.at]).await?
         }
         ("invite.created", _, Some(invite)) => {
             tx.query(INVITE, &[&user, &invite, &circle, &actor, &event.at]).await?

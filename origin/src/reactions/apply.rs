@@ -24,7 +24,8 @@ statements! {
     const BEFORE: &str = "-- write_behind::before (2,500 rows)
 select entry.place from unnest($1::uuid[], $2::uuid[], $3::smallint[], $4::uuid[]) with ordinality
     as entry (circle_id, message_id, kind, user_id, place)
-join reactions r using (circle_id, message_id, kind, user_id) where r.is_on::integer = 1";
+join reactions r using (circle_id, message_id, kind, user_id)
+where r.message_id = any($2) and r.is_on::integer = 1";
 
     /// A row takes only a newer intent than its own. Entries about a message or a user that does not exist change nothing.
     const REACT: &str = "-- write_behind::react (2,500 rows)
@@ -34,7 +35,8 @@ select circle_id, message_id, kind, user_id, is_on, stamp_ms, stamp_seq, generat
 from unnest($1::uuid[], $2::uuid[], $3::smallint[], $4::uuid[], $5::boolean[], $6::bigint[], $7::bigint[], $8::bigint[])
     as entry (circle_id, message_id, kind, user_id, is_on, stamp_ms, stamp_seq, generation)
 where exists (
-        select from messages m where m.circle_id = entry.circle_id and m.id = entry.message_id and m.deleted_at is null)
+        select from messages m
+        where m.circle_id = entry.circle_id and m.id = entry.message_id and m.id = any($2) and m.deleted_at is null)
   and exists (select from users where users.id = entry.user_id)
 on conflict (circle_id, message_id, kind, user_id) do update
     set is_on = excluded.is_on, stamp_ms = excluded.stamp_ms, stamp_seq = excluded.stamp_seq,

@@ -6,9 +6,13 @@ use optimist_plane::statements;
 
 statements! {
     pub const CLEAN: &str = "-- jobs::clean_reactions
-with gone as (
-    delete from reactions where ctid = any(array(
-        select ctid from reactions where not is_on and reacted_at < now() - interval '1 day' limit $1))
+with old as (
+    select circle_id, message_id, kind, user_id from reactions
+    where not is_on and reacted_at < now() - interval '1 day' limit $1),
+gone as (
+    delete from reactions r using old
+    where (r.circle_id, r.message_id, r.kind, r.user_id) = (old.circle_id, old.message_id, old.kind, old.user_id)
+      and not r.is_on and r.reacted_at < now() - interval '1 day'
     returning 1)
 select count(*) from gone";
 }

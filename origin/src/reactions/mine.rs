@@ -47,7 +47,9 @@ from write_behind where region = $1 and partition = $2
 union all
 select null, null, null, r.message_id, r.kind from reactions r
 where r.circle_id = $3 and r.message_id = any($4) and r.kind = any($5::smallint[]) and r.user_id = $6 and r.is_on::integer = 1
-  and exists (select from messages m where m.circle_id = r.circle_id and m.id = r.message_id and m.deleted_at is null)";
+  and exists (
+      select from messages m
+      where m.circle_id = r.circle_id and m.id = r.message_id and m.id = any($4) and m.deleted_at is null)";
 }
 
 /// Up to a hundred ids, separated by commas.

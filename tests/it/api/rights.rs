@@ -69,8 +69,8 @@ async fn setting(system: &optimist_tests::System) -> (Cast, Names) {
     let mood = cast.member.post("/v1/mood", json!({"score": 3})).await.expect(201);
     let told = uuid::Uuid::now_v7().to_string();
     system.sql(&format!(
-        "insert into notifications (user_id, id, kind, circle_id, created_at, updated_at)
-         values ('{0}', '{told}', 'invite', '{1}', now(), now());
+        "insert into notifications (user_id, month, id, kind, circle_id, created_at, updated_at)
+         values ('{0}', id_month('{told}'), '{told}', 'invite', '{1}', now(), now());
          insert into notification_counts (user_id, unread) values ('{0}', 1)
          on conflict (user_id) do update set unread = notification_counts.unread + 1",
         cast.member.user, cast.circle

@@ -86,16 +86,21 @@ impl Snapshot {
     }
 
     /// Builds a list from rows of `<columns>, seen`: those asked for and, if there are more, one beyond. Without any, one row
-    /// holds only the snapshot. A page that would be too large stops earlier: see [`LIST_BYTES`]. The list's version is a digest
-    /// of what it shows.
+    /// holds only the snapshot. `follows` says that there are more even if the rows do not. A page that would be too large stops
+    /// earlier: see [`LIST_BYTES`]. The list's version is a digest of what it shows.
     ///
     /// [`LIST_BYTES`]: optimist_shared::envelope::LIST_BYTES
-    pub fn page(rows: &[Row], limit: usize, item: impl Fn(&Row) -> Result<ListItem>) -> Result<Snapshot> {
+    pub fn page(
+        rows: &[Row],
+        limit: usize,
+        follows: bool,
+        item: impl Fn(&Row) -> Result<ListItem>,
+    ) -> Result<Snapshot> {
         let seen = rows.first().map_or(0, |row| row.get("seen"));
         let found = rows.iter().filter(|row| row.get::<_, Option<Uuid>>("id").is_some());
         let mut items = found.map(item).collect::<Result<Vec<_>>>()?;
         let fits = fitting(items.iter().map(|item| item.json.len()), limit);
-        let more = items.len() > fits;
+        let more = follows || items.len() > fits;
         items.truncate(fits);
         let mut shown: Vec<&[u8]> = items.iter().map(|item| item.json.as_slice()).collect();
         shown.push(if more { b"more" } else { b"all" });

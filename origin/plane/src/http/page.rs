@@ -71,6 +71,19 @@ impl Cursor for i64 {
     }
 }
 
+/// Before or after the item of this id.
+impl Cursor for Uuid {
+    const KIND: char = 'i';
+
+    fn render(&self) -> String {
+        self.to_string()
+    }
+
+    fn parse(text: &str) -> Option<Uuid> {
+        parse_id(text)
+    }
+}
+
 /// A moment, and an id that orders items of the same moment; `KIND` tells lists with the same order apart.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct At<const KIND: char> {

@@ -26,6 +26,15 @@ impl Event {
         }
     }
 
+    /// The outbox's row: its transaction, as Postgres writes it, and its place among the transaction's rows.
+    pub fn row(&self) -> (&str, i64) {
+        (&self.at_row.0, self.at_row.1)
+    }
+
+    pub fn payload(&self) -> &Value {
+        &self.payload
+    }
+
     /// An id in its payload.
     pub fn id(&self, name: &str) -> Option<Uuid> {
         parse_id(self.payload.get(name)?.as_str()?)

@@ -13,6 +13,7 @@ use crate::ctx::Ctx;
 use crate::domain::Follow;
 use crate::error::Result;
 use crate::hooks;
+use crate::outbox::end_of_stretch;
 use crate::outbox::event::{Done, Event};
 use crate::outbox::set_aside::set_aside;
 use crate::postgres::transaction::Tx;
@@ -30,17 +31,24 @@ const PASSES: u32 = 5;
 const AFTER_DEFECT: Duration = Duration::from_secs(5);
 
 statements! {
-    /// No row if nothing is pending, or another origin holds the lock.
+    /// The position, the horizon, and whether a settled row follows the position `$1, $2` before the transaction `$3`.
+    const LOOK: &str = "-- projections::look
+select xid::text, seq, pg_snapshot_xmin(pg_current_snapshot())::text::bigint, exists (
+    select from outbox
+    where (xid, seq) > ($1::text::xid8, $2) and xid >= $1::text::xid8 and xid < $3::text::xid8
+      and xid < pg_snapshot_xmin(pg_current_snapshot()))
+from projections where name = 'main'";
+
+    /// The position and the horizon. No row if another origin holds the lock.
     const CLAIM: &str = "-- projections::claim
-select xid::text, seq, part from projections p
-where name = 'main' and exists (
-    select from outbox o where (o.xid, o.seq) > (p.xid, p.seq) and o.xid < pg_snapshot_xmin(pg_current_snapshot()))
-for update skip locked";
+select xid::text, seq, part, pg_snapshot_xmin(pg_current_snapshot())::text::bigint
+from projections where name = 'main' for update skip locked";
 
     /// Ordered by the column itself: the selected text has another order.
     const PENDING: &str = "-- projections::pending
 select xid::text, seq, kind, actor, payload, created_at from outbox
-where (xid, seq) > ($1::text::xid8, $2) and xid < pg_snapshot_xmin(pg_current_snapshot())
+where (xid, seq) > ($1::text::xid8, $2) and xid >= $1::text::xid8 and xid < $4::text::xid8
+  and xid < pg_snapshot_xmin(pg_current_snapshot())
 order by outbox.xid, outbox.seq limit $3";
 
     const ADVANCE: &str = "-- projections::advance
@@ -52,9 +60,14 @@ pub async fn run(ctx: Ctx) {
     let mut tick = tokio::time::interval(EVERY);
     tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     let mut patience = Patience::default();
+    let mut known = ("0".to_owned(), 0);
     loop {
         tick.tick().await;
         loop {
+            match look(&ctx, &mut known).await {
+                Ok(true) => {}
+                Ok(false) | Err(_) => break,
+            }
             match pass(&ctx, &mut patience).await {
                 Ok(true) => {}
                 Ok(false) => break,
@@ -95,6 +108,26 @@ impl Patience {
     }
 }
 
+/// Whether rows are pending, or the position is to be moved over a stretch without any. `known` is the position as it was last.
+async fn look(ctx: &Ctx, known: &mut (String, i64)) -> Result<bool> {
+    loop {
+        let end = end_of_stretch(xid_of(&known.0));
+        let Some(row) = ctx.db.query_opt(LOOK, &[&known.0, &known.1, &end.to_string()]).await? else {
+            return Ok(false);
+        };
+        let at = (row.get(0), row.get(1));
+        if *known == at {
+            return Ok(row.get(3) || row.get::<_, i64>(2) >= end);
+        }
+        *known = at;
+    }
+}
+
+/// From Postgres's text.
+fn xid_of(text: &str) -> i64 {
+    text.parse().unwrap_or_default()
+}
+
 /// Handles the pending rows. Returns whether there may be more.
 async fn pass(ctx: &Ctx, patience: &mut Patience) -> Result<bool> {
     match attempt(ctx, ROWS, patience).await {
@@ -117,7 +150,10 @@ async fn project(ctx: &Ctx, tx: &Tx, limit: i64, patience: &mut Patience) -> Res
     let (xid, seq): (String, i64) = (row.get(0), row.get(1));
     let mut part: Option<Uuid> = row.get(2);
     let gives_up = limit == 1 && patience.ends((xid.clone(), seq, part));
-    let rows = tx.query(PENDING, &[&xid, &seq, &limit]).await?;
+    let end = end_of_stretch(xid_of(&xid));
+    let is_settled = row.get::<_, i64>(3) >= end;
+    let end = end.to_string();
+    let rows = tx.query(PENDING, &[&xid, &seq, &limit, &end]).await?;
     let events: Vec<Event> = rows.iter().map(Event::from_row).collect();
     let (mut next, mut written) = (0, 0);
     while next < events.len() && part.is_none_or(|_| next == 0) && written < WRITTEN {
@@ -138,7 +174,12 @@ async fn project(ctx: &Ctx, tx: &Tx, limit: i64, patience: &mut Patience) -> Res
         written += done.written;
         part = done.up_to;
     }
-    let to = next.checked_sub(1).map_or((xid, seq), |last| events[last].at_row.clone());
+    let to = match next.checked_sub(1) {
+        Some(last) => events[last].at_row.clone(),
+        // Nothing can come before the horizon any more.
+        None if rows.is_empty() && is_settled => (end, 0),
+        None => (xid, seq),
+    };
     tx.execute(ADVANCE, &[&to.0, &to.1, &part]).await?;
     hooks::step("projections.done").await;
     Ok(next < events.len() || events.len() as i64 == limit)

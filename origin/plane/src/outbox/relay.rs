@@ -17,6 +17,7 @@ use crate::cache::fence::drop_stale;
 use crate::ctx::Ctx;
 use crate::error::Result;
 use crate::hooks;
+use crate::outbox::end_of_stretch;
 use crate::postgres::pool::query;
 use crate::redis::{Items, Position};
 use crate::statements;
@@ -29,14 +30,16 @@ const IDLE: Duration = Duration::from_secs(30);
 const KEPT: u64 = 2_000;
 
 statements! {
-    /// Rows that were not read yet, and the horizon of the same snapshot: all rows before it are settled.
+    /// Rows before the transaction `$5` that were not read yet, and the horizon of the same snapshot: all rows before it are settled.
     const PENDING: &str = "-- outbox::pending
 with settled as materialized (select pg_snapshot_xmin(pg_current_snapshot())::text::bigint as before)
 select before, xid::text::bigint as xid, seq, keys, kind, version, payload::text as payload, topics, actor,
     (extract(epoch from created_at) * 1000)::bigint as at,
     extract(epoch from clock_timestamp() - created_at)::float8 as age
 from settled left join lateral (
-    select * from outbox where (outbox.xid, outbox.seq) > ($1::text::xid8, $2) and outbox.seq <> all ($3)
+    select * from outbox
+    where (outbox.xid, outbox.seq) > ($1::text::xid8, $2) and outbox.seq <> all ($3)
+      and outbox.xid >= $1::text::xid8 and outbox.xid < $5::text::xid8
     order by outbox.xid, outbox.seq limit $4) pending on true
 order by pending.xid, pending.seq";
 
@@ -52,12 +55,10 @@ from regions, outbox_floor where name = $1";
 update regions set cursor_xid = $2::text::xid8, cursor_seq = $3
 where name = $1 and (cursor_xid, cursor_seq) < ($2::text::xid8, $3)";
 
-    /// The age of the oldest row that the region is not past, for when the relay makes no progress.
+    /// The age of the oldest row after a position, for when the relay makes no progress.
     const BEHIND: &str = "-- outbox::behind
 select extract(epoch from clock_timestamp() - created_at)::float8 from outbox
-where (xid, seq) > (
-    (select cursor_xid from regions where name = $1),
-    (select cursor_seq from regions where name = $1))
+where (xid, seq) > ($1::text::xid8, $2) and xid >= $1::text::xid8 and xid < $3::text::xid8
 order by xid, seq limit 1";
 }
 
@@ -102,8 +103,8 @@ pub async fn run(ctx: Ctx) {
             Err(Stop::Reload) => {
                 reader = None;
                 // Without Postgres the lag is unknown.
-                if let Ok(row) = ctx.db.query_opt(BEHIND, &[&ctx.config.region]).await {
-                    note_behind(row.map_or(0.0, |row| row.get(0)));
+                if let Ok(behind) = behind(&ctx).await {
+                    note_behind(behind);
                 }
                 tokio::time::sleep(POLL).await;
             }
@@ -122,6 +123,15 @@ impl From<crate::redis::RedisDown> for Stop {
     fn from(_: crate::redis::RedisDown) -> Stop {
         Stop::Reload
     }
+}
+
+/// The age of the oldest row that the region is not past, in seconds.
+async fn behind(ctx: &Ctx) -> Result<f64> {
+    let Some(row) = ctx.db.query_opt(CURSOR, &[&ctx.config.region]).await? else { return Ok(0.0) };
+    let (xid, seq): (i64, i64) = (row.get(0), row.get(1));
+    let to = end_of_stretch(xid);
+    let row = ctx.db.query_opt(BEHIND, &[&xid.to_string(), &seq, &to.to_string()]).await?;
+    Ok(row.map_or(0.0, |row| row.get(0)))
 }
 
 /// Begins at the oldest cursor. A cursor that is missing, or so old that rows after it are gone, starts at the region's row,
@@ -284,13 +294,21 @@ impl Event {
 
 async fn pass(ctx: &Ctx, reader: &mut Reader) -> std::result::Result<(), Stop> {
     hooks::step("relay.read").await;
-    let is_settled = read(ctx, reader).await?;
+    let (horizon, is_settled) = read(ctx, reader).await?;
     note_behind(reader.waiting.values().next().map_or(0.0, Event::lag));
     loop {
         // In this order a settled row never follows an unsettled one.
         let settled = reader.waiting.values().take_while(|event| is_settled(event.at)).take(ROWS);
         let settled: Vec<&Event> = settled.collect();
-        let Some(last) = settled.last().map(|event| event.at) else { return reader.move_idle(ctx).await };
+        let Some(last) = settled.last().map(|event| event.at) else {
+            let end = end_of_stretch(reader.at.0);
+            if reader.waiting.is_empty() && horizon >= end {
+                // No row is in the stretch, and none will be.
+                reader.at = Position(end, 0);
+                advance(ctx, reader.at).await?;
+            }
+            return reader.move_idle(ctx).await;
+        };
         let mut batches: BTreeMap<Partition, Vec<&Event>> = BTreeMap::new();
         for event in settled {
             event
@@ -313,17 +331,18 @@ async fn pass(ctx: &Ctx, reader: &mut Reader) -> std::result::Result<(), Stop> {
     }
 }
 
-/// Reads new rows, settled or not, and drops the copies that they make stale: each key once, for its last change. Returns a
-/// test whether a row is settled.
+/// Reads new rows, settled or not, and drops the copies that they make stale: each key once, for its last change. Returns the
+/// horizon, and a test whether a row is settled.
 async fn read(
     ctx: &Ctx,
     reader: &mut Reader,
-) -> std::result::Result<impl Fn(Position) -> bool + use<>, Stop> {
+) -> std::result::Result<(i64, impl Fn(Position) -> bool + use<>), Stop> {
     let known: Vec<i64> = match reader.waiting.len() {
         0..WAITING => reader.waiting.keys().map(|position| position.1).collect(),
         _ => Vec::new(),
     };
     let from = (reader.at.0.to_string(), reader.at.1);
+    let to = end_of_stretch(reader.at.0).to_string();
     // A replica shows the same order, later: transactions that its snapshot takes for running are not settled.
     let db = ctx.replica.as_ref().unwrap_or(&ctx.db);
     let client = db.client().await?;
@@ -336,7 +355,7 @@ async fn read(
         }
         None => Some(Instant::now()),
     };
-    let rows = query(&client, PENDING, &[&from.0, &from.1, &known, &(ROWS as i64)]).await?;
+    let rows = query(&client, PENDING, &[&from.0, &from.1, &known, &(ROWS as i64), &to]).await?;
     drop(client);
     let settled_before: i64 = rows.first().map_or(0, |row| row.get("before"));
     let mut changed: BTreeMap<&str, u64> = BTreeMap::new();
@@ -361,9 +380,10 @@ async fn read(
     // Rows may exist beyond the last that was read, and before others that are known.
     let read_up_to = last.filter(|_| rows.len() == ROWS);
     let any_order = hooks::disabled("order");
-    Ok(move |position: Position| {
+    let is_settled = move |position: Position| {
         (position.0 < settled_before || any_order) && read_up_to.is_none_or(|last| position <= last)
-    })
+    };
+    Ok((settled_before, is_settled))
 }
 
 /// Reports seconds, also while no row is handled and the histogram shows nothing.

@@ -31,7 +31,7 @@ statements! {
 insert into regions (name) values ($1) on conflict do nothing";
 
     const HEARTBEAT: &str = "-- relay::heartbeat
-insert into origins (id, region, seen_at, redis_ok) values ($1, $2, clock_timestamp(), $3)
+insert into origins (id, region, seen_at, redis_ok, release) values ($1, $2, clock_timestamp(), $3, 1)
 on conflict (id) do update set seen_at = excluded.seen_at, redis_ok = excluded.redis_ok";
 
     /// Once a minute. A region that comes back after a day of silence starts a new epoch: rows it has not seen may be gone.

@@ -1,0 +1,67 @@
+//! Months, by UTC: the pieces of time that tables are partitioned by.
+//!
+//! They do not say which partitions exist: Postgres knows that.
+
+use chrono::{DateTime, Datelike, NaiveDate, Utc};
+use optimist_shared::ids::Uuid;
+
+/// A month, by UTC.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Month {
+    /// Months since January of the year 0.
+    number: i32,
+}
+
+impl Month {
+    pub fn of_day(day: NaiveDate) -> Month {
+        Month { number: day.year() * 12 + day.month0().cast_signed() }
+    }
+
+    pub fn of(time: DateTime<Utc>) -> Month {
+        Month::of_day(time.date_naive())
+    }
+
+    /// The month in which a UUIDv7 was given. (No id's milliseconds are beyond what a time can be.)
+    pub fn of_id(id: Uuid) -> Month {
+        Month::of(DateTime::from_timestamp_millis(milliseconds(id)).unwrap_or(DateTime::<Utc>::MAX_UTC))
+    }
+
+    pub fn plus(self, months: i32) -> Month {
+        Month { number: self.number + months }
+    }
+
+    pub fn first_day(self) -> NaiveDate {
+        let month0 = self.number.rem_euclid(12).cast_unsigned();
+        NaiveDate::from_ymd_opt(self.number.div_euclid(12), month0 + 1, 1).unwrap_or(NaiveDate::MAX)
+    }
+
+    /// Sorts before every UUIDv7 that is given in the month or later, and after the earlier ones.
+    pub fn first_id(self) -> Uuid {
+        let begin = self.first_day().and_hms_opt(0, 0, 0).unwrap_or_default().and_utc();
+        Uuid::from_u128(u128::from(begin.timestamp_millis().max(0).cast_unsigned()) << 80)
+    }
+}
+
+/// A UUIDv7's time, in milliseconds since the Unix epoch: 48 bits.
+fn milliseconds(id: Uuid) -> i64 {
+    let (most, _) = id.as_u64_pair();
+    (most >> 16).cast_signed()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_id_is_in_the_month_of_its_milliseconds() {
+        let month = Month::of_day(NaiveDate::from_ymd_opt(2026, 12, 31).unwrap());
+        assert_eq!(month.first_day(), NaiveDate::from_ymd_opt(2026, 12, 1).unwrap());
+        assert_eq!(month.plus(1).first_day(), NaiveDate::from_ymd_opt(2027, 1, 1).unwrap());
+        assert_eq!(Month::of_id(month.first_id()), month);
+        let before = Uuid::from_u128(month.plus(1).first_id().as_u128() - 1);
+        assert_eq!(Month::of_id(before), month);
+        // As Postgres has it: `id_least('2026-12-01')`.
+        assert_eq!(month.first_id().to_string(), "01ad72c7-5800-0000-0000-000000000000");
+        assert!(Month::of_id(Uuid::max()) > month);
+    }
+}

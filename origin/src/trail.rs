@@ -1,0 +1,11 @@
+//! The audit trail: who did what to an account, a circle or a role. Written from the outbox, in its order, and kept for longer than
+//! the outbox.
+//!
+//! What people write is not in it, nor who reads what.
+
+mod keeping;
+
+use optimist_plane::domain::Domain;
+
+pub const DOMAIN: Domain =
+    Domain { statements: &[keeping::STATEMENTS], follows: keeping::FOLLOWS, ..Domain::new("trail") };
