@@ -331,8 +331,8 @@ mod tests {
     }
 
     #[test]
-    fn three_hundred_seeds_try_every_kind_of_fault() {
-        let schedules: Vec<Schedule> = (1..=300).map(Schedule::of).collect();
+    fn five_hundred_seeds_try_every_kind_of_fault() {
+        let schedules: Vec<Schedule> = (1..=500).map(Schedule::of).collect();
         let faults: Vec<Fault> =
             schedules.iter().flat_map(|schedule| &schedule.faults).map(|planned| planned.fault).collect();
         let tried = |wanted: &dyn Fn(Fault) -> bool| faults.iter().any(|fault| wanted(*fault));

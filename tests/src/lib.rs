@@ -19,6 +19,7 @@ pub mod load;
 pub mod origin;
 pub mod processes;
 pub mod proxy;
+mod redis_server;
 pub mod registers;
 pub mod sql;
 pub mod stores;
