@@ -62,8 +62,9 @@ create unique index notifications_parted_folded on notifications_parted (user_id
 create table notification_actors_parted (like notification_actors including defaults including constraints)
     partition by range (month);
 alter table notification_actors_parted add primary key (user_id, month, notification_id, actor_id);
+-- Only for statements that say so: to find one person, Postgres might read everyone's.
 create index notification_actors_parted_newest on notification_actors_parted
-    (user_id, month, notification_id, acted_at desc);
+    (user_id, month, notification_id, acted_at desc) where acted_at is not null;
 
 create table outbox_parted (like outbox including defaults including constraints including identity) partition by range (xid);
 alter table outbox_parted add primary key (xid, seq);

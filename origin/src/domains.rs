@@ -106,7 +106,7 @@ mod tests {
         let lines = PARAMETERS.lines().filter(|line| !line.starts_with('#') && !line.is_empty());
         let given: HashMap<_, _> = lines
             .map(|line| {
-                let line = line.trim_start_matches('~').trim_end();
+                let line = line.trim_start_matches(['>', '~']).trim_end();
                 let (name, given) = line.split_once(": ").unwrap_or((line.trim_end_matches(':'), ""));
                 (name.to_owned(), given.split(';').filter(|given| !given.trim().is_empty()).count())
             })

@@ -14,6 +14,7 @@ mod hosting;
 mod jobs;
 mod journal;
 mod keys;
+mod leaves;
 mod limits;
 mod locks;
 mod log_ins;

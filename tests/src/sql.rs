@@ -2,7 +2,7 @@
 //! its plans as Postgres runs them. Judging them is up to the suite (rows and pages) and the benchmarks (milliseconds).
 //!
 //! Each statement is planned both for its actual parameters and generically, since Postgres may switch a prepared
-//! statement to the generic plan. Each runs in a transaction that is rolled back.
+//! statement to the generic plan, unless it is planned anew at each run. Each runs in a transaction that is rolled back.
 
 use std::collections::BTreeMap;
 
@@ -19,6 +19,11 @@ const PARAMETERS: &str = include_str!("sql/parameters.txt");
 
 /// The ways in which Postgres plans a prepared statement.
 pub const MODES: [&str; 2] = ["force_custom_plan", "force_generic_plan"];
+
+/// The partitions that this transaction has locked: `locked`, the table, the partition.
+const LOCKED: &str = "select concat_ws(' ', 'locked', i.inhparent::regclass, c.relname)
+from pg_locks l join pg_class c on c.oid = l.relation join pg_inherits i on i.inhrelid = c.oid
+where l.pid = pg_backend_pid() and l.locktype = 'relation' and c.relkind = 'r' group by i.inhparent, c.relname order by 1";
 
 /// What the origin says of its statements.
 #[derive(Deserialize)]
@@ -51,6 +56,8 @@ pub struct Statement {
     pub rows: u64,
     /// What makes the rows more, if nothing caps them.
     pub uncapped: Option<String>,
+    /// It never has a generic plan.
+    pub planned_anew: bool,
     sql: String,
 }
 
@@ -60,9 +67,22 @@ impl Statement {
         Described::get().statements
     }
 
+    /// The ways in which Postgres may plan it: of [`MODES`].
+    pub fn modes(&self) -> &'static [&'static str] {
+        if self.planned_anew { &MODES[..1] } else { &MODES }
+    }
+
+    pub fn when(&self) -> When {
+        match self.line().0.chars().next() {
+            Some('>') => When::AfterWrites,
+            Some('~') => When::Otherwise,
+            _ => When::Request,
+        }
+    }
+
     /// No request waits for it.
     pub fn is_background(&self) -> bool {
-        self.line().0.starts_with('~')
+        self.when() != When::Request
     }
 
     /// Its parameters, as SQL expressions.
@@ -73,11 +93,22 @@ impl Statement {
     /// Its line of the parameters' file, and the rest of that after the name.
     fn line(&self) -> (&'static str, &'static str) {
         let line = PARAMETERS.lines().find_map(|line| {
-            let rest = line.trim_start_matches('~').strip_prefix(&self.name)?.strip_prefix(':')?;
+            let rest = line.trim_start_matches(['>', '~']).strip_prefix(&self.name)?.strip_prefix(':')?;
             Some((line, rest))
         });
         line.unwrap_or_else(|| panic!("no parameters for {}", self.name))
     }
+}
+
+/// When a statement runs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum When {
+    /// While somebody waits.
+    Request,
+    /// For each write, or each batch of them: the flush, the relay, projections.
+    AfterWrites,
+    /// By the clock or by hand: jobs, the auditor, commands.
+    Otherwise,
 }
 
 /// A database with the seed's rows.
@@ -128,31 +159,53 @@ impl Full {
 
     /// Runs a statement some times in one of the [`MODES`]. Returns what `explain (analyze, buffers)` says of each run.
     pub async fn explain(&self, statement: &Statement, mode: &str, runs: usize) -> Vec<Value> {
-        let (client, name) = (&self.client, &statement.name);
-        let literals = literals(client, statement).await;
-        let execute = match literals.is_empty() {
-            true => "execute explained".to_owned(),
-            false => format!("execute explained({})", literals.join(", ")),
-        };
-        let prepare = format!("set plan_cache_mode = {mode}; prepare explained as {}", statement.sql);
-        client.batch_execute(&prepare).await.unwrap_or_else(|error| panic!("{name}: {error:?}"));
+        let execute = self.prepare(statement, mode).await;
         let script = format!("begin; explain (analyze, buffers, format json) {execute}; rollback");
         let mut plans = Vec::new();
         for _ in 0..runs {
-            let answer =
-                client.simple_query(&script).await.unwrap_or_else(|error| panic!("{name}: {error:?}"));
-            let lines: Vec<&str> = answer
-                .iter()
-                .filter_map(|message| match message {
-                    SimpleQueryMessage::Row(row) => row.get(0),
-                    _ => None,
-                })
-                .collect();
+            let lines = self.lines(statement, &script).await;
             let mut explained: Value = serde_json::from_str(&lines.join("\n")).expect("a plan in JSON");
             plans.push(explained[0].take());
         }
-        client.batch_execute("deallocate explained").await.expect("it was prepared");
+        self.client.batch_execute("deallocate explained").await.expect("it was prepared");
         plans
+    }
+
+    /// The partitions that a statement locks, by table, in one of the [`MODES`]: to plan a scan, to run a generic plan of one, and to
+    /// write a row.
+    pub async fn leaves(&self, statement: &Statement, mode: &str) -> BTreeMap<String, Vec<String>> {
+        let execute = self.prepare(statement, mode).await;
+        let script = format!("begin; explain (analyze) {execute}; {LOCKED}; rollback");
+        let lines = self.lines(statement, &script).await;
+        self.client.batch_execute("deallocate explained").await.expect("it was prepared");
+        let mut leaves: BTreeMap<String, Vec<String>> = BTreeMap::new();
+        for (table, leaf) in lines.iter().filter_map(|line| line.strip_prefix("locked ")?.split_once(' ')) {
+            leaves.entry(table.to_owned()).or_default().push(leaf.to_owned());
+        }
+        leaves
+    }
+
+    /// Prepares a statement as `explained`. Returns what executes it.
+    async fn prepare(&self, statement: &Statement, mode: &str) -> String {
+        let (client, name) = (&self.client, &statement.name);
+        let literals = literals(client, statement).await;
+        let prepare = format!("set plan_cache_mode = {mode}; prepare explained as {}", statement.sql);
+        client.batch_execute(&prepare).await.unwrap_or_else(|error| panic!("{name}: {error:?}"));
+        match literals.is_empty() {
+            true => "execute explained".to_owned(),
+            false => format!("execute explained({})", literals.join(", ")),
+        }
+    }
+
+    /// The first column of all rows that a script selects.
+    async fn lines(&self, statement: &Statement, script: &str) -> Vec<String> {
+        let answer = self.client.simple_query(script).await;
+        let answer = answer.unwrap_or_else(|error| panic!("{}: {error:?}", statement.name));
+        let first = |message: &SimpleQueryMessage| match message {
+            SimpleQueryMessage::Row(row) => row.get(0).map(str::to_owned),
+            _ => None,
+        };
+        answer.iter().filter_map(first).collect()
     }
 }
 

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Instant;
 
-use optimist_tests::sql::{Full, MODES, Statement, pages_of, steps};
+use optimist_tests::sql::{Full, Statement, pages_of, steps};
 use optimist_tests::stores::Postgres;
 use serde_json::Value;
 
@@ -81,7 +81,7 @@ async fn measure(full: &Full, statement: &Statement, sizes: &BTreeMap<String, f6
         pages: 0,
         scans: Vec::new(),
     };
-    for mode in MODES {
+    for mode in statement.modes() {
         let mut times = Vec::new();
         for explained in full.explain(statement, mode, 7).await {
             times.push(explained["Execution Time"].as_f64().expect("a time"));

@@ -3,5 +3,6 @@
 //! No query of a domain lives here; each stands beside its handler.
 
 pub mod pool;
+mod prepared;
 pub mod transaction;
 pub mod write;

@@ -15,7 +15,12 @@ pub const ROWS: u64 = 1_000;
 /// -- messages::post                                            at most 1,000 rows
 /// -- flush::react (2,500 rows)                                 at most so many, whatever people do
 /// -- activity::live (20,000 rows, uncapped: circle members)    nothing caps them; so many in the suite's data
+/// -- messages::list, planned anew                              Postgres plans it at each run
 /// ```
+///
+/// After some runs Postgres takes one plan for all parameters, unless it believes that to cost much more. Such a plan locks every
+/// partition of the tables that it reads, whichever partitions it goes on to read. So statements that read partitioned tables
+/// are planned anew, which costs less than the locks; others run with the plan that there is. Jobs do without.
 ///
 /// Rows are those that one step of the plan reads, returns or drops, over all its repetitions.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
@@ -24,7 +29,11 @@ pub struct Stated<'a> {
     pub rows: u64,
     /// What makes the rows more, if nothing caps them.
     pub uncapped: Option<&'a str>,
+    pub planned_anew: bool,
 }
+
+/// Between a statement's name and its bound.
+const PLANNED_ANEW: &str = ", planned anew";
 
 /// Reads a statement's first line. `None` if it is of another form.
 pub fn stated(sql: &str) -> Option<Stated<'_>> {
@@ -33,19 +42,23 @@ pub fn stated(sql: &str) -> Option<Stated<'_>> {
         Some((name, bound)) => (name, Some(bound.strip_suffix(')')?)),
         None => (line, None),
     };
+    let (name, planned_anew) = match name.strip_suffix(PLANNED_ANEW) {
+        Some(name) => (name, true),
+        None => (name, false),
+    };
     let (domain, rest) = name.split_once("::")?;
     let is_word =
         |word: &str| !word.is_empty() && word.bytes().all(|byte| byte.is_ascii_lowercase() || byte == b'_');
     if !is_word(domain) || !is_word(rest) {
         return None;
     }
-    let Some(bound) = bound else { return Some(Stated { name, rows: ROWS, uncapped: None }) };
+    let Some(bound) = bound else { return Some(Stated { name, rows: ROWS, uncapped: None, planned_anew }) };
     let (rows, uncapped) = match bound.split_once(", uncapped: ") {
         Some((rows, why)) => (rows, Some(why).filter(|why| !why.is_empty())?.into()),
         None => (bound, None),
     };
     let rows = number(rows.strip_suffix(" rows")?)?;
-    Some(Stated { name, rows, uncapped })
+    Some(Stated { name, rows, uncapped, planned_anew })
 }
 
 /// A statement's name; its whole text if it has none.
@@ -91,6 +104,9 @@ mod tests {
             |rows, uncapped: Option<&str>| Some(("a::b_c".to_owned(), rows, uncapped.map(str::to_owned)));
         assert_eq!(read("-- a::b_c\nselect 1"), named(ROWS, None));
         assert_eq!(read("-- a::b_c (50 rows)"), named(50, None));
+        assert_eq!(read("-- a::b_c, planned anew (50 rows)"), named(50, None));
+        assert!(stated("-- a::b_c, planned anew\nselect 1").unwrap().planned_anew);
+        assert!(!stated("-- a::b_c\nselect 1").unwrap().planned_anew);
         assert_eq!(read("-- a::b_c (12,500 rows)\nselect 1"), named(12_500, None));
         assert_eq!(
             read("-- a::b_c (1,200,500 rows, uncapped: circle members)"),
@@ -103,6 +119,8 @@ mod tests {
             "-- a::",
             "-- a::B",
             "-- a::b c",
+            "-- a::b, planned",
+            "-- a::b (50 rows), planned anew",
             "-- a::b (50)",
             "-- a::b (0 rows)",
             "-- a::b (rows)",

@@ -48,12 +48,12 @@ pub fn routes() -> Vec<Served> {
 }
 
 statements! {
-    const LIVE: &str = "-- activity::live (20,000 rows, uncapped: members active in a day)
+    const LIVE: &str = "-- activity::live, planned anew (20,000 rows, uncapped: members active in a day)
 select count(*), coalesce(sum(posts), 0), coalesce(sum(reactions), 0), coalesce(sum(bit_count(visits)), 0)::bigint, max(last_seen_at)
 from activity where circle_id = $1 and day = $2";
 
     /// Of the days from `$3` to `$2`, and of that day only people after `$4`.
-    const HISTORY: &str = "-- activity::history
+    const HISTORY: &str = "-- activity::history, planned anew
 select day, user_id, users.name, posts, reactions, bit_count(visits), last_seen_at
 from activity join users on users.id = user_id
 where circle_id = $1 and day <= $2 and day >= $3 and (day < $2 or $4::uuid is null or user_id > $4)

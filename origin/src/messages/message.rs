@@ -98,7 +98,7 @@ pub fn with_counts(json: &[u8], counts: Counts) -> Vec<u8> {
 }
 
 statements! {
-    const SELECT: &str = "-- messages::select
+    const SELECT: &str = "-- messages::select, planned anew
 select m.id, circle_id, number, author_id, users.name as author_name, body, m.created_at, edited_at, m.version
 from messages m join users on users.id = author_id
 where circle_id = $1 and m.id = $2 and deleted_at is null";

@@ -57,7 +57,7 @@ pub fn routes() -> Vec<Served> {
 
 statements! {
     /// A message, its counts, and the partition's position: enough for a snapshot of its reactions.
-    const LOAD: &str = "-- messages::load
+    const LOAD: &str = "-- messages::load, planned anew
 select seen, generation, position_ms, position_seq, m.*, kinds, counts
 from (select pg_snapshot_xmin(pg_current_snapshot())::text::bigint as seen) snapshot
 left join write_behind on region = $3 and partition = $4
@@ -67,11 +67,11 @@ left join lateral (
     where circle_id = $1 and m.id = $2 and deleted_at is null) m on true
 left join lateral (
     select array_agg(kind) as kinds, array_agg(count) as counts
-    from reaction_counts where circle_id = $1 and message_id = m.id and count > 0) counted on true";
+    from reaction_counts where circle_id = $1 and message_id = $2 and message_id = m.id and count > 0) counted on true";
 
     /// The same for each message of a page: before the id `$2`, from `$3` on. Also the circle's newest message and the months in
     /// which it has any.
-    const LIST: &str = "-- messages::list
+    const LIST: &str = "-- messages::list, planned anew
 select seen, generation, position_ms, position_seq, c.last_id, c.months, m.*, kinds, counts
 from (select pg_snapshot_xmin(pg_current_snapshot())::text::bigint as seen) snapshot
 left join write_behind on region = $5 and partition = $6
@@ -88,7 +88,7 @@ left join lateral (
 order by m.id desc";
 
     /// The same after the id `$2`, before `$3`, oldest first.
-    const LIST_AFTER: &str = "-- messages::list_after
+    const LIST_AFTER: &str = "-- messages::list_after, planned anew
 select seen, generation, position_ms, position_seq, c.last_id, c.months, m.*, kinds, counts
 from (select pg_snapshot_xmin(pg_current_snapshot())::text::bigint as seen) snapshot
 left join write_behind on region = $5 and partition = $6
@@ -109,7 +109,7 @@ order by m.id";
 select months, month_numbers from circles where id = $1";
 
     /// The message of a number, among the ids from `$3` to before `$4`.
-    const NUMBERED: &str = "-- messages::numbered
+    const NUMBERED: &str = "-- messages::numbered, planned anew
 select id from messages where circle_id = $1 and number = $2 and id >= $3 and id < $4";
 }
 

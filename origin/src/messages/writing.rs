@@ -77,17 +77,17 @@ struct Write {
 }
 
 statements! {
-    const AUTHOR: &str = "-- messages::author
+    const AUTHOR: &str = "-- messages::author, planned anew
 select author_id, m.version, deleted_at is not null, users.name
 from messages m join users on users.id = author_id where circle_id = $1 and m.id = $2";
 
-    const EDIT: &str = "-- messages::edit
+    const EDIT: &str = "-- messages::edit, planned anew
 with edited as (
     update messages set body = $3, version = version + 1, edited_at = now() where circle_id = $1 and id = $2
     returning id, circle_id, number, author_id, body, created_at, edited_at, version)
 select edited.*, users.name as author_name from edited join users on users.id = author_id";
 
-    const DELETE: &str = "-- messages::delete
+    const DELETE: &str = "-- messages::delete, planned anew
 update messages set body = '', version = version + 1, deleted_at = now() where circle_id = $1 and id = $2";
 }
 

@@ -21,7 +21,7 @@ use crate::notifications::upkeep::evict;
 
 statements! {
     /// Locks the counts of the messages' authors, in their order, before anything of theirs changes.
-    const LOCK: &str = "-- folding::lock (5,100 rows)
+    const LOCK: &str = "-- folding::lock, planned anew (5,100 rows)
 select from notification_counts where user_id in (
     select author_id from unnest($1::uuid[], $2::uuid[]) as r (circle_id, message_id)
     join messages m on m.circle_id = r.circle_id and m.id = r.message_id and m.id = any($2))
@@ -31,7 +31,7 @@ order by user_id for update";
     /// range of people who reacted: if both are the author, nobody else did, and the author is not told. The author must still be
     /// in the circle; an author who is just leaving is waited for, since the leaving would not remove this notification. Selects
     /// those that are new. Where tables are not in partitions yet, one of an earlier month stands in the way as well.
-    const NOTIFY: &str = "-- folding::notify (2,500 rows)
+    const NOTIFY: &str = "-- folding::notify, planned anew (2,500 rows)
 with told as (
     select m.author_id as user_id, r.* from unnest($1::uuid[], $2::uuid[], $3::uuid[], $4::uuid[], $5::uuid[])
         as r (circle_id, message_id, new_id, least, greatest)
@@ -53,7 +53,7 @@ on conflict do nothing
 returning user_id, id";
 
     /// Finds the newest unread notification of reactions to each message, of the months `$3`, and locks it.
-    const UNREAD: &str = "-- folding::unread (6,000 rows)
+    const UNREAD: &str = "-- folding::unread, planned anew (6,000 rows)
 select n.user_id, n.id, n.circle_id, n.message_id
 from unnest($1::uuid[], $2::uuid[]) as r (circle_id, message_id)
 join messages m on m.circle_id = r.circle_id and m.id = r.message_id and m.id = any($2)
@@ -73,7 +73,7 @@ returning user_id, notification_id";
 
     /// Removes people who have no reaction left. `$7` are the notifications' months. `is_on` is compared as a number, so that the
     /// planner cannot use an index of the newest, where it would read everyone's to find one person's.
-    const REMOVE: &str = "-- folding::remove (2,500 rows)
+    const REMOVE: &str = "-- folding::remove, planned anew (2,500 rows)
 delete from notification_actors a
 using unnest($1::uuid[], $2::uuid[], $3::uuid[], $4::uuid[], $5::uuid[])
     as r (user_id, notification_id, actor_id, circle_id, message_id)
@@ -86,19 +86,20 @@ where (a.user_id, a.month, a.notification_id, a.actor_id) = (r.user_id, id_month
 returning a.user_id, a.notification_id";
 
     /// Changes notifications' numbers of people, and shows the latest person of each.
-    const SETTLE: &str = "-- folding::settle (2,500 rows)
+    const SETTLE: &str = "-- folding::settle, planned anew (2,500 rows)
 update notifications n
 set actors = n.actors + d.by,
     updated_at = case when d.by > 0 then now() else n.updated_at end,
     actor_id = coalesce(
         (select a.actor_id from notification_actors a
          where a.user_id = n.user_id and a.month = n.month and a.month = any($4::date[]) and a.notification_id = n.id
+           and a.acted_at is not null
          order by a.acted_at desc limit 1), n.actor_id)
 from unnest($1::uuid[], $2::uuid[], $3::integer[]) as d (user_id, id, by)
 where n.user_id = d.user_id and n.month = id_month(d.id) and n.month = any($4::date[]) and n.id = d.id
 returning n.user_id, n.id, n.actors, n.actors - d.by, n.read_at is null";
 
-    const DROP: &str = "-- folding::drop (2,500 rows)
+    const DROP: &str = "-- folding::drop, planned anew (2,500 rows)
 delete from notifications n using unnest($1::uuid[], $2::uuid[]) as d (user_id, id)
 where n.user_id = d.user_id and n.month = id_month(d.id) and n.month = any($3::date[]) and n.id = d.id";
 

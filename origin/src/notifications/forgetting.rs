@@ -19,7 +19,7 @@ const BEFORE_ALL: Uuid = Uuid::nil();
 statements! {
     /// Removes a person's notifications of a circle, after the id `$3` and of the months from `$6` to `$7`; if `$5` names a
     /// message, only those of it. Selects how many it found, and the last one's id.
-    const OF_PERSON: &str = "-- notifications::forget
+    const OF_PERSON: &str = "-- notifications::forget, planned anew
 with person as materialized (select read_through from notification_counts where user_id = $1 for update),
 old as (
     select month, id from notifications
@@ -41,7 +41,7 @@ select count(*), (select id from old order by id desc limit 1) from old";
 
     /// Removes the notifications of the message `$3` from the circle's members after `$2`. Selects how many members that were, and
     /// the last of them.
-    const OF_MESSAGE: &str = "-- notifications::forget_message
+    const OF_MESSAGE: &str = "-- notifications::forget_message, planned anew
 with member as (
     select user_id from memberships where circle_id = $1 and user_id > $2 order by user_id limit $4),
 person as materialized (
@@ -56,7 +56,7 @@ counted as (
     from gone where c.user_id = gone.user_id)
 select count(*), (select user_id from member order by user_id desc limit 1) from member";
 
-    const AUTHOR: &str = "-- notifications::author
+    const AUTHOR: &str = "-- notifications::author, planned anew
 select author_id from messages where circle_id = $1 and id = $2";
 }
 

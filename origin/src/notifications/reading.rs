@@ -56,7 +56,7 @@ pub fn routes() -> Vec<Served> {
 statements! {
     /// Of the months from `$3` to `$2`. Nothing moves a notification out of its month, so the month comes first in the order.
     /// `token_key` is there while the reader can use the invitation, `circle_name` while they may know the circle.
-    const LIST: &str = "-- notifications::list
+    const LIST: &str = "-- notifications::list, planned anew
 select n.id, n.kind, n.circle_id, c.name as circle_name, n.message_id, n.actor_id, u.name as actor_name, n.actors, n.role,
     i.id as invite_id, i.token_key, n.created_at, n.updated_at,
     n.read_at is not null or n.place <= r.read_through as is_read
@@ -76,10 +76,10 @@ order by n.month desc, n.updated_at desc, n.id desc limit $6";
     const UNREAD: &str = "-- notifications::unread
 select unread from notification_counts where user_id = $1";
 
-    const EXISTS: &str = "-- notifications::exists
+    const EXISTS: &str = "-- notifications::exists, planned anew
 select from notifications where user_id = $1 and month = id_month($2) and id = $2";
 
-    const READ: &str = "-- notifications::read
+    const READ: &str = "-- notifications::read, planned anew
 with person as materialized (select read_through from notification_counts where user_id = $1 for update),
 read as (
     update notifications n set read_at = now() from person

@@ -25,7 +25,7 @@ const BEFORE_ALL: Uuid = Uuid::nil();
 statements! {
     /// Tells a circle's members after `$2` of a message, except its author; nobody, if it was deleted. Selects how many members
     /// that were, the last of them, and those who now have more than they keep.
-    const MESSAGE: &str = "-- notifications::message
+    const MESSAGE: &str = "-- notifications::message, planned anew
 with member as (
     select user_id, role from memberships where circle_id = $1 and user_id > $2 order by user_id limit $6),
 told as (
@@ -49,7 +49,7 @@ from member";
 
     /// Tells all members of several messages' circles, as [`MESSAGE`] does of one; `$5` are the messages' months. Selects those
     /// who now have more than they keep.
-    const MESSAGES: &str = "-- notifications::messages
+    const MESSAGES: &str = "-- notifications::messages, planned anew
 with message as (
     select * from unnest($1::uuid[], $2::uuid[], $3::uuid[], $4::timestamptz[]) as posted (circle_id, id, author_id, at)
     where exists (
@@ -78,7 +78,7 @@ select user_id from counted where held > 1000";
 
     /// Changes what someone is told of their role, if they have not read it: changes of a role within a month are one
     /// notification.
-    const ROLE_AGAIN: &str = "-- notifications::role_again
+    const ROLE_AGAIN: &str = "-- notifications::role_again, planned anew
 with person as materialized (select read_through from notification_counts where user_id = $1 for update)
 update notifications n set role = $4, actor_id = $3, updated_at = $5 from person
 where n.user_id = $1 and n.month = id_month($6) and n.circle_id = $2 and n.kind = 'role' and n.read_at is null
@@ -97,7 +97,7 @@ noted as (
     select user_id, id_month($2), $2, 'role', $3, $4, $5, last_place, $6, $6 from counted)
 select user_id from counted where held > 1000";
 
-    const INVITE: &str = "-- notifications::invite
+    const INVITE: &str = "-- notifications::invite, planned anew
 with counted as (
     insert into notification_counts as c (user_id, last_place, unread, held)
     select id, 1, 1, 1 from users

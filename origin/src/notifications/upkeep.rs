@@ -20,7 +20,7 @@ const PEOPLE: i64 = 10;
 statements! {
     /// Removes the oldest notifications of people who have more than a thousand, of the months from `$3` to `$4`. Selects how many
     /// it removed, and how many more there are to remove.
-    const EVICT: &str = "-- notifications::evict (2,000 rows)
+    const EVICT: &str = "-- notifications::evict, planned anew (2,000 rows)
 with over as materialized (
     select user_id, held - 1000 as by, read_through from notification_counts
     where user_id = any($1) and held > 1000 order by user_id for update),
@@ -48,16 +48,17 @@ select (select count(*) from gone), (select coalesce(sum(by), 0) from over)::big
     const OVER: &str = "-- notifications::over
 select user_id from notification_counts where held > 1000 order by user_id limit $1";
 
-    /// Removes old ones, read or not.
+    /// Removes old ones, read or not. The second look at their age is such that the planner cannot search by it.
     pub const CLEAN: &str = "-- notifications::clean
 with old as (
-    select user_id, month, id from notifications where updated_at < now() - interval '90 days' order by updated_at limit $1),
+    select user_id, month, id from notifications where updated_at < now() - interval '90 days' limit $1),
 person as materialized (
     select user_id, read_through from notification_counts where user_id in (select user_id from old)
     order by user_id for update),
 gone as (
     delete from notifications n using old join person using (user_id)
-    where n.user_id = old.user_id and n.month = old.month and n.id = old.id and n.updated_at < now() - interval '90 days'
+    where n.user_id = old.user_id and n.month = old.month and n.id = old.id
+      and n.updated_at + interval '90 days' < now()
     returning n.user_id, n.month, n.id, n.kind, n.read_at is null and n.place > read_through as was_unread),
 queued as (
     insert into notification_actors_gone (user_id, month, notification_id)

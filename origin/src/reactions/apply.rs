@@ -21,14 +21,14 @@ use crate::reactions::snapshot::kind_of;
 statements! {
     /// The places, from 1, of the reactions that are on. The transaction holds the partition's lock, so they stay as they are.
     /// `is_on` is compared as a number for the reason that [`folding`] gives.
-    const BEFORE: &str = "-- write_behind::before (2,500 rows)
+    const BEFORE: &str = "-- write_behind::before, planned anew (2,500 rows)
 select entry.place from unnest($1::uuid[], $2::uuid[], $3::smallint[], $4::uuid[]) with ordinality
     as entry (circle_id, message_id, kind, user_id, place)
 join reactions r using (circle_id, message_id, kind, user_id)
 where r.message_id = any($2) and r.is_on::integer = 1";
 
     /// A row takes only a newer intent than its own. Entries about a message or a user that does not exist change nothing.
-    const REACT: &str = "-- write_behind::react (2,500 rows)
+    const REACT: &str = "-- write_behind::react, planned anew (2,500 rows)
 insert into reactions as r
     (circle_id, message_id, kind, user_id, is_on, stamp_ms, stamp_seq, generation, is_through, reacted_at)
 select circle_id, message_id, kind, user_id, is_on, stamp_ms, stamp_seq, generation, $9, to_timestamp(stamp_ms / 1000.0)

@@ -20,7 +20,7 @@ use crate::reactions::snapshot::ReactionSnapshot;
 const AT_ONCE: usize = 50;
 
 statements! {
-    const EXISTING: &str = "-- audit::existing_messages
+    const EXISTING: &str = "-- audit::existing_messages, planned anew
 select id from messages where circle_id = $1 and id = any($2) and deleted_at is null";
 
     /// Compares messages' counts with their reactions, see [`optimist_plane::domain::Sum`].

@@ -24,12 +24,12 @@ use crate::reactions::installing::{AGAIN, ATTEMPTS, Ensured, ensure_installed};
 use crate::reactions::snapshot::{counts_of_each, installed_counts, kind_of};
 
 statements! {
-    const COUNTS: &str = "-- reactions::counts
+    const COUNTS: &str = "-- reactions::counts, planned anew
 select message_id, kind, count from reaction_counts where circle_id = $1 and message_id = any($2) and count > 0";
 
     /// `$4` are all kinds, and `is_on` is compared as a number, so that the planner uses the primary key: the index of the newest
     /// holds everyone's.
-    const MINE: &str = "-- reactions::mine
+    const MINE: &str = "-- reactions::mine, planned anew
 select kind from reactions
 where circle_id = $1 and message_id = $2 and kind = any($4::smallint[]) and user_id = $3 and is_on::integer = 1";
 }

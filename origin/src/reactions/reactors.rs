@@ -28,11 +28,11 @@ use crate::reactions::shapes::{ReactionCounts, ReactionKind};
 use crate::reactions::snapshot::kind_of;
 
 statements! {
-    pub const EXISTS: &str = "-- reactions::exists
+    pub const EXISTS: &str = "-- reactions::exists, planned anew
 select from messages where circle_id = $1 and id = $2 and deleted_at is null";
 
     /// A page of the reactions with the people who made them.
-    const LIST: &str = "-- reactions::list
+    const LIST: &str = "-- reactions::list, planned anew
 select r.kind, r.reacted_at, users.id, users.name
 from reactions r join users on users.id = r.user_id
 where circle_id = $1 and message_id = $2 and is_on

@@ -23,7 +23,7 @@ use tokio_postgres::Row;
 statements! {
     /// The rows of one snapshot: first the partition's, with how far it is flushed; then the counts; then each reaction to the
     /// one message that is wanted whole.
-    const SNAPSHOT: &str = "-- reactions::snapshot (12,000 rows, uncapped: reactions to a message)
+    const SNAPSHOT: &str = "-- reactions::snapshot, planned anew (12,000 rows, uncapped: reactions to a message)
 select generation, position_ms, position_seq, pg_snapshot_xmin(pg_current_snapshot())::text::bigint as seen,
     exists (select from messages where circle_id = $3 and id = $5 and deleted_at is null) as exists,
     null::uuid as message_id, null::smallint as kind, null::integer as count, null::uuid as user_id

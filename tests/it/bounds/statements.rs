@@ -1,6 +1,6 @@
 //! Statements on a full database: rows by step of the plan, and pages.
 
-use optimist_tests::sql::{Full, MODES, Statement, pages_of, passed_over, rows_of, steps};
+use optimist_tests::sql::{Full, Statement, pages_of, passed_over, rows_of, steps};
 use optimist_tests::stores::Postgres;
 use serde_json::Value;
 
@@ -22,7 +22,7 @@ async fn statements_touch_no_more_rows_than_they_state() {
     let full = Full::new(&postgres, &statements, SCALE).await;
     let mut faults = Vec::new();
     for statement in statements.iter().filter(|statement| !statement.is_background()) {
-        for mode in MODES {
+        for mode in statement.modes() {
             let explained = full.explain(statement, mode, 1).await.remove(0);
             let scans = steps(&explained).into_iter().map(|step| (step, passed_over(step)));
             for (step, rows) in scans.filter(|(_, rows)| *rows > PASSED_OVER) {
@@ -35,7 +35,7 @@ async fn statements_touch_no_more_rows_than_they_state() {
     for statement in &statements {
         let (name, bound) = (&statement.name, statement.rows);
         let mut most = 0;
-        for mode in MODES {
+        for mode in statement.modes() {
             let explained = full.explain(statement, mode, 1).await.remove(0);
             let (step, rows) = largest(&explained);
             if rows > bound {

@@ -5,6 +5,8 @@
 -- person 1 has as much of everything as limits and caps allow, or a year at the limit where there is no cap. Person 3 has
 -- more notifications than the cap, as before an eviction.
 --
+-- Messages are of the past 36 months: the older, the fewer, so that the newest tenth of a circle's is some ten days old.
+--
 -- Triggers are off, so no foreign key is looked up: the referenced rows exist by construction.
 
 set session_replication_role = replica;
@@ -17,15 +19,25 @@ create function bench.scaled(n bigint) returns bigint language sql stable parall
     select greatest(1, (n * current_setting('bench.scale')::float8)::bigint) $$;
 create function bench.people() returns bigint language sql stable parallel safe as $$ select bench.scaled(200000) $$;
 
+-- The moment from which dates count back, in milliseconds.
+select set_config('bench.now', (extract(epoch from now()) * 1000)::bigint::text, false);
+create function bench.now() returns timestamptz language sql stable parallel safe as $$
+    select to_timestamp(current_setting('bench.now')::bigint / 1000.0) $$;
 -- Ids in the form and order of UUIDv7, derived from kind and number so that later statements can name them again.
-create function bench.id(kind text, n bigint) returns uuid language sql immutable parallel safe as $$
-    select (lpad(to_hex(1750000000000 + n * 10), 12, '0') || '7' || substr(md5(kind || n), 1, 3)
+create function bench.id_ago(ms bigint, kind text, n bigint) returns uuid language sql stable parallel safe as $$
+    select (lpad(to_hex(current_setting('bench.now')::bigint - ms), 12, '0') || '7' || substr(md5(kind || n), 1, 3)
         || '8' || substr(md5(kind || n), 4, 15))::uuid $$;
-create function bench.person(n bigint) returns uuid language sql immutable parallel safe as $$ select bench.id('person', n) $$;
-create function bench.session(n bigint) returns uuid language sql immutable parallel safe as $$ select bench.id('session', n) $$;
-create function bench.circle(n bigint) returns uuid language sql immutable parallel safe as $$ select bench.id('circle', n) $$;
-create function bench.message(circle bigint, n bigint) returns uuid language sql immutable parallel safe as $$
-    select bench.id('message', circle * 1000000 + n) $$;
+create function bench.id(kind text, n bigint) returns uuid language sql stable parallel safe as $$
+    select bench.id_ago(7200000 - n * 10, kind, n) $$;
+create function bench.person(n bigint) returns uuid language sql stable parallel safe as $$ select bench.id('person', n) $$;
+create function bench.session(n bigint) returns uuid language sql stable parallel safe as $$ select bench.id('session', n) $$;
+create function bench.circle(n bigint) returns uuid language sql stable parallel safe as $$ select bench.id('circle', n) $$;
+-- The first id of a month: that of an id, or so many months later.
+create function bench.month_of(id uuid, later bigint) returns uuid language sql stable parallel safe as $$
+    select id_least(month_begin(month_number(id_time(id)) + later)) $$;
+-- The first day of this month, or of so many months later.
+create function bench.month(later bigint) returns date language sql stable parallel safe as $$
+    select (month_begin(month_number(bench.now()) + later) at time zone 'UTC')::date $$;
 -- The number of messages and members of a circle, and its k-th member; member 0 is the owner.
 create function bench.messages(circle bigint) returns bigint language sql stable parallel safe as $$
     select case circle when 1 then 100000 else bench.scaled(95000) / circle end $$;
@@ -33,6 +45,12 @@ create function bench.members(circle bigint) returns bigint language sql stable 
     select case circle when 1 then 5000 when 2 then 20000 else bench.scaled(60000) / circle + 3 end $$;
 create function bench.member(circle bigint, k bigint) returns bigint language sql stable parallel safe as $$
     select case when circle <= 2 and k = 0 then 1 else (circle * 7919 + k * 104729) % bench.people() + 1 end $$;
+-- The newest message of a circle is of now; there are none beyond it.
+create function bench.message(circle bigint, n bigint) returns uuid language sql stable parallel safe as $$
+    select bench.id_ago((94608000000 * (1 - least(1, n::float8 / bench.messages(circle))) ^ 2)::bigint,
+        'message', circle * 1000000 + n) $$;
+
+select make_leaf(name, leaf_now(name) - n) from partitioned, generate_series(1, 36) n where cut <> 'transaction';
 
 insert into users (id, email, password_hash, name, bio, home_region, created_at)
 select bench.person(n), 'person' || n || '@example.org', repeat('h', 97), 'Person ' || n, repeat('b', n::int % 200), 'bench',
@@ -94,9 +112,17 @@ from generate_series(1, 400) n;
 insert into messages (id, circle_id, number, author_id, body, created_at, deleted_at)
 select bench.message(n, i), bench.circle(n), i,
     bench.person(case when n = 1 and i > 97500 then 1 else bench.member(n, i * i % bench.members(n)) end),
-    repeat('A line of a morning page. ', 1 + floor(random() * 10)::int), now() - interval '90 days' * (1 - i::float8 / bench.messages(n)),
+    repeat('A line of a morning page. ', 1 + floor(random() * 10)::int), id_time(bench.message(n, i)),
     case when i % 40 = 0 then now() end
 from generate_series(1, bench.scaled(20000)) n, generate_series(1, bench.messages(n)) i;
+update circles c set months = each.months, month_numbers = each.numbers, last_id = each.newest
+from (
+    select circle_id, array_agg(month order by month) as months, array_agg(number order by month) as numbers,
+        (array_agg(newest order by month desc))[1] as newest
+    from (
+        select circle_id, id_month(id) as month, min(number) as number, max(id::text)::uuid as newest from messages group by 1, 2) month
+    group by 1) each
+where each.circle_id = c.id;
 
 -- Every fourth message has up to eight reactions; the newest of circle 1 has 12,000.
 insert into reactions (circle_id, message_id, kind, user_id, is_on, stamp_ms, stamp_seq, generation, is_through, reacted_at)
@@ -138,28 +164,30 @@ insert into write_behind (region, partition, generation) select region, p, 1
 from unnest(array['bench', 'elsewhere']) region, generate_series(0, 255) p on conflict do nothing;
 
 -- A tenth is unread.
-insert into notifications (user_id, id, kind, circle_id, message_id, actor_id, actors, created_at, updated_at, read_at)
-select bench.person(u), bench.id('notification', n), case n % 3 when 0 then 'reaction' else 'message' end,
-    bench.circle(n % bench.scaled(20000) + 1), bench.message(n % bench.scaled(20000) + 1, n), bench.person(n % bench.people() + 1), 1,
-    now() - interval '92 days' * (1 - n::float8 / bench.scaled(500000)),
-    now() - interval '92 days' * (1 - n::float8 / bench.scaled(500000)), case when n % 10 > 0 then now() end
+insert into notifications (user_id, month, id, kind, circle_id, message_id, actor_id, actors, created_at, updated_at, read_at)
+select bench.person(u), id_month(id), id, case n % 3 when 0 then 'reaction' else 'message' end, bench.circle(circle),
+    bench.message(circle, n % bench.messages(circle) + 1), bench.person(n % bench.people() + 1), 1, id_time(id), id_time(id),
+    case when n % 10 > 0 then now() end
 from generate_series(1, bench.scaled(500000)) n,
-    lateral (select floor(random() ^ 2 * (bench.people() - 3))::bigint + 4 as u) person;
+    lateral (select floor(random() ^ 2 * (bench.people() - 3))::bigint + 4 as u) person,
+    lateral (select bench.id_ago((7948800000 * (1 - n::float8 / bench.scaled(500000)))::bigint, 'notification', n) as id) given,
+    lateral (select n % bench.scaled(20000) + 1 as circle) place
+on conflict do nothing;
 -- Person 1's are all unread. The first three are told by 3,000 people each; a fold of those of person 3 too.
-insert into notifications (user_id, id, kind, circle_id, message_id, actor_id, actors, created_at, updated_at)
-select bench.person(who.person), bench.id('mine', n), case n % 3 when 0 then 'reaction' else 'message' end, bench.circle(1),
+insert into notifications (user_id, month, id, kind, circle_id, message_id, actor_id, actors, created_at, updated_at)
+select bench.person(who.person), id_month(bench.id('mine', n)), bench.id('mine', n), case n % 3 when 0 then 'reaction' else 'message' end, bench.circle(1),
     bench.message(1, 99000 + n), bench.person(n + 3), 1, now() - interval '1 minute' * n, now() - interval '1 minute' * n
 from (values (1, 1000), (3, 3500)) who (person, has), generate_series(1, who.has) n;
-insert into notification_actors (user_id, notification_id, actor_id, acted_at)
-select user_id, id, actor_id, updated_at from notifications where kind = 'reaction';
-insert into notification_actors (user_id, notification_id, actor_id, acted_at)
-select bench.person(1), bench.id('mine', n), bench.person(k), now() from generate_series(3, 9, 3) n, generate_series(1, 3000) k
+insert into notification_actors (user_id, month, notification_id, actor_id, acted_at)
+select user_id, month, id, actor_id, updated_at from notifications where kind = 'reaction';
+insert into notification_actors (user_id, month, notification_id, actor_id, acted_at)
+select bench.person(1), id_month(bench.id('mine', n)), bench.id('mine', n), bench.person(k), now() from generate_series(3, 9, 3) n, generate_series(1, 3000) k
 on conflict do nothing;
 -- Folds that were removed, one of them large.
-insert into notification_actors_gone (user_id, notification_id)
-select bench.person(1), bench.id('gone', n) from generate_series(1, 1500) n;
-insert into notification_actors (user_id, notification_id, actor_id, acted_at)
-select bench.person(1), bench.id('gone', n), bench.person(k), now() from generate_series(1, 3) n, generate_series(1, 3000) k;
+insert into notification_actors_gone (user_id, month, notification_id)
+select bench.person(1), id_month(bench.id('gone', n)), bench.id('gone', n) from generate_series(1, 1500) n;
+insert into notification_actors (user_id, month, notification_id, actor_id, acted_at)
+select bench.person(1), id_month(bench.id('gone', n)), bench.id('gone', n), bench.person(k), now() from generate_series(1, 3) n, generate_series(1, 3000) k;
 update notifications n set place = placed.place
 from (
     select user_id, id, row_number() over (partition by user_id order by updated_at, id) as place from notifications
@@ -173,6 +201,18 @@ insert into activity (circle_id, user_id, day, posts, reactions, last_seen_at)
 select circle_id, user_id, (now() - interval '1 day' * case when circle_id = bench.circle(2) then 0 else floor(random() ^ 2 * 30) end)::date,
     1 + floor(random() * 5)::int, 3, now()
 from memberships where role <> 'banned' and (circle_id = bench.circle(2) or random() < 0.6);
+
+-- The audit trail holds thirteen months; person 1 has logged in as often as the limit admits for a month of them.
+insert into audit (at, xid, seq, kind, actor, circle_id, user_id, payload)
+select now() - interval '400 days' * (n::float8 / bench.scaled(200000)), '200', n,
+    case n % 5 when 0 then 'member.joined' else 'session.opened' end, bench.person(n % bench.people() + 1),
+    case n % 5 when 0 then bench.circle(n % bench.scaled(20000) + 1) end, bench.person(n % bench.people() + 1),
+    jsonb_build_object('session', bench.session(n))
+from generate_series(1, bench.scaled(200000)) n;
+insert into audit (at, xid, seq, kind, actor, user_id, payload)
+select now() - interval '30 days' * (n / 15000.0), '201', n, 'session.opened', bench.person(1), bench.person(1),
+    jsonb_build_object('session', bench.id('mine', n))
+from generate_series(1, 15000) n;
 
 -- Most are wrapped by the newer key already.
 insert into journal_keys (user_id, kek_id, wrapped)

@@ -32,7 +32,7 @@ const AFTER_DEFECT: Duration = Duration::from_secs(5);
 
 statements! {
     /// The position, the horizon, and whether a settled row follows the position `$1, $2` before the transaction `$3`.
-    const LOOK: &str = "-- projections::look
+    const LOOK: &str = "-- projections::look, planned anew
 select xid::text, seq, pg_snapshot_xmin(pg_current_snapshot())::text::bigint, exists (
     select from outbox
     where (xid, seq) > ($1::text::xid8, $2) and xid >= $1::text::xid8 and xid < $3::text::xid8
@@ -45,7 +45,7 @@ select xid::text, seq, part, pg_snapshot_xmin(pg_current_snapshot())::text::bigi
 from projections where name = 'main' for update skip locked";
 
     /// Ordered by the column itself: the selected text has another order.
-    const PENDING: &str = "-- projections::pending
+    const PENDING: &str = "-- projections::pending, planned anew
 select xid::text, seq, kind, actor, payload, created_at from outbox
 where (xid, seq) > ($1::text::xid8, $2) and xid >= $1::text::xid8 and xid < $4::text::xid8
   and xid < pg_snapshot_xmin(pg_current_snapshot())

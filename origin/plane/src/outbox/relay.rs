@@ -31,7 +31,7 @@ const KEPT: u64 = 2_000;
 
 statements! {
     /// Rows before the transaction `$5` that were not read yet, and the horizon of the same snapshot: all rows before it are settled.
-    const PENDING: &str = "-- outbox::pending
+    const PENDING: &str = "-- outbox::pending, planned anew
 with settled as materialized (select pg_snapshot_xmin(pg_current_snapshot())::text::bigint as before)
 select before, xid::text::bigint as xid, seq, keys, kind, version, payload::text as payload, topics, actor,
     (extract(epoch from created_at) * 1000)::bigint as at,
@@ -56,7 +56,7 @@ update regions set cursor_xid = $2::text::xid8, cursor_seq = $3
 where name = $1 and (cursor_xid, cursor_seq) < ($2::text::xid8, $3)";
 
     /// The age of the oldest row after a position, for when the relay makes no progress.
-    const BEHIND: &str = "-- outbox::behind
+    const BEHIND: &str = "-- outbox::behind, planned anew
 select extract(epoch from clock_timestamp() - created_at)::float8 from outbox
 where (xid, seq) > ($1::text::xid8, $2) and xid >= $1::text::xid8 and xid < $3::text::xid8
 order by xid, seq limit 1";

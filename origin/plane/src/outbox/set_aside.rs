@@ -15,7 +15,7 @@ use crate::statements;
 const AT_ONCE: usize = 100;
 
 statements! {
-    const INSERT: &str = "-- set_aside::insert
+    const INSERT: &str = "-- set_aside::insert, planned anew
 insert into events_set_aside (xid, seq, kind, actor, payload, created_at, part, reason)
 select xid, seq, kind, actor, payload, created_at, $3, $4 from outbox where xid = $1::text::xid8 and seq = $2
 on conflict do nothing";

@@ -9,6 +9,7 @@ use tokio_postgres::types::ToSql;
 use crate::breaker::Breaker;
 use crate::error::{Error, Result};
 use crate::hooks;
+use crate::postgres::prepared::Prepared;
 use crate::statements;
 use crate::tls::{self, Authorities};
 
@@ -105,8 +106,7 @@ pub async fn query(
     parameters: &[&(dyn ToSql + Sync)],
 ) -> Result<Vec<Row>> {
     hooks::statement(sql);
-    let statement = client.prepare_cached(sql).await?;
-    Ok(client.query(&statement, parameters).await?)
+    Ok(Prepared::new(client, sql).await?.query(parameters).await?)
 }
 
 /// The connection settings of the serving role.

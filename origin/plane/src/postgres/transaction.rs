@@ -14,6 +14,7 @@ use crate::cache::touched::TouchedKey;
 use crate::error::{Error, Result};
 use crate::hooks;
 use crate::postgres::pool::Postgres;
+use crate::postgres::prepared::Prepared;
 use crate::statements;
 
 statements! {
@@ -168,8 +169,8 @@ impl Tx {
     pub async fn query(&self, sql: &'static str, parameters: &[&(dyn ToSql + Sync)]) -> Result<Vec<Row>> {
         hooks::statement(sql);
         let client = self.client()?;
-        let statement = client.prepare_cached(sql).await?;
-        self.run(client.query(&statement, parameters)).await
+        let statement = Prepared::new(client, sql).await?;
+        self.run(statement.query(parameters)).await
     }
 
     pub async fn query_opt(
@@ -191,8 +192,8 @@ impl Tx {
     pub async fn execute(&self, sql: &'static str, parameters: &[&(dyn ToSql + Sync)]) -> Result<u64> {
         hooks::statement(sql);
         let client = self.client()?;
-        let statement = client.prepare_cached(sql).await?;
-        self.run(client.execute(&statement, parameters)).await
+        let statement = Prepared::new(client, sql).await?;
+        self.run(statement.execute(parameters)).await
     }
 
     /// Runs a part that may fail without the rest: its effects are undone then. The outer error is the transaction's.
