@@ -28,6 +28,7 @@ mod posting;
 mod processes;
 mod projections;
 mod segments;
+mod shards;
 mod staleness;
 mod tls;
 mod write_behind;

@@ -15,6 +15,7 @@ use crate::stores::Postgres;
 use crate::system::environment;
 
 const SEED: &str = include_str!("sql/seed.sql");
+const SPREAD: &str = include_str!("sql/spread.sql");
 const PARAMETERS: &str = include_str!("sql/parameters.txt");
 
 /// The ways in which Postgres plans a prepared statement.
@@ -148,6 +149,12 @@ impl Full {
             let set = format!("set {setting} = {value}");
             self.client.batch_execute(&set).await.expect("a setting");
         }
+    }
+
+    /// Puts people's own tables into hash partitions by person: see `spread.sql`.
+    pub async fn spread(&self) {
+        self.client.batch_execute(SPREAD).await.expect("keys lead with the person");
+        self.client.batch_execute("vacuum analyze").await.expect("statistics");
     }
 
     /// Row count of each table.

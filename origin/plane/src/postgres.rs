@@ -3,6 +3,7 @@
 //! No query of a domain lives here; each stands beside its handler.
 
 pub mod pool;
+mod connecting;
 mod prepared;
 pub mod transaction;
 pub mod write;

@@ -9,6 +9,7 @@ use tokio_postgres::types::ToSql;
 use crate::breaker::Breaker;
 use crate::error::{Error, Result};
 use crate::hooks;
+use crate::postgres::connecting::{Connecting, Warnings};
 use crate::postgres::prepared::Prepared;
 use crate::statements;
 use crate::tls::{self, Authorities};
@@ -29,6 +30,7 @@ select 1";
 pub struct Postgres {
     pool: Pool,
     breaker: Breaker,
+    pub(super) warnings: Warnings,
 }
 
 impl Postgres {
@@ -39,9 +41,10 @@ impl Postgres {
         authorities: Option<&Authorities>,
         connections: usize,
     ) -> std::result::Result<Postgres, Box<dyn std::error::Error>> {
-        let manager = Manager::from_config(
+        let warnings = Warnings::default();
+        let manager = Manager::from_connect(
             connection_config(url, authorities)?,
-            tls::connector(authorities),
+            Connecting { tls: tls::connector(authorities), warnings: warnings.clone() },
             ManagerConfig { recycling_method: RecyclingMethod::Fast },
         );
         let timeouts = Timeouts {
@@ -54,7 +57,7 @@ impl Postgres {
             .timeouts(timeouts)
             .runtime(Runtime::Tokio1)
             .build()?;
-        Ok(Postgres { pool, breaker: Breaker::new(name) })
+        Ok(Postgres { pool, breaker: Breaker::new(name), warnings })
     }
 
     /// A connection for reads outside transactions, or for beginning one.

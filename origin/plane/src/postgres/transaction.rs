@@ -13,6 +13,7 @@ use tokio_postgres::types::ToSql;
 use crate::cache::touched::TouchedKey;
 use crate::error::{Error, Result};
 use crate::hooks;
+use crate::postgres::connecting::Warnings;
 use crate::postgres::pool::Postgres;
 use crate::postgres::prepared::Prepared;
 use crate::statements;
@@ -55,6 +56,7 @@ pub struct Tx {
     locked: Mutex<Vec<String>>,
     begin: &'static str,
     deadline: Instant,
+    warnings: Warnings,
     pub(super) touched: Vec<TouchedKey>,
     pub(super) event: Option<(&'static str, serde_json::Value)>,
     pub(super) unchanged: bool,
@@ -81,6 +83,7 @@ impl Tx {
             locked: Mutex::default(),
             begin,
             deadline: Instant::now() + lasts,
+            warnings: db.warnings.clone(),
             touched: Vec::new(),
             event: None,
             unchanged: false,
@@ -145,7 +148,11 @@ impl Tx {
             Ok(value) => {
                 if self.has_begun() {
                     // The deadline does not apply to the commit, since the work is done.
-                    self.client()?.batch_execute("commit").await.map_err(Error::from)?;
+                    match self.commit().await? {
+                        Commit::Done => {}
+                        Commit::Refused(error) => return Err(Error::from(error).into()),
+                        Commit::Unknown(why) => return Err(unknown("a transaction of work", &why).into()),
+                    }
                 }
                 self.ended();
                 Ok(value)
@@ -155,6 +162,17 @@ impl Tx {
                 Err(error)
             }
         }
+    }
+
+    /// Commits. On any outcome but success the connection is to be closed.
+    pub(super) async fn commit(&self) -> Result<Commit> {
+        let before = self.warnings.count();
+        Ok(match self.client()?.batch_execute("commit").await {
+            Ok(()) if self.warnings.count() == before => Commit::Done,
+            Ok(()) => Commit::Unknown("Postgres warned of it".to_owned()),
+            Err(error) if error.as_db_error().is_some() => Commit::Refused(error),
+            Err(error) => Commit::Unknown(error.to_string()),
+        })
     }
 
     pub(super) fn client(&self) -> Result<&Client> {
@@ -230,6 +248,22 @@ impl Tx {
     pub fn recorded(&mut self) {
         self.recorded = true;
     }
+}
+
+/// What became of a commit.
+pub(super) enum Commit {
+    Done,
+    /// Nothing is committed.
+    Refused(tokio_postgres::Error),
+    /// The connection broke; or there was a warning, with which Citus says that a shard's part is not committed yet, or that a
+    /// shard has not said so.
+    Unknown(String),
+}
+
+/// The error for a commit whose outcome is unknown.
+pub(super) fn unknown(name: &str, why: &str) -> Error {
+    tracing::warn!(name, why, "the outcome of a commit is unknown");
+    Error::unavailable("The database").detail("The outcome of the commit is unknown.").uncertain()
 }
 
 /// Rolls back. A connection on which that fails is closed, which rolls back as well.

@@ -11,7 +11,7 @@ use crate::cache::touched::TouchedKey;
 use crate::ctx::Ctx;
 use crate::error::{Error, Failure, Result};
 use crate::hooks;
-use crate::postgres::transaction::{Locks, Tx, rollback};
+use crate::postgres::transaction::{Commit, Locks, Tx, rollback, unknown};
 use crate::redis::RedisDown;
 use crate::region::switch::switch_off;
 use crate::region::trust::{Mode, OFF_FOR_MS};
@@ -158,22 +158,22 @@ impl<'a> Write<'a> {
     }
 
     async fn commit(&self, mut tx: Tx, fenced: Option<&Vec<TouchedKey>>, token: &str) -> Result<()> {
-        let Err(error) = tx.client()?.batch_execute("commit").await else {
-            tx.ended();
-            return Ok(());
-        };
-        let certain = error.as_db_error().is_some();
-        drop(tx);
-        if certain {
-            if let Some(touched) = fenced {
-                fence::unhide(self.ctx, touched, token).await;
+        let outcome = tx.commit().await?;
+        match outcome {
+            Commit::Done => {
+                tx.ended();
+                Ok(())
             }
-            return Err(error.into());
+            Commit::Refused(error) => {
+                drop(tx);
+                if let Some(touched) = fenced {
+                    fence::unhide(self.ctx, touched, token).await;
+                }
+                Err(error.into())
+            }
+            // The commit may have happened: the fence lapses by itself, and the client has to look.
+            Commit::Unknown(why) => Err(unknown(self.context.name, &why)),
         }
-        // The commit may have happened: the fence lapses by itself, and the client has to look.
-        tracing::warn!(name = self.context.name, why = %error, "the outcome of a commit is unknown");
-        let detail = "The outcome is unknown: the connection was lost while committing.";
-        Err(Error::unavailable("The database").detail(detail).uncertain())
     }
 
     async fn release(&self, touched: &[TouchedKey], token: &str) -> Result<()> {

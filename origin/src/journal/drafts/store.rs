@@ -55,7 +55,7 @@ on conflict do nothing";
 insert into drafts as d (user_id, id, version, sealed, saved_at, deleted_at, entry_id, editor, edit)
 values ($1, $2, $3, '', now(), now(), $4, $5, $6)
 on conflict (user_id, id) do update
-    set deleted_at = now(), sealed = '', version = greatest(d.version, excluded.version collate \"C\"),
+    set deleted_at = excluded.deleted_at, sealed = '', version = greatest(d.version, excluded.version collate \"C\"),
         entry_id = excluded.entry_id, editor = excluded.editor, edit = excluded.edit
     where d.deleted_at is null or (d.entry_id is null and excluded.entry_id is not null)";
 }
