@@ -27,6 +27,7 @@ mod partitions;
 mod posting;
 mod processes;
 mod projections;
+mod replicas;
 mod segments;
 mod shards;
 mod staleness;

@@ -85,7 +85,9 @@ impl Transcript {
                 format!("<{name}>").into()
             }
             ("expires_in" | "resets_in", Value::Number(_)) => "<seconds>".into(),
-            (name, Value::String(text)) if name.ends_with("_at") && is_time(text) => "<time>".into(),
+            (name, Value::String(text)) if (name.ends_with("_at") || name == "as_of") && is_time(text) => {
+                "<time>".into()
+            }
             ("today" | "day", Value::String(_)) => "<day>".into(),
             ("detail", Value::String(text)) => {
                 // "… try again in 60 seconds."

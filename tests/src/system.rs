@@ -34,6 +34,8 @@ pub struct Options {
     pub own_postgres: bool,
     /// A replica of the cluster, from which relays read.
     pub replica: bool,
+    /// Replicas of the cluster, which answer history and reports, and may lag by three seconds.
+    pub replicas: usize,
     /// In milliseconds; generous, since most tests are not about deadlines.
     pub redis_deadline_ms: u32,
     pub cors_origins: &'static str,
@@ -76,6 +78,7 @@ impl Default for Options {
             origins: 1,
             own_postgres: false,
             replica: false,
+            replicas: 0,
             redis_deadline_ms: 5_000,
             cors_origins: "https://app.example.org",
             trusted_proxies: "",
@@ -100,6 +103,7 @@ pub struct System {
     pub redis: Redis,
     pub own_postgres: Option<Postgres>,
     _replica: Option<Postgres>,
+    pub replicas: Vec<Postgres>,
     pub database: String,
     pub options: Options,
     environment: Vec<(String, String)>,
@@ -167,7 +171,15 @@ impl System {
         if let Some(replica) = &replica {
             let database = serve.rsplit('/').next().unwrap_or_default();
             let url = format!("postgres://serve@127.0.0.1:{}/{database}", replica.port);
-            environment.push(("OPTIMIST_REPLICA_URL".to_owned(), url));
+            environment.push(("OPTIMIST_RELAY_REPLICA_URL".to_owned(), url));
+        }
+        let replicas: Vec<Postgres> = (0..options.replicas).map(|_| postgres.replica()).collect();
+        if !replicas.is_empty() {
+            let database = serve.rsplit('/').next().unwrap_or_default();
+            let url = |replica: &Postgres| format!("postgres://serve@127.0.0.1:{}/{database}", replica.port);
+            let urls: Vec<String> = replicas.iter().map(url).collect();
+            environment.push(("OPTIMIST_REPLICA_URLS".to_owned(), urls.join(",")));
+            environment.push(("OPTIMIST_REPLICA_LAG_SECONDS".to_owned(), "3".to_owned()));
         }
         let paths = match options.paths {
             true => {
@@ -205,6 +217,7 @@ impl System {
             redis,
             own_postgres,
             _replica: replica,
+            replicas,
             database,
             options,
             environment,

@@ -120,7 +120,9 @@ fn right(name: &str) -> Option<String> {
         "region" => "eu",
         "origin_url" => "http://localhost",
         "redis_url" => "redis://localhost",
-        "database_url" | "migrate_database_url" | "replica_url" => "postgres://localhost/optimist",
+        "database_url" | "migrate_database_url" | "relay_replica_url" | "replica_url" | "replica_urls" => {
+            "postgres://localhost/optimist"
+        }
         name if name.ends_with("_keys") => "k1:AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA=",
         _ => return None,
     };

@@ -40,7 +40,7 @@ const REPLICA_FIRST: &str =
 const ONE_OF_TWO: &str = "redis::cut_off_from_one_origin_of_two";
 const HANGS: &str = "redis::a_redis_that_hangs_costs_a_deadline_now_and_then_and_not_with_every_request";
 
-const MUTANTS: [Mutant; 18] = [
+const MUTANTS: [Mutant; 20] = [
     Mutant {
         name: "fence",
         at: At::Origin,
@@ -184,6 +184,22 @@ const MUTANTS: [Mutant; 18] = [
         switched_off: "the edge asks a lost Redis again with every request",
         target: "faults",
         tests: &[HANGS],
+    },
+    Mutant {
+        name: "replica-lag",
+        at: At::Origin,
+        mechanism: "how far a replica may lag",
+        switched_off: "a replica that lags answers as if it did not",
+        target: "it",
+        tests: &["replicas::one_that_lags_is_left_out_until_it_has_caught_up"],
+    },
+    Mutant {
+        name: "replica-role",
+        at: At::Origin,
+        mechanism: "the role of a replica",
+        switched_off: "a replica that was promoted goes on answering",
+        target: "it",
+        tests: &["replicas::one_that_was_promoted_is_left_out"],
     },
 ];
 

@@ -5,6 +5,7 @@
 use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::path::Path;
+use std::time::Duration;
 
 use base64::Engine as _;
 use figment::Figment;
@@ -19,7 +20,11 @@ use crate::tls::{self, Authorities};
 struct Settings {
     database_url: Option<String>,
     migrate_database_url: Option<String>,
+    relay_replica_url: Option<String>,
+    /// The former name of `relay_replica_url`.
     replica_url: Option<String>,
+    replica_urls: Option<String>,
+    replica_lag_seconds: Option<u64>,
     database_ca_file: Option<String>,
     redis_url: Option<String>,
     redis_ca_file: Option<String>,
@@ -34,10 +39,13 @@ struct Settings {
     others: HashMap<String, Value>,
 }
 
-const NAMES: [&str; 12] = [
+const NAMES: [&str; 15] = [
     "database_url",
     "migrate_database_url",
+    "relay_replica_url",
     "replica_url",
+    "replica_urls",
+    "replica_lag_seconds",
     "database_ca_file",
     "redis_url",
     "redis_ca_file",
@@ -57,7 +65,11 @@ pub struct Config {
     pub database_url: String,
     pub migrate_database_url: Option<String>,
     /// A read replica near the region, from which the relay may read the outbox.
-    pub replica_url: Option<String>,
+    pub relay_replica_url: Option<String>,
+    /// Read replicas that answer history and the audit trail, each with one host.
+    pub replica_urls: Vec<String>,
+    /// How far such a replica may lag behind.
+    pub replica_lag: Duration,
     /// The authorities of Postgres's certificates, if not the public ones.
     pub database_ca: Option<Authorities>,
     pub redis_url: String,
@@ -171,11 +183,20 @@ impl Config {
         let databases = [
             ("database_url", Some(&database_url)),
             ("migrate_database_url", settings.migrate_database_url.as_ref()),
+            ("relay_replica_url", settings.relay_replica_url.as_ref()),
             ("replica_url", settings.replica_url.as_ref()),
         ];
-        for (variable, url) in databases {
+        let replica_urls = listed(settings.replica_urls.as_deref());
+        let replicas = replica_urls.iter().map(|url| ("replica_urls", Some(url)));
+        for (variable, url) in databases.into_iter().chain(replicas) {
             let checked = url.map(|url| tls::postgres(url, database_ca.as_ref())).transpose();
             checked.map_err(|reason| ConfigError::new(variable, reason))?;
+        }
+        if settings.relay_replica_url.is_some() && settings.replica_url.is_some() {
+            return Err(ConfigError::new(
+                "replica_url",
+                "is the former name of OPTIMIST_RELAY_REPLICA_URL: set one",
+            ));
         }
         let redis_url = required("redis_url", settings.redis_url)?;
         let redis_ca = authorities("redis_ca_file", settings.redis_ca_file)?;
@@ -190,7 +211,9 @@ impl Config {
         Ok(Config {
             database_url,
             migrate_database_url: settings.migrate_database_url,
-            replica_url: settings.replica_url,
+            relay_replica_url: settings.relay_replica_url.or(settings.replica_url),
+            replica_urls,
+            replica_lag: Duration::from_secs(settings.replica_lag_seconds.unwrap_or(30).max(1)),
             database_ca,
             redis_url,
             redis_ca,
@@ -245,6 +268,12 @@ fn rings(domains: &[&'static str]) -> Vec<&'static str> {
     [&[SIGNING_KEYS], domains].concat()
 }
 
+/// The parts of a list, which commas separate.
+fn listed(list: Option<&str>) -> Vec<String> {
+    let parts = list.unwrap_or_default().split(',').map(str::trim);
+    parts.filter(|part| !part.is_empty()).map(str::to_owned).collect()
+}
+
 /// Reads authorities' certificates from a file.
 fn authorities(name: &str, file: Option<String>) -> Result<Option<Authorities>, ConfigError> {
     let Some(file) = file.filter(|file| !file.trim().is_empty()) else { return Ok(None) };
@@ -287,7 +316,10 @@ mod tests {
         Settings {
             database_url: Some("postgres://serve@127.0.0.1:1/optimist".to_owned()),
             migrate_database_url: None,
+            relay_replica_url: None,
             replica_url: None,
+            replica_urls: None,
+            replica_lag_seconds: None,
             database_ca_file: None,
             redis_ca_file: None,
             redis_url: Some("redis://127.0.0.1:1".to_owned()),
@@ -329,6 +361,25 @@ mod tests {
         assert_eq!(refused(|s| s.redis_ca_file = Some("/nonexistent".to_owned())), "REDIS_CA_FILE");
         assert_eq!(refused(|s| s.listen = Some("here".to_owned())), "LISTEN");
         assert_eq!(refused(|s| s.database_pool = Some(0)), "DATABASE_POOL");
+    }
+
+    #[test]
+    fn replicas_are_a_list_and_the_relays_has_a_former_name() {
+        let url = |host: &str| format!("postgres://serve@127.0.0.1:{host}/optimist");
+        let config =
+            validate(|s| s.replica_urls = Some(format!(" {}, {},", url("1"), url("2")))).ok().unwrap();
+        assert_eq!(config.replica_urls, [url("1"), url("2")]);
+        assert_eq!(config.replica_lag, Duration::from_secs(30));
+        assert_eq!(refused(|s| s.replica_urls = Some(format!("{}, nonsense", url("1")))), "REPLICA_URLS");
+        assert!(validate(|_| ()).is_ok_and(|config| config.replica_urls.is_empty()));
+        for former in [true, false] {
+            let config = validate(|s| {
+                *(if former { &mut s.replica_url } else { &mut s.relay_replica_url }) = Some(url("1"));
+            });
+            assert_eq!(config.ok().unwrap().relay_replica_url, Some(url("1")));
+        }
+        let both = |s: &mut Settings| (s.replica_url, s.relay_replica_url) = (Some(url("1")), Some(url("1")));
+        assert_eq!(refused(both), "REPLICA_URL");
     }
 
     #[test]

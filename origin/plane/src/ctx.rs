@@ -12,6 +12,7 @@ use crate::limits::checks::Checks;
 use crate::limits::memory::Memory;
 use crate::partitions::Ahead;
 use crate::postgres::pool::Postgres;
+use crate::postgres::replicas::{Reader, Replicas};
 use crate::redis::Redis;
 use crate::region::trust::Trust;
 
@@ -20,7 +21,9 @@ pub struct Plane {
     pub config: Config,
     pub db: Postgres,
     /// The server from which the relay reads the outbox, if not the primary.
-    pub replica: Option<Postgres>,
+    pub relay_replica: Option<Postgres>,
+    /// The servers that answer history and reports.
+    pub replicas: Replicas,
     pub redis: Redis,
     /// Callers that wait for the same query.
     pub waiting: Waiting,
@@ -48,11 +51,12 @@ impl Plane {
                 config.database_ca.as_ref(),
                 config.database_pool,
             )?,
-            replica: config
-                .replica_url
+            relay_replica: config
+                .relay_replica_url
                 .as_deref()
-                .map(|url| Postgres::new("replica", url, config.database_ca.as_ref(), 2))
+                .map(|url| Postgres::new("relay's replica", url, config.database_ca.as_ref(), 2))
                 .transpose()?,
+            replicas: Replicas::new(&config)?,
             redis: Redis::new(&config)?,
             waiting: Waiting::default(),
             region: Trust::default(),
@@ -64,5 +68,10 @@ impl Plane {
             registry,
             config,
         }))
+    }
+
+    /// Reads for one answer that may be some seconds old.
+    pub fn reader(&self) -> Reader<'_> {
+        Reader::new(&self.replicas, &self.db)
     }
 }

@@ -10,7 +10,7 @@ use crate::http::idempotency;
 use crate::jobs::{self, clean};
 use crate::outbox::{projections, relay, set_aside};
 use crate::partitions;
-use crate::postgres::{pool, transaction, write};
+use crate::postgres::{pool, replicas, transaction, write};
 use crate::region::{switch, vouching};
 use crate::statements;
 use crate::write_behind::{flush, open};
@@ -18,6 +18,7 @@ use crate::write_behind::{flush, open};
 pub const DOMAIN: Domain = Domain {
     statements: &[
         pool::STATEMENTS,
+        replicas::STATEMENTS,
         transaction::STATEMENTS,
         write::STATEMENTS,
         switch::STATEMENTS,
@@ -37,6 +38,7 @@ pub const DOMAIN: Domain = Domain {
     tasks: &[
         |ctx| Box::pin(vouching::run(ctx)),
         |ctx| Box::pin(relay::run(ctx)),
+        |ctx| Box::pin(async move { ctx.replicas.watch().await }),
         |ctx| Box::pin(partitions::run(ctx)),
         |ctx| Box::pin(projections::run(ctx)),
         |ctx| Box::pin(flush::run(ctx)),

@@ -1,9 +1,10 @@
-//! Postgres: the pool and its queries, transactions, and the one function that runs a write.
+//! Postgres: the pool and its queries, replicas, transactions, and the one function that runs a write.
 //!
 //! No query of a domain lives here; each stands beside its handler.
 
 pub mod pool;
 mod connecting;
 mod prepared;
+pub mod replicas;
 pub mod transaction;
 pub mod write;

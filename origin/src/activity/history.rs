@@ -13,11 +13,12 @@ use optimist_plane::ctx::Ctx;
 use optimist_plane::error::{Error, Result};
 use optimist_plane::hash::digest;
 use optimist_plane::http::body::{tagged, to_json};
-use optimist_plane::http::page::{Cursor, List, answer_page, no_query, page};
+use optimist_plane::http::page::{Cursor, Report, answer_report, no_query, page};
 use optimist_plane::http::sent::parse_day;
 use optimist_plane::http::served::{Served, on};
 use optimist_plane::http::time::Time;
 use optimist_plane::months::Month;
+use optimist_plane::postgres::replicas::Reader;
 use optimist_plane::region::trust::Mode;
 use optimist_plane::request::Caller;
 use optimist_plane::statements;
@@ -41,8 +42,8 @@ pub fn routes() -> Vec<Served> {
             .tagged(),
         on("activity.history", history)
             .says("Who did how much in a circle, by day, newest first. For its moderators.")
-            .answers::<List<Day>>(200)
-            .tagged()
+            .notes("Read replicas answer it: `as_of` says of when.")
+            .answers::<Report<Day>>(200)
             .pages("cursor"),
     ]
 }
@@ -153,26 +154,29 @@ impl Cursor for OnDay {
 }
 
 /// Up to `limit` rows of the history, of two months at a time, so that a statement touches two partitions.
-async fn days(ctx: &Ctx, circle: Uuid, after: Option<OnDay>, limit: usize) -> Result<Vec<Row>> {
+async fn days(reader: &mut Reader<'_>, circle: Uuid, after: Option<OnDay>, limit: usize) -> Result<Vec<Row>> {
     let tomorrow = clock::now().date_naive() + Days::new(1);
     let after = after.filter(|OnDay(day, _)| *day <= tomorrow);
     let (mut day, mut user) = after.map_or((tomorrow, None), |OnDay(day, user)| (day, Some(user)));
     // A circle has no activity before there is the circle. Clocks differ, but not by a month.
     let first = Month::of_id(circle).plus(-1).first_day();
     let mut rows = Vec::new();
-    while day >= first && rows.len() < limit {
+    loop {
         let from = Month::of_day(day).plus(-1).first_day();
         let missing = (limit - rows.len()) as i64;
-        rows.extend(ctx.db.query(HISTORY, &[&circle, &day, &from, &user, &missing]).await?);
+        rows.extend(reader.query(HISTORY, &[&circle, &day, &from, &user, &missing]).await?);
+        if rows.len() >= limit || from <= first {
+            return Ok(rows);
+        }
         (day, user) = (from - Days::new(1), None);
     }
-    Ok(rows)
 }
 
-async fn history(State(ctx): State<Ctx>, caller: Caller, headers: HeaderMap, uri: Uri) -> Result<Response> {
+async fn history(State(ctx): State<Ctx>, caller: Caller, uri: Uri) -> Result<Response> {
     let page = page::<OnDay>(uri.query(), "cursor")?;
     let circle = moderated(&ctx, &caller).await?;
-    let rows = days(&ctx, circle, page.after, page.limit + 1).await?;
+    let mut reader = ctx.reader();
+    let rows = days(&mut reader, circle, page.after, page.limit + 1).await?;
     let items: Vec<Day> = rows
         .iter()
         .take(page.limit)
@@ -185,5 +189,5 @@ async fn history(State(ctx): State<Ctx>, caller: Caller, headers: HeaderMap, uri
             last_seen_at: row.get(6),
         })
         .collect();
-    answer_page(&headers, items, rows.len() > page.limit, |last| OnDay(last.day, last.user.id))
+    answer_report(items, rows.len() > page.limit, reader.as_of()?, |last| OnDay(last.day, last.user.id))
 }

@@ -240,6 +240,9 @@ fn activity_is_counted_and_shown_to_moderators() {
         // The five-minute window may have ended meanwhile.
         assert!((1..=2).contains(&today["visits"].as_i64().unwrap()), "{today}");
         let history = cast.owner.get(&cast.path("/activity/history")).await.expect(200);
+        // Without replicas it is of the moment of reading.
+        let as_of: chrono::DateTime<chrono::Utc> = history.text("/as_of").parse().unwrap();
+        assert!((chrono::Utc::now() - as_of).num_seconds().abs() < 10, "{history:#?}");
         let of = |who: &Client| {
             let items = history.body["items"].as_array().unwrap().iter();
             items.filter(|item| item["user"]["id"] == who.user.as_str()).cloned().collect::<Vec<_>>()

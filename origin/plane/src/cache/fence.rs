@@ -78,7 +78,7 @@ pub async fn drop_copies(ctx: &Ctx, names: &[String]) -> Result<u64, RedisDown> 
 pub async fn drop_stale(ctx: &Ctx, changed: BTreeMap<&str, u64>) -> Result<u64, RedisDown> {
     let changed: Vec<(&str, Companions, u64)> =
         changed.into_iter().map(|(name, xid)| (name, with_floor(name), xid)).collect();
-    let from = match ctx.replica {
+    let from = match ctx.relay_replica {
         Some(_) => From::Replica,
         None => From::Primary,
     };

@@ -14,7 +14,8 @@ use serde::Serialize;
 
 use crate::error::{Error, Result};
 use crate::hash::digest;
-use crate::http::body::{tagged, to_json};
+use crate::http::body::{json_response, tagged, to_json};
+use crate::http::time::Time;
 
 /// The page of a list that a query asks for.
 #[derive(Clone, Debug, PartialEq)]
@@ -37,6 +38,17 @@ impl<T> List<T> {
     pub fn whole(items: Vec<T>) -> List<T> {
         List { items, next: None }
     }
+}
+
+/// A page that replicas answer.
+#[derive(Serialize, JsonSchema)]
+#[schemars(rename = "{T}Report")]
+pub struct Report<T> {
+    items: Vec<T>,
+    /// The cursor of the page that follows.
+    next: Option<String>,
+    /// Everything that was acknowledged by then is shown; of later changes some may be.
+    as_of: Time,
 }
 
 /// A position in a list: the values that it is ordered by.
@@ -133,12 +145,36 @@ pub fn answer_page<T: Serialize, C: Cursor>(
     more: bool,
     position: impl Fn(&T) -> C,
 ) -> Result<Response> {
+    let json = render_page(items, more, position)?;
+    Ok(tagged(headers, &digest(&[&json]), "", json))
+}
+
+/// The same for a [`Report`]. It has no entity tag: an answer without a body would not say of when it is.
+pub fn answer_report<T: Serialize, C: Cursor>(
+    items: Vec<T>,
+    more: bool,
+    as_of: DateTime<Utc>,
+    position: impl Fn(&T) -> C,
+) -> Result<Response> {
+    let mut json = render_page(items, more, position)?;
+    // It ends with the brace of its object.
+    json.pop();
+    json.extend_from_slice(b",\"as_of\":");
+    json.extend(to_json(&Time(as_of))?);
+    json.push(b'}');
+    Ok(json_response(200, None, json))
+}
+
+fn render_page<T: Serialize, C: Cursor>(
+    items: Vec<T>,
+    more: bool,
+    position: impl Fn(&T) -> C,
+) -> Result<Vec<u8>> {
     let rendered = items.iter().map(to_json).collect::<Result<Vec<_>>>()?;
     let fits = fitting(rendered.iter().map(Vec::len), rendered.len());
     let cursors: Vec<String> = items.iter().map(|item| position(item).encode()).collect();
     let items = rendered.iter().zip(&cursors).map(|(json, cursor)| Item { id: "", cursor, json });
-    let json = render_list(&items.collect::<Vec<_>>(), more, fits, |_| None);
-    Ok(tagged(headers, &digest(&[&json]), "", json))
+    Ok(render_list(&items.collect::<Vec<_>>(), more, fits, |_| None))
 }
 
 /// Parses a number of items within a page's bounds.

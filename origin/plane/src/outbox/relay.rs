@@ -344,10 +344,10 @@ async fn read(
     let from = (reader.at.0.to_string(), reader.at.1);
     let to = end_of_stretch(reader.at.0).to_string();
     // A replica shows the same order, later: transactions that its snapshot takes for running are not settled.
-    let db = ctx.replica.as_ref().unwrap_or(&ctx.db);
+    let db = ctx.relay_replica.as_ref().unwrap_or(&ctx.db);
     let client = db.client().await?;
     // The moment comes first: the query then shows everything that was committed by then.
-    let shown = match ctx.replica {
+    let shown = match ctx.relay_replica {
         Some(_) => {
             let row = query(&client, REPLAYED, &[]).await?;
             let lsn = row.first().map_or(0, |row| row.get::<_, i64>(0));
