@@ -4,8 +4,13 @@
 //! What people write is not in it, nor who reads what.
 
 mod keeping;
+mod reading;
 
 use optimist_plane::domain::Domain;
 
-pub const DOMAIN: Domain =
-    Domain { statements: &[keeping::STATEMENTS], follows: keeping::FOLLOWS, ..Domain::new("trail") };
+pub const DOMAIN: Domain = Domain {
+    routes: reading::routes,
+    statements: &[keeping::STATEMENTS, reading::STATEMENTS],
+    follows: keeping::FOLLOWS,
+    ..Domain::new("trail")
+};

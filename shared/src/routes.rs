@@ -331,6 +331,7 @@ pub const ROUTES: &[Route] = &[
     write("me.update", Patch, "/v1/me", User, CHANGES, &[Key::Me, Key::Profile]),
     write("me.password", Post, "/v1/me/password", User, &[Passwords, Forwarded], &[Key::Session]),
     at_edge("me.limits", "/v1/me/limits", AtEdge::Limits),
+    direct("me.audit", "/v1/me/audit", User),
     direct("me.circles", "/v1/me/circles", User),
     direct("sessions.list", "/v1/me/sessions", User),
     write("sessions.revoke-others", Delete, "/v1/me/sessions", User, CHANGES, &[Key::Session]),
@@ -395,6 +396,7 @@ pub const ROUTES: &[Route] = &[
     direct("admin.jobs", "/v1/admin/jobs", Admin),
     direct("admin.policies", "/v1/admin/policies", Admin),
     direct("admin.consistency", "/v1/admin/consistency", Admin),
+    direct("admin.audit", "/v1/admin/audit", Admin),
     Route { pattern: Direct, ..write("admin.drop-copy", Delete, "/v1/admin/cache/{key}", Admin, &[Forwarded], &[]) },
 ];
 

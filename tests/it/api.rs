@@ -19,6 +19,7 @@ mod passwords;
 mod reactions;
 mod rights;
 mod sessions;
+mod trail;
 
 use std::sync::LazyLock;
 

@@ -32,4 +32,5 @@ mod segments;
 mod shards;
 mod staleness;
 mod tls;
+mod trail;
 mod write_behind;
