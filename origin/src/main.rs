@@ -5,6 +5,7 @@
 mod app;
 mod migrate;
 mod partitioning;
+mod sharding;
 mod domains;
 
 mod people;
@@ -52,6 +53,9 @@ enum Command {
         /// Only up to this migration: the release before.
         #[arg(long, hide = true)]
         to: Option<i32>,
+        /// Also spread people's own tables over the workers of a Citus cluster, of which this database is the coordinator. For trials.
+        #[arg(long)]
+        citus: bool,
     },
     /// Print the policy tables as Markdown.
     Routes,
@@ -138,9 +142,9 @@ async fn run(arguments: &Arguments) -> Result<(), Box<dyn std::error::Error>> {
             telemetry::start_logs();
             app::serve(load()?).await
         }
-        Command::Migrate { to } => {
+        Command::Migrate { to, citus } => {
             telemetry::start_logs();
-            migrate::migrate(&load()?, *to).await
+            migrate::migrate(&load()?, *to, *citus).await
         }
         Command::Routes => {
             println!("{}", policies::render().trim_end());

@@ -9,7 +9,7 @@ use refinery::Target;
 use tokio_postgres::Client;
 
 use crate::domains::{REGISTRY, statements};
-use crate::partitioning;
+use crate::{partitioning, sharding};
 
 refinery::embed_migrations!("../migrations");
 
@@ -17,10 +17,11 @@ refinery::embed_migrations!("../migrations");
 const LEAVES: &str =
     "select make_leaf(name, leaf_now(name) + n) from partitioned, generate_series(0, ahead) n";
 
-/// Brings the schema up to date, or `to` a migration. Safe to run at once from several places: one works, the rest wait.
+/// Brings the schema up to date, or `to` a migration; with `citus`, also spreads people's own tables over shards. Safe to run at once from several places: one works, the rest wait.
 pub async fn migrate(
     config: &Config,
     to: Option<i32>,
+    citus: bool,
 ) -> std::result::Result<(), Box<dyn std::error::Error>> {
     let url = config.migrate_database_url.as_deref().unwrap_or(&config.database_url);
     let authorities = config.database_ca.as_ref();
@@ -43,6 +44,9 @@ pub async fn migrate(
     if to.is_none() {
         if partitioning::bring_into_partitions(&client).await? {
             client.batch_execute(LEAVES).await?;
+            if citus {
+                sharding::spread(&client).await?;
+            }
         }
         grant(&client, config).await?;
     }

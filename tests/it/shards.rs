@@ -4,8 +4,9 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use optimist_tests::sql::{Full, MODES, Statement, When};
-use optimist_tests::stores::Postgres;
-use optimist_tests::{Options, System};
+use optimist_tests::stores::{Postgres, SHARED};
+use optimist_tests::system::environment;
+use optimist_tests::{Options, Origin, System};
 use serde_json::json;
 
 /// Statements that are about several people, and the reason. None is a request's.
@@ -76,6 +77,14 @@ async fn keys_of_peoples_own_tables_lead_with_the_person() {
     );
     assert_eq!(references, "", "foreign keys that leave a person's own rows");
     assert_eq!(system.sql("select count(*) from sharded"), "10");
+}
+
+#[test]
+fn tables_are_spread_over_citus_only() {
+    let (owner, serve) = SHARED.database();
+    let settings = environment(&owner, &serve, "redis://127.0.0.1:1", 250);
+    let (succeeded, output) = Origin::command(&settings, &["migrate", "--citus"]);
+    assert!(!succeeded && output.contains("has no Citus"), "{output}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
