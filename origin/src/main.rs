@@ -21,13 +21,16 @@ mod operations;
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
+use optimist_plane::archive;
 use optimist_plane::audit::walk;
 use optimist_plane::config::Config;
 use optimist_plane::jobs;
+use optimist_plane::months::Month;
 use optimist_plane::openapi::Document;
 use optimist_plane::postgres::pool::{Postgres, SESSION};
 use optimist_plane::region::switch;
 use optimist_plane::telemetry;
+use optimist_shared::ids::parse_id;
 
 use crate::domains::REGISTRY;
 use crate::journal::sealing;
@@ -71,6 +74,11 @@ enum Command {
         #[command(subcommand)]
         command: AdminCommand,
     },
+    /// Look after the archive of old months.
+    Archive {
+        #[command(subcommand)]
+        command: ArchiveCommand,
+    },
     /// Look after the keys that journals are sealed with.
     Keys {
         #[command(subcommand)]
@@ -110,6 +118,25 @@ enum AdminCommand {
     Suspend { email: String },
     /// Let a suspended account log in again.
     Restore { email: String },
+}
+
+#[derive(Subcommand)]
+enum ArchiveCommand {
+    /// Archive what is old enough, or one month of a table and of those that go with it.
+    Run {
+        table: Option<String>,
+        /// Like 2026-05.
+        #[arg(requires = "table")]
+        month: Option<String>,
+    },
+    /// Print the months that are archived, on their way, or back.
+    List,
+    /// Read every object, and fail if one is missing, cut or changed.
+    Verify,
+    /// Bring a month of a table back, and of those that go with it.
+    Restore { table: String, month: String },
+    /// Let a person's texts and private rows leave the objects, with the next run.
+    Erase { user: String },
 }
 
 #[derive(Subcommand)]
@@ -185,6 +212,10 @@ async fn run(arguments: &Arguments) -> Result<(), Box<dyn std::error::Error>> {
             let found = found.map_err(|error| error.code.as_str())?;
             if found { Ok(()) } else { Err(format!("there is no account of {email}").into()) }
         }
+        Command::Archive { command } => {
+            telemetry::start_logs();
+            archive(&load()?, command).await
+        }
         Command::Keys { command: KeysCommand::Rotate } => {
             telemetry::start_logs();
             let config = load()?;
@@ -207,6 +238,38 @@ async fn run(arguments: &Arguments) -> Result<(), Box<dyn std::error::Error>> {
         }
         Command::CheckStatements => migrate::check_statements(&load()?).await,
     }
+}
+
+async fn archive(config: &Config, command: &ArchiveCommand) -> Result<(), Box<dyn std::error::Error>> {
+    let month_of = |text: &str| {
+        Month::parse(text).ok_or_else(|| format!("{text} is no month: it should be like 2026-05"))
+    };
+    match command {
+        ArchiveCommand::Run { table: Some(table), month } => {
+            let month = month_of(month.as_deref().unwrap_or_default())?;
+            println!("{}", archive::run(config, Some((table, month))).await?);
+        }
+        ArchiveCommand::Run { table: None, .. } => println!("{}", archive::run(config, None).await?),
+        ArchiveCommand::List => archive::list(config).await?.iter().for_each(|line| println!("{line}")),
+        ArchiveCommand::Verify => {
+            let findings = archive::verify(config).await?;
+            for finding in &findings {
+                println!("{:<32} {}", finding.object, finding.trouble.as_deref().unwrap_or("is the same"));
+            }
+            let wrong = findings.iter().filter(|finding| finding.trouble.is_some()).count();
+            if wrong > 0 {
+                return Err(format!("{wrong} objects are not as they were written").into());
+            }
+        }
+        ArchiveCommand::Restore { table, month } => {
+            println!("{}", archive::restore(config, table, month_of(month)?).await?);
+        }
+        ArchiveCommand::Erase { user } => {
+            let user = parse_id(user).ok_or("a user's id is a UUID")?;
+            archive::erase(config, user).await?;
+        }
+    }
+    Ok(())
 }
 
 /// Prints what was compared, by data type.

@@ -12,7 +12,6 @@ mod telling;
 mod upkeep;
 
 use optimist_plane::domain::{Domain, Follow, Job, Sum};
-use optimist_plane::jobs::clean;
 use optimist_plane::own::{HOUR, MINUTE};
 
 const ABOUT_SOMEONE: Follow = Follow::Paced(|tx, events, _| Box::pin(telling::tell_of_event(tx, events)));
@@ -46,9 +45,9 @@ pub const DOMAIN: Domain = Domain {
     jobs: &[
         Job {
             name: "notifications.clean",
-            what: "removes notifications of ninety days ago",
+            what: "removes notifications of ninety days ago, unless they are archived",
             every: HOUR,
-            run: |ctx| Box::pin(clean(ctx, upkeep::CLEAN)),
+            run: |ctx| Box::pin(upkeep::remove_old(ctx)),
         },
         Job {
             name: "notifications.bound",

@@ -12,7 +12,7 @@
 //! | 61 | kind: `o` one object, `l` list, `i` list with an index, `t` plain text, `s` session |
 //!
 //! The body follows; all lengths are big-endian. An object is `u16` + row version, and JSON. A list is `u16` + version, one
-//! byte whether more follows the last item, and per item `u16` + cursor, `u32` + JSON. An index precedes its list: one byte
+//! byte whether more follows the last item (1) and whether older items are archived (2: then `u16` + before when), and per item `u16` + cursor, `u32` + JSON. An index precedes its list: one byte
 //! with the number of items, and their ids, 36 bytes each, for scripts to read. Plain text is itself. A session is
 //! [`SESSION_BODY`] bytes, see [`crate::session`].
 
@@ -49,8 +49,17 @@ pub struct Envelope<'a> {
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Body<'a> {
-    Object { version: &'a str, json: &'a [u8] },
-    List { version: &'a str, items: Vec<Item<'a>>, more: bool },
+    Object {
+        version: &'a str,
+        json: &'a [u8],
+    },
+    List {
+        version: &'a str,
+        items: Vec<Item<'a>>,
+        more: bool,
+        /// Items of before this moment are archived.
+        archived_before: Option<&'a str>,
+    },
     Text(&'a str),
     Session(&'a str),
 }
@@ -99,13 +108,14 @@ impl Envelope<'_> {
                 put_short(&mut bytes, version);
                 bytes.extend_from_slice(json);
             }
-            Body::List { version, items, more } => {
+            Body::List { version, items, more, archived_before } => {
                 if is_indexed(items) {
                     bytes.push(items.len() as u8);
                     items.iter().for_each(|item| bytes.extend_from_slice(item.id.as_bytes()));
                 }
                 put_short(&mut bytes, version);
-                bytes.push(u8::from(*more));
+                bytes.push(u8::from(*more) | u8::from(archived_before.is_some()) << 1);
+                archived_before.iter().for_each(|before| put_short(&mut bytes, before));
                 for item in items {
                     put_short(&mut bytes, item.cursor);
                     bytes.extend_from_slice(&(item.json.len() as u32).to_be_bytes());
@@ -174,11 +184,19 @@ fn decode_list(kind: u8, rest: &[u8], first: Option<usize>) -> Option<Body<'_>> 
     let (ids, rest) = take_index(kind, rest)?;
     let mut ids = ids.chunks(ID);
     let (version, rest) = take_short(rest)?;
-    let (more, mut rest) = rest.split_first()?;
+    let (flags, mut rest) = rest.split_first()?;
+    let archived_before = match flags & 2 {
+        0 => None,
+        _ => {
+            let (before, after) = take_short(rest)?;
+            rest = after;
+            Some(before)
+        }
+    };
     let mut items = Vec::with_capacity(LIST_LIMIT);
     while !rest.is_empty() {
         if first == Some(items.len()) {
-            return Some(Body::List { version, items, more: true });
+            return Some(Body::List { version, items, more: true, archived_before: None });
         }
         let id = match kind {
             b'i' => std::str::from_utf8(ids.next()?).ok()?,
@@ -190,8 +208,13 @@ fn decode_list(kind: u8, rest: &[u8], first: Option<usize>) -> Option<Body<'_>> 
         items.push(Item { id, cursor, json });
         rest = after;
     }
-    let is_whole = ids.next().is_none() && *more <= 1 && is_indexed(&items) == (kind == b'i');
-    (first.is_none() && is_whole).then_some(Body::List { version, items, more: *more == 1 })
+    let is_whole = ids.next().is_none() && *flags <= 3 && is_indexed(&items) == (kind == b'i');
+    (first.is_none() && is_whole).then_some(Body::List {
+        version,
+        items,
+        more: flags & 1 == 1,
+        archived_before,
+    })
 }
 
 /// Bytes of an id in text.
@@ -252,11 +275,12 @@ fn join_overlays(rendered: &mut Vec<u8>, json: &[u8], overlays: &[(&str, String)
     rendered.push(b'}');
 }
 
-/// The JSON that a client gets for a list's first page: `{"items": […], "next": <cursor>|null}`. `overlay` returns the
-/// overlay of the item at a place, if it has one.
+/// The JSON that a client gets for a list's first page: `{"items": […], "next": <cursor>|null}`, and `archived_before` if all
+/// items are shown and older ones are archived. `overlay` returns the overlay of the item at a place, if it has one.
 pub fn render_list(
     items: &[Item<'_>],
     more: bool,
+    archived_before: Option<&str>,
     limit: usize,
     overlay: impl Fn(usize) -> Option<(&'static str, String)>,
 ) -> Vec<u8> {
@@ -276,10 +300,14 @@ pub fn render_list(
     match shown.last() {
         // Cursors are base64url: nothing in them needs escaping.
         Some(last) if more || items.len() > shown.len() => {
-            rendered.extend_from_slice(format!("\"{}\"}}", last.cursor).as_bytes());
+            rendered.extend_from_slice(format!("\"{}\"", last.cursor).as_bytes());
         }
-        _ => rendered.extend_from_slice(b"null}"),
+        _ => rendered.extend_from_slice(b"null"),
     }
+    if let Some(before) = archived_before.filter(|_| items.len() == shown.len()) {
+        rendered.extend_from_slice(format!(",\"archived_before\":\"{before}\"").as_bytes());
+    }
+    rendered.push(b'}');
     rendered
 }
 
@@ -296,14 +324,14 @@ mod tests {
     fn list() -> Body<'static> {
         let item = |cursor, json| Item { id: "", cursor, json };
         let items = vec![item("b", br#"{"n":2}"#), item("a", br#"{"n":1}"#)];
-        Body::List { version: "12", items, more: false }
+        Body::List { version: "12", items, more: false, archived_before: None }
     }
 
     const ID_TEXT: &str = "0190a0a0-0000-7000-8000-000000000001";
 
     fn indexed() -> Body<'static> {
         let items = vec![Item { id: ID_TEXT, cursor: "b", json: b"{}" }];
-        Body::List { version: "12", items, more: true }
+        Body::List { version: "12", items, more: true, archived_before: Some("2026-05-01T00:00:00.000Z") }
     }
 
     #[test]
@@ -346,12 +374,15 @@ mod tests {
     #[test]
     fn a_limit_slices_a_list_and_names_the_next_page() {
         let Body::List { items, .. } = list() else { unreachable!() };
-        let render = |items: &[Item<'_>], more, limit| render_list(items, more, limit, |_| None);
+        let render = |items: &[Item<'_>], more, limit| render_list(items, more, None, limit, |_| None);
         assert_eq!(render(&items, false, 1), br#"{"items":[{"n":2}],"next":"b"}"#);
         assert_eq!(render(&items, false, 2), br#"{"items":[{"n":2},{"n":1}],"next":null}"#);
         assert_eq!(render(&items, true, 2), br#"{"items":[{"n":2},{"n":1}],"next":"a"}"#);
         assert_eq!(render(&[], false, 2), br#"{"items":[],"next":null}"#);
-        let numbered = render_list(&items, false, 1, |index| Some(("at", index.to_string())));
+        let archived = |limit| render_list(&items, false, Some("2026"), limit, |_| None);
+        assert_eq!(archived(2), br#"{"items":[{"n":2},{"n":1}],"next":null,"archived_before":"2026"}"#);
+        assert_eq!(archived(1), br#"{"items":[{"n":2}],"next":"b"}"#, "the page does not reach the archive");
+        let numbered = render_list(&items, false, None, 1, |index| Some(("at", index.to_string())));
         assert_eq!(numbered, br#"{"items":[{"n":2,"at":0}],"next":"b"}"#);
     }
 

@@ -17,6 +17,8 @@ pub enum ErrorCode {
     BadCredentials,
     Forbidden,
     NotFound,
+    /// It has gone to the archive, where no request reaches it.
+    Archived,
     MethodNotAllowed,
     /// The body did not arrive in time.
     RequestTimeout,
@@ -52,6 +54,7 @@ impl ErrorCode {
             ErrorCode::Unauthenticated | ErrorCode::BadCredentials => 401,
             ErrorCode::Forbidden => 403,
             ErrorCode::NotFound => 404,
+            ErrorCode::Archived => 410,
             ErrorCode::MethodNotAllowed => 405,
             ErrorCode::RequestTimeout => 408,
             ErrorCode::Conflict => 409,
@@ -77,6 +80,7 @@ impl ErrorCode {
             ErrorCode::BadCredentials => "bad-credentials",
             ErrorCode::Forbidden => "forbidden",
             ErrorCode::NotFound => "not-found",
+            ErrorCode::Archived => "archived",
             ErrorCode::MethodNotAllowed => "method-not-allowed",
             ErrorCode::RequestTimeout => "request-timeout",
             ErrorCode::Conflict => "conflict",
@@ -102,6 +106,7 @@ impl ErrorCode {
             ErrorCode::BadCredentials => "E-mail or password is wrong",
             ErrorCode::Forbidden => "Not allowed",
             ErrorCode::NotFound => "Not found",
+            ErrorCode::Archived => "In the archive",
             ErrorCode::MethodNotAllowed => "Method not allowed",
             ErrorCode::RequestTimeout => "The body took too long to arrive",
             ErrorCode::Conflict => "In conflict with what exists",

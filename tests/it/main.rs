@@ -4,6 +4,7 @@
 
 mod addresses;
 mod api;
+mod archive;
 mod audit;
 mod bounds;
 mod drafts;

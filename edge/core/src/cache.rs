@@ -146,9 +146,9 @@ impl Overlays {
             }
             Body::Object { json, .. } if is_counted => render_object(json, &[self.reactions(0)]),
             Body::Object { json, .. } => json.to_vec(),
-            Body::List { items, more, .. } => {
+            Body::List { items, more, archived_before, .. } => {
                 let overlay = |index| is_counted.then(|| self.reactions(index));
-                render_list(items, *more, wanted.limit()?, overlay)
+                render_list(items, *more, *archived_before, wanted.limit()?, overlay)
             }
             Body::Text(_) | Body::Session(_) => return None,
         })

@@ -13,6 +13,7 @@ use figment::providers::{Env, Format, Toml};
 use figment::value::Value;
 use serde::Deserialize;
 
+use crate::archive::settings::{Ages, refusal};
 use crate::tls::{self, Authorities};
 
 /// Settings as they are written. In the environment their names are upper case, with the prefix `OPTIMIST_`.
@@ -34,12 +35,14 @@ struct Settings {
     database_pool: Option<usize>,
     value_budget_bytes: Option<u64>,
     redis_deadline_ms: Option<u64>,
+    archive_url: Option<String>,
+    archive_ages: Option<String>,
     /// Key rings, or the files that hold them; and whatever else a file has, which is refused by name.
     #[serde(flatten)]
     others: HashMap<String, Value>,
 }
 
-const NAMES: [&str; 15] = [
+const NAMES: [&str; 17] = [
     "database_url",
     "migrate_database_url",
     "relay_replica_url",
@@ -55,6 +58,8 @@ const NAMES: [&str; 15] = [
     "database_pool",
     "value_budget_bytes",
     "redis_deadline_ms",
+    "archive_url",
+    "archive_ages",
 ];
 
 /// The ring that verifies the edge's signatures.
@@ -83,6 +88,9 @@ pub struct Config {
     /// Bytes of Redis memory beyond which values are no longer cached; 0 for no bound.
     pub value_budget_bytes: u64,
     pub redis_deadline_ms: u64,
+    /// Where old months go: a folder or a bucket. Nothing is archived without it.
+    pub archive_url: Option<String>,
+    pub archive_ages: Ages,
     key_rings: HashMap<&'static str, Keys>,
     no_keys: Keys,
 }
@@ -207,6 +215,12 @@ impl Config {
         if !(2..=500).contains(&database_pool) {
             return Err(ConfigError::new("database_pool", "must lie between 2 and 500"));
         }
+        let archive_url = settings.archive_url.filter(|url| !url.trim().is_empty());
+        if let Some(reason) = archive_url.as_deref().and_then(refusal) {
+            return Err(ConfigError::new("archive_url", reason));
+        }
+        let archive_ages = Ages::parse(settings.archive_ages.as_deref().unwrap_or_default())
+            .map_err(|reason| ConfigError::new("archive_ages", reason))?;
         let ring = |name: &&'static str| Ok((*name, key_ring(name, &settings.others)?));
         Ok(Config {
             database_url,
@@ -223,9 +237,16 @@ impl Config {
             database_pool,
             value_budget_bytes: settings.value_budget_bytes.unwrap_or(0),
             redis_deadline_ms: settings.redis_deadline_ms.unwrap_or(250).max(1),
+            archive_url,
+            archive_ages,
             key_rings: rings.iter().map(ring).collect::<Result<_, _>>()?,
             no_keys: Keys::default(),
         })
+    }
+
+    /// Whether months of this table go to the archive.
+    pub fn archives(&self, table: &str) -> bool {
+        self.archive_url.is_some() && !self.archive_ages.never().contains(&table)
     }
 
     /// Keys that verify the edge's signatures.
@@ -329,6 +350,8 @@ mod tests {
             database_pool: None,
             value_budget_bytes: None,
             redis_deadline_ms: None,
+            archive_url: None,
+            archive_ages: None,
             others: [SIGNING_KEYS, RING].map(|name| (name.to_owned(), key.clone().into())).into(),
         }
     }
@@ -359,6 +382,8 @@ mod tests {
         assert_eq!(refused(|s| s.migrate_database_url = in_clear()), "MIGRATE_DATABASE_URL");
         assert_eq!(refused(|s| s.redis_url = Some("redis://redis.internal".to_owned())), "REDIS_URL");
         assert_eq!(refused(|s| s.redis_ca_file = Some("/nonexistent".to_owned())), "REDIS_CA_FILE");
+        assert_eq!(refused(|s| s.archive_url = Some("archive".to_owned())), "ARCHIVE_URL");
+        assert_eq!(refused(|s| s.archive_ages = Some("audit".to_owned())), "ARCHIVE_AGES");
         assert_eq!(refused(|s| s.listen = Some("here".to_owned())), "LISTEN");
         assert_eq!(refused(|s| s.database_pool = Some(0)), "DATABASE_POOL");
     }

@@ -66,11 +66,16 @@ mod on {
     static HOOKS: LazyLock<Mutex<Hooks>> = LazyLock::new(|| Mutex::new(Hooks::from_environment()));
 
     impl Hooks {
-        /// `OPTIMIST_TEST_DISABLED` switches mechanisms off from the start: comma-separated.
+        /// `OPTIMIST_TEST_DISABLED` switches mechanisms off from the start: comma-separated. `OPTIMIST_TEST_ABORT` names a step to
+        /// die at, for commands that serve nothing.
         fn from_environment() -> Hooks {
             let listed = std::env::var("OPTIMIST_TEST_DISABLED").unwrap_or_default();
             let disabled = listed.split(',').filter(|name| !name.is_empty()).map(str::to_owned).collect();
-            Hooks { disabled, ..Hooks::default() }
+            let abort = std::env::var("OPTIMIST_TEST_ABORT").ok();
+            let dying = |step: String| {
+                (step.clone(), Armed { step, action: "abort".to_owned(), millis: 0, times: 1 })
+            };
+            Hooks { disabled, armed: abort.map(dying).into_iter().collect(), ..Hooks::default() }
         }
     }
 

@@ -13,6 +13,7 @@ pub mod cache;
 pub mod region;
 pub mod outbox;
 pub mod partitions;
+pub mod archive;
 pub mod write_behind;
 pub mod limits;
 pub mod http;

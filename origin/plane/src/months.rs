@@ -26,6 +26,17 @@ impl Month {
         Month::of(DateTime::from_timestamp_millis(milliseconds(id)).unwrap_or(DateTime::<Utc>::MAX_UTC))
     }
 
+    /// As Postgres numbers partitions.
+    pub fn number(self) -> i64 {
+        i64::from(self.number)
+    }
+
+    /// From a text like `2026-05`.
+    pub fn parse(text: &str) -> Option<Month> {
+        let day = NaiveDate::parse_from_str(&format!("{text}-01"), "%Y-%m-%d").ok()?;
+        (text.len() == 7).then(|| Month::of_day(day))
+    }
+
     pub fn plus(self, months: i32) -> Month {
         Month { number: self.number + months }
     }
@@ -56,6 +67,10 @@ mod tests {
     fn an_id_is_in_the_month_of_its_milliseconds() {
         let month = Month::of_day(NaiveDate::from_ymd_opt(2026, 12, 31).unwrap());
         assert_eq!(month.first_day(), NaiveDate::from_ymd_opt(2026, 12, 1).unwrap());
+        assert_eq!(
+            (Month::parse("2026-12"), Month::parse("2026-13"), Month::parse("26-12")),
+            (Some(month), None, None)
+        );
         assert_eq!(month.plus(1).first_day(), NaiveDate::from_ymd_opt(2027, 1, 1).unwrap());
         assert_eq!(Month::of_id(month.first_id()), month);
         let before = Uuid::from_u128(month.plus(1).first_id().as_u128() - 1);

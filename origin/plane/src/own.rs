@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use crate::archive;
 use crate::audit::walk;
 use crate::ctx::Ctx;
 use crate::domain::{Domain, Job};
@@ -25,6 +26,7 @@ pub const DOMAIN: Domain = Domain {
         vouching::STATEMENTS,
         relay::STATEMENTS,
         partitions::STATEMENTS,
+        archive::STATEMENTS,
         projections::STATEMENTS,
         set_aside::STATEMENTS,
         open::STATEMENTS,
@@ -59,6 +61,7 @@ const JOBS: &[Job] = &[
     Job { name: "events.again", what: "tries events again whose consequences failed", every: MINUTE, run: |ctx| Box::pin(set_aside::try_again(ctx, 60)) },
     Job { name: "idempotency.clean", what: "removes idempotency keys after a day", every: HOUR, run: |ctx| Box::pin(clean(ctx, CLEAN_IDEMPOTENCY)) },
     Job { name: "outbox.clean", what: "drops partitions of the outbox that every living region is past", every: HOUR, run: |ctx| Box::pin(partitions::drop_outbox(ctx)) },
+    Job { name: "archive.run", what: "archives months that are old enough, or without an archive drops those that may go", every: HOUR, run: |ctx| Box::pin(archive::run_job(ctx)) },
     Job { name: "origins.clean", what: "removes origins that nobody has heard of for a day", every: HOUR, run: |ctx| Box::pin(clean(ctx, CLEAN_ORIGINS)) },
     Job { name: "regions.report", what: "warns of regions that are silent for a day", every: HOUR, run: |ctx| Box::pin(report_silent_regions(ctx)) },
 ];

@@ -24,6 +24,9 @@ use crate::people::person::Person;
 use crate::reactions::live;
 use crate::reactions::shapes::ReactionCounts;
 
+/// The table, by whose months messages are archived.
+pub const TABLE: &str = "messages";
+
 /// The text of a message.
 pub type MessageBody = Text<1, 8000>;
 

@@ -9,15 +9,17 @@ use std::sync::Arc;
 use axum::extract::State;
 use axum::http::{HeaderMap, Uri};
 use axum::response::Response;
-use chrono::NaiveDate;
+use chrono::{NaiveDate, NaiveTime, SecondsFormat};
+use optimist_plane::archive::missing;
 use optimist_plane::cache::read::{load, read_through};
 use optimist_plane::cache::value::{ListItem, Loaded, Snapshot, id_of};
 use optimist_plane::clock;
 use optimist_plane::ctx::Ctx;
 use optimist_plane::error::{Error, Result};
 use optimist_plane::http::body::{tagged, to_json};
-use optimist_plane::http::page::{Cursor, List, limit, no_query, parameters_of};
+use optimist_plane::http::page::{Cursor, limit, no_query, parameters_of};
 use optimist_plane::http::served::{Served, on};
+use optimist_plane::http::time::Time;
 use optimist_plane::months::Month;
 use optimist_plane::operation::links::{FIRST_ID, link};
 use optimist_plane::request::Caller;
@@ -28,12 +30,13 @@ use optimist_shared::error::ErrorCode;
 use optimist_shared::ids::{Id, Partition, Uuid};
 use optimist_shared::keys::{BoundKey, Key};
 use optimist_shared::reactions::{Counts, counts_version};
+use schemars::JsonSchema;
 use tokio_postgres::Row;
 
 use crate::circles::access::reader_of_circle;
 use crate::circles::definition::SAME_CIRCLE;
-use crate::messages::message::{Message, MessageWithCounts, with_counts};
-use crate::messages::stretch::Stretch;
+use crate::messages::message::{Message, MessageWithCounts, TABLE, with_counts};
+use crate::messages::stretch::{Reach, Stretch};
 use crate::reactions::{live, snapshot};
 
 const FIRST_MESSAGE: &[(&str, &str)] = &[SAME_CIRCLE, ("message", FIRST_ID)];
@@ -44,14 +47,19 @@ pub fn routes() -> Vec<Served> {
             .says("A circle's messages, newest first.")
             .notes(
                 "`before` gives the page of older ones. `after` gives the page that follows a place, oldest first, for a \
-                 client that catches up. `next` continues in the same direction; at the end it is null.",
+                 client that catches up. `next` continues in the same direction; at the end it is null. Where a page reaches \
+                 messages that are archived, `archived_before` says when they were posted.",
             )
             .filter::<Place>("after", "A `next`, or the `number` of a message. Not together with `before`.")
-            .answers::<List<MessageWithCounts>>(200)
+            .answers::<History>(200)
             .tagged()
             .pages("before")
             .links([link("messages.get", FIRST_MESSAGE), link("reactions.list", FIRST_MESSAGE)]),
-        on("messages.get", get).says("One message.").answers::<MessageWithCounts>(200).tagged(),
+        on("messages.get", get)
+            .says("One message.")
+            .answers::<MessageWithCounts>(200)
+            .refuses(&[ErrorCode::Archived])
+            .tagged(),
     ]
 }
 
@@ -69,13 +77,15 @@ left join lateral (
     select array_agg(kind) as kinds, array_agg(count) as counts
     from reaction_counts where circle_id = $1 and message_id = $2 and message_id = m.id and count > 0) counted on true";
 
-    /// The same for each message of a page: before the id `$2`, from `$3` on. Also the circle's newest message and the months in
-    /// which it has any.
+    /// The same for each message of a page: before the id `$2`, from `$3` on. Also the circle's newest message, the months in
+    /// which it has any, and the months that are archived.
     const LIST: &str = "-- messages::list, planned anew
-select seen, generation, position_ms, position_seq, c.last_id, c.months, m.*, kinds, counts
+select seen, generation, position_ms, position_seq, c.last_id, c.months, archived, m.*, kinds, counts
 from (select pg_snapshot_xmin(pg_current_snapshot())::text::bigint as seen) snapshot
 left join write_behind on region = $5 and partition = $6
 left join circles c on c.id = $1
+cross join (
+    select array_agg(month) as archived from archived where name = 'messages' and state in ('leaving', 'detached', 'dropped')) archive
 left join lateral (
     select m.id, circle_id, number, author_id, users.name as author_name, body, m.created_at, edited_at, m.version
     from messages m join users on users.id = author_id
@@ -89,10 +99,12 @@ order by m.id desc";
 
     /// The same after the id `$2`, before `$3`, oldest first.
     const LIST_AFTER: &str = "-- messages::list_after, planned anew
-select seen, generation, position_ms, position_seq, c.last_id, c.months, m.*, kinds, counts
+select seen, generation, position_ms, position_seq, c.last_id, c.months, archived, m.*, kinds, counts
 from (select pg_snapshot_xmin(pg_current_snapshot())::text::bigint as seen) snapshot
 left join write_behind on region = $5 and partition = $6
 left join circles c on c.id = $1
+cross join (
+    select array_agg(month) as archived from archived where name = 'messages' and state in ('leaving', 'detached', 'dropped')) archive
 left join lateral (
     select m.id, circle_id, number, author_id, users.name as author_name, body, m.created_at, edited_at, m.version
     from messages m join users on users.id = author_id
@@ -111,6 +123,19 @@ select months, month_numbers from circles where id = $1";
     /// The message of a number, among the ids from `$3` to before `$4`.
     const NUMBERED: &str = "-- messages::numbered, planned anew
 select id from messages where circle_id = $1 and number = $2 and id >= $3 and id < $4";
+}
+
+/// A page of messages, as [`render_list`] renders it.
+#[derive(JsonSchema)]
+#[schemars(rename = "MessageList")]
+#[expect(dead_code, reason = "it is a description alone")]
+struct History<'a> {
+    items: Vec<MessageWithCounts<'a>>,
+    /// The cursor of the page that follows.
+    next: Option<String>,
+    /// Messages of before this moment are archived, of a month at least. Left out unless the page reaches them.
+    #[schemars(with = "Time", skip_serializing_if = "Option::is_none")]
+    archived_before: Option<Time>,
 }
 
 /// A place in a circle's history.
@@ -197,13 +222,15 @@ async fn list(State(ctx): State<Ctx>, caller: Caller, headers: HeaderMap, uri: U
 }
 
 fn respond(counted: &Counted, headers: &HeaderMap, limit: usize) -> Result<Response> {
-    let Loaded::List { version, items, more } = &counted.loaded else { return Err(uncounted()) };
+    let Loaded::List { version, items, more, archived_before } = &counted.loaded else {
+        return Err(uncounted());
+    };
     let pairs = items.iter().zip(&counted.counts).take(limit);
     let shown: Vec<Option<Counts>> =
         pairs.map(|(item, (message, counts))| (item.id == Some(*message)).then_some(*counts)).collect();
     let overlay = |index: usize| Some(("reactions", shown.get(index)?.unwrap_or_default().to_json()));
     let items: Vec<_> = items.iter().map(ListItem::shown).collect();
-    let json = render_list(&items, *more, limit, overlay);
+    let json = render_list(&items, *more, archived_before.as_deref(), limit, overlay);
     Ok(tagged(headers, version, &counts_version(&shown), json))
 }
 
@@ -245,7 +272,7 @@ async fn get(State(ctx): State<Ctx>, caller: Caller, headers: HeaderMap, uri: Ur
     let (circle, _) = reader_of_circle(&ctx, &caller).await?;
     let message = caller.request.id(Id::Message)?;
     let shared = read_through(&ctx, Key::reactions(circle, message)).await?;
-    let counted = Counted::of(&shared).ok_or_else(|| Error::new(ErrorCode::NotFound))?;
+    let Some(counted) = Counted::of(&shared) else { return Err(missing(&ctx, TABLE, message).await) };
     let Loaded::Object { version, json } = &counted.loaded else { return Err(uncounted()) };
     let counts = counted.counts.first().map(|(_, counts)| *counts).unwrap_or_default();
     Ok(tagged(&headers, version, &counts_version(&[Some(counts)]), with_counts(json, counts)))
@@ -272,11 +299,20 @@ pub async fn load_list(ctx: &Ctx, key: BoundKey) -> Result<Snapshot> {
 }
 
 async fn load_page(ctx: &Ctx, circle: Uuid, part: Part, limit: usize) -> Result<Snapshot> {
-    let Found { rows, is_whole, is_one } = find(ctx, circle, part, limit).await?;
+    let Found { rows, is_whole, is_one, reach } = find(ctx, circle, part, limit).await?;
     let page = Snapshot::page(&rows, limit, !is_whole, |row| {
         let message = Message::from_row(row);
         Ok(ListItem { id: Some(message.id), cursor: message.id.encode(), json: to_json(&message)? })
     })?;
+    let page = match &page.loaded {
+        Loaded::List { items, more, .. } => {
+            let last = items.last().filter(|_| *more).and_then(|item| item.id);
+            let before =
+                reach.archived_before(last).map(|month| month.first_day().and_time(NaiveTime::MIN).and_utc());
+            page.archived_before(before.map(|time| time.to_rfc3339_opts(SecondsFormat::Millis, true)))
+        }
+        _ => page,
+    };
     if !is_one {
         // Counts that are read at several moments have no one position.
         return Ok(page);
@@ -293,6 +329,7 @@ struct Found {
     is_whole: bool,
     /// Whether one statement read them, at one moment.
     is_one: bool,
+    reach: Reach,
 }
 
 /// Statements that a page takes, unless they have found nothing: one for two months. A circle that says little has more months than
@@ -308,7 +345,7 @@ async fn find(ctx: &Ctx, circle: Uuid, part: Part, limit: usize) -> Result<Found
         Part::After(place) => Stretch::after(id_at(ctx, circle, place).await?),
     };
     let (region, partition) = (&ctx.config.region, number(Partition::of(circle)));
-    let mut found = Found { rows: Vec::new(), is_whole: false, is_one: true };
+    let mut found = Found { rows: Vec::new(), is_whole: false, is_one: true, reach: Reach::default() };
     for step in 0.. {
         let sql = if stretch.is_forwards { LIST_AFTER } else { LIST };
         let missing = (limit + 1 - count(&found.rows)) as i64;
@@ -317,6 +354,7 @@ async fn find(ctx: &Ctx, circle: Uuid, part: Part, limit: usize) -> Result<Found
         let Some(first) = rows.first() else { return Ok(found) };
         let newest: Option<Uuid> = first.get("last_id");
         let months: Option<Vec<NaiveDate>> = first.get("months");
+        let archived: Option<Vec<NaiveDate>> = first.get("archived");
         if step == 0
             && part == Part::Newest
             && let Some(newest) = newest.filter(|newest| *newest >= stretch.from)
@@ -325,6 +363,9 @@ async fn find(ctx: &Ctx, circle: Uuid, part: Part, limit: usize) -> Result<Found
             stretch = Stretch::before(Month::of_id(newest).plus(1).first_id());
             continue;
         }
+        if found.reach.start.is_none() {
+            found.reach = Reach::of(&stretch, months.unwrap_or_default(), &archived.unwrap_or_default());
+        }
         found.is_one = found.rows.is_empty();
         if found.is_one {
             found.rows = rows;
@@ -332,7 +373,7 @@ async fn find(ctx: &Ctx, circle: Uuid, part: Part, limit: usize) -> Result<Found
             found.rows.extend(rows.into_iter().filter(is_message));
         }
         let held = count(&found.rows);
-        match stretch.next(&months.unwrap_or_default()) {
+        match stretch.next(&found.reach.months) {
             None => {
                 found.is_whole = true;
                 return Ok(found);

@@ -38,6 +38,40 @@ impl Stretch {
     }
 }
 
+/// What a page may reach: the months that are there, and those that are archived.
+#[derive(Debug, Default)]
+pub struct Reach {
+    /// Where the page begins. `None` before anything was read.
+    pub start: Option<Uuid>,
+    is_forwards: bool,
+    /// The circle's months that are not archived, in order.
+    pub months: Vec<NaiveDate>,
+    archived: Vec<Month>,
+}
+
+impl Reach {
+    /// Of a page that begins with this stretch, in a circle with messages in these months.
+    pub fn of(first: &Stretch, months: Vec<NaiveDate>, archived: &[NaiveDate]) -> Reach {
+        let (gone, months): (Vec<NaiveDate>, _) =
+            months.into_iter().partition(|month| archived.contains(month));
+        let archived = gone.into_iter().map(Month::of_day).collect();
+        Reach { start: Some(first.from), is_forwards: first.is_forwards, months, archived }
+    }
+
+    /// The month after the newest archived one that a page passes. It ends with the id `last`, or goes on to the end.
+    pub fn archived_before(&self, last: Option<Uuid>) -> Option<Month> {
+        let start = self.start?;
+        let is_passed = |month: &&Month| {
+            let (begin, end) = (month.first_id(), month.plus(1).first_id());
+            match self.is_forwards {
+                true => end > start && last.is_none_or(|last| begin < last),
+                false => begin < start && last.is_none_or(|last| end > last),
+            }
+        };
+        self.archived.iter().filter(is_passed).max().map(|month| month.plus(1))
+    }
+}
+
 /// The month of the last id before this one.
 fn last_month(id: Uuid) -> Month {
     Month::of_id(Uuid::from_u128(id.as_u128().saturating_sub(1)))
@@ -53,6 +87,25 @@ mod tests {
 
     fn first(year: i32, month: u32) -> Uuid {
         Month::of_day(day(year, month)).first_id()
+    }
+
+    #[test]
+    fn a_page_tells_of_the_newest_archived_month_that_it_passes() {
+        let months = [day(2025, 2), day(2025, 6), day(2026, 3), day(2026, 4)];
+        let archived = [day(2025, 1), day(2025, 2), day(2025, 6)];
+        let before = |id| Reach::of(&Stretch::before(id), months.to_vec(), &archived);
+        let after = |id| Reach::of(&Stretch::after(id), months.to_vec(), &archived);
+        let month = |year, month| Some(Month::of_day(day(year, month)));
+        assert_eq!(before(first(2026, 5)).months, [day(2026, 3), day(2026, 4)]);
+        assert_eq!(before(first(2026, 5)).archived_before(None), month(2025, 7));
+        assert_eq!(
+            before(first(2026, 5)).archived_before(Some(first(2026, 3))),
+            None,
+            "it does not reach so far"
+        );
+        assert_eq!(before(first(2025, 6)).archived_before(None), month(2025, 3), "and so a client goes on");
+        assert_eq!(after(Uuid::nil()).archived_before(Some(first(2026, 4))), month(2025, 7));
+        assert_eq!(after(first(2026, 3)).archived_before(None), None);
     }
 
     #[test]

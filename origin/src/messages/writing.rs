@@ -7,6 +7,7 @@ use std::sync::Arc;
 use axum::extract::State;
 use axum::http::{HeaderMap, StatusCode};
 use axum::response::{IntoResponse, Response};
+use optimist_plane::archive::missing;
 use optimist_plane::ctx::Ctx;
 use optimist_plane::error::{Error, Result};
 use optimist_plane::http::body::{Body, check_match_of_row};
@@ -29,7 +30,7 @@ use tokio_postgres::Row;
 use crate::circles::access::require_role;
 use crate::circles::definition::SAME_CIRCLE;
 use crate::circles::standing::{Standing, is_moderator};
-use crate::messages::message::{Message, MessageBody, MessageWithCounts, shown_version};
+use crate::messages::message::{Message, MessageBody, MessageWithCounts, TABLE, shown_version};
 use crate::messages::posting::{Post, Posting, post_in_batch};
 
 const NEW_MESSAGE: &[(&str, &str)] = &[SAME_CIRCLE, ("message", ID)];
@@ -54,9 +55,11 @@ pub fn routes() -> Vec<Served> {
             .says("Change one's own message.")
             .takes::<Write>(example())
             .answers::<MessageWithCounts>(200)
+            .refuses(&[ErrorCode::Archived])
             .tagged(),
         on("messages.delete", delete)
             .says("Delete a message: one's own, or as a moderator anyone's.")
+            .refuses(&[ErrorCode::Archived])
             .conditional(),
     ]
 }
@@ -132,15 +135,20 @@ impl Subject {
         Subject { author: row.get(0), version: shown_version(row.get(1), row.get(3)), is_deleted: row.get(2) }
     }
 
-    /// 404 if there is no such message. An author never changes, so the right is decided before the locks.
+    /// 404 if there is no such message, 410 if it is archived. An author never changes, so the right is decided before the locks.
     async fn before_locks(ctx: &Ctx, circle: Uuid, message: Uuid) -> Result<Subject> {
         let row = ctx.db.query_opt(AUTHOR, &[&circle, &message]).await?;
-        row.as_ref().map(Subject::from_row).ok_or_else(|| Error::new(ErrorCode::NotFound))
+        match row {
+            Some(row) => Ok(Subject::from_row(&row)),
+            None => Err(missing(ctx, TABLE, message).await),
+        }
     }
 
-    async fn read(tx: &Tx, circle: Uuid, message: Uuid) -> Result<Subject> {
-        let row = tx.query_opt(AUTHOR, &[&circle, &message]).await?;
-        row.as_ref().map(Subject::from_row).ok_or_else(|| Error::new(ErrorCode::NotFound))
+    async fn read(ctx: &Ctx, tx: &Tx, circle: Uuid, message: Uuid) -> Result<Subject> {
+        match tx.query_opt(AUTHOR, &[&circle, &message]).await? {
+            Some(row) => Ok(Subject::from_row(&row)),
+            None => Err(missing(ctx, TABLE, message).await),
+        }
     }
 
     fn require_editor(&self, user: Uuid) -> Result<()> {
@@ -176,10 +184,14 @@ async fn edit(
     let message = transaction!(&ctx, context, |tx| {
         let standing = Standing::read(tx, circle, caller.user).await?;
         standing.require_member()?;
-        let subject = Subject::read(tx, circle, id).await?;
+        let subject = Subject::read(&ctx, tx, circle, id).await?;
         subject.require_editor(caller.user)?;
         check_match_of_row(&headers, &subject.version)?;
-        let message = Message::from_row(&tx.query_one(EDIT, &[&circle, &id, &body]).await?);
+        // A month on its way to the archive passes over changes.
+        let Some(row) = tx.query_opt(EDIT, &[&circle, &id, &body]).await? else {
+            return Err(missing(&ctx, TABLE, id).await);
+        };
+        let message = Message::from_row(&row);
         touch(tx, circle, id);
         tx.event("message.edited", json!({"circle": circle, "message": id}));
         Ok(message)
@@ -195,7 +207,7 @@ async fn delete(State(ctx): State<Ctx>, caller: Caller, headers: HeaderMap) -> R
     transaction!(&ctx, context, |tx| {
         let standing = Standing::read(tx, circle, caller.user).await?;
         standing.require_member()?;
-        let subject = Subject::read(tx, circle, id).await?;
+        let subject = Subject::read(&ctx, tx, circle, id).await?;
         subject.require_deleter(caller.user, standing.role)?;
         check_match_of_row(&headers, &subject.version)?;
         touch(tx, circle, id);
@@ -203,7 +215,9 @@ async fn delete(State(ctx): State<Ctx>, caller: Caller, headers: HeaderMap) -> R
         if subject.is_deleted {
             tx.unchanged();
         } else {
-            tx.execute(DELETE, &[&circle, &id]).await?;
+            if tx.execute(DELETE, &[&circle, &id]).await? == 0 {
+                return Err(missing(&ctx, TABLE, id).await);
+            }
             tx.event("message.deleted", json!({"circle": circle, "message": id}));
         }
         Ok(())

@@ -49,7 +49,7 @@ select (select count(*) from gone), (select coalesce(sum(by), 0) from over)::big
 select user_id from notification_counts where held > 1000 order by user_id limit $1";
 
     /// Removes old ones, read or not. The second look at their age is such that the planner cannot search by it.
-    pub const CLEAN: &str = "-- notifications::clean
+    const CLEAN: &str = "-- notifications::clean
 with old as (
     select user_id, month, id from notifications where updated_at < now() - interval '90 days' limit $1),
 person as materialized (
@@ -105,6 +105,11 @@ repaired as (
     set unread = greatest(c.unread + s.real_unread - s.unread, 0), held = greatest(c.held + s.real_held - s.held, 0)
     from sample s where $3 and c.user_id = s.id and (s.real_unread, s.real_held) <> (s.unread, s.held))
 select id, id, (real_unread, real_held) <> (coalesce(unread, 0), coalesce(held, 0)) from sample order by id";
+}
+
+/// Removes notifications of ninety days ago. Where there is an archive, their months go there instead.
+pub async fn remove_old(ctx: &Ctx) -> Result<u64> {
+    if ctx.config.archives("notifications") { Ok(0) } else { clean(ctx, CLEAN).await }
 }
 
 /// Removes the oldest notifications of those of these people who have more than they keep. Returns how many.

@@ -46,6 +46,14 @@ on conflict (circle_id, message_id, kind, user_id) do update
            and not (r.is_through and excluded.generation <= r.generation))
 returning circle_id, message_id, kind, user_id, is_on, reacted_at";
 
+    /// How many of these messages take no reactions: they do not exist, are deleted, or their month is archived or on its way.
+    const DROPPED: &str = "-- write_behind::dropped, planned anew (2,500 rows)
+select count(*) from unnest($1::uuid[], $2::uuid[]) as entry (circle_id, message_id)
+where not exists (
+        select from messages m
+        where m.circle_id = entry.circle_id and m.id = entry.message_id and m.id = any($2) and m.deleted_at is null)
+   or exists (select from archived where name = 'messages' and month = id_month(entry.message_id) and state <> 'restored')";
+
     const COUNT: &str = "-- write_behind::count (2,500 rows)
 insert into reaction_counts as counts (circle_id, message_id, kind, count)
 select * from unnest($1::uuid[], $2::uuid[], $3::smallint[], $4::integer[]) as delta (circle_id, message_id, kind, by)
@@ -137,6 +145,10 @@ async fn react(tx: &Tx, placed: &[Intent], is_through: bool) -> Result<()> {
     let parameters: [&(dyn ToSql + Sync); 9] =
         [&circles, &messages, &kinds, &users, &reacted, &ms, &seq, &generations, &is_through];
     let rows = tx.query(REACT, &parameters).await?;
+    if rows.len() < placed.len() {
+        let row = tx.query_one(DROPPED, &[&circles, &messages]).await?;
+        metrics::counter!("optimist_reactions_dropped_total").increment(row.get::<_, i64>(0).cast_unsigned());
+    }
     let mut counts: BTreeMap<(Uuid, Uuid, i16), i32> = BTreeMap::new();
     let mut changes = Vec::with_capacity(rows.len());
     for row in rows {

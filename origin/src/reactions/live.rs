@@ -5,6 +5,7 @@
 //! nothing is written here.
 
 use ::redis::{Cmd, Value};
+use optimist_plane::archive::missing;
 use optimist_plane::cache::value::Alongside;
 use optimist_plane::ctx::Ctx;
 use optimist_plane::error::{Error, Result};
@@ -12,7 +13,6 @@ use optimist_plane::redis::Items;
 use optimist_plane::statements;
 use optimist_plane::write_behind::flush::flush_all_of;
 use optimist_plane::write_behind::open::open_patiently;
-use optimist_shared::error::ErrorCode;
 use optimist_shared::ids::{Partition, Uuid, parse_hex};
 use optimist_shared::keys::Key;
 use optimist_shared::reactions::{Counts, KINDS, Kind, Promise};
@@ -33,6 +33,9 @@ select message_id, kind, count from reaction_counts where circle_id = $1 and mes
 select kind from reactions
 where circle_id = $1 and message_id = $2 and kind = any($4::smallint[]) and user_id = $3 and is_on::integer = 1";
 }
+
+/// The table by whose months reactions are archived.
+pub const MESSAGES: &str = "messages";
 
 /// Live counts of messages, in their order: from Redis, or installed there, or without Redis from Postgres.
 pub async fn counts(ctx: &Ctx, circle: Uuid, messages: &[Uuid]) -> Result<Vec<(Uuid, Counts)>> {
@@ -133,7 +136,7 @@ pub async fn react(ctx: &Ctx, reaction: &Reaction) -> Result<Option<(Counts, Pro
             }
             Reacted::Absent => match ensure_installed(ctx, circle, &[message], Some(message)).await? {
                 Ensured::Counts(_) => {}
-                Ensured::NoMessage => return Err(Error::new(ErrorCode::NotFound)),
+                Ensured::NoMessage => return Err(missing(ctx, MESSAGES, message).await),
                 Ensured::NoRedis => return Ok(None),
             },
             // A write that finds the stream full waits for Postgres too.
@@ -167,7 +170,7 @@ pub async fn own_view(ctx: &Ctx, circle: Uuid, message: Uuid, user: Uuid) -> Res
         }
         match ensure_installed(ctx, circle, &[message], Some(message)).await? {
             Ensured::Counts(_) => {}
-            Ensured::NoMessage => return Err(Error::new(ErrorCode::NotFound)),
+            Ensured::NoMessage => return Err(missing(ctx, MESSAGES, message).await),
             Ensured::NoRedis => {
                 let counts = only(stored(ctx, circle, &[message]).await?);
                 let mine = stored_own(ctx, circle, message, user).await?;

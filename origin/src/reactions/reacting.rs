@@ -4,6 +4,7 @@
 
 use axum::extract::State;
 use axum::response::Response;
+use optimist_plane::archive::{missing, require_open};
 use optimist_plane::ctx::Ctx;
 use optimist_plane::error::{Error, Failure, Result};
 use optimist_plane::http::body::json_response;
@@ -43,6 +44,7 @@ pub fn routes() -> Vec<Served> {
             .notes(NOTES)
             .path::<ReactionKind>("kind")
             .answers::<ReactionAnswer>(202)
+            .refuses(&[ErrorCode::Archived])
             .links([
                 link("reactions.list", &[SAME_CIRCLE, MESSAGE]),
                 link("reactions.remove", &[SAME_CIRCLE, MESSAGE, KIND]),
@@ -51,11 +53,13 @@ pub fn routes() -> Vec<Served> {
             .says("Take a reaction back.")
             .notes(NOTES)
             .path::<ReactionKind>("kind")
-            .answers::<ReactionAnswer>(202),
+            .answers::<ReactionAnswer>(202)
+            .refuses(&[ErrorCode::Archived]),
         on("reactions.list", reactors::list)
             .says("A message's reactions: counts, the caller's own, and who reacted, newest first.")
             .notes("Pages go through everyone. Each has the counts and the caller's own reactions, live.")
             .answers::<Reactions>(200)
+            .refuses(&[ErrorCode::Archived])
             .tagged()
             .pages("cursor"),
         on("reactions.mine", mine::list)
@@ -120,7 +124,10 @@ async fn through(ctx: &Ctx, caller: &Caller, reaction: ReactionEntry) -> Result<
         hold_off(ctx, tx).await?;
         let standing = Standing::read(tx, circle, caller.user).await?;
         standing.require_member()?;
-        tx.query_opt(EXISTS, &[&circle, &message]).await?.ok_or_else(|| Error::new(ErrorCode::NotFound))?;
+        if tx.query_opt(EXISTS, &[&circle, &message]).await?.is_none() {
+            return Err(missing(ctx, live::MESSAGES, message).await);
+        }
+        require_open(ctx, live::MESSAGES, message).await?;
         write_through(ctx, tx, reaction).await?;
         tx.event(
             "message.reacted",

@@ -6,15 +6,15 @@ use axum::extract::State;
 use axum::http::{HeaderMap, Uri};
 use axum::response::Response;
 use chrono::Utc;
+use optimist_plane::archive::missing;
 use optimist_plane::ctx::Ctx;
-use optimist_plane::error::{Error, Result};
+use optimist_plane::error::Result;
 use optimist_plane::hash::digest;
 use optimist_plane::http::body::{tagged, to_json};
 use optimist_plane::http::page::{At, Cursor, page};
 use optimist_plane::http::time::Time;
 use optimist_plane::request::Caller;
 use optimist_plane::statements;
-use optimist_shared::error::ErrorCode;
 use optimist_shared::ids::{Id, Uuid};
 use optimist_shared::reactions::{Counts, Kind};
 use schemars::JsonSchema;
@@ -101,7 +101,7 @@ pub async fn list(State(ctx): State<Ctx>, caller: Caller, headers: HeaderMap, ur
     let message = caller.request.id(Id::Message)?;
     let own = live::own_view(&ctx, circle, message, caller.user).await?;
     if ctx.db.query_opt(EXISTS, &[&circle, &message]).await?.is_none() {
-        return Err(Error::new(ErrorCode::NotFound));
+        return Err(missing(&ctx, live::MESSAGES, message).await);
     }
     let (time, user) = (page.after.map(|after| after.at.time), page.after.map(|after| after.at.id));
     let place = page.after.map(|after| after.place);

@@ -9,7 +9,7 @@ use super::*;
 #[derive(Clone, Debug)]
 enum Owned {
     Object(String, Vec<u8>),
-    List(String, Vec<(String, String, Vec<u8>)>, bool),
+    List(String, Vec<(String, String, Vec<u8>)>, bool, Option<String>),
     Text(String),
     Session(String),
 }
@@ -18,9 +18,9 @@ impl Owned {
     fn encode(&self, stamp: Stamp) -> Vec<u8> {
         let body = match self {
             Owned::Object(version, json) => Body::Object { version, json },
-            Owned::List(version, items, more) => {
+            Owned::List(version, items, more, before) => {
                 let items = items.iter().map(|(id, cursor, json)| Item { id, cursor, json }).collect();
-                Body::List { version, items, more: *more }
+                Body::List { version, items, more: *more, archived_before: before.as_deref() }
             }
             Owned::Text(text) => Body::Text(text),
             Owned::Session(text) => Body::Session(text),
@@ -35,12 +35,14 @@ impl Owned {
 fn bodies() -> impl Strategy<Value = Owned> {
     let json = || vec(any::<u8>(), 0..20);
     let items = |id: &'static str, least| vec((id, "[a-zA-Z0-9_-]{0,12}", json()), least..5);
-    let list = |items| ("[0-9]{1,4}", items, any::<bool>());
+    let before = || proptest::option::of("[0-9TZ:-]{0,24}");
+    let list = move |items| ("[0-9]{1,4}", items, any::<bool>(), before());
     prop_oneof![
         ("[0-9]{1,4}", json()).prop_map(|(version, json)| Owned::Object(version, json)),
-        list(items("", 0).boxed()).prop_map(|(version, items, more)| Owned::List(version, items, more)),
+        list(items("", 0).boxed())
+            .prop_map(|(version, items, more, before)| Owned::List(version, items, more, before)),
         list(items("[0-9a-f-]{36}", 1).boxed())
-            .prop_map(|(version, items, more)| Owned::List(version, items, more)),
+            .prop_map(|(version, items, more, before)| Owned::List(version, items, more, before)),
         "\\PC{0,20}".prop_map(Owned::Text),
         "[0-9a-f]{92}".prop_map(Owned::Session),
     ]
@@ -102,7 +104,7 @@ proptest! {
         if let Some(envelope) = Envelope::decode_first(cut, first) {
             let Body::List { version, items, .. } = whole.body.clone() else { panic!("not a list") };
             prop_assert!(items.len() > first);
-            let body = Body::List { version, items: items[..first].to_vec(), more: true };
+            let body = Body::List { version, items: items[..first].to_vec(), more: true, archived_before: None };
             prop_assert_eq!(envelope, Envelope { stamp, body });
         }
         if let Some(head) = Head::decode(cut) {
@@ -133,7 +135,7 @@ proptest! {
     fn lists_and_overlays_are_json(numbers in vec(any::<i32>(), 0..6), more: bool, limit in 1..8usize) {
         let json: Vec<Vec<u8>> = numbers.iter().map(|n| format!("{{\"n\":{n}}}").into_bytes()).collect();
         let items: Vec<Item<'_>> = json.iter().map(|json| Item { id: "", cursor: "c", json }).collect();
-        let rendered = render_list(&items, more, limit, |place| Some(("place", place.to_string())));
+        let rendered = render_list(&items, more, None, limit, |place| Some(("place", place.to_string())));
         let parsed: serde_json::Value = serde_json::from_slice(&rendered).unwrap();
         let shown = parsed["items"].as_array().unwrap();
         prop_assert_eq!(shown.len(), numbers.len().min(limit));

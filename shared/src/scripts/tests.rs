@@ -48,7 +48,9 @@ fn scripts_look_where_the_encoder_writes() {
     };
     let ids = [1, 2].map(|id| Uuid::from_u128(id).to_string());
     let items = ids.iter().map(|id| Item { id, cursor: "", json: b"{}" }).collect();
-    let list = Envelope { stamp, body: Body::List { version: "v", items, more: false } }.encode();
+    let list =
+        Envelope { stamp, body: Body::List { version: "v", items, more: false, archived_before: None } }
+            .encode();
     let cached = CachedSession {
         secret_hash: hash_secret(&[7; 32]),
         written_back_ms: 12_121_212_121_212,

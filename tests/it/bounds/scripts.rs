@@ -209,7 +209,11 @@ fn largest_list() -> (Vec<String>, Vec<u8>) {
     let json = vec![b'x'; LIST_BYTES / LIST_LIMIT];
     let ids: Vec<String> = (0..LIST_LIMIT as u128).map(|id| Uuid::from_u128(id).to_string()).collect();
     let items = ids.iter().map(|id| Item { id, cursor: TOKEN, json: &json }).collect();
-    let list = Envelope { stamp: stamp(), body: Body::List { version: TOKEN, items, more: true } }.encode();
+    let list = Envelope {
+        stamp: stamp(),
+        body: Body::List { version: TOKEN, items, more: true, archived_before: None },
+    }
+    .encode();
     (ids, list)
 }
 

@@ -26,6 +26,8 @@ pub enum Loaded {
         version: String,
         items: Vec<ListItem>,
         more: bool,
+        /// Items of before this moment are archived, and the list ends there.
+        archived_before: Option<String>,
     },
     Text(String),
     Session(CachedSession),
@@ -104,7 +106,16 @@ impl Snapshot {
         items.truncate(fits);
         let mut shown: Vec<&[u8]> = items.iter().map(|item| item.json.as_slice()).collect();
         shown.push(if more { b"more" } else { b"all" });
-        Ok(Snapshot::new(seen, Loaded::List { version: digest(&shown), items, more }))
+        Ok(Snapshot::new(seen, Loaded::List { version: digest(&shown), items, more, archived_before: None }))
+    }
+
+    /// Tells that a list's items of before this moment are archived. It shows in the list's version.
+    pub fn archived_before(mut self, moment: Option<String>) -> Snapshot {
+        if let (Loaded::List { version, archived_before, .. }, Some(moment)) = (&mut self.loaded, moment) {
+            *version = digest(&[version.as_bytes(), moment.as_bytes()]);
+            *archived_before = Some(moment);
+        }
+        self
     }
 }
 
@@ -117,7 +128,7 @@ pub fn encode(snapshot: &Snapshot, epoch: u64, read_at_ms: u64, fresh_ms: u64) -
     let body = match &snapshot.loaded {
         Loaded::Missing | Loaded::Live(_) => return None,
         Loaded::Object { version, json } => Body::Object { version, json },
-        Loaded::List { version, items, more } => Body::List {
+        Loaded::List { version, items, more, archived_before } => Body::List {
             version,
             items: {
                 ids = items.iter().map(ListItem::id_text).collect::<Vec<_>>();
@@ -125,6 +136,7 @@ pub fn encode(snapshot: &Snapshot, epoch: u64, read_at_ms: u64, fresh_ms: u64) -
                 items.map(|(item, id)| Item { id, cursor: &item.cursor, json: &item.json }).collect()
             },
             more: *more,
+            archived_before: archived_before.as_deref(),
         },
         Loaded::Text(text) => Body::Text(text),
         Loaded::Session(cached) => {
@@ -141,7 +153,7 @@ pub fn encode(snapshot: &Snapshot, epoch: u64, read_at_ms: u64, fresh_ms: u64) -
 pub fn decode(bytes: &[u8]) -> Option<Loaded> {
     Some(match Envelope::decode(bytes)?.body {
         Body::Object { version, json } => Loaded::Object { version: version.to_owned(), json: json.to_vec() },
-        Body::List { version, items, more } => Loaded::List {
+        Body::List { version, items, more, archived_before } => Loaded::List {
             version: version.to_owned(),
             items: items
                 .iter()
@@ -152,6 +164,7 @@ pub fn decode(bytes: &[u8]) -> Option<Loaded> {
                 })
                 .collect(),
             more,
+            archived_before: archived_before.map(str::to_owned),
         },
         Body::Text(text) => Loaded::Text(text.to_owned()),
         Body::Session(body) => Loaded::Session(CachedSession::decode(body)?),

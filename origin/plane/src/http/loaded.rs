@@ -11,11 +11,11 @@ use crate::http::body::tagged;
 
 /// Answers with a loaded list's first items.
 pub fn respond_list(loaded: &Loaded, headers: &HeaderMap, limit: usize) -> Result<Response> {
-    let Loaded::List { version, items, more } = loaded else {
+    let Loaded::List { version, items, more, archived_before } = loaded else {
         return Err(Error::internal("list", &"not a list"));
     };
     let items: Vec<Item<'_>> = items.iter().map(ListItem::shown).collect();
-    Ok(tagged(headers, version, "", render_list(&items, *more, limit, |_| None)))
+    Ok(tagged(headers, version, "", render_list(&items, *more, archived_before.as_deref(), limit, |_| None)))
 }
 
 /// Answers with a loaded object that has no overlay; 404 if there is none.

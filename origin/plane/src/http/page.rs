@@ -174,7 +174,7 @@ fn render_page<T: Serialize, C: Cursor>(
     let fits = fitting(rendered.iter().map(Vec::len), rendered.len());
     let cursors: Vec<String> = items.iter().map(|item| position(item).encode()).collect();
     let items = rendered.iter().zip(&cursors).map(|(json, cursor)| Item { id: "", cursor, json });
-    Ok(render_list(&items.collect::<Vec<_>>(), more, fits, |_| None))
+    Ok(render_list(&items.collect::<Vec<_>>(), more, None, fits, |_| None))
 }
 
 /// Parses a number of items within a page's bounds.

@@ -1,0 +1,115 @@
+//! Erased people: their texts and private rows leave the objects, by writing these anew, and leave each month that is restored.
+//!
+//! The list is in Postgres and beside the objects, so that a database of before learns of it.
+
+use std::collections::HashSet;
+
+use optimist_shared::ids::{Uuid, parse_id};
+
+use crate::archive::csv::mentions;
+use crate::archive::objects::Store;
+use crate::archive::owner::{Outcome, Owner, Trouble};
+use crate::archive::restoring::load;
+use crate::archive::running::{Known, Work};
+use crate::config::Config;
+use crate::hooks;
+
+/// Rows that one statement changes.
+const AT_ONCE: i64 = 1_000;
+
+/// Puts a person on the list. The next run deals with the objects.
+pub async fn erase(config: &Config, user: Uuid) -> Outcome<()> {
+    let url = config.archive_url.as_deref();
+    let store = Store::open(url.ok_or_else(|| Trouble("OPTIMIST_ARCHIVE_URL is not set".to_owned()))?)?;
+    store.note_erased(&user.to_string()).await?;
+    add(&Owner::connect(config).await?, &[user]).await
+}
+
+async fn add(owner: &Owner, people: &[Uuid]) -> Outcome<()> {
+    const ADD: &str = "insert into erased (user_id) select unnest($1::uuid[]) on conflict do nothing";
+    owner.rows(ADD, &[&people]).await.map(drop)
+}
+
+/// Adds the people whom only the store knows.
+pub async fn learn_erased(work: &Work<'_>) -> Outcome<()> {
+    let people: Vec<Uuid> = work.store.erased().await?.iter().filter_map(|id| parse_id(id)).collect();
+    add(&work.owner, &people).await
+}
+
+/// Removes rows and texts of erased people from a table that is no partition.
+pub async fn erase_rows(work: &Work<'_>, parent: &str, table: &str) -> Outcome<u64> {
+    const SQL: &str =
+        "select format(erasing, $2::text, $3::text) from partitioned where name = $1 and erasing is not null";
+    let limit = AT_ONCE.to_string();
+    let Some(row) = work.owner.rows(SQL, &[&parent, &table, &limit]).await?.pop() else { return Ok(0) };
+    let one: String = row.get(0);
+    let counting = format!("with gone as ({one} returning 1) select count(*) from gone");
+    let mut erased = 0;
+    loop {
+        let some = work.owner.patiently(&counting, &[]).await?;
+        erased += some.cast_unsigned();
+        if some < AT_ONCE {
+            return Ok(erased);
+        }
+    }
+}
+
+/// Writes the objects anew that hold people who were erased since they were written. Returns how many.
+pub async fn erase_from_objects(work: &Work<'_>) -> Outcome<u64> {
+    learn_erased(work).await?;
+    let newest: i64 = work.owner.row("select coalesce(max(place), 0) from erased", &[]).await?.get(0);
+    let mut written = 0;
+    let condition = format!("state in ('detached', 'dropped') and erasing is not null and erased < {newest}");
+    for known in work.known(&condition).await? {
+        const NEW: &str = "select user_id::text from erased e
+            where place > (select erased from archived where name = $1 and nth = $2)";
+        let rows = work.owner.rows(NEW, &[&known.table, &known.nth]).await?;
+        let people: HashSet<String> = rows.iter().map(|row| row.get(0)).collect();
+        if holds(work, &known, &people).await? {
+            rewrite(work, &known).await?;
+            written += 1;
+        }
+        // Also what a killed run has left.
+        let [current] =
+            &work.known(&format!("a.name = '{}' and nth = {}", known.table, known.nth)).await?[..]
+        else {
+            continue;
+        };
+        work.store.delete_but(&known.table, &known.month, Some(current.version)).await?;
+        const SEARCHED: &str = "update archived set erased = $3 where name = $1 and nth = $2";
+        work.owner.rows(SEARCHED, &[&known.table, &known.nth, &newest]).await?;
+    }
+    Ok(written)
+}
+
+async fn holds(work: &Work<'_>, known: &Known, people: &HashSet<String>) -> Outcome<bool> {
+    let mut reading = work.store.read(&known.object()).await?;
+    while let Some((records, _)) = reading.next().await? {
+        if mentions(&records, people) {
+            return Ok(true);
+        }
+    }
+    Ok(false)
+}
+
+/// Loads an object, erases, and writes the next version. The detached table goes: it has what is to be erased.
+async fn rewrite(work: &Work<'_>, known: &Known) -> Outcome<()> {
+    let next = Known { version: known.version + 1, ..known.clone() };
+    let table = format!("{}_erasing", known.leaf);
+    load(work, known, &table).await?;
+    erase_rows(work, &known.table, &table).await?;
+    let manifest = work.write(&next, &table).await?;
+    hooks::step("archive.rewritten").await;
+    work.owner.patiently(&format!("drop table if exists {}", known.leaf), &[]).await?;
+    const REWRITTEN: &str = "update archived set version = $3, rows = $4, sha256 = $5, state = 'dropped',
+        changed_at = clock_timestamp() where name = $1 and nth = $2";
+    let rows = manifest.rows.cast_signed();
+    work.owner.rows(REWRITTEN, &[&known.table, &known.nth, &next.version, &rows, &manifest.sha256]).await?;
+    work.owner.patiently(&format!("drop table {table}"), &[]).await?;
+    tracing::info!(
+        table = known.table,
+        month = known.month,
+        "an archived month was written without the erased"
+    );
+    Ok(())
+}
