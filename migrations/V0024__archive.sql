@@ -181,6 +181,8 @@ begin
           and month_begin(leaf + 1) + p.age + interval '4 days' < now()
         order by nth, p.name <> p.goes_with
     loop
+        -- The caller asks again for more.
+        exit when dropped = 2;
         -- A month goes after that of the table that it goes with.
         if each.name <> each.goes_with and to_regclass(leaf_name(each.goes_with, each.nth)) is not null then
             continue;

@@ -10,6 +10,8 @@ use reqwest::Method;
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
+use crate::drafts::until;
+
 /// Messages of each of the two old months.
 const EACH: usize = 300;
 
@@ -251,7 +253,7 @@ async fn history_tells_where_the_archive_begins_and_a_restored_month_reads_like_
             "round {round}"
         );
     }
-    assert!(ada.get(&aged.path("")).await.is_hit());
+    until("the page comes from Redis", async || ada.get(&aged.path("")).await.is_hit()).await;
     let page = ada.get(&aged.path("?after=0&limit=5")).await.expect(200);
     assert_eq!(
         (page.body["items"].as_array().unwrap().len(), page.text("/archived_before")),

@@ -58,11 +58,23 @@ pub async fn require_open(ctx: &Ctx, table: &str, id: Uuid) -> Result<()> {
     }
 }
 
+/// Drops old months, some at a time. Returns how many.
+async fn drop_old(ctx: &Ctx) -> Result<u64> {
+    let mut dropped = 0;
+    loop {
+        let row = ctx.db.query_opt(DROP_OLD, &[&ctx.config.archive_ages.never()]).await?;
+        let some = row.map_or(0, |row| row.get::<_, i64>(0).cast_unsigned());
+        if some == 0 {
+            return Ok(dropped);
+        }
+        dropped += some;
+    }
+}
+
 /// The job: archives what is old enough. Without an archive, drops the old months that may go.
 pub async fn run_job(ctx: &Ctx) -> Result<u64> {
     if ctx.config.archive_url.is_none() {
-        let row = ctx.db.query_opt(DROP_OLD, &[&ctx.config.archive_ages.never()]).await?;
-        return Ok(row.map_or(0, |row| row.get::<_, i64>(0).cast_unsigned()));
+        return drop_old(ctx).await;
     }
     let config: Config = ctx.config.clone();
     let work = tokio::spawn(async move {

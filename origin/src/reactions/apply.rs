@@ -48,11 +48,10 @@ returning circle_id, message_id, kind, user_id, is_on, reacted_at";
 
     /// How many of these messages take no reactions: they do not exist, are deleted, or their month is archived or on its way.
     const DROPPED: &str = "-- write_behind::dropped, planned anew (2,500 rows)
-select count(*) from unnest($1::uuid[], $2::uuid[]) as entry (circle_id, message_id)
-where not exists (
-        select from messages m
-        where m.circle_id = entry.circle_id and m.id = entry.message_id and m.id = any($2) and m.deleted_at is null)
-   or exists (select from archived where name = 'messages' and month = id_month(entry.message_id) and state <> 'restored')";
+select count(*) filter (where m.id is null or closed.name is not null)
+from unnest($1::uuid[], $2::uuid[]) as entry (circle_id, message_id)
+left join messages m on m.circle_id = entry.circle_id and m.id = entry.message_id and m.id = any($2) and m.deleted_at is null
+left join archived closed on closed.name = 'messages' and closed.month = id_month(entry.message_id) and closed.state <> 'restored'";
 
     const COUNT: &str = "-- write_behind::count (2,500 rows)
 insert into reaction_counts as counts (circle_id, message_id, kind, count)
