@@ -30,12 +30,19 @@ const OF_ALL: &[(&str, &str)] = &[
     ),
 ];
 
+/// Planned anew although they read no partitions, and the reason.
+const FOR_THEIR_PARAMETERS: &[(&str, &str)] = &[(
+    "journal::list",
+    "a plan for all filters looks at each entry of a person to find a tag that few have, twenty rows each time",
+)];
+
 #[tokio::test(flavor = "multi_thread")]
 async fn statements_touch_two_partitions_of_a_table_at_most() {
     let statements = Statement::all();
     let postgres = Postgres::start();
     let full = Full::new(&postgres, &statements, 0.1).await;
     let listed: BTreeMap<&str, &str> = OF_ALL.iter().copied().collect();
+    let for_parameters: BTreeSet<&str> = FOR_THEIR_PARAMETERS.iter().map(|(name, _)| *name).collect();
     let (mut faults, mut found) = (Vec::new(), BTreeSet::new());
     for statement in &statements {
         let name = statement.name.as_str();
@@ -43,6 +50,7 @@ async fn statements_touch_two_partitions_of_a_table_at_most() {
             let touched = full.leaves(statement, mode).await;
             let many = touched.into_iter().find(|(_, leaves)| leaves.len() > LEAVES);
             match many {
+                None if for_parameters.contains(name) => {}
                 None if statement.planned_anew && !statement.modes().contains(&mode) => {
                     faults.push(format!("{name}: need not be planned anew"));
                 }

@@ -20,7 +20,8 @@ pub const ROWS: u64 = 1_000;
 ///
 /// After some runs Postgres takes one plan for all parameters, unless it believes that to cost much more. Such a plan locks every
 /// partition of the tables that it reads, whichever partitions it goes on to read. So statements that read partitioned tables
-/// are planned anew, which costs less than the locks; others run with the plan that there is. Jobs do without.
+/// are planned anew, which costs less than the locks, and so are those that parameters turn into different questions; others run with
+/// the plan that there is. Jobs do without.
 ///
 /// Rows are those that one step of the plan reads, returns or drops, over all its repetitions.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]

@@ -27,7 +27,7 @@ use crate::journal::sealing::sealer;
 use crate::journal::tagging::SoughtTag;
 
 statements! {
-    const LIST: &str = "-- journal::list (80,000 rows, uncapped: entries of a person, and their tags)
+    const LIST: &str = "-- journal::list, planned anew (4,000 rows, uncapped: entries of a person)
 select id, version, sealed, entry_date, created_at, updated_at, found from (
     select listed.*, count(*) over () as found,
         sum(octet_length(sealed)) over (order by entry_date desc, id desc) as through,
