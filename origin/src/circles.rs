@@ -12,6 +12,7 @@ mod bans;
 pub mod invites;
 mod quotas;
 mod member_count;
+mod told;
 
 use optimist_plane::audit::copies;
 use optimist_plane::domain::{Domain, Job, Loader};
@@ -59,6 +60,8 @@ pub const DOMAIN: Domain = Domain {
         every: HOUR,
         run: |ctx| Box::pin(clean(ctx, invites::CLEAN)),
     }],
+    told: told::TOLD,
+    rights: told::RIGHTS,
     sums: &[member_count::SUM],
     ..Domain::new("circles")
 };

@@ -9,6 +9,7 @@ mod reading;
 mod stretch;
 mod writing;
 mod names;
+mod told;
 
 use optimist_plane::audit::copies;
 use optimist_plane::domain::{Compare, Domain, Loader};
@@ -36,6 +37,7 @@ pub const DOMAIN: Domain = Domain {
         (Key::Reactions, COUNTED),
     ],
     follows: names::FOLLOWS,
+    told: told::TOLD,
     jobs: &[names::JOB],
     audits: &[(Key::CircleMessages, COMPARE), (Key::Message, COMPARE)],
     ..Domain::new("messages")

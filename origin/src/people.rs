@@ -1,7 +1,7 @@
 //! The people domain: accounts and log-ins, sessions, one's own account and what others see of it, administrators.
 
 pub mod person;
-mod me;
+pub mod me;
 mod auth;
 mod turns;
 mod passwords;
@@ -16,6 +16,7 @@ pub mod session;
 mod write_back;
 mod cleaning;
 pub mod admin;
+mod told;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -53,6 +54,8 @@ pub const DOMAIN: Domain = Domain {
         (Key::Me, Loader::Copy(|ctx, key| Box::pin(me::load_me(ctx, key)))),
         (Key::Profile, Loader::Copy(|ctx, key| Box::pin(me::load_profile(ctx, key)))),
     ],
+    told: told::TOLD,
+    rights: told::RIGHTS,
     jobs: JOBS,
     audits: &[(Key::Session, |ctx, suspect| Box::pin(session::compare(ctx, suspect)))],
     key_rings: &[secrets::TOKEN_KEYS],

@@ -39,6 +39,8 @@ pub enum Key {
     Metrics,
     Events,
     Cursor,
+    Settled,
+    Wake,
     Writes,
     Ledger,
 }
@@ -158,6 +160,9 @@ pub const KEYS: &[KeyRow] = &[
     // Events for subscribers, and how far the relay has appended them. A running relay keeps both alive.
     row(Key::Events, "events:{<p>}", "events", seconds(2 * DAY, 0), Own),
     row(Key::Cursor, "cursor:{<p>}", "cursor", seconds(2 * DAY, 0), Own),
+    // Up to where all streams hold the region's events; of one partition only.
+    row(Key::Settled, "settled:{<p>}", "settled", seconds(2 * DAY, 0), Own),
+    row(Key::Wake, "wake:{<p>}", "wake", Life::Kept { because: "it is the name of a shard channel, and holds no value" }, Own),
     // Acknowledged entries that are not yet in Postgres, and how far they are flushed.
     row(Key::Writes, "writes:{<p>}", "writes", Life::Kept { because: "nothing acknowledged expires; its length is bounded" }, Own),
     row(Key::Ledger, "ledger:{<p>}", "ledger", Life::Kept { because: "it must outlive the stream that it is about; one small key a partition" }, Own),

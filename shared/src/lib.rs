@@ -16,3 +16,4 @@ pub mod reactions;
 pub mod session;
 pub mod signature;
 pub mod vouching;
+pub mod wake;

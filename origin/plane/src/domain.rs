@@ -15,6 +15,7 @@ use crate::cache::value::{Loaded, Snapshot};
 use crate::ctx::Ctx;
 use crate::error::Result;
 use crate::http::served::{Served, Tag};
+use crate::operation::Shape;
 use crate::outbox::event::{Done, Event};
 use crate::postgres::transaction::Tx;
 use crate::write_behind::entry::Placed;
@@ -42,6 +43,12 @@ pub struct Domain {
     pub loaders: &'static [(Key, Loader)],
     /// The consequences of events, by their kinds.
     pub follows: &'static [(&'static str, Follow)],
+    /// The events that subscribers receive.
+    pub told: &'static [Told],
+    /// The events that change what subscribers may receive, by their kinds.
+    pub rights: &'static [(&'static str, fn(&Event) -> Option<Change>)],
+    /// The states that subscribers receive whole.
+    pub states: &'static [State],
     /// Its entries in the write-behind streams.
     pub entries: &'static [Entries],
     pub jobs: &'static [Job],
@@ -67,6 +74,9 @@ impl Domain {
             statements: &[],
             loaders: &[],
             follows: &[],
+            told: &[],
+            rights: &[],
+            states: &[],
             entries: &[],
             jobs: &[],
             audits: &[],
@@ -107,6 +117,78 @@ pub enum Follow {
 }
 
 pub type Paced = for<'a> fn(&'a Tx, &'a [Event], Option<Uuid>) -> BoxFuture<'a, Result<Done>>;
+
+/// A durable event: subscribers of its row's topics receive each row of this kind once, in order, with an id.
+#[derive(Clone, Copy)]
+pub struct Told {
+    /// The kind of its rows in the outbox, and its type for subscribers.
+    pub kind: &'static str,
+    pub what: &'static str,
+    /// The fields of the row's payload that its data has. Payloads hold ids, and whatever else only the origin may know.
+    pub fields: &'static [&'static str],
+    /// Its data: those fields and, if `shows` is given, `shown`.
+    pub shape: Shape,
+    /// The cached key whose value is `shown`: as it is when the event is delivered, and the same for everyone. Null if it is gone,
+    /// or too large for a frame.
+    pub shows: Option<fn(&Event) -> Option<BoundKey>>,
+    /// Whether a row is for its subscribers at all.
+    pub is_told: fn(&Event) -> bool,
+}
+
+impl Told {
+    /// An event of whose rows all are told, and which shows nothing.
+    pub const fn new(
+        kind: &'static str,
+        what: &'static str,
+        fields: &'static [&'static str],
+        shape: Shape,
+    ) -> Told {
+        Told { kind, what, fields, shape, shows: None, is_told: |_| true }
+    }
+
+    pub const fn shows(self, key: fn(&Event) -> Option<BoundKey>) -> Told {
+        Told { shows: Some(key), ..self }
+    }
+
+    pub const fn only(self, is_told: fn(&Event) -> bool) -> Told {
+        Told { is_told, ..self }
+    }
+}
+
+/// An event's effect on what a person may receive.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Change {
+    /// From this event on the person receives a topic's.
+    Gained { user: Uuid, topic: Uuid },
+    /// The person receives nothing of the topic any more.
+    Lost { user: Uuid, topic: Uuid },
+    /// Some of the person's sessions are over, or end sooner.
+    Sessions { user: Uuid },
+}
+
+/// A state: its value is sent whole after each connect and, within half a second, after each change. It has no id, and only its
+/// last value counts. A wake (`s <name> <topic>`) or an event of `after` tells of a change.
+#[derive(Clone, Copy)]
+pub struct State {
+    /// Its type for subscribers.
+    pub name: &'static str,
+    pub what: &'static str,
+    pub shape: Shape,
+    pub of: Of,
+    /// Reads the value of a topic, the same for all who receive it, as JSON of at most 3 KiB. `None` if there is nothing to tell.
+    pub load: for<'a> fn(&'a Ctx, Uuid) -> BoxFuture<'a, Result<Option<Vec<u8>>>>,
+    /// Kinds of events that change it: the topic's own events.
+    pub after: &'static [&'static str],
+}
+
+/// The topics that a state is about.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Of {
+    /// Each person's own.
+    Person,
+    /// The topics that a person follows besides.
+    Followed,
+}
 
 /// Entries of a write-behind stream, by their field.
 #[derive(Clone, Copy)]

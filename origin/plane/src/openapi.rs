@@ -51,6 +51,7 @@ fn build(registry: &Registry, served: &[Served]) -> Value {
         "servers": [{"url": "/", "description": "The edge that serves this document."}],
         "tags": tags(registry),
         "paths": paths,
+        "x-events": events(registry, &mut schemas),
         "components": {
             "securitySchemes": {
                 "session": {
@@ -67,6 +68,18 @@ fn build(registry: &Registry, served: &[Served]) -> Value {
 /// The table's routes, with their handlers.
 fn described(served: &[Served]) -> impl Iterator<Item = (&'static Route, &Served)> {
     ROUTES.iter().filter_map(|route| Some((route, served.iter().find(|served| served.route == route.name)?)))
+}
+
+/// What subscribers receive, by type: each with the schema of its data.
+fn events(registry: &Registry, schemas: &mut Schemas) -> Value {
+    let told = registry.domains.iter().flat_map(|domain| domain.told);
+    let durable = told.map(|told| (told.kind, told.what, told.shape, true));
+    let states = registry.domains.iter().flat_map(|domain| domain.states);
+    let states = states.map(|state| (state.name, state.what, state.shape, false));
+    let described = durable.chain(states).map(|(name, what, shape, has_id)| {
+        (name.to_owned(), json!({"description": what, "has-id": has_id, "data": schemas.of_answer(shape)}))
+    });
+    described.collect::<Map<_, _>>().into()
 }
 
 /// The descriptions of the groups of operations, in the order of the table.

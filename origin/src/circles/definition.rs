@@ -29,6 +29,7 @@ pub type Rules = Text<0, 8000>;
 
 /// A circle, the same for everyone.
 #[derive(Serialize, JsonSchema)]
+#[schemars(rename = "BareCircle")]
 pub struct Circle {
     pub id: Uuid,
     #[schemars(with = "Shown<Name>")]

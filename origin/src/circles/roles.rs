@@ -136,7 +136,11 @@ async fn remove(State(ctx): State<Ctx>, caller: Caller, uri: Uri) -> Result<Resp
         if target.is_member() {
             count(tx, circle, -1).await?;
         }
-        tx.event("member.removed", json!({"circle": circle, "user": user, "ban": also_bans}));
+        let was_member = target.is_member();
+        tx.event(
+            "member.removed",
+            json!({"circle": circle, "user": user, "ban": also_bans, "member": was_member}),
+        );
         Ok(())
     })?;
     Ok(axum::http::StatusCode::NO_CONTENT.into_response())

@@ -32,6 +32,7 @@ pub type MessageBody = Text<1, 8000>;
 
 /// A message, the same for everyone, without what changes fast.
 #[derive(Serialize, JsonSchema)]
+#[schemars(rename = "BareMessage")]
 pub struct Message {
     pub id: Uuid,
     pub circle_id: Uuid,

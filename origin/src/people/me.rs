@@ -86,7 +86,7 @@ impl Me {
 
 /// An account, as everyone signed in sees it.
 #[derive(Serialize, JsonSchema)]
-struct Profile {
+pub struct Profile {
     id: Uuid,
     #[schemars(with = "Shown<Name>")]
     name: String,

@@ -68,7 +68,12 @@ fn administrators_read_the_trail_by_circle_account_and_actor() {
         let removed = &items(&page)[0];
         assert_eq!(
             (&removed["actor"], &removed["circle"], &removed["user"], &removed["details"]),
-            (&json!(cast.owner.user), &json!(cast.circle), &json!(cast.banned.user), &json!({"ban": true}))
+            (
+                &json!(cast.owner.user),
+                &json!(cast.circle),
+                &json!(cast.banned.user),
+                &json!({"ban": true, "member": true})
+            )
         );
         assert!(removed["at"].is_string() && page.body["next"].is_null());
         let as_of: DateTime<Utc> = page.text("/as_of").parse().unwrap();
