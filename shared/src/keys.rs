@@ -43,6 +43,7 @@ pub enum Key {
     Wake,
     Writes,
     Ledger,
+    Outgoing,
 }
 
 /// How old a value served from a vouched Redis may be.
@@ -166,6 +167,8 @@ pub const KEYS: &[KeyRow] = &[
     // Acknowledged entries that are not yet in Postgres, and how far they are flushed.
     row(Key::Writes, "writes:{<p>}", "writes", Life::Kept { because: "nothing acknowledged expires; its length is bounded" }, Own),
     row(Key::Ledger, "ledger:{<p>}", "ledger", Life::Kept { because: "it must outlive the stream that it is about; one small key a partition" }, Own),
+    // Deliveries for the senders of a channel: rows in Postgres, from which a list that is lost is made anew.
+    row(Key::Outgoing, "outgoing:{<p>}", "outgoing", seconds(DAY, 0), Own),
 ];
 
 impl Key {

@@ -22,6 +22,8 @@ const OF_SEVERAL: &[(&str, &str)] = &[
     ("folding::settle", "reactions that are flushed together are to several people"),
     ("folding::drop", "reactions that are flushed together are to several people"),
     ("folding::count", "reactions that are flushed together are to several people"),
+    ("outgoing::due", "it looks for what is late, whoever has it"),
+    ("outgoing::clean", "it removes what is old, whoever has it"),
     ("notifications::forget_message", "members of a circle are told, and forget, together"),
     ("notifications::message", "members of a circle are told, and forget, together"),
     ("notifications::messages", "members of a circle are told, and forget, together"),
@@ -76,7 +78,7 @@ async fn keys_of_peoples_own_tables_lead_with_the_person() {
                and (select attname from pg_attribute where attrelid = conrelid and attnum = conkey[1]) = 'user_id')",
     );
     assert_eq!(references, "", "foreign keys that leave a person's own rows");
-    assert_eq!(system.sql("select count(*) from sharded"), "10");
+    assert_eq!(system.sql("select count(*) from sharded"), "11");
 }
 
 #[test]

@@ -16,7 +16,8 @@ const LONGEST: usize = 450;
 const MEDIAN: usize = 160;
 
 /// The keys that the plane may name: those of the protocols, whatever the product is about.
-const PLANE_KEYS: [&str; 7] = ["Vouch", "Epoch", "Metrics", "Events", "Cursor", "Writes", "Ledger"];
+const PLANE_KEYS: [&str; 8] =
+    ["Vouch", "Epoch", "Metrics", "Events", "Cursor", "Writes", "Ledger", "Outgoing"];
 /// Constructors of keys that name no domain's.
 const PLANE_CONSTRUCTORS: [&str; 1] = ["of_partition"];
 /// Modules of `shared` that belong to domains.

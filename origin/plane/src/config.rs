@@ -7,13 +7,15 @@ use std::net::SocketAddr;
 use std::path::Path;
 use std::time::Duration;
 
-use base64::Engine as _;
 use figment::Figment;
 use figment::providers::{Env, Format, Toml};
 use figment::value::Value;
 use serde::Deserialize;
 
 use crate::archive::settings::{Ages, refusal};
+pub use crate::key_rings::Keys;
+use crate::key_rings::key_ring;
+use crate::outgoing::settings as outgoing;
 use crate::tls::{self, Authorities};
 
 /// Settings as they are written. In the environment their names are upper case, with the prefix `OPTIMIST_`.
@@ -37,12 +39,17 @@ struct Settings {
     redis_deadline_ms: Option<u64>,
     archive_url: Option<String>,
     archive_ages: Option<String>,
+    outgoing_allow: Option<String>,
+    smtp_url: Option<String>,
+    mail_from: Option<String>,
+    vapid_key: Option<String>,
+    vapid_subject: Option<String>,
     /// Key rings, or the files that hold them; and whatever else a file has, which is refused by name.
     #[serde(flatten)]
     others: HashMap<String, Value>,
 }
 
-const NAMES: [&str; 17] = [
+const NAMES: [&str; 22] = [
     "database_url",
     "migrate_database_url",
     "relay_replica_url",
@@ -60,6 +67,11 @@ const NAMES: [&str; 17] = [
     "redis_deadline_ms",
     "archive_url",
     "archive_ages",
+    "outgoing_allow",
+    "smtp_url",
+    "mail_from",
+    "vapid_key",
+    "vapid_subject",
 ];
 
 /// The ring that verifies the edge's signatures.
@@ -91,43 +103,9 @@ pub struct Config {
     /// Where old months go: a folder or a bucket. Nothing is archived without it.
     pub archive_url: Option<String>,
     pub archive_ages: Ages,
+    pub outgoing: outgoing::Settings,
     key_rings: HashMap<&'static str, Keys>,
     no_keys: Keys,
-}
-
-/// Named keys, of which the first is the newest.
-#[derive(Clone, Default)]
-pub struct Keys {
-    pub first: String,
-    by_id: HashMap<String, Vec<u8>>,
-}
-
-impl Keys {
-    pub fn get(&self, id: &str) -> Option<&[u8]> {
-        self.by_id.get(id).map(Vec::as_slice)
-    }
-
-    /// From `id:base64` pairs, separated by commas. The error names the variable that they come from.
-    pub fn parse(variable: &str, text: &str) -> Result<Keys, ConfigError> {
-        let error = |reason: &str| ConfigError::new(variable, reason);
-        let mut first = None;
-        let mut by_id = HashMap::new();
-        for part in text.split(',') {
-            let (id, key) = part
-                .trim()
-                .split_once(':')
-                .ok_or_else(|| error("must be `id:base64` pairs, separated by commas"))?;
-            let key = base64::engine::general_purpose::STANDARD
-                .decode(key)
-                .map_err(|_| error("holds a key that is not base64"))?;
-            if key.len() < 32 {
-                return Err(error("holds a key of less than 32 bytes"));
-            }
-            first.get_or_insert_with(|| id.to_owned());
-            by_id.insert(id.to_owned(), key);
-        }
-        Ok(Keys { first: first.unwrap_or_default(), by_id })
-    }
 }
 
 /// A setting is missing or wrong.
@@ -139,7 +117,7 @@ pub struct ConfigError {
 }
 
 impl ConfigError {
-    fn new(variable: &str, reason: impl Into<String>) -> ConfigError {
+    pub fn new(variable: &str, reason: impl Into<String>) -> ConfigError {
         ConfigError { variable: variable.to_uppercase(), reason: reason.into() }
     }
 }
@@ -221,6 +199,14 @@ impl Config {
         }
         let archive_ages = Ages::parse(settings.archive_ages.as_deref().unwrap_or_default())
             .map_err(|reason| ConfigError::new("archive_ages", reason))?;
+        let outgoing = outgoing::Settings::parse(&outgoing::Given {
+            outgoing_allow: settings.outgoing_allow,
+            smtp_url: settings.smtp_url,
+            mail_from: settings.mail_from,
+            vapid_key: settings.vapid_key,
+            vapid_subject: settings.vapid_subject,
+        })
+        .map_err(|(variable, reason)| ConfigError::new(variable, reason))?;
         let ring = |name: &&'static str| Ok((*name, key_ring(name, &settings.others)?));
         Ok(Config {
             database_url,
@@ -239,6 +225,7 @@ impl Config {
             redis_deadline_ms: settings.redis_deadline_ms.unwrap_or(250).max(1),
             archive_url,
             archive_ages,
+            outgoing,
             key_rings: rings.iter().map(ring).collect::<Result<_, _>>()?,
             no_keys: Keys::default(),
         })
@@ -302,32 +289,10 @@ fn authorities(name: &str, file: Option<String>) -> Result<Option<Authorities>, 
     Authorities::parse(pem).map(Some).map_err(|reason| ConfigError::new(name, reason))
 }
 
-/// Reads a key ring from its setting, or from a file that a secret store has put there.
-fn key_ring(name: &str, settings: &HashMap<String, Value>) -> Result<Keys, ConfigError> {
-    let given = |name: &str| {
-        let text = settings.get(name).map(|value| value.as_str());
-        let text = text.map(|text| text.ok_or_else(|| ConfigError::new(name, "must be text"))).transpose()?;
-        Ok(text.filter(|text| !text.trim().is_empty()))
-    };
-    let in_file = format!("{name}_file");
-    let text = match (given(name)?, given(&in_file)?) {
-        (Some(_), Some(_)) => {
-            let reason = format!("and OPTIMIST_{} exclude each other", in_file.to_uppercase());
-            return Err(ConfigError::new(name, reason));
-        }
-        (Some(text), None) => text.to_owned(),
-        (None, Some(file)) => std::fs::read_to_string(file)
-            .map_err(|why| ConfigError::new(&in_file, format!("cannot be read: {why}")))?,
-        (None, None) => {
-            let reason = format!("is required, or OPTIMIST_{}", in_file.to_uppercase());
-            return Err(ConfigError::new(name, reason));
-        }
-    };
-    Keys::parse(name, text.trim())
-}
-
 #[cfg(test)]
 mod tests {
+    use base64::Engine as _;
+
     use super::*;
 
     const RING: &str = "sealing_keys";
@@ -352,6 +317,11 @@ mod tests {
             redis_deadline_ms: None,
             archive_url: None,
             archive_ages: None,
+            outgoing_allow: None,
+            smtp_url: None,
+            mail_from: None,
+            vapid_key: None,
+            vapid_subject: None,
             others: [SIGNING_KEYS, RING].map(|name| (name.to_owned(), key.clone().into())).into(),
         }
     }
@@ -384,6 +354,9 @@ mod tests {
         assert_eq!(refused(|s| s.redis_ca_file = Some("/nonexistent".to_owned())), "REDIS_CA_FILE");
         assert_eq!(refused(|s| s.archive_url = Some("archive".to_owned())), "ARCHIVE_URL");
         assert_eq!(refused(|s| s.archive_ages = Some("audit".to_owned())), "ARCHIVE_AGES");
+        assert_eq!(refused(|s| s.outgoing_allow = Some("127.0.0.1/33".to_owned())), "OUTGOING_ALLOW");
+        assert_eq!(refused(|s| s.smtp_url = Some("http://mail.example.org".to_owned())), "SMTP_URL");
+        assert_eq!(refused(|s| s.vapid_key = Some("short".to_owned())), "VAPID_KEY");
         assert_eq!(refused(|s| s.listen = Some("here".to_owned())), "LISTEN");
         assert_eq!(refused(|s| s.database_pool = Some(0)), "DATABASE_POOL");
     }

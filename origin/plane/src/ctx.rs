@@ -10,6 +10,7 @@ use crate::domain::Registry;
 use crate::http::nonces::Nonces;
 use crate::limits::checks::Checks;
 use crate::limits::memory::Memory;
+use crate::outgoing::state::Outgoing;
 use crate::partitions::Ahead;
 use crate::postgres::pool::Postgres;
 use crate::postgres::replicas::{Reader, Replicas};
@@ -33,6 +34,7 @@ pub struct Plane {
     pub checks: Checks,
     pub nonces: Nonces,
     pub partitions: Ahead,
+    pub outgoing: Outgoing,
     /// Notified after each commit of this process.
     pub relay_wake: tokio::sync::Notify,
     /// The rows of all domains.
@@ -64,6 +66,7 @@ impl Plane {
             checks: Checks::default(),
             nonces: Nonces::default(),
             partitions: Ahead::default(),
+            outgoing: Outgoing::new(&config)?,
             relay_wake: tokio::sync::Notify::new(),
             registry,
             config,

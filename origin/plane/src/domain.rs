@@ -17,6 +17,7 @@ use crate::error::Result;
 use crate::http::served::{Served, Tag};
 use crate::operation::Shape;
 use crate::outbox::event::{Done, Event};
+use crate::outgoing::delivery::{Delivery, Outcome};
 use crate::postgres::transaction::Tx;
 use crate::write_behind::entry::Placed;
 
@@ -56,6 +57,8 @@ pub struct Domain {
     pub audits: &'static [(Key, Compare)],
     /// Sums that it keeps beside their rows.
     pub sums: &'static [Sum],
+    /// What it sends out of the service.
+    pub channels: &'static [Channel],
     /// Loops that run as long as the process.
     pub tasks: &'static [Task],
     /// Settings that hold its secret keys: `token_keys` is `OPTIMIST_TOKEN_KEYS`, or `OPTIMIST_TOKEN_KEYS_FILE`.
@@ -81,6 +84,7 @@ impl Domain {
             jobs: &[],
             audits: &[],
             sums: &[],
+            channels: &[],
             tasks: &[],
             key_rings: &[],
             seed: None,
@@ -226,6 +230,18 @@ pub struct Sum {
 }
 
 pub type Mended = for<'a> fn(&'a Ctx, Uuid) -> BoxFuture<'a, ()>;
+
+/// A way out of the service, with senders of its own: one that is slow delays no other.
+#[derive(Clone, Copy)]
+pub struct Channel {
+    /// As rows, the queue and metrics name it.
+    pub name: &'static str,
+    /// Deliveries that one origin sends at once.
+    pub at_once: usize,
+    /// Checks that a delivery is still wanted, and sends it. It may be called again with the same one, after it has sent it: what it
+    /// sends carries the delivery's id.
+    pub send: for<'a> fn(&'a Ctx, &'a Delivery) -> BoxFuture<'a, Result<Outcome>>,
+}
 
 /// A loop that runs as long as the process.
 pub type Task = fn(Ctx) -> BoxFuture<'static, ()>;

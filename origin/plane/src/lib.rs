@@ -15,6 +15,7 @@ pub mod outbox;
 pub mod partitions;
 pub mod archive;
 pub mod write_behind;
+pub mod outgoing;
 pub mod limits;
 pub mod http;
 pub mod request;
@@ -24,6 +25,7 @@ pub mod openapi;
 pub mod operation;
 
 pub mod config;
+pub mod key_rings;
 pub mod tls;
 pub mod error;
 pub mod hooks;

@@ -10,6 +10,7 @@ use crate::error::Result;
 use crate::http::idempotency;
 use crate::jobs::{self, clean};
 use crate::outbox::{projections, relay, set_aside};
+use crate::outgoing::{rows, senders};
 use crate::partitions;
 use crate::postgres::{pool, replicas, transaction, write};
 use crate::region::{switch, vouching};
@@ -34,6 +35,7 @@ pub const DOMAIN: Domain = Domain {
         jobs::STATEMENTS,
         idempotency::STATEMENTS,
         walk::STATEMENTS,
+        rows::STATEMENTS,
         STATEMENTS,
     ],
     jobs: JOBS,
@@ -45,6 +47,7 @@ pub const DOMAIN: Domain = Domain {
         |ctx| Box::pin(projections::run(ctx)),
         |ctx| Box::pin(flush::run(ctx)),
         |ctx| Box::pin(jobs::run(ctx)),
+        |ctx| Box::pin(senders::run(ctx)),
     ],
     ..Domain::new("plane")
 };
@@ -63,6 +66,7 @@ const JOBS: &[Job] = &[
     Job { name: "outbox.clean", what: "drops partitions of the outbox that every living region is past", every: HOUR, run: |ctx| Box::pin(partitions::drop_outbox(ctx)) },
     Job { name: "archive.run", what: "archives months that are old enough, or without an archive drops those that may go", every: HOUR, run: |ctx| Box::pin(archive::run_job(ctx)) },
     Job { name: "origins.clean", what: "removes origins that nobody has heard of for a day", every: HOUR, run: |ctx| Box::pin(clean(ctx, CLEAN_ORIGINS)) },
+    Job { name: "deliveries.clean", what: "removes deliveries of a week ago", every: HOUR, run: |ctx| Box::pin(clean(ctx, rows::CLEAN)) },
     Job { name: "regions.report", what: "warns of regions that are silent for a day", every: HOUR, run: |ctx| Box::pin(report_silent_regions(ctx)) },
 ];
 

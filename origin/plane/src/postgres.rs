@@ -8,3 +8,4 @@ mod prepared;
 pub mod replicas;
 pub mod transaction;
 pub mod write;
+pub mod left;

@@ -59,7 +59,7 @@ fn constructed(key: Key, ids: &Ids) -> Option<BoundKey> {
         Key::DirtyDrafts | Key::Vouch | Key::Epoch | Key::Touched | Key::Metrics | Key::Events => {
             return None;
         }
-        Key::Cursor | Key::Settled | Key::Wake | Key::Writes | Key::Ledger => return None,
+        Key::Cursor | Key::Settled | Key::Wake | Key::Writes | Key::Ledger | Key::Outgoing => return None,
     })
 }
 

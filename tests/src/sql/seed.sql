@@ -214,6 +214,18 @@ select now() - interval '30 days' * (n / 15000.0), '201', n, 'session.opened', b
     jsonb_build_object('session', bench.id('mine', n))
 from generate_series(1, 15000) n;
 
+-- Deliveries of a week, of which a provider's are late; person 1 has twenty devices, and all that is kept.
+insert into deliveries (user_id, subject, target, channel, state, attempts, due_at, created_at, ended_at)
+select bench.person(u), bench.id('delivery', n), bench.id('target', u), case when n % 3 = 0 then 'webhook' else 'web-push' end,
+    case when n % 20 = 0 then 'queued' else 'sent' end, 1, now() - interval '1 second' * (n % 7000),
+    now() - interval '10 days' * (n::float8 / bench.scaled(200000)), case when n % 20 > 0 then now() end
+from generate_series(1, bench.scaled(200000)) n,
+    lateral (select floor(random() ^ 2 * (bench.scaled(100000) - 1))::bigint + 2 as u) person;
+insert into deliveries (user_id, subject, target, channel, state, attempts, due_at, created_at, ended_at)
+select bench.person(1), bench.id('mine', n), bench.id('target', t), 'web-push', case when n = 1 then 'queued' else 'claimed' end, 1,
+    now() - interval '1 minute', now() - interval '1 minute' * n, case when n > 2 then now() end
+from generate_series(1, 1000) n, generate_series(1, 20) t;
+
 -- Most are wrapped by the newer key already.
 insert into journal_keys (user_id, kek_id, wrapped)
 select bench.person(n), case when n < bench.scaled(95000) then 'k2' else 'k1' end, decode(repeat(md5('key' || n), 2), 'hex')

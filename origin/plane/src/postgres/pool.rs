@@ -10,6 +10,7 @@ use crate::breaker::Breaker;
 use crate::error::{Error, Result};
 use crate::hooks;
 use crate::postgres::connecting::{Connecting, Warnings};
+use crate::postgres::left::Left;
 use crate::postgres::prepared::Prepared;
 use crate::statements;
 use crate::tls::{self, Authorities};
@@ -31,6 +32,8 @@ pub struct Postgres {
     pool: Pool,
     breaker: Breaker,
     pub(super) warnings: Warnings,
+    /// What commits have left to send.
+    pub left: Left,
 }
 
 impl Postgres {
@@ -57,7 +60,7 @@ impl Postgres {
             .timeouts(timeouts)
             .runtime(Runtime::Tokio1)
             .build()?;
-        Ok(Postgres { pool, breaker: Breaker::new(name), warnings })
+        Ok(Postgres { pool, breaker: Breaker::new(name), warnings, left: Left::default() })
     }
 
     /// A connection for reads outside transactions, or for beginning one.

@@ -14,6 +14,7 @@ use crate::cache::touched::TouchedKey;
 use crate::error::{Error, Result};
 use crate::hooks;
 use crate::postgres::connecting::Warnings;
+use crate::postgres::left::{Left, Ticket};
 use crate::postgres::pool::Postgres;
 use crate::postgres::prepared::Prepared;
 use crate::statements;
@@ -57,6 +58,9 @@ pub struct Tx {
     begin: &'static str,
     deadline: Instant,
     warnings: Warnings,
+    left: Left,
+    /// Deliveries whose rows it has written.
+    to_send: Mutex<Vec<Ticket>>,
     pub(super) touched: Vec<TouchedKey>,
     pub(super) event: Option<(&'static str, serde_json::Value)>,
     pub(super) unchanged: bool,
@@ -84,6 +88,8 @@ impl Tx {
             begin,
             deadline: Instant::now() + lasts,
             warnings: db.warnings.clone(),
+            left: db.left.clone(),
+            to_send: Mutex::default(),
             touched: Vec::new(),
             event: None,
             unchanged: false,
@@ -168,7 +174,11 @@ impl Tx {
     pub(super) async fn commit(&self) -> Result<Commit> {
         let before = self.warnings.count();
         Ok(match self.client()?.batch_execute("commit").await {
-            Ok(()) if self.warnings.count() == before => Commit::Done,
+            Ok(()) if self.warnings.count() == before => {
+                self.left
+                    .add(std::mem::take(&mut *self.to_send.lock().unwrap_or_else(PoisonError::into_inner)));
+                Commit::Done
+            }
             Ok(()) => Commit::Unknown("Postgres warned of it".to_owned()),
             Err(error) if error.as_db_error().is_some() => Commit::Refused(error),
             Err(error) => Commit::Unknown(error.to_string()),
@@ -236,6 +246,11 @@ impl Tx {
     /// Records the event for the outbox: the audit trail, and later the streams.
     pub fn event(&mut self, kind: &'static str, payload: serde_json::Value) {
         self.event = Some((kind, payload));
+    }
+
+    /// Names deliveries whose rows this transaction has written: they are sent once it is committed.
+    pub fn sends(&self, tickets: impl IntoIterator<Item = Ticket>) {
+        self.to_send.lock().unwrap_or_else(PoisonError::into_inner).extend(tickets);
     }
 
     /// Declares that nothing changed: the answer comes from a record, or the state was so already. The keys are released all
