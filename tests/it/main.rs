@@ -15,7 +15,6 @@ mod hosting;
 mod jobs;
 mod journal;
 mod keys;
-mod leaves;
 mod limits;
 mod locks;
 mod log_ins;

@@ -27,13 +27,14 @@ struct Stage {
 
 /// 43 minutes from nothing and 16 when built, divided among the stages.
 #[rustfmt::skip] // One line per row.
-const STAGES: [Stage; 9] = [
+const STAGES: [Stage; 10] = [
     Stage { name: "format", what: "rustfmt", from_nothing: 10, when_built: 5, run: format },
     Stage { name: "build", what: "the origin, the Wasm, its hosts", from_nothing: 850, when_built: 25, run: build },
     Stage { name: "tidy", what: "headers, sizes, links, documents", from_nothing: 10, when_built: 5, run: check_tidy },
     Stage { name: "lint", what: "clippy, native and Wasm", from_nothing: 320, when_built: 50, run: lint },
     Stage { name: "unit", what: "tests beside the code", from_nothing: 200, when_built: 40, run: unit },
-    Stage { name: "integration", what: "the API on real stores", from_nothing: 480, when_built: 400, run: integration },
+    Stage { name: "integration", what: "the API on real stores", from_nothing: 440, when_built: 360, run: integration },
+    Stage { name: "growth", what: "each statement in two months and one shard", from_nothing: 60, when_built: 60, run: growth },
     Stage { name: "parity", what: "the API on every edge", from_nothing: 130, when_built: 60, run: parity },
     Stage { name: "contract", what: "the API by its description", from_nothing: 120, when_built: 80, run: contract },
     Stage { name: "faults", what: "all that can fail, failing", from_nothing: 300, when_built: 240, run: faults },
@@ -139,6 +140,12 @@ fn unit(run: &mut Run) -> Result<()> {
 
 fn integration(run: &mut Run) -> Result<()> {
     run.system_tests(Edge::Embedded, "--test=it", &[])
+}
+
+/// Shows how many statements keep to the shape, and which are listed.
+fn growth(run: &mut Run) -> Result<()> {
+    let command = run.suite.system_command(Edge::Embedded)?;
+    run.tests(command, &["--test=growth"], &["--nocapture"])
 }
 
 /// Runs the API tests on the other edges, and compares the answers of all.
