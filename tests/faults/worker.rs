@@ -222,6 +222,7 @@ async fn a_read_and_a_reaction_ask_an_object_once() {
 async fn no_answer_carries_anothers_state() {
     const CALLERS: usize = 500;
     const AT_ONCE: usize = 64;
+    const BROKEN: u16 = 0;
     let (system, edge) = start(1).await;
     let callers = Arc::new(people(&system, &edge.url, CALLERS));
     let requests = scale("OPTIMIST_WORKER_REQUESTS", 20_000);
@@ -237,7 +238,11 @@ async fn no_answer_carries_anothers_state() {
                         1 => ("/v1/auth/session", "/session_id", &caller.session),
                         _ => ("/v1/journal/streak", "", &caller.user),
                     };
-                    let answer = caller.get(path).await;
+                    // The server ends a connection that has idled, maybe just when a request is on its way.
+                    let Ok(answer) = caller.try_send(Method::GET, path, &[], None).await else {
+                        *outcomes.entry(BROKEN).or_default() += 1;
+                        continue;
+                    };
                     if answer.status == 200 && !pointer.is_empty() {
                         let found = answer.body.pointer(pointer).and_then(Value::as_str);
                         assert_eq!(found, Some(wanted.as_str()), "{answer:?}");
@@ -256,5 +261,7 @@ async fn no_answer_carries_anothers_state() {
     }
     let right = outcomes.get(&200).copied().unwrap_or_default();
     assert!(right > requests as u64 * 9 / 10, "{outcomes:?}");
-    assert!(outcomes.keys().all(|status| matches!(status, 200 | 503)), "{outcomes:?}");
+    assert!(outcomes.keys().all(|status| matches!(*status, BROKEN | 200 | 503)), "{outcomes:?}");
+    assert!(outcomes.get(&BROKEN).is_none_or(|broken| *broken <= requests as u64 / 1_000), "{outcomes:?}");
+    println!("{outcomes:?}");
 }
