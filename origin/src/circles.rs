@@ -7,6 +7,7 @@ mod reading;
 mod mine;
 mod writing;
 mod members;
+mod moved;
 mod roles;
 mod bans;
 pub mod invites;

@@ -3,7 +3,9 @@
 use optimist_plane::domain::{Guard, Registry};
 use optimist_plane::statements::{Stated, stated};
 
-use crate::{activity, circles, journal, messages, notifications, operations, people, reactions, trail};
+use crate::{
+    activity, circles, journal, messages, notifications, operations, people, presence, reactions, trail,
+};
 
 pub static REGISTRY: Registry = Registry {
     title: "Optimist",
@@ -12,6 +14,7 @@ pub static REGISTRY: Registry = Registry {
         optimist_plane::own::DOMAIN,
         people::DOMAIN,
         circles::DOMAIN,
+        presence::DOMAIN,
         journal::DOMAIN,
         notifications::DOMAIN,
         activity::DOMAIN,

@@ -10,6 +10,7 @@ mod domains;
 
 mod people;
 mod circles;
+mod presence;
 mod journal;
 mod notifications;
 mod activity;

@@ -44,6 +44,8 @@ const FORMER_TEXTS: u64 = 20;
 /// A circle's name, description and rules.
 const CIRCLE: u64 = 42 * KIB;
 const DRAFTS: u64 = 4 * KIB * KIB;
+/// A hundred messages that are being composed, of 8 KiB each, with their keys.
+const MESSAGE_DRAFTS: u64 = 832 * KIB;
 
 const fn each(bytes: u64) -> Left {
     Left { each: bytes, within: 0, of: "" }
@@ -85,6 +87,10 @@ pub const GROWTH: &[Growth] = &[
     row("reactions.add", each(KIB), each(KIB)),
     row("reactions.remove", each(KIB), each(KIB)),
     row("visits.record", within(256, "a person in a circle", 0), each(512)),
+    row("presence.say", each(0), within(64 * KIB, "a person", LIMIT)),
+    row("presence.type", each(0), within(16 * KIB, "a circle", LIMIT)),
+    row("message-drafts.save", each(0), within(MESSAGE_DRAFTS, "a person", LIMIT)),
+    row("message-drafts.discard", each(0), each(LIMIT)),
     row("notifications.read", each(EVENT), each(LIMIT)),
     row("notifications.read-all", each(EVENT), each(LIMIT)),
     row("drafts.save", within(2 * DRAFTS, "a person", 0), within(2 * DRAFTS, "a person", LIMIT)),

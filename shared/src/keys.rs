@@ -44,6 +44,12 @@ pub enum Key {
     Writes,
     Ledger,
     Outgoing,
+    Typing,
+    Presence,
+    PresenceDue,
+    Online,
+    MessageDraft,
+    MessageDrafts,
 }
 
 /// How old a value served from a vouched Redis may be.
@@ -169,6 +175,17 @@ pub const KEYS: &[KeyRow] = &[
     row(Key::Ledger, "ledger:{<p>}", "ledger", Life::Kept { because: "it must outlive the stream that it is about; one small key a partition" }, Own),
     // Deliveries for the senders of a channel: rows in Postgres, from which a list that is lost is made anew.
     row(Key::Outgoing, "outgoing:{<p>}", "outgoing", seconds(DAY, 0), Own),
+    // As long as the last one types.
+    row(Key::Typing, "circle:{<p:circle>}:<circle>:typing", "typing", seconds(30, 0), Own),
+    // The states of a person's devices. Each ends with its lease, which is shorter.
+    row(Key::Presence, "presence:{<p:user>}:<user>", "presence", seconds(HOUR, 0), Own),
+    // Who is due to be shown, or no longer shown, to their circles. Whoever is present keeps it alive.
+    row(Key::PresenceDue, "present:{<p>}", "presence_due", seconds(DAY, 0), Own),
+    // Those who are shown, each for twice the time after which they are shown anew.
+    row(Key::Online, "circle:{<p:circle>}:<circle>:online", "online", seconds(10 * MINUTE, 0), Own),
+    // A message that is being composed, and the sizes of all of its author's.
+    row(Key::MessageDraft, "message_draft:{<p:user>}:<user>:<circle>", "message_draft", seconds(HOUR, 0), Own),
+    row(Key::MessageDrafts, "message_drafts:{<p:user>}:<user>", "message_drafts", seconds(HOUR, 0), Own),
 ];
 
 impl Key {

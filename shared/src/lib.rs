@@ -12,6 +12,7 @@ pub mod envelope;
 pub mod error;
 pub mod etag;
 pub mod ids;
+pub mod presence;
 pub mod reactions;
 pub mod session;
 pub mod signature;

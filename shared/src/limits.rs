@@ -13,6 +13,9 @@ pub enum Limit {
     Messages,
     Reactions,
     Visits,
+    Typing,
+    Presence,
+    MessageDrafts,
     CircleJoin,
     CircleCreate,
     JournalEntries,
@@ -162,6 +165,12 @@ pub const LIMITS: &[LimitRow] = &[
     row(Limit::Reactions, "reactions", "rate_limit:reactions", "", User, Successes, Exact, &[window(50, MINUTE)]),
     // A client reports one visit in five minutes; it may forget that it did.
     row(Limit::Visits, "visits", "rate_limit:visits", "", User, Attempts, Counter, &[window(60, MINUTE)]),
+    // Once in ten seconds for as long as somebody types, in a few circles.
+    row(Limit::Typing, "typing", "rate_limit:typing", "", User, Attempts, Counter, &[window(60, MINUTE)]),
+    // Ten devices that refresh a lease of five minutes at a third of it, and change ten times.
+    row(Limit::Presence, "presence", "rate_limit:presence", "", User, Attempts, Counter, &[window(60, MINUTE)]),
+    // Once in a second while somebody composes, on two devices. Each wakes the person's other devices.
+    row(Limit::MessageDrafts, "message-drafts", "rate_limit:message_drafts", "", User, Attempts, Counter, &[window(120, MINUTE)]),
     row(Limit::CircleJoin, "circle-joins", "rate_limit:circles", ":join", User, Successes, Exact, &[window(5, HOUR)]),
     row(Limit::CircleCreate, "circle-creations", "rate_limit:circles", ":create", User, Successes, Exact, &[window(2, DAY)]),
     row(Limit::JournalEntries, "journal-entries", "rate_limit:journal", ":entry", User, Successes, Exact, &[window(10, DAY)]),

@@ -4,6 +4,7 @@
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Quota {
     Drafts,
+    MessageDrafts,
     Circles,
     Invites,
     Bans,
@@ -35,6 +36,16 @@ pub const QUOTAS: &[QuotaRow] = &[
         unit: "bytes",
         least_each: 4 * 1024,
         what: "drafts, sealed",
+    },
+    // A hundred drafts of 8,000 letters of Latin script, or twenty-five of the greatest length.
+    QuotaRow {
+        quota: Quota::MessageDrafts,
+        name: "message-drafts",
+        keeper: "a person",
+        most: 100 * 8 * 1024,
+        unit: "bytes",
+        least_each: 8 * 1024,
+        what: "messages that are being composed",
     },
     // What a rename must reach, and what lists of one's own circles go through.
     count(Quota::Circles, "circles", "a person", 500, "circles that one is in"),

@@ -89,6 +89,8 @@ pub enum Promise {
     /// As durable as Redis is configured to be.
     Redis,
     Postgres,
+    /// Redis alone ever holds it, for as long as it says.
+    RedisOnly,
 }
 
 impl Promise {
@@ -96,6 +98,7 @@ impl Promise {
         match self {
             Promise::Redis => "redis",
             Promise::Postgres => "postgres",
+            Promise::RedisOnly => "redis-only",
         }
     }
 }

@@ -136,6 +136,33 @@ pub enum AtEdge {
     React { reacted: bool },
     /// Records a visit of the circle.
     Visit,
+    /// Notes that the caller types in the circle.
+    Type,
+    /// Notes the state of one of the caller's devices, which the body names.
+    SayPresence,
+    /// Keeps the body, a message that the caller composes in the circle.
+    SaveMessageDraft,
+    /// Answers with that message.
+    ReadMessageDraft,
+    /// Forgets it.
+    DropMessageDraft,
+}
+
+impl AtEdge {
+    /// Whether Redis is the only store of what the route is about: without Redis there is no answer.
+    pub fn is_redis_only(self) -> bool {
+        match self {
+            AtEdge::Type | AtEdge::SayPresence => true,
+            AtEdge::SaveMessageDraft | AtEdge::ReadMessageDraft | AtEdge::DropMessageDraft => true,
+            AtEdge::Forward | AtEdge::Cached | AtEdge::Session | AtEdge::Limits => false,
+            AtEdge::React { .. } | AtEdge::Visit => false,
+        }
+    }
+
+    /// Whether the edge reads the body by itself.
+    pub fn takes_body(self) -> bool {
+        matches!(self, AtEdge::SayPresence | AtEdge::SaveMessageDraft)
+    }
 }
 
 /// A field joined to a cached value at the edge, since it differs by caller or changes fast.
@@ -317,6 +344,18 @@ const fn behind(
     }
 }
 
+/// A change of what Redis alone holds, which the edge makes; and the origin, where the edge does not know the caller.
+const fn redis_only(
+    name: &'static str,
+    method: Method,
+    path: &'static str,
+    audience: Audience,
+    at_edge: AtEdge,
+    limits: &'static [Limit],
+) -> Route {
+    Route { pattern: RedisOnly, ..behind(name, method, path, audience, at_edge, limits) }
+}
+
 /// The table.
 #[rustfmt::skip] // One line a row.
 pub const ROUTES: &[Route] = &[
@@ -368,6 +407,14 @@ pub const ROUTES: &[Route] = &[
     behind("visits.record", Post, "/v1/circles/{circle}/visits", Member, AtEdge::Visit, &[Visits]),
     joined("activity.live", "/v1/circles/{circle}/activity/live", Moderator),
     direct("activity.history", "/v1/circles/{circle}/activity/history", Moderator),
+    // Presence, and messages that are being composed
+    Route { body: BODY, ..redis_only("presence.say", Put, "/v1/me/presence", User, AtEdge::SayPresence, &[Limit::Presence]) },
+    joined("presence.get", "/v1/users/{user}/presence", User),
+    joined("presence.live", "/v1/circles/{circle}/live", Member),
+    redis_only("presence.type", Put, "/v1/circles/{circle}/typing", Member, AtEdge::Type, &[Limit::Typing]),
+    Route { body: MESSAGE_BODY, ..redis_only("message-drafts.save", Put, "/v1/circles/{circle}/draft", Member, AtEdge::SaveMessageDraft, &[Limit::MessageDrafts]) },
+    Route { body: 0, ..redis_only("message-drafts.get", Get, "/v1/circles/{circle}/draft", Member, AtEdge::ReadMessageDraft, &[Reads]) },
+    redis_only("message-drafts.discard", Delete, "/v1/circles/{circle}/draft", Member, AtEdge::DropMessageDraft, &[Limit::MessageDrafts]),
     // Notifications
     direct("notifications.list", "/v1/notifications", User),
     direct("notifications.unread", "/v1/notifications/unread-count", User),

@@ -16,6 +16,7 @@ mod journal;
 mod messages;
 mod notifications;
 mod passwords;
+mod presence;
 mod reactions;
 mod rights;
 mod sessions;

@@ -25,6 +25,7 @@ mod origin;
 mod pages;
 mod partitions;
 mod posting;
+mod presence;
 mod processes;
 mod projections;
 mod replicas;

@@ -94,6 +94,8 @@ pub async fn tell(kind: Kind) -> Transcript {
     framing::tell(&mut teller.transcript, &system, &odd).await;
 
     system.redis.kill();
+    let said = json!({"state": "online", "device": "phone"});
+    teller.ask(&ada, Method::PUT, "/v1/me/presence", &[], said).await;
     teller.get(&ada, "/v1/me").await;
     // The proxy accepts the connection, and it breaks. (workerd reports a refused connection as a broken one.)
     system.origins[0].kill();
@@ -138,6 +140,27 @@ async fn reactions(teller: &mut Teller, system: &System, bo: &Client, message: &
     teller.get(bo, &format!("{circle}/reactions/mine?messages=x")).await;
     teller.get(bo, message).await;
     teller.get(bo, message).await;
+}
+
+/// What Redis alone holds, and the edge answers: also with bodies, which it leaves to the origin unless it understands them.
+async fn presence(teller: &mut Teller, ada: &Client, bo: &Client, circle: &str) {
+    let (live, draft) = (format!("{circle}/live"), format!("{circle}/draft"));
+    teller.get(bo, &live).await;
+    teller.ask(bo, Method::PUT, &format!("{circle}/typing"), &[], Value::Null).await;
+    teller.get(bo, &live).await;
+    teller.get(bo, &draft).await;
+    for body in [json!({"body": " Good mor"}), json!({"body": 7}), json!({"body": "x".repeat(120_000)})] {
+        teller.ask(bo, Method::PUT, &draft, &[], body).await;
+    }
+    teller.get(bo, &draft).await;
+    teller.ask(bo, Method::DELETE, &draft, &[("if-match", "\"1\"")], Value::Null).await;
+    teller.ask(bo, Method::DELETE, &draft, &[], Value::Null).await;
+    teller.get(bo, &draft).await;
+    for state in ["online", "invisible", "gone"] {
+        let said = json!({"state": state, "device": "phone"});
+        teller.ask(bo, Method::PUT, "/v1/me/presence", &[], said).await;
+        teller.get(ada, &format!("/v1/users/{}/presence", bo.user)).await;
+    }
 }
 
 async fn journal(teller: &mut Teller, ada: &Client) {
@@ -298,6 +321,7 @@ async fn circles(teller: &mut Teller, system: &System, ada: &Client, bo: &Client
     }
     let page = teller.get(bo, &format!("{messages}?limit=3")).await;
     reactions(teller, system, bo, &format!("{messages}/{}", page.text("/items/1/id"))).await;
+    presence(teller, ada, bo, &circle).await;
     let before = format!("{messages}?limit=3&before={}", page.text("/next"));
     let page = bo.get(&before).await;
     teller.transcript.note("GET the next page", &page);

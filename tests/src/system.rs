@@ -38,6 +38,8 @@ pub struct Options {
     pub replicas: usize,
     /// In milliseconds; generous, since most tests are not about deadlines.
     pub redis_deadline_ms: u32,
+    /// Seconds that a device counts as present after it has said so.
+    pub presence_lease_s: u32,
     pub cors_origins: &'static str,
     /// Networks whose callers tell the edge their addresses by `X-Forwarded-For`.
     pub trusted_proxies: &'static str,
@@ -80,6 +82,7 @@ impl Default for Options {
             replica: false,
             replicas: 0,
             redis_deadline_ms: 5_000,
+            presence_lease_s: 300,
             cors_origins: "https://app.example.org",
             trusted_proxies: "",
             origin_deadline_ms: 20_000,
@@ -167,6 +170,7 @@ impl System {
             &format!("redis://127.0.0.1:{}", origin_to_redis.port),
             options.redis_deadline_ms,
         );
+        environment.push(("OPTIMIST_PRESENCE_LEASE_S".to_owned(), options.presence_lease_s.to_string()));
         let replica = options.replica.then(|| own_postgres.as_ref().unwrap_or(&SHARED).replica());
         if let Some(replica) = &replica {
             let database = serve.rsplit('/').next().unwrap_or_default();
@@ -378,6 +382,7 @@ pub fn edge_settings(origin_url: &str, redis_url: &str, options: &Options) -> Ve
         ("cors_origins", options.cors_origins.to_owned()),
         ("trusted_proxies", options.trusted_proxies.to_owned()),
         ("redis_deadline_ms", options.redis_deadline_ms.to_string()),
+        ("presence_lease_s", options.presence_lease_s.to_string()),
         ("origin_deadline_ms", options.origin_deadline_ms.to_string()),
     ]
     .map(|(name, value)| (name.to_owned(), value))

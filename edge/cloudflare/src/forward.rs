@@ -6,7 +6,7 @@ use std::time::Duration;
 use futures_util::future::{Either, select};
 use optimist_edge_core::Edge;
 use optimist_edge_core::headers::is_sent_on;
-use optimist_edge_core::host::{Ending, Finish, Forward, HOP_BY_HOP, Request as _};
+use optimist_edge_core::host::{Body, Ending, Finish, Forward, HOP_BY_HOP, Request as _};
 use wasm_bindgen::{JsCast as _, JsValue};
 use worker::js_sys::{self, Array, Reflect, Uint8Array};
 use worker::wasm_bindgen_futures::JsFuture;
@@ -30,7 +30,9 @@ pub async fn send(
     mut forward: Forward,
     handed: Option<Response>,
 ) -> Result<Response, JsValue> {
-    let collected = {
+    let collected = if let Some(Body::Whole(bytes)) = &head.body {
+        Ok(bytes.clone())
+    } else {
         let body = pin!(collect(request, forward.body_limit));
         match select(body, pin!(alarm(forward.body_deadline_ms))).await {
             Either::Left((body, _)) => body?.ok_or(Ending::BodyTooLarge),

@@ -36,10 +36,18 @@ function enqueue(name, deadline) {
   return place;
 }
 
-/** Who asks: the client's address, and after a line break the authorization. */
+/** Who asks: the client's address and, after a line break, the authorization. Of a request with a body also method and target. */
 export function who(request, address) {
   const from = address ?? request.headers.get("cf-connecting-ip") ?? "";
-  return `${from}\n${request.headers.get("authorization") ?? ""}`;
+  const who = `${from}\n${request.headers.get("authorization") ?? ""}`;
+  return request.body === null ? who : `${who}\n${request.method} ${targetOf(request)}`;
+}
+
+function targetOf(request) {
+  const url = request.url;
+  const start = url.indexOf("/", url.indexOf("://") + 3);
+  const end = url.indexOf("#");
+  return start < 0 ? "/" : url.slice(start, end < 0 ? undefined : end);
 }
 
 /**
@@ -47,11 +55,7 @@ export function who(request, address) {
  * Several lines of one header are joined, as the platform does.
  */
 function headOf(request, id, who) {
-  const url = request.url;
-  const start = url.indexOf("/", url.indexOf("://") + 3);
-  const end = url.indexOf("#");
-  const target = start < 0 ? "/" : url.slice(start, end < 0 ? undefined : end);
-  const head = [id, request.method, target, who.slice(0, who.indexOf("\n"))];
+  const head = [id, request.method, targetOf(request), who.slice(0, who.indexOf("\n"))];
   for (const [name, value] of request.headers) {
     if (READABLE.test(value)) head.push(name, value);
   }
@@ -63,25 +67,66 @@ function object(objects, name, location) {
 }
 
 /**
- * Asks an object, and returns its answer as it is. Whatever is not an answer goes on with `carry_on(request, env, head, found)`,
- * where `found` is the response with a forward, or "late" from an object with too much to do, or "lost" without one.
+ * Asks an object, and returns its answer as it is. Whatever is not an answer goes on with
+ * `carry_on(request, env, head, found, body)`, where `found` is the response with a forward, or "late" from an object with too
+ * much to do, or "lost" without one.
+ *
+ * With a `limit` the body is collected first, within `patience` milliseconds, and goes along. One that is too long, or late, needs
+ * no object.
  */
-export function serve(request, env, name, location, id, who, deadline) {
+export function serve(request, env, name, location, id, who, deadline, limit, patience) {
   const head = headOf(request, id, who);
+  if (limit === undefined) return ask(request, env, name, location, head, deadline);
+  return collect(request, limit, patience).then((body) =>
+    typeof body === "string"
+      ? carry(request, env, head, "lost", body)
+      : ask(request, env, name, location, head, deadline, body),
+  );
+}
+
+/** The whole body; or "large" as soon as it is longer than `limit`, or "slow". */
+async function collect(request, limit, patience) {
+  const whole = new Uint8Array(limit);
+  let length = 0;
+  let timer;
+  const slow = new Promise((resolve) => {
+    timer = setTimeout(resolve, patience, "slow");
+  });
+  const reader = request.body.getReader();
+  try {
+    for (;;) {
+      const piece = await Promise.race([reader.read(), slow]);
+      if (piece === "slow" || (!piece.done && length + piece.value.length > limit)) {
+        reader.cancel().catch(() => {});
+        return piece === "slow" ? piece : "large";
+      }
+      if (piece.done) return whole.subarray(0, length);
+      whole.set(piece.value, length);
+      length += piece.value.length;
+    }
+  } catch {
+    // A client that disconnects midway has sent no request: the part received will not parse.
+    return whole.subarray(0, length);
+  } finally {
+    clearTimeout(timer);
+  }
+}
+
+function ask(request, env, name, location, head, deadline, body) {
   const place = enqueue(name, deadline);
-  if (place === null) return carry(request, env, head, "late");
+  if (place === null) return carry(request, env, head, "late", body);
   let timer;
   const late = new Promise((resolve) => {
     timer = setTimeout(resolve, deadline, "lost");
   });
   const asked = object(env.REDIS, name, location)
-    .fetch("https://object/", { headers: { [HEAD]: head } })
+    .fetch("https://object/", { method: body === undefined ? "GET" : "POST", headers: { [HEAD]: head }, body })
     .catch(unanswered);
   return Promise.race([asked, late]).then((found) => {
     clearTimeout(timer);
     place.leave();
     if (typeof found !== "string" && !found.headers.has(FORWARD)) return found;
-    return carry(request, env, head, found);
+    return carry(request, env, head, found, body);
   });
 }
 
@@ -91,13 +136,13 @@ function unanswered(error) {
 }
 
 /** Ends even if the Wasm instance that was to finish it is gone. */
-function carry(request, env, head, found) {
+function carry(request, env, head, found, body) {
   let timer;
   const abandoned = new Promise((resolve) => {
     timer = setTimeout(() => resolve(failed()), ABANDONED);
   });
   const carried = Promise.resolve()
-    .then(() => carry_on(request, env, head, found))
+    .then(() => carry_on(request, env, head, found, body))
     .catch((error) => {
       console.error("a request failed:", String(error));
       return failed();

@@ -18,6 +18,8 @@ extern "C" {
         id: &str,
         who: &str,
         deadline_ms: u32,
+        body_limit: Option<usize>,
+        body_deadline_ms: u32,
     ) -> Promise;
 
     pub fn tell(

@@ -3,12 +3,13 @@
 use std::net::IpAddr;
 
 use optimist_edge_core::headers::combined;
-use optimist_edge_core::host::Request;
+use optimist_edge_core::host::{Body, Request};
 
 /// The request's id, method, target and client's address, then names and values of headers in turn.
 pub struct Head {
     parts: Vec<String>,
     address: Option<IpAddr>,
+    pub body: Option<Body>,
 }
 
 const HEADERS: usize = 4;
@@ -18,7 +19,7 @@ impl Head {
     pub fn parse(text: &str) -> Option<Head> {
         let parts: Vec<String> = serde_json::from_str(text).ok()?;
         let address = parts.get(3)?.parse().ok();
-        Some(Head { parts, address })
+        Some(Head { parts, address, body: None })
     }
 }
 
@@ -43,5 +44,9 @@ impl Request for Head {
 
     fn id(&self) -> Option<&str> {
         Some(&self.parts[0])
+    }
+
+    fn body(&self) -> Option<&Body> {
+        self.body.as_ref()
     }
 }

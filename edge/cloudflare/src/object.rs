@@ -1,12 +1,12 @@
 //! The Durable Object beside Redis: it runs the pipeline for the requests of many Workers, over one connection.
 //!
-//! It gets heads, never bodies, and hands over what must be forwarded: a slow client or origin never occupies it. It has
-//! the breaker and the counters. Nothing is stored.
+//! It gets heads; and whole bodies only where the pipeline reads them by itself: a slow client never occupies it. It hands over what
+//! must be forwarded, so a slow origin occupies it no more. It has the breaker and the counters. Nothing is stored.
 
 use std::cell::OnceCell;
 use std::rc::Rc;
 
-use optimist_edge_core::host::Decision;
+use optimist_edge_core::host::{Body, Decision, Request as _};
 use optimist_edge_core::{ConfigError, Edge};
 use wasm_bindgen::JsValue;
 use wasm_bindgen::prelude::wasm_bindgen;
@@ -50,7 +50,7 @@ impl RedisConnection {
         let promise = later.promise();
         spawn_local(async move {
             match glue::asked(&request) {
-                Some(head) => inner.answer(&head, &later).await,
+                Some(head) => inner.answer(&request, &head, &later).await,
                 None => match inner.pass_on(&request).await {
                     Ok(replies) => later.give(200, "", &replies, None),
                     Err(why) => later.give(503, "", why.as_bytes(), None),
@@ -74,8 +74,12 @@ impl RedisConnection {
 }
 
 impl Inner {
-    async fn answer(&self, head: &str, later: &Later) {
-        let Some(head) = Head::parse(head) else { return later.give(400, "", &[], None) };
+    async fn answer(&self, request: &Request, head: &str, later: &Later) {
+        let Some(mut head) = Head::parse(head) else { return later.give(400, "", &[], None) };
+        if Edge::collects(head.method(), head.target()).is_some() {
+            // Without it the pipeline hands the request over.
+            head.body = bytes_of(request).await.ok().map(Body::Whole);
+        }
         let host = PipelineHost { redis: Redis::Here(&self.connections) };
         match self.edge.handle(&host, &head).await {
             Decision::Respond(answer) => give(later, answer, None),
@@ -93,10 +97,12 @@ impl Inner {
         let (Some(deadline_ms), Some(replies)) = (number(), number()) else {
             return Err("no such request".to_owned());
         };
-        let body = request.array_buffer().map_err(|error| format!("{error:?}"))?;
-        let body = JsFuture::from(body).await.map_err(|error| format!("{error:?}"))?;
-        let bytes = Uint8Array::new(&body).to_vec();
+        let bytes = bytes_of(request).await.map_err(|error| format!("{error:?}"))?;
         let asked = self.connections.ask(&bytes, replies as usize, deadline_ms).await;
         asked.map(|replies| replies.to_vec()).map_err(|error| format!("{error:?}"))
     }
+}
+
+async fn bytes_of(request: &Request) -> Result<Vec<u8>, JsValue> {
+    Ok(Uint8Array::new(&JsFuture::from(request.array_buffer()?).await?).to_vec())
 }

@@ -6,13 +6,13 @@
 use std::cell::RefCell;
 use std::rc::Rc;
 
-use optimist_edge_core::host::{Decision, Forward, RedisUnavailable, SILENT_DEADLINES};
+use optimist_edge_core::host::{Body, Collect, Decision, Forward, RedisUnavailable, SILENT_DEADLINES};
 use optimist_edge_core::{Config, ConfigError, Edge, new_request_id};
 use optimist_shared::session::Token;
 use wasm_bindgen::prelude::wasm_bindgen;
 use wasm_bindgen::{JsCast as _, JsValue};
 use worker::Env;
-use worker::js_sys::{Promise, Reflect};
+use worker::js_sys::{Promise, Reflect, Uint8Array};
 use worker::web_sys::{Request, Response};
 
 use crate::head::Head;
@@ -60,17 +60,26 @@ pub fn fetch(request: &Request, env: &Env, _context: &JsValue) -> Promise {
     };
     let config = isolate.edge.config();
     let who = glue::who(request, isolate.local_address.as_deref());
+    let collect = collects(&who);
     // Trips that find Redis silent, and the one that loads a script again.
     let deadline_ms = config.redis_deadline_ms * (SILENT_DEADLINES + 2);
     let (name, location) = (object_of(config, &spread(&who)), config.redis_location.as_deref());
     // Here, so that an object that is given up and whoever goes on charge one attempt.
     let id = new_request_id(host::now_ms(), host::random);
-    glue::serve(request, env, &name, location, &id, &who, deadline_ms)
+    let (limit, patience) = collect.map(|collect| (collect.limit, collect.deadline_ms)).unzip();
+    glue::serve(request, env, &name, location, &id, &who, deadline_ms, limit, patience.unwrap_or_default())
+}
+
+/// Whether the pipeline reads the body of a request that has one.
+fn collects(who: &str) -> Option<Collect> {
+    let (method, target) = who.splitn(3, '\n').nth(2)?.split_once(' ')?;
+    Edge::collects(method, target)
 }
 
 /// The text by which an object is chosen: the id of the user or, without a session, the address of the client.
 fn spread(who: &str) -> String {
-    let (address, authorization) = who.split_once('\n').unwrap_or_default();
+    let mut lines = who.split('\n');
+    let (address, authorization) = (lines.next().unwrap_or_default(), lines.next().unwrap_or_default());
     Token::from_authorization(authorization)
         .map_or_else(|| address.to_owned(), |token| token.user.to_string())
 }
@@ -104,10 +113,16 @@ pub async fn carry_on(
     env: Env,
     head: JsValue,
     found: JsValue,
+    body: JsValue,
 ) -> Result<Response, JsValue> {
     let isolate = isolate(&env).map_err(|error| JsValue::from_str(&error.to_string()))?;
     let edge = &isolate.edge;
-    let head = head.as_string().as_deref().and_then(Head::parse).ok_or("a request without a head")?;
+    let mut head = head.as_string().as_deref().and_then(Head::parse).ok_or("a request without a head")?;
+    head.body = match body.as_string().as_deref() {
+        Some("large") => Some(Body::TooLarge),
+        Some(_) => Some(Body::Late),
+        None => body.dyn_ref::<Uint8Array>().map(|bytes| Body::Whole(bytes.to_vec())),
+    };
     let found = match found.as_string() {
         Some(why) => Err(why),
         None => Ok(found.unchecked_into::<Response>()),

@@ -40,6 +40,9 @@ impl<H: Host, R: Request> Passage<'_, H, R> {
         };
         let admission = self.admission(token);
         let Some((admitted, mut found)) = apart(self.ask(&admission)).await else {
+            if self.route.at_edge.is_redis_only() {
+                return Decision::Respond(self.without_redis());
+            }
             let cache_status = "optimist; fwd=bypass; detail=no-redis";
             let forwarded = Forwarded { cache_status, ..Forwarded::default() };
             return self.forward(Identity::Unchecked, None, Charged::Nothing, forwarded);

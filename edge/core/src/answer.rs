@@ -63,7 +63,15 @@ impl<H: Host, R: Request> Passage<'_, H, R> {
                 apart(self.react(token, reacted)).await
             }
             AtEdge::Visit if judged.may_write() => apart(self.visit(token)).await,
-            AtEdge::React { .. } | AtEdge::Visit => None,
+            AtEdge::Type if judged.may_write() => apart(self.redis_only(token)).await,
+            AtEdge::SaveMessageDraft | AtEdge::ReadMessageDraft | AtEdge::DropMessageDraft
+                if judged.is_member() =>
+            {
+                apart(self.redis_only(token)).await
+            }
+            AtEdge::SayPresence => apart(self.redis_only(token)).await,
+            AtEdge::React { .. } | AtEdge::Visit | AtEdge::Type => None,
+            AtEdge::SaveMessageDraft | AtEdge::ReadMessageDraft | AtEdge::DropMessageDraft => None,
         };
         if let Some(response) = answer {
             return Decision::Respond(response);
@@ -155,9 +163,12 @@ impl<H: Host, R: Request> Passage<'_, H, R> {
 }
 
 impl Judged {
+    fn is_member(&self) -> bool {
+        self.role.is_some_and(Role::is_member)
+    }
+
     /// Whether Redis may take a write: only from a member, and only for a circle that is not archived.
     fn may_write(&self) -> bool {
-        self.role.is_some_and(Role::is_member)
-            && matches!(self.access, Some(Access::Public | Access::Private))
+        self.is_member() && matches!(self.access, Some(Access::Public | Access::Private))
     }
 }

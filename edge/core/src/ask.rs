@@ -140,8 +140,11 @@ impl<H: Host, R: Request> Passage<'_, H, R> {
     fn partition(&self, token: Token, key: Option<&BoundKey>) -> Partition {
         let of = match self.route.at_edge {
             AtEdge::Cached => key.map(BoundKey::partition),
-            AtEdge::React { .. } | AtEdge::Visit => self.path.ids.get(Id::Circle).map(Partition::of),
-            AtEdge::Forward | AtEdge::Session | AtEdge::Limits => None,
+            AtEdge::React { .. } | AtEdge::Visit | AtEdge::Type => {
+                self.path.ids.get(Id::Circle).map(Partition::of)
+            }
+            AtEdge::Forward | AtEdge::Session | AtEdge::Limits | AtEdge::SayPresence => None,
+            AtEdge::SaveMessageDraft | AtEdge::ReadMessageDraft | AtEdge::DropMessageDraft => None,
         };
         of.unwrap_or_else(|| Partition::of(token.user))
     }
@@ -149,10 +152,7 @@ impl<H: Host, R: Request> Passage<'_, H, R> {
     /// The key of the circle's access, where it decides.
     fn access_key(&self) -> Option<BoundKey> {
         let decides = self.route.audience == Audience::CircleReader
-            || match self.route.at_edge {
-                AtEdge::React { .. } | AtEdge::Visit => true,
-                AtEdge::Forward | AtEdge::Cached | AtEdge::Session | AtEdge::Limits => false,
-            };
+            || matches!(self.route.at_edge, AtEdge::React { .. } | AtEdge::Visit | AtEdge::Type);
         self.path.ids.get(Id::Circle).filter(|_| decides).map(Key::circle_access)
     }
 

@@ -2,6 +2,8 @@
 
 use std::fmt;
 
+use optimist_shared::presence::{DEFAULT_LEASE_SECONDS, LEASE_SECONDS};
+
 use crate::proxies::TrustedProxies;
 
 /// Settings of an edge. [`Config::from_lookup`] lists their names.
@@ -25,6 +27,8 @@ pub struct Config {
     pub redis_cluster: bool,
     /// Milliseconds until the origin's answer must begin.
     pub origin_deadline_ms: u32,
+    /// Seconds that a device counts as present after it has said so.
+    pub presence_lease_s: u32,
     /// Connections to Redis per region, on hosts that use several (Durable Objects).
     pub redis_objects: u32,
     /// The location that those hosts request for them, in the platform's names: near Redis, not near the first client.
@@ -52,7 +56,7 @@ impl std::error::Error for ConfigError {}
 impl Config {
     /// Reads every setting by its variable's name in lower case (`region`, `origin_url`, `redis_url`, `signing_keys` as
     /// `id:base64,…`, `cors_origins` and `trusted_proxies` comma-separated, `redis_deadline_ms`, `origin_deadline_ms`, `redis_cluster` as
-    /// `true` or `false`, `redis_objects`, `redis_location`). An absent or empty value takes the default, where there is one. Hosts whose variables have
+    /// `true` or `false`, `presence_lease_s`, `redis_objects`, `redis_location`). An absent or empty value takes the default, where there is one. Hosts whose variables have
     /// other names (upper case with the prefix `OPTIMIST_`) map them.
     #[inline(never)] // Once in an instance's life: see [`crate::passage::apart`].
     pub fn from_lookup(lookup: impl Fn(&'static str) -> Option<String>) -> Result<Config, ConfigError> {
@@ -94,6 +98,7 @@ impl Config {
             redis_deadline_ms: number("redis_deadline_ms", 100)?,
             redis_cluster: flag("redis_cluster")?,
             origin_deadline_ms: number("origin_deadline_ms", 10_000)?,
+            presence_lease_s: presence_lease(number("presence_lease_s", DEFAULT_LEASE_SECONDS)?)?,
             redis_objects: number("redis_objects", 16)?,
             redis_location: get("redis_location"),
             #[cfg(feature = "test-hooks")]
@@ -156,6 +161,12 @@ fn redis_url(url: String) -> Result<String, ConfigError> {
         (false, false) => refused("must begin with `rediss://`, except on the loopback"),
         _ => Ok(url),
     }
+}
+
+fn presence_lease(seconds: u32) -> Result<u32, ConfigError> {
+    let reason = format!("wants {} to {} seconds", LEASE_SECONDS.start(), LEASE_SECONDS.end());
+    let error = ConfigError { variable: "presence_lease_s", reason };
+    LEASE_SECONDS.contains(&seconds).then_some(seconds).ok_or(error)
 }
 
 fn parse_signing_keys(text: &str) -> Result<Vec<(String, Vec<u8>)>, ConfigError> {

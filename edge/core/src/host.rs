@@ -73,7 +73,7 @@ pub trait Host {
     fn log(&self, line: &str);
 }
 
-/// A request as the pipeline sees it, without its body.
+/// A request as the pipeline sees it.
 pub trait Request {
     fn method(&self) -> &str;
     /// Path and query as sent: origin-form, starting with `/`.
@@ -87,6 +87,25 @@ pub trait Request {
     fn id(&self) -> Option<&str> {
         None
     }
+    /// Its body, where [`crate::Edge::collects`] has asked the host for it.
+    fn body(&self) -> Option<&Body> {
+        None
+    }
+}
+
+/// A body to collect before the pipeline handles its request.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Collect {
+    /// Bytes to let through.
+    pub limit: usize,
+    pub deadline_ms: u32,
+}
+
+/// How collecting a body ended. Its text is the client's own: nothing prints it.
+pub enum Body {
+    Whole(Vec<u8>),
+    TooLarge,
+    Late,
 }
 
 /// An answer that the edge gives by itself.
@@ -103,7 +122,7 @@ pub enum Decision {
     Forward(Box<Forward>),
 }
 
-/// The host collects the body, has it signed ([`Forward::sign`]), and sends the native request to the origin's base URL.
+/// The host collects the body, unless it has it already, has it signed ([`Forward::sign`]), and sends the native request to the origin's base URL.
 pub struct Forward {
     /// Bytes of body to let through. If the body is longer, the host stops and reports [`Ending::BodyTooLarge`]. (A request
     /// with a longer `content-length` never gets this far.)

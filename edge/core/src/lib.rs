@@ -17,6 +17,7 @@ mod answer;
 mod copy;
 mod cache;
 mod behind;
+mod redis_only;
 mod origin;
 mod respond;
 mod count;
@@ -34,7 +35,7 @@ use optimist_shared::routes::{self, Audience, Matched, Method, Path, Route};
 
 use cache::Wanted;
 use count::Counts;
-use host::{Decision, Host, Request, Response};
+use host::{Body, Collect, Decision, Host, Request, Response};
 use passage::{Passage, apart};
 use redis::Breaker;
 use respond::Exchange;
@@ -76,6 +77,17 @@ impl Edge {
             // Counters are hints; the trip has logged why it failed.
             let _ = redis::send(host, &self.breaker, deadline_ms, "", &[], hints).await;
         }
+    }
+
+    /// Whether the host must collect the body before [`Edge::handle`]: for routes whose bodies the edge reads by itself.
+    pub fn collects(method: &str, target: &str) -> Option<Collect> {
+        let path = target.split('?').next().unwrap_or_default();
+        // Before the lookup, which costs more than most requests can afford for nothing.
+        let Matched::Route(route, _) = (method == "PUT").then(|| routes::lookup(method, path))? else {
+            return None;
+        };
+        let collect = Collect { limit: route.body, deadline_ms: origin::BODY_DEADLINE_MS };
+        route.at_edge.takes_body().then_some(collect)
     }
 
     /// Decides how a request is answered.
@@ -120,7 +132,11 @@ impl Edge {
                         .detail(format!("At most {} bytes.", route.body));
                     return Err(exchange.problem(&problem));
                 }
-                Ok((route, named))
+                match request.body() {
+                    Some(Body::TooLarge) => Err(exchange.error(ErrorCode::TooLarge)),
+                    Some(Body::Late) => Err(exchange.error(ErrorCode::RequestTimeout)),
+                    Some(Body::Whole(_)) | None => Ok((route, named)),
+                }
             }
             Matched::MethodNotAllowed(methods) => {
                 let allow = allow_header(&methods);

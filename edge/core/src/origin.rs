@@ -51,7 +51,7 @@ pub struct Refund {
 const MISDIRECTED: u16 = 421;
 
 /// The largest body, 600 KB, at 160 kbit/s.
-const BODY_DEADLINE_MS: u32 = 30_000;
+pub const BODY_DEADLINE_MS: u32 = 30_000;
 
 /// Builds the decision to forward.
 pub fn forward<R: Request>(

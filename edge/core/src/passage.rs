@@ -1,5 +1,5 @@
 //! The state that the steps of a request share. After routing (in the crate's root), [`crate::admit`] admits the request,
-//! [`crate::ask`] reads Redis, [`crate::answer`] answers from that, and [`crate::behind`] writes there. [`crate::origin`]
+//! [`crate::ask`] reads Redis, [`crate::answer`] answers from that, and [`crate::behind`] and [`crate::redis_only`] write there. [`crate::origin`]
 //! handles the outcome of a forwarded request.
 
 use std::borrow::Cow;
@@ -110,9 +110,24 @@ impl<H: Host, R: Request> Passage<'_, H, R> {
         origin::forward(edge, request, route, &context, pending)
     }
 
+    /// The answer about what only Redis knows, when it does not answer: the origin would ask the same Redis.
+    pub fn without_redis(&self) -> Response {
+        if self.is_late {
+            return self.late();
+        }
+        let problem = Problem::new(ErrorCode::Unavailable, &self.exchange.request_id)
+            .detail("Redis cannot be reached at the moment.");
+        let mut response = self.exchange.problem(&problem);
+        response.headers.push(("retry-after", LATE_RETRY.to_owned()));
+        response
+    }
+
     fn late(&self) -> Response {
         let detail = match self.route.at_edge {
-            AtEdge::React { .. } | AtEdge::Visit => {
+            AtEdge::React { .. } | AtEdge::Visit | AtEdge::Type | AtEdge::SayPresence => {
+                "The region is too busy to answer in time; the change may have been made."
+            }
+            AtEdge::SaveMessageDraft | AtEdge::DropMessageDraft => {
                 "The region is too busy to answer in time; the change may have been made."
             }
             _ => "The region is too busy to answer in time; nothing was changed.",

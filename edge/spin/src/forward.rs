@@ -6,7 +6,7 @@ use http::{HeaderMap, HeaderName, HeaderValue, Request, Response};
 use http_body_util::{BodyExt as _, Full};
 use optimist_edge_core::Edge;
 use optimist_edge_core::headers::is_sent_on;
-use optimist_edge_core::host::{Ending, Finish, Forward, HOP_BY_HOP};
+use optimist_edge_core::host::{Body, Ending, Finish, Forward, HOP_BY_HOP};
 use spin_sdk::http::{BoxBody, box_body};
 use spin_sdk::wasip3::http::types::ErrorCode;
 use spin_sdk::wasip3::http_compat::{IncomingRequestBody, IncomingResponseBody};
@@ -20,12 +20,12 @@ pub async fn send(
     host: &SpinHost<'_>,
     parts: &Parts,
     incoming: &Incoming<'_>,
-    body: IncomingRequestBody,
+    mut body: IncomingRequestBody,
     mut forward: Forward,
 ) -> anyhow::Result<Response<BoxBody>> {
-    let collected = match within(forward.body_deadline_ms, collect(body, forward.body_limit)).await {
-        Some(body) => body.ok_or(Ending::BodyTooLarge),
-        None => Err(Ending::BodyLate),
+    let collected = match &incoming.body {
+        Some(Body::Whole(bytes)) => Ok(Bytes::copy_from_slice(bytes)),
+        _ => collect_within(&mut body, forward.body_limit, forward.body_deadline_ms).await,
     };
     let (outcome, response) = match collected {
         Ok(body) => {
@@ -58,9 +58,21 @@ pub async fn send(
     }
 }
 
+/// The whole body, or why there is none.
+pub async fn collect_within(
+    body: &mut IncomingRequestBody,
+    limit: usize,
+    deadline_ms: u32,
+) -> Result<Bytes, Ending> {
+    match within(deadline_ms, collect(body, limit)).await {
+        Some(body) => body.ok_or(Ending::BodyTooLarge),
+        None => Err(Ending::BodyLate),
+    }
+}
+
 /// The whole body, or `None` as soon as it is longer than `limit`. Policy keeps bodies small, and a buffered body can
 /// be sent again.
-async fn collect(mut body: IncomingRequestBody, limit: usize) -> Option<Bytes> {
+async fn collect(body: &mut IncomingRequestBody, limit: usize) -> Option<Bytes> {
     let mut whole = BytesMut::new();
     while let Some(frame) = body.frame().await {
         // A client that disconnects midway has sent no request: the part received will not parse.

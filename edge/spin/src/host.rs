@@ -8,7 +8,7 @@ use futures_util::future::{Either, select};
 use http::HeaderValue;
 use http::request::Parts;
 use optimist_edge_core::headers::combined;
-use optimist_edge_core::host::{Command, Host, RedisUnavailable, Reply, Request};
+use optimist_edge_core::host::{Body, Command, Host, RedisUnavailable, Reply, Request};
 use spin_sdk::wasip3;
 use spin_sdk::wasip3::clocks::monotonic_clock;
 
@@ -59,11 +59,13 @@ impl Host for SpinHost<'_> {
 pub struct Incoming<'a> {
     parts: &'a Parts,
     target: &'a str,
+    pub body: Option<Body>,
 }
 
 impl<'a> Incoming<'a> {
     pub fn new(parts: &'a Parts) -> Incoming<'a> {
-        Incoming { parts, target: parts.uri.path_and_query().map_or("/", |target| target.as_str()) }
+        let target = parts.uri.path_and_query().map_or("/", |target| target.as_str());
+        Incoming { parts, target, body: None }
     }
 }
 
@@ -84,6 +86,10 @@ impl Request for Incoming<'_> {
     fn client_address(&self) -> Option<IpAddr> {
         let text = self.parts.headers.get_all("spin-client-addr").iter().next_back()?.to_str().ok()?;
         text.parse::<SocketAddr>().map(|address| address.ip()).or_else(|_| text.parse()).ok()
+    }
+
+    fn body(&self) -> Option<&Body> {
+        self.body.as_ref()
     }
 }
 

@@ -9,7 +9,9 @@ use std::rc::Rc;
 
 use bytes::Bytes;
 use http::{HeaderName, HeaderValue, Response};
-use optimist_edge_core::host::{Decision, Host as _, Response as Answer};
+use optimist_edge_core::host::{
+    Body, Collect, Decision, Ending, Host as _, Request as _, Response as Answer,
+};
 use optimist_edge_core::{Config, ConfigError, Edge};
 use spin_sdk::http::{BoxBody, FullBody, Request, box_body};
 use spin_sdk::http_service;
@@ -27,6 +29,7 @@ const VARIABLES: &[&str] = &[
     "redis_deadline_ms",
     "origin_deadline_ms",
     "redis_cluster",
+    "presence_lease_s",
     #[cfg(feature = "test-hooks")]
     "disabled",
 ];
@@ -49,8 +52,16 @@ async fn handle(request: Request) -> anyhow::Result<Response<BoxBody>> {
         }
     };
     let host = SpinHost { redis_url: &edge.config().redis_url };
-    let (parts, body) = request.into_parts();
-    let incoming = Incoming::new(&parts);
+    let (parts, mut body) = request.into_parts();
+    let mut incoming = Incoming::new(&parts);
+    if let Some(Collect { limit, deadline_ms }) = Edge::collects(incoming.method(), incoming.target()) {
+        let collected = forward::collect_within(&mut body, limit, deadline_ms).await;
+        incoming.body = Some(match collected {
+            Ok(bytes) => Body::Whole(bytes.into()),
+            Err(Ending::BodyLate) => Body::Late,
+            Err(_) => Body::TooLarge,
+        });
+    }
     match edge.handle(&host, &incoming).await {
         Decision::Respond(answer) => Ok(respond(answer)),
         Decision::Forward(forward) => forward::send(&edge, &host, &parts, &incoming, body, *forward).await,

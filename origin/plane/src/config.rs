@@ -10,6 +10,7 @@ use std::time::Duration;
 use figment::Figment;
 use figment::providers::{Env, Format, Toml};
 use figment::value::Value;
+use optimist_shared::presence::{DEFAULT_LEASE_SECONDS, LEASE_SECONDS};
 use serde::Deserialize;
 
 use crate::archive::settings::{Ages, refusal};
@@ -37,6 +38,7 @@ struct Settings {
     database_pool: Option<usize>,
     value_budget_bytes: Option<u64>,
     redis_deadline_ms: Option<u64>,
+    presence_lease_s: Option<u32>,
     archive_url: Option<String>,
     archive_ages: Option<String>,
     outgoing_allow: Option<String>,
@@ -49,7 +51,7 @@ struct Settings {
     others: HashMap<String, Value>,
 }
 
-const NAMES: [&str; 22] = [
+const NAMES: [&str; 23] = [
     "database_url",
     "migrate_database_url",
     "relay_replica_url",
@@ -65,6 +67,7 @@ const NAMES: [&str; 22] = [
     "database_pool",
     "value_budget_bytes",
     "redis_deadline_ms",
+    "presence_lease_s",
     "archive_url",
     "archive_ages",
     "outgoing_allow",
@@ -100,6 +103,8 @@ pub struct Config {
     /// Bytes of Redis memory beyond which values are no longer cached; 0 for no bound.
     pub value_budget_bytes: u64,
     pub redis_deadline_ms: u64,
+    /// Seconds that a device counts as present after it has said so.
+    pub presence_lease_s: u32,
     /// Where old months go: a folder or a bucket. Nothing is archived without it.
     pub archive_url: Option<String>,
     pub archive_ages: Ages,
@@ -193,6 +198,10 @@ impl Config {
         if !(2..=500).contains(&database_pool) {
             return Err(ConfigError::new("database_pool", "must lie between 2 and 500"));
         }
+        let presence_lease_s = settings.presence_lease_s.unwrap_or(DEFAULT_LEASE_SECONDS);
+        if !LEASE_SECONDS.contains(&presence_lease_s) {
+            return Err(ConfigError::new("presence_lease_s", "must lie between 1 and 1800"));
+        }
         let archive_url = settings.archive_url.filter(|url| !url.trim().is_empty());
         if let Some(reason) = archive_url.as_deref().and_then(refusal) {
             return Err(ConfigError::new("archive_url", reason));
@@ -223,6 +232,7 @@ impl Config {
             database_pool,
             value_budget_bytes: settings.value_budget_bytes.unwrap_or(0),
             redis_deadline_ms: settings.redis_deadline_ms.unwrap_or(250).max(1),
+            presence_lease_s,
             archive_url,
             archive_ages,
             outgoing,
@@ -315,6 +325,7 @@ mod tests {
             database_pool: None,
             value_budget_bytes: None,
             redis_deadline_ms: None,
+            presence_lease_s: None,
             archive_url: None,
             archive_ages: None,
             outgoing_allow: None,

@@ -18,6 +18,7 @@ use tokio_postgres::Row;
 use crate::circles::access::{reader_of_circle, require_role};
 use crate::circles::definition::{CircleWithRole, SAME_CIRCLE, select};
 use crate::circles::invites::{InviteToken, find_invite, no_entry, use_invite};
+use crate::circles::moved;
 use crate::circles::quotas::check_circles;
 use crate::circles::standing::{MemberRole, Standing};
 use crate::people::person::Person;
@@ -170,6 +171,9 @@ async fn join(
         tx.event("member.joined", json!({"circle": circle, "user": caller.user}));
         Ok((answer.status, select(tx, circle).await?, Role::Member))
     })?;
+    if status == 201 {
+        moved::joined(&ctx, caller.user).await;
+    }
     if status == 200 {
         give_back_unused(&ctx, &caller, idempotency.key()).await;
     }
@@ -200,6 +204,7 @@ async fn leave(State(ctx): State<Ctx>, caller: Caller) -> Result<Response> {
         tx.event("member.left", json!({"circle": circle, "user": caller.user}));
         Ok(())
     })?;
+    moved::left(&ctx, circle, caller.user).await;
     Ok(axum::http::StatusCode::NO_CONTENT.into_response())
 }
 

@@ -15,6 +15,7 @@ use serde_json::json;
 
 use crate::circles::access::{require_role, role_of};
 use crate::circles::members::{Member, count, delete, touch};
+use crate::circles::moved;
 use crate::circles::quotas::check_bans;
 use crate::circles::standing::{MemberRole, Standing, is_moderator};
 use optimist_plane::ctx::Ctx;
@@ -143,6 +144,7 @@ async fn remove(State(ctx): State<Ctx>, caller: Caller, uri: Uri) -> Result<Resp
         );
         Ok(())
     })?;
+    moved::left(&ctx, circle, user).await;
     Ok(axum::http::StatusCode::NO_CONTENT.into_response())
 }
 

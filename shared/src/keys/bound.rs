@@ -71,6 +71,26 @@ impl Key {
         Key::DraftSizes.bind(Ids::default().with(Id::User, user))
     }
 
+    pub fn typing(circle: Uuid) -> BoundKey {
+        Key::Typing.bind(Ids::default().with(Id::Circle, circle))
+    }
+
+    pub fn presence(user: Uuid) -> BoundKey {
+        Key::Presence.bind(Ids::default().with(Id::User, user))
+    }
+
+    pub fn online(circle: Uuid) -> BoundKey {
+        Key::Online.bind(Ids::default().with(Id::Circle, circle))
+    }
+
+    pub fn message_draft(user: Uuid, circle: Uuid) -> BoundKey {
+        Key::MessageDraft.bind(Ids::default().with(Id::User, user).with(Id::Circle, circle))
+    }
+
+    pub fn message_drafts(user: Uuid) -> BoundKey {
+        Key::MessageDrafts.bind(Ids::default().with(Id::User, user))
+    }
+
     pub fn journal_key(user: Uuid) -> BoundKey {
         Key::JournalKey.bind(Ids::default().with(Id::User, user))
     }

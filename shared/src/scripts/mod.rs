@@ -14,6 +14,8 @@ pub mod react;
 pub mod admit_react;
 pub mod mine;
 pub mod visit;
+pub mod presence;
+pub mod message_drafts;
 
 pub mod fence;
 pub mod lease;
@@ -28,7 +30,7 @@ pub use call::{Call, Scalars, crosses_slots, is_about_the_call, is_unknown_scrip
 pub use script::{Bound, Script};
 
 /// Every script, for tests and for callers that load them all.
-pub const ALL: [&Script; 27] = [
+pub const ALL: [&Script; 38] = [
     &admit::ADMIT,
     &limit::LIMIT,
     &limit::PEEK,
@@ -38,6 +40,17 @@ pub const ALL: [&Script; 27] = [
     &admit_react::ADMIT_REACT,
     &mine::MINE,
     &visit::VISIT,
+    &presence::SAY_PRESENCE,
+    &presence::CLAIM_PRESENCE,
+    &presence::TOLD_PRESENCE,
+    &presence::READ_PRESENCE,
+    &presence::SHOW_ONLINE,
+    &presence::READ_LIVE,
+    &presence::TYPE,
+    &message_drafts::SAVE_MESSAGE_DRAFT,
+    &message_drafts::READ_MESSAGE_DRAFT,
+    &message_drafts::DROP_MESSAGE_DRAFT,
+    &message_drafts::LIST_MESSAGE_DRAFTS,
     &fence::FENCE,
     &fence::RELEASE,
     &fence::UNHIDE,

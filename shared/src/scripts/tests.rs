@@ -12,6 +12,7 @@ use crate::envelope::{Body, Envelope, ID, Item, Stamp};
 use crate::ids::{Partition, Uuid};
 use crate::keys::{Companions, Key};
 use crate::limits::Limit;
+use crate::presence::State;
 use crate::reactions::{Counts, Kind};
 use crate::session::{CachedSession, Token, hash_secret};
 use crate::vouching::Vouched;
@@ -182,6 +183,28 @@ fn the_edges_calls_are_in_their_scripts_order() {
     );
     assert_eq!(words(&visit::call(user, circle)), format!("{written} | {user} {circle} 10000"));
 
+    let wake =
+        |partition: Partition, state: &str, topic: Uuid| format!("wake:{{{partition}}} s {state} {topic}");
+    assert_eq!(
+        words(&presence::typing(user, circle)),
+        format!("{of_circle}:typing | {user} 30000 100 {}", wake(theirs, "typing", circle))
+    );
+    let due = format!("presence:{{{mine}}}:{user} present:{{{mine}}} | {user}");
+    let told = wake(mine, "presence", user);
+    assert_eq!(
+        words(&presence::say(user, "phone", State::Busy, 300_000)),
+        format!("{due} phone busy 300000 10 240000 3600000 86400000 {told}")
+    );
+    let draft = format!("message_draft:{{{mine}}}:{user}:{circle}");
+    let sizes = format!("message_drafts:{{{mine}}}:{user}");
+    let told = wake(mine, "drafts", user);
+    assert_eq!(
+        words(&message_drafts::save(user, circle, "Hi")),
+        format!("{draft} {sizes} | {circle} Hi 8192 819200 3600000 {told}")
+    );
+    assert_eq!(words(&message_drafts::read(user, circle)), format!("{draft} |"));
+    assert_eq!(words(&message_drafts::discard(user, circle)), format!("{draft} {sizes} | {circle} {told}"));
+
     assert_eq!(
         words(&mine::call(circle, 10, 2, "5-0".into(), user, &[message])),
         format!("{written} | 000000000000000a 2 5-0 {user} {message}")
@@ -221,6 +244,22 @@ fn the_origins_calls_are_in_their_scripts_order() {
         words(&batch.call()),
         format!("events:{{{mine}}} cursor:{{{mine}}} | - 9-0 100 172800000 8-1 4 kind a at b")
     );
+
+    let due = format!("presence:{{{mine}}}:{user} present:{{{mine}}} | {user}");
+    let told = format!("wake:{{{mine}}} s presence {user}");
+    assert_eq!(words(&presence::claim(user)), format!("{due} 6000"));
+    assert_eq!(words(&presence::told(user, None)), format!("{due} offline 240000 {told}"));
+    assert_eq!(words(&presence::read(user)), format!("presence:{{{mine}}}:{user} |"));
+    let online = format!("circle:{{{theirs}}}:{circle}:online");
+    assert_eq!(
+        words(&presence::show(circle, &[(user, Some(State::Busy)), (message, None)])),
+        format!("{online} | 600000 wake:{{{theirs}}} s live {circle} {user} 3 {message} 0")
+    );
+    assert_eq!(
+        words(&presence::live(circle)),
+        format!("{online} circle:{{{theirs}}}:{circle}:typing | 1000")
+    );
+    assert_eq!(words(&message_drafts::list(user)), format!("message_drafts:{{{mine}}}:{user} |"));
 
     let ledger = format!("ledger:{{{theirs}}} writes:{{{theirs}}}");
     assert_eq!(

@@ -114,6 +114,8 @@ fn good(field: &str) -> Value {
         "invite" => json!("QUFBQUFBQUFBQUFBQUFBQUFBQUFBQUFBQUFBQUFBQUE"),
         "base_version" => Value::Null,
         "score" => json!(3),
+        "state" => json!("online"),
+        "device" => json!("phone"),
         _ => json!("Some text."),
     }
 }

@@ -48,6 +48,8 @@ fn body(route: &Route) -> Value {
         "me.password" => json!({"current": PASSWORD, "new": "another horse battery"}),
         "invites.create" => json!({}),
         "messages.post" | "messages.edit" | "journal.edit" => json!({"body": "Mine."}),
+        "presence.say" => json!({"state": "away", "device": "phone"}),
+        "message-drafts.save" => json!({"body": "Mine"}),
         "mood.edit" => json!({"score": 1}),
         _ => Value::Null,
     }

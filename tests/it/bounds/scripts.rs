@@ -7,6 +7,7 @@ use optimist_shared::envelope::{Body, Envelope, Item, LIST_BYTES, LIST_LIMIT, St
 use optimist_shared::ids::{Partition, Uuid};
 use optimist_shared::keys::{BoundKey, Companions, Key};
 use optimist_shared::limits::{LIMITS, Limit, LimitRow, Scope};
+use optimist_shared::presence::{self, State};
 use optimist_shared::quotas::Quota;
 use optimist_shared::reactions::{Counts, KINDS, Kind};
 use optimist_shared::routes::{ROUTES, Route};
@@ -18,7 +19,8 @@ use optimist_shared::scripts::lease::Fill;
 use optimist_shared::scripts::limit::{Charge, give_back};
 use optimist_shared::scripts::react::Reaction;
 use optimist_shared::scripts::{
-    ALL, Call, append, counts, fence, invalidate, lease, ledger, mine, visit, vouch,
+    ALL, Call, append, counts, fence, invalidate, lease, ledger, message_drafts, mine, presence as scripts,
+    visit, vouch,
 };
 use optimist_shared::session::{CachedSession, Token, attempt_entry, hash_secret};
 use optimist_shared::vouching::Vouched;
@@ -59,7 +61,7 @@ impl Bench {
         let server = Redis::start("everysec");
         let (mut admin, mut narrow) = (server.connect().await, server.connect().await);
         let mut user = redis::cmd("ACL");
-        user.arg("SETUSER").arg("narrow").arg("on").arg("nopass").arg("+@all");
+        user.arg("SETUSER").arg("narrow").arg("on").arg("nopass").arg("+@all").arg("allchannels");
         let _: () = user.query_async(&mut admin).await.unwrap();
         let _: () = redis::cmd("AUTH").arg("narrow").arg("").query_async(&mut narrow).await.unwrap();
         Bench { _server: server, admin, narrow, touched: BTreeMap::new() }
@@ -132,6 +134,8 @@ async fn scripts_touch_no_more_keys_and_bytes_than_they_state() {
     reactions(&mut bench).await;
     events(&mut bench).await;
     drafts_of_a_person(&mut bench).await;
+    presences(&mut bench).await;
+    composed_messages(&mut bench).await;
     let mut faults = Vec::new();
     for script in ALL {
         let bound = script.bound().unwrap();
@@ -389,4 +393,60 @@ async fn drafts_of_a_person(bench: &mut Bench) {
     bench.expect("restored", &draft.restore(EPOCH, &row, &second.version)).await;
     bench.expect("1", &draft.flushed(&third.version)).await;
     bench.expect("1", &draft.drop_flushed(&third.version)).await;
+}
+
+/// A person with as many devices as count, and a circle in which as many are present and type as are listed.
+async fn presences(bench: &mut Bench) {
+    let (user, circle) = (Uuid::from_u128(u128::MAX), Uuid::from_u128(6));
+    let device = |number: u32| format!("{number:0>64}");
+    for number in 0..=presence::MOST_DEVICES {
+        bench.expect("busy", &scripts::say(user, &device(number), State::Busy, 1_800_000)).await;
+    }
+    bench.expect("busy", &scripts::read(user)).await;
+    bench.expect("busy", &scripts::claim(user)).await;
+    bench.expect("", &scripts::claim(user)).await;
+    bench.expect("1", &scripts::told(user, Some(State::Busy))).await;
+    let people: Vec<_> = (0..u128::from(presence::MOST_LISTED))
+        .map(|number| (Uuid::from_u128(u128::MAX - number), Some(State::Online)))
+        .collect();
+    for people in people.chunks(200) {
+        bench.expect(&people.len().to_string(), &scripts::show(circle, people)).await;
+        bench.expect("0", &scripts::show(circle, people)).await;
+    }
+    for (user, _) in people.iter().take(presence::MOST_TYPING as usize) {
+        bench.expect("done", &scripts::typing(*user, circle)).await;
+    }
+    bench.expect("full", &scripts::typing(Uuid::nil(), circle)).await;
+    let reply = bench.run(&scripts::live(circle)).await;
+    let listed = presence::MOST_LISTED.to_string();
+    assert_eq!((&reply[0], &reply[1]), (&listed, &listed));
+    assert_eq!(reply.len() as u32, 2 + 2 * (presence::MOST_LISTED + presence::MOST_TYPING));
+    let gone = [(Uuid::from_u128(u128::MAX), None)];
+    bench.expect("1", &scripts::show(circle, &gone)).await;
+    bench
+        .expect(
+            "2",
+            &scripts::show(circle, &[(Uuid::nil(), Some(State::Away)), (people[1].0, Some(State::Away))]),
+        )
+        .await;
+}
+
+/// The longest draft of a message, and as many as the quota admits.
+async fn composed_messages(bench: &mut Bench) {
+    let user = Uuid::from_u128(7);
+    let longest = "\u{1f33f}".repeat(presence::MESSAGE_DRAFT_LENGTH);
+    let most = u128::from(Quota::MessageDrafts.row().most_items());
+    for number in 0..most {
+        bench.expect("saved", &message_drafts::save(user, Uuid::from_u128(number), "Hi")).await;
+    }
+    bench.expect("full", &message_drafts::save(user, Uuid::from_u128(most), "Hi")).await;
+    bench.expect("full", &message_drafts::save(user, Uuid::from_u128(0), &longest)).await;
+    let reply = bench.run(&message_drafts::list(user)).await;
+    assert_eq!(reply.len() as u128, 2 * most);
+    for number in 0..4 {
+        bench.expect("1", &message_drafts::discard(user, Uuid::from_u128(number))).await;
+    }
+    bench.expect("saved", &message_drafts::save(user, Uuid::from_u128(0), &longest)).await;
+    let reply = bench.run(&message_drafts::read(user, Uuid::from_u128(0))).await;
+    assert_eq!(reply[1], longest);
 }

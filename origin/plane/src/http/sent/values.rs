@@ -28,7 +28,7 @@ impl TryFrom<String> for Id {
 /// The schema of the `promise` in answers to writes: the store that holds them so far.
 pub struct PromiseShape;
 
-describe!(PromiseShape, {"type": "string", "enum": ["redis", "postgres"]});
+describe!(PromiseShape, {"type": "string", "enum": ["redis", "postgres", "redis-only"]});
 
 /// A day of the calendar.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]

@@ -1,0 +1,135 @@
+//! Requests about what Redis alone holds: presence, typing, and messages that are being composed. `None` if the edge cannot
+//! take the request, since it is none that the edge understands: the origin then says what is wrong with it. Without Redis
+//! nobody can answer, and the answer is 503.
+
+use optimist_shared::error::ErrorCode;
+use optimist_shared::ids::{Id, Uuid};
+use optimist_shared::presence::{MESSAGE_DRAFT_MS, State, TYPING_MS, is_device, is_message_draft};
+use optimist_shared::routes::AtEdge;
+use optimist_shared::scripts::message_drafts::{self, Kept};
+use optimist_shared::scripts::{Call, presence};
+use optimist_shared::session::Token;
+use serde::Deserialize;
+use serde::de::DeserializeOwned;
+
+use crate::host::{Body, Host, Request, Response};
+use crate::passage::Passage;
+use crate::redis::Fields;
+use crate::trip::Trip;
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Said {
+    state: String,
+    device: String,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Composed {
+    body: String,
+}
+
+impl<H: Host, R: Request> Passage<'_, H, R> {
+    /// Makes a request's change, or its answer. The caller's right was checked before.
+    pub async fn redis_only(&mut self, token: Token) -> Option<Response> {
+        // Only the origin knows what `If-Match` may name, and which parameters there are.
+        if self.request.header("if-match").is_some() || self.request.target().contains('?') {
+            return None;
+        }
+        let user = token.user;
+        match self.route.at_edge {
+            AtEdge::SayPresence => self.say_presence(user).await,
+            AtEdge::Type => {
+                let call = presence::typing(user, self.path.ids.get(Id::Circle)?);
+                let taken = self.ask_alone(user, call, |reply| presence::is_typing(reply)).await;
+                Some(match taken {
+                    Some(true) => self.promised(&format!(r#""expires_in":{}"#, TYPING_MS / 1_000)),
+                    _ => self.without_redis(),
+                })
+            }
+            AtEdge::SaveMessageDraft => self.save_message_draft(user, self.path.ids.get(Id::Circle)?).await,
+            AtEdge::ReadMessageDraft => {
+                let call = message_drafts::read(user, self.path.ids.get(Id::Circle)?);
+                let draft = self.ask_alone(user, call, |reply| message_drafts::draft(reply)).await;
+                Some(match draft {
+                    Some(Some((text, left_ms))) => {
+                        // A text always serialises.
+                        let body = serde_json::to_string(&text).unwrap_or_default();
+                        let json = format!(r#"{{"body":{body},"expires_in":{}}}"#, left_ms / 1_000);
+                        self.respond_json(200, json.into_bytes())
+                    }
+                    Some(None) => self.exchange.error(ErrorCode::NotFound),
+                    None => self.without_redis(),
+                })
+            }
+            AtEdge::DropMessageDraft => {
+                let call = message_drafts::discard(user, self.path.ids.get(Id::Circle)?);
+                Some(match self.ask_alone(user, call, |_| ()).await {
+                    Some(()) => self.promised(""),
+                    None => self.without_redis(),
+                })
+            }
+            AtEdge::Forward | AtEdge::Cached | AtEdge::Session | AtEdge::Limits => None,
+            AtEdge::React { .. } | AtEdge::Visit => None,
+        }
+    }
+
+    async fn say_presence(&mut self, user: Uuid) -> Option<Response> {
+        let Said { state, device } = self.sent()?;
+        let said = State::parse(&state).filter(|_| is_device(&device))?;
+        let lease = self.edge.config.presence_lease_s;
+        let call = presence::say(user, &device, said, u64::from(lease) * 1_000);
+        let state = self.ask_alone(user, call, |reply| presence::state(reply)).await.flatten();
+        Some(match state {
+            Some(state) => self.promised(&format!(r#""state":"{}","expires_in":{lease}"#, state.as_str())),
+            None => self.without_redis(),
+        })
+    }
+
+    async fn save_message_draft(&mut self, user: Uuid, circle: Uuid) -> Option<Response> {
+        let Composed { body } = self.sent()?;
+        if !is_message_draft(&body) {
+            return None;
+        }
+        let call = message_drafts::save(user, circle, &body);
+        let kept = self.ask_alone(user, call, |reply| message_drafts::kept(reply)).await.flatten();
+        Some(match kept {
+            Some(Kept::Saved) => self.promised(&format!(r#""expires_in":{}"#, MESSAGE_DRAFT_MS / 1_000)),
+            // The origin says which quota refuses it.
+            Some(Kept::Full) => return None,
+            None => self.without_redis(),
+        })
+    }
+
+    /// The body, if it is one that the edge understands.
+    fn sent<T: DeserializeOwned>(&self) -> Option<T> {
+        let Some(Body::Whole(bytes)) = self.request.body() else { return None };
+        let kind = self.request.header("content-type").unwrap_or_default();
+        let kind = kind.split(';').next().unwrap_or_default().trim();
+        if !kind.eq_ignore_ascii_case("application/json") || self.request.header("content-encoding").is_some()
+        {
+            return None;
+        }
+        // Serde would take an array of a struct's fields for the struct.
+        let is_object = bytes.trim_ascii_start().starts_with(b"{");
+        is_object.then(|| serde_json::from_slice(bytes).ok()).flatten()
+    }
+
+    async fn ask_alone<T>(
+        &mut self,
+        user: Uuid,
+        call: Call<'_>,
+        read: impl FnOnce(&mut Fields<'_>) -> T,
+    ) -> Option<T> {
+        let mut trip = Trip::default();
+        let slot = trip.call(call, read);
+        Some(self.send(&user.to_string(), &trip).await?.take(slot))
+    }
+
+    /// 200, with the promise and further fields.
+    fn promised(&self, fields: &str) -> Response {
+        let comma = if fields.is_empty() { "" } else { "," };
+        self.respond_json(200, format!(r#"{{"promise":"redis-only"{comma}{fields}}}"#).into_bytes())
+    }
+}
