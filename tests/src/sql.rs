@@ -4,7 +4,11 @@
 //! Each statement is planned both for its actual parameters and generically, since Postgres may switch a prepared
 //! statement to the generic plan, unless it is planned anew at each run. Each runs in a transaction that is rolled back.
 
+mod timed;
+
 use std::collections::BTreeMap;
+
+pub use timed::Timed;
 
 use serde::Deserialize;
 use serde_json::Value;
@@ -14,7 +18,10 @@ use crate::origin::Origin;
 use crate::stores::Postgres;
 use crate::system::environment;
 
+const FUNCTIONS: &str = include_str!("sql/functions.sql");
 const SEED: &str = include_str!("sql/seed.sql");
+const GROWN: &str = include_str!("sql/grown.sql");
+const SUBJECTS: &str = include_str!("sql/subjects.sql");
 const SPREAD: &str = include_str!("sql/spread.sql");
 const PARAMETERS: &str = include_str!("sql/parameters.txt");
 
@@ -120,6 +127,15 @@ pub struct Full {
 impl Full {
     /// Migrates and fills a new database. `scale`, from 0.1 to 1, is that of the crowd: see `seed.sql`.
     pub async fn new(postgres: &Postgres, statements: &[Statement], scale: f64) -> Full {
+        Full::fill(postgres, statements, &format!("set bench.scale = '{scale}'"), SEED).await
+    }
+
+    /// The same with a crowd of so many messages, from 100,000, and a tenth as many people: see `grown.sql`.
+    pub async fn grown(postgres: &Postgres, statements: &[Statement], messages: u64) -> Full {
+        Full::fill(postgres, statements, &format!("set bench.grown = '{messages}'"), GROWN).await
+    }
+
+    async fn fill(postgres: &Postgres, statements: &[Statement], scale: &str, crowd: &str) -> Full {
         let (owner, serve) = postgres.database();
         // The migration needs no Redis, and nothing is served.
         Origin::migrate(&environment(&owner, &serve, "redis://127.0.0.1:1", 250));
@@ -128,9 +144,11 @@ impl Full {
         for statement in statements {
             check(&client, statement).await;
         }
-        let settings = Described::get().settings() + &format!("set bench.scale = '{scale}'");
+        let settings = Described::get().settings() + scale;
         client.batch_execute(&settings).await.expect("settings");
-        client.batch_execute(SEED).await.expect("the seed");
+        for seed in [FUNCTIONS, crowd, SUBJECTS] {
+            client.batch_execute(seed).await.unwrap_or_else(|error| panic!("the seed: {error:?}"));
+        }
         client.batch_execute("vacuum analyze").await.expect("statistics");
         Full { client }
     }
@@ -155,6 +173,16 @@ impl Full {
     pub async fn spread(&self) {
         self.client.batch_execute(SPREAD).await.expect("keys lead with the person");
         self.client.batch_execute("vacuum analyze").await.expect("statistics");
+    }
+
+    /// The first column of the only row that a query selects, as text.
+    pub async fn ask(&self, sql: &str) -> String {
+        let answer = self.client.simple_query(sql).await.unwrap_or_else(|error| panic!("{sql}: {error:?}"));
+        let first = |message: &SimpleQueryMessage| match message {
+            SimpleQueryMessage::Row(row) => row.get(0).map(str::to_owned),
+            _ => None,
+        };
+        answer.iter().find_map(first).unwrap_or_default()
     }
 
     /// Row count of each table.
@@ -225,6 +253,13 @@ async fn check(client: &Client, statement: &Statement) {
 
 /// The parameter values as literals of the types that the statement expects.
 async fn literals(client: &Client, statement: &Statement) -> Vec<String> {
+    let quoted = |value: String| format!("'{}'", value.replace('\'', "''"));
+    let values = values(client, statement).await;
+    values.into_iter().map(|value| value.map_or_else(|| "null".to_owned(), quoted)).collect()
+}
+
+/// The parameter values as text.
+async fn values(client: &Client, statement: &Statement) -> Vec<Option<String>> {
     let name = &statement.name;
     let prepared = client.prepare(&statement.sql).await.unwrap_or_else(|error| panic!("{name}: {error:?}"));
     let values: Vec<String> = statement
@@ -237,11 +272,7 @@ async fn literals(client: &Client, statement: &Statement) -> Vec<String> {
     }
     let row = client.query_one(&format!("select {}", values.join(", ")), &[]).await;
     let row = row.unwrap_or_else(|error| panic!("{name}: {error:?}"));
-    let literal = |index: usize| {
-        let value: Option<&str> = row.get(index);
-        value.map_or_else(|| "null".to_owned(), |value| format!("'{}'", value.replace('\'', "''")))
-    };
-    (0..row.len()).map(literal).collect()
+    (0..row.len()).map(|index| row.get(index)).collect()
 }
 
 /// A plan's steps, the first first.

@@ -2,6 +2,8 @@
 //!
 //! They do not say which partitions exist: Postgres knows that.
 
+use std::collections::BTreeMap;
+
 use chrono::{DateTime, Datelike, NaiveDate, Utc};
 use optimist_shared::ids::Uuid;
 
@@ -59,6 +61,29 @@ fn milliseconds(id: Uuid) -> i64 {
     (most >> 16).cast_signed()
 }
 
+/// The spans that the SQL function `in_spans` takes.
+const SPANS: usize = 4;
+
+/// The spans that ids are in: the first and last id of each month, the newest last, and nothing for spans that there are not. The
+/// months before the newest three are one. A statement about thousands of ids names their partitions by these few, since Postgres
+/// plans for a long array by going through it again and again.
+pub fn spans(ids: &[Uuid]) -> Vec<Option<Uuid>> {
+    let mut months: BTreeMap<Month, [Uuid; 2]> = BTreeMap::new();
+    for id in ids.iter().copied() {
+        let [first, last] = months.entry(Month::of_id(id)).or_insert([id, id]);
+        (*first, *last) = ((*first).min(id), (*last).max(id));
+    }
+    let mut spans: Vec<[Uuid; 2]> = months.into_values().collect();
+    let older = spans.len().saturating_sub(SPANS - 1);
+    if older > 1 {
+        let ends = [spans[0][0], spans[older - 1][1]];
+        spans.splice(..older, [ends]);
+    }
+    let mut ends: Vec<Option<Uuid>> = spans.into_iter().flatten().map(Some).collect();
+    ends.resize(2 * SPANS, None);
+    ends
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -78,5 +103,21 @@ mod tests {
         // As Postgres has it: `id_least('2026-12-01')`.
         assert_eq!(month.first_id().to_string(), "01a22ee6-b000-0000-0000-000000000000");
         assert!(Month::of_id(Uuid::max()) > month);
+    }
+
+    #[test]
+    fn spans_hold_all_ids_and_few_others() {
+        let month = Month::parse("2026-03").unwrap();
+        let id = |months: i32, nth: u128| Uuid::from_u128(month.plus(months).first_id().as_u128() + nth);
+        let ends = |ends: &[(i32, u128)]| -> Vec<Option<Uuid>> {
+            let ids = ends.iter().map(|(months, nth)| Some(id(*months, *nth)));
+            ids.chain(std::iter::repeat(None)).take(2 * SPANS).collect()
+        };
+        assert_eq!(spans(&[]), ends(&[]));
+        assert_eq!(spans(&[id(0, 7)]), ends(&[(0, 7), (0, 7)]));
+        assert_eq!(spans(&[id(1, 2), id(0, 9), id(1, 5), id(0, 3)]), ends(&[(0, 3), (0, 9), (1, 2), (1, 5)]));
+        let many: Vec<Uuid> = (0..6).flat_map(|months| [id(months, 1), id(months, 8)]).collect();
+        let of_many = [(0, 1), (2, 8), (3, 1), (3, 8), (4, 1), (4, 8), (5, 1), (5, 8)];
+        assert_eq!(spans(&many), ends(&of_many));
     }
 }

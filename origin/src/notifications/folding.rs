@@ -9,12 +9,13 @@ use std::collections::{BTreeMap, BTreeSet};
 use chrono::{DateTime, NaiveDate, Utc};
 use optimist_plane::clock;
 use optimist_plane::error::Result;
-use optimist_plane::months::Month;
+use optimist_plane::months::{Month, spans};
 use optimist_plane::postgres::transaction::Tx;
 use optimist_plane::statements;
 use optimist_shared::ids::Uuid;
 use optimist_shared::reactions::KINDS;
 use tokio_postgres::Row;
+use tokio_postgres::types::ToSql;
 
 use crate::notifications::kept::months_of;
 use crate::notifications::upkeep::evict;
@@ -23,8 +24,9 @@ statements! {
     /// Locks the counts of the messages' authors, in their order, before anything of theirs changes.
     const LOCK: &str = "-- folding::lock, planned anew (5,100 rows)
 select from notification_counts where user_id in (
-    select author_id from unnest($1::uuid[], $2::uuid[]) as r (circle_id, message_id)
-    join messages m on m.circle_id = r.circle_id and m.id = r.message_id and m.id = any($2))
+    select (
+        select m.author_id from messages m where m.circle_id = r.circle_id and m.id = r.message_id and in_spans(m.id, $3))
+    from unnest($1::uuid[], $2::uuid[]) as r (circle_id, message_id))
 order by user_id for update";
 
     /// Makes the unread notification of each message's author, if this month has none. `least` and `greatest` are the ends of the
@@ -35,9 +37,10 @@ order by user_id for update";
 with told as (
     select m.author_id as user_id, r.* from unnest($1::uuid[], $2::uuid[], $3::uuid[], $4::uuid[], $5::uuid[])
         as r (circle_id, message_id, new_id, least, greatest)
-    join messages m on m.circle_id = r.circle_id and m.id = r.message_id and m.id = any($2)
-        and (m.author_id <> r.least or m.author_id <> r.greatest)
+    cross join lateral (
+        select author_id from messages where circle_id = r.circle_id and id = r.message_id and in_spans(id, $6) offset 0) m
     join memberships s on s.circle_id = r.circle_id and s.user_id = m.author_id and s.role <> 'banned'
+    where m.author_id <> r.least or m.author_id <> r.greatest
     for share of s),
 person as (
     insert into notification_counts as c (user_id, last_place, unread)
@@ -56,7 +59,8 @@ returning user_id, id";
     const UNREAD: &str = "-- folding::unread, planned anew (6,000 rows)
 select n.user_id, n.id, n.circle_id, n.message_id
 from unnest($1::uuid[], $2::uuid[]) as r (circle_id, message_id)
-join messages m on m.circle_id = r.circle_id and m.id = r.message_id and m.id = any($2)
+cross join lateral (
+    select author_id from messages where circle_id = r.circle_id and id = r.message_id and in_spans(id, $4) offset 0) m
 join notification_counts c on c.user_id = m.author_id
 join notifications n on n.user_id = m.author_id and n.circle_id = r.circle_id and n.message_id = r.message_id
     and n.read_round = c.read_round and n.month = any($3::date[])
@@ -79,10 +83,10 @@ using unnest($1::uuid[], $2::uuid[], $3::uuid[], $4::uuid[], $5::uuid[])
     as r (user_id, notification_id, actor_id, circle_id, message_id)
 where (a.user_id, a.month, a.notification_id, a.actor_id) = (r.user_id, id_month(r.notification_id), r.notification_id, r.actor_id)
   and a.month = any($7::date[])
-  and not exists (
-      select from reactions other where other.circle_id = r.circle_id and other.message_id = r.message_id
-          and other.message_id = any($5) and other.kind = any($6::smallint[]) and other.user_id = r.actor_id
-          and other.is_on::integer = 1)
+  and (
+      select true from reactions other where other.circle_id = r.circle_id and other.message_id = r.message_id
+          and in_spans(other.message_id, $8) and other.kind = any($6::smallint[]) and other.user_id = r.actor_id
+          and other.is_on::integer = 1 limit 1) is null
 returning a.user_id, a.notification_id";
 
     /// Changes notifications' numbers of people, and shows the latest person of each.
@@ -138,7 +142,7 @@ pub async fn fold(tx: &Tx, changes: &[Change]) -> Result<()> {
         return Ok(());
     }
     let (circles, messages): (Vec<Uuid>, Vec<Uuid>) = messages.into_iter().unzip();
-    tx.query(LOCK, &[&circles, &messages]).await?;
+    tx.query(LOCK, &[&circles, &messages, &spans(&messages)]).await?;
     // How many people more or fewer, by the notification's owner and id.
     let mut by: BTreeMap<Noted, i32> = BTreeMap::new();
     for row in remove(tx, changes).await? {
@@ -222,7 +226,7 @@ async fn add(tx: &Tx, changes: &[Change]) -> Result<Added> {
     let (circles, messages): (Vec<Uuid>, Vec<Uuid>) = people.keys().copied().unzip();
     let (least, greatest): (Vec<Uuid>, Vec<Uuid>) = people.values().copied().unzip();
     let ids: Vec<Uuid> = messages.iter().map(|_| Uuid::now_v7()).collect();
-    let rows = tx.query(NOTIFY, &[&circles, &messages, &ids, &least, &greatest]).await?;
+    let rows = tx.query(NOTIFY, &[&circles, &messages, &ids, &least, &greatest, &spans(&messages)]).await?;
     let new = rows.iter().map(|row| (row.get(0), row.get(1))).collect();
     let rows = unread(tx, &circles, &messages).await?;
     let [authors, notifications, actors, ..] = columns(on(), &noted(&rows));
@@ -241,9 +245,10 @@ async fn remove(tx: &Tx, changes: &[Change]) -> Result<Vec<Noted>> {
     let rows = unread(tx, &circles, &messages).await?;
     let [authors, notifications, actors, circles, messages] = columns(off(), &noted(&rows));
     let kinds: Vec<i16> = (1..).take(KINDS.len()).collect();
-    let months = months_of(&notifications);
-    let rows =
-        tx.query(REMOVE, &[&authors, &notifications, &actors, &circles, &messages, &kinds, &months]).await?;
+    let (months, spans) = (months_of(&notifications), spans(&messages));
+    let parameters: [&(dyn ToSql + Sync); 8] =
+        [&authors, &notifications, &actors, &circles, &messages, &kinds, &months, &spans];
+    let rows = tx.query(REMOVE, &parameters).await?;
     Ok(rows.iter().map(|row| (row.get(0), row.get(1))).collect())
 }
 
@@ -252,7 +257,7 @@ async fn remove(tx: &Tx, changes: &[Change]) -> Result<Vec<Noted>> {
 async fn unread(tx: &Tx, circles: &[Uuid], messages: &[Uuid]) -> Result<Vec<Row>> {
     let month = Month::of(clock::now());
     let months: Vec<NaiveDate> = [month.plus(-1), month].map(Month::first_day).into();
-    tx.query(UNREAD, &[&circles, &messages, &months]).await
+    tx.query(UNREAD, &[&circles, &messages, &months, &spans(messages)]).await
 }
 
 /// Maps messages to their notifications, from rows of user, notification, circle and message.

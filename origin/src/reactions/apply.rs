@@ -6,6 +6,7 @@ use std::collections::{BTreeMap, HashMap, HashSet};
 
 use optimist_plane::ctx::Ctx;
 use optimist_plane::error::{Error, Result};
+use optimist_plane::months::spans;
 use optimist_plane::postgres::transaction::Tx;
 use optimist_plane::redis::Position;
 use optimist_plane::statements;
@@ -20,12 +21,14 @@ use crate::reactions::snapshot::kind_of;
 
 statements! {
     /// The places, from 1, of the reactions that are on. The transaction holds the partition's lock, so they stay as they are.
-    /// `is_on` is compared as a number for the reason that [`folding`] gives.
+    /// Each is looked up by itself, here and below: Postgres misjudges joins with reactions, and reads whole months for them.
     const BEFORE: &str = "-- write_behind::before, planned anew (2,500 rows)
 select entry.place from unnest($1::uuid[], $2::uuid[], $3::smallint[], $4::uuid[]) with ordinality
     as entry (circle_id, message_id, kind, user_id, place)
-join reactions r using (circle_id, message_id, kind, user_id)
-where r.message_id = any($2) and r.is_on::integer = 1";
+where (
+    select r.is_on from reactions r
+    where (r.circle_id, r.message_id, r.kind, r.user_id) = (entry.circle_id, entry.message_id, entry.kind, entry.user_id)
+      and in_spans(r.message_id, $5))";
 
     /// A row takes only a newer intent than its own. Entries about a message or a user that does not exist change nothing.
     const REACT: &str = "-- write_behind::react, planned anew (2,500 rows)
@@ -34,9 +37,9 @@ insert into reactions as r
 select circle_id, message_id, kind, user_id, is_on, stamp_ms, stamp_seq, generation, $9, to_timestamp(stamp_ms / 1000.0)
 from unnest($1::uuid[], $2::uuid[], $3::smallint[], $4::uuid[], $5::boolean[], $6::bigint[], $7::bigint[], $8::bigint[])
     as entry (circle_id, message_id, kind, user_id, is_on, stamp_ms, stamp_seq, generation)
-where exists (
-        select from messages m
-        where m.circle_id = entry.circle_id and m.id = entry.message_id and m.id = any($2) and m.deleted_at is null)
+where (
+        select m.deleted_at is null from messages m
+        where m.circle_id = entry.circle_id and m.id = entry.message_id and in_spans(m.id, $10))
   and exists (select from users where users.id = entry.user_id)
 on conflict (circle_id, message_id, kind, user_id) do update
     set is_on = excluded.is_on, stamp_ms = excluded.stamp_ms, stamp_seq = excluded.stamp_seq,
@@ -48,9 +51,10 @@ returning circle_id, message_id, kind, user_id, is_on, reacted_at";
 
     /// How many of these messages take no reactions: they do not exist, are deleted, or their month is archived or on its way.
     const DROPPED: &str = "-- write_behind::dropped, planned anew (2,500 rows)
-select count(*) filter (where m.id is null or closed.name is not null)
+select count(*) filter (where closed.name is not null or (
+    select m.deleted_at is null from messages m
+    where m.circle_id = entry.circle_id and m.id = entry.message_id and in_spans(m.id, $3)) is not true)
 from unnest($1::uuid[], $2::uuid[]) as entry (circle_id, message_id)
-left join messages m on m.circle_id = entry.circle_id and m.id = entry.message_id and m.id = any($2) and m.deleted_at is null
 left join archived closed on closed.name = 'messages' and closed.month = id_month(entry.message_id) and closed.state <> 'restored'";
 
     const COUNT: &str = "-- write_behind::count (2,500 rows)
@@ -138,14 +142,15 @@ async fn react(tx: &Tx, placed: &[Intent], is_through: bool) -> Result<()> {
     let reacted: Vec<bool> = placed.iter().map(|placed| placed.entry.reacted).collect();
     let (ms, seq): (Vec<i64>, Vec<i64>) = placed.iter().map(|placed| (placed.at.0, placed.at.1)).unzip();
     let generations: Vec<i64> = placed.iter().map(|placed| placed.generation).collect();
-    let rows = tx.query(BEFORE, &[&circles, &messages, &kinds, &users]).await?;
+    let spans = spans(&messages);
+    let rows = tx.query(BEFORE, &[&circles, &messages, &kinds, &users, &spans]).await?;
     let places = rows.iter().filter_map(|row| usize::try_from(row.get::<_, i64>(0)).ok()?.checked_sub(1));
     let before: HashSet<Target> = places.filter_map(|place| Some(placed.get(place)?.entry.target)).collect();
-    let parameters: [&(dyn ToSql + Sync); 9] =
-        [&circles, &messages, &kinds, &users, &reacted, &ms, &seq, &generations, &is_through];
+    let parameters: [&(dyn ToSql + Sync); 10] =
+        [&circles, &messages, &kinds, &users, &reacted, &ms, &seq, &generations, &is_through, &spans];
     let rows = tx.query(REACT, &parameters).await?;
     if rows.len() < placed.len() {
-        let row = tx.query_one(DROPPED, &[&circles, &messages]).await?;
+        let row = tx.query_one(DROPPED, &[&circles, &messages, &spans]).await?;
         metrics::counter!("optimist_reactions_dropped_total").increment(row.get::<_, i64>(0).cast_unsigned());
     }
     let mut counts: BTreeMap<(Uuid, Uuid, i16), i32> = BTreeMap::new();

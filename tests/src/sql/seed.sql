@@ -1,43 +1,17 @@
 -- A database of a few million rows, or of fewer: the setting `bench.scale`, from 0.1 to 1, scales the crowd. It is the same
 -- at each run except for its dates, which count back from now.
 --
--- Whatever the scale, some are as large as they can be: circle 1 has 100,000 messages, circle 2 has 20,000 members, and
--- person 1 has as much of everything as limits and caps allow, or a year at the limit where there is no cap. Person 3 has
--- more notifications than the cap, as before an eviction.
+-- Whatever the scale, circle 1 has 100,000 messages and circle 2 has 20,000 members. Those who have as much as they may are in
+-- subjects.sql.
 --
 -- Messages are of the past 36 months: the older, the fewer, so that the newest tenth of a circle's is some ten days old.
 --
 -- Triggers are off, so no foreign key is looked up: the referenced rows exist by construction.
 
-set session_replication_role = replica;
-select setseed(0.42);
-
-create schema bench;
-grant usage on schema bench to public;
-
 create function bench.scaled(n bigint) returns bigint language sql stable parallel safe as $$
     select greatest(1, (n * current_setting('bench.scale')::float8)::bigint) $$;
 create function bench.people() returns bigint language sql stable parallel safe as $$ select bench.scaled(200000) $$;
 
--- The moment from which dates count back, in milliseconds.
-select set_config('bench.now', (extract(epoch from now()) * 1000)::bigint::text, false);
-create function bench.now() returns timestamptz language sql stable parallel safe as $$
-    select to_timestamp(current_setting('bench.now')::bigint / 1000.0) $$;
--- Ids in the form and order of UUIDv7, derived from kind and number so that later statements can name them again.
-create function bench.id_ago(ms bigint, kind text, n bigint) returns uuid language sql stable parallel safe as $$
-    select (lpad(to_hex(current_setting('bench.now')::bigint - ms), 12, '0') || '7' || substr(md5(kind || n), 1, 3)
-        || '8' || substr(md5(kind || n), 4, 15))::uuid $$;
-create function bench.id(kind text, n bigint) returns uuid language sql stable parallel safe as $$
-    select bench.id_ago(7200000 - n * 10, kind, n) $$;
-create function bench.person(n bigint) returns uuid language sql stable parallel safe as $$ select bench.id('person', n) $$;
-create function bench.session(n bigint) returns uuid language sql stable parallel safe as $$ select bench.id('session', n) $$;
-create function bench.circle(n bigint) returns uuid language sql stable parallel safe as $$ select bench.id('circle', n) $$;
--- The first id of a month: that of an id, or so many months later.
-create function bench.month_of(id uuid, later bigint) returns uuid language sql stable parallel safe as $$
-    select id_least(month_begin(month_number(id_time(id)) + later)) $$;
--- The first day of this month, or of so many months later.
-create function bench.month(later bigint) returns date language sql stable parallel safe as $$
-    select (month_begin(month_number(bench.now()) + later) at time zone 'UTC')::date $$;
 -- The number of messages and members of a circle, and its k-th member; member 0 is the owner.
 create function bench.messages(circle bigint) returns bigint language sql stable parallel safe as $$
     select case circle when 1 then 100000 else bench.scaled(95000) / circle end $$;
@@ -64,14 +38,6 @@ select bench.session(n), bench.person((n + 1) / 2), bench.session(n - (n + 1) % 
     now() + interval '29 minutes' - interval '1 hour' * (n % 7), now() + interval '30 days' - interval '1 day' * (n % 40),
     now() - interval '1 hour', case when n % 2 = 1 then now() end, case when n % 11 = 0 then now() end
 from generate_series(1, bench.scaled(400000)) n;
--- Person 1 has as many as the cap admits, of as many log-ins, and those that ended in the past month: one log-in with a
--- refresh for each of its 200 a day, and 500 log-ins a day.
-insert into sessions (id, user_id, family, secret_hash, refresh_hash, token_key, created_at, idle_until, absolute_until,
-    first_used_at, revoked_at)
-select bench.id('mine', n), bench.person(1), case when n % 3 = 0 then bench.id('mine', 3) else bench.id('mine', n) end,
-    md5('a' || n), md5('b' || n), 'k1', now() - interval '30 days' * (n / 15000.0),
-    now() + interval '20 minutes', now() + interval '30 days' * (1 - n / 15000.0), now(), case when n > 50 then now() end
-from generate_series(1, 15000) n;
 
 insert into circles (id, name, description, visibility, owner_id, member_count, last_number, archived_at, created_at)
 select bench.circle(n), 'Circle ' || n, repeat('d', 100 + n::int % 300), case n % 3 when 0 then 'private' else 'public' end,
@@ -79,23 +45,12 @@ select bench.circle(n), 'Circle ' || n, repeat('d', 100 + n::int % 300), case n 
     now() - interval '1 minute' * n
 from generate_series(1, bench.scaled(20000)) n;
 
--- A circle without members.
-insert into circles (id, name, visibility, owner_id) values (bench.circle(0), 'Circle 0', 'public', bench.person(1));
-
 insert into memberships (circle_id, user_id, role, joined_at)
 select bench.circle(n), bench.person(bench.member(n, k)),
     case when k = 0 then 'owner' when k % 97 = 96 then 'banned' when k % 50 = 1 then 'moderator' else 'member' end,
     now() - interval '90 days' + k * interval '1 minute'
 from generate_series(1, bench.scaled(20000)) n, generate_series(0, bench.members(n) - 1) k
 on conflict do nothing;
-insert into memberships (circle_id, user_id, role, joined_at)
-select bench.circle(n), bench.person(1), 'member', now() - interval '1 minute' * n from generate_series(3, 500) n
-on conflict do nothing;
-
--- Circle 4 has banned as many as it may.
-insert into memberships (circle_id, user_id, role, joined_at)
-select bench.circle(4), bench.person(n), 'banned', now() - interval '1 minute' * n from generate_series(1001, 6000) n
-on conflict (circle_id, user_id) do update set role = 'banned';
 
 insert into invites (id, circle_id, token_hash, token_key, created_by, for_user, created_at, expires_at)
 select bench.id('invite', n), bench.circle(n % bench.scaled(20000) + 1), md5('invite' || n), 'k1',
@@ -103,11 +58,6 @@ select bench.id('invite', n), bench.circle(n % bench.scaled(20000) + 1), md5('in
     case when n % 2 = 0 then bench.person(n) end, now() - interval '1 hour' * (n % 300),
     now() + interval '7 days' - interval '1 hour' * (n % 300)
 from generate_series(1, bench.scaled(50000)) n;
--- Circle 2 has as many as it may, and as many that have just expired.
-insert into invites (id, circle_id, token_hash, token_key, created_by, created_at, expires_at)
-select bench.id('mine', n), bench.circle(2), md5('mine' || n), 'k1', bench.person(1), now(),
-    now() + interval '1 hour' * case when n <= 200 then 100 else -1 end
-from generate_series(1, 400) n;
 
 insert into messages (id, circle_id, number, author_id, body, created_at, deleted_at)
 select bench.message(n, i), bench.circle(n), i,
@@ -141,12 +91,6 @@ select bench.person(n % bench.people() + 1), 'messages.post', 'key-' || n, md5('
     now() - interval '30 hours' * (n::float8 / bench.scaled(300000))
 from generate_series(1, bench.scaled(300000)) n;
 
-insert into login_attempts (account, attempted_at)
-select md5('account' || n % 1000), now() - interval '18 seconds' * n from generate_series(1, 5000) n;
--- As many as there can be within the quarter of an hour, and before it.
-insert into login_attempts (account, attempted_at)
-select md5('account7'), now() - interval '8 seconds' * n from generate_series(1, 200) n;
-
 -- The outbox rows are of transactions long finished; all but the last hundred are processed.
 insert into regions (name, cursor_xid, cursor_seq) values ('bench', '399', 0), ('elsewhere', '399', 0) on conflict do nothing;
 insert into outbox (xid, region, actor, session, request_id, keys, kind, payload, topics, created_at)
@@ -155,13 +99,6 @@ select (100 + n / (bench.scaled(300000) / 300))::text::xid8, 'bench', bench.pers
     jsonb_build_object('circle', bench.circle(n % bench.scaled(20000) + 1), 'message', bench.message(1, n), 'number', n),
     array[bench.circle(n % bench.scaled(20000) + 1)], now() - interval '30 hours' * (1 - n::float8 / bench.scaled(300000))
 from generate_series(1, bench.scaled(300000)) n;
-update regions set cursor_xid = last.xid, cursor_seq = last.seq
-from (select xid, seq from outbox order by xid desc, seq desc offset 100 limit 1) last;
-update projections set xid = last.xid, seq = last.seq
-from (select xid, seq from outbox order by xid desc, seq desc offset 100 limit 1) last;
-insert into origins (id, region, seen_at, redis_ok) select bench.id('origin', n), 'bench', now(), true from generate_series(1, 3) n;
-insert into write_behind (region, partition, generation) select region, p, 1
-from unnest(array['bench', 'elsewhere']) region, generate_series(0, 255) p on conflict do nothing;
 
 -- A tenth is unread.
 insert into notifications (user_id, month, id, kind, circle_id, message_id, actor_id, actors, created_at, updated_at, read_at)
@@ -173,28 +110,8 @@ from generate_series(1, bench.scaled(500000)) n,
     lateral (select bench.id_ago((7948800000 * (1 - n::float8 / bench.scaled(500000)))::bigint, 'notification', n) as id) given,
     lateral (select n % bench.scaled(20000) + 1 as circle) place
 on conflict do nothing;
--- Person 1's are all unread. The first three are told by 3,000 people each; a fold of those of person 3 too.
-insert into notifications (user_id, month, id, kind, circle_id, message_id, actor_id, actors, created_at, updated_at)
-select bench.person(who.person), id_month(bench.id('mine', n)), bench.id('mine', n), case n % 3 when 0 then 'reaction' else 'message' end, bench.circle(1),
-    bench.message(1, 99000 + n), bench.person(n + 3), 1, now() - interval '1 minute' * n, now() - interval '1 minute' * n
-from (values (1, 1000), (3, 3500)) who (person, has), generate_series(1, who.has) n;
 insert into notification_actors (user_id, month, notification_id, actor_id, acted_at)
 select user_id, month, id, actor_id, updated_at from notifications where kind = 'reaction';
-insert into notification_actors (user_id, month, notification_id, actor_id, acted_at)
-select bench.person(1), id_month(bench.id('mine', n)), bench.id('mine', n), bench.person(k), now() from generate_series(3, 9, 3) n, generate_series(1, 3000) k
-on conflict do nothing;
--- Folds that were removed, one of them large.
-insert into notification_actors_gone (user_id, month, notification_id)
-select bench.person(1), id_month(bench.id('gone', n)), bench.id('gone', n) from generate_series(1, 1500) n;
-insert into notification_actors (user_id, month, notification_id, actor_id, acted_at)
-select bench.person(1), id_month(bench.id('gone', n)), bench.id('gone', n), bench.person(k), now() from generate_series(1, 3) n, generate_series(1, 3000) k;
-update notifications n set place = placed.place
-from (
-    select user_id, id, row_number() over (partition by user_id order by updated_at, id) as place from notifications
-) placed
-where n.user_id = placed.user_id and n.id = placed.id;
-insert into notification_counts (user_id, unread, last_place, held)
-select user_id, count(*) filter (where read_at is null), max(place), count(*) from notifications group by 1;
 
 -- All members of circle 2 are active today.
 insert into activity (circle_id, user_id, day, posts, reactions, last_seen_at)
@@ -209,73 +126,42 @@ select now() - interval '400 days' * (n::float8 / bench.scaled(200000)), '200', 
     case n % 5 when 0 then bench.circle(n % bench.scaled(20000) + 1) end, bench.person(n % bench.people() + 1),
     jsonb_build_object('session', bench.session(n))
 from generate_series(1, bench.scaled(200000)) n;
-insert into audit (at, xid, seq, kind, actor, user_id, payload)
-select now() - interval '30 days' * (n / 15000.0), '201', n, 'session.opened', bench.person(1), bench.person(1),
-    jsonb_build_object('session', bench.id('mine', n))
-from generate_series(1, 15000) n;
 
--- Deliveries of a week, of which a provider's are late; person 1 has twenty devices, and all that is kept.
+-- Deliveries of a week, of which a provider's are late.
 insert into deliveries (user_id, subject, target, channel, state, attempts, due_at, created_at, ended_at)
 select bench.person(u), bench.id('delivery', n), bench.id('target', u), case when n % 3 = 0 then 'webhook' else 'web-push' end,
     case when n % 20 = 0 then 'queued' else 'sent' end, 1, now() - interval '1 second' * (n % 7000),
     now() - interval '10 days' * (n::float8 / bench.scaled(200000)), case when n % 20 > 0 then now() end
 from generate_series(1, bench.scaled(200000)) n,
     lateral (select floor(random() ^ 2 * (bench.scaled(100000) - 1))::bigint + 2 as u) person;
-insert into deliveries (user_id, subject, target, channel, state, attempts, due_at, created_at, ended_at)
-select bench.person(1), bench.id('mine', n), bench.id('target', t), 'web-push', case when n = 1 then 'queued' else 'claimed' end, 1,
-    now() - interval '1 minute', now() - interval '1 minute' * n, case when n > 2 then now() end
-from generate_series(1, 1000) n, generate_series(1, 20) t;
 
 -- Most are wrapped by the newer key already.
 insert into journal_keys (user_id, kek_id, wrapped)
 select bench.person(n), case when n < bench.scaled(95000) then 'k2' else 'k1' end, decode(repeat(md5('key' || n), 2), 'hex')
 from generate_series(1, bench.scaled(100000)) n;
--- Person 1 wrote ten entries a day for a year, of 20 tags each, has twenty former texts of one, and as many drafts as their
--- quota admits.
+
 insert into journal_entries (user_id, id, version, sealed, mood, entry_date, created_at, updated_at)
 select bench.person(u), bench.id('entry', n), 2, decode(repeat(md5('entry' || n), 20), 'hex'), n % 5 + 1,
     now()::date - (bench.scaled(2000) * (1 - n::float8 / bench.scaled(200000)))::int,
     now() - interval '1 day' * (bench.scaled(2000) * (1 - n::float8 / bench.scaled(200000))), now()
 from generate_series(1, bench.scaled(200000)) n,
     lateral (select floor(random() ^ 2 * (bench.scaled(100000) - 1))::bigint + 2 as u) person;
-insert into journal_entries (user_id, id, version, sealed, mood, entry_date, created_at, updated_at)
-select bench.person(1), bench.id('mine', n), 20, decode(repeat(md5('entry' || n), 200), 'hex'), n % 5 + 1,
-    now()::date - (n / 10)::int, now() - interval '1 day' * (n / 10), now()
-from generate_series(1, 3650) n;
+
 insert into journal_entry_versions (user_id, entry_id, version, sealed, updated_at)
 select user_id, id, 1, sealed, updated_at from journal_entries;
-insert into journal_entry_versions (user_id, entry_id, version, sealed, updated_at, text_digest)
-select bench.person(1), bench.id('mine', 1), n, 'sealed', now(), decode(md5('text' || n % 20), 'hex')
-from generate_series(2, 19) n;
 insert into journal_tags (user_id, tag, entry_id)
 select user_id, decode(md5('tag' || (mood + t * 3)), 'hex'), id from journal_entries, generate_series(1, 2) t
 on conflict do nothing;
-insert into journal_tags (user_id, tag, entry_id)
-select bench.person(1), decode(md5('mine' || t), 'hex'), bench.id('mine', n)
-from generate_series(1, 3650) n, generate_series(1, 18) t;
+
 insert into drafts (user_id, id, version, sealed, saved_at, deleted_at, entry_id)
 select bench.person(u), bench.id('draft', n), lpad(to_hex(1750000000000 + n), 12, '0') || repeat('0', 20),
     decode(repeat(md5('draft' || n), 20), 'hex'), now() - interval '1 minute' * n,
     case when n % 3 = 0 then now() - interval '10 minutes' * n end, case when n % 6 = 0 then bench.id('entry', n) end
 from generate_series(1, bench.scaled(60000)) n,
     lateral (select floor(random() ^ 2 * (bench.scaled(100000) - 1))::bigint + 2 as u) person;
-insert into drafts (user_id, id, version, sealed, saved_at)
-select bench.person(1), bench.id('mine', n), lpad(to_hex(1750000000000 + n), 12, '0') || repeat('0', 20),
-    decode(repeat(md5('draft' || n), 256), 'hex'), now() - interval '1 minute' * n
-from generate_series(1, 1024) n;
+
 insert into moods (user_id, id, score, sealed, logged_at, created_at)
 select bench.person(u), bench.id('mood', n), n % 5 + 1, decode(repeat(md5('mood' || n), 4), 'hex'),
     now() - interval '1 minute' * n, now()
 from generate_series(1, bench.scaled(200000)) n,
     lateral (select floor(random() ^ 2 * (bench.scaled(100000) - 1))::bigint + 2 as u) person;
-insert into moods (user_id, id, score, sealed, logged_at, created_at)
-select bench.person(1), bench.id('mine', n), n % 5 + 1, decode(repeat(md5('mood' || n), 4), 'hex'), now() - interval '72 minutes' * n, now()
-from generate_series(1, 7300) n;
-
--- Everyone has just changed their name.
-insert into changed_names (kind, id) select 'person', bench.person(n) from generate_series(1, 20000) n;
-
-insert into jobs (region, name, every_seconds) select 'bench', 'job-' || n, 60 from generate_series(1, 20) n;
-insert into consistency (region, data_type, checked_at) select 'bench', 'type-' || n, now() from generate_series(1, 15) n;
-
-set session_replication_role = origin;
