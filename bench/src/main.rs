@@ -58,6 +58,7 @@ const PARTS: &[Part] = &[
     Part { name: "cold-start", what: "a new instance's first answer, beside an empty handler's", run: |settings| Box::pin(parts::cold_start::run(settings)) },
     Part { name: "memory", what: "what the origin takes, with and without connections", run: |settings| Box::pin(parts::memory::run(settings)) },
     Part { name: "sql", what: "every SQL statement on a database of some million rows", run: |settings| Box::pin(parts::sql::run(settings)) },
+    Part { name: "growth", what: "every SQL statement of requests on databases of 10^5, 10^6 and 10^7 messages: three quarters of an hour, 14 GB of disk", run: |settings| Box::pin(parts::growth::run(settings)) },
 ];
 
 /// Measures how fast Optimist is, beside what people would use instead.
@@ -93,6 +94,8 @@ pub struct Settings {
     pub turns: usize,
     /// The run only checks that the bench works.
     pub quick: bool,
+    /// Where results are kept.
+    pub folder: PathBuf,
 }
 
 #[tokio::main]
@@ -111,12 +114,17 @@ async fn main() -> ExitCode {
         eprintln!("there is no part {unknown}; the parts are {}", known.join(", "));
         return ExitCode::FAILURE;
     }
-    let settings = Arc::new(match arguments.quick {
-        true => Settings { seconds: 1, turns: 2, quick: true },
-        false => Settings { seconds: arguments.seconds, turns: arguments.turns, quick: false },
-    });
     let folder = if arguments.write_docs { "docs/performance" } else { "target/bench" };
     let folder: PathBuf = optimist_tests::processes::workspace().join(folder);
+    let settings = Arc::new(match arguments.quick {
+        true => Settings { seconds: 1, turns: 2, quick: true, folder: folder.clone() },
+        false => Settings {
+            seconds: arguments.seconds,
+            turns: arguments.turns,
+            quick: false,
+            folder: folder.clone(),
+        },
+    });
     let wanted =
         |part: &&Part| arguments.parts.is_empty() || arguments.parts.iter().any(|name| name == part.name);
     let mut run = results::Run::begin(&settings);

@@ -3,6 +3,7 @@
 pub mod cold_start;
 pub mod drafts;
 pub mod floor;
+pub mod growth;
 pub mod held;
 pub mod memory;
 pub mod miss;
