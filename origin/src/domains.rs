@@ -4,7 +4,8 @@ use optimist_plane::domain::{Guard, Registry};
 use optimist_plane::statements::{Stated, stated};
 
 use crate::{
-    activity, circles, journal, messages, notifications, operations, people, presence, reactions, trail,
+    activity, circles, deliveries, journal, messages, notifications, operations, people, presence, reactions,
+    trail,
 };
 
 pub static REGISTRY: Registry = Registry {
@@ -16,6 +17,7 @@ pub static REGISTRY: Registry = Registry {
         circles::DOMAIN,
         presence::DOMAIN,
         journal::DOMAIN,
+        deliveries::DOMAIN,
         notifications::DOMAIN,
         activity::DOMAIN,
         reactions::DOMAIN,

@@ -12,6 +12,7 @@ mod people;
 mod circles;
 mod presence;
 mod journal;
+mod deliveries;
 mod notifications;
 mod activity;
 mod reactions;

@@ -1,8 +1,8 @@
 //! Notifications: what someone is told of, and how many of them are unread.
 //!
 //! Each is written with its cause: in the order of the outbox, or together with the reactions that are applied in Postgres. A
-//! member who leaves a circle loses its notifications. A person keeps the newest thousand. Nothing is delivered from here: this
-//! is the record.
+//! member who leaves a circle loses its notifications. A person keeps the newest thousand, and is told of 60 in ten minutes and 500 a
+//! day at most: one notification counts the rest. This is the record; [`crate::deliveries`] carries it further.
 
 pub mod folding;
 mod forgetting;
@@ -29,17 +29,14 @@ pub const DOMAIN: Domain = Domain {
         upkeep::STATEMENTS,
     ],
     follows: &[
-        (
-            "message.posted",
-            Follow::Paced(|tx, events, after| Box::pin(telling::tell_of_messages(tx, events, after))),
-        ),
+        ("message.posted", Follow::Paced(|tx, events, _| Box::pin(telling::tell_of_messages(tx, events)))),
         ("member.role", ABOUT_SOMEONE),
         ("invite.created", ABOUT_SOMEONE),
         ("member.left", SOMEONE_LEFT),
         ("member.removed", SOMEONE_LEFT),
         (
             "message.deleted",
-            Follow::Paced(|tx, events, after| Box::pin(forgetting::forget_message(tx, events, after))),
+            Follow::Long(|tx, events, after| Box::pin(forgetting::forget_message(tx, events, after))),
         ),
     ],
     jobs: &[

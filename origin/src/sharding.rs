@@ -7,7 +7,7 @@ use tokio_postgres::Client;
 
 /// Functions that statements about the tables call, which their servers need too.
 const FUNCTIONS: &str = "select create_distributed_function(f.oid::regprocedure) from pg_proc f
-where f.pronamespace = 'public'::regnamespace and f.proname in ('id_place', 'id_time', 'id_month') order by f.oid";
+where f.pronamespace = 'public'::regnamespace and f.proname in ('id_place', 'id_time', 'id_month', 'notification_bit', 'may_tell', 'told_since') order by f.oid";
 
 /// A table that is not spread yet, and the table with whose rows its own are. The first has none.
 const LEFT: &str = "select s.name, case when s.name <> first.name then first.name end

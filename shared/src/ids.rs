@@ -16,10 +16,11 @@ pub enum Id {
     Mood,
     Notification,
     Invite,
+    Token,
 }
 
 impl Id {
-    pub const ALL: [Id; 9] = [
+    pub const ALL: [Id; 10] = [
         Id::User,
         Id::Session,
         Id::Circle,
@@ -29,6 +30,7 @@ impl Id {
         Id::Mood,
         Id::Notification,
         Id::Invite,
+        Id::Token,
     ];
 
     pub fn as_str(self) -> &'static str {
@@ -42,6 +44,7 @@ impl Id {
             Id::Mood => "mood",
             Id::Notification => "notification",
             Id::Invite => "invite",
+            Id::Token => "token",
         }
     }
 

@@ -23,6 +23,7 @@ pub enum Limit {
     JournalEdits,
     Moods,
     Invites,
+    PushTokens,
     Reads,
     Changes,
     Forwarded,
@@ -181,6 +182,8 @@ pub const LIMITS: &[LimitRow] = &[
     row(Limit::Moods, "moods", "rate_limit:journal", ":mood", User, Successes, Exact, &[window(20, DAY)]),
     // Twenty a day fill a circle of friends; attempts count, since each mints a credential.
     row(Limit::Invites, "invites", "rate_limit:circles", ":invite", User, Attempts, Exact, &[window(20, DAY)]),
+    // Browsers renew subscriptions rarely. A webhook makes the service ask an address: attempts count.
+    row(Limit::PushTokens, "push-tokens", "rate_limit:push_tokens", "", User, Attempts, Exact, &[window(20, HOUR), window(60, DAY)]),
     // Fifty reads a second for a minute exceed any client that polls by hand, and are too few to do harm.
     row(Limit::Reads, "reads", "rate_limit:reads", "", User, Attempts, Counter, &[window(3_000, MINUTE)]),
     // Each leaves an event for a day. Seven a minute, all day, exceed what a person does by hand, and an evening's import passes.

@@ -8,6 +8,7 @@ pub enum Quota {
     Circles,
     Invites,
     Bans,
+    PushTokens,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -52,6 +53,8 @@ pub const QUOTAS: &[QuotaRow] = &[
     // More than a week of an eager moderator.
     count(Quota::Invites, "invites", "a circle", 200, "invitations that can be used"),
     count(Quota::Bans, "bans", "a circle", 5_000, "people who are banned"),
+    // Each notification goes to all of them.
+    count(Quota::PushTokens, "push-tokens", "a person", 20, "devices and webhooks"),
 ];
 
 /// Things that are counted, and not measured.

@@ -180,7 +180,7 @@ pub struct Route {
     pub name: &'static str,
     pub method: Method,
     /// With parameters in braces: `{circle}`, `{message}`, `{user}`, `{session}`, `{draft}`, `{entry}`, `{mood}`,
-    /// `{notification}`, `{invite}`; `{kind}` of a reaction; `{key}`, the name of a copy, which the origin alone reads.
+    /// `{notification}`, `{invite}`, `{token}`; `{kind}` of a reaction; `{key}`, the name of a copy, which the origin alone reads.
     pub path: &'static str,
     pub audience: Audience,
     pub pattern: Pattern,
@@ -420,6 +420,12 @@ pub const ROUTES: &[Route] = &[
     direct("notifications.unread", "/v1/notifications/unread-count", User),
     write("notifications.read", Post, "/v1/notifications/{notification}/read", User, CHANGES, &[]),
     write("notifications.read-all", Post, "/v1/notifications/read", User, CHANGES, &[]),
+    direct("notifications.delivery", "/v1/notifications/{notification}/delivery", User),
+    cached("preferences.get", "/v1/me/notification-preferences", User, Key::Preferences, &[]),
+    write("preferences.set", Put, "/v1/me/notification-preferences", User, CHANGES, &[Key::Preferences]),
+    cached("push-tokens.list", "/v1/me/push-tokens", User, Key::PushTokens, &[]),
+    write("push-tokens.add", Post, "/v1/me/push-tokens", User, &[PushTokens, Forwarded], &[Key::PushTokens]),
+    write("push-tokens.remove", Delete, "/v1/me/push-tokens/{token}", User, CHANGES, &[Key::PushTokens]),
     // Journaling and wellness
     Route { pattern: AutoSave, body: DRAFT_BODY, ..write("drafts.save", Put, "/v1/journal/drafts/{draft}", User, &[JournalAutosaves, Forwarded], &[]) },
     joined("drafts.list", "/v1/journal/drafts", User),

@@ -7,6 +7,7 @@ mod api;
 mod archive;
 mod audit;
 mod bounds;
+mod deliveries;
 mod drafts;
 mod events;
 mod fairness;

@@ -81,25 +81,6 @@ async fn a_defect_of_ours_skips_no_consequence() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_circle_of_thousands_is_told_part_by_part() {
-    let system = System::start().await;
-    let ada = system.register("Ada").await;
-    let circle = ada.create_circle("public").await;
-    system.sql(&format!(
-        "insert into users (id, email, password_hash, name, home_region)
-         select gen_random_uuid(), 'm' || n || '@example.org', '', 'M', 'test' from generate_series(1, 4500) n;
-         insert into memberships (circle_id, user_id, role)
-         select '{circle}', id, 'member' from users where name = 'M'"
-    ));
-    ada.say(&circle, "Hello, all of you.").await;
-    ada.say(&circle, "And again.").await;
-    until("everyone is told", async || system.sql("select count(*) from notifications") == "9000").await;
-    assert_eq!(system.sql("select distinct unread from notification_counts"), "2");
-    assert_eq!(system.sql("select posts from activity"), "2");
-    assert_eq!(system.sql(COUNTS_ARE_RIGHT), "0");
-}
-
-#[tokio::test(flavor = "multi_thread")]
 async fn an_event_that_postgres_refuses_to_follow_is_reported_and_the_rest_goes_on() {
     let system = System::start().await;
     let (ada, bo) = (system.register("Ada").await, system.register("Bo").await);

@@ -81,9 +81,16 @@ impl Transcript {
 
     fn field(&mut self, name: &str, value: &Value) -> Value {
         match (name, value) {
-            ("token" | "refresh_token" | "device" | "invite" | "next", Value::String(_)) => {
-                format!("<{name}>").into()
-            }
+            (
+                "token"
+                | "refresh_token"
+                | "secret"
+                | "application_server_key"
+                | "device"
+                | "invite"
+                | "next",
+                Value::String(_),
+            ) => format!("<{name}>").into(),
             ("expires_in" | "resets_in", Value::Number(_)) => "<seconds>".into(),
             (name, Value::String(text)) if (name.ends_with("_at") || name == "as_of") && is_time(text) => {
                 "<time>".into()

@@ -84,6 +84,7 @@ pub async fn tell(kind: Kind) -> Transcript {
     let bo = system.register("Bo").await;
     circles(&mut teller, &system, &ada, &bo).await;
     journal(&mut teller, &ada).await;
+    places(&mut teller, &ada).await;
     consequences(&mut teller, &system, &ada).await;
     administration(&mut teller, &system, &ada).await;
     teller.get(&ada, "/v1/me/circles").await;
@@ -218,6 +219,27 @@ async fn journal(teller: &mut Teller, ada: &Client) {
     teller.ask(ada, Method::DELETE, &mood, &[], Value::Null).await;
 }
 
+/// What one is told of, and through what.
+async fn places(teller: &mut Teller, ada: &Client) {
+    let preferences = "/v1/me/notification-preferences";
+    let mut wanted = teller.get(ada, preferences).await.body;
+    wanted["quiet"] = json!({"from": "22:00", "to": "07:00"});
+    for _ in 0..2 {
+        teller.ask(ada, Method::PUT, preferences, &[], wanted.clone()).await;
+    }
+    teller.ask(ada, Method::PUT, preferences, &[], json!({"kinds": {}})).await;
+    let tokens = "/v1/me/push-tokens";
+    // Not after a write, which may refill what it finds, or not.
+    teller.get(ada, tokens).await;
+    for endpoint in ["https://127.9.9.9/hook", "http://10.0.0.1/hook"] {
+        teller.post(ada, tokens, json!({"endpoint": endpoint})).await;
+    }
+    let token = ada.get(tokens).await.text("/items/0/id");
+    for _ in 0..2 {
+        teller.ask(ada, Method::DELETE, &format!("{tokens}/{token}"), &[], Value::Null).await;
+    }
+}
+
 /// The effects of one person's actions on others.
 async fn consequences(teller: &mut Teller, system: &System, ada: &Client) {
     let cy = system.register("Cy").await;
@@ -244,6 +266,7 @@ async fn consequences(teller: &mut Teller, system: &System, ada: &Client) {
     for _ in 0..2 {
         teller.post(&cy, &first, Value::Null).await;
     }
+    teller.get(&cy, first.replace("/read", "/delivery").as_str()).await;
     teller.get(&cy, "/v1/notifications/unread-count").await;
     teller.post(&cy, "/v1/notifications/read", Value::Null).await;
     teller.post(ada, &first, Value::Null).await;

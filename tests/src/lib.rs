@@ -19,6 +19,7 @@ pub mod load;
 pub mod origin;
 pub mod processes;
 pub mod proxy;
+pub mod receiver;
 mod redis_server;
 pub mod registers;
 pub mod sql;

@@ -54,6 +54,8 @@ pub struct Options {
     pub paths: bool,
     /// Each store has its own disk, which is in memory, fast, and can be filled.
     pub own_disks: bool,
+    /// Further settings of the origins.
+    pub settings: Vec<(&'static str, String)>,
     /// An existing database of the shared cluster, by the URLs of its owner and of the serving role.
     pub database: Option<(String, String)>,
     /// The tables are as the release before left them: not in partitions yet. Needs a cluster of its own.
@@ -90,6 +92,7 @@ impl Default for Options {
             redis_cluster: false,
             paths: false,
             own_disks: false,
+            settings: Vec::new(),
             database: None,
             has_former_tables: false,
         }
@@ -171,6 +174,10 @@ impl System {
             options.redis_deadline_ms,
         );
         environment.push(("OPTIMIST_PRESENCE_LEASE_S".to_owned(), options.presence_lease_s.to_string()));
+        for (name, value) in &options.settings {
+            environment.retain(|(other, _)| other != name);
+            environment.push(((*name).to_owned(), value.clone()));
+        }
         let replica = options.replica.then(|| own_postgres.as_ref().unwrap_or(&SHARED).replica());
         if let Some(replica) = &replica {
             let database = serve.rsplit('/').next().unwrap_or_default();
@@ -364,6 +371,9 @@ pub fn environment(owner: &str, serve: &str, redis: &str, redis_deadline_ms: u32
         ("SIGNING_KEYS", key(SIGNING_KEY.1)),
         ("TOKEN_KEYS", key("t1")),
         ("JOURNAL_KEYS", key("j1")),
+        ("OUTGOING_ALLOW", "127.0.0.0/8".to_owned()),
+        ("VAPID_KEY", base64::engine::general_purpose::URL_SAFE_NO_PAD.encode([9; 32])),
+        ("VAPID_SUBJECT", "mailto:operator@example.org".to_owned()),
         ("REDIS_DEADLINE_MS", redis_deadline_ms.min(1_000).to_string()),
     ]
     .map(|(name, value)| (format!("OPTIMIST_{name}"), value))

@@ -19,6 +19,8 @@ pub enum Count {
     Limits,
     /// A million requests of five hundred callers through one object of the Worker
     Callers,
+    /// Ten thousand deliveries to receivers that fail in every way, while origins are killed
+    Deliveries,
     /// A million posts through two origins whose clocks are three days apart
     Posts,
 }
@@ -55,6 +57,13 @@ impl Count {
                 target: "--test=faults",
                 tests: &["worker::no_answer_carries_anothers_state"],
                 variables: &[("OPTIMIST_WORKER_REQUESTS", 1_000_000)],
+            },
+            Count::Deliveries => Load {
+                target: "--test=it",
+                tests: &[
+                    "deliveries::failing::every_delivery_is_sent_at_least_once_and_marked_once_whatever_receivers_do",
+                ],
+                variables: &[("OPTIMIST_COUNT_DELIVERIES", 10_000)],
             },
             Count::Posts => Load {
                 target: "--test=it",

@@ -116,6 +116,9 @@ pub enum Follow {
     /// Handles as many of the events as it chooses: at least one, or a part of it. `after` is the last person that an earlier
     /// pass reached. A kind has at most one of these.
     Paced(Paced),
+    /// The same, of events that may take long: after the first part an event goes on apart from all others, so that none waits for it.
+    /// Its parts may come after the consequences of later events.
+    Long(Paced),
     /// Handles each event once, when it is begun.
     Whole(for<'a> fn(&'a Tx, &'a [Event]) -> BoxFuture<'a, Result<()>>),
 }

@@ -17,6 +17,7 @@ use optimist_shared::reactions::KINDS;
 use tokio_postgres::Row;
 use tokio_postgres::types::ToSql;
 
+use crate::deliveries::planning::{New, plan};
 use crate::notifications::kept::months_of;
 use crate::notifications::upkeep::evict;
 
@@ -40,7 +41,8 @@ with told as (
     cross join lateral (
         select author_id from messages where circle_id = r.circle_id and id = r.message_id and in_spans(id, $6) offset 0) m
     join memberships s on s.circle_id = r.circle_id and s.user_id = m.author_id and s.role <> 'banned'
-    where m.author_id <> r.least or m.author_id <> r.greatest
+    where (m.author_id <> r.least or m.author_id <> r.greatest)
+      and not exists (select from notification_preferences p where p.user_id = m.author_id and p.in_app & 4 = 0)
     for share of s),
 person as (
     insert into notification_counts as c (user_id, last_place, unread)
@@ -53,7 +55,18 @@ select user_id, id_month(new_id), new_id, 'reaction', circle_id, message_id, 0,
     last_place + 1 - row_number() over (partition by user_id order by message_id desc), read_round, now(), now()
 from told join person using (user_id) order by user_id, circle_id, message_id
 on conflict do nothing
-returning user_id, id";
+returning user_id, id, circle_id";
+
+    /// How many of people's new notifications are delivered: of more they find the record.
+    const ALLOW: &str = "-- folding::allow (2,500 rows)
+update notification_counts c
+set told = may_tell(c.burst, c.burst_at, c.daily, c.daily_at, d.n),
+    burst = told_since(c.burst, c.burst_at, '10 minutes') + may_tell(c.burst, c.burst_at, c.daily, c.daily_at, d.n),
+    burst_at = case when c.burst_at > now() - interval '10 minutes' then c.burst_at else now() end,
+    daily = told_since(c.daily, c.daily_at, '1 day') + may_tell(c.burst, c.burst_at, c.daily, c.daily_at, d.n),
+    daily_at = case when c.daily_at > now() - interval '1 day' then c.daily_at else now() end
+from unnest($1::uuid[], $2::integer[]) as d (user_id, n) where c.user_id = d.user_id
+returning c.user_id, c.told";
 
     /// Finds the newest unread notification of reactions to each message, of the months `$3`, and locks it.
     const UNREAD: &str = "-- folding::unread, planned anew (6,000 rows)
@@ -228,10 +241,34 @@ async fn add(tx: &Tx, changes: &[Change]) -> Result<Added> {
     let ids: Vec<Uuid> = messages.iter().map(|_| Uuid::now_v7()).collect();
     let rows = tx.query(NOTIFY, &[&circles, &messages, &ids, &least, &greatest, &spans(&messages)]).await?;
     let new = rows.iter().map(|row| (row.get(0), row.get(1))).collect();
+    deliver(tx, &rows).await?;
     let rows = unread(tx, &circles, &messages).await?;
     let [authors, notifications, actors, ..] = columns(on(), &noted(&rows));
     let rows = tx.query(ADD, &[&authors, &notifications, &actors]).await?;
     Ok(Added { new, gained: rows.iter().map(|row| (row.get(0), row.get(1))).collect() })
+}
+
+/// Plans the deliveries of new notifications, from rows of user, notification and circle.
+async fn deliver(tx: &Tx, rows: &[Row]) -> Result<()> {
+    let mut by: BTreeMap<Uuid, i32> = BTreeMap::new();
+    for row in rows {
+        *by.entry(row.get(0)).or_default() += 1;
+    }
+    if by.is_empty() {
+        return Ok(());
+    }
+    let (users, counts): (Vec<Uuid>, Vec<i32>) = by.into_iter().unzip();
+    let allowed = tx.query(ALLOW, &[&users, &counts]).await?;
+    let mut left: BTreeMap<Uuid, i32> = allowed.iter().map(|row| (row.get(0), row.get(1))).collect();
+    let mut new = Vec::new();
+    for row in rows {
+        let user: Uuid = row.get(0);
+        if let Some(left) = left.get_mut(&user).filter(|left| **left > 0) {
+            *left -= 1;
+            new.push(New { user, id: row.get(1), kind: "reaction", circle: row.get(2) });
+        }
+    }
+    plan(tx, &new).await
 }
 
 /// Removes the people whose reactions are gone. Returns a notification once for each person that it lost.

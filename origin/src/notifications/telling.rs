@@ -1,79 +1,107 @@
-//! Tells people of events: writes their notifications from the outbox, in its order.
+//! Tells people of events: writes their notifications from the outbox, in its order, and plans where these are delivered.
 //!
 //! It does not tell of reactions: [`crate::notifications::folding`] folds those. It makes nobody forget anything:
 //! [`crate::notifications::forgetting`] does.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use chrono::{DateTime, Utc};
+use optimist_plane::clock;
 use optimist_plane::error::Result;
+use optimist_plane::months::Month;
 use optimist_plane::outbox::event::{Done, Event};
 use optimist_plane::postgres::transaction::Tx;
 use optimist_plane::statements;
 use optimist_shared::ids::Uuid;
-use tokio_postgres::Row;
 
+use crate::deliveries::planning::{New, plan};
 use crate::notifications::kept::months_of;
 use crate::notifications::upkeep::evict;
 
-/// People who are told of a message in one statement.
+/// People who are told in one statement.
 const AT_ONCE: i64 = 1_000;
-
-/// Sorts before every person's id.
-const BEFORE_ALL: Uuid = Uuid::nil();
+/// Everyone in a circle of so many members is told of a message. In a larger one those are whom it names.
+const EVERYONE: i64 = 200;
+/// As many people as the longest message can name.
+const NAMED: i64 = 205;
 
 statements! {
-    /// Tells a circle's members after `$2` of a message, except its author; nobody, if it was deleted. Selects how many members
-    /// that were, the last of them, and those who now have more than they keep.
-    const MESSAGE: &str = "-- notifications::message, planned anew
-with member as (
-    select user_id, role from memberships where circle_id = $1 and user_id > $2 order by user_id limit $6),
+    /// Tells of messages: all members of their circles, or those whom a message names (`$6` says which). `$5` are the messages'
+    /// months. Nobody is told of more than `may_tell` says. Selects what was told (`new`), who now has more than they keep (`full`),
+    /// and how many of whose were too many (`more`).
+    const MESSAGES: &str = "-- notifications::messages, planned anew (3,000 rows)
+with message as (
+    select posted.*, lower(m.body) as body
+    from unnest($1::uuid[], $2::uuid[], $3::uuid[], $4::timestamptz[], $6::boolean[])
+        as posted (circle_id, id, author_id, at, is_for_all)
+    join messages m on m.circle_id = posted.circle_id and m.id = posted.id and m.id = any($2) and m.deleted_at is null),
+person as (
+    select s.user_id, id, circle_id, author_id, at, position('<@' || s.user_id || '>' in body) > 0 as is_named
+    from message join memberships s using (circle_id) where is_for_all and s.role <> 'banned'
+    union all
+    select s.user_id, id, s.circle_id, author_id, at, true
+    from message cross join lateral (
+        select distinct found[1]::uuid as user_id
+        from regexp_matches(body, '<@([0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12})>', 'g') as found) named
+    join memberships s on s.circle_id = message.circle_id and s.user_id = named.user_id
+    where not is_for_all and s.role <> 'banned'),
 told as (
-    select user_id from member
-    where role <> 'banned' and user_id <> $4
-      and exists (select from messages where circle_id = $1 and id = $3 and deleted_at is null)
+    select p.user_id, id, circle_id, author_id, at, case when is_named then 'mention' else 'message' end as kind,
+        row_number() over (partition by p.user_id order by id) as nth
+    from person p left join notification_preferences f on f.user_id = p.user_id
+    where p.user_id <> author_id and coalesce(f.in_app, 31) & case when is_named then 2 else 1 end <> 0
       and not exists (
-          select from notifications n where n.user_id = member.user_id and n.month = id_month($3) and n.id = $3)),
+          select from notifications n
+          where n.user_id = p.user_id and n.month = id_month(p.id) and n.month = any($5::date[]) and n.id = p.id)),
 counted as (
+    insert into notification_counts as c
+        (user_id, last_place, unread, held, told, burst, burst_at, daily, daily_at)
+    select user_id, n, n, n, n, n, now(), n, now()
+    from (select user_id, least(count(*), 60) as n from told group by user_id) wanted order by user_id
+    on conflict (user_id) do update
+    set told = may_tell(c.burst, c.burst_at, c.daily, c.daily_at, excluded.told),
+        last_place = c.last_place + may_tell(c.burst, c.burst_at, c.daily, c.daily_at, excluded.told),
+        unread = c.unread + may_tell(c.burst, c.burst_at, c.daily, c.daily_at, excluded.told),
+        held = c.held + may_tell(c.burst, c.burst_at, c.daily, c.daily_at, excluded.told),
+        burst = told_since(c.burst, c.burst_at, '10 minutes') + may_tell(c.burst, c.burst_at, c.daily, c.daily_at, excluded.told),
+        burst_at = case when c.burst_at > now() - interval '10 minutes' then c.burst_at else now() end,
+        daily = told_since(c.daily, c.daily_at, '1 day') + may_tell(c.burst, c.burst_at, c.daily, c.daily_at, excluded.told),
+        daily_at = case when c.daily_at > now() - interval '1 day' then c.daily_at else now() end
+    returning user_id, last_place, held, told),
+noted as (
+    insert into notifications (user_id, month, id, kind, circle_id, message_id, actor_id, place, created_at, updated_at)
+    select user_id, id_month(id), id, kind, circle_id, id, author_id, last_place - counted.told + nth, at, at
+    from told join counted using (user_id) where nth <= counted.told
+    returning user_id, id, kind, circle_id)
+select 'new', user_id, id, kind, circle_id, 1 from noted
+union all
+select 'full', user_id, null, null, null, 0 from counted where held > 1000
+union all
+select 'more', user_id, null, null, null, count(*)::integer
+from told join counted using (user_id) where nth > counted.told group by user_id";
+
+    /// Adds to people's unread notifications of how many there were besides, of the month `$3`.
+    const MORE_AGAIN: &str = "-- notifications::more_again, planned anew (3,000 rows)
+with person as materialized (
+    select user_id, read_through from notification_counts where user_id = any($1) order by user_id for update)
+update notifications n set actors = n.actors + m.n, updated_at = now()
+from unnest($1::uuid[], $2::integer[]) as m (user_id, n) join person p using (user_id)
+where n.user_id = m.user_id and n.circle_id = '00000000-0000-0000-0000-000000000000' and n.month = $3 and n.kind = 'more'
+  and n.read_at is null and n.place > p.read_through
+returning n.user_id";
+
+    /// Makes them. `$3` are their ids.
+    const MORE: &str = "-- notifications::more (3,000 rows)
+with counted as (
     insert into notification_counts as c (user_id, last_place, unread, held)
-    select user_id, 1, 1, 1 from told order by user_id
+    select user_id, 1, 1, 1 from unnest($1::uuid[]) as user_id order by user_id
     on conflict (user_id) do update
     set last_place = c.last_place + 1, unread = c.unread + 1, held = c.held + 1
     returning user_id, last_place, held),
 noted as (
-    insert into notifications (user_id, month, id, kind, circle_id, message_id, actor_id, place, created_at, updated_at)
-    select user_id, id_month($3), $3, 'message', $1, $3, $4, last_place, $5, $5 from counted)
-select count(*), (select user_id from member order by user_id desc limit 1),
-    array(select user_id from counted where held > 1000)
-from member";
-
-    /// Tells all members of several messages' circles, as [`MESSAGE`] does of one; `$5` are the messages' months. Selects those
-    /// who now have more than they keep.
-    const MESSAGES: &str = "-- notifications::messages, planned anew
-with message as (
-    select * from unnest($1::uuid[], $2::uuid[], $3::uuid[], $4::timestamptz[]) as posted (circle_id, id, author_id, at)
-    where exists (
-        select from messages m
-        where m.circle_id = posted.circle_id and m.id = posted.id and m.id = any($2) and deleted_at is null)),
-told as (
-    select user_id, id, circle_id, author_id, at, row_number() over (partition by user_id order by id) as nth
-    from message join memberships m using (circle_id)
-    where role <> 'banned' and user_id <> author_id
-      and not exists (
-          select from notifications n
-          where n.user_id = m.user_id and n.month = id_month(message.id) and n.month = any($5::date[]) and n.id = message.id)),
-counted as (
-    insert into notification_counts as c (user_id, last_place, unread, held)
-    select user_id, count(*), count(*), count(*) from told group by user_id order by user_id
-    on conflict (user_id) do update
-    set last_place = c.last_place + excluded.last_place, unread = c.unread + excluded.unread,
-        held = c.held + excluded.held
-    returning user_id, last_place, held),
-noted as (
-    insert into notifications (user_id, month, id, kind, circle_id, message_id, actor_id, place, created_at, updated_at)
-    select user_id, id_month(id), id, 'message', circle_id, id, author_id,
-        last_place - count(*) over (partition by user_id) + nth, at, at
-    from told join counted using (user_id))
+    insert into notifications (user_id, month, id, kind, circle_id, actors, place, created_at, updated_at)
+    select user_id, id_month(id), id, 'more', '00000000-0000-0000-0000-000000000000', n, last_place, now(), now()
+    from unnest($1::uuid[], $2::integer[], $3::uuid[]) as m (user_id, n, id) join counted using (user_id))
 select user_id from counted where held > 1000";
 
     /// Changes what someone is told of their role, if they have not read it: changes of a role within a month are one
@@ -87,48 +115,45 @@ where n.user_id = $1 and n.month = id_month($6) and n.circle_id = $2 and n.kind 
     const ROLE: &str = "-- notifications::role
 with counted as (
     insert into notification_counts as c (user_id, last_place, unread, held)
-    select user_id, 1, 1, 1 from memberships
+    select user_id, 1, 1, 1 from memberships m
     where circle_id = $3 and user_id = $1 and role <> 'banned' and user_id <> $4
+      and not exists (select from notification_preferences p where p.user_id = m.user_id and p.in_app & 8 = 0)
     on conflict (user_id) do update
     set last_place = c.last_place + 1, unread = c.unread + 1, held = c.held + 1
     returning user_id, last_place, held),
 noted as (
     insert into notifications (user_id, month, id, kind, circle_id, actor_id, role, place, created_at, updated_at)
     select user_id, id_month($2), $2, 'role', $3, $4, $5, last_place, $6, $6 from counted)
-select user_id from counted where held > 1000";
+select user_id, held > 1000 from counted";
 
     const INVITE: &str = "-- notifications::invite, planned anew
 with counted as (
     insert into notification_counts as c (user_id, last_place, unread, held)
     select id, 1, 1, 1 from users
     where id = $1 and not exists (select from notifications where user_id = $1 and month = id_month($2) and id = $2)
+      and not exists (select from notification_preferences p where p.user_id = $1 and p.in_app & 16 = 0)
     on conflict (user_id) do update
     set last_place = c.last_place + 1, unread = c.unread + 1, held = c.held + 1
     returning user_id, last_place, held),
 noted as (
     insert into notifications (user_id, month, id, kind, circle_id, actor_id, invite_id, place, created_at, updated_at)
     select user_id, id_month($2), $2, 'invite', $3, $4, $2, last_place, $5, $5 from counted)
-select user_id from counted where held > 1000";
+select user_id, held > 1000 from counted";
 
     /// The number of members of each circle.
     const MEMBERS: &str = "-- notifications::members
 select id, member_count from circles where id = any($1)";
 }
 
-/// Tells circles' members of messages: of several at once if few people are concerned, or of one, [`AT_ONCE`] members at a time.
-/// `after` is the last member whom an earlier pass told of the first message.
-pub async fn tell_of_messages(tx: &Tx, events: &[Event], after: Option<Uuid>) -> Result<Done> {
-    if after.is_none() && events.len() > 1 {
-        let several = messages_to_few(tx, events).await?;
-        if several.messages.len() > 1 {
-            return tell_of(tx, &several).await;
-        }
+/// Tells of messages: as many at once as go to a bounded number of people.
+pub async fn tell_of_messages(tx: &Tx, events: &[Event]) -> Result<Done> {
+    let messages: Vec<Posted> = events.iter().map_while(Posted::of).collect();
+    if messages.is_empty() {
+        return Ok(Done { events: 1.min(events.len()), written: 0, up_to: None });
     }
-    let Some(event) = events.first() else { return Ok(Done { events: 0, written: 0, up_to: None }) };
-    match Posted::of(event) {
-        Some(message) => tell_everyone(tx, &message, after).await,
-        None => Ok(Done { events: 1, written: 0, up_to: None }),
-    }
+    let several = to_few(tx, messages).await?;
+    tell_of(tx, &several).await?;
+    Ok(Done { events: several.messages.len(), written: several.people.cast_unsigned(), up_to: None })
 }
 
 /// Tells the person that the first event is about.
@@ -156,72 +181,99 @@ impl Posted {
     }
 }
 
-/// Messages, and about how many people they go to together.
+/// Messages, whether each is for everyone in its circle, and about how many people they go to together.
 struct Several {
     messages: Vec<Posted>,
+    are_for_all: Vec<bool>,
     people: i64,
 }
 
-/// The first messages that together go to no more people than are told at once.
-async fn messages_to_few(tx: &Tx, events: &[Event]) -> Result<Several> {
-    let messages: Vec<Posted> = events.iter().map_while(Posted::of).collect();
-    let circles: Vec<Uuid> = messages.iter().map(|message| message.circle).collect();
+/// The first messages that together go to no more people than are told at once: at least one.
+async fn to_few(tx: &Tx, all: Vec<Posted>) -> Result<Several> {
+    let circles: Vec<Uuid> = all.iter().map(|message| message.circle).collect();
     let rows = tx.query(MEMBERS, &[&circles]).await?;
     let members: HashMap<Uuid, i32> = rows.iter().map(|row| (row.get(0), row.get(1))).collect();
-    let mut several = Several { messages: Vec::new(), people: 0 };
-    for message in messages {
-        // The size of a deleted circle is unknown.
-        let people =
-            several.people + members.get(&message.circle).map_or(AT_ONCE + 1, |count| i64::from(*count));
-        if people > AT_ONCE {
+    let mut several = Several { messages: Vec::new(), are_for_all: Vec::new(), people: 0 };
+    for message in all {
+        let members = members.get(&message.circle).map_or(EVERYONE + 1, |count| i64::from(*count));
+        let is_for_all = members <= EVERYONE;
+        let people = several.people + if is_for_all { members } else { NAMED };
+        if people > AT_ONCE && !several.messages.is_empty() {
             break;
         }
         several.people = people;
+        several.are_for_all.push(is_for_all);
         several.messages.push(message);
     }
     Ok(several)
 }
 
-async fn tell_of(tx: &Tx, Several { messages, people }: &Several) -> Result<Done> {
+async fn tell_of(tx: &Tx, Several { messages, are_for_all, .. }: &Several) -> Result<()> {
     let ids = |of: fn(&Posted) -> Uuid| -> Vec<Uuid> { messages.iter().map(of).collect() };
     let at: Vec<DateTime<Utc>> = messages.iter().map(|message| message.at).collect();
     let (circles, authors) = (ids(|message| message.circle), ids(|message| message.author));
     let posted = ids(|message| message.id);
-    let rows = tx.query(MESSAGES, &[&circles, &posted, &authors, &at, &months_of(&posted)]).await?;
-    evict(tx, &people_in(&rows)).await?;
-    Ok(Done { events: messages.len(), written: people.cast_unsigned(), up_to: None })
+    let rows =
+        tx.query(MESSAGES, &[&circles, &posted, &authors, &at, &months_of(&posted), are_for_all]).await?;
+    let of = |what: &'static str| rows.iter().filter(move |row| row.get::<_, &str>(0) == what);
+    let new: Vec<New> = of("new")
+        .map(|row| {
+            let kind = if row.get::<_, &str>(3) == "mention" { "mention" } else { "message" };
+            New { user: row.get(1), id: row.get(2), kind, circle: row.get(4) }
+        })
+        .collect();
+    plan(tx, &new).await?;
+    let full: Vec<Uuid> = of("full").map(|row| row.get(1)).collect();
+    evict(tx, &full).await?;
+    tell_of_more(tx, of("more").map(|row| (row.get(1), row.get(5))).collect()).await
 }
 
-async fn tell_everyone(tx: &Tx, message: &Posted, after: Option<Uuid>) -> Result<Done> {
-    let Posted { circle, id, author, at } = message;
-    let after = after.unwrap_or(BEFORE_ALL);
-    let row = tx.query_one(MESSAGE, &[circle, &after, id, author, at, &AT_ONCE]).await?;
-    let (count, last): (i64, Option<Uuid>) = (row.get(0), row.get(1));
-    evict(tx, &row.get::<_, Vec<Uuid>>(2)).await?;
-    let up_to = last.filter(|_| count == AT_ONCE);
-    Ok(Done { events: usize::from(up_to.is_none()), written: count.max(0).cast_unsigned(), up_to })
+/// Tells people how many notifications there were besides: one notification, which counts until it is read.
+async fn tell_of_more(tx: &Tx, mut more: Vec<(Uuid, i32)>) -> Result<()> {
+    if more.is_empty() {
+        return Ok(());
+    }
+    let month = Month::of(clock::now()).first_day();
+    let (users, counts): (Vec<Uuid>, Vec<i32>) = more.iter().copied().unzip();
+    let rows = tx.query(MORE_AGAIN, &[&users, &counts, &month]).await?;
+    let again: HashSet<Uuid> = rows.iter().map(|row| row.get(0)).collect();
+    more.retain(|(user, _)| !again.contains(user));
+    if more.is_empty() {
+        return Ok(());
+    }
+    let (users, counts): (Vec<Uuid>, Vec<i32>) = more.into_iter().unzip();
+    let ids: Vec<Uuid> = users.iter().map(|_| Uuid::now_v7()).collect();
+    let rows = tx.query(MORE, &[&users, &counts, &ids]).await?;
+    let new: Vec<New> = users
+        .iter()
+        .zip(&ids)
+        .map(|(user, id)| New { user: *user, id: *id, kind: "more", circle: Uuid::nil() })
+        .collect();
+    plan(tx, &new).await?;
+    let full: Vec<Uuid> = rows.iter().map(|row| row.get(0)).collect();
+    evict(tx, &full).await.map(drop)
 }
 
 /// Tells someone of their role, or of an invitation. Returns about how many rows that were.
 async fn tell(tx: &Tx, event: &Event, circle: Uuid) -> Result<u64> {
     let (Some(user), Some(actor)) = (event.id("user"), event.actor) else { return Ok(0) };
-    let rows = match (event.kind.as_str(), event.text("role"), event.id("invite")) {
+    let (id, kind, rows) = match (event.kind.as_str(), event.text("role"), event.id("invite")) {
         ("member.role", Some(role), _) => {
             let id = Uuid::now_v7();
             if tx.execute(ROLE_AGAIN, &[&user, &circle, &actor, &role, &event.at, &id]).await? > 0 {
                 return Ok(1);
             }
-            tx.query(ROLE, &[&user, &id, &circle, &actor, &role, &event.at]).await?
+            (id, "role", tx.query(ROLE, &[&user, &id, &circle, &actor, &role, &event.at]).await?)
         }
         ("invite.created", _, Some(invite)) => {
-            tx.query(INVITE, &[&user, &invite, &circle, &actor, &event.at]).await?
+            (invite, "invite", tx.query(INVITE, &[&user, &invite, &circle, &actor, &event.at]).await?)
         }
         _ => return Ok(0),
     };
-    evict(tx, &people_in(&rows)).await?;
+    let Some(row) = rows.first() else { return Ok(1) };
+    plan(tx, &[New { user, id, kind, circle }]).await?;
+    if row.get(1) {
+        evict(tx, &[user]).await?;
+    }
     Ok(1)
-}
-
-fn people_in(rows: &[Row]) -> Vec<Uuid> {
-    rows.iter().map(|row| row.get(0)).collect()
 }

@@ -31,6 +31,14 @@ impl Key {
         Key::Profile.bind(Ids::default().with(Id::User, user))
     }
 
+    pub fn preferences(user: Uuid) -> BoundKey {
+        Key::Preferences.bind(Ids::default().with(Id::User, user))
+    }
+
+    pub fn push_tokens(user: Uuid) -> BoundKey {
+        Key::PushTokens.bind(Ids::default().with(Id::User, user))
+    }
+
     pub fn circle(circle: Uuid) -> BoundKey {
         Key::Circle.bind(Ids::default().with(Id::Circle, circle))
     }

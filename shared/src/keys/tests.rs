@@ -41,6 +41,8 @@ fn constructed(key: Key, ids: &Ids) -> Option<BoundKey> {
         Key::Membership => Key::membership(user, circle),
         Key::Me => Key::me(user),
         Key::Profile => Key::profile(user),
+        Key::Preferences => Key::preferences(user),
+        Key::PushTokens => Key::push_tokens(user),
         Key::Circle => Key::circle(circle),
         Key::CircleAccess => Key::circle_access(circle),
         Key::CircleMembers => Key::circle_members(circle),
@@ -82,7 +84,7 @@ fn filled(template: &str, ids: &Ids, partition: Partition) -> String {
 
 #[test]
 fn every_row_has_a_constructor_that_renders_its_template() {
-    let ids = ids([1, 2, 3, 4, 5, 6, 7, 8, 9]);
+    let ids = ids([1, 2, 3, 4, 5, 6, 7, 8, 9, 10]);
     for (index, row) in KEYS.iter().enumerate() {
         assert_eq!(row.key as usize, index, "{} stands out of order", row.template);
         let Some(key) = constructed(row.key, &ids) else {
@@ -104,7 +106,7 @@ fn every_row_has_a_constructor_that_renders_its_template() {
 
 #[test]
 fn a_keys_partition_is_that_of_its_hash_tag() {
-    let ids = ids([1, 2, 3, 4, 5, 6, 7, 8, 9]);
+    let ids = ids([1, 2, 3, 4, 5, 6, 7, 8, 9, 10]);
     for row in KEYS {
         let key = row.key.of(&ids).unwrap();
         let (name, partition) = (key.name(), key.partition());
@@ -129,7 +131,7 @@ fn sessions_and_memberships_are_tagged_by_user() {
 
 #[test]
 fn a_refill_reads_what_is_joined_in_the_same_slot() {
-    let ids = ids([1, 2, 3, 4, 5, 6, 7, 8, 9]);
+    let ids = ids([1, 2, 3, 4, 5, 6, 7, 8, 9, 10]);
     for row in KEYS {
         let (key, joined) = (row.key.of(&ids).unwrap(), row.key.refilled_as());
         assert_eq!(joined.refilled_as(), joined, "{} is refilled in one step", row.template);

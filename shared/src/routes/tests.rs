@@ -89,9 +89,18 @@ fn cached_routes_check_membership_or_hold_nothing_private() {
         let of_circle = key.row().ids().any(|id| id == Id::Circle);
         assert_eq!(of_circle, route.audience.wants_membership(), "{}", route.name);
         assert_eq!(route.method, Method::Get);
-        // The other keys hold the caller's own data (`me`), or what every signed-in user may see.
+        // The other keys hold the caller's own data (`me`, preferences, push tokens), or what every signed-in user may see.
         assert!(
-            of_circle || matches!(key, Key::Me | Key::Profile | Key::Discovery | Key::Prompts),
+            of_circle
+                || matches!(
+                    key,
+                    Key::Me
+                        | Key::Profile
+                        | Key::Preferences
+                        | Key::PushTokens
+                        | Key::Discovery
+                        | Key::Prompts
+                ),
             "{}",
             route.name
         );

@@ -19,6 +19,7 @@ struct Names {
     mood: String,
     notification: String,
     invite: String,
+    token: String,
 }
 
 impl Names {
@@ -33,6 +34,7 @@ impl Names {
             ("{mood}", &self.mood),
             ("{notification}", &self.notification),
             ("{invite}", &self.invite),
+            ("{token}", &self.token),
             ("{kind}", "heart"),
             ("{key}", "nonsense"),
         ];
@@ -78,6 +80,8 @@ async fn setting(system: &optimist_tests::System) -> (Cast, Names) {
         cast.member.user, cast.circle
     ));
     let invite = cast.owner.post(&cast.path("/invites"), json!({})).await.expect(201);
+    let hook = json!({"endpoint": "http://127.0.0.1:9/hook"});
+    let token = cast.member.post("/v1/me/push-tokens", hook).await.expect(201);
     let names = Names {
         circle: cast.circle.clone(),
         message: cast.message.clone(),
@@ -88,6 +92,7 @@ async fn setting(system: &optimist_tests::System) -> (Cast, Names) {
         mood: mood.text("/id"),
         notification: told,
         invite: invite.text("/id"),
+        token: token.text("/id"),
     };
     (cast, names)
 }
@@ -131,7 +136,7 @@ fn whom_a_route_does_not_name_it_refuses() {
 fn what_is_someones_own_is_not_there_for_others() {
     on_system(|system| async move {
         let (cast, names) = setting(system).await;
-        let own = ["{session}", "{draft}", "{entry}", "{mood}", "{notification}"];
+        let own = ["{session}", "{draft}", "{entry}", "{mood}", "{notification}", "{token}"];
         let routes: Vec<&Route> = ROUTES
             .iter()
             .filter(|route| own.iter().any(|name| route.path.contains(name)))

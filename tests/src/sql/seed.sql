@@ -129,11 +129,17 @@ from generate_series(1, bench.scaled(200000)) n;
 
 -- Deliveries of a week, of which a provider's are late.
 insert into deliveries (user_id, subject, target, channel, state, attempts, due_at, created_at, ended_at)
-select bench.person(u), bench.id('delivery', n), bench.id('target', u), case when n % 3 = 0 then 'webhook' else 'web-push' end,
+select bench.person(u), bench.id('delivery', n), bench.id('target', u), case when n % 3 = 0 then 'webhook' else 'push' end,
     case when n % 20 = 0 then 'queued' else 'sent' end, 1, now() - interval '1 second' * (n % 7000),
     now() - interval '10 days' * (n::float8 / bench.scaled(200000)), case when n % 20 > 0 then now() end
 from generate_series(1, bench.scaled(200000)) n,
     lateral (select floor(random() ^ 2 * (bench.scaled(100000) - 1))::bigint + 2 as u) person;
+insert into push_tokens (user_id, id, channel, endpoint, p256dh, auth, token_key, verified_at)
+select bench.person(n), bench.id('target', n * 100 + t), case when t % 2 = 0 then 'push' else 'webhook' end,
+    'https://push.example.org/' || n || '/' || t, 'key', 'auth', 'k1', now()
+from generate_series(2, bench.scaled(20000)) n, generate_series(1, case when n <= 5 then 20 else 1 end) t;
+insert into notification_preferences (user_id, in_app, push, email, webhook)
+select bench.person(n), 31, 31, 0, 31 from generate_series(1, bench.scaled(20000)) n;
 
 -- Most are wrapped by the newer key already.
 insert into journal_keys (user_id, kek_id, wrapped)

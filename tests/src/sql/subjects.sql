@@ -73,8 +73,13 @@ select now() - interval '30 days' * (n / 15000.0), '201', n, 'session.opened', b
 from generate_series(1, 15000) n;
 
 -- Twenty devices, and all deliveries that are kept.
+insert into push_tokens (user_id, id, channel, endpoint, token_key, verified_at)
+select bench.person(1), bench.id('target', t), 'push', 'https://push.example.org/' || t, 'k1', now()
+from generate_series(1, 20) t;
+insert into notification_mutes (user_id, circle_id, until)
+select bench.person(1), bench.circle(n), now() + interval '1 day' from generate_series(2, 500) n;
 insert into deliveries (user_id, subject, target, channel, state, attempts, due_at, created_at, ended_at)
-select bench.person(1), bench.id('mine', n), bench.id('target', t), 'web-push', case when n = 1 then 'queued' else 'claimed' end, 1,
+select bench.person(1), bench.id('mine', n), bench.id('target', t), 'push', case when n = 1 then 'queued' else 'claimed' end, 1,
     now() - interval '1 minute', now() - interval '1 minute' * n, case when n > 2 then now() end
 from generate_series(1, 1000) n, generate_series(1, 20) t;
 

@@ -15,7 +15,7 @@ use crate::error::Result;
 use crate::hooks;
 use crate::outbox::end_of_stretch;
 use crate::outbox::event::{Done, Event};
-use crate::outbox::set_aside::set_aside;
+use crate::outbox::set_aside::{apart, go_on, set_aside};
 use crate::postgres::transaction::Tx;
 use crate::statements;
 
@@ -31,12 +31,14 @@ const PASSES: u32 = 5;
 const AFTER_DEFECT: Duration = Duration::from_secs(5);
 
 statements! {
-    /// The position, the horizon, and whether a settled row follows the position `$1, $2` before the transaction `$3`.
+    /// The position, the horizon, whether a settled row follows the position `$1, $2` before the transaction `$3`, and whether a long
+    /// event goes on.
     const LOOK: &str = "-- projections::look, planned anew
 select xid::text, seq, pg_snapshot_xmin(pg_current_snapshot())::text::bigint, exists (
     select from outbox
     where (xid, seq) > ($1::text::xid8, $2) and xid >= $1::text::xid8 and xid < $3::text::xid8
-      and xid < pg_snapshot_xmin(pg_current_snapshot()))
+      and xid < pg_snapshot_xmin(pg_current_snapshot())),
+    exists (select from events_set_aside where reason = 'long' and (attempts = 1 or tried_at < clock_timestamp() - interval '5 seconds'))
 from projections where name = 'main'";
 
     /// The position and the horizon. No row if another origin holds the lock.
@@ -64,12 +66,15 @@ pub async fn run(ctx: Ctx) {
     loop {
         tick.tick().await;
         loop {
-            match look(&ctx, &mut known).await {
-                Ok(true) => {}
-                Ok(false) | Err(_) => break,
+            let Ok(found) = look(&ctx, &mut known).await else { break };
+            // One part of a long event, between two passes.
+            let went_on = found.is_long && matches!(go_on(&ctx).await, Ok(true));
+            if !found.is_pending {
+                if went_on { continue } else { break }
             }
             match pass(&ctx, &mut patience).await {
                 Ok(true) => {}
+                Ok(false) if went_on => {}
                 Ok(false) => break,
                 Err(error) => {
                     if !error.is_slow() {
@@ -84,6 +89,14 @@ pub async fn run(ctx: Ctx) {
             }
         }
     }
+}
+
+/// What there is to do.
+struct Found {
+    /// Rows are pending, or the position is to be moved over a stretch without any.
+    is_pending: bool,
+    /// Some events go on apart.
+    is_long: bool,
 }
 
 /// The event that this process tried last, alone, and how often in a row. Another process may have moved on to the next
@@ -108,16 +121,17 @@ impl Patience {
     }
 }
 
-/// Whether rows are pending, or the position is to be moved over a stretch without any. `known` is the position as it was last.
-async fn look(ctx: &Ctx, known: &mut (String, i64)) -> Result<bool> {
+/// `known` is the position as it was last.
+async fn look(ctx: &Ctx, known: &mut (String, i64)) -> Result<Found> {
     loop {
         let end = end_of_stretch(xid_of(&known.0));
         let Some(row) = ctx.db.query_opt(LOOK, &[&known.0, &known.1, &end.to_string()]).await? else {
-            return Ok(false);
+            return Ok(Found { is_pending: false, is_long: false });
         };
         let at = (row.get(0), row.get(1));
         if *known == at {
-            return Ok(row.get(3) || row.get::<_, i64>(2) >= end);
+            let is_pending = row.get(3) || row.get::<_, i64>(2) >= end;
+            return Ok(Found { is_pending, is_long: row.get(4) });
         }
         *known = at;
     }
@@ -169,6 +183,13 @@ async fn project(ctx: &Ctx, tx: &Tx, limit: i64, patience: &mut Patience) -> Res
             }
             outcome => outcome?,
         };
+        let done = match done.up_to {
+            Some(up_to) if is_long(ctx, &rest[done.events].kind) => {
+                apart(tx, &rest[done.events], up_to).await?;
+                Done { events: done.events + 1, up_to: None, ..done }
+            }
+            _ => done,
+        };
         rest[..done.events].iter().for_each(note_lag);
         next += done.events;
         written += done.written;
@@ -185,6 +206,11 @@ async fn project(ctx: &Ctx, tx: &Tx, limit: i64, patience: &mut Patience) -> Res
     Ok(next < events.len() || events.len() as i64 == limit)
 }
 
+fn is_long(ctx: &Ctx, kind: &str) -> bool {
+    let mut rows = ctx.registry.domains.iter().flat_map(|domain| domain.follows);
+    rows.any(|(of, follow)| *of == kind && matches!(follow, Follow::Long(_)))
+}
+
 fn note_lag(event: &Event) {
     let age = (Utc::now() - event.at).to_std().unwrap_or_default();
     metrics::histogram!("optimist_projections_lag_seconds").record(age.as_secs_f64());
@@ -199,7 +225,7 @@ pub(super) async fn consequences(ctx: &Ctx, tx: &Tx, events: &[Event], after: Op
     let followers = || rows.clone().filter(|(of, _)| *of == kind).map(|(_, follow)| follow);
     let mut done = Done { events: run.len(), written: 0, up_to: None };
     for follow in followers() {
-        if let Follow::Paced(follow) = follow {
+        if let Follow::Paced(follow) | Follow::Long(follow) = follow {
             done = follow(tx, run, after).await?;
         }
     }

@@ -26,6 +26,15 @@ select xid::text, seq, kind, actor, payload, created_at, part from events_set_as
 where tried_at < clock_timestamp() - $1::bigint * interval '1 second'
 order by tried_at limit 1 for update skip locked";
 
+    /// The long event whose turn it is. One that failed waits for some seconds.
+    const NEXT_LONG: &str = "-- set_aside::next_long
+select xid::text, seq, kind, actor, payload, created_at, part from events_set_aside
+where reason = 'long' and (attempts = 1 or tried_at < clock_timestamp() - interval '5 seconds')
+order by tried_at limit 1 for update skip locked";
+
+    const WENT_ON: &str = "-- set_aside::went_on
+update events_set_aside set part = $3, tried_at = clock_timestamp() where xid = $1::text::xid8 and seq = $2";
+
     const DONE: &str = "-- set_aside::done
 delete from events_set_aside where xid = $1::text::xid8 and seq = $2";
 
@@ -34,7 +43,7 @@ update events_set_aside set part = $3, attempts = attempts + $4, tried_at = case
 where xid = $1::text::xid8 and seq = $2";
 
     const WAITING: &str = "-- set_aside::waiting
-select count(*) from (select from events_set_aside limit 10000) as waiting";
+select count(*) from (select from events_set_aside where reason <> 'long' limit 10000) as waiting";
 }
 
 /// Keeps an event, and whom its consequences have reached, for later.
@@ -44,6 +53,33 @@ pub(super) async fn set_aside(tx: &Tx, event: &Event, part: Option<Uuid>, reason
     metrics::counter!("optimist_events_set_aside_total").increment(1);
     tx.execute(INSERT, &[xid, seq, &part, &reason]).await?;
     Ok(Done { events: 1, written: 0, up_to: None })
+}
+
+/// Lets an event go on apart from the others, after this person.
+pub(super) async fn apart(tx: &Tx, event: &Event, part: Uuid) -> Result<()> {
+    let (xid, seq) = &event.at_row;
+    tx.execute(INSERT, &[xid, seq, &Some(part), &"long"]).await.map(drop)
+}
+
+/// Handles the next part of one long event, in turns. Returns whether there was one.
+pub(super) async fn go_on(ctx: &Ctx) -> Result<bool> {
+    let tx = Tx::begin(&ctx.db).await?;
+    let outcome = go_on_in(ctx, &tx).await;
+    tx.end(outcome).await
+}
+
+async fn go_on_in(ctx: &Ctx, tx: &Tx) -> Result<bool> {
+    let Some(row) = tx.query_opt(NEXT_LONG, &[]).await? else { return Ok(false) };
+    let event = Event::from_row(&row);
+    let part: Option<Uuid> = row.get(6);
+    let (xid, seq) = &event.at_row;
+    let outcome = tx.part(consequences(ctx, tx, std::slice::from_ref(&event), part)).await?;
+    match outcome {
+        Ok(done) if done.events > 0 => tx.execute(DONE, &[xid, seq]).await?,
+        Ok(done) => tx.execute(WENT_ON, &[xid, seq, &done.up_to]).await?,
+        Err(_) => tx.execute(TRIED, &[xid, seq, &part, &1]).await?,
+    };
+    Ok(true)
 }
 
 /// Tries the events that were set aside again, each at most once in `seconds`. Returns how many succeeded.

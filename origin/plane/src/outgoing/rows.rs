@@ -33,7 +33,7 @@ returning about, attempts, created_at";
     /// By the number of the attempt: a sender whose claim has lapsed marks nothing.
     const MARK: &str = "-- outgoing::mark
 update deliveries
-set state = $5, reason = $6, attempts = $7, due_at = clock_timestamp() + coalesce($8, 0) * interval '1 second',
+set state = $5, reason = $6, attempts = $7, due_at = clock_timestamp() + coalesce($8::float8, 0) * interval '1 second',
     ended_at = case when $8 is null then clock_timestamp() end
 where user_id = $1 and subject = $2 and target = $3 and attempts = $4 and state = 'claimed'";
 

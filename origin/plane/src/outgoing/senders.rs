@@ -52,7 +52,7 @@ pub async fn run(ctx: Ctx) {
         let left = placed(&lanes, ctx.db.left.take());
         queue::add(&ctx, &mut queues, left).await;
         let emptied = take(&ctx, &lanes, &mut queues).await;
-        if swept.elapsed() > SWEEP_EVERY.mul_f64(1.0 + share()) {
+        if swept.elapsed() > sweep_every().mul_f64(1.0 + share()) {
             swept = Instant::now();
             let idle: Vec<&str> = lanes
                 .iter()
@@ -71,6 +71,10 @@ pub async fn run(ctx: Ctx) {
 /// In tests, attempts follow each other at once.
 fn grace() -> f64 {
     if hooks::disabled("pauses") { 0.2 } else { GRACE_SECONDS }
+}
+
+fn sweep_every() -> Duration {
+    if hooks::disabled("pauses") { Duration::from_millis(200) } else { SWEEP_EVERY }
 }
 
 /// A number from 0 to 1 that differs between processes and times.

@@ -1,0 +1,118 @@
+//! A server for what the origin sends out: a push service and a webhook, each on a loopback address of its own, as providers are
+//! hosts of their own.
+//!
+//! The first part of a path says how it answers.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use axum::Router;
+use axum::body::{Body, Bytes};
+use axum::extract::{Path, State};
+use axum::http::{HeaderMap, Response};
+use serde_json::Value;
+use tokio::net::TcpListener;
+
+/// A request that came in whole.
+#[derive(Clone, Debug)]
+pub struct Received {
+    pub path: String,
+    pub headers: HeaderMap,
+    pub body: Bytes,
+}
+
+impl Received {
+    pub fn header(&self, name: &str) -> &str {
+        self.headers.get(name).and_then(|value| value.to_str().ok()).unwrap_or_default()
+    }
+
+    pub fn json(&self) -> Value {
+        serde_json::from_slice(&self.body).expect("JSON")
+    }
+
+    /// By which receivers know a delivery.
+    pub fn id(&self) -> &str {
+        let id = self.header("webhook-id");
+        if id.is_empty() { self.header("topic") } else { id }
+    }
+}
+
+#[derive(Default)]
+struct Log {
+    received: Vec<Received>,
+    /// How often a delivery came to a path.
+    times: HashMap<(String, String), u32>,
+}
+
+#[derive(Clone)]
+pub struct Receiver {
+    pub url: String,
+    log: Arc<Mutex<Log>>,
+}
+
+impl Receiver {
+    /// On an address of 127.0.0.0/8.
+    pub async fn start(address: &str) -> Receiver {
+        let listener = TcpListener::bind((address, 0)).await.expect("a port");
+        let url = format!("http://{}", listener.local_addr().expect("an address"));
+        let receiver = Receiver { url, log: Arc::default() };
+        let router =
+            Router::new().route("/{how}/{*rest}", axum::routing::any(answer)).with_state(receiver.clone());
+        tokio::spawn(async move { axum::serve(listener, router).await });
+        receiver
+    }
+
+    /// What came to paths that begin so, in its order.
+    pub fn received(&self, prefix: &str) -> Vec<Received> {
+        let log = self.log.lock().expect("the log");
+        log.received.iter().filter(|one| one.path.starts_with(prefix)).cloned().collect()
+    }
+
+    pub fn forget(&self) {
+        *self.log.lock().expect("the log") = Log::default();
+    }
+}
+
+async fn answer(
+    State(receiver): State<Receiver>,
+    Path((how, rest)): Path<(String, String)>,
+    headers: HeaderMap,
+    body: Bytes,
+) -> Response<Body> {
+    let received = Received { path: format!("/{how}/{rest}"), headers, body };
+    let (times, broken) = {
+        let mut log = receiver.log.lock().expect("the log");
+        let times = log.times.entry((received.path.clone(), received.id().to_owned())).or_default();
+        *times += 1;
+        let times = *times;
+        log.received.push(received.clone());
+        (times, log.received.len() <= 12)
+    };
+    let status = |status: u16| Response::builder().status(status);
+    let answer = match how.as_str() {
+        // Repeats the challenge, as JSON.
+        "echo" => {
+            let body = received.json()["data"].to_string();
+            return status(200).body(Body::from(body)).expect("an answer");
+        }
+        "flaky" if times < 3 => status(500),
+        "busy" if times < 2 => status(429).header("retry-after", "1"),
+        "stalled" if times < 2 => {
+            tokio::time::sleep(Duration::from_secs(60)).await;
+            status(200)
+        }
+        "silent" => {
+            tokio::time::sleep(Duration::from_secs(60)).await;
+            status(200)
+        }
+        "redirect" => status(302).header("location", format!("{}/ok/redirected", receiver.url)),
+        "gone" => status(410),
+        "large" => status(413),
+        "refused" => status(403),
+        // The connection breaks, a dozen times: the server is away for a while.
+        "dead" if broken => panic!("this connection is to break"),
+        _ => status(201),
+    };
+    answer.body(Body::empty()).expect("an answer")
+}
