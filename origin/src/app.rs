@@ -30,6 +30,7 @@ pub fn build(config: Config) -> Result<Ctx, Box<dyn std::error::Error>> {
 
 /// Serves until SIGTERM or SIGINT, then finishes what has begun.
 pub async fn serve(config: Config) -> Result<(), Box<dyn std::error::Error>> {
+    config.check()?;
     let metrics = telemetry::start_metrics()?;
     let ctx = build(config)?;
     vouching::check_redis(&ctx).await?;

@@ -232,7 +232,7 @@ async fn run(arguments: &Arguments) -> Result<(), Box<dyn std::error::Error>> {
             telemetry::start_logs();
             check(load()?, data_type.as_deref(), *repair).await
         }
-        Command::CheckConfig => Ok(load().map(drop)?),
+        Command::CheckConfig => Ok(load()?.check()?),
         Command::Statements => {
             let described = serde_json::json!({"session": SESSION, "statements": domains::described()});
             println!("{described}");

@@ -1,4 +1,4 @@
-//! The people domain: accounts and log-ins, sessions, one's own account and what others see of it, administrators.
+//! The people domain: accounts and log-ins, the mails about them, sessions, one's own account and what others see of it, administrators.
 
 pub mod person;
 pub mod me;
@@ -6,6 +6,10 @@ mod auth;
 mod turns;
 mod passwords;
 mod password;
+mod letters;
+mod verifying;
+mod resetting;
+mod moving;
 mod devices;
 mod login_limit;
 pub mod secrets;
@@ -40,6 +44,12 @@ pub const DOMAIN: Domain = Domain {
         me::STATEMENTS,
         auth::STATEMENTS,
         password::STATEMENTS,
+        letters::queue::STATEMENTS,
+        letters::token::STATEMENTS,
+        letters::sending::STATEMENTS,
+        verifying::STATEMENTS,
+        resetting::STATEMENTS,
+        moving::STATEMENTS,
         login_limit::STATEMENTS,
         opening::STATEMENTS,
         refresh::STATEMENTS,
@@ -58,6 +68,7 @@ pub const DOMAIN: Domain = Domain {
     rights: told::RIGHTS,
     jobs: JOBS,
     audits: &[(Key::Session, |ctx, suspect| Box::pin(session::compare(ctx, suspect)))],
+    channels: &[letters::sending::MAILS],
     key_rings: &[secrets::TOKEN_KEYS],
     ..Domain::new("people")
 };
@@ -69,6 +80,9 @@ fn routes() -> Vec<Served> {
         refresh::routes(),
         me::routes(),
         password::routes(&passwords),
+        verifying::routes(),
+        resetting::routes(&passwords),
+        moving::routes(&passwords),
         ending::routes(),
     ];
     routes.into_iter().flatten().collect()
@@ -80,4 +94,6 @@ const JOBS: &[Job] = &[
     Job { name: "sessions.write-back", what: "tells Postgres of sessions in use", every: Duration::from_secs(30), run: |ctx| Box::pin(write_back::write_back(ctx)) },
     Job { name: "sessions.clean", what: "removes sessions that ended a day ago", every: HOUR, run: |ctx| Box::pin(clean(ctx, cleaning::CLEAN_SESSIONS)) },
     Job { name: "log-ins.clean", what: "removes counted log-in attempts after a day", every: HOUR, run: |ctx| Box::pin(clean(ctx, cleaning::CLEAN_LOGIN_ATTEMPTS)) },
+    Job { name: "registrations.clean", what: "removes registrations that nobody confirmed within a week", every: HOUR, run: |ctx| Box::pin(clean(ctx, cleaning::CLEAN_REGISTRATIONS)) },
+    Job { name: "account-tokens.clean", what: "removes tokens of mails that are not good any more", every: HOUR, run: |ctx| Box::pin(clean(ctx, cleaning::CLEAN_TOKENS)) },
 ];

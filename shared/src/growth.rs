@@ -30,6 +30,8 @@ const KIB: u64 = 1024;
 
 /// The outbox's row, kept for a day, with the request's record in the audit trail.
 const EVENT: u64 = 640;
+/// A mail's delivery, kept for a week, and its token.
+const MAIL: u64 = 2 * KIB;
 /// An idempotency record, kept for a day.
 const RECORD: u64 = 400;
 /// An entry of a limit, kept as long as its longest window.
@@ -62,12 +64,17 @@ const fn row(route: &'static str, postgres: Left, redis: Left) -> Growth {
 /// The table: one row for each route that changes something.
 #[rustfmt::skip] // One line a row.
 pub const GROWTH: &[Growth] = &[
-    row("auth.register", each(2 * KIB + EVENT), each(2 * KIB)),
+    row("auth.register", each(2 * KIB + MAIL + EVENT), each(2 * KIB)),
+    row("auth.verify", each(4 * KIB + EVENT), each(2 * KIB)),
+    row("auth.verify-resend", each(MAIL), each(3 * LIMIT)),
+    row("auth.password-forgot", each(MAIL), each(3 * LIMIT)),
+    row("auth.password-reset", each(2 * EVENT), each(LIMIT)),
     row("auth.login", within(50 * KIB, "a person's sessions", 1_200 + EVENT), each(2 * KIB)),
     row("auth.refresh", each(1_200 + EVENT), each(2 * KIB)),
     row("auth.logout", each(EVENT), each(LIMIT)),
     row("me.update", within(6 * KIB, "a person", EVENT), within(16 * KIB, "a person", LIMIT)),
     row("me.password", each(EVENT), each(LIMIT)),
+    row("me.email", each(MAIL + EVENT), each(3 * LIMIT)),
     row("sessions.revoke-others", each(EVENT), each(LIMIT)),
     row("sessions.revoke", each(EVENT), each(LIMIT)),
     row("circles.create", each(CIRCLE + KIB + EVENT + RECORD), each(LIMIT)),

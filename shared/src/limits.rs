@@ -31,6 +31,8 @@ pub enum Limit {
     LoginAccount,
     LoginTotal,
     LoginDevice,
+    MailAccount,
+    MailTotal,
     Passwords,
     Sessions,
     RefreshFamily,
@@ -199,6 +201,10 @@ pub const LIMITS: &[LimitRow] = &[
     row(Limit::LoginTotal, "logins-account-total", "rate_limit:login_total", "", Account, Attempts, Exact, &[window(100, 15 * MINUTE)]),
     // Instead of the two before, for a device that somebody has logged in from.
     row(Limit::LoginDevice, "logins-device", "rate_limit:login_device", "", Device, Attempts, Exact, &[window(10, 15 * MINUTE)]),
+    // Mails that one address asks for to another person's: enough for whoever waits for one, and no flood.
+    row(Limit::MailAccount, "mails-account", "rate_limit:mail_account", "", AccountAddress, Attempts, Exact, &[window(5, HOUR)]),
+    // From everywhere together, so that strangers who ask leave the owner some.
+    row(Limit::MailTotal, "mails-account-total", "rate_limit:mail_total", "", Account, Attempts, Exact, &[window(20, DAY)]),
     // Whoever holds a session may not guess its account's password with it.
     row(Limit::Passwords, "passwords", "rate_limit:passwords", "", User, Attempts, Exact, &[window(10, HOUR)]),
     // Ten devices in use all day refresh 480 times. Each session leaves a row for a month.

@@ -361,7 +361,11 @@ const fn redis_only(
 pub const ROUTES: &[Route] = &[
     Route { limits: &[PublicReads], ..direct("openapi", "/v1/openapi.json", Public) },
     // Users and authentication
-    write("auth.register", Post, "/v1/auth/register", Public, &[RegisterAddress], &[]),
+    write("auth.register", Post, "/v1/auth/register", Public, &[RegisterAddress, MailAccount, MailTotal], &[]),
+    write("auth.verify", Post, "/v1/auth/verify", Public, &[LoginAddress], &[Key::Me]),
+    write("auth.verify-resend", Post, "/v1/auth/verify/resend", Public, &[RegisterAddress, MailAccount, MailTotal], &[]),
+    write("auth.password-forgot", Post, "/v1/auth/password/forgot", Public, &[RegisterAddress, MailAccount, MailTotal], &[]),
+    write("auth.password-reset", Post, "/v1/auth/password/reset", Public, &[LoginAddress], &[Key::Session, Key::Me]),
     write("auth.login", Post, "/v1/auth/login", Public, &[LoginAddress, LoginAccount, LoginTotal, LoginDevice, Limit::Sessions], &[Key::Session]),
     write("auth.refresh", Post, "/v1/auth/refresh", Public, &[RefreshAddress, RefreshFamily, Limit::Sessions], &[Key::Session]),
     write("auth.logout", Post, "/v1/auth/logout", User, CHANGES, &[Key::Session]),
@@ -369,6 +373,7 @@ pub const ROUTES: &[Route] = &[
     cached("me.get", "/v1/me", User, Key::Me, &[]),
     write("me.update", Patch, "/v1/me", User, CHANGES, &[Key::Me, Key::Profile]),
     write("me.password", Post, "/v1/me/password", User, &[Passwords, Forwarded], &[Key::Session]),
+    write("me.email", Post, "/v1/me/email", User, &[Passwords, Forwarded], &[]),
     at_edge("me.limits", "/v1/me/limits", AtEdge::Limits),
     direct("me.audit", "/v1/me/audit", User),
     direct("me.circles", "/v1/me/circles", User),

@@ -108,7 +108,7 @@ impl Cast {
 
 /// Checks for an RFC 9457 problem with this status; returns its body.
 #[track_caller]
-fn problem(answer: Answer, status: u16) -> Value {
+pub fn problem(answer: Answer, status: u16) -> Value {
     let answer = answer.expect(status);
     assert_eq!(answer.header("content-type"), "application/problem+json", "{answer:#?}");
     assert_eq!(answer.body["status"], status, "{answer:#?}");

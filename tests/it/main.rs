@@ -16,6 +16,7 @@ mod hosting;
 mod jobs;
 mod journal;
 mod keys;
+mod letters;
 mod limits;
 mod locks;
 mod log_ins;

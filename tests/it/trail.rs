@@ -6,17 +6,20 @@ use std::time::{Duration, Instant};
 use optimist_shared::keys::Key;
 use optimist_tests::client::PASSWORD;
 use optimist_tests::system::address;
-use optimist_tests::{Client, Options, Origin, System};
+use optimist_tests::{Client, Mailbox, Options, Origin, System};
 use serde_json::json;
 
 /// What the trail is for.
-const KEPT: [&str; 21] = [
+const KEPT: [&str; 24] = [
     "user.registered",
     "user.updated",
     "session.opened",
     "session.revoked",
     "session.reused",
     "password.changed",
+    "email.asked",
+    "email.verified",
+    "email.changed",
     "circle.created",
     "circle.updated",
     "circle.archived",
@@ -66,9 +69,16 @@ async fn refreshed(system: &System, client: &Client) -> Client {
     successor
 }
 
+async fn confirm(system: &System, mailbox: &Mailbox, address: &str, nth: usize) {
+    let token = mailbox.nth(address, nth).await.token().expect("a token");
+    system.client().post("/v1/auth/verify", json!({"token": token})).await.expect(200);
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn each_kind_is_recorded_once_although_origins_die() {
-    let mut system = System::with(Options { origins: 2, ..Options::default() }).await;
+    let mailbox = Mailbox::start().await;
+    let settings = mailbox.settings("allow");
+    let mut system = System::with(Options { origins: 2, settings, ..Options::default() }).await;
     let (ada, bo, cy) =
         (system.register("Ada").await, system.register("Bo").await, system.register("Cy").await);
     let administer = |system: &System, arguments: &[&str]| {
@@ -92,6 +102,10 @@ async fn each_kind_is_recorded_once_although_origins_die() {
     ada.delete(&path).await.expect(204);
     ada.post(&format!("{path}/restore"), json!({})).await.expect(200);
     die(&mut system, &ada).await;
+    confirm(&system, &mailbox, &ada.email, 1).await;
+    let moved = json!({"email": "moved@example.org", "password": PASSWORD});
+    cy.post("/v1/me/email", moved).await.expect(202);
+    confirm(&system, &mailbox, "moved@example.org", 1).await;
     let phone = ada.log_in().await;
     ada.delete(&format!("/v1/me/sessions/{}", phone.session)).await.expect(204);
     ada.post("/v1/me/password", json!({"current": PASSWORD, "new": "another horse battery"}))

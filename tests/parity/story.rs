@@ -71,6 +71,7 @@ pub async fn tell(kind: Kind) -> Transcript {
     ada.adopt(&registered);
     let login = json!({"email": "ada@example.org", "password": "wrong password"});
     teller.post(&anyone, "/v1/auth/login", login).await;
+    mails(&mut teller, &anyone, &ada).await;
     teller.post(&anyone, "/v1/auth/refresh", json!({"refresh_token": ada.refresh_token})).await;
     for path in
         ["/v1/auth/session", "/v1/auth/session", "/v1/me/limits", "/v1/me", "/v1/me", "/v1/me/sessions"]
@@ -103,6 +104,19 @@ pub async fn tell(kind: Kind) -> Transcript {
     teller.get(&ada, "/v1/me").await;
     teller.post(&ada, "/v1/circles", json!({"name": "Never", "visibility": "public"})).await;
     teller.transcript
+}
+
+/// On a service that sends no mail.
+async fn mails(teller: &mut Teller, anyone: &Client, ada: &Client) {
+    let email = json!({"email": "ada@example.org"});
+    teller.post(anyone, "/v1/auth/verify/resend", email.clone()).await;
+    teller.post(anyone, "/v1/auth/password/forgot", email).await;
+    teller.post(anyone, "/v1/auth/verify", json!({"token": "made-up"})).await;
+    let reset = json!({"token": "made-up", "password": "another horse battery"});
+    teller.post(anyone, "/v1/auth/password/reset", reset).await;
+    let moved = json!({"email": "ada@example.com", "password": PASSWORD});
+    teller.post(ada, "/v1/me/email", moved.clone()).await;
+    teller.post(anyone, "/v1/me/email", moved).await;
 }
 
 async fn routing(teller: &mut Teller, anyone: &Client) {

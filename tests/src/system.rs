@@ -374,6 +374,7 @@ pub fn environment(owner: &str, serve: &str, redis: &str, redis_deadline_ms: u32
         ("OUTGOING_ALLOW", "127.0.0.0/8".to_owned()),
         ("VAPID_KEY", base64::engine::general_purpose::URL_SAFE_NO_PAD.encode([9; 32])),
         ("VAPID_SUBJECT", "mailto:operator@example.org".to_owned()),
+        ("UNVERIFIED_ACCOUNTS", "allow".to_owned()),
         ("REDIS_DEADLINE_MS", redis_deadline_ms.min(1_000).to_string()),
     ]
     .map(|(name, value)| (format!("OPTIMIST_{name}"), value))

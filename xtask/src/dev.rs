@@ -2,7 +2,7 @@
 //! while, so that an outage can be watched: kill Redis, look at the edge's answers, see it come back.
 
 use std::fs::{self, File, TryLockError};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
@@ -55,8 +55,10 @@ fn serve(system: &mut System, addresses: &Path) -> Result<()> {
     ));
     line("ready");
     let mut away: Vec<(Part, Instant)> = Vec::new();
+    let mut mails = Mails { file: system.origin_output(), shown: 0 };
     loop {
         interrupt::pause(Duration::from_millis(200))?;
+        mails.show();
         for (part, how) in system.ended()? {
             warn(format_args!(
                 "{} has ended ({how}); it starts again in {} s",
@@ -83,6 +85,28 @@ fn serve(system: &mut System, addresses: &Path) -> Result<()> {
                 }
             }
         }
+    }
+}
+
+/// The mails that the origin prints instead of sending them.
+struct Mails {
+    file: PathBuf,
+    /// Bytes of the file.
+    shown: usize,
+}
+
+impl Mails {
+    fn show(&mut self) {
+        let Ok(printed) = fs::read_to_string(&self.file) else { return };
+        // A restarted origin begins anew.
+        if printed.len() < self.shown {
+            self.shown = 0;
+        }
+        let new = printed.get(self.shown..).unwrap_or_default();
+        new.lines()
+            .filter(|text| !text.starts_with("listening "))
+            .for_each(|text| line(format_args!("  ✉ {text}")));
+        self.shown = printed.len();
     }
 }
 

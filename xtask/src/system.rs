@@ -172,6 +172,11 @@ impl System {
         process.finish(START)
     }
 
+    /// The origin's standard output, where it prints mails.
+    pub fn origin_output(&self) -> PathBuf {
+        self.logs.join("origin.out")
+    }
+
     fn start_origin(&self) -> Result<Process> {
         let mut process = self.origin_launch("origin").arguments(["serve"]).spawn()?;
         process.announcement("listening ", START)?;
@@ -191,6 +196,9 @@ impl System {
             .environment("OPTIMIST_SIGNING_KEYS", signing_key)
             .environment("OPTIMIST_TOKEN_KEYS", token_key)
             .environment("OPTIMIST_JOURNAL_KEYS", journal_key)
+            .environment("OPTIMIST_UNVERIFIED_ACCOUNTS", "allow")
+            .environment("OPTIMIST_SMTP_URL", "print:")
+            .environment("OPTIMIST_MAIL_FROM", "Optimist <optimist@example.org>")
             .environment("OPTIMIST_LISTEN", format!("127.0.0.1:{}", ports.origin))
             .environment("OPTIMIST_INTERNAL_LISTEN", format!("127.0.0.1:{}", ports.origin_internal))
     }

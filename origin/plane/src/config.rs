@@ -46,12 +46,14 @@ struct Settings {
     mail_from: Option<String>,
     vapid_key: Option<String>,
     vapid_subject: Option<String>,
+    app_url: Option<String>,
+    unverified_accounts: Option<String>,
     /// Key rings, or the files that hold them; and whatever else a file has, which is refused by name.
     #[serde(flatten)]
     others: HashMap<String, Value>,
 }
 
-const NAMES: [&str; 23] = [
+const NAMES: [&str; 25] = [
     "database_url",
     "migrate_database_url",
     "relay_replica_url",
@@ -75,6 +77,8 @@ const NAMES: [&str; 23] = [
     "mail_from",
     "vapid_key",
     "vapid_subject",
+    "app_url",
+    "unverified_accounts",
 ];
 
 /// The ring that verifies the edge's signatures.
@@ -136,6 +140,11 @@ impl std::fmt::Display for ConfigError {
 impl std::error::Error for ConfigError {}
 
 impl Config {
+    /// What a service needs beyond what each command does.
+    pub fn check(&self) -> Result<(), ConfigError> {
+        self.outgoing.check().map_err(|(variable, reason)| ConfigError::new(variable, reason))
+    }
+
     /// `key_rings` are the domains': each is required, as `<name>` or as `<name>_file`.
     pub fn load(
         file: Option<&Path>,
@@ -214,6 +223,8 @@ impl Config {
             mail_from: settings.mail_from,
             vapid_key: settings.vapid_key,
             vapid_subject: settings.vapid_subject,
+            app_url: settings.app_url,
+            unverified_accounts: settings.unverified_accounts,
         })
         .map_err(|(variable, reason)| ConfigError::new(variable, reason))?;
         let ring = |name: &&'static str| Ok((*name, key_ring(name, &settings.others)?));
@@ -333,6 +344,8 @@ mod tests {
             mail_from: None,
             vapid_key: None,
             vapid_subject: None,
+            app_url: None,
+            unverified_accounts: None,
             others: [SIGNING_KEYS, RING].map(|name| (name.to_owned(), key.clone().into())).into(),
         }
     }

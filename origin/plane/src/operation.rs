@@ -21,6 +21,8 @@ pub struct Operation {
     pub status: u16,
     pub answer: Option<Shape>,
     pub also: Option<(u16, &'static str)>,
+    /// A success with another answer.
+    pub or: Option<(u16, &'static str, Shape)>,
     pub conflict: Option<Conflict>,
     pub cursor: Option<&'static str>,
     /// Parameters of its path that are no ids.
@@ -67,6 +69,7 @@ impl Default for Operation {
             status: 204,
             answer: None,
             also: None,
+            or: None,
             conflict: None,
             cursor: None,
             path: Vec::new(),
@@ -139,6 +142,15 @@ impl Operation {
         responses.insert(self.status.to_string(), answer.clone());
         if let Some((status, meaning)) = self.also {
             answer["description"] = json!(meaning);
+            responses.insert(status.to_string(), answer);
+        }
+        if let Some((status, meaning, shape)) = self.or {
+            let schema = schemas.of_answer(shape);
+            let answer = json!({
+                "description": meaning,
+                "headers": reference_headers(&headers),
+                "content": {"application/json": {"schema": schema}},
+            });
             responses.insert(status.to_string(), answer);
         }
         if let Some(conflict) = &self.conflict {

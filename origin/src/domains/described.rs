@@ -34,7 +34,13 @@ fn every_route_is_described() {
     for served in handlers() {
         let Operation { summary, answer, status, .. } = served.operation;
         assert!(!summary.is_empty(), "{} says nothing", served.route);
-        assert_eq!(status == 204, answer.is_none(), "{} answers {status}", served.route);
+        let is_as_its_status = match status {
+            // What was asked for is done later: there may be something to say.
+            202 => true,
+            204 => answer.is_none(),
+            _ => answer.is_some(),
+        };
+        assert!(is_as_its_status, "{} answers {status}", served.route);
     }
 }
 

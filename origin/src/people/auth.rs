@@ -17,6 +17,8 @@ use serde_json::json;
 use sha2::{Digest, Sha256};
 
 use crate::people::devices::Account;
+use crate::people::letters::locale::Locale;
+use crate::people::letters::queue::{Kind, Registration, charge_mail, to_account};
 use crate::people::login_limit::charge_login;
 use crate::people::me::Me;
 use crate::people::opening::{NewSession, Refreshed, charge_opening, end_oldest, lock_user, refresh_link};
@@ -31,6 +33,8 @@ use optimist_plane::http::body::{Body, json_response, to_json};
 use optimist_plane::http::sent::{Email, Secret, TimeZone};
 use optimist_plane::http::served::{Served, on, on_with};
 use optimist_plane::operation::links::link;
+use optimist_plane::outgoing::settings::Unverified;
+use optimist_plane::postgres::transaction::Tx;
 use optimist_plane::request::{Caller, RequestContext, WriteContext};
 use optimist_plane::{statements, transaction};
 
@@ -40,11 +44,16 @@ pub fn routes(passwords: &Arc<Passwords>) -> Vec<Served> {
     vec![
         on_with("auth.register", register, hashing.clone())
             .says("Create an account and open a session.")
+            .notes(
+                "Where the operator has addresses confirmed first, the answer is 202 for every address, and the token of the mail \
+                 makes the account (`POST /v1/auth/verify`).",
+            )
             .takes::<Register>(json!({
                 "email": "ada@example.org", "password": "correct horse battery", "name": "Ada",
                 "time_zone": "Europe/Vienna",
             }))
             .answers::<SignedIn>(201)
+            .or_answers::<Asked>(202, "Where addresses are confirmed first: the mail's token makes the account.")
             .refuses(&[ErrorCode::Conflict])
             .links([refresh_link(), link("users.get", &[("user", "$response.body#/user/id")])]),
         on_with("auth.login", login, hashing)
@@ -71,6 +80,7 @@ struct Register {
     password: NewPassword,
     name: Name,
     time_zone: Option<TimeZone>,
+    locale: Option<Locale>,
 }
 
 /// A password that was once allowed may still log in.
@@ -86,15 +96,22 @@ struct Login {
 /// Characters: an id, a key's name and a signature.
 const LONGEST_DEVICE: usize = 200;
 
+/// The answer to registering where an account is made once its address is confirmed. It is the same for an address that has one.
+#[derive(Serialize, JsonSchema)]
+struct Asked {
+    /// Names the registration when another mail is asked for.
+    registration: Uuid,
+}
+
 /// The answer to registering and to logging in.
 #[derive(Serialize, JsonSchema)]
 #[schemars(rename = "Opened")]
-struct SignedIn {
-    user: Me,
+pub struct SignedIn {
+    pub user: Me,
     #[serde(flatten)]
-    refreshed: Refreshed,
+    pub refreshed: Refreshed,
     /// Shows at the next log-in that this device is known. It opens nothing, and a change of the password voids it.
-    device: String,
+    pub device: String,
 }
 
 /// [`SessionInfo`], which the edge answers as well, and which describes nothing.
@@ -110,8 +127,8 @@ struct SessionShape {
 
 statements! {
     const INSERT_USER: &str = "-- auth::insert_user
-insert into users (id, email, password_hash, name, time_zone, home_region) values ($1, $2, $3, $4, $5, $6)
-returning id, email, name, bio, time_zone, email_verified_at, version, created_at, updated_at, password_version";
+insert into users (id, email, password_hash, name, time_zone, locale, home_region) values ($1, $2, $3, $4, $5, $6, $7)
+returning id, email, name, bio, time_zone, locale, email_verified_at, version, created_at, updated_at, password_version";
 
     const FIND_USER: &str = "-- auth::find_user
 select id, password_hash, password_version from users where lower(email) = lower($1)";
@@ -130,16 +147,34 @@ async fn register(
     request: RequestContext,
     body: Body<Register>,
 ) -> Result<Response> {
-    let Register { email: Email(email), password: Secret(password), name, time_zone } = body.value;
+    let Register { email: Email(email), password: Secret(password), name, time_zone, locale } = body.value;
     let TimeZone(time_zone) = time_zone.unwrap_or_default();
+    let locale = locale.unwrap_or_default();
+    if ctx.outgoing.mail.is_on() || ctx.config.outgoing.unverified == Unverified::Refuse {
+        charge_mail(&ctx, &email, &request.client).await?;
+    }
     let hash = passwords.hash(&request.client, password).await?;
+    if ctx.config.outgoing.unverified == Unverified::Refuse {
+        let id = Uuid::now_v7();
+        let (email, password_hash, name, time_zone) = (&email, &hash, &name, &time_zone);
+        let registration = Registration { id, email, password_hash, name, time_zone, locale };
+        let tx = Tx::begin(&ctx.db).await?;
+        let asked = registration.ask(&tx).await;
+        tx.end(asked).await?;
+        return Ok(json_response(202, None, to_json(&Asked { registration: id })?));
+    }
     let user = Uuid::now_v7();
     let new = NewSession::random(&ctx, user)?;
     let context = WriteContext::new("auth::register", &request, Some((user, None)), vec![user]);
     let signed_in = transaction!(&ctx, context, |tx| {
         let region = &ctx.config.region;
-        let inserted = tx.query_one(INSERT_USER, &[&user, &email, &hash, &name, &time_zone, region]).await;
+        let inserted = tx
+            .query_one(INSERT_USER, &[&user, &email, &hash, &name, &time_zone, &locale.as_str(), region])
+            .await;
         let row = inserted.map_err(taken)?;
+        if ctx.outgoing.mail.is_on() {
+            to_account(tx, user, Kind::Verify, &email, locale.as_str()).await?;
+        }
         tx.event("user.registered", json!({"user": user, "session": new.id}));
         let account = Account { user, password_version: row.get("password_version") };
         let device = account.new_device(ctx.config.keys(TOKEN_KEYS))?;
@@ -149,7 +184,7 @@ async fn register(
 }
 
 /// 409 for an e-mail that an account has already, in any case.
-fn taken(error: Error) -> Error {
+pub fn taken(error: Error) -> Error {
     if error.violates("users_email_key") {
         return Error::new(ErrorCode::Conflict).field("email", "is taken");
     }

@@ -14,6 +14,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::json;
 use tokio_postgres::Row;
 
+use crate::people::letters::locale::Locale;
 use crate::people::person::Name;
 use optimist_plane::cache::read::read_through;
 use optimist_plane::cache::value::{Loaded, Snapshot, id_of};
@@ -60,6 +61,8 @@ pub struct Me {
     bio: String,
     #[schemars(with = "TimeZone")]
     time_zone: String,
+    #[schemars(with = "Locale")]
+    locale: String,
     email_verified: bool,
     created_at: Time,
     updated_at: Time,
@@ -68,7 +71,7 @@ pub struct Me {
 }
 
 impl Me {
-    /// From: id, email, name, bio, time_zone, email_verified_at, version, created_at, updated_at.
+    /// From: id, email, name, bio, time_zone, locale, email_verified_at, version, created_at, updated_at.
     pub fn from_row(row: &Row) -> Me {
         Me {
             id: row.get("id"),
@@ -76,6 +79,7 @@ impl Me {
             name: row.get("name"),
             bio: row.get("bio"),
             time_zone: row.get("time_zone"),
+            locale: row.get("locale"),
             email_verified: row.get::<_, Option<DateTime<Utc>>>("email_verified_at").is_some(),
             created_at: row.get("created_at"),
             updated_at: row.get("updated_at"),
@@ -102,6 +106,7 @@ struct Update {
     name: Given<Name>,
     bio: Given<Bio>,
     time_zone: Given<TimeZone>,
+    locale: Given<Locale>,
 }
 
 /// A limit's state, which the edge lists as well, and whose type describes nothing.
@@ -126,7 +131,7 @@ statements! {
     const LOAD_ME: &str = "-- me::load
 select seen, u.* from (select pg_snapshot_xmin(pg_current_snapshot())::text::bigint as seen) snapshot
 left join lateral (
-    select id, email, name, bio, time_zone, email_verified_at, version, created_at, updated_at
+    select id, email, name, bio, time_zone, locale, email_verified_at, version, created_at, updated_at
     from users where id = $1) u on true";
 
     const LOAD_PROFILE: &str = "-- me::load_profile
@@ -139,9 +144,9 @@ select version from users where id = $1 for no key update";
 
     const UPDATE: &str = "-- me::update
 update users set name = coalesce($2, name), bio = coalesce($3, bio), time_zone = coalesce($4, time_zone),
-    version = version + 1, updated_at = now()
+    locale = coalesce($5, locale), version = version + 1, updated_at = now()
 where id = $1
-returning id, email, name, bio, time_zone, email_verified_at, version, created_at, updated_at";
+returning id, email, name, bio, time_zone, locale, email_verified_at, version, created_at, updated_at";
 }
 
 async fn me(State(ctx): State<Ctx>, caller: Caller, headers: HeaderMap, uri: Uri) -> Result<Response> {
@@ -161,13 +166,15 @@ async fn update(
     headers: HeaderMap,
     body: Body<Changes<Update>>,
 ) -> Result<Response> {
-    let Changes(Update { name, bio, time_zone }) = body.value;
+    let Changes(Update { name, bio, time_zone, locale }) = body.value;
+    let locale = locale.0.map(Locale::as_str);
     let time_zone = time_zone.0.map(|TimeZone(zone)| zone);
     let context = caller.writes("me::update", [caller.user]);
     let me = transaction!(&ctx, context, |tx| {
         let version: i64 = tx.query_one(LOCK, &[&caller.user]).await?.get(0);
         check_match(&headers, &entity_tag(&tagged_version(version, caller.user), ""))?;
-        let me = Me::from_row(&tx.query_one(UPDATE, &[&caller.user, &name.0, &bio.0, &time_zone]).await?);
+        let me =
+            Me::from_row(&tx.query_one(UPDATE, &[&caller.user, &name.0, &bio.0, &time_zone, &locale]).await?);
         tx.touch(Key::me(caller.user));
         tx.touch(Key::profile(caller.user));
         tx.event("user.updated", json!({"user": caller.user, "renamed": name.0.is_some()}));

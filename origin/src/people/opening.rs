@@ -55,7 +55,7 @@ pub fn refresh_link() -> Link {
 statements! {
     /// `for share`: a revocation of all of a user's sessions locks the row `for update`, so it sees this session or prevents it.
     const LOCK_USER: &str = "-- auth::lock_user
-select id, email, name, bio, time_zone, email_verified_at, version, created_at, updated_at, password_version
+select id, email, name, bio, time_zone, locale, email_verified_at, version, created_at, updated_at, password_version
 from users where id = $1 and status = 'active' for share";
 
     const INSERT_SESSION: &str = "-- auth::insert_session

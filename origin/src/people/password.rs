@@ -61,20 +61,29 @@ where id = $1 and password_version = $3
   and exists (select from sessions where id = $4 and user_id = $1 and revoked_at is null)";
 }
 
+/// Whether a password is the caller's: then its version.
+pub async fn check_password(
+    ctx: &Ctx,
+    passwords: &Passwords,
+    caller: &Caller,
+    typed: String,
+) -> Result<Option<i64>> {
+    let row = ctx.db.query_opt(FIND_PASSWORD, &[&caller.user]).await?;
+    let row = row.ok_or_else(|| Error::internal("password", &"no row"))?;
+    let (stored, version): (String, i64) = (row.get(0), row.get(1));
+    let fit = passwords.verify(&caller.request.client, typed, Some(stored)).await?;
+    Ok((fit != Fit::No).then_some(version))
+}
+
 async fn change(
     State(Hashing { ctx, passwords }): State<Hashing>,
     caller: Caller,
     body: Body<ChangePassword>,
 ) -> Result<Response> {
     let ChangePassword { current: Secret(current), new: Secret(new) } = body.value;
-    let client = &caller.request.client;
-    let row = ctx.db.query_opt(FIND_PASSWORD, &[&caller.user]).await?;
-    let row = row.ok_or_else(|| Error::internal("password", &"no row"))?;
-    let (stored, version): (String, i64) = (row.get(0), row.get(1));
-    if passwords.verify(client, current, Some(stored)).await? == Fit::No {
-        return Err(Error::invalid("current", "is not the password"));
-    }
-    let hash = passwords.hash(client, new).await?;
+    let fits = check_password(&ctx, &passwords, &caller, current).await?;
+    let version = fits.ok_or_else(|| Error::invalid("current", "is not the password"))?;
+    let hash = passwords.hash(&caller.request.client, new).await?;
     let ending = Ending { user: caller.user, family: None, asking: Some(caller.session), but_asking: true };
     loop {
         let context = caller.writes("me::change_password", [caller.user]);

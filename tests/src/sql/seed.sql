@@ -91,6 +91,14 @@ select bench.person(n % bench.people() + 1), 'messages.post', 'key-' || n, md5('
     now() - interval '30 hours' * (n::float8 / bench.scaled(300000))
 from generate_series(1, bench.scaled(300000)) n;
 
+insert into registrations (id, email, password_hash, name, time_zone, locale, created_at)
+select bench.id('registration', n), 'asked' || n || '@example.org', repeat('h', 97), 'Asked ' || n, 'UTC', 'en',
+    now() - interval '1 minute' * n
+from generate_series(1, 20000) n;
+insert into account_tokens (hash, purpose, email, registration_id, expires_at)
+select md5('token' || n), 'register', 'asked' || n || '@example.org', bench.id('registration', n), now() + interval '1 day'
+from generate_series(1, 20000) n;
+
 -- The outbox rows are of transactions long finished; all but the last hundred are processed.
 insert into regions (name, cursor_xid, cursor_seq) values ('bench', '399', 0), ('elsewhere', '399', 0) on conflict do nothing;
 insert into outbox (xid, region, actor, session, request_id, keys, kind, payload, topics, created_at)

@@ -102,6 +102,18 @@ impl Served {
         self
     }
 
+    /// Its answer is 202 without a body: what was asked for is done later.
+    pub fn accepts(mut self) -> Served {
+        self.operation.status = 202;
+        self
+    }
+
+    /// Another success with an answer of its own, and its meaning.
+    pub fn or_answers<T: JsonSchema>(mut self, status: u16, meaning: &'static str) -> Served {
+        self.operation.or = Some((status, meaning, shape::<T>));
+        self
+    }
+
     /// Another success with the same answer, and its meaning.
     pub fn also(mut self, status: u16, meaning: &'static str) -> Served {
         self.operation.also = Some((status, meaning));

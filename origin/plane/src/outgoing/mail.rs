@@ -34,28 +34,45 @@ pub enum NotSent {
     Failed,
 }
 
-pub struct Mail {
-    transport: Option<AsyncSmtpTransport<Tokio1Executor>>,
-    from: Option<lettre::message::Mailbox>,
+/// In place of a server's URL: mails go to standard output, for development.
+pub const PRINT: &str = "print:";
+
+pub struct Mail(Option<(Transport, lettre::message::Mailbox)>);
+
+enum Transport {
+    Smtp(Box<AsyncSmtpTransport<Tokio1Executor>>),
+    Print,
 }
 
 impl Mail {
     pub fn new(settings: Option<&MailSettings>) -> Result<Mail, Box<dyn std::error::Error>> {
-        let Some(MailSettings { url, from }) = settings else {
-            return Ok(Mail { transport: None, from: None });
+        let Some(MailSettings { url, from }) = settings else { return Ok(Mail(None)) };
+        let transport = match url.as_str() {
+            PRINT => Transport::Print,
+            url => {
+                let builder = AsyncSmtpTransport::<Tokio1Executor>::from_url(url)?;
+                Transport::Smtp(Box::new(builder.timeout(Some(EXCHANGE)).build()))
+            }
         };
-        let transport = AsyncSmtpTransport::<Tokio1Executor>::from_url(url)?.timeout(Some(EXCHANGE)).build();
-        Ok(Mail { transport: Some(transport), from: Some(from.clone()) })
+        Ok(Mail(Some((transport, from.clone()))))
     }
 
     /// Whether there is a server to send by.
     pub fn is_on(&self) -> bool {
-        self.transport.is_some()
+        self.0.is_some()
     }
 
     /// Hands a mail to the server.
     pub async fn send(&self, letter: Letter) -> Result<(), NotSent> {
-        let (Some(transport), Some(from)) = (&self.transport, &self.from) else { return Err(NotSent::Off) };
+        let Some((transport, from)) = &self.0 else { return Err(NotSent::Off) };
+        let transport = match transport {
+            Transport::Smtp(transport) => transport,
+            Transport::Print => {
+                let Letter { to, subject, text, .. } = letter;
+                println!("To: {to}\nSubject: {subject}\n\n{text}");
+                return Ok(());
+            }
+        };
         let message = message(from, letter).ok_or(NotSent::Refused)?;
         match tokio::time::timeout(EXCHANGE, transport.send(message)).await {
             Ok(Ok(_)) => Ok(()),

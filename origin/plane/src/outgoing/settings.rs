@@ -5,6 +5,7 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use lettre::message::Mailbox;
 
 use crate::outgoing::addresses::Allowed;
+use crate::outgoing::mail::PRINT;
 use crate::tls;
 
 /// The settings as they are given, by their names.
@@ -15,6 +16,8 @@ pub struct Given {
     pub mail_from: Option<String>,
     pub vapid_key: Option<String>,
     pub vapid_subject: Option<String>,
+    pub app_url: Option<String>,
+    pub unverified_accounts: Option<String>,
 }
 
 #[derive(Clone, Default)]
@@ -25,11 +28,23 @@ pub struct Settings {
     pub mail: Option<MailSettings>,
     /// Without it there is no Web Push.
     pub vapid: Option<Vapid>,
+    /// Where the app has its pages, to which mails link: without a slash at its end. Without it, mails show codes alone.
+    pub app_url: Option<String>,
+    pub unverified: Unverified,
+}
+
+/// Whether people may use an account before they have shown that its address is theirs.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Unverified {
+    Allow,
+    #[default]
+    Refuse,
 }
 
 #[derive(Clone)]
 pub struct MailSettings {
-    /// `smtps://user:password@host`, or `smtp://host?tls=required`; on the loopback `smtp://host` in the clear.
+    /// `smtps://user:password@host`, or `smtp://host?tls=required`; on the loopback `smtp://host` in the clear;
+    /// or [`PRINT`].
     pub url: String,
     /// The sender, like `Optimist <hello@example.org>`.
     pub from: Mailbox,
@@ -44,14 +59,26 @@ pub struct Vapid {
     pub subject: String,
 }
 
-type Refused = (&'static str, String);
+/// The setting's name, and the reason.
+pub type Refused = (&'static str, String);
 
 impl Settings {
     /// The error names the setting, and says why it is refused.
     pub fn parse(given: &Given) -> Result<Settings, Refused> {
         let allowed = Allowed::parse(given.outgoing_allow.as_deref().unwrap_or_default())
             .map_err(|reason| ("outgoing_allow", reason))?;
-        Ok(Settings { allowed, mail: mail(given)?, vapid: vapid(given)? })
+        let (app_url, unverified) = (app_url(given)?, unverified(given)?);
+        Ok(Settings { allowed, mail: mail(given)?, vapid: vapid(given)?, app_url, unverified })
+    }
+
+    /// Refuses a service that could not do what its settings want: addresses are confirmed by mail.
+    pub fn check(&self) -> Result<(), Refused> {
+        match (&self.mail, self.unverified) {
+            (None, Unverified::Refuse) => {
+                Err(("smtp_url", "is required, unless OPTIMIST_UNVERIFIED_ACCOUNTS is `allow`".to_owned()))
+            }
+            _ => Ok(()),
+        }
     }
 }
 
@@ -63,7 +90,7 @@ fn mail(given: &Given) -> Result<Option<MailSettings>, Refused> {
     let Some(url) = set(&given.smtp_url) else { return Ok(None) };
     let is_encrypted = url.starts_with("smtps://") || url.contains("tls=required");
     match url.strip_prefix("smtp://") {
-        _ if is_encrypted => {}
+        _ if is_encrypted || url == PRINT => {}
         Some(rest) if tls::is_near(rest) => {}
         Some(_) => {
             let reason = "must begin with `smtps://`, or end in `?tls=required`, except on the loopback";
@@ -75,6 +102,26 @@ fn mail(given: &Given) -> Result<Option<MailSettings>, Refused> {
     let from =
         from.parse().map_err(|_| ("mail_from", "must be like `Optimist <hello@example.org>`".to_owned()))?;
     Ok(Some(MailSettings { url: url.to_owned(), from }))
+}
+
+fn app_url(given: &Given) -> Result<Option<String>, Refused> {
+    let Some(url) = set(&given.app_url).map(|url| url.trim_end_matches('/')) else { return Ok(None) };
+    let is_near = url.strip_prefix("http://").is_some_and(tls::is_near);
+    if !(url.starts_with("https://") || is_near) || url.contains(['#', ' ']) {
+        return Err((
+            "app_url",
+            "must begin with `https://`, except on the loopback, and have no `#`".to_owned(),
+        ));
+    }
+    Ok(Some(url.to_owned()))
+}
+
+fn unverified(given: &Given) -> Result<Unverified, Refused> {
+    match set(&given.unverified_accounts) {
+        None | Some("refuse") => Ok(Unverified::Refuse),
+        Some("allow") => Ok(Unverified::Allow),
+        Some(_) => Err(("unverified_accounts", "must be `allow` or `refuse`".to_owned())),
+    }
 }
 
 fn vapid(given: &Given) -> Result<Option<Vapid>, Refused> {
@@ -124,5 +171,27 @@ mod tests {
         assert_eq!(vapid(&key, None), "vapid_subject");
         assert_eq!(vapid(&key, Some("ops@example.org")), "vapid_subject");
         assert_eq!(vapid("AAAA", Some("mailto:ops@example.org")), "vapid_key");
+    }
+
+    #[test]
+    fn addresses_are_confirmed_by_mail_unless_they_need_not_be() {
+        let text = |text: &str| Some(text.to_owned());
+        let checked = |mail: bool, unverified: Option<&str>| {
+            let given = Given {
+                smtp_url: text("smtp://127.0.0.1:1025").filter(|_| mail),
+                mail_from: text("hello@example.org").filter(|_| mail),
+                unverified_accounts: unverified.map(str::to_owned),
+                ..Given::default()
+            };
+            Settings::parse(&given).and_then(|settings| settings.check()).map_err(|(setting, _)| setting)
+        };
+        assert_eq!(checked(true, None), Ok(()));
+        assert_eq!(checked(false, None), Err("smtp_url"));
+        assert_eq!(checked(false, Some("allow")), Ok(()));
+        assert_eq!(checked(false, Some("maybe")), Err("unverified_accounts"));
+        let app = |url: &str| Settings::parse(&Given { app_url: text(url), ..Given::default() });
+        assert_eq!(app("https://app.example.org/").unwrap().app_url, text("https://app.example.org"));
+        assert!(app("http://localhost:5173").is_ok());
+        assert!(app("http://app.example.org").is_err() && app("https://app.example.org/#/").is_err());
     }
 }
