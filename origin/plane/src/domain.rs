@@ -47,7 +47,7 @@ pub struct Domain {
     /// The events that subscribers receive.
     pub told: &'static [Told],
     /// The events that change what subscribers may receive, by their kinds.
-    pub rights: &'static [(&'static str, fn(&Event) -> Option<Change>)],
+    pub rights: &'static [Right],
     /// The states that subscribers receive whole.
     pub states: &'static [State],
     /// Its entries in the write-behind streams.
@@ -173,6 +173,9 @@ pub enum Change {
     Sessions { user: Uuid },
 }
 
+/// A kind of events, and how one of them changes what a subscriber may receive.
+pub type Right = (&'static str, fn(&Event) -> Option<Change>);
+
 /// A state: its value is sent whole after each connect and, within half a second, after each change. It has no id, and only its
 /// last value counts. A wake (`s <name> <topic>`) or an event of `after` tells of a change.
 #[derive(Clone, Copy)]
@@ -183,10 +186,12 @@ pub struct State {
     pub shape: Shape,
     pub of: Of,
     /// Reads the value of a topic, the same for all who receive it, as JSON of at most 3 KiB. `None` if there is nothing to tell.
-    pub load: for<'a> fn(&'a Ctx, Uuid) -> BoxFuture<'a, Result<Option<Vec<u8>>>>,
+    pub load: LoadState,
     /// Kinds of events that change it: the topic's own events.
     pub after: &'static [&'static str],
 }
+
+pub type LoadState = for<'a> fn(&'a Ctx, Uuid) -> BoxFuture<'a, Result<Option<Vec<u8>>>>;
 
 /// The topics that a state is about.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

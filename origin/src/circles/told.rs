@@ -1,6 +1,6 @@
 //! The events of circles and their members that subscribers receive, and what those events let them receive.
 
-use optimist_plane::domain::{Change, Told};
+use optimist_plane::domain::{Change, Right, Told};
 use optimist_plane::operation::shape;
 use optimist_plane::outbox::event::Event;
 use optimist_shared::ids::Uuid;
@@ -26,7 +26,7 @@ pub const TOLD: &[Told] = &[
 ];
 
 /// A person's own topic is among those of each of these events.
-pub const RIGHTS: &[(&str, fn(&Event) -> Option<Change>)] = &[
+pub const RIGHTS: &[Right] = &[
     ("circle.created", |event| Some(Change::Gained { user: event.actor?, topic: event.id("circle")? })),
     ("member.joined", |event| Some(Change::Gained { user: event.id("user")?, topic: event.id("circle")? })),
     ("member.left", lost),

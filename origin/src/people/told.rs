@@ -1,6 +1,6 @@
 //! The events of sessions that subscribers receive, and those that may end what they receive.
 
-use optimist_plane::domain::{Change, Told};
+use optimist_plane::domain::{Change, Right, Told};
 use optimist_plane::operation::shape;
 use optimist_plane::outbox::event::Event;
 use optimist_shared::ids::Uuid;
@@ -15,7 +15,7 @@ pub const TOLD: &[Told] = &[Told::new(
 )];
 
 /// The person's own topic is that of each of these events.
-pub const RIGHTS: &[(&str, fn(&Event) -> Option<Change>)] = &[
+pub const RIGHTS: &[Right] = &[
     ("session.revoked", sessions),
     ("session.reused", sessions),
     // Its predecessor lasts five minutes more.
