@@ -61,6 +61,8 @@ MEANINGLESS = {
     ("before", "is not for both directions"),
     ("before", "is not a cursor of this list"),
     ("current", "is not the password"),
+    ("password", "is not the password"),
+    ("token", "is not good, or not any more: ask for another mail"),
     ("before", "is neither a cursor of this list nor a number"),
     ("cursor", "is not a cursor of this list"),
     ("endpoint", "is not a URL"),

@@ -9,7 +9,7 @@
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
-use optimist_tests::{Client, Origin, System, program, workspace};
+use optimist_tests::{Client, Mailbox, Options, Origin, System, program, workspace};
 use reqwest::Method;
 use serde_json::json;
 
@@ -57,7 +57,9 @@ fn the_description_is_valid_and_has_no_loose_ends() {
     let file = description(folder.path());
     succeed(python_tool("openapi-spec-validator").arg(&file), "the specification's schema");
     let mut lint = node_script(&workspace(), "@redocly/cli/bin/cli.js");
-    succeed(lint.args(["lint", "--extends=recommended-strict"]).arg(&file), "redocly lint");
+    // It does not see that `x-events` uses components too: `domains::described` looks for those that nothing uses.
+    let rules = ["--extends=recommended-strict", "--skip-rule=no-unused-components"];
+    succeed(lint.arg("lint").args(rules).arg(&file), "redocly lint");
 }
 
 /// Two people who must not see each other's resources, and an administrator; each logs in by itself.
@@ -95,7 +97,8 @@ async fn first_notification(client: &Client) -> String {
 /// `OPTIMIST_CONTRACT_EXAMPLES` and `OPTIMIST_CONTRACT_SEED` change the number and choice of requests.
 #[tokio::test(flavor = "multi_thread")]
 async fn every_answer_is_as_described() {
-    let system = System::start().await;
+    let settings = Mailbox::start().await.settings("allow");
+    let system = System::with(Options { settings, ..Options::default() }).await;
     let (ada, ben, root) =
         (system.register("Ada").await, system.register("Ben").await, system.register("Root").await);
     let (granted, output) = Origin::command(&system.environment(), &["admin", "grant", &root.email]);

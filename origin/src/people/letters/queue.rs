@@ -8,7 +8,6 @@ use optimist_plane::outgoing::rows;
 use optimist_plane::postgres::left::Ticket;
 use optimist_plane::postgres::transaction::Tx;
 use optimist_plane::statements;
-use optimist_shared::error::ErrorCode;
 use optimist_shared::ids::Uuid;
 use optimist_shared::limits::Limit;
 use optimist_shared::scripts::limit::Charge;
@@ -228,7 +227,7 @@ pub async fn to_account(tx: &Tx, user: Uuid, kind: Kind, address: &str, locale: 
 /// Charges a mail to the address that it goes to, as the client's address asks for it and in all. 503 if this service sends none.
 pub async fn charge_mail(ctx: &Ctx, email: &str, client: &str) -> Result<()> {
     if !ctx.outgoing.mail.is_on() {
-        return Err(Error::new(ErrorCode::Unavailable).detail("This service sends no mail."));
+        return Err(Error::unavailable("The mail").detail("This service sends no mail."));
     }
     let account = hex(&Sha256::digest(email.to_lowercase()));
     let rows = vec![Limit::MailAccount.row(), Limit::MailTotal.row()];
