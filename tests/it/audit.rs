@@ -43,6 +43,8 @@ async fn populate(system: &System) -> (Client, String) {
     let message = format!("{path}/messages/{message}");
     bo.send(Method::PUT, &format!("{message}/reactions/heart"), &[], None).await.expect(202);
     ada.post("/v1/journal/entries", json!({"body": "Dear diary.", "tags": ["rain"]})).await.expect(201);
+    let token = json!({"endpoint": "https://127.0.0.1:9/hook"});
+    ada.post("/v1/me/push-tokens", token).await.expect(201);
     let draft = format!("/v1/journal/drafts/{}", uuid::Uuid::now_v7());
     let body = json!({"body": "Dear", "base_version": null}).to_string().into_bytes();
     ada.send(Method::PUT, &draft, &[], Some(body)).await.expect(200);
@@ -67,6 +69,8 @@ async fn populate(system: &System) -> (Client, String) {
             "/v1/journal/prompts".to_owned(),
             "/v1/journal/tags/recent".to_owned(),
             "/v1/journal/streak".to_owned(),
+            "/v1/me/notification-preferences".to_owned(),
+            "/v1/me/push-tokens".to_owned(),
             draft.clone(),
         ] {
             for _ in 0..2 {
@@ -123,6 +127,8 @@ async fn plant(redis: &mut redis::aio::MultiplexedConnection, name: &str, key: K
                 Key::Membership | Key::CircleAccess | Key::RecentTags | Key::Streak => {
                     [&value[..HEADER], b"other"].concat()
                 }
+                Key::Preferences => replaced(&value, "webhook", "Webhook"),
+                Key::PushTokens => replaced(&value, "items", "Items"),
                 Key::CircleMembers => replaced(&value, "joined_at", "Joined_at"),
                 _ => replaced(&value, "created_at", "Created_at"),
             };

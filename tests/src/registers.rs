@@ -2,7 +2,7 @@
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use chrono::NaiveDate;
+use chrono::{DateTime, NaiveDate, Utc};
 use optimist_shared::ids::Uuid;
 use optimist_shared::keys::{Freshness, KEYS, Key};
 use optimist_shared::session::Token;
@@ -127,6 +127,25 @@ impl Registers {
                     json!({"body": "x", "entry_date": day}),
                 )
             }
+            Key::Preferences => {
+                let channels = json!({"in_app": true, "push": true, "email": false, "webhook": true});
+                let kinds: serde_json::Map<String, Value> =
+                    ["message", "mention", "reaction", "role", "invite"]
+                        .map(|kind| (kind.to_owned(), channels.clone()))
+                        .into_iter()
+                        .collect();
+                let until = muted_from() + chrono::TimeDelta::seconds(number.cast_signed());
+                let mute = json!({"circle_id": self.circle, "until": until});
+                let body = json!({"kinds": kinds, "quiet": null, "mutes": [mute]});
+                (self.owner.clone(), Method::PUT, PREFERENCES.to_owned(), body)
+            }
+            // Of one address: a webhook, or a browser.
+            Key::PushTokens => {
+                let keys = json!({"p256dh": BROWSER_KEY, "auth": "AAAAAAAAAAAAAAAAAAAAAA"});
+                let keys = if is_odd { Value::Null } else { keys };
+                let body = json!({"endpoint": "https://127.0.0.1:9/hook", "keys": keys});
+                (self.owner.clone(), Method::POST, PUSH_TOKENS.to_owned(), body)
+            }
             other => panic!("{other:?} is fenced, and nothing here writes it"),
         };
         self.unlimited.forget(&who).await;
@@ -163,6 +182,8 @@ impl Registers {
             Key::Message => (&self.member, format!("{circle}/messages/{}", self.message)),
             Key::RecentTags => (&self.owner, "/v1/journal/tags/recent".to_owned()),
             Key::Streak => (&self.member, "/v1/journal/streak".to_owned()),
+            Key::Preferences => (&self.owner, PREFERENCES.to_owned()),
+            Key::PushTokens => (&self.owner, PUSH_TOKENS.to_owned()),
             other => panic!("{other:?} is fenced, and nothing here reads it"),
         };
         if self.reads.fetch_add(1, Ordering::Relaxed).is_multiple_of(READS_UNCOUNTED) {
@@ -193,6 +214,12 @@ impl Registers {
             (Key::Streak, 200) => {
                 Seen::Number(answer.body["longest"].as_u64().expect("a number").saturating_sub(1))
             }
+            (Key::Preferences, 200) => {
+                let until = answer.body["mutes"][0]["until"].as_str();
+                let until = until.map(|until| until.parse::<DateTime<Utc>>().expect("a time"));
+                Seen::Number(until.map_or(0, |until| (until - muted_from()).num_seconds().cast_unsigned()))
+            }
+            (Key::PushTokens, 200) => Seen::Odd(answer.body["items"][0]["channel"] == "webhook"),
             (Key::Membership, 200) => Seen::Odd(answer.text("/role") == "moderator"),
             (Key::CircleMembers, 200) => {
                 let items = answer.body["items"].as_array().expect("a list");
@@ -226,6 +253,17 @@ impl Registers {
         let token = Token { user, session: session_id(user, number), secret: session_secret(number) };
         self.member.with_token(token.render())
     }
+}
+
+const PREFERENCES: &str = "/v1/me/notification-preferences";
+const PUSH_TOKENS: &str = "/v1/me/push-tokens";
+/// A browser's public key: a point of P-256.
+const BROWSER_KEY: &str =
+    "BLn9b-VR0ca83knDNZ32dCHGyjJp-1riX9ZTN40MqV8K_LpQmLqxC_DoHvqvFXO_nGdAB4W9dogZb_sM-uV4JbY";
+
+/// Until when the circle is muted by write 0.
+fn muted_from() -> DateTime<Utc> {
+    "2090-01-01T00:00:00Z".parse().expect("a time")
 }
 
 const ENTRIES: &str = "/v1/journal/entries";
