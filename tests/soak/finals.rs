@@ -88,11 +88,16 @@ fn sums_in_postgres(system: &System, circle: &str) -> Vec<(String, i64, i64)> {
          union all select 'unread of ' || user_id, unread,
              (select count(*) from notifications n where n.user_id = c.user_id and read_at is null and place > read_through)
          from notification_counts c
-         union all select 'messages that ' || user_id || ' was told of',
-             (select count(*) from notifications n where n.user_id = m.user_id and n.circle_id = m.circle_id and kind = 'message'),
-             (select count(*) from messages o
-              where o.circle_id = m.circle_id and o.author_id <> m.user_id and number > {MESSAGES} and deleted_at is null)
-         from memberships m where circle_id = '{circle}'
+         union all select 'messages that ' || m.user_id || ' was told of',
+             told + greatest(0, least(more, posted - told)), posted
+         from memberships m
+         cross join lateral (select count(*) from notifications n
+             where n.user_id = m.user_id and n.circle_id = m.circle_id and kind = 'message') as one (told)
+         cross join lateral (select coalesce(sum(actors), 0) from notifications n
+             where n.user_id = m.user_id and kind = 'more') as rest (more)
+         cross join lateral (select count(*) from messages o
+             where o.circle_id = m.circle_id and o.author_id <> m.user_id and number > {MESSAGES} and deleted_at is null) as all_of_them (posted)
+         where circle_id = '{circle}'
          union all select 'writes set aside', count(*), 0 from writes_set_aside"
     ));
     let sum = |line: &str| {
