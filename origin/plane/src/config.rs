@@ -140,7 +140,7 @@ impl std::fmt::Display for ConfigError {
 impl std::error::Error for ConfigError {}
 
 impl Config {
-    /// What a service needs beyond what each command does.
+    /// Refuses settings that suffice for commands, but not to serve.
     pub fn check(&self) -> Result<(), ConfigError> {
         self.outgoing.check().map_err(|(variable, reason)| ConfigError::new(variable, reason))
     }

@@ -57,7 +57,7 @@ pub struct Domain {
     pub audits: &'static [(Key, Compare)],
     /// Sums that it keeps beside their rows.
     pub sums: &'static [Sum],
-    /// What it sends out of the service.
+    /// The ways on which it sends out of the service.
     pub channels: &'static [Channel],
     /// Loops that run as long as the process.
     pub tasks: &'static [Task],

@@ -3,7 +3,7 @@
 use optimist_plane::ctx::Ctx;
 use optimist_plane::error::Result;
 use optimist_plane::outgoing::delivery::{Delivery, Outcome};
-use optimist_plane::outgoing::mail::{Letter, NotSent};
+use optimist_plane::outgoing::mail::{Letter, NotSent, escaped};
 
 use crate::deliveries::checking::check;
 use crate::deliveries::telling::line;
@@ -32,10 +32,6 @@ pub async fn send(ctx: &Ctx, delivery: &Delivery) -> Result<Outcome> {
         Err(NotSent::Refused) => Outcome::Failed("refused"),
         Err(NotSent::Failed) => Outcome::Again { reason: "the server failed", after: None },
     })
-}
-
-fn escaped(text: &str) -> String {
-    text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;").replace('"', "&quot;")
 }
 
 #[cfg(test)]

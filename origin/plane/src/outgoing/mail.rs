@@ -91,6 +91,11 @@ fn is_about_the_mail(error: &lettre::transport::smtp::Error) -> bool {
     error.is_permanent() && !error.status().is_some_and(|code| code.to_string().starts_with("53"))
 }
 
+/// Text as HTML shows it, also inside a quoted attribute.
+pub fn escaped(text: &str) -> String {
+    text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;").replace('"', "&quot;")
+}
+
 fn message(from: &lettre::message::Mailbox, letter: Letter) -> Option<Message> {
     let Letter { to, subject, text, html, id } = letter;
     let to = to.parse().ok()?;

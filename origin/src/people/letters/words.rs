@@ -2,6 +2,8 @@
 //!
 //! A mail repeats nothing that somebody else has typed, so that nobody can write to strangers through it.
 
+use optimist_plane::outgoing::mail::escaped;
+
 use crate::people::letters::locale::Locale;
 use crate::people::letters::queue::Kind;
 
@@ -176,25 +178,25 @@ impl Words {
     }
 
     pub fn html(&self, code: Option<&Code<'_>>, locale: Locale) -> String {
-        let mut body = format!("<p>{}</p>\n", escape(self.before));
+        let mut body = format!("<p>{}</p>\n", escaped(self.before));
         if let Some(Code { token, link }) = code {
             if let Some(link) = link {
-                body.push_str(&format!("<p><a href=\"{}\">{}</a></p>\n", escape(link), escape(self.action)));
+                body.push_str(&format!(
+                    "<p><a href=\"{}\">{}</a></p>\n",
+                    escaped(link),
+                    escaped(self.action)
+                ));
             }
-            body.push_str(&format!("<p><code>{}</code></p>\n", escape(token)));
+            body.push_str(&format!("<p><code>{}</code></p>\n", escaped(token)));
         }
-        body.push_str(&format!("<p>{}</p>\n<p>Optimist</p>\n", escape(self.after)));
+        body.push_str(&format!("<p>{}</p>\n<p>Optimist</p>\n", escaped(self.after)));
         format!(
             "<!doctype html>\n<html lang=\"{}\">\n<head><meta charset=\"utf-8\"><title>{}</title></head>\n<body>\n{body}</body>\n\
              </html>\n",
             locale.as_str(),
-            escape(self.subject),
+            escaped(self.subject),
         )
     }
-}
-
-fn escape(text: &str) -> String {
-    text.replace('&', "&amp;").replace('<', "&lt;").replace('"', "&quot;")
 }
 
 #[cfg(test)]
