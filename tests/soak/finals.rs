@@ -89,7 +89,7 @@ fn sums_in_postgres(system: &System, circle: &str) -> Vec<(String, i64, i64)> {
              (select count(*) from notifications n where n.user_id = c.user_id and read_at is null and place > read_through)
          from notification_counts c
          union all select 'messages that ' || m.user_id || ' was told of',
-             told + greatest(0, least(more, posted - told)), posted
+             told + more, posted
          from memberships m
          cross join lateral (select count(*) from notifications n
              where n.user_id = m.user_id and n.circle_id = m.circle_id and kind = 'message') as one (told)
