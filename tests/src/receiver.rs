@@ -4,15 +4,18 @@
 //! The first part of a path says how it answers.
 
 use std::collections::HashMap;
+use std::net::SocketAddr;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use axum::Router;
 use axum::body::{Body, Bytes};
-use axum::extract::{Path, State};
+use axum::extract::{Path, RawQuery, State};
 use axum::http::{HeaderMap, Response};
+use axum::serve::ListenerExt as _;
 use serde_json::Value;
 use tokio::net::TcpListener;
+use tokio::runtime::{self, Runtime};
 
 /// A request that came in whole.
 #[derive(Clone, Debug)]
@@ -41,6 +44,7 @@ impl Received {
 #[derive(Default)]
 struct Log {
     received: Vec<Received>,
+    connections: u64,
     /// How often a delivery came to a path.
     times: HashMap<(String, String), u32>,
 }
@@ -48,19 +52,60 @@ struct Log {
 #[derive(Clone)]
 pub struct Receiver {
     pub url: String,
+    address: SocketAddr,
     log: Arc<Mutex<Log>>,
+    /// A runtime of its own, whose end closes every connection, as a process's does.
+    alive: Arc<Mutex<Option<Runtime>>>,
 }
 
 impl Receiver {
     /// On an address of 127.0.0.0/8.
     pub async fn start(address: &str) -> Receiver {
-        let listener = TcpListener::bind((address, 0)).await.expect("a port");
-        let url = format!("http://{}", listener.local_addr().expect("an address"));
-        let receiver = Receiver { url, log: Arc::default() };
-        let router =
-            Router::new().route("/{how}/{*rest}", axum::routing::any(answer)).with_state(receiver.clone());
-        tokio::spawn(async move { axum::serve(listener, router).await });
+        let listener = std::net::TcpListener::bind((address, 0)).expect("a port");
+        let address = listener.local_addr().expect("an address");
+        let url = format!("http://{address}");
+        let receiver = Receiver { url, address, log: Arc::default(), alive: Arc::default() };
+        receiver.serve(listener);
         receiver
+    }
+
+    /// Breaks all connections, and takes no others.
+    pub fn kill(&self) {
+        if let Some(runtime) = self.alive.lock().expect("the runtime").take() {
+            runtime.shutdown_background();
+        }
+    }
+
+    /// It is there again, at its address.
+    pub async fn launch(&self) {
+        // The runtime that ends may still hold the port.
+        for _ in 0..200 {
+            if let Ok(listener) = TcpListener::bind(self.address).await {
+                return self.serve(listener.into_std().expect("a listener"));
+            }
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+        panic!("{} is not free again", self.address);
+    }
+
+    fn serve(&self, listener: std::net::TcpListener) {
+        listener.set_nonblocking(true).expect("a listener");
+        let runtime = runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build();
+        let runtime = runtime.expect("a runtime");
+        let router =
+            Router::new().route("/{how}/{*rest}", axum::routing::any(answer)).with_state(self.clone());
+        let log = self.log.clone();
+        runtime.spawn(async move {
+            let listener = TcpListener::from_std(listener).expect("a listener");
+            let counted = listener.tap_io(move |_| log.lock().expect("the log").connections += 1);
+            axum::serve(counted, router).await
+        });
+        *self.alive.lock().expect("the runtime") = Some(runtime);
+    }
+
+    /// How often somebody has connected, whatever they said.
+    pub fn connections(&self) -> u64 {
+        self.log.lock().expect("the log").connections
     }
 
     /// What came to paths that begin so, in its order.
@@ -77,6 +122,7 @@ impl Receiver {
 async fn answer(
     State(receiver): State<Receiver>,
     Path((how, rest)): Path<(String, String)>,
+    RawQuery(to): RawQuery,
     headers: HeaderMap,
     body: Bytes,
 ) -> Response<Body> {
@@ -106,7 +152,13 @@ async fn answer(
             tokio::time::sleep(Duration::from_secs(60)).await;
             status(200)
         }
-        "redirect" => status(302).header("location", format!("{}/ok/redirected", receiver.url)),
+        "slow" => {
+            tokio::time::sleep(Duration::from_secs(3)).await;
+            status(200)
+        }
+        "redirect" => {
+            status(302).header("location", to.unwrap_or_else(|| format!("{}/ok/redirected", receiver.url)))
+        }
         "gone" => status(410),
         "large" => status(413),
         "refused" => status(403),

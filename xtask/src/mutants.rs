@@ -40,7 +40,7 @@ const REPLICA_FIRST: &str =
 const ONE_OF_TWO: &str = "redis::cut_off_from_one_origin_of_two";
 const HANGS: &str = "redis::a_redis_that_hangs_costs_a_deadline_now_and_then_and_not_with_every_request";
 
-const MUTANTS: [Mutant; 20] = [
+const MUTANTS: [Mutant; 26] = [
     Mutant {
         name: "fence",
         at: At::Origin,
@@ -200,6 +200,54 @@ const MUTANTS: [Mutant; 20] = [
         switched_off: "a replica that was promoted goes on answering",
         target: "it",
         tests: &["replicas::one_that_was_promoted_is_left_out"],
+    },
+    Mutant {
+        name: "claim",
+        at: At::Origin,
+        mechanism: "the claim of a delivery",
+        switched_off: "a claim has lapsed before the delivery is sent",
+        target: "it",
+        tests: &["deliveries::failing::a_delivery_that_is_under_way_is_nobody_elses"],
+    },
+    Mutant {
+        name: "mark",
+        at: At::Origin,
+        mechanism: "the mark of a delivery",
+        switched_off: "an origin forgets to note what became of what it sent",
+        target: "it",
+        tests: &["deliveries::failing::a_sender_whose_claim_has_lapsed_marks_nothing"],
+    },
+    Mutant {
+        name: "addresses",
+        at: At::Origin,
+        mechanism: "the guard of addresses",
+        switched_off: "deliveries go to private addresses",
+        target: "it",
+        tests: &["deliveries::failing::nothing_goes_to_a_private_address"],
+    },
+    Mutant {
+        name: "checked-again",
+        at: At::Origin,
+        mechanism: "rights and preferences, checked again before sending",
+        switched_off: "a delivery is sent once it was planned",
+        target: "it",
+        tests: &["deliveries::preferences::rights_and_preferences_are_checked_again_before_sending"],
+    },
+    Mutant {
+        name: "edge-presence-lease",
+        at: At::Edge,
+        mechanism: "the lease of a device's presence",
+        switched_off: "a device that vanishes stays present",
+        target: "it",
+        tests: &["presence::whoever_vanishes_is_gone_and_nobody_else_flaps"],
+    },
+    Mutant {
+        name: "invisible",
+        at: At::Origin,
+        mechanism: "being invisible",
+        switched_off: "others are told that somebody is invisible",
+        target: "it",
+        tests: &["api::presence::the_strongest_state_of_ones_devices_counts"],
     },
 ];
 

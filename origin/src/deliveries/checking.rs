@@ -8,6 +8,7 @@ use chrono_tz::Tz;
 use optimist_plane::clock;
 use optimist_plane::ctx::Ctx;
 use optimist_plane::error::Result;
+use optimist_plane::hooks;
 use optimist_plane::outgoing::delivery::{Delivery, Outcome};
 use optimist_plane::outgoing::rows::query;
 use optimist_plane::statements;
@@ -101,7 +102,9 @@ fn judge(row: &Row, now: DateTime<Utc>) -> Result<Wanted, Outcome> {
         (needs_membership && !is_member || standing.as_deref() == Some("banned"), "left"),
         (is("is_over"), "deleted"),
     ];
-    if let Some((_, reason)) = refusals.into_iter().find(|(refuses, _)| *refuses) {
+    if let Some((_, reason)) = refusals.into_iter().find(|(refuses, _)| *refuses)
+        && !hooks::disabled("checked-again")
+    {
         return Err(Outcome::Withdrawn(reason));
     }
     let quiet = row.get::<_, Option<NaiveTime>>("quiet_from").zip(row.get("quiet_to"));

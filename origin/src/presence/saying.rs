@@ -5,6 +5,7 @@ use axum::http::Uri;
 use axum::response::Response;
 use optimist_plane::ctx::Ctx;
 use optimist_plane::error::{Error, Result};
+use optimist_plane::hooks;
 use optimist_plane::http::body::{Body, json_response, to_json};
 use optimist_plane::http::page::no_query;
 use optimist_plane::http::sent::{PromiseShape, Refused};
@@ -137,7 +138,7 @@ async fn get(State(ctx): State<Ctx>, caller: Caller, uri: Uri) -> Result<Respons
         }
     }
     let mut state = read(&ctx, user).await?;
-    if user != caller.user {
+    if user != caller.user && !hooks::disabled("invisible") {
         state = state.and_then(presence::State::shown);
     }
     let state = Shown(state.map_or("offline", presence::State::as_str));

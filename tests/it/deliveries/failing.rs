@@ -149,21 +149,63 @@ async fn a_provider_that_stalls_delays_no_other() {
 #[tokio::test(flavor = "multi_thread")]
 async fn nothing_goes_to_a_private_address() {
     let system = System::with(Options {
-        settings: vec![("OPTIMIST_OUTGOING_ALLOW", String::new()), hurried().settings.remove(0)],
+        settings: vec![("OPTIMIST_OUTGOING_ALLOW", "127.0.0.2/32".to_owned()), without_pauses()],
         ..Options::default()
     })
     .await;
     let pair = Pair::new(&system).await;
-    let receiver = Receiver::start("127.0.0.1").await;
-    let port = receiver.url.rsplit(':').next().unwrap().to_owned();
-    subscribe(&pair.bo, &format!("{}/ok/hook", receiver.url), None).await.expect(422);
+    let (private, public) = (Receiver::start("127.0.0.1").await, Receiver::start("127.0.0.2").await);
+    let port = private.url.rsplit(':').next().unwrap().to_owned();
     // As if they had been given before, or their names led elsewhere then.
     let urls = ["http://127.0.0.1", "https://127.0.0.1", "https://localhost", "https://[::ffff:127.0.0.1]"]
         .map(|host| format!("{host}:{port}/ok/hook"));
     deliveries(&system, &pair.bo.user, &pair.circle, &urls, 20);
-    let failed = "select count(*) from deliveries where state in ('failed', 'given-up')";
-    until("all have failed", async || system.sql(failed) == "80").await;
-    assert!(receiver.received("/").is_empty());
+    let failed = "select count(*), max(reason), max(attempts) from deliveries where state = 'failed'";
+    until("all have failed", async || {
+        assert_eq!(private.connections(), 0);
+        system.sql(failed) == "80|address|1"
+    })
+    .await;
+    // And from a public address nothing is led to a private one.
+    let leading = format!("{}/redirect/hook?{}/ok/hook", public.url, private.url);
+    deliveries(&system, &pair.ada.user, &pair.circle, &[leading], 5);
+    let again = "select count(*) from deliveries where reason = 'redirects'";
+    until("each has been led elsewhere", async || system.sql(again) == "5").await;
+    assert_eq!(private.connections(), 0, "{:#?}", private.received("/"));
+    assert!(public.connections() > 0);
+}
+
+/// Two origins look for what is due, many times while each delivery is under way.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_delivery_that_is_under_way_is_nobody_elses() {
+    let system = System::with(Options { origins: 2, ..hurried() }).await;
+    let pair = Pair::new(&system).await;
+    let receiver = Receiver::start("127.0.0.2").await;
+    deliveries(&system, &pair.bo.user, &pair.circle, &[format!("{}/slow/hook", receiver.url)], 6);
+    until("all are sent", async || states(&system).get("sent") == Some(&6)).await;
+    assert_eq!(receiver.received("/slow").len(), 6);
+    assert_eq!(system.sql("select max(attempts) from deliveries"), "1");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_sender_whose_claim_has_lapsed_marks_nothing() {
+    let system = System::with(hurried()).await;
+    let pair = Pair::new(&system).await;
+    let receiver = Receiver::start("127.0.0.2").await;
+    let row = || system.sql("select state, attempts from deliveries");
+    let lapse = || system.sql("update deliveries set due_at = now() - interval '1 minute'");
+    let url = format!("{}/ok/hook", receiver.url);
+    let first = &system.origins[0];
+    first.hold("outgoing.sent", async || deliveries(&system, &pair.bo.user, &pair.circle, &[url], 1)).await;
+    assert_eq!(row(), "claimed|1");
+    first.hold("outgoing.claimed", async || lapse()).await;
+    first.release_step("outgoing.sent").await;
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    assert_eq!(row(), "claimed|2", "the second sender has it");
+    first.release().await;
+    until("the second sender marks it", async || row() == "sent|2").await;
+    let ids: BTreeSet<String> = receiver.received("/ok").iter().map(|one| one.id().to_owned()).collect();
+    assert_eq!((receiver.received("/ok").len(), ids.len()), (2, 1), "repeated with the same id");
 }
 
 /// Without Redis the rows alone are enough.

