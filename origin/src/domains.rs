@@ -135,7 +135,8 @@ mod tests {
                 .collect();
             let is_copy = matches!(row.freshness, Freshness::Fenced | Freshness::Ttl);
             assert!(loaders.len() <= 1, "{:?} has {} loaders", row.key, loaders.len());
-            let copies = loaders.iter().filter(|loader| matches!(loader, Loader::Copy(_))).count();
+            let copies =
+                loaders.iter().filter(|loader| matches!(loader, Loader::Copy(_) | Loader::Own(_))).count();
             assert_eq!(copies, usize::from(is_copy), "{:?}", row.key);
             // A key that an ordinary comparison would misjudge says how it is compared.
             let compares = all(|domain| domain.audits).filter(|(key, _)| *key == row.key).count();

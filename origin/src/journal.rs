@@ -37,8 +37,8 @@ pub const DOMAIN: Domain = Domain {
         drafts::store::STATEMENTS,
     ],
     loaders: &[
-        (Key::RecentTags, Loader::Copy(|ctx, key| Box::pin(tags::load_recent_tags(ctx, key)))),
-        (Key::Streak, Loader::Copy(|ctx, key| Box::pin(streaks::load_streak(ctx, key)))),
+        (Key::RecentTags, Loader::Own(|ctx, key| Box::pin(tags::load_recent_tags(ctx, key)))),
+        (Key::Streak, Loader::Own(|ctx, key| Box::pin(streaks::load_streak(ctx, key)))),
         (Key::Prompts, Loader::Copy(|ctx, _| Box::pin(prompts::load_prompts(ctx)))),
     ],
     audits: &[

@@ -4,6 +4,7 @@
 //! member who leaves a circle loses its notifications. A person keeps the newest thousand, and is told of 60 in ten minutes and 500 a
 //! day at most: one notification counts the rest. This is the record; [`crate::deliveries`] carries it further.
 
+mod counts;
 pub mod folding;
 mod forgetting;
 mod kept;
@@ -22,6 +23,7 @@ pub const DOMAIN: Domain = Domain {
     routes: reading::routes,
     tags: &[("notifications", "What one is told of.")],
     statements: &[
+        counts::STATEMENTS,
         folding::STATEMENTS,
         forgetting::STATEMENTS,
         reading::STATEMENTS,

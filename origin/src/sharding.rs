@@ -3,6 +3,7 @@
 //!
 //! It installs nothing and adds no server: Citus is there, and knows its workers.
 
+use optimist_plane::hooks;
 use tokio_postgres::Client;
 
 /// Functions that statements about the tables call, which their servers need too.
@@ -28,13 +29,33 @@ end $$";
 
 const FOUND: &str = "select exists (select from pg_extension where extname = 'citus')";
 
-/// Does what there is to do. It may be killed, and run again.
+/// Which shard has a person's rows. The last step: origins that start from now on know that the tables are spread.
+const SHARD_OF: &str =
+    "create or replace function shard_of(person uuid) returns bigint language plpgsql stable as $$
+begin return get_shard_id_for_distribution_column('notification_counts', person); end $$";
+
+/// Copies of people's own rows in Redis count no more: on shards nobody fills them, and nobody replaces them.
+const FORGET_COPIES: &str = "update regions set epoch = epoch + 1";
+
+/// Origins that live fill copies as on one server.
+const LIVING: &str = "select count(*) from origins where seen_at > now() - interval '1 minute'";
+
+const IS_DONE: &str = "select shard_of('00000000-0000-0000-0000-000000000000') <> 0";
+
+/// Does what there is to do, while no origin lives. It may be killed, and run again.
 pub async fn spread(client: &Client) -> Result<(), Box<dyn std::error::Error>> {
     if !client.query_one(FOUND, &[]).await?.get::<_, bool>(0) {
         return Err(
             "this database has no Citus: `create extension citus` on it and its workers, and add these first"
                 .into(),
         );
+    }
+    if !client.query_one(IS_DONE, &[]).await?.get::<_, bool>(0) {
+        let living = client.query_one(LIVING, &[]).await?.get::<_, i64>(0);
+        if living > 0 {
+            return Err(format!("{living} origins live, or did a minute ago: stop them first").into());
+        }
+        client.batch_execute(FORGET_COPIES).await?;
     }
     client.batch_execute(TRIGGER).await?;
     for row in client.query(LEFT, &[]).await? {
@@ -47,8 +68,10 @@ pub async fn spread(client: &Client) -> Result<(), Box<dyn std::error::Error>> {
             )
             .await?;
         tracing::info!(table, "is spread by person");
+        hooks::step("sharding.table").await;
     }
     client.batch_execute(FUNCTIONS).await?;
     client.batch_execute(OUTBOX).await?;
+    client.batch_execute(SHARD_OF).await?;
     Ok(())
 }

@@ -1,6 +1,8 @@
 //! People's own rows can be spread over shards by person: keys have the shape for it (`tests/growth` holds the statements to theirs), and
 //! a commit that a shard may not have made is not acknowledged.
 
+use optimist_shared::ids::parse_id;
+use optimist_shared::keys::Key;
 use optimist_tests::stores::SHARED;
 use optimist_tests::system::environment;
 use optimist_tests::{Options, Origin, System};
@@ -53,4 +55,27 @@ async fn a_commit_with_a_warning_is_not_acknowledged() {
     system.sql("drop trigger warn on moods");
     log().await.expect(201);
     assert_eq!(system.sql("select count(*) from moods"), "1");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn copies_of_peoples_own_rows_are_kept_on_one_server_only() {
+    for is_spread in [false, true] {
+        let system = System::start().await;
+        if is_spread {
+            // As `migrate --citus` leaves it.
+            system.sql("create or replace function shard_of(person uuid) returns bigint language sql stable return 1");
+        }
+        let ada = system.register("Ada").await;
+        ada.post("/v1/journal/entries", json!({"body": "Dear all.", "tags": ["sun"]})).await.expect(201);
+        for _ in 0..2 {
+            assert_eq!(ada.get("/v1/journal/streak").await.expect(200).body["longest"], 1);
+            assert_eq!(ada.get("/v1/journal/tags/recent").await.expect(200).body["items"], json!(["sun"]));
+        }
+        let mut redis = system.redis.connect().await;
+        let person = parse_id(&ada.user).unwrap();
+        for key in [Key::streak(person), Key::recent_tags(person)] {
+            let kept: bool = redis::cmd("EXISTS").arg(key.name()).query_async(&mut redis).await.unwrap();
+            assert_eq!(kept, !is_spread, "{}", key.name());
+        }
+    }
 }

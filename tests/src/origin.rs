@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 use serde_json::Value;
 
 use crate::processes::{Launch, Process};
+use crate::stores::has_shards;
 use crate::stores::origin_program;
 
 pub struct Origin {
@@ -50,7 +51,8 @@ impl Origin {
 
     /// Brings the schema up to date.
     pub fn migrate(environment: &[(String, String)]) {
-        let (succeeded, output) = Origin::command(environment, &["migrate"]);
+        let to_shards = if has_shards() { &["migrate", "--citus"][..] } else { &["migrate"] };
+        let (succeeded, output) = Origin::command(environment, to_shards);
         assert!(succeeded, "migrate: {output}");
     }
 

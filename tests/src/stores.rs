@@ -25,10 +25,36 @@ pub struct Postgres {
     process: Option<Process>,
     /// Set once there is a migrated database, of which others are copies.
     migrated: OnceLock<()>,
+    /// The servers of its shards: see [`has_shards`].
+    pub workers: Vec<Postgres>,
 }
 
 /// The migrated database, of which others are copies.
 const MIGRATED: &str = "migrated";
+
+/// The workers of a Citus cluster.
+const WORKERS: usize = 2;
+
+/// A server's settings in a Citus cluster. The first ends transactions that a worker's death has left prepared, soon.
+const CITUS: [&str; 7] = [
+    "citus.recover_2pc_interval=1s",
+    "shared_preload_libraries=citus",
+    "citus.shard_count=4",
+    "citus.node_conninfo=sslmode=disable",
+    "ssl=off",
+    "max_prepared_transactions=200",
+    "max_worker_processes=1000",
+];
+
+/// Citus's daemon has a connection to each database, and a database with connections cannot be copied.
+const DISCONNECT: &str =
+    "select pg_terminate_backend(pid, 5000) from pg_stat_activity where datname = 'migrated'";
+
+/// Whether people's own tables are on shards. `OPTIMIST_CITUS_BIN_DIR` is the folder of the programs of a Postgres that has Citus:
+/// then each cluster is a coordinator with two workers.
+pub fn has_shards() -> bool {
+    std::env::var_os("OPTIMIST_CITUS_BIN_DIR").is_some()
+}
 
 /// One cluster for all tests that do not harm it.
 pub static SHARED: LazyLock<Postgres> = LazyLock::new(Postgres::start);
@@ -37,17 +63,17 @@ static DATABASES: AtomicU32 = AtomicU32::new(0);
 
 impl Postgres {
     pub fn start() -> Postgres {
-        Postgres::create(false, false)
+        Postgres::with_workers(false, false)
     }
 
     /// A cluster on its own disk, which can be filled.
     pub fn on_small_disk() -> Postgres {
-        Postgres::create(true, false)
+        Postgres::with_workers(true, false)
     }
 
     /// Set up as in production, for measurements: commits reach the disk, and pages have room in memory.
     pub fn durable() -> Postgres {
-        Postgres::create(false, true)
+        Postgres::with_workers(false, true)
     }
 
     fn create(small_disk: bool, durable: bool) -> Postgres {
@@ -59,10 +85,18 @@ impl Postgres {
         let mut command = as_unprivileged(&folder, &binaries().join("initdb"));
         let status = command.args(options).stdout(std::process::Stdio::null()).status();
         assert!(status.expect("initdb").success(), "initdb failed");
-        let mut postgres =
-            Postgres { disk, folder, port: free_port(), durable, process: None, migrated: OnceLock::new() };
+        let (process, migrated, workers) = (None, OnceLock::new(), Vec::new());
+        let mut postgres = Postgres { disk, folder, port: free_port(), durable, process, migrated, workers };
         postgres.launch();
         postgres.sql("postgres", "create role serve login");
+        postgres
+    }
+
+    /// The same, with its workers if people's own tables are to be on shards.
+    fn with_workers(small_disk: bool, durable: bool) -> Postgres {
+        let mut postgres = Postgres::create(small_disk, durable);
+        let workers = if has_shards() { WORKERS } else { 0 };
+        postgres.workers = (0..workers).map(|_| Postgres::create(false, durable)).collect();
         postgres
     }
 
@@ -82,6 +116,7 @@ impl Postgres {
             durable: self.durable,
             process: None,
             migrated: OnceLock::new(),
+            workers: Vec::new(),
         };
         replica.launch();
         replica
@@ -93,7 +128,7 @@ impl Postgres {
         let folder = self.folder.path();
         // A killed server must lose nothing; no test kills the machine.
         let (fsync, buffers) = if self.durable { ("on", "512MB") } else { ("off", "64MB") };
-        let arguments = [
+        let mut arguments = vec![
             ("-D", text(&folder.join("data"))),
             ("-p", self.port.to_string()),
             ("-k", text(folder)),
@@ -103,6 +138,9 @@ impl Postgres {
             ("-c", format!("shared_buffers={buffers}")),
             ("-c", if self.disk.is_some() { "max_wal_size=64MB" } else { "max_wal_size=1GB" }.to_owned()),
         ];
+        if has_shards() {
+            arguments.extend(CITUS.iter().map(|setting| ("-c", (*setting).to_owned())));
+        }
         self.process = Some(Process::start(&Launch {
             program: &binaries().join("postgres"),
             arguments: arguments.into_iter().flat_map(|(flag, value)| [flag.to_owned(), value]).collect(),
@@ -166,19 +204,47 @@ impl Postgres {
     /// Creates a database; returns the URLs of the owner and of the serving role.
     pub fn database(&self) -> (String, String) {
         let name = format!("t{}", DATABASES.fetch_add(1, Ordering::Relaxed));
-        self.sql("postgres", &format!("create database {name}"));
+        self.create_database(&name);
         self.urls(&name)
+    }
+
+    fn create_database(&self, name: &str) {
+        for server in self.servers() {
+            server.sql("postgres", &format!("create database {name}"));
+            if !self.workers.is_empty() {
+                server.sql(name, "create extension citus");
+            }
+        }
+        if !self.workers.is_empty() {
+            self.sql(name, &format!("select citus_set_coordinator_host('127.0.0.1', {})", self.port));
+        }
+        for worker in &self.workers {
+            self.sql(name, &format!("select citus_add_node('127.0.0.1', {})", worker.port));
+        }
+    }
+
+    /// Itself and its workers.
+    fn servers(&self) -> impl Iterator<Item = &Postgres> {
+        std::iter::once(self).chain(&self.workers)
     }
 
     /// The same, with the schema: a copy of the first one, which `migrate` migrates, given its URLs.
     pub fn migrated_database(&self, migrate: impl FnOnce(&str, &str)) -> (String, String) {
         self.migrated.get_or_init(|| {
-            self.sql("postgres", &format!("create database {MIGRATED}"));
+            self.create_database(MIGRATED);
             let (owner, serve) = self.urls(MIGRATED);
             migrate(&owner, &serve);
         });
         let name = format!("t{}", DATABASES.fetch_add(1, Ordering::Relaxed));
-        self.sql("postgres", &format!("create database {name} template {MIGRATED}"));
+        // Citus's tables are in each database, and name the others' servers alone: copies of all make a cluster.
+        for server in self.servers() {
+            let copy = format!("create database {name} template {MIGRATED}");
+            let deadline = Instant::now() + Duration::from_secs(20);
+            while let (false, why) = server.psql("postgres", &copy) {
+                assert!(!self.workers.is_empty() && Instant::now() < deadline, "{copy}: {why}");
+                server.sql("postgres", DISCONNECT);
+            }
+        }
         self.urls(&name)
     }
 
@@ -341,7 +407,8 @@ fn as_unprivileged(folder: &TempDir, program: &Path) -> Command {
 }
 
 fn binaries() -> PathBuf {
-    if let Some(folder) = std::env::var_os("OPTIMIST_POSTGRES_BIN_DIR") {
+    let named = ["OPTIMIST_CITUS_BIN_DIR", "OPTIMIST_POSTGRES_BIN_DIR"];
+    if let Some(folder) = named.iter().find_map(std::env::var_os) {
         return PathBuf::from(folder);
     }
     let versions = std::fs::read_dir("/usr/lib/postgresql").expect("Postgres is installed");

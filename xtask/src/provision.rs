@@ -35,6 +35,23 @@ pub fn postgres() -> Result<PathBuf> {
     find_postgres().with_context(|| format!("Please install Postgres {OLDEST_POSTGRES} or newer."))
 }
 
+/// The programs of a Postgres that has Citus, if there is one: those that a setting names, or the Postgres that is used anyway. No
+/// registry has Citus, so none is installed.
+pub fn citus() -> Result<Option<PathBuf>> {
+    let named = std::env::var_os("OPTIMIST_CITUS_BIN_DIR").map(PathBuf::from);
+    let is_named = named.is_some();
+    let folder = named.or_else(find_postgres);
+    let has_citus = |folder: &PathBuf| {
+        let libraries = Command::new(folder.join("pg_config")).arg("--pkglibdir").output();
+        libraries.is_ok_and(|output| {
+            Path::new(String::from_utf8_lossy(&output.stdout).trim()).join("citus.so").exists()
+        })
+    };
+    let found = folder.filter(has_citus);
+    ensure!(found.is_some() || !is_named, "OPTIMIST_CITUS_BIN_DIR names no Postgres that has Citus");
+    Ok(found)
+}
+
 fn find_postgres() -> Option<PathBuf> {
     if let Some(folder) = env::var_os(POSTGRES_FOLDER) {
         return Some(folder.into());

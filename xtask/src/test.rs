@@ -40,17 +40,26 @@ const STAGES: [Stage; 10] = [
     Stage { name: "faults", what: "all that can fail, failing", from_nothing: 300, when_built: 240, run: faults },
 ];
 
+/// Only where there is a Postgres with Citus, so its seconds are beside the others'.
+const SHARDS: Stage = Stage {
+    name: "shards",
+    what: "the API over a Citus cluster",
+    from_nothing: 240,
+    when_built: 240,
+    run: shards,
+};
+
 pub fn run(names: &[String]) -> Result<()> {
-    if let Some(unknown) = names.iter().find(|name| !STAGES.iter().any(|stage| stage.name == **name)) {
-        let known: Vec<&str> = STAGES.iter().map(|stage| stage.name).collect();
+    let stages = || STAGES.iter().chain([&SHARDS]);
+    if let Some(unknown) = names.iter().find(|name| !stages().any(|stage| stage.name == **name)) {
+        let known: Vec<&str> = stages().map(|stage| stage.name).collect();
         bail!("there is no stage {unknown}; the stages are {}", known.join(", "));
     }
     let root = workspace::root()?;
     let was_built = workspace::target_folder(&root)?.join("debug/optimist-origin").exists();
     let mut run = Run { suite: Suite::new(false)?, worker: None, passed: 0, failed: 0 };
     let mut outcomes = Vec::new();
-    for stage in STAGES.iter().filter(|stage| names.is_empty() || names.iter().any(|name| name == stage.name))
-    {
+    for stage in stages().filter(|stage| names.is_empty() || names.iter().any(|name| name == stage.name)) {
         heading(format_args!("{}: {}", stage.name, stage.what));
         let began = Instant::now();
         let result = (stage.run)(&mut run);
@@ -179,6 +188,19 @@ fn contract(run: &mut Run) -> Result<()> {
 fn faults(run: &mut Run) -> Result<()> {
     run.system_tests(Edge::Embedded, "--test=faults", &[])?;
     soak::play(&mut run.suite, &soak::SHORT)
+}
+
+/// Runs the API's tests, and those of shards themselves, on a coordinator and two workers.
+fn shards(run: &mut Run) -> Result<()> {
+    let Some(citus) = provision::citus()? else {
+        terminal::warn(
+            "there is no Postgres with Citus here (OPTIMIST_CITUS_BIN_DIR): nothing is tested on shards",
+        );
+        return Ok(());
+    };
+    let citus = [("OPTIMIST_CITUS_BIN_DIR", citus)];
+    run.system_tests_with(Edge::Embedded, "--test=shards", &[], &citus)?;
+    run.system_tests_with(Edge::Embedded, "--test=it", &["api::"], &citus)
 }
 
 impl Run {

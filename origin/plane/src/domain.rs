@@ -106,6 +106,8 @@ pub struct Guard {
 pub enum Loader {
     /// Reads one snapshot of Postgres, which fills the key.
     Copy(for<'a> fn(&'a Ctx, BoundKey) -> BoxFuture<'a, Result<Snapshot>>),
+    /// The same, of people's own rows: where these are on shards, it is read each time and fills nothing.
+    Own(for<'a> fn(&'a Ctx, BoundKey) -> BoxFuture<'a, Result<Snapshot>>),
     /// Joins both stores into a value that Redis holds in a form of its own.
     Live(for<'a> fn(&'a Ctx, BoundKey) -> BoxFuture<'a, Result<Loaded>>),
 }

@@ -12,7 +12,7 @@ use crate::jobs::{self, clean};
 use crate::outbox::{projections, relay, set_aside};
 use crate::outgoing::{rows, senders};
 use crate::partitions;
-use crate::postgres::{pool, replicas, transaction, write};
+use crate::postgres::{pool, replicas, shards, transaction, write};
 use crate::region::{switch, vouching};
 use crate::statements;
 use crate::write_behind::{flush, open};
@@ -21,6 +21,7 @@ pub const DOMAIN: Domain = Domain {
     statements: &[
         pool::STATEMENTS,
         replicas::STATEMENTS,
+        shards::STATEMENTS,
         transaction::STATEMENTS,
         write::STATEMENTS,
         switch::STATEMENTS,

@@ -6,6 +6,7 @@ pub mod pool;
 mod connecting;
 mod prepared;
 pub mod replicas;
+pub mod shards;
 pub mod transaction;
 pub mod write;
 pub mod left;

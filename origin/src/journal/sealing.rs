@@ -33,14 +33,15 @@ insert into journal_keys (user_id, kek_id, wrapped) values ($1, $2, $3) on confl
 
     const KEYLESS: &str = "-- sealing::keyless
 select user_id from unnest($1::uuid[]) user_id
-where not exists (select from journal_keys k where k.user_id = user_id.user_id) group by user_id";
+except select user_id from journal_keys where user_id = any($1)";
 
-    /// The keys of the next people. Waits for locked rows: a row that it skipped would be lost with its key.
+    /// The keys of the next people.
     const NEXT: &str = "-- sealing::next
-select user_id, kek_id, wrapped from journal_keys where user_id > $1 order by user_id limit 100 for update";
+select user_id, kek_id, wrapped from journal_keys where user_id > $1 order by user_id limit 100";
 
+    /// Changes nothing if another process has wrapped it anew.
     const REWRAP: &str = "-- sealing::rewrap
-update journal_keys set kek_id = $2, wrapped = $3, rewrapped_at = now() where user_id = $1";
+update journal_keys set kek_id = $2, wrapped = $3, rewrapped_at = now() where user_id = $1 and wrapped = $4";
 }
 
 /// The ring of key encryption keys. The first key wraps; all of them unwrap.
@@ -299,14 +300,15 @@ async fn rotate_some(tx: &Tx, keys: &Keys, after: Uuid) -> Result<(u64, Option<U
         if kek_id == keys.first {
             continue;
         }
-        let wrapped = Wrapped { kek_id, bytes: wrapped };
-        let data_key = unwrap(keys, user, &wrapped).ok_or_else(|| {
+        let former = Wrapped { kek_id, bytes: wrapped };
+        let data_key = unwrap(keys, user, &former).ok_or_else(|| {
             Error::internal(
                 "sealing",
-                &format_args!("the key {} is not in the configuration, or is another", wrapped.kek_id),
+                &format_args!("the key {} is not in the configuration, or is another", former.kek_id),
             )
         })?;
-        tx.execute(REWRAP, &[&user, &keys.first, &wrap(keys, user, &data_key)?]).await?;
+        let wrapped = wrap(keys, user, &data_key)?;
+        tx.execute(REWRAP, &[&user, &keys.first, &wrapped, &former.bytes]).await?;
         rewrapped += 1;
     }
     Ok((rewrapped, rows.last().map(|row| row.get(0))))

@@ -15,35 +15,33 @@ use optimist_plane::statements;
 use optimist_shared::ids::Uuid;
 use optimist_shared::reactions::KINDS;
 use tokio_postgres::Row;
-use tokio_postgres::types::ToSql;
 
 use crate::deliveries::planning::{New, plan};
+use crate::notifications::counts::lock_counts;
 use crate::notifications::kept::months_of;
 use crate::notifications::upkeep::evict;
 
 statements! {
-    /// Locks the counts of the messages' authors, in their order, before anything of theirs changes.
-    const LOCK: &str = "-- folding::lock, planned anew (5,100 rows)
-select from notification_counts where user_id in (
-    select (
-        select m.author_id from messages m where m.circle_id = r.circle_id and m.id = r.message_id and in_spans(m.id, $3))
-    from unnest($1::uuid[], $2::uuid[]) as r (circle_id, message_id))
-order by user_id for update";
+    const AUTHORS: &str = "-- folding::authors, planned anew (5,100 rows)
+select m.author_id, m.circle_id, m.id from unnest($1::uuid[], $2::uuid[]) as r (circle_id, message_id)
+cross join lateral (
+    select id, circle_id, author_id from messages where circle_id = r.circle_id and id = r.message_id and in_spans(id, $3) offset 0) m";
 
-    /// Makes the unread notification of each message's author, if this month has none. `least` and `greatest` are the ends of the
-    /// range of people who reacted: if both are the author, nobody else did, and the author is not told. The author must still be
-    /// in the circle; an author who is just leaving is waited for, since the leaving would not remove this notification. Selects
-    /// those that are new. Where tables are not in partitions yet, one of an earlier month stands in the way as well.
+    /// Which of these authors are in the circles still. An author who is just leaving is waited for, since the leaving would not
+    /// remove a notification that comes later.
+    const STAYS: &str = "-- folding::stays (2,500 rows)
+select s.circle_id, s.user_id from unnest($1::uuid[], $2::uuid[]) as r (circle_id, user_id)
+join memberships s on s.circle_id = r.circle_id and s.user_id = r.user_id and s.role <> 'banned'
+for share of s";
+
+    /// Makes the unread notification of each message's author, if this month has none. Selects those that are new. Where tables are
+    /// not in partitions yet, one of an earlier month stands in the way as well.
     const NOTIFY: &str = "-- folding::notify, planned anew (2,500 rows)
-with told as (
-    select m.author_id as user_id, r.* from unnest($1::uuid[], $2::uuid[], $3::uuid[], $4::uuid[], $5::uuid[])
-        as r (circle_id, message_id, new_id, least, greatest)
-    cross join lateral (
-        select author_id from messages where circle_id = r.circle_id and id = r.message_id and in_spans(id, $6) offset 0) m
-    join memberships s on s.circle_id = r.circle_id and s.user_id = m.author_id and s.role <> 'banned'
-    where (m.author_id <> r.least or m.author_id <> r.greatest)
-      and not exists (select from notification_preferences p where p.user_id = m.author_id and p.in_app & 4 = 0)
-    for share of s),
+with unwilling as materialized (
+    select user_id from notification_preferences where user_id = any($1) and in_app & 4 = 0),
+told as (
+    select * from unnest($1::uuid[], $2::uuid[], $3::uuid[], $4::uuid[]) as r (user_id, circle_id, message_id, new_id)
+    where user_id not in (select user_id from unwilling)),
 person as (
     insert into notification_counts as c (user_id, last_place, unread)
     select user_id, count(*), 0 from told group by user_id order by user_id
@@ -68,17 +66,15 @@ set told = may_tell(c.burst, c.burst_at, c.daily, c.daily_at, d.n),
 from unnest($1::uuid[], $2::integer[]) as d (user_id, n) where c.user_id = d.user_id
 returning c.user_id, c.told";
 
-    /// Finds the newest unread notification of reactions to each message, of the months `$3`, and locks it.
+    /// Finds the newest unread notification of reactions to each message, of the months `$4`.
     const UNREAD: &str = "-- folding::unread, planned anew (6,000 rows)
 select n.user_id, n.id, n.circle_id, n.message_id
-from unnest($1::uuid[], $2::uuid[]) as r (circle_id, message_id)
-cross join lateral (
-    select author_id from messages where circle_id = r.circle_id and id = r.message_id and in_spans(id, $4) offset 0) m
-join notification_counts c on c.user_id = m.author_id
-join notifications n on n.user_id = m.author_id and n.circle_id = r.circle_id and n.message_id = r.message_id
-    and n.read_round = c.read_round and n.month = any($3::date[])
+from unnest($1::uuid[], $2::uuid[], $3::uuid[]) as r (user_id, circle_id, message_id)
+join notification_counts c on c.user_id = r.user_id
+join notifications n on n.user_id = c.user_id and n.circle_id = r.circle_id and n.message_id = r.message_id
+    and n.read_round = c.read_round and n.month = any($4::date[])
 where n.kind = 'reaction' and n.read_at is null
-order by n.month for update of n";
+order by n.month";
 
     /// Adds people to notifications. A person who is in one already changes nothing.
     const ADD: &str = "-- folding::add (2,500 rows)
@@ -88,31 +84,35 @@ from unnest($1::uuid[], $2::uuid[], $3::uuid[]) as r (user_id, notification_id, 
 on conflict do nothing
 returning user_id, notification_id";
 
-    /// Removes people who have no reaction left. `$7` are the notifications' months. `is_on` is compared as a number, so that the
-    /// planner cannot use an index of the newest, where it would read everyone's to find one person's.
+    /// Which people have no reaction left to a message. `is_on` is compared as a number, so that the planner cannot use an index of
+    /// the newest, where it would read everyone's to find one person's.
+    const WITHOUT: &str = "-- folding::without, planned anew (2,500 rows)
+select r.message_id, r.user_id from unnest($1::uuid[], $2::uuid[], $3::uuid[]) as r (circle_id, message_id, user_id)
+where (
+    select true from reactions other where other.circle_id = r.circle_id and other.message_id = r.message_id
+        and in_spans(other.message_id, $5) and other.kind = any($4::smallint[]) and other.user_id = r.user_id
+        and other.is_on::integer = 1 limit 1) is null";
+
+    /// Removes people from notifications, whose months are `$4`.
     const REMOVE: &str = "-- folding::remove, planned anew (2,500 rows)
 delete from notification_actors a
-using unnest($1::uuid[], $2::uuid[], $3::uuid[], $4::uuid[], $5::uuid[])
-    as r (user_id, notification_id, actor_id, circle_id, message_id)
+using unnest($1::uuid[], $2::uuid[], $3::uuid[]) as r (user_id, notification_id, actor_id)
 where (a.user_id, a.month, a.notification_id, a.actor_id) = (r.user_id, id_month(r.notification_id), r.notification_id, r.actor_id)
-  and a.month = any($7::date[])
-  and (
-      select true from reactions other where other.circle_id = r.circle_id and other.message_id = r.message_id
-          and in_spans(other.message_id, $8) and other.kind = any($6::smallint[]) and other.user_id = r.actor_id
-          and other.is_on::integer = 1 limit 1) is null
+  and a.month = any($4::date[])
 returning a.user_id, a.notification_id";
 
     /// Changes notifications' numbers of people, and shows the latest person of each.
     const SETTLE: &str = "-- folding::settle, planned anew (2,500 rows)
+with moment as materialized (select now() as at)
 update notifications n
 set actors = n.actors + d.by,
-    updated_at = case when d.by > 0 then now() else n.updated_at end,
+    updated_at = case when d.by > 0 then moment.at else n.updated_at end,
     actor_id = coalesce(
         (select a.actor_id from notification_actors a
          where a.user_id = n.user_id and a.month = n.month and a.month = any($4::date[]) and a.notification_id = n.id
            and a.acted_at is not null
          order by a.acted_at desc limit 1), n.actor_id)
-from unnest($1::uuid[], $2::uuid[], $3::integer[]) as d (user_id, id, by)
+from unnest($1::uuid[], $2::uuid[], $3::integer[]) as d (user_id, id, by), moment
 where n.user_id = d.user_id and n.month = id_month(d.id) and n.month = any($4::date[]) and n.id = d.id
 returning n.user_id, n.id, n.actors, n.actors - d.by, n.read_at is null";
 
@@ -140,6 +140,12 @@ pub struct Change {
     pub is_on: bool,
 }
 
+impl Change {
+    fn of(&self) -> InCircle {
+        (self.circle, self.message)
+    }
+}
+
 /// How one person's numbers of notifications change.
 #[derive(Clone, Copy, Default, PartialEq, Eq)]
 struct Numbers {
@@ -150,18 +156,22 @@ struct Numbers {
 /// Tells the messages' authors, in the transaction that changed the reactions.
 pub async fn fold(tx: &Tx, changes: &[Change]) -> Result<()> {
     let changed = changes.iter().filter(|change| change.was_on != change.is_on);
-    let messages: BTreeSet<InCircle> = changed.map(|change| (change.circle, change.message)).collect();
+    let messages: BTreeSet<InCircle> = changed.map(Change::of).collect();
     if messages.is_empty() {
         return Ok(());
     }
     let (circles, messages): (Vec<Uuid>, Vec<Uuid>) = messages.into_iter().unzip();
-    tx.query(LOCK, &[&circles, &messages, &spans(&messages)]).await?;
+    let rows = tx.query(AUTHORS, &[&circles, &messages, &spans(&messages)]).await?;
+    let authors: Authors = rows.iter().map(|row| ((row.get(1), row.get(2)), row.get(0))).collect();
+    let people: BTreeSet<Uuid> = authors.values().copied().collect();
+    // Before anything of theirs changes.
+    lock_counts(tx, &people.into_iter().collect::<Vec<Uuid>>()).await?;
     // How many people more or fewer, by the notification's owner and id.
     let mut by: BTreeMap<Noted, i32> = BTreeMap::new();
-    for row in remove(tx, changes).await? {
+    for row in remove(tx, changes, &authors).await? {
         *by.entry(row).or_default() -= 1;
     }
-    let added = add(tx, changes).await?;
+    let added = add(tx, changes, &authors).await?;
     for row in added.gained {
         *by.entry(row).or_default() += 1;
     }
@@ -216,6 +226,8 @@ async fn settle(tx: &Tx, by: &BTreeMap<Noted, i32>, numbers: &mut BTreeMap<Uuid,
 type Noted = (Uuid, Uuid);
 /// A circle's id, and the id of one of its messages.
 type InCircle = (Uuid, Uuid);
+/// The authors of messages.
+type Authors = BTreeMap<InCircle, Uuid>;
 
 #[derive(Default)]
 struct Added {
@@ -226,25 +238,31 @@ struct Added {
 }
 
 /// Adds the people whose reactions are new.
-async fn add(tx: &Tx, changes: &[Change]) -> Result<Added> {
+async fn add(tx: &Tx, changes: &[Change], authors: &Authors) -> Result<Added> {
     let on = || changes.iter().filter(|change| change.is_on && !change.was_on);
-    let mut people: BTreeMap<InCircle, (Uuid, Uuid)> = BTreeMap::new();
-    for Change { circle, message, user, .. } in on().copied() {
-        let (least, greatest) = people.entry((circle, message)).or_insert((user, user));
-        (*least, *greatest) = ((*least).min(user), (*greatest).max(user));
-    }
-    if people.is_empty() {
+    // To which others have reacted than their author.
+    let to_tell = |change: &&Change| authors.get(&change.of()).is_some_and(|author| *author != change.user);
+    let messages: BTreeSet<InCircle> = on().filter(to_tell).map(Change::of).collect();
+    if messages.is_empty() {
         return Ok(Added::default());
     }
-    let (circles, messages): (Vec<Uuid>, Vec<Uuid>) = people.keys().copied().unzip();
-    let (least, greatest): (Vec<Uuid>, Vec<Uuid>) = people.values().copied().unzip();
-    let ids: Vec<Uuid> = messages.iter().map(|_| Uuid::now_v7()).collect();
-    let rows = tx.query(NOTIFY, &[&circles, &messages, &ids, &least, &greatest, &spans(&messages)]).await?;
+    let of = |(message, author): (InCircle, Uuid)| (message.0, author);
+    let found = messages.iter().filter_map(|message| Some((*message, *authors.get(message)?)));
+    let stays: BTreeSet<(Uuid, Uuid)> = found.clone().map(of).collect();
+    let (circles, people): (Vec<Uuid>, Vec<Uuid>) = stays.into_iter().unzip();
+    let rows = tx.query(STAYS, &[&circles, &people]).await?;
+    let stays: BTreeSet<(Uuid, Uuid)> = rows.iter().map(|row| (row.get(0), row.get(1))).collect();
+    let told = found
+        .filter(|found| stays.contains(&of(*found)))
+        .map(|((circle, message), author)| [author, circle, message]);
+    let [people, circles, posts] = unzip(told);
+    let ids: Vec<Uuid> = posts.iter().map(|_| Uuid::now_v7()).collect();
+    let rows = tx.query(NOTIFY, &[&people, &circles, &posts, &ids]).await?;
     let new = rows.iter().map(|row| (row.get(0), row.get(1))).collect();
     deliver(tx, &rows).await?;
-    let rows = unread(tx, &circles, &messages).await?;
-    let [authors, notifications, actors, ..] = columns(on(), &noted(&rows));
-    let rows = tx.query(ADD, &[&authors, &notifications, &actors]).await?;
+    let rows = unread(tx, &messages, authors).await?;
+    let [people, notifications, actors, ..] = columns(on(), &noted(&rows));
+    let rows = tx.query(ADD, &[&people, &notifications, &actors]).await?;
     Ok(Added { new, gained: rows.iter().map(|row| (row.get(0), row.get(1))).collect() })
 }
 
@@ -272,34 +290,50 @@ async fn deliver(tx: &Tx, rows: &[Row]) -> Result<()> {
 }
 
 /// Removes the people whose reactions are gone. Returns a notification once for each person that it lost.
-async fn remove(tx: &Tx, changes: &[Change]) -> Result<Vec<Noted>> {
+async fn remove(tx: &Tx, changes: &[Change], authors: &Authors) -> Result<Vec<Noted>> {
     let off = || changes.iter().filter(|change| change.was_on && !change.is_on);
-    let messages: BTreeSet<InCircle> = off().map(|change| (change.circle, change.message)).collect();
+    let messages: BTreeSet<InCircle> = off().map(Change::of).collect();
     if messages.is_empty() {
         return Ok(Vec::new());
     }
-    let (circles, messages): (Vec<Uuid>, Vec<Uuid>) = messages.into_iter().unzip();
-    let rows = unread(tx, &circles, &messages).await?;
-    let [authors, notifications, actors, circles, messages] = columns(off(), &noted(&rows));
+    let noted = noted(&unread(tx, &messages, authors).await?);
+    let [.., people, circles, messages] = columns(off(), &noted);
     let kinds: Vec<i16> = (1..).take(KINDS.len()).collect();
-    let (months, spans) = (months_of(&notifications), spans(&messages));
-    let parameters: [&(dyn ToSql + Sync); 8] =
-        [&authors, &notifications, &actors, &circles, &messages, &kinds, &months, &spans];
-    let rows = tx.query(REMOVE, &parameters).await?;
+    let rows = tx.query(WITHOUT, &[&circles, &messages, &people, &kinds, &spans(&messages)]).await?;
+    let without: BTreeSet<(Uuid, Uuid)> = rows.iter().map(|row| (row.get(0), row.get(1))).collect();
+    let gone = off().filter(|change| without.contains(&(change.message, change.user)));
+    let [people, notifications, actors, ..] = columns(gone, &noted);
+    if people.is_empty() {
+        return Ok(Vec::new());
+    }
+    let rows = tx.query(REMOVE, &[&people, &notifications, &actors, &months_of(&notifications)]).await?;
     Ok(rows.iter().map(|row| (row.get(0), row.get(1))).collect())
 }
 
 /// The unread notifications of reactions to messages, in which people are counted now: those of this month and the last. (A
 /// reaction that is taken back later leaves an older notification as it is.)
-async fn unread(tx: &Tx, circles: &[Uuid], messages: &[Uuid]) -> Result<Vec<Row>> {
+async fn unread(tx: &Tx, messages: &BTreeSet<InCircle>, authors: &Authors) -> Result<Vec<Row>> {
+    let found = messages.iter().filter_map(|message| Some([*authors.get(message)?, message.0, message.1]));
+    let [people, circles, messages] = unzip(found);
     let month = Month::of(clock::now());
     let months: Vec<NaiveDate> = [month.plus(-1), month].map(Month::first_day).into();
-    tx.query(UNREAD, &[&circles, &messages, &months, &spans(messages)]).await
+    tx.query(UNREAD, &[&people, &circles, &messages, &months]).await
 }
 
 /// Maps messages to their notifications, from rows of user, notification, circle and message.
 fn noted(rows: &[Row]) -> BTreeMap<InCircle, Noted> {
     rows.iter().map(|row| ((row.get(2), row.get(3)), (row.get(0), row.get(1)))).collect()
+}
+
+/// The columns of rows.
+fn unzip<const N: usize>(rows: impl Iterator<Item = [Uuid; N]>) -> [Vec<Uuid>; N] {
+    let mut columns = std::array::from_fn(|_| Vec::new());
+    for row in rows {
+        for (column, value) in columns.iter_mut().zip(row) {
+            column.push(value);
+        }
+    }
+    columns
 }
 
 /// Columns of the changes that somebody else is told of: authors, notifications, people who reacted, circles, messages.

@@ -8,6 +8,7 @@ use optimist_plane::statements;
 use optimist_shared::ids::Uuid;
 use tokio_postgres::Row;
 
+use crate::notifications::counts::lock_counts;
 use crate::notifications::kept::kept;
 
 /// Notifications of one person, or members of one circle, that a statement looks at.
@@ -39,22 +40,22 @@ counted as (
     where c.user_id = $1)
 select count(*), (select id from old order by id desc limit 1) from old";
 
-    /// Removes the notifications of the message `$3` from the circle's members after `$2`. Selects how many members that were, and
-    /// the last of them.
-    const OF_MESSAGE: &str = "-- notifications::forget_message, planned anew
+    /// The circle's members after `$2`, and whether they were told of the message `$3`.
+    const TOLD: &str = "-- notifications::told, planned anew
 with member as (
     select user_id from memberships where circle_id = $1 and user_id > $2 order by user_id limit $4),
-person as materialized (
-    select c.user_id, read_through from notification_counts c
-    join member using (user_id) join notifications n on n.user_id = c.user_id and n.month = id_month($3) and n.id = $3
-    order by c.user_id for update of c),
-gone as (
-    delete from notifications n using person p where n.user_id = p.user_id and n.month = id_month($3) and n.id = $3
-    returning n.user_id, (n.read_at is null and n.place > read_through)::integer as unread),
-counted as (
-    update notification_counts c set held = c.held - 1, unread = c.unread - gone.unread
-    from gone where c.user_id = gone.user_id)
-select count(*), (select user_id from member order by user_id desc limit 1) from member";
+told as (
+    select n.user_id from notifications n join member using (user_id) where n.month = id_month($3) and n.id = $3)
+select user_id, told.user_id is not null from member left join told using (user_id) order by user_id";
+
+    /// Removes the notifications of the message `$2` from people whose counts are locked.
+    const OF_MESSAGE: &str = "-- notifications::forget_message, planned anew
+with gone as (
+    delete from notifications n using notification_counts p
+    where n.user_id = any($1::uuid[]) and p.user_id = n.user_id and n.month = id_month($2) and n.id = $2
+    returning n.user_id, (n.read_at is null and n.place > p.read_through)::integer as unread)
+update notification_counts c set held = c.held - 1, unread = c.unread - gone.unread
+from gone where c.user_id = gone.user_id";
 
     const AUTHOR: &str = "-- notifications::author, planned anew
 select author_id from messages where circle_id = $1 and id = $2";
@@ -108,8 +109,14 @@ pub async fn forget_message(tx: &Tx, events: &[Event], after: Option<Uuid>) -> R
         forget(tx, row.get(0), circle, None, Some(message)).await?;
     }
     let after = after.unwrap_or(BEFORE_ALL);
-    let row = tx.query_one(OF_MESSAGE, &[&circle, &after, &message, &AT_ONCE]).await?;
-    Ok(done(&row))
+    let members = tx.query(TOLD, &[&circle, &after, &message, &AT_ONCE]).await?;
+    let told: Vec<Uuid> = members.iter().filter(|row| row.get(1)).map(|row| row.get(0)).collect();
+    if !told.is_empty() {
+        lock_counts(tx, &told).await?;
+        tx.execute(OF_MESSAGE, &[&told, &message]).await?;
+    }
+    let up_to = members.last().filter(|_| members.len() == AT_ONCE as usize).map(|row| row.get(0));
+    Ok(Done { events: usize::from(up_to.is_none()), written: members.len() as u64, up_to })
 }
 
 /// One event without consequences.

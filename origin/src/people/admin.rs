@@ -5,6 +5,7 @@
 
 use optimist_plane::ctx::Ctx;
 use optimist_plane::error::{Error, Result};
+use optimist_plane::postgres::transaction::Tx;
 use optimist_plane::request::{RequestContext, WriteContext};
 use optimist_plane::{statements, transaction};
 use optimist_shared::error::ErrorCode;
@@ -19,12 +20,13 @@ statements! {
     const IS_ADMIN: &str = "-- admin::is_admin
 select from users where id = $1 and role = 'admin' and status = 'active'";
 
-    /// The outbox row is for the audit trail only: no cached key holds the role, and nobody is notified.
     const SET_ROLE: &str = "-- admin::set_role
-with changed as (update users set role = $2 where lower(email) = lower($1) returning id),
-     recorded as (insert into outbox (region, request_id, keys, kind, payload)
-                  select $3, $4, '{}', 'admin.role-changed', jsonb_build_object('user', id, 'role', $2::text) from changed)
-select id from changed";
+update users set role = $2 where lower(email) = lower($1) returning id";
+
+    /// For the audit trail only: no cached key holds the role, and nobody is notified.
+    const RECORD: &str = "-- admin::record_role
+insert into outbox (region, request_id, keys, kind, payload)
+values ($1, $2, '{}', 'admin.role-changed', jsonb_build_object('user', $3::uuid, 'role', $4::text))";
 
     const FIND_ACCOUNT: &str = "-- admin::find_account
 select id from users where lower(email) = lower($1)";
@@ -42,8 +44,14 @@ pub async fn require_admin(ctx: &Ctx, user: Uuid) -> Result<()> {
 pub async fn set_role(ctx: &Ctx, email: &str, is_admin: bool) -> Result<bool> {
     let role = if is_admin { "admin" } else { "user" };
     let request_id = format!("command-line-{}", Uuid::now_v7());
-    let region = &ctx.config.region;
-    Ok(ctx.db.query_opt(SET_ROLE, &[&email, &role, &region, &request_id]).await?.is_some())
+    let tx = Tx::begin(&ctx.db).await?;
+    let changed = async {
+        let Some(row) = tx.query_opt(SET_ROLE, &[&email, &role]).await? else { return Ok(false) };
+        tx.execute(RECORD, &[&ctx.config.region, &request_id, &row.get::<_, Uuid>(0), &role]).await?;
+        Ok(true)
+    };
+    let changed = changed.await;
+    tx.end(changed).await
 }
 
 /// Suspends an account. When this returns, its owner has no session, and can neither log in nor refresh. Returns whether

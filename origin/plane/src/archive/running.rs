@@ -173,7 +173,9 @@ impl Work<'_> {
                 select p.name as lead, coalesce(s.age::interval, p.age) as age,
                     coalesce(s.age, p.age::text) as text
                 from partitioned p left join unnest($1::text[], $2::text[]) as s (name, age) on s.name = p.name
-                where p.goes_with = p.name and p.name <> all ($3::text[]))
+                where p.goes_with = p.name and p.name <> all ($3::text[])
+                  -- Citus detaches no partition concurrently.
+                  and not (shard_of('00000000-0000-0000-0000-000000000000') <> 0 and p.name in (select name from sharded)))
             select lead, leaf from age cross join lateral leaves(lead) leaf
             where month_begin(leaf + 1) + age < now()
               and not exists (

@@ -71,14 +71,18 @@ fn loader(ctx: &Ctx, key: Key) -> Result<Loader> {
 async fn fetch(ctx: &Ctx, key: BoundKey) -> Result<Loaded> {
     match loader(ctx, key.key())? {
         Loader::Live(load) => load(ctx, key).await,
-        Loader::Copy(_) => load(ctx, key).await.map(|(loaded, _)| loaded),
+        // A shard may show its part of a transaction later than the coordinator its own: a horizon says nothing of it.
+        Loader::Own(read) if ctx.db.is_spread().await? => {
+            read(ctx, key).await.map(|snapshot| snapshot.loaded)
+        }
+        Loader::Copy(_) | Loader::Own(_) => load(ctx, key).await.map(|(loaded, _)| loaded),
     }
 }
 
 /// Reads the value of a cached key from Postgres, and leaves Redis as it is.
 pub async fn load_fresh(ctx: &Ctx, key: BoundKey) -> Result<Snapshot> {
     match loader(ctx, key.key())? {
-        Loader::Copy(load) => load(ctx, key).await,
+        Loader::Copy(load) | Loader::Own(load) => load(ctx, key).await,
         Loader::Live(_) => Err(Error::internal("cache", &format_args!("{:?} is no copy", key.key()))),
     }
 }

@@ -12,6 +12,7 @@ use crate::hooks;
 use crate::postgres::connecting::{Connecting, Warnings};
 use crate::postgres::left::Left;
 use crate::postgres::prepared::Prepared;
+use crate::postgres::shards::Shards;
 use crate::statements;
 use crate::tls::{self, Authorities};
 
@@ -34,6 +35,7 @@ pub struct Postgres {
     pub(super) warnings: Warnings,
     /// What commits have left to send.
     pub left: Left,
+    pub(super) shards: Shards,
 }
 
 impl Postgres {
@@ -60,7 +62,13 @@ impl Postgres {
             .timeouts(timeouts)
             .runtime(Runtime::Tokio1)
             .build()?;
-        Ok(Postgres { pool, breaker: Breaker::new(name), warnings, left: Left::default() })
+        Ok(Postgres {
+            pool,
+            breaker: Breaker::new(name),
+            warnings,
+            left: Left::default(),
+            shards: Shards::default(),
+        })
     }
 
     /// A connection for reads outside transactions, or for beginning one.

@@ -17,6 +17,7 @@ use crate::postgres::connecting::Warnings;
 use crate::postgres::left::{Left, Ticket};
 use crate::postgres::pool::Postgres;
 use crate::postgres::prepared::Prepared;
+use crate::postgres::shards::Shards;
 use crate::statements;
 
 statements! {
@@ -61,6 +62,7 @@ pub struct Tx {
     left: Left,
     /// Deliveries whose rows it has written.
     to_send: Mutex<Vec<Ticket>>,
+    pub(super) shards: Shards,
     pub(super) touched: Vec<TouchedKey>,
     pub(super) event: Option<(&'static str, serde_json::Value)>,
     pub(super) unchanged: bool,
@@ -90,6 +92,7 @@ impl Tx {
             warnings: db.warnings.clone(),
             left: db.left.clone(),
             to_send: Mutex::default(),
+            shards: db.shards.clone(),
             touched: Vec::new(),
             event: None,
             unchanged: false,

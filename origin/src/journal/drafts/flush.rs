@@ -44,16 +44,16 @@ join unnest($1::uuid[], $2::uuid[]) as kept (user_id, id) using (user_id, id)";
     /// A tombstone lives for a day: longer than any flush that may still bring the draft.
     pub const CLEAN: &str = "-- drafts::clean
 with gone as (
-    delete from drafts where ctid = any(array(
-        select ctid from drafts where deleted_at < now() - interval '1 day' and entry_id is null limit $1))
+    delete from drafts where (user_id, id) in (
+        select user_id, id from drafts where deleted_at < now() - interval '1 day' and entry_id is null limit $1)
     returning 1)
 select count(*) from gone";
 
     /// A device may send its last auto-save weeks later. Of a person there are at most ten a day.
     pub const CLEAN_SAVED: &str = "-- drafts::clean_saved
 with gone as (
-    delete from drafts where ctid = any(array(
-        select ctid from drafts where deleted_at < now() - interval '30 days' limit $1))
+    delete from drafts where (user_id, id) in (
+        select user_id, id from drafts where deleted_at < now() - interval '30 days' limit $1)
     returning 1)
 select count(*) from gone";
 }

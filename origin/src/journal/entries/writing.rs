@@ -69,15 +69,17 @@ select id, version, sealed, entry_date, created_at, updated_at from journal_entr
 where user_id = $1 and id = $2 for update";
 
     /// The row is locked. An earlier version with the same text goes, and so do those beyond the newest twenty; never more than
-    /// a hundred at once.
+    /// a hundred at once. On shards the one that is kept may show already, so it is left out by name.
     const KEEP: &str = "-- journal::keep
 with kept as (
     insert into journal_entry_versions (user_id, entry_id, version, sealed, updated_at, text_digest)
-    select user_id, id, version, sealed, updated_at, $3 from journal_entries where user_id = $1 and id = $2),
+    select user_id, id, version, sealed, updated_at, $3 from journal_entries where user_id = $1 and id = $2
+    returning version),
 former as (
     select version, text_digest, count(*) filter (where text_digest is distinct from $3)
         over (order by version desc rows unbounded preceding) as place
-    from journal_entry_versions where user_id = $1 and entry_id = $2 order by version desc limit 120)
+    from journal_entry_versions where user_id = $1 and entry_id = $2 and version not in (select version from kept)
+    order by version desc limit 120)
 delete from journal_entry_versions where user_id = $1 and entry_id = $2 and version = any(array(
     select version from former where text_digest = $3 or place > $4))";
 
