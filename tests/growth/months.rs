@@ -16,6 +16,10 @@ const LEAVES: usize = 2;
 pub const LISTED: &super::Listed = &[
     (
         "notifications::clean",
+        "a job's plan is generic: those that it removes are of few months, which the plan does not know",
+    ),
+    (
+        "notifications::old",
         "a notification's time, which a fold moves, says how old it is; months that are gone have no partition",
     ),
     ("notifications::clean_actors", "the queue names notifications of whichever months"),

@@ -36,7 +36,7 @@ for share of s";
 
     /// Makes the unread notification of each message's author, if this month has none. Selects those that are new. Where tables are
     /// not in partitions yet, one of an earlier month stands in the way as well.
-    const NOTIFY: &str = "-- folding::notify, planned anew (2,500 rows)
+    const NOTIFY: &str = "-- folding::notify (2,500 rows)
 with unwilling as materialized (
     select user_id from notification_preferences where user_id = any($1) and in_app & 4 = 0),
 told as (
