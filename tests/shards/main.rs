@@ -100,11 +100,11 @@ impl Writer {
         let key = format!("entry-{}", self.acknowledged);
         let deadline = Instant::now() + Duration::from_secs(40);
         loop {
-            system.forget_limits_of(&self.client).await;
             let headers = [("idempotency-key", key.as_str())];
             let body = Some(body.clone().into_bytes());
             match self.client.try_send(Method::POST, "/v1/journal/entries", &headers, body).await {
                 Ok(answer) if answer.status == 201 => break,
+                Ok(answer) if answer.status == 429 => system.forget_limits_of(&self.client).await,
                 Ok(answer) if ![503, 504, 409].contains(&answer.status) => panic!("{answer:#?}"),
                 _ => self.repeated += 1,
             }
@@ -114,6 +114,7 @@ impl Writer {
         self.acknowledged += 1;
         let streak = self.client.get("/v1/journal/streak").await;
         match streak.status {
+            429 => system.forget_limits_of(&self.client).await,
             200 => assert_eq!(streak.body["longest"], json!(self.acknowledged), "{streak:#?}"),
             // The shard is away.
             status => assert!([503, 504].contains(&status), "{streak:#?}"),

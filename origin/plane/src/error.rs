@@ -188,6 +188,13 @@ impl IntoResponse for Error {
 
 /// Whether an SQLSTATE says that the values are at fault. Any other (a column that does not exist, a right that is missing)
 /// is a defect, and would hit other values too.
+/// Citus passes on, as an internal error, what libpq says when a worker dies in the middle of a statement. Nothing is committed then.
+fn has_lost_shard(message: &str) -> bool {
+    ["server closed the connection unexpectedly", "connection not open", "could not receive data from server"]
+        .iter()
+        .any(|lost| message.contains(lost))
+}
+
 fn is_refusal(code: &SqlState) -> bool {
     // Data, constraints, a view's check.
     ["22", "23", "44"].contains(&&code.code()[..2])
@@ -220,7 +227,8 @@ impl From<tokio_postgres::Error> for Error {
         }
         // Failed connections and resources, operator intervention, a transaction left idle.
         let unavailable = ["08", "53", "57", "58"].contains(&&code.code()[..2])
-            || *code == SqlState::IDLE_IN_TRANSACTION_SESSION_TIMEOUT;
+            || *code == SqlState::IDLE_IN_TRANSACTION_SESSION_TIMEOUT
+            || (*code == SqlState::INTERNAL_ERROR && has_lost_shard(database.message()));
         if unavailable {
             tracing::warn!(code = code.code(), why = database.message(), "postgres could not serve");
             return Error::unavailable("The database");
