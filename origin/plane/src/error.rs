@@ -186,8 +186,6 @@ impl IntoResponse for Error {
     }
 }
 
-/// Whether an SQLSTATE says that the values are at fault. Any other (a column that does not exist, a right that is missing)
-/// is a defect, and would hit other values too.
 /// Citus passes on, as an internal error, what libpq says when a worker dies in the middle of a statement. Nothing is committed then.
 fn has_lost_shard(message: &str) -> bool {
     ["server closed the connection unexpectedly", "connection not open", "could not receive data from server"]
@@ -195,6 +193,8 @@ fn has_lost_shard(message: &str) -> bool {
         .any(|lost| message.contains(lost))
 }
 
+/// Whether an SQLSTATE says that the values are at fault. Any other (a column that does not exist, a right that is missing)
+/// is a defect, and would hit other values too.
 fn is_refusal(code: &SqlState) -> bool {
     // Data, constraints, a view's check.
     ["22", "23", "44"].contains(&&code.code()[..2])
