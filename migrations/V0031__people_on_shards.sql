@@ -4,6 +4,21 @@ set lock_timeout = '5s';
 
 create function shard_of(person uuid) returns bigint language sql stable return 0;
 
+-- How many notifications someone may be told of, at a moment that is given: Citus takes only immutable functions where a new row meets
+-- one that is there.
+drop function may_tell(integer, timestamptz, integer, timestamptz, integer);
+drop function told_since(integer, timestamptz, interval);
+
+create function told_since(count integer, since timestamptz, length interval, moment timestamptz)
+returns integer language sql immutable parallel safe
+return case when moment - since < length then count else 0 end;
+
+create function may_tell(
+    burst integer, burst_at timestamptz, daily integer, daily_at timestamptz, wanted integer, moment timestamptz)
+returns integer language sql immutable parallel safe
+return greatest(0, least(
+    wanted, 60 - told_since(burst, burst_at, '10 minutes', moment), 500 - told_since(daily, daily_at, '1 day', moment)));
+
 -- Without an archive: drops months that are old enough, of tables whose old months may go. Returns how many. Citus refuses to select
 -- no column.
 create or replace function drop_old_months(but text[]) returns bigint

@@ -32,8 +32,8 @@ pub const DOMAIN: Domain = Domain {
         status::STATEMENTS,
     ],
     loaders: &[
-        (Key::Preferences, Loader::Copy(|ctx, key| Box::pin(preferences::load(ctx, key)))),
-        (Key::PushTokens, Loader::Copy(|ctx, key| Box::pin(tokens::load(ctx, key)))),
+        (Key::Preferences, Loader::Own(|ctx, key| Box::pin(preferences::load(ctx, key)))),
+        (Key::PushTokens, Loader::Own(|ctx, key| Box::pin(tokens::load(ctx, key)))),
     ],
     channels: &[
         Channel { name: "push", at_once: 32, send: |ctx, delivery| Box::pin(web_push::send(ctx, delivery)) },

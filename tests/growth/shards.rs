@@ -15,7 +15,6 @@ pub const LISTED: &super::Listed = &[
     ("drafts::why", "a flush has drafts of several people"),
     ("drafts::clean", "it removes what is old, whoever has it"),
     ("drafts::clean_saved", "it removes what is old, whoever has it"),
-    ("folding::notify", "reactions that are flushed together are to several people"),
     ("folding::allow", "reactions that are flushed together are to several people"),
     ("folding::unread", "reactions that are flushed together are to several people"),
     ("folding::remove", "reactions that are flushed together are to several people"),

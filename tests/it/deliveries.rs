@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use optimist_tests::receiver::Receiver;
+use optimist_tests::stores::has_shards;
 use optimist_tests::{Answer, Client, Options, System};
 use p256::SecretKey;
 use p256::elliptic_curve::sec1::ToEncodedPoint as _;
@@ -109,7 +110,7 @@ async fn ended(client: &Client, notification: &str, count: usize) -> Vec<Value> 
     until("all deliveries have ended", async || {
         let answer = client.get(&path).await;
         items = answer.body["items"].as_array().cloned().unwrap_or_default();
-        items.len() == count && items.iter().all(|item| !item["ended_at"].is_null())
+        answer.status == 200 && items.len() == count && items.iter().all(|item| !item["ended_at"].is_null())
     })
     .await;
     items

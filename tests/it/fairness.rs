@@ -65,8 +65,9 @@ async fn nobody_keeps_more_than_a_thousand_notifications() {
     let (ada, bo, circle) = pair(&system).await;
     // Of days: nobody is told of so many at once.
     system.sql(
-        "create or replace function may_tell(burst integer, burst_at timestamptz, daily integer, daily_at timestamptz, wanted integer)
-         returns integer language sql stable parallel safe return wanted",
+        "create or replace function may_tell(burst integer, burst_at timestamptz, daily integer, daily_at timestamptz, wanted integer,
+             moment timestamptz)
+         returns integer language sql immutable parallel safe return wanted",
     );
     let first = ada.say(&circle, "The first.").await;
     told(&system, &bo, 1).await;

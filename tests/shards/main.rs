@@ -3,6 +3,8 @@
 
 #![allow(clippy::unwrap_used)] // A test that cannot go on panics.
 
+mod statements;
+
 use std::time::{Duration, Instant};
 
 use chrono::{Days, Utc};

@@ -135,7 +135,22 @@ impl Full {
         Full::fill(postgres, statements, &format!("set bench.grown = '{messages}'"), GROWN).await
     }
 
+    /// A database without a crowd, where parameters have their values all the same.
+    pub async fn empty(postgres: &Postgres, statements: &[Statement]) -> Full {
+        let (functions, _) = SEED.split_once("\n\nselect make_leaf").expect("functions before rows");
+        let full = Full::migrated(postgres, statements, "set bench.scale = 0.1").await;
+        full.seed(&[FUNCTIONS, functions]).await;
+        full
+    }
+
     async fn fill(postgres: &Postgres, statements: &[Statement], scale: &str, crowd: &str) -> Full {
+        let full = Full::migrated(postgres, statements, scale).await;
+        full.seed(&[FUNCTIONS, crowd, SUBJECTS]).await;
+        full.client.batch_execute("vacuum analyze").await.expect("statistics");
+        full
+    }
+
+    async fn migrated(postgres: &Postgres, statements: &[Statement], scale: &str) -> Full {
         let (owner, serve) = postgres.database();
         // The migration needs no Redis, and nothing is served.
         Origin::migrate(&environment(&owner, &serve, "redis://127.0.0.1:1", 250));
@@ -146,11 +161,14 @@ impl Full {
         }
         let settings = Described::get().settings() + scale;
         client.batch_execute(&settings).await.expect("settings");
-        for seed in [FUNCTIONS, crowd, SUBJECTS] {
-            client.batch_execute(seed).await.unwrap_or_else(|error| panic!("the seed: {error:?}"));
-        }
-        client.batch_execute("vacuum analyze").await.expect("statistics");
         Full { client }
+    }
+
+    async fn seed(&self, seeds: &[&str]) {
+        for seed in seeds {
+            let seeded = self.client.batch_execute(seed).await;
+            seeded.unwrap_or_else(|error| panic!("the seed: {error:?}"));
+        }
     }
 
     /// Makes rows the dearest part of every plan, as they are in tables of many millions: then the planner takes the plan that
@@ -218,6 +236,41 @@ impl Full {
             leaves.entry(table.to_owned()).or_default().push(leaf.to_owned());
         }
         leaves
+    }
+
+    /// How many shards each part of a statement's plan asks, on a Citus cluster; or why the statement is refused. `None` of one that
+    /// runs, and that Citus cannot explain.
+    pub async fn shards(&self, statement: &Statement, mode: &str) -> Result<Option<Vec<u64>>, String> {
+        let execute = self.prepare(statement, mode).await;
+        let refused = |error: tokio_postgres::Error| {
+            let why = error.as_db_error().map_or_else(
+                || error.to_string(),
+                |error| {
+                    format!(
+                        "{} {} {}",
+                        error.code().code(),
+                        error.message(),
+                        error.detail().unwrap_or_default()
+                    )
+                },
+            );
+            format!("{}: {why}", statement.name)
+        };
+        let explained = self.client.simple_query(&format!("explain {execute}")).await;
+        // What the values themselves are at fault for (classes 22 and 23) is fine: there are no rows.
+        let ran = self.client.batch_execute(&format!("begin; {execute}; rollback")).await;
+        self.client.batch_execute("rollback; deallocate explained").await.expect("it was prepared");
+        match ran {
+            Err(error) if !error.code().is_some_and(|code| ["22", "23"].contains(&&code.code()[..2])) => {
+                return Err(refused(error));
+            }
+            _ => {}
+        }
+        let count = |message: &SimpleQueryMessage| match message {
+            SimpleQueryMessage::Row(row) => row.get(0)?.trim().strip_prefix("Task Count: ")?.parse().ok(),
+            _ => None,
+        };
+        Ok(explained.ok().map(|lines| lines.iter().filter_map(count).collect()))
     }
 
     /// Prepares a statement as `explained`. Returns what executes it.

@@ -16,26 +16,29 @@ use optimist_shared::ids::Uuid;
 use tokio_postgres::Row;
 
 statements! {
+    /// The person's own rows first, which may be on a shard.
     const CHECK: &str = "-- deliveries::check, planned anew
-select t.channel, t.endpoint, t.p256dh, t.auth, t.token_key, t.verified_at is not null as is_verified,
-    u.status, u.time_zone, u.email, u.email_verified_at is not null as has_email, u.name as user_name,
-    n.kind, n.circle_id, n.message_id, n.actor_id, n.actors, n.role, n.updated_at,
-    n.read_at is not null or n.place <= r.read_through as is_read,
-    case t.channel when 'push' then coalesce(p.push, 31) when 'webhook' then coalesce(p.webhook, 31)
-        else coalesce(p.email, 0) end & notification_bit(n.kind) <> 0 as is_wanted,
-    p.quiet_from, p.quiet_to,
-    exists (select from notification_mutes m
-        where m.user_id = $1 and m.circle_id = n.circle_id and m.until > clock_timestamp()) as is_muted,
+with own as materialized (
+    select t.channel, t.endpoint, t.p256dh, t.auth, t.token_key, t.verified_at is not null as is_verified,
+        n.kind, n.circle_id, n.message_id, n.actor_id, n.invite_id, n.actors, n.role, n.updated_at,
+        n.read_at is not null or n.place <= r.read_through as is_read,
+        case t.channel when 'push' then coalesce(p.push, 31) when 'webhook' then coalesce(p.webhook, 31)
+            else coalesce(p.email, 0) end & notification_bit(n.kind) <> 0 as is_wanted,
+        p.quiet_from, p.quiet_to, m.until > now() as is_muted
+    from push_tokens t
+    left join notifications n on n.user_id = t.user_id and n.month = id_month($2) and n.id = $2
+    left join notification_counts r on r.user_id = t.user_id
+    left join notification_preferences p on p.user_id = t.user_id
+    left join notification_mutes m on m.user_id = t.user_id and m.circle_id = n.circle_id
+    where t.user_id = $1 and t.id = $3)
+select own.*, u.status, u.time_zone, u.email, u.email_verified_at is not null as has_email, u.name as user_name,
     m.role as standing, c.name as circle_name, a.name as actor_name,
-    n.invite_id is not null and not exists (select from usable_invites i where i.id = n.invite_id) as is_over
+    own.invite_id is not null and not exists (select from usable_invites i where i.id = own.invite_id) as is_over
 from users u
-left join push_tokens t on t.user_id = u.id and t.id = $3
-left join notifications n on n.user_id = u.id and n.month = id_month($2) and n.id = $2
-left join notification_counts r on r.user_id = u.id
-left join notification_preferences p on p.user_id = u.id
-left join memberships m on m.circle_id = n.circle_id and m.user_id = u.id
-left join circles c on c.id = n.circle_id
-left join users a on a.id = n.actor_id
+left join own on true
+left join memberships m on m.circle_id = own.circle_id and m.user_id = u.id
+left join circles c on c.id = own.circle_id
+left join users a on a.id = own.actor_id
 where u.id = $1";
 
     const MESSAGE: &str = "-- deliveries::message, planned anew

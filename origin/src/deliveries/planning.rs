@@ -10,15 +10,15 @@ statements! {
     /// Kinds and places as the preferences say, and nothing of muted circles. A person has 21 places at most, e-mail among them.
     const PLAN: &str = "-- deliveries::plan (21,000 rows)
 insert into deliveries (user_id, subject, target, channel)
-select told.user_id, told.subject, t.id, t.channel
+select t.user_id, told.subject, t.id, t.channel
 from unnest($1::uuid[], $2::uuid[], $3::text[], $4::uuid[]) as told (user_id, subject, kind, circle_id)
 join push_tokens t on t.user_id = told.user_id and t.verified_at is not null
-left join notification_preferences p on p.user_id = told.user_id
+left join notification_preferences p on p.user_id = t.user_id
 where notification_bit(told.kind) & (case t.channel
         when 'push' then coalesce(p.push, 31) when 'webhook' then coalesce(p.webhook, 31) else coalesce(p.email, 0) end) <> 0
   and not exists (
-      select from notification_mutes m
-      where m.user_id = told.user_id and m.circle_id = told.circle_id and m.until > clock_timestamp())
+      select 1 from notification_mutes m
+      where m.user_id = t.user_id and m.circle_id = told.circle_id and m.until > now())
 on conflict do nothing
 returning channel, user_id, subject, target";
 }

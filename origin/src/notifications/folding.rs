@@ -57,13 +57,14 @@ returning user_id, id, circle_id";
 
     /// How many of people's new notifications are delivered: of more they find the record.
     const ALLOW: &str = "-- folding::allow (2,500 rows)
+with moment as materialized (select now() as at)
 update notification_counts c
-set told = may_tell(c.burst, c.burst_at, c.daily, c.daily_at, d.n),
-    burst = told_since(c.burst, c.burst_at, '10 minutes') + may_tell(c.burst, c.burst_at, c.daily, c.daily_at, d.n),
-    burst_at = case when c.burst_at > now() - interval '10 minutes' then c.burst_at else now() end,
-    daily = told_since(c.daily, c.daily_at, '1 day') + may_tell(c.burst, c.burst_at, c.daily, c.daily_at, d.n),
-    daily_at = case when c.daily_at > now() - interval '1 day' then c.daily_at else now() end
-from unnest($1::uuid[], $2::integer[]) as d (user_id, n) where c.user_id = d.user_id
+set told = may_tell(c.burst, c.burst_at, c.daily, c.daily_at, d.n, at),
+    burst = told_since(c.burst, c.burst_at, '10 minutes', at) + may_tell(c.burst, c.burst_at, c.daily, c.daily_at, d.n, at),
+    burst_at = case when at - c.burst_at < interval '10 minutes' then c.burst_at else at end,
+    daily = told_since(c.daily, c.daily_at, '1 day', at) + may_tell(c.burst, c.burst_at, c.daily, c.daily_at, d.n, at),
+    daily_at = case when at - c.daily_at < interval '1 day' then c.daily_at else at end
+from unnest($1::uuid[], $2::integer[]) as d (user_id, n), moment where c.user_id = d.user_id
 returning c.user_id, c.told";
 
     /// Finds the newest unread notification of reactions to each message, of the months `$4`.

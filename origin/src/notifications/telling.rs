@@ -45,28 +45,30 @@ person as (
         from regexp_matches(body, '<@([0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12})>', 'g') as found) named
     join memberships s on s.circle_id = message.circle_id and s.user_id = named.user_id
     where not is_for_all and s.role <> 'banned'),
+known as (
+    select n.user_id, n.id from notifications n join person p
+        on n.user_id = p.user_id and n.month = id_month(p.id) and n.month = any($5::date[]) and n.id = p.id),
+preferred as (
+    select user_id, in_app from notification_preferences where user_id in (select user_id from person)),
 told as (
-    select p.user_id, id, circle_id, author_id, at, case when is_named then 'mention' else 'message' end as kind,
-        row_number() over (partition by p.user_id order by id) as nth
-    from person p left join notification_preferences f on f.user_id = p.user_id
-    where p.user_id <> author_id and coalesce(f.in_app, 31) & case when is_named then 2 else 1 end <> 0
-      and not exists (
-          select from notifications n
-          where n.user_id = p.user_id and n.month = id_month(p.id) and n.month = any($5::date[]) and n.id = p.id)),
+    select p.user_id, p.id, circle_id, author_id, at, case when is_named then 'mention' else 'message' end as kind,
+        row_number() over (partition by p.user_id order by p.id) as nth
+    from person p left join preferred f on f.user_id = p.user_id left join known k on k.user_id = p.user_id and k.id = p.id
+    where p.user_id <> author_id and coalesce(f.in_app, 31) & case when is_named then 2 else 1 end <> 0 and k.id is null),
 counted as (
     insert into notification_counts as c
         (user_id, last_place, unread, held, told, burst, burst_at, daily, daily_at)
     select user_id, n, n, n, n, n, now(), n, now()
     from (select user_id, least(count(*), 60) as n from told group by user_id) wanted order by user_id
     on conflict (user_id) do update
-    set told = may_tell(c.burst, c.burst_at, c.daily, c.daily_at, excluded.told),
-        last_place = c.last_place + may_tell(c.burst, c.burst_at, c.daily, c.daily_at, excluded.told),
-        unread = c.unread + may_tell(c.burst, c.burst_at, c.daily, c.daily_at, excluded.told),
-        held = c.held + may_tell(c.burst, c.burst_at, c.daily, c.daily_at, excluded.told),
-        burst = told_since(c.burst, c.burst_at, '10 minutes') + may_tell(c.burst, c.burst_at, c.daily, c.daily_at, excluded.told),
-        burst_at = case when c.burst_at > now() - interval '10 minutes' then c.burst_at else now() end,
-        daily = told_since(c.daily, c.daily_at, '1 day') + may_tell(c.burst, c.burst_at, c.daily, c.daily_at, excluded.told),
-        daily_at = case when c.daily_at > now() - interval '1 day' then c.daily_at else now() end
+    set told = may_tell(c.burst, c.burst_at, c.daily, c.daily_at, excluded.told, excluded.burst_at),
+        last_place = c.last_place + may_tell(c.burst, c.burst_at, c.daily, c.daily_at, excluded.told, excluded.burst_at),
+        unread = c.unread + may_tell(c.burst, c.burst_at, c.daily, c.daily_at, excluded.told, excluded.burst_at),
+        held = c.held + may_tell(c.burst, c.burst_at, c.daily, c.daily_at, excluded.told, excluded.burst_at),
+        burst = told_since(c.burst, c.burst_at, '10 minutes', excluded.burst_at) + may_tell(c.burst, c.burst_at, c.daily, c.daily_at, excluded.told, excluded.burst_at),
+        burst_at = case when excluded.burst_at - c.burst_at < interval '10 minutes' then c.burst_at else excluded.burst_at end,
+        daily = told_since(c.daily, c.daily_at, '1 day', excluded.daily_at) + may_tell(c.burst, c.burst_at, c.daily, c.daily_at, excluded.told, excluded.burst_at),
+        daily_at = case when excluded.daily_at - c.daily_at < interval '1 day' then c.daily_at else excluded.daily_at end
     returning user_id, last_place, held, told),
 noted as (
     insert into notifications (user_id, month, id, kind, circle_id, message_id, actor_id, place, created_at, updated_at)
@@ -80,13 +82,11 @@ union all
 select 'more', user_id, null, null, null, count(*)::integer
 from told join counted using (user_id) where nth > counted.told group by user_id";
 
-    /// Adds to people's unread notifications of how many there were besides, of the month `$3`.
+    /// Adds to people's unread notifications of how many there were besides, of the month `$3`. [`MESSAGES`] has locked their counts.
     const MORE_AGAIN: &str = "-- notifications::more_again, planned anew (3,000 rows)
-with person as materialized (
-    select user_id, read_through from notification_counts where user_id = any($1) order by user_id for update)
 update notifications n set actors = n.actors + m.n, updated_at = now()
-from unnest($1::uuid[], $2::integer[]) as m (user_id, n) join person p using (user_id)
-where n.user_id = m.user_id and n.circle_id = '00000000-0000-0000-0000-000000000000' and n.month = $3 and n.kind = 'more'
+from unnest($1::uuid[], $2::integer[]) as m (user_id, n), notification_counts p
+where n.user_id = m.user_id and p.user_id = n.user_id and n.circle_id = '00000000-0000-0000-0000-000000000000' and n.month = $3 and n.kind = 'more'
   and n.read_at is null and n.place > p.read_through
 returning n.user_id";
 
@@ -117,7 +117,7 @@ with counted as (
     insert into notification_counts as c (user_id, last_place, unread, held)
     select user_id, 1, 1, 1 from memberships m
     where circle_id = $3 and user_id = $1 and role <> 'banned' and user_id <> $4
-      and not exists (select from notification_preferences p where p.user_id = m.user_id and p.in_app & 8 = 0)
+      and not exists (select 1 from notification_preferences where user_id = $1 and in_app & 8 = 0)
     on conflict (user_id) do update
     set last_place = c.last_place + 1, unread = c.unread + 1, held = c.held + 1
     returning user_id, last_place, held),
@@ -131,7 +131,7 @@ with counted as (
     insert into notification_counts as c (user_id, last_place, unread, held)
     select id, 1, 1, 1 from users
     where id = $1 and not exists (select 1 from notifications where user_id = $1 and month = id_month($2) and id = $2)
-      and not exists (select from notification_preferences p where p.user_id = $1 and p.in_app & 16 = 0)
+      and not exists (select 1 from notification_preferences where user_id = $1 and in_app & 16 = 0)
     on conflict (user_id) do update
     set last_place = c.last_place + 1, unread = c.unread + 1, held = c.held + 1
     returning user_id, last_place, held),

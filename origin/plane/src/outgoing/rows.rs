@@ -27,23 +27,23 @@ on conflict do nothing";
 
     const CLAIM: &str = "-- outgoing::claim
 update deliveries
-set state = 'claimed', attempts = attempts + 1, due_at = clock_timestamp() + $4 * interval '1 second'
-where user_id = $1 and subject = $2 and target = $3 and ended_at is null and due_at <= clock_timestamp()
+set state = 'claimed', attempts = attempts + 1, due_at = now() + $4 * interval '1 second'
+where user_id = $1 and subject = $2 and target = $3 and ended_at is null and due_at <= now()
 returning about, attempts, created_at";
 
-    /// By the number of the attempt: a sender whose claim has lapsed marks nothing.
+    /// By the number of the attempt: a sender whose claim has lapsed marks nothing. `$9` is 0 of what has ended, else null: a shard's
+    /// update may have no `now()` in a condition.
     const MARK: &str = "-- outgoing::mark
 update deliveries
-set state = $5, reason = $6, attempts = $7, due_at = clock_timestamp() + coalesce($8::float8, 0) * interval '1 second',
-    ended_at = case when $8 is null then clock_timestamp() end
+set state = $5, reason = $6, attempts = $7, due_at = now() + $8::float8 * interval '1 second',
+    ended_at = now() + $9::float8 * interval '1 second'
 where user_id = $1 and subject = $2 and target = $3 and attempts = $4 and state = 'claimed'";
 
-    /// Rows of several channels that were due `$2` seconds ago: tickets of later ones may still be in the queue.
-    const DUE: &str = "-- outgoing::due (2,500 rows)
-select due.* from unnest($1::text[]) as c (name) cross join lateral (
-    select channel, user_id, subject, target from deliveries
-    where channel = c.name and ended_at is null and due_at <= clock_timestamp() - $2 * interval '1 second'
-    order by due_at limit $3) as due";
+    /// Rows of a channel that were due `$2` seconds ago: tickets of later ones may still be in the queue.
+    const DUE: &str = "-- outgoing::due
+select channel, user_id, subject, target from deliveries
+where channel = $1 and ended_at is null and due_at <= now() - $2 * interval '1 second'
+order by due_at limit $3";
 
     pub const CLEAN: &str = "-- outgoing::clean
 with old as (
@@ -84,14 +84,21 @@ pub(super) async fn mark(ctx: &Ctx, delivery: &Delivery, mark: Mark) -> Result<(
     }
     let Delivery { user, subject, target, attempt, .. } = delivery;
     let Mark { state, reason, attempts, due_in } = mark;
-    let due_in = due_in.map(|due_in| due_in.as_secs_f64());
-    query(ctx, MARK, &[user, subject, target, attempt, &state, &reason, &attempts, &due_in]).await.map(drop)
+    let ended = due_in.is_none().then_some(0.0);
+    let due_in = due_in.map_or(0.0, |due_in| due_in.as_secs_f64());
+    query(ctx, MARK, &[user, subject, target, attempt, &state, &reason, &attempts, &due_in, &ended])
+        .await
+        .map(drop)
 }
 
 /// Rows of these channels that nobody has claimed although they are due.
 pub(super) async fn due(ctx: &Ctx, channels: &[&str], seconds: f64) -> Result<Vec<Ticket>> {
-    let rows = query(ctx, DUE, &[&channels, &seconds, &AT_ONCE]).await?;
-    Ok(rows.iter().map(Ticket::from_row).collect())
+    let mut due = Vec::new();
+    for channel in channels {
+        let rows = query(ctx, DUE, &[channel, &seconds, &AT_ONCE]).await?;
+        due.extend(rows.iter().map(Ticket::from_row));
+    }
+    Ok(due)
 }
 
 /// One query of a sender.
