@@ -1,15 +1,17 @@
 //! Deliveries: what leaves for browsers, webhooks and mail servers, and what does not.
 
+mod counting;
 mod failing;
 mod preferences;
 mod places;
 mod telling;
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
 
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
-use optimist_tests::receiver::Receiver;
+use optimist_tests::receiver::{Received, Receiver};
 use optimist_tests::stores::has_shards;
 use optimist_tests::{Answer, Client, Options, System};
 use p256::SecretKey;
@@ -65,9 +67,9 @@ async fn subscribe(client: &Client, endpoint: &str, keys: Option<Value>) -> Answ
     client.post("/v1/me/push-tokens", json!({"endpoint": endpoint, "keys": keys})).await
 }
 
-/// A webhook that is verified.
-async fn webhook(client: &Client, receiver: &Receiver, how: &str) -> Answer {
-    let added = subscribe(client, &format!("{}/echo/{how}", receiver.url), None).await.expect(201);
+/// A webhook that is verified. Its path says how it answers.
+async fn webhook(client: &Client, receiver: &Receiver, path: &str) -> Answer {
+    let added = subscribe(client, &format!("{}/{path}", receiver.url), None).await.expect(201);
     until("the webhook is verified", async || {
         let list = client.get("/v1/me/push-tokens").await.expect(200);
         let items = list.body["items"].as_array().unwrap().clone();
@@ -75,6 +77,56 @@ async fn webhook(client: &Client, receiver: &Receiver, how: &str) -> Answer {
     })
     .await;
     added
+}
+
+/// Checks a request's signature with an independent library, which must refuse another body.
+fn check_signature(request: &Received, secret: &str) {
+    let verifier = standardwebhooks::Webhook::new(secret).unwrap();
+    let mut headers = reqwest::header::HeaderMap::new();
+    for name in ["webhook-id", "webhook-timestamp", "webhook-signature"] {
+        headers.insert(name, request.header(name).parse().unwrap());
+    }
+    verifier.verify(&request.body, &headers).expect("a good signature");
+    assert!(verifier.verify(b"{}", &headers).is_err());
+}
+
+/// Rows by state.
+fn states(system: &System) -> BTreeMap<String, u64> {
+    let rows = system.sql("select state, count(*) from deliveries group by state order by state");
+    let row = |line: &str| {
+        let (state, count) = line.split_once('|').unwrap();
+        (state.to_owned(), count.parse().unwrap())
+    };
+    rows.lines().map(row).collect()
+}
+
+/// Webhooks that exist and are verified, without their challenges.
+fn plant_webhooks(system: &System, user: &str, urls: &[String]) {
+    let hooks: String = urls
+        .iter()
+        .map(|url| {
+            format!(
+                "insert into push_tokens (user_id, id, channel, endpoint, token_key, verified_at)
+                 values ('{user}', gen_random_uuid(), 'webhook', '{url}', 't1', now());"
+            )
+        })
+        .collect();
+    system.sql(&hooks);
+}
+
+/// As many notifications, and their deliveries to each place of the person. Returns the notifications' ids.
+fn plant(system: &System, user: &str, circle: &str, notifications: u64) -> BTreeSet<String> {
+    system.sql(&format!(
+        "insert into notification_counts (user_id, unread) values ('{user}', 0) on conflict do nothing;
+         insert into notifications (user_id, month, id, kind, circle_id, actor_id, role, place, created_at, updated_at)
+         select '{user}', id_month(id), id, 'role', '{circle}', '{user}', 'member', 1, now(), now()
+         from (select id_at(next_place(null, 1) + n) as id from generate_series(1, {notifications}) n) ids;
+         insert into deliveries (user_id, subject, target, channel)
+         select '{user}', n.id, t.id, t.channel from notifications n, push_tokens t
+         where n.kind = 'role' and n.user_id = '{user}' and t.user_id = '{user}'"
+    ));
+    let ids = system.sql(&format!("select id from notifications where kind = 'role' and user_id = '{user}'"));
+    ids.lines().map(str::to_owned).collect()
 }
 
 /// A browser: its private key, its secret, and what it tells the service.

@@ -61,7 +61,7 @@ impl Count {
             Count::Deliveries => Load {
                 target: "--test=it",
                 tests: &[
-                    "deliveries::failing::every_delivery_is_sent_at_least_once_and_marked_once_whatever_receivers_do",
+                    "deliveries::counting::every_delivery_is_sent_at_least_once_and_marked_once_whatever_receivers_do",
                 ],
                 variables: &[("OPTIMIST_COUNT_DELIVERIES", 10_000)],
             },

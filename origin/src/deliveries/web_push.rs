@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use axum::http::{HeaderMap, HeaderName, HeaderValue};
+use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use optimist_plane::clock;
@@ -12,7 +12,7 @@ use optimist_plane::ctx::Ctx;
 use optimist_plane::error::{Error, Result};
 use optimist_plane::http::body::to_json;
 use optimist_plane::outgoing::delivery::{Delivery, Outcome};
-use optimist_plane::outgoing::http::NoAnswer;
+use optimist_plane::outgoing::http::{Answer, NoAnswer};
 use optimist_plane::outgoing::settings::Vapid;
 use p256::ecdsa::signature::Signer as _;
 use p256::ecdsa::{Signature, SigningKey};
@@ -23,8 +23,6 @@ use crate::deliveries::checking::{Place, Wanted, check};
 use crate::deliveries::telling::data;
 use crate::deliveries::tokens;
 
-/// Bytes before encryption: with what that adds, 4,096.
-const MOST: usize = 3_993;
 /// How long a push service keeps it for a browser that is away: a day, as long as we try.
 const TTL: &str = "86400";
 /// How long a signature holds, in seconds: a push service refuses more than a day.
@@ -47,14 +45,13 @@ pub async fn send(ctx: &Ctx, delivery: &Delivery) -> Result<Outcome> {
         Ok(wanted) => wanted,
         Err(outcome) => return Ok(outcome),
     };
-    let body = body(&wanted, delivery)?;
-    let Some(body) = encrypted(&wanted.place, body) else { return Ok(Outcome::Failed("unusable keys")) };
-    let endpoint = &wanted.place.endpoint;
-    let headers = headers(vapid, delivery, endpoint)
-        .ok_or_else(|| Error::internal("web push", &"a header that is none"))?;
-    let answer = match ctx.outgoing.http.post(endpoint, headers, body).await {
+    let mut sent = post(ctx, vapid, delivery, &wanted.place, whole(&wanted, delivery)?).await?;
+    if matches!(&sent, Ok(answer) if answer.status == StatusCode::PAYLOAD_TOO_LARGE) {
+        sent = post(ctx, vapid, delivery, &wanted.place, without_line(&wanted, delivery)?).await?;
+    }
+    let answer = match sent {
         Ok(answer) => answer,
-        Err(no_answer) => return Ok(without_answer(no_answer)),
+        Err(outcome) => return Ok(outcome),
     };
     let after = retry_after(&answer.headers);
     match answer.status.as_u16() {
@@ -79,6 +76,20 @@ pub async fn send(ctx: &Ctx, delivery: &Delivery) -> Result<Outcome> {
     }
 }
 
+/// Encrypts, signs and sends. Without an answer it returns what becomes of the delivery.
+async fn post(
+    ctx: &Ctx,
+    vapid: &Vapid,
+    delivery: &Delivery,
+    place: &Place,
+    body: Vec<u8>,
+) -> Result<Result<Answer, Outcome>> {
+    let Some(body) = encrypted(place, body) else { return Ok(Err(Outcome::Failed("unusable keys"))) };
+    let headers = headers(vapid, delivery, &place.endpoint)
+        .ok_or_else(|| Error::internal("web push", &"a header that is none"))?;
+    Ok(ctx.outgoing.http.post(&place.endpoint, headers, body).await.map_err(without_answer))
+}
+
 /// What becomes of a delivery that was not answered.
 pub fn without_answer(no_answer: NoAnswer) -> Outcome {
     match no_answer {
@@ -94,13 +105,14 @@ pub fn retry_after(headers: &HeaderMap) -> Option<Duration> {
     Some(Duration::from_secs(seconds))
 }
 
-/// Ids, and a line while there is room.
-fn body(wanted: &Wanted, delivery: &Delivery) -> Result<Vec<u8>> {
+/// Ids and a line: far below the 4,096 bytes that push services must take. Some may take less.
+fn whole(wanted: &Wanted, delivery: &Delivery) -> Result<Vec<u8>> {
+    to_json(&json!({"type": "notification", "data": data(wanted, delivery.subject)}))
+}
+
+/// Ids alone: the line is null.
+fn without_line(wanted: &Wanted, delivery: &Delivery) -> Result<Vec<u8>> {
     let mut data = data(wanted, delivery.subject);
-    let body = to_json(&json!({"type": "notification", "data": data}))?;
-    if body.len() <= MOST {
-        return Ok(body);
-    }
     data["line"] = serde_json::Value::Null;
     to_json(&json!({"type": "notification", "data": data}))
 }

@@ -57,7 +57,7 @@ async fn what_is_not_wanted_is_not_planned_and_in_app_is_the_record() {
     let system = System::with(hurried()).await;
     let pair = Pair::new(&system).await;
     let receiver = Receiver::start("127.0.0.2").await;
-    webhook(&pair.bo, &receiver, "hook").await;
+    webhook(&pair.bo, &receiver, "ok/hook").await;
     let defaults = pair.bo.get(PATH).await.expect(200).body;
     let mute = json!([{"circle_id": pair.circle, "until": "2099-01-01T00:00:00Z"}]);
     for silent in
@@ -75,7 +75,7 @@ async fn what_is_not_wanted_is_not_planned_and_in_app_is_the_record() {
     assert_eq!(ended(&pair.bo, &seen, 1).await[0]["state"], "sent");
     pair.bo.get(&format!("/v1/notifications/{unseen}/delivery")).await.expect(404);
     let told: Vec<String> =
-        receiver.received("/echo/hook").iter().skip(1).map(|request| request.id().to_owned()).collect();
+        receiver.received("/ok/hook").iter().skip(1).map(|request| request.id().to_owned()).collect();
     assert_eq!(told, [seen]);
 }
 
@@ -85,7 +85,7 @@ async fn rights_and_preferences_are_checked_again_before_sending() {
     let system = System::with(hurried()).await;
     let pair = Pair::new(&system).await;
     let receiver = Receiver::start("127.0.0.2").await;
-    let hook = webhook(&pair.bo, &receiver, "hook").await;
+    let hook = webhook(&pair.bo, &receiver, "ok/hook").await;
     let defaults = pair.bo.get(PATH).await.expect(200).body;
     let origin = &system.origins[0];
     // Until released, no delivery gets from its claim to the check.
@@ -126,14 +126,14 @@ async fn rights_and_preferences_are_checked_again_before_sending() {
     pair.bo.delete(&format!("/v1/me/push-tokens/{}", hook.text("/id"))).await.expect(204);
     origin.release().await;
     assert_eq!(ended(&pair.bo, &message, 1).await[0]["reason"], "place");
-    webhook(&pair.bo, &receiver, "other").await;
+    webhook(&pair.bo, &receiver, "ok/other").await;
 
     let message = held().await;
     pair.ada.delete(&format!("/v1/circles/{}/members/{}", pair.circle, pair.bo.user)).await.expect(204);
     origin.release().await;
     until("it is withdrawn", async || state(&message).starts_with("withdrawn")).await;
     assert!(["withdrawn left", "withdrawn notification"].contains(&state(&message).as_str()));
-    let sent = receiver.received("/echo/");
+    let sent = receiver.received("/ok/");
     assert!(sent.iter().all(|request| request.json()["type"] == "challenge"), "{sent:#?}");
 }
 
@@ -142,7 +142,7 @@ async fn quiet_hours_wait_and_are_no_attempt() {
     let system = System::with(hurried()).await;
     let pair = Pair::new(&system).await;
     let receiver = Receiver::start("127.0.0.2").await;
-    webhook(&pair.bo, &receiver, "hook").await;
+    webhook(&pair.bo, &receiver, "ok/hook").await;
     pair.bo.patch("/v1/me", json!({"time_zone": "Asia/Kathmandu"})).await.expect(200);
     // All day but this minute: Kathmandu is 5:45 ahead.
     let now = chrono::Utc::now() + chrono::Duration::minutes(5 * 60 + 45);

@@ -75,7 +75,7 @@ async fn beyond_sixty_in_ten_minutes_one_notification_counts_the_rest() {
     let system = System::with(hurried()).await;
     let pair = Pair::new(&system).await;
     let receiver = Receiver::start("127.0.0.2").await;
-    webhook(&pair.bo, &receiver, "hook").await;
+    webhook(&pair.bo, &receiver, "ok/hook").await;
     for _ in 0..75 {
         system.forget_limits_of(&pair.ada).await;
         pair.say().await;
@@ -90,10 +90,9 @@ async fn beyond_sixty_in_ten_minutes_one_notification_counts_the_rest() {
     };
     until("the rest is counted", async || more().await == 14i64).await;
     assert_eq!(unread(&pair.bo).await, 61);
-    let told = || {
-        receiver.received("/echo/hook").iter().filter(|one| one.json()["data"]["kind"] == "message").count()
-    };
     // What is read is not sent any more.
+    let told =
+        || receiver.received("/ok/hook").iter().filter(|one| one.json()["data"]["kind"] == "message").count();
     until("those told are delivered", async || told() == 60).await;
     // Once read, the next begins another.
     pair.bo.post("/v1/notifications/read", Value::Null).await.expect(200);
@@ -118,7 +117,7 @@ async fn beyond_sixty_in_ten_minutes_one_notification_counts_the_rest() {
         system.sql("select max(actors) from notifications where kind = 'more' and read_at is null and place > (select read_through from notification_counts c where c.user_id = notifications.user_id)") == "2"
     })
     .await;
-    until("so is the five hundredth", async || told() == 61).await;
+    until("the five hundredth is delivered", async || told() == 61).await;
     assert_eq!(system.sql("select max(burst) from notification_counts"), "1");
 }
 
