@@ -2,9 +2,12 @@
 //!
 //! Public validators check the description. `schemathesis` sends every kind of request that it describes, and compares
 //! every answer with it. A TypeScript client generated from it plays a story. `schemathesis.toml` and `hooks.py` beside
-//! this file configure the requests; the story is in `examples/typescript`.
+//! this file configure the requests; the story is in `examples/typescript`. Pushes are read by other libraries than the origin's, and
+//! shown by a browser.
 
 #![allow(clippy::unwrap_used)] // A test that cannot go on panics.
+
+mod push;
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};

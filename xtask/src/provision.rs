@@ -116,6 +116,16 @@ pub fn load_tools() -> Result<()> {
     Ok(())
 }
 
+/// A Chromium, for what only a browser can show.
+pub fn chromium() -> Result<PathBuf> {
+    let find = || ["chromium", "chromium-browser", "google-chrome"].into_iter().find_map(find_program);
+    if let Some(browser) = find() {
+        return Ok(browser);
+    }
+    apt_install("Chromium", &["chromium"])?;
+    find().context("Please install Chromium.")
+}
+
 /// Makes sure that this toolchain compiles for `target`.
 pub fn rust_target(target: &str) -> Result<()> {
     let sysroot = output_of(Command::new("rustc").args(["--print", "sysroot"]))?;

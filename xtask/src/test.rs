@@ -36,7 +36,7 @@ const STAGES: [Stage; 10] = [
     Stage { name: "integration", what: "the API on real stores", from_nothing: 440, when_built: 360, run: integration },
     Stage { name: "growth", what: "each statement in two months and one shard", from_nothing: 60, when_built: 60, run: growth },
     Stage { name: "parity", what: "the API on every edge", from_nothing: 130, when_built: 60, run: parity },
-    Stage { name: "contract", what: "the API by its description", from_nothing: 120, when_built: 80, run: contract },
+    Stage { name: "contract", what: "the API by its description", from_nothing: 200, when_built: 90, run: contract },
     Stage { name: "faults", what: "all that can fail, failing", from_nothing: 300, when_built: 240, run: faults },
 ];
 
@@ -175,13 +175,14 @@ fn parity(run: &mut Run) -> Result<()> {
     cloudflare::try_deployment(&run.suite.root)
 }
 
-/// Tests the API by its description, with clients that are made from it.
+/// Tests the API by its description, with clients that are made from it, and in a browser what reaches one.
 fn contract(run: &mut Run) -> Result<()> {
     let python = provision::python_packages(&run.suite.root, "tests/contract/requirements.txt")?;
     provision::node_packages(&run.suite.root)?;
     provision::node_packages(&run.suite.root.join("examples/typescript"))?;
     let node = run.suite.root.join("node_modules/node/bin/node");
-    let tools = [("OPTIMIST_PYTHON_TOOLS", python), ("OPTIMIST_NODE", node)];
+    let chromium = provision::chromium()?;
+    let tools = [("OPTIMIST_PYTHON_TOOLS", python), ("OPTIMIST_NODE", node), ("OPTIMIST_CHROMIUM", chromium)];
     run.system_tests_with(Edge::Embedded, "--test=contract", &[], &tools)
 }
 

@@ -140,7 +140,7 @@ fn headers(vapid: &Vapid, delivery: &Delivery, endpoint: &str) -> Option<HeaderM
     pairs.into_iter().map(pair).collect()
 }
 
-/// `vapid t=<signed claims>, k=<public key>`: for whom, until when, and who we are.
+/// `vapid t=<signed claims>,k=<public key>`: for whom, until when, and who we are. Without a space, which not every reader skips.
 fn authorization(vapid: &Vapid, endpoint: &str, now: i64) -> Option<String> {
     let key = signing_key(vapid)?;
     let uri: axum::http::Uri = endpoint.parse().ok()?;
@@ -152,7 +152,7 @@ fn authorization(vapid: &Vapid, endpoint: &str, now: i64) -> Option<String> {
     let signature: Signature = key.sign(signed.as_bytes());
     let signature = URL_SAFE_NO_PAD.encode(signature.to_bytes());
     let public = URL_SAFE_NO_PAD.encode(key.verifying_key().to_encoded_point(false).as_bytes());
-    Some(format!("vapid t={signed}.{signature}, k={public}"))
+    Some(format!("vapid t={signed}.{signature},k={public}"))
 }
 
 fn signing_key(vapid: &Vapid) -> Option<SigningKey> {
@@ -170,7 +170,7 @@ mod tests {
     fn a_signature_is_for_one_push_service_and_for_hours() {
         let vapid = Vapid { key: [7; 32], subject: "mailto:ops@example.org".to_owned() };
         let header = authorization(&vapid, "https://push.example.org:8443/send/abc", 1_000).unwrap();
-        let (token, key) = header.strip_prefix("vapid t=").unwrap().split_once(", k=").unwrap();
+        let (token, key) = header.strip_prefix("vapid t=").unwrap().split_once(",k=").unwrap();
         let (signed, signature) = token.rsplit_once('.').unwrap();
         let decode = |text: &str| URL_SAFE_NO_PAD.decode(text).unwrap();
         let key = VerifyingKey::from_sec1_bytes(&decode(key)).unwrap();

@@ -67,7 +67,7 @@ async fn a_push_is_encrypted_for_its_browser_and_signed_for_its_service() {
     assert_eq!(headers, [&message.replace('-', ""), "86400", "aes128gcm", "normal"]);
     // RFC 8292, by another library than the one that signed... the same curve, from the bytes alone.
     let header = received.header("authorization").strip_prefix("vapid t=").unwrap();
-    let (token, key) = header.split_once(", k=").unwrap();
+    let (token, key) = header.split_once(",k=").unwrap();
     assert_eq!(URL_SAFE_NO_PAD.decode(key).unwrap(), server_key);
     let (signed, signature) = token.rsplit_once('.').unwrap();
     let claims = URL_SAFE_NO_PAD.decode(signed.split_once('.').unwrap().1).unwrap();
