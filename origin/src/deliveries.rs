@@ -9,6 +9,7 @@ mod preferences;
 mod tokens;
 mod checking;
 mod telling;
+mod words;
 mod web_push;
 mod webhooks;
 mod letters;

@@ -6,7 +6,7 @@ mod auth;
 mod turns;
 mod passwords;
 mod password;
-mod letters;
+pub mod letters;
 mod verifying;
 mod resetting;
 mod moving;

@@ -2,6 +2,7 @@
 
 mod counting;
 mod failing;
+mod mails;
 mod preferences;
 mod places;
 mod telling;

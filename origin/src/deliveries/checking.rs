@@ -15,6 +15,8 @@ use optimist_plane::statements;
 use optimist_shared::ids::Uuid;
 use tokio_postgres::Row;
 
+use crate::people::letters::locale::Locale;
+
 statements! {
     /// The person's own rows first, which may be on a shard.
     const CHECK: &str = "-- deliveries::check, planned anew
@@ -31,7 +33,7 @@ with own as materialized (
     left join notification_preferences p on p.user_id = t.user_id
     left join notification_mutes m on m.user_id = t.user_id and m.circle_id = n.circle_id
     where t.user_id = $1 and t.id = $3)
-select own.*, u.status, u.time_zone, u.email, u.email_verified_at is not null as has_email, u.name as user_name,
+select own.*, u.status, u.time_zone, u.email, u.email_verified_at is not null as has_email, u.name as user_name, u.locale,
     m.role as standing, c.name as circle_name, a.name as actor_name,
     own.invite_id is not null and not exists (select from usable_invites i where i.id = own.invite_id) as is_over
 from users u
@@ -49,6 +51,8 @@ select from messages where circle_id = $1 and id = $2 and deleted_at is null";
 #[derive(Clone, Debug)]
 pub struct Wanted {
     pub place: Place,
+    /// The person's language.
+    pub locale: Locale,
     pub kind: String,
     pub circle: Option<(Uuid, String)>,
     pub message: Option<Uuid>,
@@ -59,7 +63,7 @@ pub struct Wanted {
 }
 
 /// Where it goes.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default)]
 pub struct Place {
     pub endpoint: String,
     pub p256dh: Option<Vec<u8>>,
@@ -126,6 +130,7 @@ fn judge(row: &Row, now: DateTime<Utc>) -> Result<Wanted, Outcome> {
             email: row.get("email"),
             name: row.get("user_name"),
         },
+        locale: Locale::named(row.get("locale")),
         kind,
         circle: named("circle_id", "circle_name"),
         message: row.get("message_id"),

@@ -1,31 +1,11 @@
-//! What a delivery says: ids, and a short line without any text that people have written in messages.
+//! What a delivery says to programs: ids, and a short line for a person to read.
 
 use serde_json::{Value, json};
 
 use crate::deliveries::checking::Wanted;
+use crate::deliveries::words::line;
 
-/// Characters of a name in a line.
-const NAME: usize = 60;
-
-/// A line for a person to read.
-pub fn line(wanted: &Wanted) -> String {
-    let short = |name: &str| name.chars().take(NAME).collect::<String>();
-    let who = wanted.actor.as_ref().map_or_else(|| "Someone".to_owned(), |(_, name)| short(name));
-    let circle = wanted.circle.as_ref().map_or_else(|| "a circle".to_owned(), |(_, name)| short(name));
-    match wanted.kind.as_str() {
-        "message" => format!("{who} wrote in {circle}"),
-        "mention" => format!("{who} mentioned you in {circle}"),
-        "reaction" if wanted.actors > 1 => {
-            format!("{who} and {} more reacted to your message in {circle}", wanted.actors - 1)
-        }
-        "reaction" => format!("{who} reacted to your message in {circle}"),
-        "role" => format!("{who} made you {} of {circle}", wanted.role.as_deref().unwrap_or("a member")),
-        "invite" => format!("{who} invited you to {circle}"),
-        _ => "There is more news than we tell one by one".to_owned(),
-    }
-}
-
-/// The same for programs.
+/// What programs are told.
 pub fn data(wanted: &Wanted, id: optimist_shared::ids::Uuid) -> Value {
     json!({
         "id": id,

@@ -7,4 +7,4 @@ pub mod locale;
 pub mod queue;
 pub mod sending;
 pub mod token;
-mod words;
+pub mod words;

@@ -190,13 +190,18 @@ impl Words {
             body.push_str(&format!("<p><code>{}</code></p>\n", escaped(token)));
         }
         body.push_str(&format!("<p>{}</p>\n<p>Optimist</p>\n", escaped(self.after)));
-        format!(
-            "<!doctype html>\n<html lang=\"{}\">\n<head><meta charset=\"utf-8\"><title>{}</title></head>\n<body>\n{body}</body>\n\
-             </html>\n",
-            locale.as_str(),
-            escaped(self.subject),
-        )
+        page(locale, self.subject, &body)
     }
+}
+
+/// A mail's HTML around its paragraphs.
+pub fn page(locale: Locale, subject: &str, body: &str) -> String {
+    format!(
+        "<!doctype html>\n<html lang=\"{}\">\n<head><meta charset=\"utf-8\"><title>{}</title></head>\n<body>\n{body}</body>\n\
+         </html>\n",
+        locale.as_str(),
+        escaped(subject),
+    )
 }
 
 #[cfg(test)]
