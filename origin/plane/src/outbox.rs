@@ -3,6 +3,7 @@
 
 pub mod event;
 pub mod projections;
+mod batch;
 pub mod relay;
 pub mod set_aside;
 

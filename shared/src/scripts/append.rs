@@ -17,6 +17,8 @@ pub struct Batch<'a> {
     pub to: &'a str,
     /// Entries that the stream keeps.
     pub kept: u64,
+    /// Entries before this position are trimmed.
+    pub trimmed: Option<&'a str>,
     pub events: &'a [Event<'a>],
 }
 
@@ -31,11 +33,12 @@ impl<'a> Batch<'a> {
     pub fn call(&self) -> Call<'a> {
         let lives_ms = u64::from(Key::Events.row().kept_seconds().unwrap_or_default()) * 1000;
         let mut call = Call::new(&APPEND)
-            .keys([Key::Events, Key::Cursor].map(|key| key.of_partition(self.partition)))
+            .keys([Key::Events, Key::Cursor, Key::Wake].map(|key| key.of_partition(self.partition)))
             .text(self.from.unwrap_or_default())
             .text(self.to)
             .number(self.kept)
-            .number(lives_ms);
+            .number(lives_ms)
+            .text(self.trimmed.unwrap_or_default());
         for event in self.events {
             call = call.text(event.at).number(event.fields.len() as u64 * 2);
             for (name, value) in event.fields {

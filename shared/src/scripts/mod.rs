@@ -22,6 +22,7 @@ pub mod lease;
 pub mod invalidate;
 pub mod vouch;
 pub mod append;
+pub mod settle;
 pub mod install;
 pub mod ledger;
 pub mod drafts;
@@ -30,7 +31,7 @@ pub use call::{Call, Scalars, crosses_slots, is_about_the_call, is_unknown_scrip
 pub use script::{Bound, Script};
 
 /// Every script, for tests and for callers that load them all.
-pub const ALL: [&Script; 38] = [
+pub const ALL: [&Script; 39] = [
     &admit::ADMIT,
     &limit::LIMIT,
     &limit::PEEK,
@@ -59,6 +60,7 @@ pub const ALL: [&Script; 38] = [
     &invalidate::INVALIDATE,
     &vouch::VOUCH,
     &append::APPEND,
+    &settle::SETTLE,
     &install::INSTALL,
     &install::FILL_COUNTED,
     &install::AUDIT,

@@ -239,10 +239,13 @@ fn the_origins_calls_are_in_their_scripts_order() {
 
     let fields = [("kind", "a".to_owned()), ("at", "b".to_owned())];
     let events = [append::Event { at: "8-1", fields: &fields }];
-    let batch = append::Batch { partition: mine, from: None, to: "9-0", kept: 100, events: &events };
+    let batch =
+        append::Batch { partition: mine, from: None, to: "9-0", kept: 100, trimmed: None, events: &events };
     assert_eq!(
         words(&batch.call()),
-        format!("events:{{{mine}}} cursor:{{{mine}}} | - 9-0 100 172800000 8-1 4 kind a at b")
+        format!(
+            "events:{{{mine}}} cursor:{{{mine}}} wake:{{{mine}}} | - 9-0 100 172800000 - 8-1 4 kind a at b"
+        )
     );
 
     let due = format!("presence:{{{mine}}}:{user} present:{{{mine}}} | {user}");
@@ -260,6 +263,7 @@ fn the_origins_calls_are_in_their_scripts_order() {
         format!("{online} circle:{{{theirs}}}:{circle}:typing | 1000")
     );
     assert_eq!(words(&message_drafts::list(user)), format!("message_drafts:{{{mine}}}:{user} |"));
+    assert_eq!(words(&settle::call(1, 9, 2)), "settled:{p000} wake:{p000} | 1 9 2 172800000");
 
     let ledger = format!("ledger:{{{theirs}}} writes:{{{theirs}}}");
     assert_eq!(

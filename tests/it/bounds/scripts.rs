@@ -20,7 +20,7 @@ use optimist_shared::scripts::limit::{Charge, give_back};
 use optimist_shared::scripts::react::Reaction;
 use optimist_shared::scripts::{
     ALL, Call, append, counts, fence, invalidate, lease, ledger, message_drafts, mine, presence as scripts,
-    visit, vouch,
+    settle, visit, vouch,
 };
 use optimist_shared::session::{CachedSession, Token, attempt_entry, hash_secret};
 use optimist_shared::vouching::Vouched;
@@ -70,7 +70,7 @@ impl Bench {
     /// Runs a call; returns the texts of its reply.
     async fn run(&mut self, call: &Call<'_>) -> Vec<String> {
         let mut user = redis::cmd("ACL");
-        user.arg("SETUSER").arg("narrow").arg("resetkeys");
+        user.arg("SETUSER").arg("narrow").arg("resetkeys").arg("allchannels");
         for key in &call.keys {
             user.arg(format!("~{key}"));
         }
@@ -364,8 +364,18 @@ async fn events(bench: &mut Bench) {
     ];
     let events: Vec<_> = positions.iter().map(|at| append::Event { at, fields: &fields }).collect();
     let to = positions.last().unwrap();
-    let batch = append::Batch { partition: Partition::of(ids), from: None, to, kept: 2_000, events: &events };
+    let batch = append::Batch {
+        partition: Partition::of(ids),
+        from: None,
+        to,
+        kept: 20_000,
+        trimmed: Some(to),
+        events: &events,
+    };
     bench.expect("ok", &batch.call()).await;
+    for seq in 1..3 {
+        bench.run(&settle::call(4_294_967_295, 18_446_744_073_709, seq)).await;
+    }
 }
 
 /// The longest draft, and as many as the quota admits.

@@ -3,20 +3,19 @@
 //! Events go to the streams of their topics' partitions, in the order `(xid, seq)`, each once: a stream and its cursor move
 //! in one script, which refuses a relay that does not know the cursor. So any number of relays may run, and any may die.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, VecDeque};
 use std::time::{Duration, Instant};
 
 use ::redis::Cmd;
-use optimist_shared::ids::{Partition, Uuid};
+use optimist_shared::ids::Partition;
 use optimist_shared::keys::Key;
-use optimist_shared::scripts::append::{self, Appended, Event as Entry};
-use optimist_shared::scripts::{Call, Scalars as _};
-use tokio_postgres::Row;
+use optimist_shared::scripts::{Scalars as _, settle};
 
 use crate::cache::fence::drop_stale;
 use crate::ctx::Ctx;
 use crate::error::Result;
 use crate::hooks;
+use crate::outbox::batch::{Behind, Event, append};
 use crate::outbox::end_of_stretch;
 use crate::postgres::pool::query;
 use crate::redis::{Items, Position};
@@ -26,14 +25,20 @@ use crate::statements;
 const POLL: Duration = Duration::from_millis(50);
 /// How often the cursors of partitions without events move along: far more often than the keys expire.
 const IDLE: Duration = Duration::from_secs(30);
-/// Entries that a partition's stream keeps, approximately: hours of a busy region's events.
-const KEPT: u64 = 2_000;
+/// How long it keeps them: a client that is away longer loads anew.
+const KEPT_FOR: Duration = Duration::from_secs(600);
+/// How often the relay notes its position, to know later where it was.
+const NOTED: Duration = Duration::from_secs(10);
 
 statements! {
     /// Rows before the transaction `$5` that were not read yet, and the horizon of the same snapshot: all rows before it are settled.
     const PENDING: &str = "-- outbox::pending, planned anew
-with settled as materialized (select pg_snapshot_xmin(pg_current_snapshot())::text::bigint as before)
-select before, xid::text::bigint as xid, seq, keys, kind, version, payload::text as payload, topics, actor,
+with settled as materialized (
+    select pg_snapshot_xmin(pg_current_snapshot())::text::bigint as before,
+        case when pg_is_in_recovery() then (select timeline_id from pg_control_checkpoint())
+            else ('x' || substr(pg_walfile_name(pg_current_wal_insert_lsn()), 1, 8))::bit(32)::integer
+        end::bigint as timeline)
+select before, timeline, xid::text::bigint as xid, seq, keys, kind, version, payload::text as payload, topics, actor,
     (extract(epoch from created_at) * 1000)::bigint as at,
     extract(epoch from clock_timestamp() - created_at)::float8 as age
 from settled left join lateral (
@@ -76,6 +81,12 @@ struct Reader {
     /// Each partition's stream cursor in Redis; `None` if there is none.
     cursors: Vec<Option<Position>>,
     idled: Instant,
+    /// Where the relay was, and when, for the last minutes.
+    trail: VecDeque<(Instant, Position)>,
+    /// Postgres's timeline, once a pass has read it.
+    timeline: u64,
+    /// The position that was last said to be settled.
+    settled: Option<Position>,
 }
 
 /// Why a pass ended early.
@@ -116,6 +127,12 @@ pub async fn run(ctx: Ctx) {
 impl From<crate::error::Error> for Stop {
     fn from(_: crate::error::Error) -> Stop {
         Stop::Wait
+    }
+}
+
+impl From<Behind> for Stop {
+    fn from(_: Behind) -> Stop {
+        Stop::Reload
     }
 }
 
@@ -166,9 +183,21 @@ async fn load(ctx: &Ctx) -> std::result::Result<Reader, Stop> {
     let at = cursors.iter().flatten().copied().fold(region, Position::min);
     // Missing cursors are created at once, at the region's position: nobody has read their streams.
     let idled = Instant::now();
-    let mut reader = Reader { at, waiting: BTreeMap::new(), cursors, idled };
+    let mut reader = Reader {
+        at,
+        waiting: BTreeMap::new(),
+        cursors,
+        idled,
+        trail: VecDeque::new(),
+        timeline: 0,
+        settled: None,
+    };
     reader.begin_missing(ctx, region).await?;
     Ok(reader)
+}
+
+fn is_old(noted: &(Instant, Position)) -> bool {
+    noted.0.elapsed() > KEPT_FOR
 }
 
 impl Reader {
@@ -176,7 +205,34 @@ impl Reader {
         let missing: Vec<Partition> =
             Partition::all().filter(|partition| self.cursors[partition.index()].is_none()).collect();
         let batches = missing.into_iter().map(|partition| (partition, Vec::new())).collect();
-        append(ctx, &mut self.cursors, batches, region).await.map(drop)
+        append(ctx, &mut self.cursors, batches, region, None).await?;
+        Ok(())
+    }
+
+    /// Notes where the relay is, and forgets where it was long ago.
+    fn note(&mut self) {
+        while self.trail.get(1).is_some_and(is_old) {
+            self.trail.pop_front();
+        }
+        if self.trail.back().is_none_or(|noted| noted.0.elapsed() > NOTED) {
+            self.trail.push_back((Instant::now(), self.at));
+        }
+    }
+
+    /// The position before which streams keep no entries.
+    fn trimmed(&self) -> Option<Position> {
+        self.trail.front().filter(|noted| is_old(noted)).map(|noted| noted.1)
+    }
+
+    /// Says that all streams hold their events up to `at`, unless that was said.
+    async fn settle(&mut self, ctx: &Ctx) -> std::result::Result<(), Stop> {
+        if self.settled == Some(self.at) {
+            return Ok(());
+        }
+        let (xid, seq) = (self.at.0.cast_unsigned(), self.at.1.cast_unsigned());
+        ctx.redis.call_one(&settle::call(self.timeline, xid, seq)).await?;
+        self.settled = Some(self.at);
+        Ok(())
     }
 
     /// Moves the cursors of partitions without events along, so that they never become too old.
@@ -187,114 +243,19 @@ impl Reader {
         self.idled = Instant::now();
         let behind = Partition::all().filter(|partition| self.cursors[partition.index()] <= Some(self.at));
         let batches = behind.map(|partition| (partition, Vec::new())).collect();
-        append(ctx, &mut self.cursors, batches, self.at).await.map(drop)
-    }
-}
-
-/// Appends to streams and moves their cursors to `to`. Returns whether every cursor is there, or beyond.
-async fn append(
-    ctx: &Ctx,
-    cursors: &mut [Option<Position>],
-    batches: BTreeMap<Partition, Vec<&Event>>,
-    to: Position,
-) -> std::result::Result<bool, Stop> {
-    let to_text = to.to_string();
-    let prepared: Vec<Prepared<'_>> = batches
-        .iter()
-        .map(|(partition, events)| Prepared::new(*partition, cursors[partition.index()], events))
-        .collect();
-    let entries: Vec<Vec<Entry<'_>>> = prepared.iter().map(Prepared::entries).collect();
-    let calls: Vec<Call<'_>> = prepared
-        .iter()
-        .zip(&entries)
-        .map(|(batch, events)| {
-            let (partition, from) = (batch.partition, batch.from.as_deref());
-            append::Batch { partition, from, to: &to_text, kept: KEPT, events }.call()
-        })
-        .collect();
-    let mut all = true;
-    for (batch, mut reply) in prepared.iter().zip(ctx.redis.call(&calls).await?) {
-        let known = &mut cursors[batch.partition.index()];
-        let at = match append::read(&mut reply) {
-            Appended::Yes => {
-                *known = Some(to);
-                metrics::counter!("optimist_events_appended_total").increment(batch.events.len() as u64);
-                continue;
-            }
-            Appended::CursorIsAt(at) => at,
-        };
-        // Another relay appended; or Redis has lost its newest seconds, and entries with them.
-        let found = Position::parse(&at);
-        if found < *known {
-            return Err(Stop::Reload);
-        }
-        *known = found;
-        all &= found >= Some(to);
-    }
-    Ok(all)
-}
-
-/// One partition's part of a batch.
-struct Prepared<'a> {
-    partition: Partition,
-    from: Option<String>,
-    /// Events with their positions as texts.
-    events: Vec<(String, &'a Event)>,
-}
-
-impl<'a> Prepared<'a> {
-    fn new(partition: Partition, from: Option<Position>, events: &[&'a Event]) -> Prepared<'a> {
-        // Events that another relay has appended already are left out.
-        let events = events.iter().filter(|event| Some(event.at) > from);
-        let events = events.map(|event| (event.at.to_string(), *event)).collect();
-        Prepared { partition, from: from.map(|at| at.to_string()), events }
-    }
-
-    fn entries(&self) -> Vec<Entry<'_>> {
-        self.events.iter().map(|(at, event)| Entry { at, fields: &event.fields }).collect()
-    }
-}
-
-/// A row of the outbox, as a stream's entry.
-struct Event {
-    at: Position,
-    /// The row's age when it was read.
-    age: Duration,
-    read: Instant,
-    topics: Vec<Uuid>,
-    fields: [(&'static str, String); 6],
-}
-
-impl Event {
-    fn from_row(at: Position, row: &Row) -> Event {
-        let topics: Vec<Uuid> = row.get("topics");
-        let names: Vec<String> = topics.iter().map(Uuid::to_string).collect();
-        let actor = row.get::<_, Option<Uuid>>("actor").map_or_else(String::new, |actor| actor.to_string());
-        let fields = [
-            ("kind", row.get("kind")),
-            ("version", row.get::<_, i16>("version").to_string()),
-            ("topics", names.join(" ")),
-            ("actor", actor),
-            ("at", row.get::<_, i64>("at").to_string()),
-            ("payload", row.get("payload")),
-        ];
-        let age = Duration::try_from_secs_f64(row.get("age")).unwrap_or_default();
-        Event { at, age, read: Instant::now(), topics, fields }
-    }
-
-    /// Seconds since it was written.
-    fn lag(&self) -> f64 {
-        (self.age + self.read.elapsed()).as_secs_f64()
-    }
-
-    fn partitions(&self) -> BTreeSet<Partition> {
-        self.topics.iter().map(|topic| Partition::of(*topic)).collect()
+        let trimmed = self.trimmed();
+        append(ctx, &mut self.cursors, batches, self.at, trimmed).await?;
+        // Said again, so that it does not expire.
+        self.settled = None;
+        Ok(())
     }
 }
 
 async fn pass(ctx: &Ctx, reader: &mut Reader) -> std::result::Result<(), Stop> {
     hooks::step("relay.read").await;
     let (horizon, is_settled) = read(ctx, reader).await?;
+    reader.note();
+    reader.settle(ctx).await?;
     note_behind(reader.waiting.values().next().map_or(0.0, Event::lag));
     loop {
         // In this order a settled row never follows an unsettled one.
@@ -305,6 +266,7 @@ async fn pass(ctx: &Ctx, reader: &mut Reader) -> std::result::Result<(), Stop> {
             if reader.waiting.is_empty() && horizon >= end {
                 // No row is in the stretch, and none will be.
                 reader.at = Position(end, 0);
+                reader.settle(ctx).await?;
                 advance(ctx, reader.at).await?;
             }
             return reader.move_idle(ctx).await;
@@ -318,13 +280,16 @@ async fn pass(ctx: &Ctx, reader: &mut Reader) -> std::result::Result<(), Stop> {
         }
         batches.retain(|partition, _| reader.cursors[partition.index()] < Some(last));
         hooks::step("relay.append").await;
-        if !append(ctx, &mut reader.cursors, batches, last).await? {
+        let trimmed = reader.trimmed();
+        if !append(ctx, &mut reader.cursors, batches, last, trimmed).await? {
             // Another relay is appending: the next pass sees how far it came.
             return Ok(());
         }
         hooks::step("relay.appended").await;
-        advance(ctx, last).await?;
         reader.at = last;
+        reader.settle(ctx).await?;
+        hooks::step("relay.settled").await;
+        advance(ctx, last).await?;
         while let Some(first) = reader.waiting.first_entry().filter(|first| *first.key() <= last) {
             metrics::histogram!("optimist_relay_lag_seconds").record(first.remove().lag());
         }
@@ -358,6 +323,7 @@ async fn read(
     let rows = query(&client, PENDING, &[&from.0, &from.1, &known, &(ROWS as i64), &to]).await?;
     drop(client);
     let settled_before: i64 = rows.first().map_or(0, |row| row.get("before"));
+    reader.timeline = rows.first().map_or(0, |row| row.get::<_, i64>("timeline").cast_unsigned());
     let mut changed: BTreeMap<&str, u64> = BTreeMap::new();
     let (mut events, mut last) = (Vec::new(), None);
     // If there is no row to read, the one row holds only the horizon.
