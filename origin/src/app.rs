@@ -15,6 +15,7 @@ use optimist_plane::edge_counters::edge_counters;
 use optimist_plane::error::Error;
 use optimist_plane::http::served::Served;
 use optimist_plane::http::{admit, serve};
+use optimist_plane::live::{gateway, pass};
 use optimist_plane::region::vouching;
 use optimist_plane::telemetry;
 use optimist_shared::error::ErrorCode;
@@ -36,7 +37,14 @@ pub async fn serve(config: Config) -> Result<(), Box<dyn std::error::Error>> {
     vouching::check_redis(&ctx).await?;
     let api = serve::listen(ctx.config.listen)?;
     let internal = serve::listen(ctx.config.internal_listen)?;
-    println!("listening api=http://{} internal=http://{}", api.local_addr()?, internal.local_addr()?);
+    let gateway = serve::listen(ctx.config.gateway_listen)?;
+    let gateway_url = format!("http://{}", gateway.local_addr()?);
+    println!(
+        "listening api=http://{} internal=http://{} gateway={gateway_url}",
+        api.local_addr()?,
+        internal.local_addr()?
+    );
+    let _ = ctx.live.url.set(ctx.config.gateway_url.clone().unwrap_or(gateway_url));
     for task in REGISTRY.domains.iter().flat_map(|domain| domain.tasks) {
         tokio::spawn(task(ctx.clone()));
     }
@@ -45,8 +53,18 @@ pub async fn serve(config: Config) -> Result<(), Box<dyn std::error::Error>> {
         stop_signal().await;
         tokio::time::sleep(DRAIN).await;
     };
+    let both = async {
+        tokio::join!(
+            serve::serve(api, api_router(ctx.clone()), stop_signal()),
+            serve::serve(gateway, gateway::router(ctx.clone()), stop_signal()),
+            async {
+                stop_signal().await;
+                pass::stop(&ctx).await;
+            }
+        )
+    };
     tokio::select! {
-        () = serve::serve(api, api_router(ctx), stop_signal()) => {}
+        _ = both => {}
         () = patience => tracing::warn!("requests were still under way"),
     }
     tracing::info!("stopped");

@@ -4,7 +4,7 @@ pub mod access;
 pub mod standing;
 pub mod definition;
 mod reading;
-mod mine;
+pub mod mine;
 mod writing;
 mod members;
 mod moved;
@@ -63,6 +63,7 @@ pub const DOMAIN: Domain = Domain {
     }],
     told: told::TOLD,
     rights: told::RIGHTS,
+    states: told::STATES,
     sums: &[member_count::SUM],
     ..Domain::new("circles")
 };

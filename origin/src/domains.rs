@@ -28,6 +28,8 @@ pub static REGISTRY: Registry = Registry {
     guard: Guard {
         check_token: |ctx, token| Box::pin(people::session::check(ctx, token)),
         require_admin: |ctx, user| Box::pin(people::admin::require_admin(ctx, user)),
+        extend_session: |ctx, user, session| Box::pin(people::session::extend(ctx, user, session)),
+        followed: |ctx, user| Box::pin(circles::mine::followed(ctx, user)),
     },
 };
 

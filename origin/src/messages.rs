@@ -38,6 +38,7 @@ pub const DOMAIN: Domain = Domain {
     ],
     follows: names::FOLLOWS,
     told: told::TOLD,
+    states: told::STATES,
     jobs: &[names::JOB],
     audits: &[(Key::CircleMessages, COMPARE), (Key::Message, COMPARE)],
     ..Domain::new("messages")

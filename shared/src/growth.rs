@@ -1,6 +1,6 @@
 //! The growth table: what each write leaves in the stores. With the limits it says how much one caller's day can add, which
 //! `docs/policies.md` prints. Sizes are upper bounds of rows and keys, without indexes; a test compares them with the stores.
-//! Events in the streams are not among them: a partition's stream keeps some thousand, whoever writes.
+//! Events in the streams are not among them: a partition's stream keeps those of ten minutes, whoever writes.
 //!
 //! It does not bound anything: limits and quotas do.
 
@@ -122,7 +122,9 @@ impl Growth {
 
 /// Whether a route's requests leave anything: all but reads, searches, and what only administrators do.
 pub fn leaves_something(route: &Route) -> bool {
-    route.method != Method::Get && !route.name.starts_with("admin.") && route.name != "journal.search"
+    route.method != Method::Get
+        && !route.name.starts_with("admin.")
+        && !matches!(route.name, "journal.search" | "realtime.tickets")
 }
 
 /// The most requests that one caller's day admits, and the limit that says so.

@@ -14,6 +14,7 @@ use crate::ids::{Id, Partition};
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Key {
     Session,
+    Tickets,
     Membership,
     Me,
     Profile,
@@ -126,6 +127,8 @@ pub const KEYS: &[KeyRow] = &[
     // Ten seconds longer than the idle limit: see `admit.lua`.
     // Installed on use, not by writers: its next request may never come.
     KeyRow { is_refilled: false, ..row(Key::Session, "session:{<user>}:<session>", "session", seconds(30 * MINUTE + 10, 0), Fenced) },
+    // The tickets for the gateway that were used: each is good for half a minute.
+    row(Key::Tickets, "tickets:{<user>}:<session>", "tickets", seconds(MINUTE, 0), Own),
     row(Key::Membership, "membership:{<user>}:<circle>", "membership", seconds(30 * MINUTE, GRACE), Fenced),
     row(Key::Me, "me:{<p:user>}:<user>", "me", seconds(30 * MINUTE, GRACE), Fenced),
     row(Key::Profile, "profile:{<p:user>}:<user>", "profile", seconds(30 * MINUTE, GRACE), Fenced),

@@ -5,6 +5,7 @@ pub mod routes;
 pub mod keys;
 pub mod limits;
 pub mod quotas;
+pub mod live;
 pub mod growth;
 pub mod scripts;
 

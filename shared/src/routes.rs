@@ -377,6 +377,8 @@ pub const ROUTES: &[Route] = &[
     at_edge("me.limits", "/v1/me/limits", AtEdge::Limits),
     direct("me.audit", "/v1/me/audit", User),
     direct("me.circles", "/v1/me/circles", User),
+    joined("realtime.events", "/v1/events", User),
+    Route { pattern: Direct, body: NO_BODY, ..write("realtime.tickets", Post, "/v1/realtime/tickets", User, &[Reads, Forwarded], &[]) },
     direct("sessions.list", "/v1/me/sessions", User),
     write("sessions.revoke-others", Delete, "/v1/me/sessions", User, CHANGES, &[Key::Session]),
     write("sessions.revoke", Delete, "/v1/me/sessions/{session}", User, CHANGES, &[Key::Session]),

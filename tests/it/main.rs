@@ -17,6 +17,7 @@ mod jobs;
 mod journal;
 mod keys;
 mod letters;
+mod live;
 mod limits;
 mod locks;
 mod log_ins;

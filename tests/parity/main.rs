@@ -88,7 +88,8 @@ impl Transcript {
                 | "application_server_key"
                 | "device"
                 | "invite"
-                | "next",
+                | "next"
+                | "ticket",
                 Value::String(_),
             ) => format!("<{name}>").into(),
             ("expires_in" | "resets_in", Value::Number(_)) => "<seconds>".into(),

@@ -89,6 +89,10 @@ pub async fn tell(kind: Kind) -> Transcript {
     consequences(&mut teller, &system, &ada).await;
     administration(&mut teller, &system, &ada).await;
     teller.get(&ada, "/v1/me/circles").await;
+    teller.post(&ada, "/v1/realtime/tickets", json!({})).await;
+    teller.get(&ada, "/v1/events?last_event_id=x").await;
+    teller.get(&ada, "/v1/events?circles=x").await;
+    first_event(&system.url(), &ada).await;
     let all: BTreeSet<&str> = ROUTES.iter().map(|route| route.name).collect();
     assert_eq!(teller.routes, all, "the story leaves routes out");
 
@@ -117,6 +121,21 @@ async fn mails(teller: &mut Teller, anyone: &Client, ada: &Client) {
     let moved = json!({"email": "ada@example.com", "password": PASSWORD});
     teller.post(ada, "/v1/me/email", moved.clone()).await;
     teller.post(anyone, "/v1/me/email", moved).await;
+}
+
+/// An edge passes the first event on while the stream goes on.
+async fn first_event(url: &str, client: &Client) {
+    let token = format!("Bearer {}", client.token.as_deref().unwrap_or_default());
+    let request = reqwest::Client::new().get(format!("{url}/v1/events")).header("authorization", token);
+    let mut response = request.send().await.unwrap();
+    assert_eq!(
+        (response.status().as_u16(), &response.headers()["content-type"]),
+        (200, &"text/event-stream".parse().unwrap())
+    );
+    let first = tokio::time::timeout(std::time::Duration::from_secs(20), response.chunk()).await;
+    let first = first.expect("an event").unwrap().unwrap();
+    let text = String::from_utf8_lossy(&first);
+    assert!(text.starts_with("id: 1.") && text.contains(r#""recovered":true"#), "{text}");
 }
 
 async fn routing(teller: &mut Teller, anyone: &Client) {

@@ -15,6 +15,7 @@ pub mod crowd;
 pub mod disk;
 pub mod edges;
 pub mod events;
+pub mod live;
 pub mod load;
 pub mod mailbox;
 pub mod origin;

@@ -15,6 +15,7 @@ pub struct Origin {
     process: Process,
     pub api: String,
     pub internal: String,
+    pub gateway: String,
 }
 
 impl Origin {
@@ -31,7 +32,7 @@ impl Origin {
             let found = line.split(' ').find_map(|part| part.strip_prefix(name)?.strip_prefix('='));
             found.unwrap_or_else(|| panic!("no {name} in {line}")).to_owned()
         };
-        Origin { api: address("api"), internal: address("internal"), process }
+        Origin { api: address("api"), internal: address("internal"), gateway: address("gateway"), process }
     }
 
     pub fn process_id(&self) -> u32 {

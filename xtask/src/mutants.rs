@@ -40,7 +40,7 @@ const REPLICA_FIRST: &str =
 const ONE_OF_TWO: &str = "redis::cut_off_from_one_origin_of_two";
 const HANGS: &str = "redis::a_redis_that_hangs_costs_a_deadline_now_and_then_and_not_with_every_request";
 
-const MUTANTS: [Mutant; 26] = [
+const MUTANTS: [Mutant; 29] = [
     Mutant {
         name: "fence",
         at: At::Origin,
@@ -248,6 +248,30 @@ const MUTANTS: [Mutant; 26] = [
         switched_off: "others are told that somebody is invisible",
         target: "it",
         tests: &["api::presence::the_strongest_state_of_ones_devices_counts"],
+    },
+    Mutant {
+        name: "wake",
+        at: At::Origin,
+        mechanism: "the gateway's wakes",
+        switched_off: "the gateway hears of no event, and only looks every two seconds",
+        target: "it",
+        tests: &["live::what_happens_in_a_circle_comes_at_once_to_its_members"],
+    },
+    Mutant {
+        name: "overrun",
+        at: At::Origin,
+        mechanism: "the rings' beginnings",
+        switched_off: "a ring that has dropped events claims to hold them",
+        target: "it",
+        tests: &["live::there_is_no_gap_whoever_dies"],
+    },
+    Mutant {
+        name: "rights",
+        at: At::Origin,
+        mechanism: "rights by position",
+        switched_off: "the gateway passes over events that end rights",
+        target: "it",
+        tests: &["live::nothing_comes_past_the_end_of_a_right"],
     },
 ];
 

@@ -16,10 +16,12 @@ const LONGEST: usize = 450;
 const MEDIAN: usize = 160;
 
 /// The keys that the plane may name: those of the protocols, whatever the product is about.
-const PLANE_KEYS: [&str; 8] =
-    ["Vouch", "Epoch", "Metrics", "Events", "Cursor", "Writes", "Ledger", "Outgoing"];
+const PLANE_KEYS: [&str; 11] = [
+    "Vouch", "Epoch", "Metrics", "Events", "Cursor", "Settled", "Wake", "Writes", "Ledger", "Outgoing",
+    "Tickets",
+];
 /// Constructors of keys that name no domain's.
-const PLANE_CONSTRUCTORS: [&str; 1] = ["of_partition"];
+const PLANE_CONSTRUCTORS: [&str; 2] = ["of_partition", "tickets"];
 /// Modules of `shared` that belong to domains.
 const DOMAIN_MODULES: [&str; 5] =
     ["reactions", "scripts::react", "scripts::visit", "scripts::install", "scripts::drafts"];

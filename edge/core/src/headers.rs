@@ -28,7 +28,7 @@ const fn header(name: &'static str, title: &'static str, lines: Lines, is_sent_o
 }
 
 /// The table.
-const HEADERS: [Header; 10] = [
+const HEADERS: [Header; 11] = [
     header("authorization", "Authorization", Lines::Once, true),
     header("content-encoding", "Content-Encoding", Lines::Combined, true),
     // Servers refuse two lengths, or make one of them. The host frames the forwarded message anew.
@@ -37,7 +37,9 @@ const HEADERS: [Header; 10] = [
     header("idempotency-key", "Idempotency-Key", Lines::Once, true),
     header("if-match", "If-Match", Lines::Combined, true),
     header("if-none-match", "If-None-Match", Lines::Combined, true),
-    header("origin", "Origin", Lines::Once, false),
+    header("last-event-id", "Last-Event-ID", Lines::Once, true),
+    // A ticket for the gateway is for the page that asks for it.
+    header("origin", "Origin", Lines::Once, true),
     // Two begin a new trace (W3C Trace Context, 4.2): they are no valid value.
     header("traceparent", "traceparent", Lines::Combined, true),
     header("user-agent", "User-Agent", Lines::Combined, true),

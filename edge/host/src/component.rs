@@ -46,6 +46,9 @@ const IDLE: Duration = Duration::from_secs(1);
 /// Longer than any deadline of the edge: a request that takes this long is stuck.
 const REQUEST_DEADLINE: Duration = Duration::from_secs(60);
 
+/// As good as none.
+const STREAM_DEADLINE: Duration = Duration::from_secs(30 * 24 * 3600);
+
 pub type Handler = ProxyHandler<Loaded>;
 
 /// The component, ready to be instantiated.
@@ -146,7 +149,9 @@ impl WorkerExpiration for Expiration {
     ) -> Poll<()> {
         let allowed = match status {
             WorkerStatus::Idle => IDLE,
-            WorkerStatus::Requests | WorkerStatus::PostReturn => REQUEST_DEADLINE,
+            WorkerStatus::Requests => REQUEST_DEADLINE,
+            // Answers that stream last as long as their clients.
+            WorkerStatus::PostReturn => STREAM_DEADLINE,
         };
         let deadline = tokio::time::Instant::from_std(start + allowed);
         if self.alarm.deadline() != deadline {

@@ -20,7 +20,7 @@ use crate::outgoing::settings as outgoing;
 use crate::tls::{self, Authorities};
 
 /// Settings as they are written. In the environment their names are upper case, with the prefix `OPTIMIST_`.
-#[derive(Clone, Deserialize)]
+#[derive(Clone, Default, Deserialize)]
 struct Settings {
     database_url: Option<String>,
     migrate_database_url: Option<String>,
@@ -35,6 +35,8 @@ struct Settings {
     region: Option<String>,
     listen: Option<String>,
     internal_listen: Option<String>,
+    gateway_listen: Option<String>,
+    gateway_url: Option<String>,
     database_pool: Option<usize>,
     value_budget_bytes: Option<u64>,
     redis_deadline_ms: Option<u64>,
@@ -53,7 +55,7 @@ struct Settings {
     others: HashMap<String, Value>,
 }
 
-const NAMES: [&str; 25] = [
+const NAMES: [&str; 27] = [
     "database_url",
     "migrate_database_url",
     "relay_replica_url",
@@ -66,6 +68,8 @@ const NAMES: [&str; 25] = [
     "region",
     "listen",
     "internal_listen",
+    "gateway_listen",
+    "gateway_url",
     "database_pool",
     "value_budget_bytes",
     "redis_deadline_ms",
@@ -102,6 +106,10 @@ pub struct Config {
     pub region: String,
     pub listen: SocketAddr,
     pub internal_listen: SocketAddr,
+    /// Where the gateway listens.
+    pub gateway_listen: SocketAddr,
+    /// Where clients reach it, if not there: without a path.
+    pub gateway_url: Option<String>,
     /// Connections to Postgres.
     pub database_pool: usize,
     /// Bytes of Redis memory beyond which values are no longer cached; 0 for no bound.
@@ -227,6 +235,12 @@ impl Config {
             unverified_accounts: settings.unverified_accounts,
         })
         .map_err(|(variable, reason)| ConfigError::new(variable, reason))?;
+        let gateway_url = settings.gateway_url.filter(|url| !url.trim().is_empty());
+        let gateway_url = gateway_url.map(|url| url.trim().trim_end_matches('/').to_owned());
+        let is_url = |url: &String| url.starts_with("https://") || url.starts_with("http://");
+        if gateway_url.as_ref().is_some_and(|url| !is_url(url)) {
+            return Err(ConfigError::new("gateway_url", "must begin with `https://` or `http://`"));
+        }
         let ring = |name: &&'static str| Ok((*name, key_ring(name, &settings.others)?));
         Ok(Config {
             database_url,
@@ -240,6 +254,8 @@ impl Config {
             region,
             listen: address("listen", settings.listen)?,
             internal_listen: address("internal_listen", settings.internal_listen)?,
+            gateway_listen: address("gateway_listen", settings.gateway_listen)?,
+            gateway_url,
             database_pool,
             value_budget_bytes: settings.value_budget_bytes.unwrap_or(0),
             redis_deadline_ms: settings.redis_deadline_ms.unwrap_or(250).max(1),
@@ -322,31 +338,10 @@ mod tests {
         let key = format!("k1:{}", base64::engine::general_purpose::STANDARD.encode([1; 32]));
         Settings {
             database_url: Some("postgres://serve@127.0.0.1:1/optimist".to_owned()),
-            migrate_database_url: None,
-            relay_replica_url: None,
-            replica_url: None,
-            replica_urls: None,
-            replica_lag_seconds: None,
-            database_ca_file: None,
-            redis_ca_file: None,
             redis_url: Some("redis://127.0.0.1:1".to_owned()),
             region: Some("eu".to_owned()),
-            listen: None,
-            internal_listen: None,
-            database_pool: None,
-            value_budget_bytes: None,
-            redis_deadline_ms: None,
-            presence_lease_s: None,
-            archive_url: None,
-            archive_ages: None,
-            outgoing_allow: None,
-            smtp_url: None,
-            mail_from: None,
-            vapid_key: None,
-            vapid_subject: None,
-            app_url: None,
-            unverified_accounts: None,
             others: [SIGNING_KEYS, RING].map(|name| (name.to_owned(), key.clone().into())).into(),
+            ..Settings::default()
         }
     }
 
@@ -381,6 +376,7 @@ mod tests {
         assert_eq!(refused(|s| s.outgoing_allow = Some("127.0.0.1/33".to_owned())), "OUTGOING_ALLOW");
         assert_eq!(refused(|s| s.smtp_url = Some("http://mail.example.org".to_owned())), "SMTP_URL");
         assert_eq!(refused(|s| s.vapid_key = Some("short".to_owned())), "VAPID_KEY");
+        assert_eq!(refused(|s| s.gateway_url = Some("live.example.org".to_owned())), "GATEWAY_URL");
         assert_eq!(refused(|s| s.listen = Some("here".to_owned())), "LISTEN");
         assert_eq!(refused(|s| s.database_pool = Some(0)), "DATABASE_POOL");
     }

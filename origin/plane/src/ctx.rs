@@ -10,6 +10,7 @@ use crate::domain::Registry;
 use crate::http::nonces::Nonces;
 use crate::limits::checks::Checks;
 use crate::limits::memory::Memory;
+use crate::live::hub::Live;
 use crate::outgoing::state::Outgoing;
 use crate::partitions::Ahead;
 use crate::postgres::pool::Postgres;
@@ -35,6 +36,10 @@ pub struct Plane {
     pub nonces: Nonces,
     pub partitions: Ahead,
     pub outgoing: Outgoing,
+    /// The gateway: who is connected, and what they may receive.
+    pub live: Live,
+    /// The connection on which it reads streams: much at once, which nobody else waits behind.
+    pub live_redis: Redis,
     /// Notified after each commit of this process.
     pub relay_wake: tokio::sync::Notify,
     /// The rows of all domains.
@@ -67,6 +72,8 @@ impl Plane {
             nonces: Nonces::default(),
             partitions: Ahead::default(),
             outgoing: Outgoing::new(&config)?,
+            live: Live::default(),
+            live_redis: Redis::new(&config)?,
             relay_wake: tokio::sync::Notify::new(),
             registry,
             config,

@@ -15,6 +15,7 @@ use crate::cache::value::{Loaded, Snapshot};
 use crate::ctx::Ctx;
 use crate::error::Result;
 use crate::http::served::{Served, Tag};
+use crate::live::rights::Change;
 use crate::operation::Shape;
 use crate::outbox::event::{Done, Event};
 use crate::outgoing::delivery::{Delivery, Outcome};
@@ -92,14 +93,21 @@ impl Domain {
     }
 }
 
-/// Checks for requests on which the edge could not decide.
+/// Checks for requests on which the edge could not decide, and of connections that last.
 #[derive(Clone, Copy)]
 pub struct Guard {
     /// 401 unless the token belongs to a live session.
     pub check_token: for<'a> fn(&'a Ctx, &'a Token) -> BoxFuture<'a, Result<()>>,
     /// 403 unless the user is an administrator at this moment.
     pub require_admin: for<'a> fn(&'a Ctx, Uuid) -> BoxFuture<'a, Result<()>>,
+    /// Says that a session is in use, and when it ends at the latest, in Unix milliseconds. `None` if it is over.
+    pub extend_session: Extend,
+    /// The topics that a person follows besides their own, and the snapshot that shows them, as Postgres writes it.
+    pub followed: Followed,
 }
+
+pub type Extend = for<'a> fn(&'a Ctx, Uuid, Uuid) -> BoxFuture<'a, Result<Option<u64>>>;
+pub type Followed = for<'a> fn(&'a Ctx, Uuid) -> BoxFuture<'a, Result<(String, Vec<Uuid>)>>;
 
 /// Reads the value of a key.
 #[derive(Clone, Copy)]
@@ -162,17 +170,6 @@ impl Told {
     pub const fn only(self, is_told: fn(&Event) -> bool) -> Told {
         Told { is_told, ..self }
     }
-}
-
-/// An event's effect on what a person may receive.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Change {
-    /// From this event on the person receives a topic's.
-    Gained { user: Uuid, topic: Uuid },
-    /// The person receives nothing of the topic any more.
-    Lost { user: Uuid, topic: Uuid },
-    /// Some of the person's sessions are over, or end sooner.
-    Sessions { user: Uuid },
 }
 
 /// A kind of events, and how one of them changes what a subscriber may receive.

@@ -77,6 +77,12 @@ impl Error {
         error
     }
 
+    /// Names the seconds after which another attempt is worth it.
+    pub fn retry_after(mut self, seconds: u64) -> Error {
+        self.retry_after = Some(seconds);
+        self
+    }
+
     /// Marks a failure of something that was sent, and may have been done.
     pub fn uncertain(mut self) -> Error {
         self.failure = Failure::Uncertain;

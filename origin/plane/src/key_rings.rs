@@ -19,6 +19,11 @@ impl Keys {
         self.by_id.get(id).map(Vec::as_slice)
     }
 
+    /// All of them, in no order.
+    pub fn all(&self) -> impl Iterator<Item = &[u8]> {
+        self.by_id.values().map(Vec::as_slice)
+    }
+
     /// From `id:base64` pairs, separated by commas. The error names the variable that they come from.
     pub fn parse(variable: &str, text: &str) -> Result<Keys, ConfigError> {
         let error = |reason: &str| ConfigError::new(variable, reason);

@@ -12,6 +12,7 @@ pub mod redis;
 pub mod cache;
 pub mod region;
 pub mod outbox;
+pub mod live;
 pub mod partitions;
 pub mod archive;
 pub mod write_behind;

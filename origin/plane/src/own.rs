@@ -9,6 +9,7 @@ use crate::domain::{Domain, Job};
 use crate::error::Result;
 use crate::http::idempotency;
 use crate::jobs::{self, clean};
+use crate::live::{gateway, reading};
 use crate::outbox::{projections, relay, set_aside};
 use crate::outgoing::{rows, senders};
 use crate::partitions;
@@ -39,10 +40,13 @@ pub const DOMAIN: Domain = Domain {
         rows::STATEMENTS,
         STATEMENTS,
     ],
+    routes: gateway::routes,
+    tags: &[("realtime", "What happens, as it happens.")],
     jobs: JOBS,
     tasks: &[
         |ctx| Box::pin(vouching::run(ctx)),
         |ctx| Box::pin(relay::run(ctx)),
+        |ctx| Box::pin(reading::run(ctx)),
         |ctx| Box::pin(async move { ctx.replicas.watch().await }),
         |ctx| Box::pin(partitions::run(ctx)),
         |ctx| Box::pin(projections::run(ctx)),

@@ -5,7 +5,7 @@
 use std::time::{Duration, Instant};
 
 use ::redis::aio::MultiplexedConnection;
-use ::redis::{AsyncConnectionConfig, Client, Cmd, Pipeline, Value};
+use ::redis::{AsyncConnectionConfig, Client, Cmd, ConnectionInfo, Pipeline, Value};
 use optimist_shared::scripts::{Call, Scalars, is_about_the_call, is_unknown_script};
 use tokio::sync::Mutex;
 
@@ -19,6 +19,7 @@ pub struct RedisDown;
 
 pub struct Redis {
     client: Client,
+    authorities: Option<tls::Authorities>,
     connection: Mutex<Option<MultiplexedConnection>>,
     deadline: Duration,
     breaker: Breaker,
@@ -36,7 +37,8 @@ pub fn command(call: &Call<'_>, whole: bool) -> Cmd {
 impl Redis {
     pub fn new(config: &Config) -> Result<Redis, ::redis::RedisError> {
         Ok(Redis {
-            client: tls::redis(&config.redis_url, config.redis_ca.as_ref())?,
+            client: tls::redis(config.redis_url.as_str(), config.redis_ca.as_ref())?,
+            authorities: config.redis_ca.clone(),
             connection: Mutex::new(None),
             deadline: Duration::from_millis(config.redis_deadline_ms),
             breaker: Breaker::new("redis"),
@@ -45,6 +47,11 @@ impl Redis {
 
     pub fn client(&self) -> &Client {
         &self.client
+    }
+
+    /// A client of the same server, with the same authorities, whose connections are other ones.
+    pub fn client_with(&self, info: ConnectionInfo) -> Result<Client, ::redis::RedisError> {
+        tls::redis(info, self.authorities.as_ref())
     }
 
     /// Calls a script.

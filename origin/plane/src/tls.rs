@@ -3,7 +3,7 @@
 //! Off the loopback every connection is encrypted, and the server shows a certificate for its name: Postgres's own default
 //! would go on in the clear with whoever answers. The authorities are the public ones, or those of a setting.
 
-use ::redis::{Client, ConnectionAddr, RedisResult, TlsCertificates};
+use ::redis::{Client, ConnectionAddr, IntoConnectionInfo, RedisResult, TlsCertificates};
 use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject as _;
 use rustls::{ClientConfig, RootCertStore};
@@ -67,7 +67,7 @@ pub fn postgres(
 }
 
 /// The client of a Redis URL, which must be `rediss://` off the loopback and where authorities are given.
-pub fn redis(url: &str, authorities: Option<&Authorities>) -> RedisResult<Client> {
+pub fn redis(url: impl IntoConnectionInfo, authorities: Option<&Authorities>) -> RedisResult<Client> {
     match authorities {
         Some(Authorities { pem, .. }) => {
             let root_cert = Some(pem.clone());

@@ -13,7 +13,7 @@ use tokio_postgres::Row;
 use crate::circles::definition::{Name, Visibility};
 use crate::circles::standing::MemberRole;
 use optimist_plane::ctx::Ctx;
-use optimist_plane::error::Result;
+use optimist_plane::error::{Error, Result};
 use optimist_plane::http::page::{At, List, answer_page, page};
 use optimist_plane::http::sent::Shown;
 use optimist_plane::http::served::{Served, on};
@@ -83,6 +83,17 @@ where m.user_id = $1 and m.role <> 'banned'
   and (greatest(m.joined_at, id_time(c.last_id)), c.id)
       < (coalesce($2::timestamptz, 'infinity'), coalesce($3::uuid, 'ffffffff-ffff-ffff-ffff-ffffffffffff'))
 order by greatest(m.joined_at, id_time(c.last_id)) desc, c.id desc limit $4";
+
+    /// The ids of a person's circles, and the snapshot that shows them.
+    const FOLLOWED: &str = "-- circles::followed
+select pg_current_snapshot()::text, array(select circle_id from memberships where user_id = $1 and role <> 'banned')";
+}
+
+/// The circles whose events a person receives, and the snapshot that shows them.
+pub async fn followed(ctx: &Ctx, user: Uuid) -> Result<(String, Vec<Uuid>)> {
+    let rows = ctx.db.query(FOLLOWED, &[&user]).await?;
+    let row = rows.first().ok_or_else(|| Error::internal("circles", &"no row"))?;
+    Ok((row.get(0), row.get(1)))
 }
 
 async fn mine(State(ctx): State<Ctx>, caller: Caller, headers: HeaderMap, uri: Uri) -> Result<Response> {

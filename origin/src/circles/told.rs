@@ -1,12 +1,18 @@
 //! The events of circles and their members that subscribers receive, and what those events let them receive.
 
-use optimist_plane::domain::{Change, Right, Told};
+use optimist_plane::cache::read::read_through;
+use optimist_plane::cache::value::Loaded;
+use optimist_plane::ctx::Ctx;
+use optimist_plane::domain::{Of, Right, State, Told};
+use optimist_plane::error::Result;
+use optimist_plane::http::body::to_json;
+use optimist_plane::live::rights::Change;
 use optimist_plane::operation::shape;
 use optimist_plane::outbox::event::Event;
 use optimist_shared::ids::Uuid;
 use optimist_shared::keys::{BoundKey, Key};
 use schemars::JsonSchema;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use crate::circles::definition::Circle;
 use crate::circles::standing::MemberRole;
@@ -24,6 +30,27 @@ pub const TOLD: &[Told] = &[
     // A stranger who is banned is the moderators' affair.
     Told::new("member.removed", "A member was removed from a circle.", &["circle", "user"], shape::<FormerMember>).only(|event| event.is("member")),
 ];
+
+pub const STATES: &[State] = &[State {
+    name: "members",
+    what: "How many members a circle has.",
+    shape: shape::<MemberCount>,
+    of: Of::Followed,
+    load: |ctx, circle| Box::pin(member_count(ctx, circle)),
+    after: &["member.joined", "member.left", "member.removed"],
+}];
+
+async fn member_count(ctx: &Ctx, circle: Uuid) -> Result<Option<Vec<u8>>> {
+    #[derive(Deserialize)]
+    struct Counted {
+        member_count: i64,
+    }
+    let Loaded::Object { json, .. } = &*read_through(ctx, Key::circle(circle)).await? else {
+        return Ok(None);
+    };
+    let counted: Option<Counted> = serde_json::from_slice(json).ok();
+    counted.map(|counted| to_json(&MemberCount { count: counted.member_count })).transpose()
+}
 
 /// A person's own topic is among those of each of these events.
 pub const RIGHTS: &[Right] = &[
@@ -66,6 +93,13 @@ struct MemberWithRole {
     user: Uuid,
     #[schemars(with = "MemberRole")]
     role: &'static str,
+}
+
+#[derive(Serialize, JsonSchema)]
+struct MemberCount {
+    /// Owner and moderators are members too.
+    #[schemars(range(min = 0))]
+    count: i64,
 }
 
 #[derive(Serialize, JsonSchema)]

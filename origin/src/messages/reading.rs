@@ -242,6 +242,12 @@ fn messages_of(loaded: &Loaded) -> Vec<Uuid> {
     }
 }
 
+/// The live counts of a circle's newest messages, in the order of its first page.
+pub async fn counts_of(ctx: &Ctx, circle: Uuid) -> Result<Vec<(Uuid, Counts)>> {
+    let shared = read_through(ctx, Key::counts(circle)).await?;
+    Ok(Counted::of(&shared).map(|counted| counted.counts.clone()).unwrap_or_default())
+}
+
 fn uncounted() -> Error {
     Error::internal("messages", &"a list or a message with counts was expected")
 }

@@ -8,6 +8,7 @@ use std::fmt::Write as _;
 use optimist_shared::growth::{self, Growth, Left};
 use optimist_shared::keys::{Freshness, KEYS, Life};
 use optimist_shared::limits::{Counted, LIMITS, Precision};
+use optimist_shared::live::LIVE;
 use optimist_shared::quotas::{QUOTAS, QuotaRow};
 use optimist_shared::routes::{AtEdge, ROUTES};
 use schemars::JsonSchema;
@@ -69,10 +70,14 @@ pub fn render() -> String {
         let (most, least) = (measured(most), measured(least_each));
         let _ = writeln!(page, "| {name} | {what} | {keeper} | {most} | {least} |");
     }
+    page.push_str("\n## The gateway\n\n| bound | at most | of |\n|-|-|-|\n");
+    for row in LIVE {
+        let _ = writeln!(page, "| {} | {} | {} |", row.name, row.most, row.of);
+    }
     page.push_str(
         "\n## What a day can leave\n\nHow much one caller can add to each store in a day, at the rate of the write's narrowest limit. A bound that \
          holds however many requests there are stands beside it. Sizes are of rows and keys, without indexes, and \
-         without the streams of events, which keep about 2,000 of a partition.\n\n\
+         without the streams of events, which keep those of ten minutes, and about 20,000 of a partition.\n\n\
          | route | requests a day | by | Postgres a day | within | Redis a day | within |\n|-|-|-|-|-|-|-|\n",
     );
     for (route, Growth { postgres, redis, .. }) in growth::rows() {

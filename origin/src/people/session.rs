@@ -36,6 +36,16 @@ set first_used_at = coalesce(first_used_at, now()),
     idle_until = greatest(idle_until, least(now() + interval '30 minutes', absolute_until))
 where id = $1 and (first_used_at is null or idle_until < now() + interval '29 minutes')";
 
+    /// Starts its idle time anew, and selects its latest end; nothing if it is over.
+    const EXTEND: &str = "-- session::extend
+update sessions
+set first_used_at = coalesce(first_used_at, now()),
+    idle_until = greatest(idle_until, least(now() + interval '30 minutes', absolute_until))
+from users
+where sessions.id = $1 and user_id = $2 and users.id = user_id and users.status = 'active' and revoked_at is null
+  and idle_until > now() and least(sessions.absolute_until, sessions.refreshed_at + interval '5 minutes') > now()
+returning (extract(epoch from least(sessions.absolute_until, sessions.refreshed_at + interval '5 minutes')) * 1000)::bigint";
+
     /// Without its idle time, which only Redis knows exactly, and even after its end: a copy ends by itself.
     const STANDING: &str = "-- session::standing
 select sessions.secret_hash,
@@ -55,6 +65,12 @@ pub async fn check(ctx: &Ctx, token: &Token) -> Result<()> {
     }
     ctx.db.query(USE, &[&token.session]).await?;
     Ok(())
+}
+
+/// Says that a session is in use, by a connection that lasts. Returns its latest end, in Unix milliseconds; `None` if it is over.
+pub async fn extend(ctx: &Ctx, user: Uuid, session: Uuid) -> Result<Option<u64>> {
+    let row = ctx.db.query_opt(EXTEND, &[&session, &user]).await?;
+    Ok(row.map(|row| row.get::<_, i64>(0).cast_unsigned()))
 }
 
 pub async fn load_session(ctx: &Ctx, key: BoundKey) -> Result<Snapshot> {

@@ -1,6 +1,7 @@
 //! The events of sessions that subscribers receive, and those that may end what they receive.
 
-use optimist_plane::domain::{Change, Right, Told};
+use optimist_plane::domain::{Right, Told};
+use optimist_plane::live::rights::Change;
 use optimist_plane::operation::shape;
 use optimist_plane::outbox::event::Event;
 use optimist_shared::ids::Uuid;

@@ -19,6 +19,10 @@ impl Key {
         Key::Session.bind(Ids::default().with(Id::User, user).with(Id::Session, session))
     }
 
+    pub fn tickets(user: Uuid, session: Uuid) -> BoundKey {
+        Key::Tickets.bind(Ids::default().with(Id::User, user).with(Id::Session, session))
+    }
+
     pub fn membership(user: Uuid, circle: Uuid) -> BoundKey {
         Key::Membership.bind(Ids::default().with(Id::User, user).with(Id::Circle, circle))
     }

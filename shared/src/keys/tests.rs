@@ -38,6 +38,7 @@ fn constructed(key: Key, ids: &Ids) -> Option<BoundKey> {
         [Id::User, Id::Session, Id::Circle, Id::Message, Id::Draft].map(|id| ids.get(id).unwrap());
     Some(match key {
         Key::Session => Key::session(user, session),
+        Key::Tickets => Key::tickets(user, session),
         Key::Membership => Key::membership(user, circle),
         Key::Me => Key::me(user),
         Key::Profile => Key::profile(user),

@@ -30,5 +30,7 @@ local function react(epoch, key, at)
   local text = table.concat(numbers, ',')
   redis.call('HSET', all_counts, message, epoch .. text)
   redis.call('DEL', KEYS[key + 4])
+  -- The channel of the stream's partition.
+  redis.call('SPUBLISH', 'wake' .. string.sub(stream, 7), 's reactions ' .. ARGV[at + 1])
   return 'done', text
 end

@@ -10,9 +10,9 @@ use axum::Router;
 use axum::serve::Listener;
 use hyper::server::conn::http1;
 use hyper_util::rt::TokioIo;
-use hyper_util::server::graceful::GracefulShutdown;
 use hyper_util::service::TowerToHyperService;
 use tokio::net::{TcpListener, TcpSocket};
+use tokio::sync::{mpsc, watch};
 
 use crate::http::socket::Prompt;
 
@@ -29,7 +29,9 @@ pub fn listen(address: SocketAddr) -> std::io::Result<TcpListener> {
 /// Accepts connections until it is told to stop, then returns once all requests are answered. Idle connections are closed.
 pub async fn serve(mut listener: TcpListener, router: Router, stop: impl Future<Output = ()>) {
     let mut stop = pin!(stop);
-    let connections = GracefulShutdown::new();
+    let (stopping, stopped) = watch::channel(false);
+    // Each connection holds a sender until it ends.
+    let (open, mut ended) = mpsc::channel::<()>(1);
     loop {
         // The listener itself tries again after a failure.
         let (stream, _) = tokio::select! {
@@ -38,14 +40,25 @@ pub async fn serve(mut listener: TcpListener, router: Router, stop: impl Future<
         };
         let service = TowerToHyperService::new(router.clone());
         let connection = http1::Builder::new().serve_connection(TokioIo::new(Prompt::new(stream)), service);
-        let connection = connections.watch(connection);
+        let (mut stopped, open) = (stopped.clone(), open.clone());
+        let stop = async move { drop(stopped.wait_for(|stopped| *stopped).await) };
         tokio::spawn(async move {
+            let mut connection = pin!(connection.with_upgrades());
+            let outcome = tokio::select! {
+                outcome = connection.as_mut() => outcome,
+                () = stop => {
+                    connection.as_mut().graceful_shutdown();
+                    connection.await
+                }
+            };
             // A connection breaks when its client goes away, or sends no HTTP: we can mend neither.
-            if let Err(error) = connection.await {
+            if let Err(error) = outcome {
                 tracing::debug!(%error, "a connection broke");
             }
+            drop(open);
         });
     }
-    drop(listener);
-    connections.shutdown().await;
+    drop((listener, open));
+    stopping.send_replace(true);
+    while ended.recv().await.is_some() {}
 }

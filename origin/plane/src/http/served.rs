@@ -114,6 +114,12 @@ impl Served {
         self
     }
 
+    /// It answers with events, without an end.
+    pub fn streams(mut self) -> Served {
+        self.operation.is_stream = true;
+        self.answers::<String>(200)
+    }
+
     /// Another success with the same answer, and its meaning.
     pub fn also(mut self, status: u16, meaning: &'static str) -> Served {
         self.operation.also = Some((status, meaning));

@@ -26,6 +26,11 @@ impl Event {
         }
     }
 
+    /// From the fields of a stream's entry. Its row is not told from others.
+    pub fn of_entry(kind: String, actor: Option<Uuid>, at: DateTime<Utc>, payload: Value) -> Event {
+        Event { at_row: (String::new(), 0), kind, actor, payload, at }
+    }
+
     /// The outbox's row: its transaction, as Postgres writes it, and its place among the transaction's rows.
     pub fn row(&self) -> (&str, i64) {
         (&self.at_row.0, self.at_row.1)

@@ -1,0 +1,225 @@
+//! The gateway's own listener: event streams and sockets for clients that bring a ticket, and the route that gives tickets out.
+
+use std::collections::HashSet;
+use std::convert::Infallible;
+
+use axum::Router;
+use axum::body::{Body, Bytes};
+use axum::extract::{FromRequestParts as _, Request, State, WebSocketUpgrade};
+use axum::http::{HeaderMap, HeaderValue, Method, StatusCode, Uri};
+use axum::response::{IntoResponse as _, Response};
+use axum::routing::{any, get};
+use futures_util::stream::unfold;
+use optimist_shared::error::ErrorCode;
+use optimist_shared::ids::{Uuid, parse_sent_id};
+use optimist_shared::live::Bound;
+use schemars::JsonSchema;
+use serde::Serialize;
+
+use crate::ctx::Ctx;
+use crate::error::{Error, Result};
+use crate::http::body::{json_response, to_json};
+use crate::http::page::parameters_of;
+use crate::http::served::{Served, on};
+use crate::live::follower::{Ending, Follower, Next, Wanted};
+use crate::live::frame::Frame;
+use crate::live::pass::Pass;
+use crate::live::place::Place;
+use crate::live::socket;
+use crate::live::tickets::{GOOD_FOR, Ticket, redeem};
+use crate::request::Caller;
+
+/// The subprotocol of sockets, and what a ticket among the offered ones begins with.
+const PROTOCOL: &str = "optimist.v1";
+const TICKET: &str = "ticket.";
+
+pub fn routes() -> Vec<Served> {
+    vec![
+        on("realtime.events", follow)
+            .says("What happens in the caller's circles, and to the caller, as server-sent events.")
+            .notes(
+                "Each event's data is a frame of `x-events`, and its id a position: `Last-Event-ID` continues after it. The first frame, \
+                 `ready`, says whether everything since follows (`recovered`), and which circles to load anew (`reload`). A frame without \
+                 an id is a state, of which the last one counts. `heartbeat` comes every 25 seconds.",
+            )
+            .filter::<String>("circles", "Ids, separated by commas: only these of the caller's circles.")
+            .filter::<String>("last_event_id", "As the header `Last-Event-ID`, for clients that cannot set it.")
+            .streams(),
+        on("realtime.tickets", ticket)
+            .says("A ticket for the gateway, good once and for half a minute.")
+            .notes(
+                "With it `GET {url}/v1/events` (`Authorization: Ticket …`) streams events, and a WebSocket at `{url}/v1/ws` (subprotocols \
+                 `optimist.v1, ticket.…`) brings the same. `x-events` lists what comes. `Last-Event-ID` or `?last_event_id=` continues, \
+                 `?circles=` narrows.",
+            )
+            .answers::<TicketShape>(201),
+    ]
+}
+
+#[derive(Serialize, JsonSchema)]
+#[schemars(rename = "Ticket")]
+struct TicketShape {
+    /// Where the gateway is.
+    url: String,
+    ticket: String,
+    /// In seconds.
+    expires_in: u64,
+}
+
+/// For a caller whom an edge has admitted.
+async fn follow(State(ctx): State<Ctx>, caller: Caller, headers: HeaderMap, uri: Uri) -> Result<Response> {
+    let (only, last) = wanted(&uri, &headers)?;
+    let pass = Pass::take(&ctx, caller.user, &caller.request.client)?;
+    let Caller { user, session, .. } = caller;
+    Ok(stream(Follower::start(pass, Wanted { user, session, only, last }).await?))
+}
+
+async fn ticket(State(ctx): State<Ctx>, caller: Caller, headers: HeaderMap) -> Result<Response> {
+    let url = ctx.live.url.get().cloned().ok_or_else(|| Error::unavailable("The gateway"))?;
+    let ticket = Ticket::new(caller.user, caller.session, &caller.request.client);
+    let ticket = ticket.render(ctx.config.signing_keys(), text(&headers, "origin"));
+    let ticket = ticket.ok_or_else(|| Error::internal("tickets", &"no key signs them"))?;
+    let mut response = json_response(201, None, to_json(&TicketShape { url, ticket, expires_in: GOOD_FOR })?);
+    response.headers_mut().insert("cache-control", HeaderValue::from_static("no-store"));
+    Ok(response)
+}
+
+/// The router of the gateway's listener.
+pub fn router(ctx: Ctx) -> Router {
+    Router::new()
+        .route("/v1/events", any(events))
+        .route("/v1/ws", get(socket))
+        .fallback(|| async { Error::new(ErrorCode::NotFound) })
+        .with_state(ctx)
+}
+
+fn text<'a>(headers: &'a HeaderMap, name: &str) -> &'a str {
+    headers.get(name).and_then(|value| value.to_str().ok()).unwrap_or_default()
+}
+
+/// A page of any origin may ask: only a ticket lets it in, and that is for one origin.
+fn allow(mut response: Response, origin: &str) -> Response {
+    if let Ok(value) = HeaderValue::from_str(origin)
+        && !origin.is_empty()
+    {
+        response.headers_mut().insert("access-control-allow-origin", value);
+        response.headers_mut().insert("vary", HeaderValue::from_static("Origin"));
+    }
+    response
+}
+
+async fn events(State(ctx): State<Ctx>, request: Request) -> Response {
+    let origin = text(request.headers(), "origin").to_owned();
+    let response = match *request.method() {
+        Method::OPTIONS => {
+            let mut response = StatusCode::NO_CONTENT.into_response();
+            let headers = response.headers_mut();
+            headers.insert("access-control-allow-methods", HeaderValue::from_static("GET"));
+            headers.insert(
+                "access-control-allow-headers",
+                HeaderValue::from_static("authorization, last-event-id"),
+            );
+            headers.insert("access-control-max-age", HeaderValue::from_static("7200"));
+            response
+        }
+        Method::GET => {
+            let authorization = text(request.headers(), "authorization");
+            let ticket =
+                authorization.split_once(' ').filter(|(scheme, _)| scheme.eq_ignore_ascii_case("ticket"));
+            let ticket = ticket.map_or("", |(_, ticket)| ticket.trim());
+            match enter(&ctx, ticket, &origin, request.uri(), request.headers()).await {
+                Ok(follower) => stream(follower),
+                Err(error) => error.into_response(),
+            }
+        }
+        _ => Error::new(ErrorCode::MethodNotAllowed).into_response(),
+    };
+    allow(response, &origin)
+}
+
+async fn socket(State(ctx): State<Ctx>, request: Request) -> Response {
+    let (mut parts, _) = request.into_parts();
+    let upgrade = match WebSocketUpgrade::from_request_parts(&mut parts, &()).await {
+        Ok(upgrade) => upgrade,
+        Err(_) => return Error::new(ErrorCode::BadRequest).detail("This is for WebSockets.").into_response(),
+    };
+    let offered = text(&parts.headers, "sec-websocket-protocol");
+    let mut offered = offered.split(',').map(str::trim);
+    let ticket = offered.find_map(|name| name.strip_prefix(TICKET)).unwrap_or_default();
+    let origin = text(&parts.headers, "origin");
+    match enter(&ctx, ticket, origin, &parts.uri, &parts.headers).await {
+        Ok(follower) => {
+            let most = Bound::Frame.row().most as usize;
+            upgrade
+                .protocols([PROTOCOL])
+                // The buffers stay as long as the connection.
+                .read_buffer_size(1024)
+                .write_buffer_size(0)
+                .max_write_buffer_size(64 * 1024)
+                .max_message_size(most)
+                .max_frame_size(most)
+                .on_upgrade(move |socket| socket::serve(socket, follower))
+        }
+        Err(error) => error.into_response(),
+    }
+}
+
+/// Admits a client with a ticket, and begins to follow.
+async fn enter(ctx: &Ctx, ticket: &str, origin: &str, uri: &Uri, headers: &HeaderMap) -> Result<Follower> {
+    let Ticket { user, session, client, .. } = redeem(ctx, ticket, origin).await?;
+    let pass = Pass::take(ctx, user, &client)?;
+    let (only, last) = wanted(uri, headers)?;
+    Follower::start(pass, Wanted { user, session, only, last }).await
+}
+
+/// Reads what a client asks for: the circles, and the position after which it continues.
+fn wanted(uri: &Uri, headers: &HeaderMap) -> Result<(Option<HashSet<Uuid>>, Option<Place>)> {
+    let (mut only, mut last) = (None, text(headers, "last-event-id").to_owned());
+    for (name, value) in parameters_of(uri.query())? {
+        let refused = |reason: &str| Error::new(ErrorCode::BadRequest).field(name.clone(), reason);
+        match name.as_str() {
+            "circles" => {
+                let ids = value.split(',').map(parse_sent_id).collect::<Option<HashSet<Uuid>>>();
+                only = Some(ids.ok_or_else(|| refused("must be ids, separated by commas"))?);
+            }
+            "last_event_id" => last = value,
+            _ => return Err(refused("is not a parameter of events")),
+        }
+    }
+    let place = Place::parse(&last);
+    if place.is_none() && !last.is_empty() {
+        return Err(Error::new(ErrorCode::BadRequest).field("last_event_id", "is not the id of an event"));
+    }
+    Ok((only, place))
+}
+
+/// An endless answer: server-sent events.
+fn stream(follower: Follower) -> Response {
+    let events = unfold(Some(follower), |follower| async move {
+        let mut follower = follower?;
+        let (bytes, follower) = match follower.next().await {
+            Next::Send(frames) => (joined(&frames), Some(follower)),
+            Next::End(Ending::Stopping { after_ms }) => (Bytes::from(format!("retry: {after_ms}\n\n")), None),
+            Next::End(Ending::Session) => (closed(), None),
+        };
+        Some((Ok::<Bytes, Infallible>(bytes), follower))
+    });
+    let mut response = Response::new(Body::from_stream(events));
+    let headers = response.headers_mut();
+    headers.insert("content-type", HeaderValue::from_static("text/event-stream"));
+    headers.insert("cache-control", HeaderValue::from_static("no-store, no-transform"));
+    headers.insert("x-accel-buffering", HeaderValue::from_static("no"));
+    response
+}
+
+fn joined(frames: &[std::sync::Arc<Frame>]) -> Bytes {
+    match frames {
+        [one] => one.text(),
+        several => several.iter().map(|frame| frame.text()).collect::<Vec<_>>().concat().into(),
+    }
+}
+
+/// The last event of a stream whose session is over.
+fn closed() -> Bytes {
+    Frame::of(None, "closed", None, r#"{"code":4401}"#).text()
+}

@@ -1,0 +1,157 @@
+//! What a connection may receive: its person's own topic, and those that the person follows, each from a position on.
+//!
+//! They are read once, from Postgres, and then follow the events that change them. The snapshot of that read says which events it
+//! had seen already: an older change, read again from a stream, must not undo a newer one.
+
+use std::collections::{HashMap, HashSet};
+
+use optimist_shared::ids::Uuid;
+
+use crate::redis::Position;
+
+/// An event's effect on what a person may receive.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Change {
+    /// From this event on the person receives a topic's.
+    Gained { user: Uuid, topic: Uuid },
+    /// The person receives nothing of the topic any more.
+    Lost { user: Uuid, topic: Uuid },
+    /// Some of the person's sessions are over, or end sooner.
+    Sessions { user: Uuid },
+}
+
+/// Postgres's text of a snapshot: `xmin:xmax:xip,xip…`.
+#[derive(Debug, Default)]
+pub struct Seen {
+    xmin: i64,
+    xmax: i64,
+    running: Vec<i64>,
+}
+
+impl Seen {
+    pub fn parse(text: &str) -> Option<Seen> {
+        let mut parts = text.split(':');
+        let (xmin, xmax, running) = (parts.next()?, parts.next()?, parts.next()?);
+        let running = running.split(',').filter(|xid| !xid.is_empty()).map(str::parse);
+        Some(Seen {
+            xmin: xmin.parse().ok()?,
+            xmax: xmax.parse().ok()?,
+            running: running.collect::<Result<_, _>>().ok()?,
+        })
+    }
+
+    /// Whether the snapshot shows what this transaction did.
+    pub fn has(&self, xid: i64) -> bool {
+        xid < self.xmin || (xid < self.xmax && !self.running.contains(&xid))
+    }
+}
+
+/// The rights of a connection.
+#[derive(Debug, Default)]
+pub struct Rights {
+    /// Each topic with the position after which its events are received.
+    pub topics: HashMap<Uuid, Position>,
+    /// The topics that the client asked for, if it did not ask for all.
+    only: Option<HashSet<Uuid>>,
+    /// `None` until they are read.
+    seen: Option<Seen>,
+    /// Changes that came before that.
+    early: Vec<(Position, Change)>,
+}
+
+/// The effect of a change on what a connection follows.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Effect {
+    None,
+    Follows(Uuid),
+    Leaves(Uuid),
+}
+
+impl Rights {
+    pub fn new(only: Option<HashSet<Uuid>>) -> Rights {
+        Rights { only, ..Rights::default() }
+    }
+
+    /// Takes what Postgres has said, and the changes since.
+    pub fn settle(&mut self, seen: Seen, topics: Vec<Uuid>) {
+        for topic in topics {
+            if self.wants(topic) {
+                self.topics.insert(topic, Position::default());
+            }
+        }
+        self.seen = Some(seen);
+        for (at, change) in std::mem::take(&mut self.early) {
+            self.change(at, change);
+        }
+    }
+
+    fn wants(&self, topic: Uuid) -> bool {
+        self.only.as_ref().is_none_or(|only| only.contains(&topic))
+    }
+
+    /// Changes the rights, unless what was read shows the change already.
+    pub fn change(&mut self, at: Position, change: Change) -> Effect {
+        let Some(seen) = &self.seen else {
+            self.early.push((at, change));
+            return Effect::None;
+        };
+        if seen.has(at.0) {
+            return Effect::None;
+        }
+        match change {
+            Change::Gained { topic, .. } if self.wants(topic) => {
+                self.topics.entry(topic).or_insert(at);
+                Effect::Follows(topic)
+            }
+            Change::Lost { topic, .. } if self.topics.remove(&topic).is_some() => Effect::Leaves(topic),
+            _ => Effect::None,
+        }
+    }
+
+    /// Whether an event of these topics may be received.
+    pub fn allow(&self, topics: &[Uuid], at: Position) -> bool {
+        topics.iter().any(|topic| self.topics.get(topic).is_some_and(|from| at >= *from))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const SEEN: &str = "10:20:12,15";
+
+    #[test]
+    fn a_snapshot_shows_what_had_ended() {
+        let seen = Seen::parse(SEEN).unwrap();
+        let shown: Vec<i64> = (9..22).filter(|xid| seen.has(*xid)).collect();
+        assert_eq!(shown, [9, 10, 11, 13, 14, 16, 17, 18, 19]);
+        assert!(Seen::parse("10:20:").is_some_and(|seen| seen.running.is_empty()));
+        assert!(Seen::parse("10:20").is_none() && Seen::parse("a:b:").is_none());
+    }
+
+    #[test]
+    fn changes_that_were_read_already_change_nothing() {
+        let [user, old, new] = [1, 2, 3].map(Uuid::from_u128);
+        let mut rights = Rights::new(None);
+        let lost = |topic| Change::Lost { user, topic };
+        let gained = |topic| Change::Gained { user, topic };
+        // Before the read has come back.
+        assert_eq!(rights.change(Position(12, 1), lost(old)), Effect::None);
+        rights.settle(Seen::parse(SEEN).unwrap(), vec![user, old]);
+        assert!(!rights.allow(&[old], Position(30, 1)), "the snapshot did not show it");
+        assert_eq!(rights.change(Position(11, 1), gained(old)), Effect::None, "the snapshot showed it");
+        assert_eq!(rights.change(Position(25, 1), gained(new)), Effect::Follows(new));
+        assert!(!rights.allow(&[new], Position(24, 9)) && rights.allow(&[new], Position(25, 1)));
+        assert_eq!(rights.change(Position(26, 1), lost(new)), Effect::Leaves(new));
+        assert!(!rights.allow(&[new], Position(25, 2)), "what was not delivered is not");
+    }
+
+    #[test]
+    fn a_client_may_want_some_topics_only() {
+        let [user, wanted, other] = [1, 2, 3].map(Uuid::from_u128);
+        let mut rights = Rights::new(Some([user, wanted].into()));
+        rights.settle(Seen::default(), vec![user, wanted, other]);
+        assert!(rights.allow(&[wanted], Position(5, 0)) && !rights.allow(&[other], Position(5, 0)));
+        assert_eq!(rights.change(Position(9, 0), Change::Gained { user, topic: other }), Effect::None);
+    }
+}
