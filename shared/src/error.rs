@@ -32,6 +32,8 @@ pub enum ErrorCode {
     Misdirected,
     /// The body is not JSON.
     UnsupportedMediaType,
+    /// WebSockets alone are served there, and the edge carries none.
+    UpgradeRequired,
     /// An `Idempotency-Key` was used before with another request.
     KeyReused,
     /// A person's quota is used up, or a circle's; `limit` names it.
@@ -63,6 +65,7 @@ impl ErrorCode {
             ErrorCode::UnsupportedMediaType => 415,
             ErrorCode::Misdirected => 421,
             ErrorCode::Invalid | ErrorCode::KeyReused | ErrorCode::QuotaExceeded => 422,
+            ErrorCode::UpgradeRequired => 426,
             ErrorCode::RateLimited => 429,
             ErrorCode::Internal => 500,
             ErrorCode::BadGateway => 502,
@@ -87,6 +90,7 @@ impl ErrorCode {
             ErrorCode::VersionMismatch => "version-mismatch",
             ErrorCode::TooLarge => "too-large",
             ErrorCode::UnsupportedMediaType => "unsupported-media-type",
+            ErrorCode::UpgradeRequired => "upgrade-required",
             ErrorCode::Misdirected => "misdirected",
             ErrorCode::KeyReused => "idempotency-key-reused",
             ErrorCode::QuotaExceeded => "quota-exceeded",
@@ -113,6 +117,7 @@ impl ErrorCode {
             ErrorCode::VersionMismatch => "Changed since it was read",
             ErrorCode::TooLarge => "The body is too large",
             ErrorCode::UnsupportedMediaType => "The body must be JSON",
+            ErrorCode::UpgradeRequired => "Only WebSockets are served here",
             ErrorCode::Misdirected => "Not signed by an edge of this region",
             ErrorCode::KeyReused => "The idempotency key was used for another request",
             ErrorCode::QuotaExceeded => "More than one may keep",

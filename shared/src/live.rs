@@ -1,5 +1,15 @@
 //! The table of the gateway's bounds: how many connections there may be, and how fast they may come and speak.
 
+/// Where event streams are, at edges and at the gateway.
+pub const EVENTS: &str = "/v1/events";
+/// Where sockets are.
+pub const SOCKET: &str = "/v1/ws";
+/// By this header an edge says how many event streams it carries at most. A client's own does not pass an edge.
+pub const STREAMS_HEADER: &str = "optimist-streams";
+
+/// How many, unless an operator says otherwise.
+pub const DEFAULT_STREAMS: u32 = 200;
+
 /// A bound of the table. `Bound::User.row()` is its row.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Bound {

@@ -8,6 +8,7 @@ pub use path::{Matched, Path, lookup};
 
 use crate::keys::Key;
 use crate::limits::Limit;
+use crate::live::{EVENTS, SOCKET};
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Method {
@@ -102,6 +103,8 @@ pub enum Pattern {
     RedisOnly,
     /// Redis and Postgres, at the origin: it alone can unseal Redis's values, or join them with rows.
     Joined,
+    /// Redis's streams, which the origin's gateway follows.
+    Live,
     /// Postgres alone.
     Direct,
 }
@@ -116,6 +119,7 @@ impl Pattern {
             Pattern::AutoSave => "auto-save",
             Pattern::RedisOnly => "Redis only",
             Pattern::Joined => "Redis and Postgres, joined at the origin",
+            Pattern::Live => "Redis's streams, followed at the origin",
             Pattern::Direct => "Postgres only",
         }
     }
@@ -377,7 +381,9 @@ pub const ROUTES: &[Route] = &[
     at_edge("me.limits", "/v1/me/limits", AtEdge::Limits),
     direct("me.audit", "/v1/me/audit", User),
     direct("me.circles", "/v1/me/circles", User),
-    joined("realtime.events", "/v1/events", User),
+    Route { pattern: Live, ..direct("realtime.events", EVENTS, User) },
+    // Its ticket says who asks.
+    Route { pattern: Live, limits: &[PublicReads], ..direct("realtime.socket", SOCKET, Public) },
     Route { pattern: Direct, body: NO_BODY, ..write("realtime.tickets", Post, "/v1/realtime/tickets", User, &[Reads, Forwarded], &[]) },
     direct("sessions.list", "/v1/me/sessions", User),
     write("sessions.revoke-others", Delete, "/v1/me/sessions", User, CHANGES, &[Key::Session]),

@@ -1,5 +1,7 @@
 //! Real time: subscribers of the gateway receive every event once and in order, and none that they may not receive.
 
+mod edges;
+
 use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 

@@ -5,6 +5,8 @@ use std::time::{Duration, Instant};
 
 use optimist_shared::routes::{Matched, ROUTES, lookup};
 use optimist_tests::client::PASSWORD;
+use optimist_tests::live::{Transport, connect, subscribe};
+use optimist_tests::system::address;
 use optimist_tests::{Answer, Client, Kind, Options, Origin, System};
 use reqwest::Method;
 use serde_json::{Value, json};
@@ -59,7 +61,8 @@ impl Teller {
 }
 
 pub async fn tell(kind: Kind) -> Transcript {
-    let mut system = System::with(Options { kind, ..Options::default() }).await;
+    let settings = vec![("OPTIMIST_GATEWAY_URL", "https://live.example.org".to_owned())];
+    let mut system = System::with(Options { kind, settings, ..Options::default() }).await;
     let mut teller = Teller { transcript: Transcript::default(), routes: BTreeSet::new() };
     let anyone = system.client();
     routing(&mut teller, &anyone).await;
@@ -93,6 +96,10 @@ pub async fn tell(kind: Kind) -> Transcript {
     teller.get(&ada, "/v1/events?last_event_id=x").await;
     teller.get(&ada, "/v1/events?circles=x").await;
     first_event(&system.url(), &ada).await;
+    teller.get(&ada, "/v1/ws").await;
+    if kind == Kind::Cloudflare {
+        socket(&system.url(), &ada).await;
+    }
     let all: BTreeSet<&str> = ROUTES.iter().map(|route| route.name).collect();
     assert_eq!(teller.routes, all, "the story leaves routes out");
 
@@ -136,6 +143,17 @@ async fn first_event(url: &str, client: &Client) {
     let first = first.expect("an event").unwrap().unwrap();
     let text = String::from_utf8_lossy(&first);
     assert!(text.starts_with("id: 1.") && text.contains(r#""recovered":true"#), "{text}");
+}
+
+/// A Worker passes a WebSocket on, and another host the refusal that names the gateway.
+async fn socket(url: &str, client: &Client) {
+    let mut listener = subscribe(address(url), Transport::Socket, client, "").await;
+    assert_eq!(listener.expect("ready").await["data"]["recovered"], true);
+    listener.command("{\"type\":\"ping\"}");
+    listener.expect("pong").await;
+    listener.command("{\"type\":\"shout\"}");
+    assert_eq!(listener.expect("closed").await["data"]["code"], 4400);
+    assert_eq!(connect(address(url), Transport::Socket, "nonsense", "").await.err(), Some(401));
 }
 
 async fn routing(teller: &mut Teller, anyone: &Client) {

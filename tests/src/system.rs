@@ -40,6 +40,8 @@ pub struct Options {
     pub redis_deadline_ms: u32,
     /// Seconds that a device counts as present after it has said so.
     pub presence_lease_s: u32,
+    /// Event streams through an edge.
+    pub streams: u32,
     pub cors_origins: &'static str,
     /// Networks whose callers tell the edge their addresses by `X-Forwarded-For`.
     pub trusted_proxies: &'static str,
@@ -85,6 +87,7 @@ impl Default for Options {
             replicas: 0,
             redis_deadline_ms: 5_000,
             presence_lease_s: 300,
+            streams: 200,
             cors_origins: "https://app.example.org",
             trusted_proxies: "",
             origin_deadline_ms: 20_000,
@@ -394,6 +397,7 @@ pub fn edge_settings(origin_url: &str, redis_url: &str, options: &Options) -> Ve
         ("trusted_proxies", options.trusted_proxies.to_owned()),
         ("redis_deadline_ms", options.redis_deadline_ms.to_string()),
         ("presence_lease_s", options.presence_lease_s.to_string()),
+        ("streams", options.streams.to_string()),
         ("origin_deadline_ms", options.origin_deadline_ms.to_string()),
     ]
     .map(|(name, value)| (name.to_owned(), value))

@@ -7,6 +7,7 @@ use futures_util::future::{Either, select};
 use optimist_edge_core::Edge;
 use optimist_edge_core::headers::is_sent_on;
 use optimist_edge_core::host::{Body, Ending, Finish, Forward, HOP_BY_HOP, Request as _};
+use optimist_shared::live::SOCKET;
 use wasm_bindgen::{JsCast as _, JsValue};
 use worker::js_sys::{self, Array, Reflect, Uint8Array};
 use worker::wasm_bindgen_futures::JsFuture;
@@ -19,6 +20,11 @@ use worker::{Delay, console_error};
 use crate::head::Head;
 use crate::host::PipelineHost;
 use crate::{glue, respond};
+
+/// The status of an answer that is a WebSocket.
+const SWITCHING: u16 = 101;
+/// The headers that open one. The platform makes the others.
+const OPENING: [&str; 2] = ["upgrade", "sec-websocket-protocol"];
 
 /// Forwards the request, and answers as the pipeline decides from the outcome. `handed` is the object's response, if the
 /// forward came with one.
@@ -47,6 +53,8 @@ pub async fn send(
         Err(outcome) => (outcome, None),
     };
     match (forward.pending.finish(edge, host, outcome).await, response) {
+        // Built anew, it would lose its socket.
+        (Finish::Pass { .. }, Some(response)) if response.status() == SWITCHING => Ok(response),
         (Finish::Pass { headers: changes }, Some(response)) => {
             let headers = Headers::new_with_headers(&response.headers())?;
             for name in HOP_BY_HOP {
@@ -110,7 +118,15 @@ async fn attempt(
     init.set_method(head.method());
     init.set_redirect(RequestRedirect::Manual);
     init.set_signal(Some(&abort.signal()));
-    init.set_headers(forwarded_headers(&request.headers(), signed)?.unchecked_ref());
+    let headers = forwarded_headers(&request.headers(), signed)?;
+    if head.target().split('?').next() == Some(SOCKET) {
+        for name in OPENING {
+            if let Some(value) = request.headers().get(name)? {
+                headers.set(name, &value)?;
+            }
+        }
+    }
+    init.set_headers(headers.unchecked_ref());
     if !body.is_empty() {
         init.set_body(&Uint8Array::from(body));
     }

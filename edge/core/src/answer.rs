@@ -147,7 +147,7 @@ impl<H: Host, R: Request> Passage<'_, H, R> {
                 _ => "optimist; fwd=uri-miss",
             },
             Pattern::WriteThrough | Pattern::WriteBehind | Pattern::AutoSave => "optimist; fwd=method",
-            Pattern::RedisOnly | Pattern::Joined | Pattern::Direct => "optimist; fwd=bypass",
+            Pattern::RedisOnly | Pattern::Joined | Pattern::Live | Pattern::Direct => "optimist; fwd=bypass",
         }
     }
 

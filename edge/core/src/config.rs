@@ -2,6 +2,7 @@
 
 use std::fmt;
 
+use optimist_shared::live::DEFAULT_STREAMS;
 use optimist_shared::presence::{DEFAULT_LEASE_SECONDS, LEASE_SECONDS};
 
 use crate::proxies::TrustedProxies;
@@ -29,6 +30,8 @@ pub struct Config {
     pub origin_deadline_ms: u32,
     /// Seconds that a device counts as present after it has said so.
     pub presence_lease_s: u32,
+    /// Event streams through this edge at once, on hosts where each holds memory (Spin).
+    pub streams: u32,
     /// Connections to Redis per region, on hosts that use several (Durable Objects).
     pub redis_objects: u32,
     /// The location that those hosts request for them, in the platform's names: near Redis, not near the first client.
@@ -56,8 +59,8 @@ impl std::error::Error for ConfigError {}
 impl Config {
     /// Reads every setting by its variable's name in lower case (`region`, `origin_url`, `redis_url`, `signing_keys` as
     /// `id:base64,…`, `cors_origins` and `trusted_proxies` comma-separated, `redis_deadline_ms`, `origin_deadline_ms`, `redis_cluster` as
-    /// `true` or `false`, `presence_lease_s`, `redis_objects`, `redis_location`). An absent or empty value takes the default, where there is one. Hosts whose variables have
-    /// other names (upper case with the prefix `OPTIMIST_`) map them.
+    /// `true` or `false`, `presence_lease_s`, `streams`, `redis_objects`, `redis_location`). An absent or empty value takes the default,
+    /// where there is one. Hosts whose variables have other names (upper case with the prefix `OPTIMIST_`) map them.
     #[inline(never)] // Once in an instance's life: see [`crate::passage::apart`].
     pub fn from_lookup(lookup: impl Fn(&'static str) -> Option<String>) -> Result<Config, ConfigError> {
         let get = |name: &'static str| lookup(name).map(|v| v.trim().to_owned()).filter(|v| !v.is_empty());
@@ -99,6 +102,7 @@ impl Config {
             redis_cluster: flag("redis_cluster")?,
             origin_deadline_ms: number("origin_deadline_ms", 10_000)?,
             presence_lease_s: presence_lease(number("presence_lease_s", DEFAULT_LEASE_SECONDS)?)?,
+            streams: number("streams", DEFAULT_STREAMS)?,
             redis_objects: number("redis_objects", 16)?,
             redis_location: get("redis_location"),
             #[cfg(feature = "test-hooks")]

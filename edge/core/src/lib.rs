@@ -31,7 +31,7 @@ pub use origin::Pending;
 use std::cell::Cell;
 
 use optimist_shared::error::{ErrorCode, PROBLEM_JSON, Problem};
-use optimist_shared::routes::{self, Audience, Matched, Method, Path, Route};
+use optimist_shared::routes::{self, Audience, Matched, Method, Path, Pattern, Route};
 
 use cache::Wanted;
 use count::Counts;
@@ -107,7 +107,8 @@ impl Edge {
         match route.audience {
             Audience::Public => apart(passage.public()).await,
             _ => {
-                passage.exchange.private = true;
+                // A stream says by itself that nothing may keep or change it.
+                passage.exchange.private = passage.route.pattern != Pattern::Live;
                 apart(passage.signed_in()).await
             }
         }

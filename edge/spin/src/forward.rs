@@ -7,6 +7,7 @@ use http_body_util::{BodyExt as _, Full};
 use optimist_edge_core::Edge;
 use optimist_edge_core::headers::is_sent_on;
 use optimist_edge_core::host::{Body, Ending, Finish, Forward, HOP_BY_HOP};
+use optimist_shared::live::{EVENTS, STREAMS_HEADER};
 use spin_sdk::http::{BoxBody, box_body};
 use spin_sdk::wasip3::http::types::ErrorCode;
 use spin_sdk::wasip3::http_compat::{IncomingRequestBody, IncomingResponseBody};
@@ -127,6 +128,10 @@ async fn once(
         .parse()
         .map_err(|_| ErrorCode::HttpRequestUriInvalid)?;
     *request.headers_mut() = forwarded_headers(parts, &body, signed);
+    if parts.uri.path() == EVENTS {
+        let most = HeaderValue::from(edge.config().streams);
+        request.headers_mut().insert(HeaderName::from_static(STREAMS_HEADER), most);
+    }
     spin_sdk::http::send(request).await
 }
 

@@ -30,6 +30,7 @@ const VARIABLES: &[&str] = &[
     "origin_deadline_ms",
     "redis_cluster",
     "presence_lease_s",
+    "streams",
     #[cfg(feature = "test-hooks")]
     "disabled",
 ];

@@ -3,12 +3,15 @@
 //! It does not use `axum::serve`, which reads a connection's first 24 bytes separately to recognise HTTP/2: hyper then gets
 //! each first request in two parts and doubles its buffer, for as long as the connection lives.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::pin::pin;
 
 use axum::Router;
 use axum::serve::Listener;
+use hyper::Request;
+use hyper::body::Incoming;
 use hyper::server::conn::http1;
+use hyper::service::{Service as _, service_fn};
 use hyper_util::rt::TokioIo;
 use hyper_util::service::TowerToHyperService;
 use tokio::net::{TcpListener, TcpSocket};
@@ -18,6 +21,10 @@ use crate::http::socket::Prompt;
 
 /// Connections that wait to be accepted: a region's edges may all connect at once.
 const BACKLOG: u32 = 4096;
+
+/// The address of the connection that a request came by: an edge's, or a proxy's before it.
+#[derive(Clone, Copy)]
+pub struct Peer(pub IpAddr);
 
 pub fn listen(address: SocketAddr) -> std::io::Result<TcpListener> {
     let socket = if address.is_ipv4() { TcpSocket::new_v4()? } else { TcpSocket::new_v6()? };
@@ -34,11 +41,15 @@ pub async fn serve(mut listener: TcpListener, router: Router, stop: impl Future<
     let (open, mut ended) = mpsc::channel::<()>(1);
     loop {
         // The listener itself tries again after a failure.
-        let (stream, _) = tokio::select! {
+        let (stream, peer) = tokio::select! {
             accepted = Listener::accept(&mut listener) => accepted,
             () = &mut stop => break,
         };
-        let service = TowerToHyperService::new(router.clone());
+        let router = TowerToHyperService::new(router.clone());
+        let service = service_fn(move |mut request: Request<Incoming>| {
+            request.extensions_mut().insert(Peer(peer.ip()));
+            router.call(request)
+        });
         let connection = http1::Builder::new().serve_connection(TokioIo::new(Prompt::new(stream)), service);
         let (mut stopped, open) = (stopped.clone(), open.clone());
         let stop = async move { drop(stopped.wait_for(|stopped| *stopped).await) };

@@ -120,6 +120,13 @@ impl Served {
         self.answers::<String>(200)
     }
 
+    /// It answers with a WebSocket, or refuses to.
+    pub fn upgrades(mut self) -> Served {
+        self.operation.status = 101;
+        self.operation.refuses = &[ErrorCode::UpgradeRequired];
+        self
+    }
+
     /// Another success with the same answer, and its meaning.
     pub fn also(mut self, status: u16, meaning: &'static str) -> Served {
         self.operation.also = Some((status, meaning));

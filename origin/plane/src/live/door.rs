@@ -1,6 +1,7 @@
 //! The gateway's door: how many connections there are, and whether there is room for another.
 
 use std::collections::HashMap;
+use std::net::IpAddr;
 use std::sync::{Mutex, PoisonError};
 
 use optimist_shared::error::ErrorCode;
@@ -8,7 +9,7 @@ use optimist_shared::ids::Uuid;
 use optimist_shared::live::Bound;
 
 use crate::clock::now_ms;
-use crate::error::{Error, Result};
+use crate::error::Error;
 
 /// How many connections there are, by person and by address.
 #[derive(Default)]
@@ -21,8 +22,23 @@ pub struct Counted {
     pub all: u32,
     users: HashMap<Uuid, u32>,
     addresses: HashMap<String, u32>,
+    edges: HashMap<IpAddr, u32>,
     second: u64,
     arrived: u32,
+}
+
+/// An edge that carries so many streams at most, by its address.
+#[derive(Clone, Copy)]
+pub struct Through {
+    pub edge: IpAddr,
+    pub most: u32,
+}
+
+/// Who comes through the door.
+pub struct Arrival<'a> {
+    pub user: Uuid,
+    pub address: &'a str,
+    pub through: Option<Through>,
 }
 
 impl Door {
@@ -30,40 +46,78 @@ impl Door {
         self.counted.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    pub fn enter(&self, user: Uuid, address: &str) -> Result<()> {
+    /// Counts a connection: 429 if the person or the address has enough, 503 if the process has, [`Full::Edge`] if the edge has.
+    pub fn enter(&self, arrival: &Arrival) -> Result<(), Full> {
         let most = |bound: Bound| bound.row().most;
-        // So that those who are refused together do not return together.
-        let spread = || 1 + u64::from(Uuid::now_v7().as_bytes()[15] % 10);
         let mut counted = self.count();
         let second = now_ms() / 1000;
         if counted.second != second {
             (counted.second, counted.arrived) = (second, 0);
         }
         if counted.arrived >= most(Bound::Arrivals) || counted.all >= most(Bound::Process) {
-            return Err(Error::unavailable("The gateway").retry_after(spread()));
+            return Err(Full::Process);
         }
-        let of_user = counted.users.get(&user).copied().unwrap_or_default();
-        let of_address = counted.addresses.get(address).copied().unwrap_or_default();
+        let of_edge =
+            arrival.through.map(|through| (through, counted.edges.get(&through.edge).copied().unwrap_or(0)));
+        if of_edge.is_some_and(|(through, count)| count >= through.most) {
+            return Err(Full::Edge);
+        }
+        let of_user = counted.users.get(&arrival.user).copied().unwrap_or_default();
+        let of_address = counted.addresses.get(arrival.address).copied().unwrap_or_default();
         for (count, bound) in [(of_user, Bound::User), (of_address, Bound::Address)] {
             if count >= most(bound) {
-                let detail = format!("At most {} {}.", most(bound), bound.row().of);
-                return Err(Error::new(ErrorCode::RateLimited).detail(detail).retry_after(spread()));
+                return Err(Full::Bound(bound));
             }
         }
         counted.arrived += 1;
         counted.all += 1;
-        counted.users.insert(user, of_user + 1);
-        counted.addresses.insert(address.to_owned(), of_address + 1);
+        counted.users.insert(arrival.user, of_user + 1);
+        counted.addresses.insert(arrival.address.to_owned(), of_address + 1);
+        if let Some((through, count)) = of_edge {
+            counted.edges.insert(through.edge, count + 1);
+        }
         Ok(())
+    }
+}
+
+/// What there is no room in.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Full {
+    Process,
+    Edge,
+    Bound(Bound),
+}
+
+impl Full {
+    /// The refusal. `gateway` is where clients connect directly.
+    pub fn error(&self, gateway: &str) -> Error {
+        // So that those who are refused together do not return together.
+        let after = 1 + u64::from(Uuid::now_v7().as_bytes()[15] % 10);
+        let error = match self {
+            Full::Process => Error::unavailable("The gateway"),
+            Full::Edge => {
+                let detail =
+                    format!("This edge carries no more event streams. Connect to {gateway} with a ticket.");
+                Error::new(ErrorCode::Unavailable).detail(detail)
+            }
+            Full::Bound(bound) => {
+                let row = bound.row();
+                Error::new(ErrorCode::RateLimited).detail(format!("At most {} {}.", row.most, row.of))
+            }
+        };
+        error.retry_after(after)
     }
 }
 
 impl Counted {
     /// Frees a connection's place.
-    pub fn leave(&mut self, user: &Uuid, address: &String) {
+    pub fn leave(&mut self, user: &Uuid, address: &String, through: Option<Through>) {
         self.all = self.all.saturating_sub(1);
         leave(&mut self.users, user);
         leave(&mut self.addresses, address);
+        if let Some(through) = through {
+            leave(&mut self.edges, &through.edge);
+        }
     }
 }
 
@@ -73,5 +127,29 @@ fn leave<K: std::hash::Hash + Eq>(counts: &mut HashMap<K, u32>, key: &K) {
         if *count == 0 {
             counts.remove(key);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_edge_that_carries_enough_is_named_before_its_clients() {
+        let door = Door::default();
+        let through = Some(Through { edge: [192, 0, 2, 1].into(), most: 2 });
+        let enter = |through, address: &str| {
+            let user = Uuid::now_v7();
+            door.enter(&Arrival { user, address, through }).map(|()| user)
+        };
+        let first = enter(through, "a").unwrap();
+        enter(through, "b").unwrap();
+        assert_eq!(enter(through, "c").err(), Some(Full::Edge));
+        let other = Some(Through { edge: [192, 0, 2, 2].into(), most: 2 });
+        assert!(enter(other, "c").is_ok() && enter(None, "c").is_ok());
+        door.count().leave(&first, &"a".to_owned(), through);
+        assert!(enter(through, "c").is_ok());
+        let detail = format!("{:?}", Full::Edge.error("https://live.example.org"));
+        assert!(detail.contains("https://live.example.org"), "{detail}");
     }
 }

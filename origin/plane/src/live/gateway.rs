@@ -3,16 +3,16 @@
 use std::collections::HashSet;
 use std::convert::Infallible;
 
-use axum::Router;
 use axum::body::{Body, Bytes};
 use axum::extract::{FromRequestParts as _, Request, State, WebSocketUpgrade};
 use axum::http::{HeaderMap, HeaderValue, Method, StatusCode, Uri};
 use axum::response::{IntoResponse as _, Response};
 use axum::routing::{any, get};
+use axum::{Extension, Router};
 use futures_util::stream::unfold;
 use optimist_shared::error::ErrorCode;
 use optimist_shared::ids::{Uuid, parse_sent_id};
-use optimist_shared::live::Bound;
+use optimist_shared::live::{Bound, EVENTS, SOCKET, STREAMS_HEADER};
 use schemars::JsonSchema;
 use serde::Serialize;
 
@@ -20,7 +20,9 @@ use crate::ctx::Ctx;
 use crate::error::{Error, Result};
 use crate::http::body::{json_response, to_json};
 use crate::http::page::parameters_of;
+use crate::http::serve::Peer;
 use crate::http::served::{Served, on};
+use crate::live::door::Through;
 use crate::live::follower::{Ending, Follower, Next, Wanted};
 use crate::live::frame::Frame;
 use crate::live::pass::Pass;
@@ -45,6 +47,16 @@ pub fn routes() -> Vec<Served> {
             .filter::<String>("circles", "Ids, separated by commas: only these of the caller's circles.")
             .filter::<String>("last_event_id", "As the header `Last-Event-ID`, for clients that cannot set it.")
             .streams(),
+        on("realtime.socket", socket_through_edge)
+            .says("The same through a WebSocket, for a client with a ticket.")
+            .notes(
+                "The subprotocols are `optimist.v1, ticket.…`. Commands are JSON too: `{\"type\": \"ping\"}`. It closes with 4400 after what is \
+                 no command, 4401 when the session is over, and 4429 after too many commands. 426 names the gateway where the edge carries no \
+                 WebSockets.",
+            )
+            .filter::<String>("circles", "Ids, separated by commas: only these of the caller's circles.")
+            .filter::<String>("last_event_id", "The id after which it continues.")
+            .upgrades(),
         on("realtime.tickets", ticket)
             .says("A ticket for the gateway, good once and for half a minute.")
             .notes(
@@ -67,9 +79,17 @@ struct TicketShape {
 }
 
 /// For a caller whom an edge has admitted.
-async fn follow(State(ctx): State<Ctx>, caller: Caller, headers: HeaderMap, uri: Uri) -> Result<Response> {
+async fn follow(
+    State(ctx): State<Ctx>,
+    Extension(Peer(edge)): Extension<Peer>,
+    caller: Caller,
+    headers: HeaderMap,
+    uri: Uri,
+) -> Result<Response> {
     let (only, last) = wanted(&uri, &headers)?;
-    let pass = Pass::take(&ctx, caller.user, &caller.request.client)?;
+    let most = text(&headers, STREAMS_HEADER).parse().ok();
+    let through = most.map(|most| Through { edge, most });
+    let pass = Pass::take(&ctx, caller.user, &caller.request.client, through)?;
     let Caller { user, session, .. } = caller;
     Ok(stream(Follower::start(pass, Wanted { user, session, only, last }).await?))
 }
@@ -84,11 +104,26 @@ async fn ticket(State(ctx): State<Ctx>, caller: Caller, headers: HeaderMap) -> R
     Ok(response)
 }
 
+/// Through an edge that carries WebSockets.
+async fn socket_through_edge(State(ctx): State<Ctx>, request: Request) -> Response {
+    if let Err(error) = wanted(request.uri(), request.headers()) {
+        return error.into_response();
+    }
+    if request.headers().contains_key("upgrade") {
+        return socket(State(ctx), request).await;
+    }
+    let gateway = ctx.live.url.get().map_or("the gateway", String::as_str);
+    let detail = format!(
+        "This is for WebSockets, which this edge does not carry. Connect to {gateway} with a ticket."
+    );
+    Error::new(ErrorCode::UpgradeRequired).detail(detail).into_response()
+}
+
 /// The router of the gateway's listener.
 pub fn router(ctx: Ctx) -> Router {
     Router::new()
-        .route("/v1/events", any(events))
-        .route("/v1/ws", get(socket))
+        .route(EVENTS, any(events))
+        .route(SOCKET, get(socket))
         .fallback(|| async { Error::new(ErrorCode::NotFound) })
         .with_state(ctx)
 }
@@ -167,14 +202,25 @@ async fn socket(State(ctx): State<Ctx>, request: Request) -> Response {
 /// Admits a client with a ticket, and begins to follow.
 async fn enter(ctx: &Ctx, ticket: &str, origin: &str, uri: &Uri, headers: &HeaderMap) -> Result<Follower> {
     let Ticket { user, session, client, .. } = redeem(ctx, ticket, origin).await?;
-    let pass = Pass::take(ctx, user, &client)?;
+    let pass = Pass::take(ctx, user, &client, None)?;
     let (only, last) = wanted(uri, headers)?;
     Follower::start(pass, Wanted { user, session, only, last }).await
 }
 
 /// Reads what a client asks for: the circles, and the position after which it continues.
 fn wanted(uri: &Uri, headers: &HeaderMap) -> Result<(Option<HashSet<Uuid>>, Option<Place>)> {
-    let (mut only, mut last) = (None, text(headers, "last-event-id").to_owned());
+    let (mut only, mut last) = (None, None);
+    let place = |text: &str| {
+        let place = Place::parse(text).map(Some);
+        place.ok_or_else(|| {
+            Error::new(ErrorCode::BadRequest).field("last_event_id", "is not the id of an event")
+        })
+    };
+    // Browsers that have received nothing may send an empty one.
+    let header = text(headers, "last-event-id");
+    if !header.is_empty() {
+        last = place(header)?;
+    }
     for (name, value) in parameters_of(uri.query())? {
         let refused = |reason: &str| Error::new(ErrorCode::BadRequest).field(name.clone(), reason);
         match name.as_str() {
@@ -182,15 +228,11 @@ fn wanted(uri: &Uri, headers: &HeaderMap) -> Result<(Option<HashSet<Uuid>>, Opti
                 let ids = value.split(',').map(parse_sent_id).collect::<Option<HashSet<Uuid>>>();
                 only = Some(ids.ok_or_else(|| refused("must be ids, separated by commas"))?);
             }
-            "last_event_id" => last = value,
+            "last_event_id" => last = place(&value)?,
             _ => return Err(refused("is not a parameter of events")),
         }
     }
-    let place = Place::parse(&last);
-    if place.is_none() && !last.is_empty() {
-        return Err(Error::new(ErrorCode::BadRequest).field("last_event_id", "is not the id of an event"));
-    }
-    Ok((only, place))
+    Ok((only, last))
 }
 
 /// An endless answer: server-sent events.

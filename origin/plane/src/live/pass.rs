@@ -6,6 +6,7 @@ use optimist_shared::ids::Uuid;
 
 use crate::ctx::Ctx;
 use crate::error::Result;
+use crate::live::door::{Arrival, Through};
 use crate::live::hub::STOP;
 
 /// A connection's place among those that there may be, until it is dropped.
@@ -13,6 +14,7 @@ pub struct Pass {
     pub ctx: Ctx,
     user: Uuid,
     address: String,
+    through: Option<Through>,
 }
 
 /// How long the connections take to leave, one by one, when the process stops.
@@ -35,16 +37,17 @@ pub async fn stop(ctx: &Ctx) {
 
 impl Pass {
     /// A place for a connection: 429 or 503 if there is none.
-    pub fn take(ctx: &Ctx, user: Uuid, address: &str) -> Result<Pass> {
-        ctx.live.door.enter(user, address)?;
+    pub fn take(ctx: &Ctx, user: Uuid, address: &str, through: Option<Through>) -> Result<Pass> {
+        let gateway = ctx.live.url.get().map_or("the gateway", String::as_str);
+        ctx.live.door.enter(&Arrival { user, address, through }).map_err(|full| full.error(gateway))?;
         metrics::gauge!("optimist_live_connections").increment(1);
-        Ok(Pass { ctx: ctx.clone(), user, address: address.to_owned() })
+        Ok(Pass { ctx: ctx.clone(), user, address: address.to_owned(), through })
     }
 }
 
 impl Drop for Pass {
     fn drop(&mut self) {
         metrics::gauge!("optimist_live_connections").decrement(1);
-        self.ctx.live.door.count().leave(&self.user, &self.address);
+        self.ctx.live.door.count().leave(&self.user, &self.address, self.through);
     }
 }
