@@ -16,7 +16,7 @@ use optimist_tests::{Client, Mailbox, Options, Origin, System, program, workspac
 use reqwest::Method;
 use serde_json::json;
 
-/// A tool from `requirements.txt`.
+/// A tool of the pinned Python packages.
 fn python_tool(name: &str) -> Command {
     Command::new(program("OPTIMIST_PYTHON_TOOLS", "target/python").join("bin").join(name))
 }

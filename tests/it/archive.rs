@@ -1,5 +1,7 @@
 //! Months that leave for the archive and come back: nothing is lost or there twice, however often it is killed.
 
+mod bucket;
+
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::time::{Duration, Instant};

@@ -10,6 +10,7 @@
 //! ends with it, however it ends.
 
 pub mod authority;
+pub mod bucket;
 pub mod client;
 pub mod crowd;
 pub mod disk;

@@ -155,8 +155,9 @@ pub fn node_packages(folder: &Path) -> Result<()> {
     run(Command::new("npm").current_dir(folder).args(["ci", "--no-audit", "--no-fund"]))
 }
 
-/// A folder under the target folder with the Python packages that `requirements` pins; created if missing.
-pub fn python_packages(root: &Path, requirements: &str) -> Result<PathBuf> {
+/// A folder under the target folder with the Python packages that the tests' requirements pin; created if missing.
+pub fn python_packages(root: &Path) -> Result<PathBuf> {
+    let requirements = "tests/requirements.txt";
     let folder = workspace::target_folder(root)?.join("python");
     let wanted = fs::read(root.join(requirements)).with_context(|| format!("cannot read {requirements}"))?;
     let installed = folder.join("installed.txt");

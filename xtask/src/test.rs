@@ -148,7 +148,8 @@ fn unit(run: &mut Run) -> Result<()> {
 }
 
 fn integration(run: &mut Run) -> Result<()> {
-    run.system_tests(Edge::Embedded, "--test=it", &[])
+    let python = [("OPTIMIST_PYTHON_TOOLS", provision::python_packages(&run.suite.root)?)];
+    run.system_tests_with(Edge::Embedded, "--test=it", &[], &python)
 }
 
 /// Shows how many statements keep to the shape, and which are listed.
@@ -177,7 +178,7 @@ fn parity(run: &mut Run) -> Result<()> {
 
 /// Tests the API by its description, with clients that are made from it, and in a browser what reaches one.
 fn contract(run: &mut Run) -> Result<()> {
-    let python = provision::python_packages(&run.suite.root, "tests/contract/requirements.txt")?;
+    let python = provision::python_packages(&run.suite.root)?;
     provision::node_packages(&run.suite.root)?;
     provision::node_packages(&run.suite.root.join("examples/typescript"))?;
     let node = run.suite.root.join("node_modules/node/bin/node");

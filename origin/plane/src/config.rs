@@ -42,6 +42,7 @@ struct Settings {
     redis_deadline_ms: Option<u64>,
     presence_lease_s: Option<u32>,
     archive_url: Option<String>,
+    archive_ca_file: Option<String>,
     archive_ages: Option<String>,
     outgoing_allow: Option<String>,
     smtp_url: Option<String>,
@@ -55,7 +56,7 @@ struct Settings {
     others: HashMap<String, Value>,
 }
 
-const NAMES: [&str; 27] = [
+const NAMES: [&str; 28] = [
     "database_url",
     "migrate_database_url",
     "relay_replica_url",
@@ -75,6 +76,7 @@ const NAMES: [&str; 27] = [
     "redis_deadline_ms",
     "presence_lease_s",
     "archive_url",
+    "archive_ca_file",
     "archive_ages",
     "outgoing_allow",
     "smtp_url",
@@ -119,6 +121,8 @@ pub struct Config {
     pub presence_lease_s: u32,
     /// Where old months go: a folder or a bucket. Nothing is archived without it.
     pub archive_url: Option<String>,
+    /// The authorities of a bucket's certificates, if not the public ones.
+    pub archive_ca: Option<Authorities>,
     pub archive_ages: Ages,
     pub outgoing: outgoing::Settings,
     key_rings: HashMap<&'static str, Keys>,
@@ -223,6 +227,7 @@ impl Config {
         if let Some(reason) = archive_url.as_deref().and_then(refusal) {
             return Err(ConfigError::new("archive_url", reason));
         }
+        let archive_ca = authorities("archive_ca_file", settings.archive_ca_file)?;
         let archive_ages = Ages::parse(settings.archive_ages.as_deref().unwrap_or_default())
             .map_err(|reason| ConfigError::new("archive_ages", reason))?;
         let outgoing = outgoing::Settings::parse(&outgoing::Given {
@@ -261,6 +266,7 @@ impl Config {
             redis_deadline_ms: settings.redis_deadline_ms.unwrap_or(250).max(1),
             presence_lease_s,
             archive_url,
+            archive_ca,
             archive_ages,
             outgoing,
             key_rings: rings.iter().map(ring).collect::<Result<_, _>>()?,
@@ -319,11 +325,8 @@ fn listed(list: Option<&str>) -> Vec<String> {
     parts.filter(|part| !part.is_empty()).map(str::to_owned).collect()
 }
 
-/// Reads authorities' certificates from a file.
 fn authorities(name: &str, file: Option<String>) -> Result<Option<Authorities>, ConfigError> {
-    let Some(file) = file.filter(|file| !file.trim().is_empty()) else { return Ok(None) };
-    let pem = std::fs::read(file).map_err(|why| ConfigError::new(name, format!("cannot be read: {why}")))?;
-    Authorities::parse(pem).map(Some).map_err(|reason| ConfigError::new(name, reason))
+    Authorities::read(file).map_err(|reason| ConfigError::new(name, reason))
 }
 
 #[cfg(test)]
@@ -372,6 +375,7 @@ mod tests {
         assert_eq!(refused(|s| s.redis_url = Some("redis://redis.internal".to_owned())), "REDIS_URL");
         assert_eq!(refused(|s| s.redis_ca_file = Some("/nonexistent".to_owned())), "REDIS_CA_FILE");
         assert_eq!(refused(|s| s.archive_url = Some("archive".to_owned())), "ARCHIVE_URL");
+        assert_eq!(refused(|s| s.archive_ca_file = Some("/nonexistent".to_owned())), "ARCHIVE_CA_FILE");
         assert_eq!(refused(|s| s.archive_ages = Some("audit".to_owned())), "ARCHIVE_AGES");
         assert_eq!(refused(|s| s.outgoing_allow = Some("127.0.0.1/33".to_owned())), "OUTGOING_ALLOW");
         assert_eq!(refused(|s| s.smtp_url = Some("http://mail.example.org".to_owned())), "SMTP_URL");

@@ -18,6 +18,13 @@ pub struct Authorities {
 }
 
 impl Authorities {
+    /// From a file, if one is named. The error is a reason for the setting.
+    pub fn read(file: Option<String>) -> Result<Option<Authorities>, String> {
+        let Some(file) = file.filter(|file| !file.trim().is_empty()) else { return Ok(None) };
+        let pem = std::fs::read(file).map_err(|why| format!("cannot be read: {why}"))?;
+        Ok(Some(Authorities::parse(pem)?))
+    }
+
     /// From PEM: at least one certificate. The error is a reason for the setting.
     pub fn parse(pem: Vec<u8>) -> Result<Authorities, &'static str> {
         let mut roots = RootCertStore::empty();
@@ -91,9 +98,10 @@ pub fn refusal_of_redis(url: &str, authorities: Option<&Authorities>) -> Option<
     }
 }
 
-/// The settings of other connections: the public authorities count.
-pub fn client() -> Result<ClientConfig, rustls::Error> {
-    let roots = RootCertStore { roots: webpki_roots::TLS_SERVER_ROOTS.to_vec() };
+/// The settings of other connections: the public authorities count, unless others are given.
+pub fn client(authorities: Option<&Authorities>) -> Result<ClientConfig, rustls::Error> {
+    let public = || RootCertStore { roots: webpki_roots::TLS_SERVER_ROOTS.to_vec() };
+    let roots = authorities.map_or_else(public, |authorities| authorities.roots.clone());
     let provider = std::sync::Arc::new(rustls::crypto::ring::default_provider());
     let builder = ClientConfig::builder_with_provider(provider).with_safe_default_protocol_versions()?;
     Ok(builder.with_root_certificates(roots).with_no_client_auth())

@@ -8,7 +8,7 @@ use optimist_shared::ids::{Uuid, parse_id};
 
 use crate::archive::csv::mentions;
 use crate::archive::objects::Store;
-use crate::archive::owner::{Outcome, Owner, Trouble};
+use crate::archive::owner::{Outcome, Owner};
 use crate::archive::restoring::load;
 use crate::archive::running::{Known, Work};
 use crate::config::Config;
@@ -19,8 +19,7 @@ const AT_ONCE: i64 = 1_000;
 
 /// Puts a person on the list. The next run deals with the objects.
 pub async fn erase(config: &Config, user: Uuid) -> Outcome<()> {
-    let url = config.archive_url.as_deref();
-    let store = Store::open(url.ok_or_else(|| Trouble("OPTIMIST_ARCHIVE_URL is not set".to_owned()))?)?;
+    let store = Store::of(config)?;
     store.note_erased(&user.to_string()).await?;
     add(&Owner::connect(config).await?, &[user]).await
 }

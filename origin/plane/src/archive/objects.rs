@@ -21,9 +21,10 @@ use sha2::{Digest as _, Sha256};
 use tokio::io::AsyncWriteExt as _;
 
 use crate::archive::csv::Records;
-use crate::archive::http::OverRustls;
+use crate::archive::http::{self, OverRustls};
 use crate::archive::owner::{Outcome, Sink, Trouble};
-use crate::tls;
+use crate::config::Config;
+use crate::tls::{self, Authorities};
 
 /// Twice as fast as Postgres copies, and a fifth of the CSV's size.
 const LEVEL: i32 = 6;
@@ -54,11 +55,13 @@ pub struct Store {
 }
 
 impl Store {
-    pub fn open(url: &str) -> Outcome<Store> {
+    pub fn of(config: &Config) -> Outcome<Store> {
+        let none = || Trouble("OPTIMIST_ARCHIVE_URL is not set".to_owned());
+        let url = config.archive_url.as_deref().ok_or_else(none)?;
         let inner: Arc<dyn ObjectStore> = match url.strip_prefix("s3://") {
             Some(place) => {
                 let (bucket, prefix) = place.split_once('/').unwrap_or((place, ""));
-                Arc::new(PrefixStore::new(bucket_of(bucket)?.build()?, prefix))
+                Arc::new(PrefixStore::new(bucket_of(bucket, config.archive_ca.as_ref())?.build()?, prefix))
             }
             None => {
                 let folder = url.strip_prefix("file://").unwrap_or(url);
@@ -142,15 +145,29 @@ impl Store {
 }
 
 /// A bucket by the usual variables of AWS, over the TLS that the origin's other connections use.
-fn bucket_of(bucket: &str) -> Outcome<AmazonS3Builder> {
-    let builder = AmazonS3Builder::from_env().with_bucket_name(bucket).with_http_connector(OverRustls);
+fn bucket_of(bucket: &str, authorities: Option<&Authorities>) -> Outcome<AmazonS3Builder> {
+    let tls = tls::client(authorities).map_err(|error| Trouble(error.to_string()))?;
+    let builder = AmazonS3Builder::from_env()
+        .with_bucket_name(bucket)
+        .with_http_connector(OverRustls(tls))
+        .with_retry(http::retries());
     let endpoint = builder.get_config_value(&AmazonS3ConfigKey::Endpoint).unwrap_or_default();
-    match endpoint.strip_prefix("http://").map(tls::is_near) {
-        None => Ok(builder),
-        Some(true) => Ok(builder.with_allow_http(true)),
-        Some(false) => {
-            Err(Trouble("the store's endpoint must begin with `https://`, except on the loopback".to_owned()))
+    if let Some(reason) = refusal_of_endpoint(&endpoint, authorities.is_some()) {
+        return Err(Trouble(reason.to_owned()));
+    }
+    Ok(builder.with_allow_http(endpoint.starts_with("http://")))
+}
+
+/// The reason for which an endpoint is refused, if it is. Without one, AWS's own is used.
+fn refusal_of_endpoint(endpoint: &str, has_authorities: bool) -> Option<&'static str> {
+    match endpoint.split_once("://") {
+        None if endpoint.is_empty() => None,
+        Some(("https", _)) => None,
+        Some(("http", _)) if has_authorities => {
+            Some("the store's endpoint must begin with `https://` where an authority is given")
         }
+        Some(("http", rest)) if tls::is_near(rest) => None,
+        _ => Some("the store's endpoint must begin with `https://`, except on the loopback"),
     }
 }
 
@@ -227,6 +244,33 @@ impl Reading {
         match self.records.is_whole() {
             true => Ok(None),
             false => Err(Trouble("it ends within a row".to_owned())),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_bucket_is_reached_over_tls_or_on_this_machine() {
+        for (good, has_authorities) in [
+            ("", false),
+            ("", true),
+            ("https://s3.internal", true),
+            ("https://s3.internal:9000", false),
+            ("http://127.0.0.1:9000", false),
+        ] {
+            assert_eq!(refusal_of_endpoint(good, has_authorities), None, "{good}");
+        }
+        for (bad, has_authorities) in [
+            ("http://s3.internal", false),
+            ("HTTP://127.0.0.1", false),
+            ("http://127.0.0.1:9000", true),
+            ("http://127.0.0.1@s3.internal", false),
+            ("s3.internal", false),
+        ] {
+            assert!(refusal_of_endpoint(bad, has_authorities).is_some(), "{bad}");
         }
     }
 }

@@ -1,7 +1,7 @@
 //! The connection that the archive works with: of the role that owns the tables, one process at a time, with short statements.
 
 use std::pin::pin;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use futures_util::TryStreamExt as _;
 use tokio_postgres::error::SqlState;
@@ -18,6 +18,8 @@ const ROWS: i32 = 5_000;
 /// How often a step that finds a lock taken is tried again. Others wait for it no longer than its lock's timeout.
 const TRIES: u32 = 300;
 const PAUSE: Duration = Duration::from_millis(200);
+/// The session of a process that was killed ends within this time: no statement of its own takes longer.
+const SESSION_ENDS: Duration = Duration::from_secs(3);
 
 /// Its settings. No statement waits 200 ms for a lock, nor holds a snapshot for two seconds.
 const SESSION: &str = "-c lock_timeout=200 -c statement_timeout=2000 -c timezone=UTC -c datestyle=ISO \
@@ -82,9 +84,17 @@ impl Owner {
         Ok(Owner { client })
     }
 
-    /// Whether nobody else works on the archive. It ends with the connection.
+    /// Whether nobody else works on the archive. It ends with the connection; the session of a process that was killed a moment ago may
+    /// be there still, and is waited for.
     pub async fn is_alone(&self) -> Outcome<bool> {
-        Ok(self.client.query_one("select pg_try_advisory_lock(7083411)", &[]).await?.get(0))
+        let deadline = Instant::now() + SESSION_ENDS;
+        loop {
+            let is_alone = self.client.query_one("select pg_try_advisory_lock(7083411)", &[]).await?.get(0);
+            if is_alone || Instant::now() > deadline {
+                return Ok(is_alone);
+            }
+            tokio::time::sleep(SESSION_ENDS / 20).await;
+        }
     }
 
     pub async fn rows(&self, sql: &str, parameters: &[&(dyn ToSql + Sync)]) -> Outcome<Vec<Row>> {

@@ -55,8 +55,7 @@ pub struct Work<'a> {
 impl Work<'_> {
     /// `None` while another process works on the archive.
     pub async fn begin(config: &Config) -> Outcome<Option<Work<'_>>> {
-        let url = config.archive_url.as_deref();
-        let store = Store::open(url.ok_or_else(|| Trouble("OPTIMIST_ARCHIVE_URL is not set".to_owned()))?)?;
+        let store = Store::of(config)?;
         let owner = Owner::connect(config).await?;
         let is_alone = owner.is_alone().await?;
         Ok(is_alone.then_some(Work { owner, store, config }))
@@ -249,11 +248,7 @@ pub async fn lead_of(work: &Work<'_>, table: &str) -> Outcome<String> {
 
 /// What the archive knows, one line a month of a table.
 pub async fn list(config: &Config) -> Outcome<Vec<String>> {
-    let work = Work {
-        owner: Owner::connect(config).await?,
-        store: Store::open(config.archive_url.as_deref().unwrap_or_default())?,
-        config,
-    };
+    let work = Work { owner: Owner::connect(config).await?, store: Store::of(config)?, config };
     let known = work.known("true").await?;
     Ok(known
         .iter()

@@ -79,7 +79,7 @@ impl Http {
         tcp.enforce_http(false);
         tcp.set_connect_timeout(Some(CONNECT));
         let connector = HttpsConnectorBuilder::new()
-            .with_tls_config(tls::client()?)
+            .with_tls_config(tls::client(None)?)
             .https_or_http()
             .enable_http1()
             .wrap_connector(tcp);
