@@ -45,6 +45,8 @@ pub async fn serve(config: Config) -> Result<(), Box<dyn std::error::Error>> {
         internal.local_addr()?
     );
     let _ = ctx.live.url.set(ctx.config.gateway_url.clone().unwrap_or(gateway_url));
+    let router = api_router(ctx.clone());
+    let _ = ctx.live.api.set(router.clone());
     for task in REGISTRY.domains.iter().flat_map(|domain| domain.tasks) {
         tokio::spawn(task(ctx.clone()));
     }
@@ -55,7 +57,7 @@ pub async fn serve(config: Config) -> Result<(), Box<dyn std::error::Error>> {
     };
     let both = async {
         tokio::join!(
-            serve::serve(api, api_router(ctx.clone()), stop_signal()),
+            serve::serve(api, router, stop_signal()),
             serve::serve(gateway, gateway::router(ctx.clone()), stop_signal()),
             async {
                 stop_signal().await;

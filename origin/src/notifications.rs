@@ -9,10 +9,11 @@ pub mod folding;
 mod forgetting;
 mod kept;
 mod reading;
+mod state;
 mod telling;
 mod upkeep;
 
-use optimist_plane::domain::{Domain, Follow, Job, Sum};
+use optimist_plane::domain::{Command, Domain, Follow, Job, Sum};
 use optimist_plane::own::{HOUR, MINUTE};
 
 const ABOUT_SOMEONE: Follow = Follow::Paced(|tx, events, _| Box::pin(telling::tell_of_event(tx, events)));
@@ -27,6 +28,7 @@ pub const DOMAIN: Domain = Domain {
         folding::STATEMENTS,
         forgetting::STATEMENTS,
         reading::STATEMENTS,
+        state::STATEMENTS,
         telling::STATEMENTS,
         upkeep::STATEMENTS,
     ],
@@ -41,6 +43,8 @@ pub const DOMAIN: Domain = Domain {
             Follow::Long(|tx, events, after| Box::pin(forgetting::forget_message(tx, events, after))),
         ),
     ],
+    states: state::STATES,
+    commands: &[Command { name: "read", route: "notifications.read" }],
     jobs: &[
         Job {
             name: "notifications.clean",

@@ -10,7 +10,7 @@ mod live;
 mod showing;
 mod states;
 
-use optimist_plane::domain::Domain;
+use optimist_plane::domain::{Command, Domain};
 use optimist_plane::http::served::Served;
 
 pub const DOMAIN: Domain = Domain {
@@ -24,6 +24,10 @@ pub const DOMAIN: Domain = Domain {
     ],
     statements: &[saying::STATEMENTS, live::STATEMENTS, showing::STATEMENTS],
     states: states::STATES,
+    commands: &[
+        Command { name: "typing", route: "presence.type" },
+        Command { name: "presence", route: "presence.say" },
+    ],
     tasks: &[|ctx| Box::pin(showing::run(ctx))],
     ..Domain::new("presence")
 };

@@ -1,6 +1,8 @@
 //! Real time: subscribers of the gateway receive every event once and in order, and none that they may not receive.
 
+mod commands;
 mod edges;
+mod states;
 
 use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};

@@ -51,6 +51,8 @@ pub struct Domain {
     pub rights: &'static [Right],
     /// The states that subscribers receive whole.
     pub states: &'static [State],
+    /// Its routes that clients may also call through a socket.
+    pub commands: &'static [Command],
     /// Its entries in the write-behind streams.
     pub entries: &'static [Entries],
     pub jobs: &'static [Job],
@@ -81,6 +83,7 @@ impl Domain {
             told: &[],
             rights: &[],
             states: &[],
+            commands: &[],
             entries: &[],
             jobs: &[],
             audits: &[],
@@ -199,6 +202,14 @@ pub enum Of {
     Person,
     /// The topics that a person follows besides.
     Followed,
+}
+
+/// A command of a socket's: the request of a route. The fields that the route's path names go there, and the others are the body.
+#[derive(Clone, Copy)]
+pub struct Command {
+    /// Its type.
+    pub name: &'static str,
+    pub route: &'static str,
 }
 
 /// Entries of a write-behind stream, by their field.

@@ -18,5 +18,7 @@ pub mod replay;
 pub mod follower;
 pub mod pass;
 pub mod tickets;
+pub mod waking;
 pub mod gateway;
+mod commands;
 mod socket;

@@ -52,6 +52,7 @@ fn build(registry: &Registry, served: &[Served]) -> Value {
         "tags": tags(registry),
         "paths": paths,
         "x-events": events(registry, &mut schemas),
+        "x-commands": commands(registry),
         "components": {
             "securitySchemes": {
                 "session": {
@@ -78,6 +79,15 @@ fn events(registry: &Registry, schemas: &mut Schemas) -> Value {
     let states = states.map(|state| (state.name, state.what, state.shape, false));
     let described = durable.chain(states).map(|(name, what, shape, has_id)| {
         (name.to_owned(), json!({"description": what, "has-id": has_id, "data": schemas.of_answer(shape)}))
+    });
+    described.collect::<Map<_, _>>().into()
+}
+
+/// What clients may send through a socket, by type: each with the operation that it stands for.
+fn commands(registry: &Registry) -> Value {
+    let commands = registry.domains.iter().flat_map(|domain| domain.commands);
+    let described = commands.map(|command| {
+        (command.name.to_owned(), json!({"operationId": operation::links::operation_id(command.route)}))
     });
     described.collect::<Map<_, _>>().into()
 }

@@ -9,7 +9,7 @@ use crate::domain::{Domain, Job};
 use crate::error::Result;
 use crate::http::idempotency;
 use crate::jobs::{self, clean};
-use crate::live::{gateway, reading};
+use crate::live::{gateway, reading, waking};
 use crate::outbox::{projections, relay, set_aside};
 use crate::outgoing::{rows, senders};
 use crate::partitions;
@@ -47,6 +47,7 @@ pub const DOMAIN: Domain = Domain {
         |ctx| Box::pin(vouching::run(ctx)),
         |ctx| Box::pin(relay::run(ctx)),
         |ctx| Box::pin(reading::run(ctx)),
+        |ctx| Box::pin(waking::run(ctx)),
         |ctx| Box::pin(async move { ctx.replicas.watch().await }),
         |ctx| Box::pin(partitions::run(ctx)),
         |ctx| Box::pin(projections::run(ctx)),

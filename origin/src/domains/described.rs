@@ -212,3 +212,15 @@ fn a_body_of_the_longest_texts_is_let_through_however_it_is_spelled() {
         assert!(body <= usual || body == wanted, "{} wants {wanted} bytes and no more", route.name);
     }
 }
+
+#[test]
+fn every_command_is_a_route_that_an_object_of_fields_can_fill() {
+    let document = whole();
+    for command in REGISTRY.domains.iter().flat_map(|domain| domain.commands) {
+        let route = by_name(command.route).unwrap_or_else(|| panic!("{} is no route", command.route));
+        assert_ne!(route.audience, Audience::Public, "{}: a socket has a person", command.name);
+        assert!(!matches!(command.name, "ping" | "ref" | "type"), "{}", command.name);
+        assert!(!route.is_idempotent, "{}: a command has no Idempotency-Key", command.name);
+        assert!(document["x-commands"][command.name]["operationId"].is_string());
+    }
+}

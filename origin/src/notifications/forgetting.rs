@@ -8,7 +8,7 @@ use optimist_plane::statements;
 use optimist_shared::ids::Uuid;
 use tokio_postgres::Row;
 
-use crate::notifications::counts::lock_counts;
+use crate::notifications::counts::{STATE, lock_counts};
 use crate::notifications::kept::kept;
 
 /// Notifications of one person, or members of one circle, that a statement looks at.
@@ -80,6 +80,7 @@ async fn forget(
     after: Option<Uuid>,
     message: Option<Uuid>,
 ) -> Result<Done> {
+    tx.changes(STATE, [user]);
     let after = after.unwrap_or(BEFORE_ALL);
     let mut written = 0;
     for (first, last) in kept().stretches().filter(|(_, last)| last.plus(1).first_id() > after) {

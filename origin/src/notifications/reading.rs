@@ -28,6 +28,7 @@ use tokio_postgres::Row;
 use crate::circles::definition::Name;
 use crate::circles::invites::invite_token;
 use crate::circles::standing::MemberRole;
+use crate::notifications::counts::STATE;
 use crate::notifications::kept::kept;
 use crate::people::person::Person;
 
@@ -223,6 +224,7 @@ async fn mark(ctx: &Ctx, caller: &Caller, id: Option<Uuid>) -> Result<Response> 
         if changed == 0 {
             tx.unchanged();
         }
+        tx.changes(STATE, [caller.user]);
         tx.event("notification.read", serde_json::json!({"notification": id}));
         unread_json(tx.query_opt(UNREAD, &[&caller.user]).await?.as_ref())
     })?;

@@ -15,6 +15,7 @@ use optimist_plane::statements;
 use optimist_shared::ids::Uuid;
 
 use crate::deliveries::planning::{New, plan};
+use crate::notifications::counts::STATE;
 use crate::notifications::kept::months_of;
 use crate::notifications::upkeep::evict;
 
@@ -215,6 +216,7 @@ async fn tell_of(tx: &Tx, Several { messages, are_for_all, .. }: &Several) -> Re
     let posted = ids(|message| message.id);
     let rows =
         tx.query(MESSAGES, &[&circles, &posted, &authors, &at, &months_of(&posted), are_for_all]).await?;
+    tx.changes(STATE, rows.iter().map(|row| row.get(1)));
     let of = |what: &'static str| rows.iter().filter(move |row| row.get::<_, &str>(0) == what);
     let new: Vec<New> = of("new")
         .map(|row| {
@@ -257,6 +259,7 @@ async fn tell_of_more(tx: &Tx, mut more: Vec<(Uuid, i32)>) -> Result<()> {
 /// Tells someone of their role, or of an invitation. Returns about how many rows that were.
 async fn tell(tx: &Tx, event: &Event, circle: Uuid) -> Result<u64> {
     let (Some(user), Some(actor)) = (event.id("user"), event.actor) else { return Ok(0) };
+    tx.changes(STATE, [user]);
     let (id, kind, rows) = match (event.kind.as_str(), event.text("role"), event.id("invite")) {
         ("member.role", Some(role), _) => {
             let id = Uuid::now_v7();

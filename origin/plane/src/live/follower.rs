@@ -10,6 +10,7 @@ use serde_json::json;
 use crate::clock::now_ms;
 use crate::ctx::Ctx;
 use crate::error::{Error, Result};
+use crate::live::commands::Person;
 use crate::live::frame::{Frame, HEARTBEAT};
 use crate::live::hub::{BEAT, CHECK, Connection, Found, STOP};
 use crate::live::pass::Pass;
@@ -44,7 +45,7 @@ pub enum Next {
 /// A connection's end of the gateway. It leaves the gateway when it is dropped.
 pub struct Follower {
     ctx: Ctx,
-    _pass: Pass,
+    pass: Pass,
     connection: Arc<Connection>,
     cursor: Option<Place>,
     /// The position that the client came with.
@@ -82,7 +83,7 @@ impl Follower {
         let connection = ctx.live.lock().connect(user, session, Rights::new(only));
         let mut follower = Follower {
             ctx: ctx.clone(),
-            _pass: pass,
+            pass,
             connection,
             cursor: None,
             last,
@@ -109,6 +110,16 @@ impl Follower {
         drop(hub);
         ctx.live.followed.notify_one();
         Ok(follower)
+    }
+
+    pub fn ctx(&self) -> &Ctx {
+        &self.ctx
+    }
+
+    /// Who is at its other end.
+    pub fn person(&self) -> Person {
+        let Connection { user, session, .. } = *self.connection;
+        Person { user, session, client: self.pass.address().to_owned() }
     }
 
     /// What comes next, once there is something.

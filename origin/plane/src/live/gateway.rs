@@ -50,7 +50,9 @@ pub fn routes() -> Vec<Served> {
         on("realtime.socket", socket_through_edge)
             .says("The same through a WebSocket, for a client with a ticket.")
             .notes(
-                "The subprotocols are `optimist.v1, ticket.…`. Commands are JSON too: `{\"type\": \"ping\"}`. It closes with 4400 after what is \
+                "The subprotocols are `optimist.v1, ticket.…`. Commands are JSON too: `{\"type\": \"ping\"}`, or a type of \
+                 `x-commands` with the fields of that operation's path and body, and a `ref` of one's own. Each of those is answered by a \
+                 frame `answer` with `ref`, `status` and `body`. It closes with 4400 after what is \
                  no command, 4401 when the session is over, and 4429 after too many commands. 426 names the gateway where the edge carries no \
                  WebSockets.",
             )

@@ -7,6 +7,7 @@ use std::sync::atomic::{AtomicU8, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
+use axum::Router;
 use optimist_shared::ids::{Partition, Uuid};
 use tokio::sync::Notify;
 
@@ -89,6 +90,8 @@ pub struct Hub {
     connected: u64,
     /// Topics whose states nobody has read yet.
     pub fresh: Vec<Uuid>,
+    /// States that could not be read.
+    pub unread: Vec<(&'static str, Uuid)>,
     is_stopping: bool,
 }
 
@@ -113,6 +116,8 @@ pub struct Live {
     pub tickets: Nonces,
     /// The URL under which clients reach this process's gateway, or all of them.
     pub url: OnceLock<String>,
+    /// The API, which serves sockets' commands.
+    pub api: OnceLock<Router>,
     /// Wakes the reader, when somebody follows something new.
     pub followed: Notify,
 }

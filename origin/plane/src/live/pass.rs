@@ -45,6 +45,12 @@ impl Pass {
     }
 }
 
+impl Pass {
+    pub fn address(&self) -> &str {
+        &self.address
+    }
+}
+
 impl Drop for Pass {
     fn drop(&mut self) {
         metrics::gauge!("optimist_live_connections").decrement(1);

@@ -3,9 +3,10 @@
 use std::time::{Duration, Instant};
 
 use axum::extract::ws::{CloseFrame, Message, Utf8Bytes, WebSocket};
+use futures_util::future::BoxFuture;
 use optimist_shared::live::Bound;
-use serde::Deserialize;
 
+use crate::live::commands::{Said, answer};
 use crate::live::follower::{Ending, Follower, Next};
 use crate::live::frame::Frame;
 
@@ -20,16 +21,12 @@ const BAD_COMMAND: u16 = 4400;
 const TOO_FAST: u16 = 4429;
 const GOING_AWAY: u16 = 1001;
 
-/// A client's command.
-#[derive(Deserialize)]
-#[serde(tag = "type", rename_all = "lowercase", deny_unknown_fields)]
-enum Command {
-    Ping,
-}
-
 pub async fn serve(mut socket: WebSocket, mut follower: Follower) {
     let mut heard = Instant::now();
     let (mut second, mut commands) = (Instant::now(), 0);
+    let (ctx, person) = (follower.ctx().clone(), follower.person());
+    // One command at a time: the next is taken once this has its answer.
+    let mut answering: Option<BoxFuture<'static, Frame>> = None;
     let reason = loop {
         if heard.elapsed() > SILENCE {
             return;
@@ -52,13 +49,19 @@ pub async fn serve(mut socket: WebSocket, mut follower: Follower) {
                 Next::End(Ending::Session) => break (SESSION_OVER, "the session is over".to_owned()),
                 Next::End(Ending::Stopping { after_ms }) => break (GOING_AWAY, format!("retry in {after_ms} ms")),
             },
-            message = socket.recv() => {
+            frame = answered(&mut answering) => {
+                answering = None;
+                if send(&mut socket, text(&frame)).await.is_none() {
+                    return;
+                }
+            }
+            message = socket.recv(), if answering.is_none() => {
                 heard = Instant::now();
-                let command = match message {
-                    Some(Ok(Message::Text(text))) => serde_json::from_str(text.as_str()),
+                let said = match message {
+                    Some(Ok(Message::Text(text))) => Said::parse(&ctx, text.as_str()),
                     Some(Ok(Message::Ping(_) | Message::Pong(_))) => continue,
                     None | Some(Ok(Message::Close(_))) => return,
-                    Some(Ok(Message::Binary(_)) | Err(_)) => break (BAD_COMMAND, "not a command".to_owned()),
+                    Some(Ok(Message::Binary(_)) | Err(_)) => None,
                 };
                 if second.elapsed() > Duration::from_secs(1) {
                     (second, commands) = (heard, 0);
@@ -67,14 +70,17 @@ pub async fn serve(mut socket: WebSocket, mut follower: Follower) {
                 if commands > Bound::Commands.row().most {
                     break (TOO_FAST, "too many commands".to_owned());
                 }
-                match command {
-                    Ok(Command::Ping) => {
+                match said {
+                    Some(Said::Ping) => {
                         let pong = Frame::of(None, "pong", None, "{}");
                         if send(&mut socket, text(&pong)).await.is_none() {
                             return;
                         }
                     }
-                    Err(_) => break (BAD_COMMAND, "not a command".to_owned()),
+                    Some(Said::Asks(asked)) => {
+                        answering = Some(Box::pin(answer(ctx.clone(), person.clone(), asked)));
+                    }
+                    None => break (BAD_COMMAND, "not a command".to_owned()),
                 }
             }
         }
@@ -82,6 +88,14 @@ pub async fn serve(mut socket: WebSocket, mut follower: Follower) {
     // The client may be gone.
     let _ =
         send(&mut socket, Message::Close(Some(CloseFrame { code: reason.0, reason: reason.1.into() }))).await;
+}
+
+/// The answer of the command that is under way, if one is.
+async fn answered(answering: &mut Option<BoxFuture<'static, Frame>>) -> Frame {
+    match answering {
+        Some(answer) => answer.await,
+        None => std::future::pending().await,
+    }
 }
 
 fn text(frame: &Frame) -> Message {

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use optimist_shared::ids::Uuid;
+use tokio::sync::Semaphore;
 use tokio::time::Instant;
 
 use crate::ctx::Ctx;
@@ -14,6 +15,11 @@ use crate::live::frame::Frame;
 
 /// How long a value stands at least before the next one.
 const STANDS: Duration = Duration::from_millis(500);
+
+/// How long it waits after a store that did not answer.
+const AGAIN: Duration = Duration::from_secs(1);
+/// Values that are read at once: many who connect together ask for many.
+static TURNS: Semaphore = Semaphore::const_new(16);
 
 /// A state of a topic, by its row and the topic's id.
 type Which = (&'static str, Uuid);
@@ -66,7 +72,11 @@ impl States {
 
     /// Begins to read what is due, and the states of topics that are new.
     pub fn load(&mut self, ctx: &Ctx) {
-        let fresh = std::mem::take(&mut ctx.live.lock().fresh);
+        let (fresh, unread) = {
+            let mut hub = ctx.live.lock();
+            (std::mem::take(&mut hub.fresh), std::mem::take(&mut hub.unread))
+        };
+        unread.into_iter().for_each(|(name, topic)| self.changed(ctx, name, topic));
         for state in rows(ctx) {
             fresh.iter().for_each(|topic| self.changed(ctx, state.name, *topic));
         }
@@ -90,8 +100,20 @@ async fn load(ctx: Ctx, state: &'static State, topic: Uuid) {
     if is_persons != (state.of == Of::Person) {
         return;
     }
-    // A store that does not answer was logged where it failed; the next change reads anew.
-    let Ok(Some(data)) = (state.load)(&ctx, topic).await else { return };
+    let turn = TURNS.acquire().await;
+    let loaded = (state.load)(&ctx, topic).await;
+    drop(turn);
+    let data = match loaded {
+        Ok(Some(data)) => data,
+        Ok(None) => return,
+        // A store that does not answer was logged where it failed.
+        Err(_) => {
+            tokio::time::sleep(AGAIN).await;
+            ctx.live.lock().unread.push((state.name, topic));
+            ctx.live.followed.notify_one();
+            return;
+        }
+    };
     let Ok(data) = String::from_utf8(data) else { return };
     let circle = topic.to_string();
     let circle = (state.of == Of::Followed).then_some(circle.as_str());

@@ -1,7 +1,9 @@
-//! Deliveries whose rows were committed a moment ago, on their way to the queue.
+//! What transactions that were committed a moment ago leave to do: deliveries on their way to the queue, and states of which
+//! subscribers are woken.
 //!
-//! They are lost with the process: the sweep finds the rows.
+//! All of it is lost with the process. The sweep finds the deliveries' rows, and states are sent whole after each connect.
 
+use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use optimist_shared::ids::{Uuid, parse_id};
@@ -41,7 +43,10 @@ impl Ticket {
     }
 }
 
-/// Shared by a pool's transactions and the senders.
+/// A state of a topic, by its row's name.
+pub type Changed = (&'static str, Uuid);
+
+/// Shared by a pool's transactions, the senders and whoever wakes subscribers.
 #[derive(Clone, Default)]
 pub struct Left(Arc<Inner>);
 
@@ -49,6 +54,8 @@ pub struct Left(Arc<Inner>);
 struct Inner {
     tickets: Mutex<Vec<Ticket>>,
     added: Notify,
+    changed: Mutex<BTreeSet<Changed>>,
+    stirred: Notify,
 }
 
 impl Left {
@@ -65,6 +72,28 @@ impl Left {
 
     pub(crate) fn take(&self) -> Vec<Ticket> {
         std::mem::take(&mut *self.0.tickets.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    pub(crate) fn change(&self, states: Vec<Changed>) {
+        if states.is_empty() {
+            return;
+        }
+        let mut changed = self.0.changed.lock().unwrap_or_else(PoisonError::into_inner);
+        let room = MOST.saturating_sub(changed.len());
+        changed.extend(states.into_iter().take(room));
+        drop(changed);
+        self.0.stirred.notify_one();
+    }
+
+    /// The states that have changed since they were taken: once there are some.
+    pub(crate) async fn take_changed(&self) -> BTreeSet<Changed> {
+        loop {
+            let changed = std::mem::take(&mut *self.0.changed.lock().unwrap_or_else(PoisonError::into_inner));
+            if !changed.is_empty() {
+                return changed;
+            }
+            self.0.stirred.notified().await;
+        }
     }
 
     pub(crate) async fn added(&self) {

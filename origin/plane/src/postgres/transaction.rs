@@ -14,7 +14,7 @@ use crate::cache::touched::TouchedKey;
 use crate::error::{Error, Result};
 use crate::hooks;
 use crate::postgres::connecting::Warnings;
-use crate::postgres::left::{Left, Ticket};
+use crate::postgres::left::{Changed, Left, Ticket};
 use crate::postgres::pool::Postgres;
 use crate::postgres::prepared::Prepared;
 use crate::postgres::shards::Shards;
@@ -63,10 +63,16 @@ pub struct Tx {
     /// Deliveries whose rows it has written.
     to_send: Mutex<Vec<Ticket>>,
     pub(super) shards: Shards,
+    /// States of topics that it has changed.
+    changed: Mutex<Vec<Changed>>,
     pub(super) touched: Vec<TouchedKey>,
     pub(super) event: Option<(&'static str, serde_json::Value)>,
     pub(super) unchanged: bool,
     pub(super) recorded: bool,
+}
+
+fn taken<T>(list: &Mutex<Vec<T>>) -> Vec<T> {
+    std::mem::take(&mut *list.lock().unwrap_or_else(PoisonError::into_inner))
 }
 
 impl Tx {
@@ -92,6 +98,7 @@ impl Tx {
             warnings: db.warnings.clone(),
             left: db.left.clone(),
             to_send: Mutex::default(),
+            changed: Mutex::default(),
             shards: db.shards.clone(),
             touched: Vec::new(),
             event: None,
@@ -178,8 +185,8 @@ impl Tx {
         let before = self.warnings.count();
         Ok(match self.client()?.batch_execute("commit").await {
             Ok(()) if self.warnings.count() == before => {
-                self.left
-                    .add(std::mem::take(&mut *self.to_send.lock().unwrap_or_else(PoisonError::into_inner)));
+                self.left.add(taken(&self.to_send));
+                self.left.change(taken(&self.changed));
                 Commit::Done
             }
             Ok(()) => Commit::Unknown("Postgres warned of it".to_owned()),
@@ -254,6 +261,12 @@ impl Tx {
     /// Names deliveries whose rows this transaction has written: they are sent once it is committed.
     pub fn sends(&self, tickets: impl IntoIterator<Item = Ticket>) {
         self.to_send.lock().unwrap_or_else(PoisonError::into_inner).extend(tickets);
+    }
+
+    /// Names a state that this transaction changes, of some topics: their subscribers are woken once it is committed.
+    pub fn changes(&self, state: &'static str, topics: impl IntoIterator<Item = Uuid>) {
+        let changed = topics.into_iter().map(|topic| (state, topic));
+        self.changed.lock().unwrap_or_else(PoisonError::into_inner).extend(changed);
     }
 
     /// Declares that nothing changed: the answer comes from a record, or the state was so already. The keys are released all
