@@ -6,6 +6,7 @@ mod mails;
 mod preferences;
 mod places;
 mod telling;
+mod withdrawing;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};

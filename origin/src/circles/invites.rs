@@ -169,7 +169,8 @@ order by i.id desc limit $3";
 select from invites where circle_id = $1 and id = $2";
 
     const REVOKE: &str = "-- invites::revoke
-update invites set revoked_at = now() where circle_id = $1 and id = $2 and used_at is null and revoked_at is null";
+update invites set revoked_at = now() where circle_id = $1 and id = $2 and used_at is null and revoked_at is null
+returning for_user";
 
     /// A day after its end no repeated request shows an invitation again.
     pub const CLEAN: &str = "-- invites::clean
@@ -235,10 +236,12 @@ async fn revoke(State(ctx): State<Ctx>, caller: Caller) -> Result<Response> {
         Standing::read(tx, circle, caller.user).await?.require_moderator()?;
         let known = tx.query_opt(EXISTS, &[&circle, &invite]).await?;
         known.ok_or_else(|| Error::new(ErrorCode::NotFound))?;
-        if tx.execute(REVOKE, &[&circle, &invite]).await? == 0 {
+        let revoked = tx.query_opt(REVOKE, &[&circle, &invite]).await?;
+        if revoked.is_none() {
             tx.unchanged();
         }
-        tx.event("invite.revoked", json!({"circle": circle, "invite": invite}));
+        let user: Option<Uuid> = revoked.and_then(|row| row.get(0));
+        tx.event("invite.revoked", json!({"circle": circle, "invite": invite, "user": user}));
         Ok(())
     })?;
     Ok(StatusCode::NO_CONTENT.into_response())

@@ -27,12 +27,15 @@ select m.author_id, m.circle_id, m.id from unnest($1::uuid[], $2::uuid[]) as r (
 cross join lateral (
     select id, circle_id, author_id from messages where circle_id = r.circle_id and id = r.message_id and in_spans(id, $3) offset 0) m";
 
-    /// Which of these authors are in the circles still. An author who is just leaving is waited for, since the leaving would not
-    /// remove a notification that comes later.
-    const STAYS: &str = "-- folding::stays (2,500 rows)
-select s.circle_id, s.user_id from unnest($1::uuid[], $2::uuid[]) as r (circle_id, user_id)
+    /// Which of these messages are there still, and their authors in the circles. An author who is just leaving is waited for, and a
+    /// message that is just being deleted: neither would remove a notification that comes later.
+    const STAYS: &str = "-- folding::stays, planned anew (5,000 rows)
+select m.circle_id, m.id from unnest($1::uuid[], $2::uuid[], $3::uuid[]) as r (circle_id, user_id, message_id)
 join memberships s on s.circle_id = r.circle_id and s.user_id = r.user_id and s.role <> 'banned'
-for share of s";
+cross join lateral (
+    select id, circle_id from messages where circle_id = r.circle_id and id = r.message_id and in_spans(id, $4) and deleted_at is null
+    for share) m
+order by m.id for share of s";
 
     /// Makes the unread notification of each message's author, if this month has none. Selects those that are new. Where tables are
     /// not in partitions yet, one of an earlier month stands in the way as well.
@@ -53,7 +56,7 @@ select user_id, id_month(new_id), new_id, 'reaction', circle_id, message_id, 0,
     last_place + 1 - row_number() over (partition by user_id order by message_id desc), read_round, now(), now()
 from told join person using (user_id) order by user_id, circle_id, message_id
 on conflict do nothing
-returning user_id, id, circle_id";
+returning user_id, id, circle_id, message_id";
 
     /// How many of people's new notifications are delivered: of more they find the record.
     const ALLOW: &str = "-- folding::allow (2,500 rows)
@@ -243,28 +246,41 @@ async fn add(tx: &Tx, changes: &[Change], authors: &Authors) -> Result<Added> {
     let on = || changes.iter().filter(|change| change.is_on && !change.was_on);
     // To which others have reacted than their author.
     let to_tell = |change: &&Change| authors.get(&change.of()).is_some_and(|author| *author != change.user);
-    let messages: BTreeSet<InCircle> = on().filter(to_tell).map(Change::of).collect();
+    let mut messages: BTreeSet<InCircle> = on().filter(to_tell).map(Change::of).collect();
     if messages.is_empty() {
         return Ok(Added::default());
     }
-    let of = |(message, author): (InCircle, Uuid)| (message.0, author);
-    let found = messages.iter().filter_map(|message| Some((*message, *authors.get(message)?)));
-    let stays: BTreeSet<(Uuid, Uuid)> = found.clone().map(of).collect();
-    let (circles, people): (Vec<Uuid>, Vec<Uuid>) = stays.into_iter().unzip();
-    let rows = tx.query(STAYS, &[&circles, &people]).await?;
-    let stays: BTreeSet<(Uuid, Uuid)> = rows.iter().map(|row| (row.get(0), row.get(1))).collect();
-    let told = found
-        .filter(|found| stays.contains(&of(*found)))
-        .map(|((circle, message), author)| [author, circle, message]);
+    // Their authors' counts are locked: nobody else makes or removes one of these.
+    let mut noted = noted(&unread(tx, &messages, authors).await?);
+    let month = Month::of_id(Uuid::now_v7());
+    messages.retain(|message| noted.get(message).is_none_or(|(_, id)| Month::of_id(*id) != month));
+    let made = notify(tx, &messages, authors).await?;
+    let new = made.values().copied().collect();
+    noted.extend(made);
+    let [people, notifications, actors, ..] = columns(on(), &noted);
+    let rows = tx.query(ADD, &[&people, &notifications, &actors]).await?;
+    Ok(Added { new, gained: rows.iter().map(|row| (row.get(0), row.get(1))).collect() })
+}
+
+/// Makes notifications of messages that have none.
+async fn notify(
+    tx: &Tx,
+    messages: &BTreeSet<InCircle>,
+    authors: &Authors,
+) -> Result<BTreeMap<InCircle, Noted>> {
+    if messages.is_empty() {
+        return Ok(BTreeMap::new());
+    }
+    let found = messages.iter().filter_map(|message| Some([message.0, *authors.get(message)?, message.1]));
+    let [circles, people, posts] = unzip(found);
+    let rows = tx.query(STAYS, &[&circles, &people, &posts, &spans(&posts)]).await?;
+    let stays = rows.iter().map(|row| (row.get(0), row.get(1)));
+    let told = stays.filter_map(|message: InCircle| Some([*authors.get(&message)?, message.0, message.1]));
     let [people, circles, posts] = unzip(told);
     let ids: Vec<Uuid> = posts.iter().map(|_| Uuid::now_v7()).collect();
     let rows = tx.query(NOTIFY, &[&people, &circles, &posts, &ids]).await?;
-    let new = rows.iter().map(|row| (row.get(0), row.get(1))).collect();
     deliver(tx, &rows).await?;
-    let rows = unread(tx, &messages, authors).await?;
-    let [people, notifications, actors, ..] = columns(on(), &noted(&rows));
-    let rows = tx.query(ADD, &[&people, &notifications, &actors]).await?;
-    Ok(Added { new, gained: rows.iter().map(|row| (row.get(0), row.get(1))).collect() })
+    Ok(noted(&rows))
 }
 
 /// Plans the deliveries of new notifications, from rows of user, notification and circle.

@@ -19,12 +19,12 @@ const BEFORE_ALL: Uuid = Uuid::nil();
 
 statements! {
     /// Removes a person's notifications of a circle, after the id `$3` and of the months from `$6` to `$7`; if `$5` names a
-    /// message, only those of it. Selects how many it found, and the last one's id.
+    /// message, only those of it; invitations only if `$8` says so. Selects how many it found, and the last one's id.
     const OF_PERSON: &str = "-- notifications::forget, planned anew
 with person as materialized (select read_through from notification_counts where user_id = $1 for update),
 old as (
     select month, id from notifications
-    where user_id = $1 and circle_id = $2 and kind <> 'invite' and month >= $6 and month <= $7 and id > $3
+    where user_id = $1 and circle_id = $2 and ($8 or kind <> 'invite') and month >= $6 and month <= $7 and id > $3
       and ($5::uuid is null or message_id = $5)
     order by month, id limit $4),
 gone as (
@@ -57,36 +57,66 @@ with gone as (
 update notification_counts c set held = c.held - 1, unread = c.unread - gone.unread
 from gone where c.user_id = gone.user_id";
 
+    const OF_INVITE: &str = "-- notifications::forget_invite, planned anew
+with person as materialized (select read_through from notification_counts where user_id = $1 for update),
+gone as (
+    delete from notifications n using person
+    where n.user_id = $1 and n.month = id_month($2) and n.id = $2 and n.kind = 'invite'
+    returning (n.read_at is null and n.place > read_through)::integer as unread)
+update notification_counts c set held = c.held - 1, unread = c.unread - gone.unread from gone where c.user_id = $1";
+
     const AUTHOR: &str = "-- notifications::author, planned anew
 select author_id from messages where circle_id = $1 and id = $2";
 }
 
-/// Someone left the circle of the first event, or was removed: they lose what they were told before; after a return they are
-/// told anew. `after` is the last notification that an earlier pass removed.
-pub async fn forget_circle(tx: &Tx, events: &[Event], after: Option<Uuid>) -> Result<Done> {
-    let Some((circle, user)) =
-        events.first().and_then(|event| Some((event.id("circle")?, event.id("user")?)))
-    else {
-        return Ok(ONE);
-    };
-    forget(tx, user, circle, after, None).await
+/// An invitation was taken back: whoever it was for has nothing to see there any more.
+pub async fn forget_invite(tx: &Tx, events: &[Event]) -> Result<Done> {
+    if let Some((user, invite)) =
+        events.first().and_then(|event| Some((event.id("user")?, event.id("invite")?)))
+    {
+        tx.changes(STATE, [user]);
+        tx.execute(OF_INVITE, &[&user, &invite]).await?;
+    }
+    Ok(ONE)
 }
 
-/// Removes a person's notifications of a circle, or of one message in it.
-async fn forget(
-    tx: &Tx,
-    user: Uuid,
-    circle: Uuid,
-    after: Option<Uuid>,
-    message: Option<Uuid>,
-) -> Result<Done> {
+/// Someone left the circle of the first event, or was removed: they lose what they were told before; after a return they are
+/// told anew. Invitations stay, unless the person is banned and can use none. `after` is the last notification that an earlier
+/// pass removed.
+pub async fn forget_circle(tx: &Tx, events: &[Event], after: Option<Uuid>) -> Result<Done> {
+    let Some(event) = events.first() else { return Ok(ONE) };
+    match (event.id("user"), event.id("circle")) {
+        (Some(user), Some(circle)) => {
+            let which = if event.is("ban") { Which::All } else { Which::ButInvitations };
+            forget(tx, user, circle, after, which).await
+        }
+        _ => Ok(ONE),
+    }
+}
+
+/// Which of a person's notifications of a circle.
+#[derive(Clone, Copy)]
+enum Which {
+    All,
+    ButInvitations,
+    OfMessage(Uuid),
+}
+
+/// Removes a person's notifications of a circle.
+async fn forget(tx: &Tx, user: Uuid, circle: Uuid, after: Option<Uuid>, which: Which) -> Result<Done> {
     tx.changes(STATE, [user]);
+    let (message, invites) = match which {
+        Which::All => (None, true),
+        Which::ButInvitations => (None, false),
+        Which::OfMessage(message) => (Some(message), false),
+    };
     let after = after.unwrap_or(BEFORE_ALL);
     let mut written = 0;
     for (first, last) in kept().stretches().filter(|(_, last)| last.plus(1).first_id() > after) {
         let (first, last) = (first.first_day(), last.first_day());
-        let row =
-            tx.query_one(OF_PERSON, &[&user, &circle, &after, &AT_ONCE, &message, &first, &last]).await?;
+        let row = tx
+            .query_one(OF_PERSON, &[&user, &circle, &after, &AT_ONCE, &message, &first, &last, &invites])
+            .await?;
         let done = done(&row);
         written += done.written;
         if done.up_to.is_some() {
@@ -107,7 +137,7 @@ pub async fn forget_message(tx: &Tx, events: &[Event], after: Option<Uuid>) -> R
         && let Some(row) = tx.query_opt(AUTHOR, &[&circle, &message]).await?
     {
         // Those of reactions, of which only the author was told: one until it is read, so there are few.
-        forget(tx, row.get(0), circle, None, Some(message)).await?;
+        forget(tx, row.get(0), circle, None, Which::OfMessage(message)).await?;
     }
     let after = after.unwrap_or(BEFORE_ALL);
     let members = tx.query(TOLD, &[&circle, &after, &message, &AT_ONCE]).await?;

@@ -6,6 +6,7 @@ use std::collections::{BTreeMap, HashMap, HashSet};
 
 use optimist_plane::ctx::Ctx;
 use optimist_plane::error::{Error, Result};
+use optimist_plane::hooks;
 use optimist_plane::months::spans;
 use optimist_plane::postgres::transaction::Tx;
 use optimist_plane::redis::Position;
@@ -171,6 +172,7 @@ async fn react(tx: &Tx, placed: &[Intent], is_through: bool) -> Result<()> {
 
 /// Applies the consequences of changed reactions: notifications and activity.
 async fn follow(tx: &Tx, changes: &[Change]) -> Result<()> {
+    hooks::step("reactions.changed").await;
     folding::fold(tx, changes).await?;
     let made = changes.iter().filter(|change| change.is_on && !change.was_on);
     counting::reacted(tx, made.map(|change| (change.circle, change.user, change.at))).await
