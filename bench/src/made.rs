@@ -141,10 +141,23 @@ pub fn signed(
     headers: &[(&str, &str)],
     body: &[u8],
 ) -> Request {
+    signed_from("127.0.0.1", url, method, path, identity, headers, body)
+}
+
+/// The same, for a caller at an address.
+pub fn signed_from(
+    client: &str,
+    url: &str,
+    method: &str,
+    path: &str,
+    identity: Identity,
+    headers: &[(&str, &str)],
+    body: &[u8],
+) -> Request {
     let context = Context {
         identity,
         role: Some(Role::Member),
-        client: "127.0.0.1".to_owned(),
+        client: client.to_owned(),
         region: REGION.to_owned(),
         request_id: Uuid::now_v7().to_string(),
         charged: Charged::Limits,

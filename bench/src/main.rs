@@ -10,6 +10,7 @@ mod bare;
 mod closed_loop;
 mod hold;
 mod http1;
+mod listeners;
 mod made;
 mod open_loop;
 mod peers;
@@ -57,6 +58,7 @@ const PARTS: &[Part] = &[
     Part { name: "sizes", what: "what is shipped to the edges", run: |settings| Box::pin(parts::sizes::run(settings)) },
     Part { name: "cold-start", what: "a new instance's first answer, beside an empty handler's", run: |settings| Box::pin(parts::cold_start::run(settings)) },
     Part { name: "memory", what: "what the origin takes, with and without connections", run: |settings| Box::pin(parts::memory::run(settings)) },
+    Part { name: "realtime", what: "what comes to those who listen, beside Socket.IO with its Redis adapter", run: |settings| Box::pin(parts::realtime::run(settings)) },
     Part { name: "sql", what: "every SQL statement on a database of some million rows", run: |settings| Box::pin(parts::sql::run(settings)) },
     Part { name: "growth", what: "every SQL statement of requests on databases of 10^5, 10^6 and 10^7 messages: three quarters of an hour, 14 GB of disk", run: |settings| Box::pin(parts::growth::run(settings)) },
 ];

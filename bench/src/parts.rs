@@ -12,6 +12,7 @@ pub mod object;
 pub mod overload;
 pub mod posting;
 pub mod reactions;
+pub mod realtime;
 pub mod redis_cpu;
 pub mod sizes;
 pub mod sql;

@@ -14,15 +14,25 @@ pub struct Peer {
 
 /// Starts the Fastify peer, which serves the same reads from the same stores.
 pub fn fastify(region: &Region) -> Peer {
+    node(region, "fastify", "fastify")
+}
+
+/// Starts a process of the Socket.IO peer, which tells the same messages through the same stores. `name` is unique.
+pub fn socketio(region: &Region, name: &str) -> Peer {
+    node(region, "socketio", name)
+}
+
+/// Starts a program in JavaScript, from its folder, before the region's stores.
+fn node(region: &Region, folder: &str, name: &str) -> Peer {
     let node = program("OPTIMIST_NODE_BIN", "node_modules/node/bin/node");
-    let server = workspace().join("bench/peers/fastify/server.js");
+    let server = workspace().join("bench/peers").join(folder).join("server.js");
     let environment = [("REDIS_URL", region.redis.url()), ("DATABASE_URL", region.database_url())];
     let environment = environment.into_iter().chain([("NODE_ENV", "production".to_owned())]);
     let mut process = Process::start(&Launch {
         program: &node,
         arguments: vec![server.display().to_string()],
         environment: environment.map(|(name, value)| (name.to_owned(), value)).collect(),
-        log: region.folder.path().join("fastify.log"),
+        log: region.folder.path().join(format!("{name}.log")),
         user: None,
     });
     let url = process.wait_for_line("listening").replace("listening ", "");

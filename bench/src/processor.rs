@@ -1,5 +1,5 @@
 //! Processor time: how much of it each process takes for a request. On a machine that everything measured shares, it says
-//! more than a rate does.
+//! more than a rate does. And what a process takes of memory.
 
 use std::collections::BTreeMap;
 
@@ -58,6 +58,13 @@ pub fn sides<'a>(subject: &str, runs: impl Iterator<Item = &'a Processor> + Clon
             Side::new(&title, "µs/req", runs.clone().map(|run| run.of(name)))
         })
         .collect()
+}
+
+/// Resident memory of a process in KiB.
+pub fn resident(process: u32) -> f64 {
+    let status = std::fs::read_to_string(format!("/proc/{process}/status")).expect("a process");
+    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).expect("its resident size");
+    line.trim().trim_end_matches(" kB").trim().parse().expect("a number")
 }
 
 /// Seconds that each worker has used since it began.

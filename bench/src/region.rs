@@ -33,9 +33,21 @@ impl Region {
     }
 
     pub async fn with(options: Options) -> Region {
+        Region::before(Postgres::durable(), options).await
+    }
+
+    /// A region whose Postgres notes when each transaction was committed.
+    pub async fn that_notes_commits() -> Region {
+        let mut postgres = Postgres::durable();
+        postgres.sql("postgres", "alter system set track_commit_timestamp = on");
+        postgres.kill();
+        postgres.launch();
+        Region::before(postgres, Options::default()).await
+    }
+
+    async fn before(postgres: Postgres, options: Options) -> Region {
         let folder = folder();
         let redis = Redis::start(options.appendfsync);
-        let postgres = Postgres::durable();
         let (owner, serve) = postgres.database();
         let environment = environment(&owner, &serve, &redis.url(), options.redis_deadline_ms);
         Origin::migrate(&environment);

@@ -22,7 +22,9 @@ pub fn run(arguments: &[OsString]) -> Result<()> {
     provision::load_tools()?;
     provision::rust_target("wasm32-wasip2")?;
     provision::node_packages(&root)?;
-    provision::node_packages(&root.join("bench/peers/fastify"))?;
+    for peer in ["fastify", "socketio"] {
+        provision::node_packages(&root.join("bench/peers").join(peer))?;
+    }
 
     say("building for release");
     let origin = release(&root, "optimist-origin")?;

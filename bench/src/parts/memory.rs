@@ -8,6 +8,7 @@ use optimist_shared::signature::Identity;
 use crate::Settings;
 use crate::http1::Connection;
 use crate::made::signed;
+use crate::processor::resident;
 use crate::region::Region;
 use crate::report::{Figure, Outcome, Target};
 
@@ -49,11 +50,4 @@ pub async fn run(_: Arc<Settings>) -> Outcome {
         ],
         plots: Vec::new(),
     }
-}
-
-/// Resident memory of a process in KiB.
-fn resident(process: u32) -> f64 {
-    let status = std::fs::read_to_string(format!("/proc/{process}/status")).expect("a process");
-    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).expect("its resident size");
-    line.trim().trim_end_matches(" kB").trim().parse().expect("a number")
 }
