@@ -1,6 +1,7 @@
 //! Months that leave for the archive and come back: nothing is lost or there twice, however often it is killed.
 
 mod bucket;
+mod copies;
 
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
@@ -13,6 +14,7 @@ use serde_json::{Value, json};
 use tempfile::TempDir;
 
 use crate::drafts::until;
+use copies::next_month;
 
 /// Messages of each of the two old months.
 const EACH: usize = 300;
@@ -74,6 +76,7 @@ impl Aged {
         let folder = tempfile::tempdir().unwrap();
         let mut settings = system.environment();
         settings.push(("OPTIMIST_ARCHIVE_URL".to_owned(), folder.path().display().to_string()));
+        settings.push(("OPTIMIST_TEST_DISABLED".to_owned(), "lapse".to_owned()));
         Aged { system, settings, folder, ada, bob, circle, months, messages }
     }
 
@@ -293,12 +296,6 @@ async fn history_tells_where_the_archive_begins_and_a_restored_month_reads_like_
     assert!(unpacked(&aged.object("messages", older)).contains("Changed."));
     let (succeeded, output) = aged.try_archive(&["run", "messages", "2999-01"], &[]);
     assert!(!succeeded, "{output}");
-}
-
-fn next_month(month: &str) -> String {
-    let (year, month) = month.split_once('-').unwrap();
-    let (year, month): (u32, u32) = (year.parse().unwrap(), month.parse().unwrap());
-    format!("{:04}-{:02}-01T00:00:00.000Z", year + month / 12, month % 12 + 1)
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -4,7 +4,7 @@
 
 use std::collections::BTreeMap;
 
-use chrono::{DateTime, Datelike, NaiveDate, Utc};
+use chrono::{DateTime, Datelike, NaiveDate, NaiveTime, Utc};
 use optimist_shared::ids::Uuid;
 
 /// A month, by UTC.
@@ -41,6 +41,10 @@ impl Month {
 
     pub fn plus(self, months: i32) -> Month {
         Month { number: self.number + months }
+    }
+
+    pub fn begins(self) -> DateTime<Utc> {
+        self.first_day().and_time(NaiveTime::MIN).and_utc()
     }
 
     pub fn first_day(self) -> NaiveDate {

@@ -189,5 +189,5 @@ async fn history(State(ctx): State<Ctx>, caller: Caller, uri: Uri) -> Result<Res
             last_seen_at: row.get(6),
         })
         .collect();
-    answer_report(items, rows.len() > page.limit, reader.as_of()?, |last| OnDay(last.day, last.user.id))
+    answer_report(items, rows.len() > page.limit, None, reader.as_of()?, |last| OnDay(last.day, last.user.id))
 }

@@ -9,7 +9,7 @@ use std::sync::Arc;
 use axum::extract::State;
 use axum::http::{HeaderMap, Uri};
 use axum::response::Response;
-use chrono::{NaiveDate, NaiveTime, SecondsFormat};
+use chrono::NaiveDate;
 use optimist_plane::archive::missing;
 use optimist_plane::cache::read::{load, read_through};
 use optimist_plane::cache::value::{ListItem, Loaded, Snapshot, id_of};
@@ -66,7 +66,8 @@ pub fn routes() -> Vec<Served> {
 statements! {
     /// A message, its counts, and the partition's position: enough for a snapshot of its reactions.
     const LOAD: &str = "-- messages::load, planned anew
-select seen, generation, position_ms, position_seq, m.*, kinds, counts
+select seen, generation, position_ms, position_seq, m.*, kinds, counts, exists (
+    select from archived where name = 'messages' and month = id_month($2) and state in ('closed', 'written', 'leaving')) as leaves
 from (select pg_snapshot_xmin(pg_current_snapshot())::text::bigint as seen) snapshot
 left join write_behind on region = $3 and partition = $4
 left join lateral (
@@ -80,12 +81,13 @@ left join lateral (
     /// The same for each message of a page: before the id `$2`, from `$3` on. Also the circle's newest message, the months in
     /// which it has any, and the months that are archived.
     const LIST: &str = "-- messages::list, planned anew
-select seen, generation, position_ms, position_seq, c.last_id, c.months, archived, m.*, kinds, counts
+select seen, generation, position_ms, position_seq, c.last_id, c.months, archived, closed, m.*, kinds, counts
 from (select pg_snapshot_xmin(pg_current_snapshot())::text::bigint as seen) snapshot
 left join write_behind on region = $5 and partition = $6
 left join circles c on c.id = $1
 cross join (
-    select array_agg(month) as archived from archived where name = 'messages' and state in ('leaving', 'detached', 'dropped')) archive
+    select array_agg(month) filter (where state in ('leaving', 'detached', 'dropped')) as archived,
+        array_agg(month) filter (where state in ('closed', 'written')) as closed from archived where name = 'messages') archive
 left join lateral (
     select m.id, circle_id, number, author_id, users.name as author_name, body, m.created_at, edited_at, m.version
     from messages m join users on users.id = author_id
@@ -99,12 +101,13 @@ order by m.id desc";
 
     /// The same after the id `$2`, before `$3`, oldest first.
     const LIST_AFTER: &str = "-- messages::list_after, planned anew
-select seen, generation, position_ms, position_seq, c.last_id, c.months, archived, m.*, kinds, counts
+select seen, generation, position_ms, position_seq, c.last_id, c.months, archived, closed, m.*, kinds, counts
 from (select pg_snapshot_xmin(pg_current_snapshot())::text::bigint as seen) snapshot
 left join write_behind on region = $5 and partition = $6
 left join circles c on c.id = $1
 cross join (
-    select array_agg(month) as archived from archived where name = 'messages' and state in ('leaving', 'detached', 'dropped')) archive
+    select array_agg(month) filter (where state in ('leaving', 'detached', 'dropped')) as archived,
+        array_agg(month) filter (where state in ('closed', 'written')) as closed from archived where name = 'messages') archive
 left join lateral (
     select m.id, circle_id, number, author_id, users.name as author_name, body, m.created_at, edited_at, m.version
     from messages m join users on users.id = author_id
@@ -297,7 +300,9 @@ pub async fn load_message(ctx: &Ctx, key: BoundKey) -> Result<Snapshot> {
         None => Loaded::Missing,
     };
     let alongside = snapshot::alongside(circle, std::slice::from_ref(&row));
-    Ok(Snapshot { alongside, ..Snapshot::new(row.get("seen"), loaded) })
+    // A copy would outlive the month.
+    let is_kept = !row.get::<_, bool>("leaves");
+    Ok(Snapshot { is_kept, alongside, ..Snapshot::new(row.get("seen"), loaded) })
 }
 
 pub async fn load_list(ctx: &Ctx, key: BoundKey) -> Result<Snapshot> {
@@ -313,9 +318,8 @@ async fn load_page(ctx: &Ctx, circle: Uuid, part: Part, limit: usize) -> Result<
     let page = match &page.loaded {
         Loaded::List { items, more, .. } => {
             let last = items.last().filter(|_| *more).and_then(|item| item.id);
-            let before =
-                reach.archived_before(last).map(|month| month.first_day().and_time(NaiveTime::MIN).and_utc());
-            page.archived_before(before.map(|time| time.to_rfc3339_opts(SecondsFormat::Millis, true)))
+            let is_kept = !reach.is_leaving(last);
+            Snapshot { is_kept, ..page.archived_before(reach.archived_before(last).map(Month::begins)) }
         }
         _ => page,
     };
@@ -359,8 +363,6 @@ async fn find(ctx: &Ctx, circle: Uuid, part: Part, limit: usize) -> Result<Found
             ctx.db.query(sql, &[&circle, &stretch.from, &stretch.to, &missing, region, &partition]).await?;
         let Some(first) = rows.first() else { return Ok(found) };
         let newest: Option<Uuid> = first.get("last_id");
-        let months: Option<Vec<NaiveDate>> = first.get("months");
-        let archived: Option<Vec<NaiveDate>> = first.get("archived");
         if step == 0
             && part == Part::Newest
             && let Some(newest) = newest.filter(|newest| *newest >= stretch.from)
@@ -370,7 +372,7 @@ async fn find(ctx: &Ctx, circle: Uuid, part: Part, limit: usize) -> Result<Found
             continue;
         }
         if found.reach.start.is_none() {
-            found.reach = Reach::of(&stretch, months.unwrap_or_default(), &archived.unwrap_or_default());
+            found.reach = Reach::from_row(&stretch, first);
         }
         found.is_one = found.rows.is_empty();
         if found.is_one {

@@ -3,6 +3,7 @@
 use chrono::NaiveDate;
 use optimist_plane::months::Month;
 use optimist_shared::ids::Uuid;
+use tokio_postgres::Row;
 
 /// Ids between two ends, in the direction in which a page goes on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -47,28 +48,44 @@ pub struct Reach {
     /// The circle's months that are not archived, in order.
     pub months: Vec<NaiveDate>,
     archived: Vec<Month>,
+    /// Those of the circle's months that are about to be archived.
+    closed: Vec<Month>,
 }
 
 impl Reach {
-    /// Of a page that begins with this stretch, in a circle with messages in these months.
-    pub fn of(first: &Stretch, months: Vec<NaiveDate>, archived: &[NaiveDate]) -> Reach {
+    /// Of a page that begins with this stretch, from its row: a circle's `months`, and all that are `archived` or `closed`.
+    pub fn from_row(first: &Stretch, row: &Row) -> Reach {
+        let days = |name| row.get::<_, Option<Vec<NaiveDate>>>(name).unwrap_or_default();
+        Reach::of(first, days("months"), &days("archived"), &days("closed"))
+    }
+
+    fn of(first: &Stretch, months: Vec<NaiveDate>, archived: &[NaiveDate], closed: &[NaiveDate]) -> Reach {
         let (gone, months): (Vec<NaiveDate>, _) =
             months.into_iter().partition(|month| archived.contains(month));
         let archived = gone.into_iter().map(Month::of_day).collect();
-        Reach { start: Some(first.from), is_forwards: first.is_forwards, months, archived }
+        let closed =
+            months.iter().filter(|month| closed.contains(month)).copied().map(Month::of_day).collect();
+        Reach { start: Some(first.from), is_forwards: first.is_forwards, months, archived, closed }
     }
 
     /// The month after the newest archived one that a page passes. It ends with the id `last`, or goes on to the end.
     pub fn archived_before(&self, last: Option<Uuid>) -> Option<Month> {
-        let start = self.start?;
-        let is_passed = |month: &&Month| {
-            let (begin, end) = (month.first_id(), month.plus(1).first_id());
-            match self.is_forwards {
-                true => end > start && last.is_none_or(|last| begin < last),
-                false => begin < start && last.is_none_or(|last| end > last),
-            }
-        };
-        self.archived.iter().filter(is_passed).max().map(|month| month.plus(1))
+        let passed = self.archived.iter().filter(|month| self.passes(**month, last));
+        passed.max().map(|month| month.plus(1))
+    }
+
+    /// Whether such a page passes a month that is about to be archived.
+    pub fn is_leaving(&self, last: Option<Uuid>) -> bool {
+        self.closed.iter().any(|month| self.passes(*month, last))
+    }
+
+    fn passes(&self, month: Month, last: Option<Uuid>) -> bool {
+        let Some(start) = self.start else { return false };
+        let (begin, end) = (month.first_id(), month.plus(1).first_id());
+        match self.is_forwards {
+            true => end > start && last.is_none_or(|last| begin < last),
+            false => begin < start && last.is_none_or(|last| end > last),
+        }
     }
 }
 
@@ -93,11 +110,15 @@ mod tests {
     fn a_page_tells_of_the_newest_archived_month_that_it_passes() {
         let months = [day(2025, 2), day(2025, 6), day(2026, 3), day(2026, 4)];
         let archived = [day(2025, 1), day(2025, 2), day(2025, 6)];
-        let before = |id| Reach::of(&Stretch::before(id), months.to_vec(), &archived);
-        let after = |id| Reach::of(&Stretch::after(id), months.to_vec(), &archived);
+        let before = |id| Reach::of(&Stretch::before(id), months.to_vec(), &archived, &[day(2026, 3)]);
+        let after = |id| Reach::of(&Stretch::after(id), months.to_vec(), &archived, &[day(2026, 3)]);
         let month = |year, month| Some(Month::of_day(day(year, month)));
         assert_eq!(before(first(2026, 5)).months, [day(2026, 3), day(2026, 4)]);
         assert_eq!(before(first(2026, 5)).archived_before(None), month(2025, 7));
+        assert!(
+            before(first(2026, 5)).is_leaving(None)
+                && !before(first(2026, 5)).is_leaving(Some(first(2026, 4)))
+        );
         assert_eq!(
             before(first(2026, 5)).archived_before(Some(first(2026, 3))),
             None,

@@ -9,7 +9,7 @@ use chrono::{DateTime, Days, NaiveDate, TimeDelta, Utc};
 use optimist_plane::clock;
 use optimist_plane::ctx::Ctx;
 use optimist_plane::error::{Error, Result};
-use optimist_plane::http::page::{Cursor, Report, answer_report, limit, page, parameters_of};
+use optimist_plane::http::page::{Cursor, answer_report, limit, page, parameters_of};
 use optimist_plane::http::sent::Id;
 use optimist_plane::http::served::{Served, on};
 use optimist_plane::http::time::Time;
@@ -30,7 +30,7 @@ pub fn routes() -> Vec<Served> {
         on("admin.audit", audit)
             .says("Who did what to an account, a circle or a role, newest first. For administrators.")
             .notes("At most one filter; without one, everything. Read replicas answer it: `as_of` says of when.")
-            .answers::<Report<Record>>(200)
+            .answers::<Trail>(200)
             .pages("before")
             .filter::<Id>("circle", "What was done in this circle alone.")
             .filter::<Id>("user", "What was done to this account alone.")
@@ -38,7 +38,7 @@ pub fn routes() -> Vec<Served> {
         on("me.audit", mine)
             .says("What happened to the caller's account, and what the caller did to circles and roles, newest first.")
             .notes("What people write, react to or read is not in it. Read replicas answer it: `as_of` says of when.")
-            .answers::<Report<Record>>(200)
+            .answers::<Trail>(200)
             .pages("before"),
     ]
 }
@@ -77,9 +77,30 @@ select at, xid::text, seq, kind, actor, circle_id, user_id, payload from (
      order by at desc, xid desc, seq desc limit $6)) as own
 order by at desc, own.xid desc, seq desc limit $6";
 
-    /// The months that the trail has.
+    /// The months that the trail has, and those that are archived. They are asked for after the records: a month that left in between is
+    /// one of the latter, and so is one that has just come back.
     const MONTHS: &str = "-- trail::months
-select (month_begin(leaf) at time zone 'UTC')::date from leaves('audit') leaf order by 1 desc";
+select (month_begin(leaf) at time zone 'UTC')::date, false from leaves('audit') leaf
+union all
+select month, true from archived
+where name = 'audit'
+  and (state in ('leaving', 'detached', 'dropped') or state = 'restored' and changed_at > now() - interval '1 minute')
+order by 1 desc";
+}
+
+/// A page of the trail, as [`answer_report`] renders it.
+#[derive(JsonSchema)]
+#[schemars(rename = "AuditRecordReport")]
+#[expect(dead_code, reason = "it is a description alone")]
+struct Trail {
+    items: Vec<Record>,
+    /// The cursor of the page that follows.
+    next: Option<String>,
+    /// Everything that was acknowledged by then is shown; of later changes some may be.
+    as_of: Time,
+    /// Records of before this moment are archived, of a month at least. Left out unless the page reaches them.
+    #[schemars(with = "Time", skip_serializing_if = "Option::is_none")]
+    archived_before: Option<Time>,
 }
 
 /// A record of the trail.
@@ -173,6 +194,14 @@ enum Part {
 }
 
 impl Part {
+    /// The first month that it can have records of: that of the id, whose owner did not exist before.
+    fn first_month(self) -> Option<Month> {
+        match self {
+            Part::All => None,
+            Part::Circle(id) | Part::User(id) | Part::Actor(id) | Part::Own(id) => Some(Month::of_id(id)),
+        }
+    }
+
     /// Records before a place, as far back as `from`.
     async fn read(
         self,
@@ -251,33 +280,68 @@ const STEPS: usize = 8;
 async fn answer(ctx: &Ctx, part: Part, before: Option<Place>, limit: usize) -> Result<Response> {
     // Clocks differ, but not by a day.
     let newest = Place::end_of(clock::now() + Days::new(1));
-    let mut before = before.filter(|before| before.at <= newest.at).unwrap_or(newest);
+    let start = before.filter(|before| before.at <= newest.at).unwrap_or(newest);
+    let mut before = start;
     let mut reader = ctx.reader();
-    let mut months: Option<Vec<Month>> = None;
+    let mut months: Option<Months> = None;
     let (mut rows, mut is_whole) = (Vec::new(), false);
     for step in 1.. {
         // A statement reads two months, so that it touches two partitions.
         let first = Month::of(before.at).plus(-1);
-        rows.extend(part.read(&mut reader, begin(first), before, limit + 1 - rows.len()).await?);
+        rows.extend(part.read(&mut reader, first.begins(), before, limit + 1 - rows.len()).await?);
         if rows.len() > limit || (step >= STEPS && !rows.is_empty()) {
             break;
         }
-        if months.is_none() {
-            let held = reader.query(MONTHS, &[]).await?;
-            months = Some(held.iter().map(|row| Month::of_day(row.get::<_, NaiveDate>(0))).collect());
-        }
-        let Some(older) = months.iter().flatten().find(|month| **month < first) else {
+        let known = match months.take() {
+            Some(known) => known,
+            None => Months::of(&reader.query(MONTHS, &[]).await?),
+        };
+        let Months { held, .. } = months.insert(known);
+        let Some(older) = held.iter().find(|month| **month < first) else {
             is_whole = true;
             break;
         };
-        before = Place::end_of(begin(older.plus(1)) - TimeDelta::microseconds(1));
+        before = Place::end_of(older.plus(1).begins() - TimeDelta::microseconds(1));
     }
     let records = rows.iter().take(limit).map(Record::from_row).collect::<Result<Vec<_>>>()?;
-    answer_report(records, !is_whole, reader.as_of()?, |record| record.place)
+    // A month that is not over is not archived, so a page of this month alone reaches none.
+    if months.is_none() && Month::of(start.at) < Month::of(clock::now()) {
+        months = Some(Months::of(&reader.query(MONTHS, &[]).await?));
+    }
+    let last = records.last().filter(|_| !is_whole).map(|record| record.place.at);
+    let before = months.and_then(|months| months.archived_before(part.first_month(), start.at, last));
+    answer_report(records, !is_whole, before.map(Month::begins), reader.as_of()?, |record| record.place)
 }
 
-fn begin(month: Month) -> DateTime<Utc> {
-    month.first_day().and_hms_opt(0, 0, 0).unwrap_or_default().and_utc()
+/// The trail's months, the newest first.
+struct Months {
+    held: Vec<Month>,
+    archived: Vec<Month>,
+}
+
+impl Months {
+    /// From rows of month and whether it is archived.
+    fn of(rows: &[Row]) -> Months {
+        let (archived, held): (Vec<&Row>, _) = rows.iter().partition(|row| row.get::<_, bool>(1));
+        let months =
+            |rows: Vec<&Row>| rows.iter().map(|row| Month::of_day(row.get::<_, NaiveDate>(0))).collect();
+        Months { held: months(held), archived: months(archived) }
+    }
+
+    /// The month after the newest archived one, from `first` on, that a page passes from `start` down to `last`, or to the end.
+    fn archived_before(
+        &self,
+        first: Option<Month>,
+        start: DateTime<Utc>,
+        last: Option<DateTime<Utc>>,
+    ) -> Option<Month> {
+        let is_passed = |month: &&Month| {
+            first.is_none_or(|first| **month >= first)
+                && month.begins() <= start
+                && last.is_none_or(|last| month.plus(1).begins() > last)
+        };
+        self.archived.iter().find(is_passed).map(|month| month.plus(1))
+    }
 }
 
 #[cfg(test)]
@@ -308,6 +372,21 @@ mod tests {
                 Err(error) => prop_assert_eq!(error.code, ErrorCode::BadRequest),
             }
         }
+    }
+
+    #[test]
+    fn a_page_tells_of_the_newest_archived_month_that_it_passes() {
+        let month = |number| Month::of_day(NaiveDate::from_ymd_opt(2025, number, 1).unwrap());
+        let at = |number| month(number).begins() + Days::new(9);
+        let months =
+            Months { held: vec![month(9), month(8), month(4)], archived: vec![month(6), month(5), month(2)] };
+        assert_eq!(months.archived_before(None, at(9), Some(at(8))), None);
+        assert_eq!(months.archived_before(None, at(9), Some(at(4))), Some(month(7)));
+        assert_eq!(months.archived_before(None, at(5), None), Some(month(6)));
+        assert_eq!(months.archived_before(None, at(4), None), Some(month(3)), "and so a client goes on");
+        assert_eq!(months.archived_before(None, at(1), None), None);
+        assert_eq!(months.archived_before(Some(month(6)), at(9), None), Some(month(7)));
+        assert_eq!(months.archived_before(Some(month(7)), at(9), None), None, "there was nobody yet");
     }
 
     #[test]

@@ -14,7 +14,7 @@ impl Aged {
         let mut aged = Aged::start().await;
         aged.settings.extend(bucket.settings(address));
         // A second for a minute.
-        aged.settings.push(("OPTIMIST_TEST_DISABLED".to_owned(), "patience".to_owned()));
+        aged.settings.push(("OPTIMIST_TEST_DISABLED".to_owned(), "patience,lapse".to_owned()));
         aged
     }
 

@@ -132,8 +132,18 @@ impl Work<'_> {
         if group.iter().any(|known| known.state == "written") {
             const LEAVE: &str =
                 "update archived a set state = 'leaving', changed_at = clock_timestamp() from partitioned p
-                where p.name = a.name and p.goes_with = $1 and a.nth = $2 and a.state = 'written'";
-            self.owner.rows(LEAVE, &[&lead, &nth]).await?;
+                where p.name = a.name and p.goes_with = $1 and a.nth = $2 and a.state = 'written' and not exists (
+                    select from archived w join partitioned l on l.name = w.name
+                    where l.goes_with = $1 and w.nth = $2 and w.state = 'written' and $3
+                      and w.changed_at + l.lapse > clock_timestamp())
+                returning 1";
+            if self.owner.rows(LEAVE, &[&lead, &nth, &!hooks::disabled("lapse")]).await?.is_empty() {
+                tracing::info!(
+                    table = lead,
+                    nth,
+                    "a month is written, and leaves once no copy of its rows is left"
+                );
+            }
             hooks::step("archive.leaving").await;
         }
         let mut detached = 0;

@@ -170,7 +170,7 @@ impl Place<'_> {
         let fresh_ms = u64::from(row.fresh_seconds().unwrap_or_default()) * 1000;
         let kept_ms = u64::from(row.kept_seconds().unwrap_or_default()) * 1000;
         let value = match snapshot {
-            Some(snapshot) if !ctx.region.is_over_budget() => {
+            Some(snapshot) if snapshot.is_kept && !ctx.region.is_over_budget() => {
                 encode(snapshot, right.epoch, right.read_at_ms, fresh_ms).unwrap_or_default()
             }
             _ => Vec::new(),

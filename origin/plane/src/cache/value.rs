@@ -3,6 +3,7 @@
 use std::any::Any;
 use std::sync::Arc;
 
+use chrono::{DateTime, SecondsFormat, Utc};
 use optimist_shared::envelope::{Body, Envelope, Item, Stamp, fitting};
 use optimist_shared::ids::{Id, Uuid, parse_id};
 use optimist_shared::keys::BoundKey;
@@ -78,13 +79,15 @@ pub fn id_of(key: &BoundKey, id: Id) -> Result<Uuid> {
 pub struct Snapshot {
     pub seen_xmin: u64,
     pub loaded: Loaded,
+    /// Whether it may be filled. Not if it ends by itself sooner than its copy would.
+    pub is_kept: bool,
     /// A further value to install in the step that fills.
     pub alongside: Option<Box<dyn Alongside>>,
 }
 
 impl Snapshot {
     pub fn new(seen_xmin: i64, loaded: Loaded) -> Snapshot {
-        Snapshot { seen_xmin: seen_xmin.cast_unsigned(), loaded, alongside: None }
+        Snapshot { seen_xmin: seen_xmin.cast_unsigned(), loaded, is_kept: true, alongside: None }
     }
 
     /// Builds a list from rows of `<columns>, seen`: those asked for and, if there are more, one beyond. Without any, one row
@@ -110,7 +113,8 @@ impl Snapshot {
     }
 
     /// Tells that a list's items of before this moment are archived. It shows in the list's version.
-    pub fn archived_before(mut self, moment: Option<String>) -> Snapshot {
+    pub fn archived_before(mut self, moment: Option<DateTime<Utc>>) -> Snapshot {
+        let moment = moment.map(|moment| moment.to_rfc3339_opts(SecondsFormat::Millis, true));
         if let (Loaded::List { version, archived_before, .. }, Some(moment)) = (&mut self.loaded, moment) {
             *version = digest(&[version.as_bytes(), moment.as_bytes()]);
             *archived_before = Some(moment);

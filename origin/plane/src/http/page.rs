@@ -5,7 +5,7 @@ use axum::http::HeaderMap;
 use axum::response::Response;
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
-use chrono::{DateTime, Utc};
+use chrono::{DateTime, SecondsFormat, Utc};
 use optimist_shared::envelope::{DEFAULT_LIMIT, Item, LIST_LIMIT, fitting, parse_limit, render_list};
 use optimist_shared::error::ErrorCode;
 use optimist_shared::ids::{Uuid, parse_id};
@@ -145,18 +145,20 @@ pub fn answer_page<T: Serialize, C: Cursor>(
     more: bool,
     position: impl Fn(&T) -> C,
 ) -> Result<Response> {
-    let json = render_page(items, more, position)?;
+    let json = render_page(items, more, None, position)?;
     Ok(tagged(headers, &digest(&[&json]), "", json))
 }
 
-/// The same for a [`Report`]. It has no entity tag: an answer without a body would not say of when it is.
+/// The same for a [`Report`]. It has no entity tag: an answer without a body would not say of when it is. What is older than
+/// `archived_before` and belongs to the list is archived.
 pub fn answer_report<T: Serialize, C: Cursor>(
     items: Vec<T>,
     more: bool,
+    archived_before: Option<DateTime<Utc>>,
     as_of: DateTime<Utc>,
     position: impl Fn(&T) -> C,
 ) -> Result<Response> {
-    let mut json = render_page(items, more, position)?;
+    let mut json = render_page(items, more, archived_before, position)?;
     // It ends with the brace of its object.
     json.pop();
     json.extend_from_slice(b",\"as_of\":");
@@ -168,13 +170,15 @@ pub fn answer_report<T: Serialize, C: Cursor>(
 fn render_page<T: Serialize, C: Cursor>(
     items: Vec<T>,
     more: bool,
+    archived_before: Option<DateTime<Utc>>,
     position: impl Fn(&T) -> C,
 ) -> Result<Vec<u8>> {
     let rendered = items.iter().map(to_json).collect::<Result<Vec<_>>>()?;
     let fits = fitting(rendered.iter().map(Vec::len), rendered.len());
+    let before = archived_before.map(|time| time.to_rfc3339_opts(SecondsFormat::Millis, true));
     let cursors: Vec<String> = items.iter().map(|item| position(item).encode()).collect();
     let items = rendered.iter().zip(&cursors).map(|(json, cursor)| Item { id: "", cursor, json });
-    Ok(render_list(&items.collect::<Vec<_>>(), more, None, fits, |_| None))
+    Ok(render_list(&items.collect::<Vec<_>>(), more, before.as_deref(), fits, |_| None))
 }
 
 /// Parses a number of items within a page's bounds.
