@@ -37,6 +37,14 @@ pub fn get(url: &str) -> Result<Answer> {
     send(Method::GET, url, None, None)
 }
 
+/// The body of an answer that streams.
+pub fn stream(url: &str, token: &str) -> Result<impl std::io::Read + Send + use<>> {
+    let request = Request::builder().uri(url).header("authorization", format!("Bearer {token}"));
+    let agent = Agent::config_builder().timeout_recv_response(Some(TIMEOUT)).build().new_agent();
+    let response = agent.run(request.body(())?).with_context(|| format!("no answer from {url}"))?;
+    Ok(response.into_body().into_reader())
+}
+
 /// Any status is an answer; only a request without an answer is an error.
 pub fn send(method: Method, url: &str, token: Option<&str>, body: Option<&Value>) -> Result<Answer> {
     let mut request = Request::builder().method(method).uri(url);

@@ -28,6 +28,7 @@ mod workspace;
 
 mod http;
 mod interrupt;
+mod listening;
 mod terminal;
 
 use std::ffi::OsString;

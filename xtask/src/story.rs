@@ -9,11 +9,14 @@ use ureq::http::Method;
 
 use crate::http::{self, Answer};
 use crate::interrupt;
+use crate::listening::Listener;
 use crate::system::{Part, System};
 use crate::terminal::{Colour, heading, line, paint};
 
 /// The guidelines' limit of messages in a minute.
 const MESSAGES_PER_MINUTE: usize = 10;
+/// Messages that are reacted to, in four ways each: fifty reactions a minute are allowed.
+const REACTED_TO: usize = 12;
 /// How long the system may take to notice that a store has gone or returned. The design promises 5 s after a fault; the
 /// rest is for a busy machine.
 const NOTICE: Duration = Duration::from_secs(15);
@@ -60,6 +63,41 @@ pub fn play(system: &mut System) -> Result<()> {
     ensure!(asked(&miss) && !asked(&hit), "Server-Timing does not name the origin for the first read alone");
     stage.holds("the same answer; the second never left the edge");
 
+    stage.step("Ada listens: she sees Ben type, and hears what he says");
+    let mut ada_hears = Listener::open(&stage.url, &ada.token, None)?;
+    let mut ben_hears = Listener::open(&stage.url, &ben.token, None)?;
+    ada_hears.expect("ready", |_| true)?;
+    ben_hears.expect("ready", |_| true)?;
+    stage.expect(200, &ben, Method::PUT, &format!("{circle}/typing"), None)?;
+    let types = |frame: &Value, who: &Person| frame["data"]["typing"].to_string().contains(&who.user);
+    ada_hears.expect("typing", |frame| types(frame, &ben))?;
+    stage.holds("Ada sees that Ben types");
+    let since = Instant::now();
+    written.push(stage.post(&ben, &messages, "The coffee, the rain, and you.")?);
+    let (heard, text) = ada_hears.hear()?;
+    ensure!(Some(&heard) == written.last(), "Ada heard another message: {heard}");
+    stage.holds(format_args!("“{text}” came {} ms after he began to send it", since.elapsed().as_millis()));
+    stage.expect(200, &ada, Method::PUT, &format!("{circle}/typing"), None)?;
+    ben_hears.expect("typing", |frame| types(frame, &ada))?;
+    stage.holds("and Ben sees that Ada types");
+
+    stage.step("Ada is cut off, and comes back without a gap");
+    let last = std::mem::take(&mut ada_hears.last);
+    drop(ada_hears);
+    let missed = ["Are you there?", "I'll write it down meanwhile."];
+    for text in missed {
+        written.push(stage.post(&ben, &messages, text)?);
+    }
+    let mut ada_hears = Listener::open(&stage.url, &ada.token, Some(&last))?;
+    let ready = ada_hears.expect("ready", |_| true)?;
+    ensure!(ready["data"]["recovered"] == true, "the history had ended: {ready}");
+    for (text, id) in missed.iter().zip(&written[written.len() - missed.len()..]) {
+        let heard = ada_hears.hear()?;
+        ensure!(heard == (id.clone(), (*text).to_owned()), "Ada heard {heard:?} instead of {text:?}");
+    }
+    stage.holds("both messages came, once and in order, then whatever is new");
+    drop((ada_hears, ben_hears));
+
     stage.step("Ten messages a minute; the eleventh is refused");
     for number in 2..=MESSAGES_PER_MINUTE {
         let said = stage.quietly(
@@ -78,7 +116,12 @@ pub fn play(system: &mut System) -> Result<()> {
     stage.all_there(&ben, &messages, &written)?;
 
     stage.step("A burst of reactions: Redis acknowledges, Postgres gets batches");
-    let counts = stage.burst(&ben, &messages, &written, &system.origin_internal_url())?;
+    let counts = stage.burst(
+        &ben,
+        &messages,
+        &written[written.len() - REACTED_TO..],
+        &system.origin_internal_url(),
+    )?;
 
     stage.step("Ada's journal saves itself as she writes; two tabs lose nothing");
     let draft = stage.draft(&ada)?;
@@ -136,6 +179,7 @@ const DRAFT: [&str; 2] = ["Slept well.", "Slept well. It rains, and I don't mind
 struct Person {
     name: &'static str,
     token: String,
+    user: String,
 }
 
 struct Stage {
@@ -161,9 +205,9 @@ impl Stage {
             "password": "correct horse battery staple",
             "name": name,
         });
-        let nobody = Person { name, token: String::new() };
+        let nobody = Person { name, token: String::new(), user: String::new() };
         let answer = self.expect(201, &nobody, Method::POST, path, Some(body))?;
-        Ok(Person { name, token: answer.text("/session/token")? })
+        Ok(Person { name, token: answer.text("/session/token")?, user: answer.text("/user/id")? })
     }
 
     /// Reacts to every message in several ways, and waits until Postgres has all reactions; returns their number.
