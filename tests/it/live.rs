@@ -2,7 +2,9 @@
 
 mod commands;
 mod edges;
+mod ending;
 mod states;
+mod streams;
 
 use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
