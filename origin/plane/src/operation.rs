@@ -175,6 +175,11 @@ impl Operation {
             let schema = json!({"$ref": "#/components/schemas/Problem"});
             responses.insert(status.to_string(), problem(&texts.join(" "), &headers, &schema));
         }
+        if self.status == 101 {
+            // Readers want a success, or this: it never ends with one.
+            let schema = json!({"$ref": "#/components/schemas/Problem"});
+            responses.insert("default".to_owned(), problem("Any other refusal.", &["X-Request-Id"], &schema));
+        }
         Value::Object(responses)
     }
 

@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use optimist_tests::live::{Transport, subscribe};
+use optimist_tests::live::{Transport, connect, subscribe, ticket};
 use optimist_tests::{Options, System};
 
 use super::{BOTH, events_of, gateway, two_in_a_circle};
@@ -23,6 +23,7 @@ async fn a_stop_ends_connections_one_by_one_and_another_origin_goes_on() {
     for (_, listener) in &mut listeners {
         listener.expect("message.posted").await["id"].as_str().unwrap().clone_into(&mut last);
     }
+    let tickets = [ticket(&bo).await, ticket(&bo).await];
     system.origins[0].signal("TERM");
     let began = Instant::now();
     let mut ends = Vec::new();
@@ -45,9 +46,10 @@ async fn a_stop_ends_connections_one_by_one_and_another_origin_goes_on() {
         tokio::time::sleep(Duration::from_millis(50)).await;
     }
     system.sql(&events_of(&circle, 0..1));
-    for transport in BOTH {
+    for (transport, ticket) in BOTH.into_iter().zip(&tickets) {
         let query = format!("?last_event_id={last}");
-        let mut listener = subscribe(&gateway(&system, 1), transport, &bo, &query).await;
+        let connected = connect(&gateway(&system, 1), transport, ticket, &query).await;
+        let mut listener = connected.unwrap_or_else(|status| panic!("{transport:?} was refused: {status}"));
         assert_eq!(listener.expect("ready").await["data"]["recovered"], true);
         listener.expect("message.deleted").await;
     }

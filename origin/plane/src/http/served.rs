@@ -123,7 +123,7 @@ impl Served {
     /// It answers with a WebSocket, or refuses to.
     pub fn upgrades(mut self) -> Served {
         self.operation.status = 101;
-        self.operation.refuses = &[ErrorCode::UpgradeRequired];
+        self.operation.refuses = &[ErrorCode::UpgradeRequired, ErrorCode::Unauthenticated];
         self
     }
 
