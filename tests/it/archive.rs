@@ -2,6 +2,7 @@
 
 mod bucket;
 mod copies;
+mod erasing;
 
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
@@ -344,14 +345,14 @@ async fn an_object_that_is_cut_changed_or_missing_is_found_and_replaces_nothing(
 #[tokio::test(flavor = "multi_thread")]
 async fn erased_people_leave_objects_and_months_that_are_restored() {
     let aged = Aged::start().await;
+    let bob = aged.becomes_old(&aged.bob);
     aged.archive(&["run"]);
     let [older, newer] = &aged.months;
-    let of_bob = |text: &str| {
-        text.lines().filter(|line| line.contains(&aged.bob.user)).any(|line| line.contains("Number"))
-    };
+    let of_bob =
+        |text: &str| text.lines().filter(|line| line.contains(&bob)).any(|line| line.contains("Number"));
     assert!(of_bob(&unpacked(&aged.object("messages", older))));
     let reactions = unpacked(&aged.object("reactions", older));
-    aged.archive(&["erase", &aged.bob.user]);
+    aged.archive(&["erase", &bob]);
     // A database of before the erasure learns of it from the store.
     aged.system.sql("delete from erased");
     aged.archive(&["restore", "messages", newer]);
@@ -359,7 +360,7 @@ async fn erased_people_leave_objects_and_months_that_are_restored() {
         aged.system.sql(&format!(
             "select count(*) from messages_{} where author_id = '{}' and (body <> '' or deleted_at is null)",
             month.replace('-', "_"),
-            aged.bob.user
+            bob
         ))
     };
     assert_eq!(texts(newer), "0");

@@ -1,0 +1,42 @@
+//! Objects that erased people can be in, and those that they cannot.
+
+use super::*;
+
+impl Aged {
+    /// Gives what a person has in the old months to one whose account is older than these. Returns that one's id.
+    pub fn becomes_old(&self, person: &Client) -> String {
+        let id =
+            "id_at(floor(extract(epoch from month_begin(month_number(now()) - 28)) * 1000)::bigint << 12)";
+        let old = self.system.sql(&format!("select {id}"));
+        self.system.sql(&format!(
+            "insert into users (id, email, password_hash, name, time_zone, home_region)
+             select '{old}', 'old@example.org', password_hash, name, time_zone, home_region from users where id = '{0}';
+             update messages set author_id = '{old}' where author_id = '{0}';
+             update reactions set user_id = '{old}' where user_id = '{0}'",
+            person.user
+        ));
+        old
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn no_object_is_searched_for_somebody_who_came_later() {
+    let aged = Aged::start().await;
+    let bob = aged.becomes_old(&aged.bob);
+    aged.archive(&["run"]);
+    for (who, is_searched) in [(&aged.ada.user, false), (&bob, true)] {
+        // Whoever reads it notices.
+        let object = aged.object("messages", &aged.months[0]);
+        let whole = std::fs::read(&object).unwrap();
+        std::fs::remove_file(&object).unwrap();
+        aged.archive(&["erase", who]);
+        let (succeeded, output) = aged.try_archive(&["run"], &[]);
+        assert_eq!(succeeded, !is_searched, "{output}");
+        std::fs::write(&object, whole).unwrap();
+    }
+    aged.archive(&["run"]);
+    assert_eq!(
+        aged.system.sql("select count(distinct erased) from archived where name = 'messages' and erased > 0"),
+        "1"
+    );
+}
