@@ -62,7 +62,8 @@ fn every_route_is_an_operation_with_its_limits_and_security() {
         for status in ["400", "429", "500", "503"] {
             assert!(responses.contains_key(status), "{} {status}", route.name);
         }
-        let wants_secret = !is_open || matches!(route.name, "auth.login" | "auth.refresh");
+        let wants_secret =
+            !is_open || matches!(route.name, "auth.login" | "auth.refresh" | "realtime.socket");
         assert_eq!(responses.contains_key("401"), wants_secret, "{}", route.name);
     }
 }
