@@ -19,6 +19,10 @@ use optimist_plane::domain::{Channel, Domain, Loader};
 use optimist_plane::http::served::Served;
 use optimist_shared::keys::Key;
 
+/// Deliveries by HTTP that an origin has under way, or that wait for their turn at a host: most pushes go to a few hosts, of which each
+/// takes some at once.
+const AT_ONCE: usize = 256;
+
 pub const DOMAIN: Domain = Domain {
     routes,
     tags: &[
@@ -37,10 +41,14 @@ pub const DOMAIN: Domain = Domain {
         (Key::PushTokens, Loader::Own(|ctx, key| Box::pin(tokens::load(ctx, key)))),
     ],
     channels: &[
-        Channel { name: "push", at_once: 32, send: |ctx, delivery| Box::pin(web_push::send(ctx, delivery)) },
+        Channel {
+            name: "push",
+            at_once: AT_ONCE,
+            send: |ctx, delivery| Box::pin(web_push::send(ctx, delivery)),
+        },
         Channel {
             name: "webhook",
-            at_once: 32,
+            at_once: AT_ONCE,
             send: |ctx, delivery| Box::pin(webhooks::send(ctx, delivery)),
         },
         Channel { name: "email", at_once: 8, send: |ctx, delivery| Box::pin(letters::send(ctx, delivery)) },

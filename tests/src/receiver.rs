@@ -165,6 +165,10 @@ async fn answer(
             tokio::time::sleep(Duration::from_secs(60)).await;
             status(200)
         }
+        "brief" => {
+            tokio::time::sleep(Duration::from_millis(50)).await;
+            status(200)
+        }
         "slow" => {
             tokio::time::sleep(Duration::from_secs(3)).await;
             status(200)

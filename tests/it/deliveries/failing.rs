@@ -111,6 +111,17 @@ async fn a_sender_whose_claim_has_lapsed_marks_nothing() {
     assert_eq!((receiver.received("/ok").len(), ids.len()), (2, 1), "repeated with the same id");
 }
 
+/// As a push service is sent what everyone in a circle is told.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_burst_to_one_provider_is_not_put_off() {
+    let system = System::start().await;
+    let pair = Pair::new(&system).await;
+    let receiver = Receiver::start("127.0.0.2").await;
+    deliveries(&system, &pair.bo.user, &pair.circle, &[format!("{}/brief/hook", receiver.url)], 200);
+    until("all are sent", async || states(&system).get("sent") == Some(&200)).await;
+    assert_eq!(system.origins[0].passes("outgoing.claimed").await, 200, "each is claimed once");
+}
+
 /// Without Redis the rows alone are enough.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_queue_that_is_lost_loses_no_delivery() {

@@ -20,6 +20,7 @@ use hyper_util::client::legacy::Client;
 use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::client::legacy::connect::dns::Name;
 use hyper_util::rt::TokioExecutor;
+use tokio::sync::Notify;
 use tower_service::Service;
 
 use crate::outgoing::addresses::Allowed;
@@ -32,6 +33,12 @@ const EXCHANGE: Duration = Duration::from_secs(10);
 const ANSWER: usize = 4 * 1024;
 /// Requests to one host that are under way at once: a slow one holds no more of a channel's senders.
 const PER_HOST: usize = 8;
+/// Requests that wait for their turn at a host that answers quickly, and how long each does: with its exchange, and once more if it is
+/// repeated, still within a claim.
+const WAITING: usize = 160;
+const PATIENCE: Duration = Duration::from_secs(8);
+/// A host whose last exchange took longer is slow: nobody waits for it.
+const QUICK: Duration = Duration::from_secs(1);
 /// So many failures in a row, and a host rests.
 const FAILURES: u32 = 5;
 const REST: Duration = Duration::from_secs(10);
@@ -52,7 +59,7 @@ pub struct Answer {
 pub enum NoAnswer {
     /// The URL leads where the origin does not go.
     Refused,
-    /// Too much is under way to this host, or it rests after failures: nothing was sent.
+    /// Too much is under way to this host and waits for it, or it rests after failures: nothing was sent.
     Busy,
     /// It cannot be reached, or did not answer in time.
     Lost,
@@ -63,6 +70,10 @@ struct Host {
     under_way: usize,
     failures: u32,
     rests_until: Option<Instant>,
+    is_slow: bool,
+    waiting: usize,
+    /// Notified when a request has ended.
+    freed: Arc<Notify>,
 }
 
 type Hosts = Arc<Mutex<HashMap<String, Host>>>;
@@ -127,7 +138,7 @@ impl Http {
     /// Sends a request, and reads the beginning of its answer.
     pub async fn post(&self, url: &str, headers: HeaderMap, body: Vec<u8>) -> Result<Answer, NoAnswer> {
         let uri = self.parse(url).map_err(|_| NoAnswer::Refused)?;
-        let mut turn = Turn::take(&self.hosts, host_of(&uri)).ok_or(NoAnswer::Busy)?;
+        let mut turn = Turn::wait(&self.hosts, &host_of(&uri)).await.ok_or(NoAnswer::Busy)?;
         let mut request = Request::new(Full::new(Bytes::from(body)));
         *request.method_mut() = axum::http::Method::POST;
         *request.uri_mut() = uri;
@@ -172,26 +183,54 @@ fn refusal_in(error: &(dyn std::error::Error + 'static)) -> NoAnswer {
 struct Turn {
     hosts: Hosts,
     host: String,
+    began: Instant,
     is_done: bool,
     is_lost: bool,
 }
 
+/// A request that waits for its turn.
+struct Waiting<'a> {
+    hosts: &'a Hosts,
+    host: &'a str,
+    freed: Arc<Notify>,
+}
+
 impl Turn {
-    /// `None` if the host has enough of them, or rests.
-    fn take(hosts: &Hosts, host: String) -> Option<Turn> {
-        let mut all = hosts.lock().unwrap_or_else(PoisonError::into_inner);
-        if all.len() >= HOSTS && !all.contains_key(&host) {
-            all.retain(|_, host| host.under_way > 0);
+    /// Waits while the host answers quickly. `None` if it has enough of them, or rests.
+    async fn wait(hosts: &Hosts, host: &str) -> Option<Turn> {
+        let mut waiting = match Turn::take(hosts, host) {
+            Ok(turn) => return Some(turn),
+            Err(full) => Waiting::begin(hosts, host, full)?,
+        };
+        let until = tokio::time::Instant::now() + PATIENCE;
+        loop {
+            tokio::time::timeout_at(until, waiting.freed.notified()).await.ok()?;
+            match Turn::take(hosts, host) {
+                Ok(turn) => return Some(turn),
+                Err(full) => waiting.freed = full?,
+            }
         }
-        let entry = all.entry(host.clone()).or_default();
-        let rests = entry.rests_until.is_some_and(|until| Instant::now() < until);
+    }
+
+    /// Otherwise what is notified when a turn ends; `None` if it is not worth waiting for.
+    fn take(hosts: &Hosts, host: &str) -> Result<Turn, Option<Arc<Notify>>> {
+        let mut all = hosts.lock().unwrap_or_else(PoisonError::into_inner);
+        if all.len() >= HOSTS && !all.contains_key(host) {
+            all.retain(|_, host| host.under_way + host.waiting > 0);
+        }
+        let entry = all.entry(host.to_owned()).or_default();
+        if entry.rests_until.is_some_and(|until| Instant::now() < until) {
+            return Err(None);
+        }
         // After its rest a host gets one request at a time, until one is answered.
         let most = if entry.failures >= FAILURES { 1 } else { PER_HOST };
-        if rests || entry.under_way >= most {
-            return None;
+        if entry.under_way >= most {
+            let is_quick = entry.failures == 0 && !entry.is_slow;
+            return Err(is_quick.then(|| entry.freed.clone()));
         }
         entry.under_way += 1;
-        Some(Turn { hosts: hosts.clone(), host, is_done: false, is_lost: false })
+        let (hosts, host) = (hosts.clone(), host.to_owned());
+        Ok(Turn { hosts, host, began: Instant::now(), is_done: false, is_lost: false })
     }
 }
 
@@ -200,11 +239,34 @@ impl Drop for Turn {
         let mut all = self.hosts.lock().unwrap_or_else(PoisonError::into_inner);
         let Some(host) = all.get_mut(&self.host) else { return };
         host.under_way = host.under_way.saturating_sub(1);
+        host.is_slow = self.began.elapsed() > QUICK;
         if self.is_lost {
             host.failures = host.failures.saturating_add(1);
             host.rests_until = (host.failures >= FAILURES).then(|| Instant::now() + REST);
         } else if self.is_done {
             (host.failures, host.rests_until) = (0, None);
+        }
+        host.freed.notify_one();
+    }
+}
+
+impl<'a> Waiting<'a> {
+    fn begin(hosts: &'a Hosts, host: &'a str, freed: Option<Arc<Notify>>) -> Option<Waiting<'a>> {
+        let freed = freed?;
+        let mut all = hosts.lock().unwrap_or_else(PoisonError::into_inner);
+        let entry = all.get_mut(host).filter(|entry| entry.waiting < WAITING)?;
+        entry.waiting += 1;
+        Some(Waiting { hosts, host, freed })
+    }
+}
+
+impl Drop for Waiting<'_> {
+    fn drop(&mut self) {
+        let mut all = self.hosts.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(host) = all.get_mut(self.host) {
+            host.waiting = host.waiting.saturating_sub(1);
+            // One that gives up, or was told and found the host full, passes on what it was told.
+            host.freed.notify_one();
         }
     }
 }
@@ -319,13 +381,29 @@ mod tests {
         assert_eq!(other, Some(NoAnswer::Lost));
     }
 
-    #[test]
-    fn a_host_takes_so_many_at_once() {
+    #[tokio::test]
+    async fn a_host_takes_so_many_at_once_and_quick_ones_are_waited_for() {
         let hosts = Hosts::default();
-        let turns: Vec<_> = (0..PER_HOST).map_while(|_| Turn::take(&hosts, "a".to_owned())).collect();
+        let take = |host: &str| Turn::take(&hosts, host);
+        let mut turns: Vec<_> = (0..PER_HOST).map_while(|_| take("a").ok()).collect();
         assert_eq!(turns.len(), PER_HOST);
-        assert!(Turn::take(&hosts, "a".to_owned()).is_none() && Turn::take(&hosts, "b".to_owned()).is_some());
+        assert!(take("a").is_err() && take("b").is_ok());
+        let waiting = tokio::spawn({
+            let hosts = hosts.clone();
+            async move { Turn::wait(&hosts, "a").await }
+        });
+        tokio::task::yield_now().await;
+        assert!(!waiting.is_finished());
+        turns.truncate(PER_HOST - 1);
+        let turn = waiting.await.unwrap().expect("a turn has ended");
+        turns.push(turn);
+        // One that takes long is not waited for.
+        turns[0].began = Instant::now().checked_sub(2 * QUICK).unwrap();
+        turns.swap_remove(0);
+        turns.push(take("a").expect("room"));
+        assert!(matches!(take("a"), Err(None)), "it is slow");
         drop(turns);
-        assert!(Turn::take(&hosts, "a".to_owned()).is_some());
+        assert!(take("a").is_ok());
+        assert_eq!(hosts.lock().unwrap()["a"].waiting, 0);
     }
 }
