@@ -248,3 +248,37 @@ async fn a_statement_that_replay_cancels_is_tried_again() {
     );
     assert_eq!(setting.metric("optimist_replica_usable", "").await, [(replica.port, 1)].into());
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn one_that_hangs_is_left_within_its_deadline_and_taken_back() {
+    let setting = Setting::with(2).await;
+    let [one, other] = &setting.system.replicas[..] else { panic!("two replicas") };
+    let usable = async || setting.metric("optimist_replica_usable", "").await;
+    let stopped = Instant::now();
+    one.signal("STOP");
+    // Those that it already has may fail, and not later than a statement's deadline.
+    for answer in join_all((0..20).map(async |_| (setting.ask().await, stopped.elapsed()))).await {
+        let (answer, after) = answer;
+        assert!(
+            [200, 503].contains(&answer.status) && after < Duration::from_secs(4),
+            "{after:?} {answer:#?}"
+        );
+    }
+    until("it is left", async || usable().await == [(one.port, 0), (other.port, 1)].into()).await;
+    assert!(stopped.elapsed() < Duration::from_secs(6), "{:?}", stopped.elapsed());
+    for _ in 0..20 {
+        let asked = Instant::now();
+        setting.ask().await.expect(200);
+        assert!(asked.elapsed() < Duration::from_secs(1), "{:?}", asked.elapsed());
+    }
+    one.signal("CONT");
+    let continued = Instant::now();
+    until("it is taken back", async || usable().await == [(one.port, 1), (other.port, 1)].into()).await;
+    assert!(continued.elapsed() < Duration::from_secs(10), "{:?}", continued.elapsed());
+    let before = setting.reads().await[0];
+    until("it answers again", async || {
+        setting.ask().await.expect(200);
+        setting.reads().await[0] > before
+    })
+    .await;
+}
