@@ -3,16 +3,17 @@
 mod commands;
 mod edges;
 mod ending;
+mod gaps;
+mod rights;
 mod states;
 mod streams;
 
-use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
 use optimist_tests::live::{Transport, connect, subscribe, ticket};
-use optimist_tests::proxy::{Mode, Proxy};
+use optimist_tests::proxy::Mode;
 use optimist_tests::system::address;
-use optimist_tests::{Client, Options, System};
+use optimist_tests::{Client, System};
 use serde_json::{Value, json};
 
 const BOTH: [Transport; 2] = [Transport::Events, Transport::Socket];
@@ -181,226 +182,6 @@ fn ids_of(system: &System, circle: &str) -> Vec<String> {
          where kind = 'message.deleted' and topics @> array['{circle}']::uuid[] order by xid, seq"
     ));
     rows.lines().map(str::to_owned).collect()
-}
-
-/// What a client has seen over all its connections.
-#[derive(Default)]
-struct Record {
-    ids: Vec<String>,
-    /// Whether it was told that its history had ended.
-    was_told: bool,
-}
-
-/// How a client's connections end.
-#[derive(Clone, Copy, Debug)]
-enum Manner {
-    Clean,
-    Cut,
-    HalfOpen,
-    Slow,
-}
-
-/// Listens until it has seen the last event, with connections that end.
-async fn wander(
-    gateway: String,
-    client: Client,
-    transport: Transport,
-    manner: Manner,
-    last: Arc<OnceLock<String>>,
-) -> Record {
-    let proxy = Proxy::start(&gateway).await;
-    let mut record = Record::default();
-    let mut position: Option<String> = None;
-    let mut turn = 0u64;
-    let mut refused = std::collections::BTreeMap::new();
-    let mut since_end: Option<Instant> = None;
-    loop {
-        if last.get().is_some() {
-            let waited = since_end.get_or_insert_with(Instant::now).elapsed();
-            if waited > Duration::from_secs(45) {
-                eprintln!(
-                    "{transport:?} {manner:?}: {} events to {position:?}, refused {refused:?}",
-                    record.ids.len()
-                );
-                return record;
-            }
-        }
-        proxy.set(Mode::Open);
-        let query = position.as_ref().map_or_else(String::new, |id| format!("?last_event_id={id}"));
-        let answer =
-            client.try_send(reqwest::Method::POST, "/v1/realtime/tickets", &[], Some(b"{}".to_vec())).await;
-        let connected = match answer {
-            Ok(answer) if answer.status == 201 => {
-                let ticket = answer.text("/ticket");
-                let address = proxy.address();
-                let attempt = connect(&address, transport, &ticket, &query);
-                tokio::time::timeout(Duration::from_secs(5), attempt).await.unwrap_or(Err(1))
-            }
-            Ok(answer) => Err(answer.status),
-            Err(_) => Err(2),
-        };
-        if let Err(status) = &connected {
-            *refused.entry(*status).or_insert(0) += 1;
-        }
-        let Ok(mut listener) = connected else {
-            tokio::time::sleep(Duration::from_millis(100)).await;
-            continue;
-        };
-        turn += 1;
-        let ends = Instant::now() + Duration::from_millis(300 + turn * 211 % 700);
-        loop {
-            let Some(frame) = listener.within(ends.saturating_duration_since(Instant::now())).await else {
-                break;
-            };
-            if matches!(manner, Manner::Slow) && turn.is_multiple_of(3) {
-                tokio::time::sleep(Duration::from_millis(2)).await;
-            }
-            if let Some(id) = frame["id"].as_str() {
-                position = Some(id.to_owned());
-            }
-            if frame["type"] == "message.deleted" {
-                record.ids.push(frame["id"].as_str().unwrap().to_owned());
-            }
-            record.was_told |= frame["type"] == "ready" && frame["data"]["recovered"] == false;
-            if record.ids.last().is_some_and(|id| last.get() == Some(id)) {
-                return record;
-            }
-        }
-        match manner {
-            Manner::Clean | Manner::Slow => {}
-            Manner::Cut => proxy.cut(),
-            Manner::HalfOpen => {
-                proxy.set(Mode::HalfOpen);
-                tokio::time::sleep(Duration::from_millis(150)).await;
-            }
-        }
-    }
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn there_is_no_gap_whoever_dies() {
-    const EVENTS: u32 = 5_000;
-    let mut system = System::with(Options { origins: 2, ..Options::default() }).await;
-    let ada = system.register("Ada").await;
-    let circles = [ada.create_circle("private").await, ada.create_circle("private").await];
-    // The second origin lives: subscribers connect to it. The first dies, and Redis restarts.
-    let gateway = gateway(&system, 1);
-    let last = Arc::new(OnceLock::new());
-    let mut clients = Vec::new();
-    let manners = [Manner::Clean, Manner::Cut, Manner::HalfOpen, Manner::Slow];
-    for (index, manner) in manners.into_iter().cycle().take(8).enumerate() {
-        let transport = BOTH[index / 4];
-        let wanderer = wander(gateway.clone(), ada.clone(), transport, manner, last.clone());
-        clients.push(tokio::spawn(wanderer));
-    }
-    let steps = EVENTS / 100;
-    for step in 0..steps {
-        for (index, circle) in circles.iter().enumerate() {
-            let from = step * 100 + index as u32 * 50;
-            system.sql(&events_of(circle, from..from + 50));
-        }
-        system.forget_limits_of(&ada).await;
-        match step {
-            _ if step == steps / 5 || step == steps * 3 / 5 => {
-                system.origins[0].kill();
-                system.replace_origin(0);
-            }
-            _ if step == steps * 2 / 5 => {
-                system.redis.kill();
-                system.redis.launch();
-            }
-            _ => {}
-        }
-        tokio::time::sleep(Duration::from_millis(30)).await;
-    }
-    let expected: Vec<String> = {
-        let rows = circles.iter().flat_map(|circle| ids_of(&system, circle));
-        let mut rows: Vec<(Vec<u64>, String)> = rows.map(|id| (number(&id), id)).collect();
-        rows.sort();
-        rows.into_iter().map(|(_, id)| id).collect()
-    };
-    assert_eq!(expected.len(), EVENTS as usize);
-    // One more, since a client may have heard the last before it knows that.
-    system.sql(&events_of(&circles[0], EVENTS..EVENTS + 1));
-    let end = ids_of(&system, &circles[0]).pop().unwrap();
-    last.set(end.clone()).unwrap();
-    let expected = [expected, vec![end]].concat();
-    let deadline = Duration::from_secs(60);
-    for (index, client) in clients.into_iter().enumerate() {
-        let record = tokio::time::timeout(deadline, client).await.unwrap().unwrap();
-        assert!(!record.was_told, "{index}: history had not ended");
-        let from = expected.iter().position(|id| Some(id) == record.ids.first()).unwrap();
-        assert!(from < 2_000, "{index} came too late to judge: {from}");
-        assert_eq!(record.ids.len(), expected.len() - from, "{index}");
-        assert!(record.ids == expected[from..], "{index}");
-    }
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn nothing_comes_past_the_end_of_a_right() {
-    const TRIES: u32 = 12;
-    let system = System::start().await;
-    let gateway = gateway(&system, 0);
-    let ada = system.register("Ada").await;
-    for turn in 0..TRIES {
-        let bo = system.register("Bo").await;
-        let circle = ada.create_circle("private").await;
-        bo.join(&circle, &ada).await;
-        system.forget_limits_of(&ada).await;
-        let mut listeners = Vec::new();
-        for transport in BOTH {
-            let mut listener = subscribe(&gateway, transport, &bo, "").await;
-            listener.expect("ready").await;
-            listeners.push(listener);
-        }
-        // Events come all the time, before, at and after the end of the right.
-        let database = system.database.clone();
-        let sql: Vec<String> = (0..40).map(|n| events_of(&circle, n * 25..n * 25 + 25)).collect();
-        let flood = std::thread::spawn(move || {
-            sql.iter().for_each(|sql| drop(optimist_tests::stores::SHARED.sql(&database, sql)));
-        });
-        tokio::time::sleep(Duration::from_millis(u64::from(turn * 37 % 200))).await;
-        let (kind, is_closed) = match turn % 4 {
-            0 => {
-                ada.delete(&format!("/v1/circles/{circle}/members/{}", bo.user)).await.expect(204);
-                ("member.removed", false)
-            }
-            1 => {
-                ada.delete(&format!("/v1/circles/{circle}/members/{}?ban=true", bo.user)).await.expect(204);
-                ("member.removed", false)
-            }
-            2 => {
-                bo.delete(&format!("/v1/circles/{circle}/members/me")).await.expect(204);
-                ("member.left", false)
-            }
-            _ => {
-                bo.post("/v1/auth/logout", json!({})).await.expect(204);
-                ("session.revoked", true)
-            }
-        };
-        let ended = system.sql(&format!(
-            "select xid::text || '-' || seq from outbox where kind = '{kind}' and topics @> array['{}']::uuid[]
-             order by xid desc, seq desc limit 1",
-            bo.user
-        ));
-        let ended = number(&format!("1.{ended}"));
-        flood.join().unwrap();
-        system.sql(&events_of(&circle, 0..5));
-        for (transport, listener) in BOTH.into_iter().zip(&mut listeners) {
-            let mut told = false;
-            while let Some(frame) = listener.within(Duration::from_millis(700)).await {
-                if frame["type"] == "message.deleted" {
-                    let at = number(frame["id"].as_str().unwrap());
-                    assert!(at < ended, "{turn} {transport:?} {kind}: {frame} after {ended:?}");
-                }
-                told |= frame["type"] == if is_closed { "closed" } else { kind };
-                if is_closed && frame["type"] == "closed" {
-                    assert_eq!(frame["data"]["code"], 4401);
-                }
-            }
-            assert!(told, "{turn} {transport:?}: not told of {kind}");
-        }
-    }
 }
 
 #[tokio::test(flavor = "multi_thread")]

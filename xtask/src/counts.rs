@@ -21,6 +21,10 @@ pub enum Count {
     Callers,
     /// Ten thousand deliveries to receivers that fail in every way, while origins are killed
     Deliveries,
+    /// A hundred thousand events to two hundred clients whose connections end, while origins and Redis die
+    Events,
+    /// Ten thousand rights that end on open connections while events come
+    Rights,
     /// A million posts through two origins whose clocks are three days apart
     Posts,
 }
@@ -64,6 +68,16 @@ impl Count {
                     "deliveries::counting::every_delivery_is_sent_at_least_once_and_marked_once_whatever_receivers_do",
                 ],
                 variables: &[("OPTIMIST_COUNT_DELIVERIES", 10_000)],
+            },
+            Count::Events => Load {
+                target: "--test=it",
+                tests: &["live::gaps::there_is_no_gap_whoever_dies"],
+                variables: &[("OPTIMIST_EVENTS", 100_000), ("OPTIMIST_LISTENERS", 200)],
+            },
+            Count::Rights => Load {
+                target: "--test=it",
+                tests: &["live::rights::nothing_comes_past_the_end_of_a_right"],
+                variables: &[("OPTIMIST_RIGHTS", 10_000)],
             },
             Count::Posts => Load {
                 target: "--test=it",

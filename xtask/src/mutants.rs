@@ -263,7 +263,7 @@ const MUTANTS: [Mutant; 29] = [
         mechanism: "the rings' beginnings",
         switched_off: "a ring that has dropped events claims to hold them",
         target: "it",
-        tests: &["live::there_is_no_gap_whoever_dies"],
+        tests: &["live::gaps::there_is_no_gap_whoever_dies"],
     },
     Mutant {
         name: "rights",
@@ -271,7 +271,7 @@ const MUTANTS: [Mutant; 29] = [
         mechanism: "rights by position",
         switched_off: "the gateway passes over events that end rights",
         target: "it",
-        tests: &["live::nothing_comes_past_the_end_of_a_right"],
+        tests: &["live::rights::nothing_comes_past_the_end_of_a_right"],
     },
 ];
 
