@@ -25,6 +25,9 @@ use crate::statements;
 const POLL: Duration = Duration::from_millis(50);
 /// How often the cursors of partitions without events move along: far more often than the keys expire.
 const IDLE: Duration = Duration::from_secs(30);
+/// How often Postgres learns how far the region is, at most: each time costs it a commit, and a region that begins there again only
+/// begins a little earlier.
+const ADVANCED: Duration = Duration::from_millis(100);
 /// How long it keeps them: a client that is away longer loads anew.
 const KEPT_FOR: Duration = Duration::from_secs(600);
 /// How often the relay notes its position, to know later where it was.
@@ -87,6 +90,8 @@ struct Reader {
     timeline: u64,
     /// The position that was last said to be settled.
     settled: Option<Position>,
+    /// When Postgres was last told how far the region is, and how far that was.
+    advanced: Option<(Instant, Position)>,
 }
 
 /// Why a pass ended early.
@@ -191,6 +196,7 @@ async fn load(ctx: &Ctx) -> std::result::Result<Reader, Stop> {
         trail: VecDeque::new(),
         timeline: 0,
         settled: None,
+        advanced: None,
     };
     reader.begin_missing(ctx, region).await?;
     Ok(reader)
@@ -235,6 +241,16 @@ impl Reader {
         Ok(())
     }
 
+    /// Tells Postgres how far the region is, unless it was told a moment ago.
+    async fn advance(&mut self, ctx: &Ctx) -> Result<()> {
+        if self.advanced.is_some_and(|(when, at)| at == self.at || when.elapsed() < ADVANCED) {
+            return Ok(());
+        }
+        ctx.db.query(ADVANCE, &[&ctx.config.region, &self.at.0.to_string(), &self.at.1]).await?;
+        self.advanced = Some((Instant::now(), self.at));
+        Ok(())
+    }
+
     /// Moves the cursors of partitions without events along, so that they never become too old.
     async fn move_idle(&mut self, ctx: &Ctx) -> std::result::Result<(), Stop> {
         if self.idled.elapsed() < IDLE {
@@ -267,8 +283,8 @@ async fn pass(ctx: &Ctx, reader: &mut Reader) -> std::result::Result<(), Stop> {
                 // No row is in the stretch, and none will be.
                 reader.at = Position(end, 0);
                 reader.settle(ctx).await?;
-                advance(ctx, reader.at).await?;
             }
+            reader.advance(ctx).await?;
             return reader.move_idle(ctx).await;
         };
         let mut batches: BTreeMap<Partition, Vec<&Event>> = BTreeMap::new();
@@ -289,7 +305,7 @@ async fn pass(ctx: &Ctx, reader: &mut Reader) -> std::result::Result<(), Stop> {
         reader.at = last;
         reader.settle(ctx).await?;
         hooks::step("relay.settled").await;
-        advance(ctx, last).await?;
+        reader.advance(ctx).await?;
         while let Some(first) = reader.waiting.first_entry().filter(|first| *first.key() <= last) {
             metrics::histogram!("optimist_relay_lag_seconds").record(first.remove().lag());
         }
@@ -355,8 +371,4 @@ async fn read(
 /// Reports seconds, also while no row is handled and the histogram shows nothing.
 fn note_behind(seconds: f64) {
     metrics::gauge!("optimist_relay_behind_seconds").set(seconds);
-}
-
-async fn advance(ctx: &Ctx, to: Position) -> Result<()> {
-    ctx.db.query(ADVANCE, &[&ctx.config.region, &to.0.to_string(), &to.1]).await.map(drop)
 }
