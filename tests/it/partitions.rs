@@ -114,7 +114,7 @@ async fn tables_are_brought_into_partitions_while_people_write() {
     tokio::time::sleep(Duration::from_secs(1)).await;
     going.stop.store(true, Ordering::SeqCst);
     let posted = going.posted.await.unwrap();
-    assert!(posted.len() > 30, "{}", posted.len());
+    assert!(posted.len() > 10, "{}", posted.len());
     let worst = lags.await;
     assert!(worst < Duration::from_secs(2), "the relay lagged by {worst:?}");
 
