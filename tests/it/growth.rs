@@ -26,8 +26,9 @@ async fn sizes(system: &System) -> Sizes {
     let mut connection = system.redis.connect().await;
     let keys: Vec<String> = redis::cmd("KEYS").arg("*").query_async(&mut connection).await.unwrap();
     let mut redis = 0;
-    let is_of_requests =
-        |key: &&String| !["vouch:", "metrics:", "events:"].iter().any(|own| key.starts_with(own));
+    let is_of_requests = |key: &&String| {
+        !["vouch:", "metrics:", "events:", "cursor:", "settled:"].iter().any(|own| key.starts_with(own))
+    };
     for key in keys.iter().filter(is_of_requests) {
         let mut usage = redis::cmd("MEMORY");
         usage.arg("USAGE").arg(key).arg("SAMPLES").arg(0);
