@@ -203,6 +203,10 @@ async fn one_that_dies_is_not_missed_and_without_any_there_is_no_answer() {
         assert_eq!(shown(&setting.ask().await.expect(200)), 1);
     }
     setting.system.replicas[1].kill();
+    // A connection that ended is found out by a statement that goes nowhere.
+    for _ in 0..10 {
+        refused(setting.ask().await);
+    }
     let asked = setting.system.origins[0].statements().await;
     for _ in 0..10 {
         refused(setting.ask().await);
