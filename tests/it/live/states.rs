@@ -54,3 +54,19 @@ async fn the_number_of_unread_notifications_follows_each_change() {
     let mut again = subscribe(&gateway(&system, 0), Transport::Socket, &bo, "").await;
     until(&mut again, "notifications", |data| data["unread"] == 0).await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn whoever_comes_back_is_told_though_a_wake_was_lost() {
+    let system = System::start().await;
+    let (ada, bo, circle) = two_in_a_circle(&system).await;
+    let gateway = gateway(&system, 0);
+    let mut listener = subscribe(&gateway, Transport::Socket, &bo, "").await;
+    until(&mut listener, "notifications", |data| data["unread"] == 0).await;
+    system.origins[0].disable("wake", true).await;
+    ada.say(&circle, "Good morning.").await;
+    listener.expect("message.posted").await;
+    while bo.get("/v1/notifications/unread-count").await.expect(200).body["unread"] != 1 {}
+    // Its topics are known here still.
+    let mut again = subscribe(&gateway, Transport::Events, &bo, "").await;
+    until(&mut again, "notifications", |data| data["unread"] == 1).await;
+}

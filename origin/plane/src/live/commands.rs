@@ -21,7 +21,7 @@ pub const ANSWER: &str = "answer";
 /// Bytes of a command's own reference.
 const REFERENCE: usize = 64;
 
-/// What a client says.
+/// A message of a client's.
 pub enum Said {
     Ping,
     Asks(Asked),
@@ -32,7 +32,7 @@ pub struct Asked {
     route: &'static Route,
     path: String,
     body: Value,
-    /// What the client calls it.
+    /// The client's own name for it, which its answer repeats.
     reference: Value,
 }
 
@@ -77,7 +77,7 @@ fn filled(template: &str, fields: &mut Map<String, Value>) -> Option<String> {
             Some(name) => {
                 let value = fields.remove(name)?;
                 let value = value.as_str()?;
-                // Whatever else an id may be is for the route to refuse.
+                // Only what could change the path is refused here; the route judges the id.
                 let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'-';
                 if value.is_empty() || !value.bytes().all(is_plain) {
                     return None;
@@ -128,7 +128,7 @@ async fn send(ctx: &Ctx, person: Person, asked: &Asked) -> Option<(u16, Option<u
     };
     let status = response.status().as_u16();
     let after = response.headers().get("retry-after").and_then(|value| value.to_str().ok()?.parse().ok());
-    // What is larger than a frame is not shown.
+    // An answer that does not fit into a frame travels without its body.
     let bytes =
         to_bytes(response.into_body(), Bound::Frame.row().most as usize / 2).await.unwrap_or_default();
     Some((status, after, serde_json::from_slice(&bytes).unwrap_or_default()))

@@ -34,7 +34,7 @@ pub struct Through {
     pub most: u32,
 }
 
-/// Who comes through the door.
+/// A connection that asks to be let in.
 pub struct Arrival<'a> {
     pub user: Uuid,
     pub address: &'a str,
@@ -80,7 +80,7 @@ impl Door {
     }
 }
 
-/// What there is no room in.
+/// The bound that a refused connection has met.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Full {
     Process,

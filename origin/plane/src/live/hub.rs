@@ -88,7 +88,7 @@ pub struct Hub {
     pub pass: u64,
     values: u64,
     connected: u64,
-    /// Topics whose states nobody has read yet.
+    /// Topics that somebody has begun to follow: their states are read.
     pub fresh: Vec<Uuid>,
     /// States that could not be read.
     pub unread: Vec<(&'static str, Uuid)>,
@@ -207,17 +207,16 @@ impl Hub {
             unread.insert(settled);
             self.dirty.insert(partition);
         }
-        let (pass, fresh) = (self.pass, &mut self.fresh);
-        let topic = self.topics.entry(id).or_insert_with(|| {
-            fresh.push(id);
-            Topic {
-                ring: VecDeque::new(),
-                whole_from: settled,
-                followers: HashMap::new(),
-                left: None,
-                pass,
-                states: Vec::new(),
-            }
+        // Read anew for a topic that is known too: a wake may have been lost.
+        self.fresh.push(id);
+        let pass = self.pass;
+        let topic = self.topics.entry(id).or_insert_with(|| Topic {
+            ring: VecDeque::new(),
+            whole_from: settled,
+            followers: HashMap::new(),
+            left: None,
+            pass,
+            states: Vec::new(),
         });
         topic.left = None;
         topic.followers.insert(connection.id, connection.clone());
