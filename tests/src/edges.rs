@@ -1,6 +1,6 @@
 //! The edge under test, on each of its hosts.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::{Duration, Instant};
 
@@ -64,8 +64,13 @@ impl Edge {
     }
 
     fn embedded(settings: &[(String, String)], folder: &Path, flags: &[&str]) -> Edge {
-        let mut arguments =
-            vec!["--component".to_owned(), component(), "--listen".to_owned(), "127.0.0.1:0".to_owned()];
+        let component = component();
+        let compiled = component.with_file_name("compiled").display().to_string();
+        let component = component.display().to_string();
+        let mut arguments: Vec<String> =
+            ["--component", &component, "--compiled", &compiled, "--listen", "127.0.0.1:0"]
+                .map(str::to_owned)
+                .to_vec();
         arguments.extend(flags.iter().map(|flag| (*flag).to_owned()));
         for (name, value) in settings {
             arguments.extend(["--variable".to_owned(), format!("{name}={value}")]);
@@ -159,9 +164,8 @@ pub fn trusting(configuration: &str, certificate: &str) -> String {
         .replace(ALLOWED, &format!("{ALLOWED}, tlsOptions = (trustedCertificates = [{certificate:?}])"))
 }
 
-fn component() -> String {
-    let built = "target/wasm32-wasip2/wasm/optimist_edge_spin.wasm";
-    program("OPTIMIST_COMPONENT", built).display().to_string()
+fn component() -> PathBuf {
+    program("OPTIMIST_COMPONENT", "target/wasm32-wasip2/wasm/optimist_edge_spin.wasm")
 }
 
 fn wait_for_port(port: u16, process: &Process) {

@@ -135,6 +135,7 @@ impl Program {
             Program::Embedded { host, component } => {
                 let launch = Launch::new(Edge::Embedded.name(), host, logs)
                     .arguments(["--component".as_ref(), component.as_os_str()])
+                    .arguments(["--compiled".as_ref(), component.with_file_name("compiled").as_os_str()])
                     .arguments(["--listen", &address]);
                 variables.iter().fold(launch, |launch, (name, value)| {
                     launch.arguments(["--variable", &format!("{name}={value}")])

@@ -14,7 +14,7 @@ use http_body_util::combinators::UnsyncBoxBody;
 use hyper::body::Incoming;
 use tokio::time::Sleep;
 use wasmtime::component::{Component, GuestTaskId, HasSelf, Linker, ResourceTable};
-use wasmtime::{Config, Engine, Store, StoreContextMut};
+use wasmtime::{Cache, CacheConfig, Config, Engine, Store, StoreContextMut};
 use wasmtime_wasi::{WasiCtx, WasiCtxView, WasiView};
 use wasmtime_wasi_http::WasiHttpCtx;
 use wasmtime_wasi_http::handler::{
@@ -80,9 +80,20 @@ impl WasiHttpView for State {
     }
 }
 
-pub fn load(path: &Path, variables: HashMap<String, String>, client: Client) -> anyhow::Result<Handler> {
+/// Loads the component from `path`; `compiled` is a folder in which its machine code may be found, and is kept.
+pub fn load(
+    path: &Path,
+    compiled: Option<&Path>,
+    variables: HashMap<String, String>,
+    client: Client,
+) -> anyhow::Result<Handler> {
     let mut config = Config::new();
     config.wasm_component_model_async(true);
+    if let Some(folder) = compiled {
+        let mut cache = CacheConfig::new();
+        cache.with_directory(std::path::absolute(folder)?);
+        config.cache(Some(Cache::new(cache).map_err(|error| anyhow!("{error:?}"))?));
+    }
     let engine = Engine::new(&config).map_err(|error| anyhow!("{error:?}"))?;
     let link = || -> wasmtime::Result<ServicePre<State>> {
         let component = Component::from_file(&engine, path)?;

@@ -37,6 +37,9 @@ struct Arguments {
     /// The component: a `.wasm` file.
     #[arg(long)]
     component: PathBuf,
+    /// A folder for what was compiled, from which the next start takes it.
+    #[arg(long)]
+    compiled: Option<PathBuf>,
     /// Address and port to listen on; port 0 picks a free one.
     #[arg(long, default_value = "127.0.0.1:0")]
     listen: SocketAddr,
@@ -70,7 +73,7 @@ async fn main() -> anyhow::Result<()> {
         .filter_map(|(name, value)| Some((name.strip_prefix("SPIN_VARIABLE_")?.to_lowercase(), value)));
     let variables: HashMap<String, String> = environment.chain(arguments.variables).collect();
     let client = Client::new(!arguments.like_spin, arguments.fail_by_query);
-    let handler = component::load(&arguments.component, variables, client)?;
+    let handler = component::load(&arguments.component, arguments.compiled.as_deref(), variables, client)?;
     let like_spin = arguments.like_spin.then(|| Arc::new(LikeSpin::default()));
     let server = Server { handler, like_spin };
     let listener = TcpListener::bind(arguments.listen).await.context("cannot listen")?;
