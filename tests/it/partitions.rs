@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use optimist_tests::stores::SHARED;
 use optimist_tests::system::{FORMER, FORMER_ORIGIN, environment};
 use optimist_tests::unlimited::Unlimited;
-use optimist_tests::{Client, Crowd, Options, Origin, System, scale};
+use optimist_tests::{Client, Crowd, Kind, Options, Origin, System, scale};
 use reqwest::Method;
 use serde_json::{Value, json};
 
@@ -191,7 +191,9 @@ fn watch_lag(system: &System) -> impl Future<Output = Duration> + use<> {
 async fn ids_and_numbers_agree_whatever_the_origins_clocks_say() {
     /// Posts of one person between two resets of their limit, which admits ten in a minute.
     const UNCOUNTED: u64 = 8;
-    let system = System::with(Options { origins: 2, paths: true, ..Options::default() }).await;
+    let system = System::with(Options { origins: 2, ..Options::default() }).await;
+    let other_edge = system.edge_before(Kind::Embedded, &system.origins[1].api);
+    let edges = [&system.edge.url, &other_edge.url];
     let crowd = Crowd::new(&system, 32, 3, 1).await;
     system.origins[1].set_clock(chrono::Utc::now() + chrono::Duration::days(3)).await;
     let posts = scale("OPTIMIST_POSTS", 20_000);
@@ -200,8 +202,10 @@ async fn ids_and_numbers_agree_whatever_the_origins_clocks_say() {
     let tasks: Vec<_> = crowd
         .people()
         .iter()
-        .map(|person| {
-            let (crowd, unlimited, person) = (crowd.clone(), unlimited.clone(), person.clone());
+        .enumerate()
+        .map(|(index, person)| {
+            let person = person.at(&edges[index % 2]);
+            let (crowd, unlimited) = (crowd.clone(), unlimited.clone());
             tokio::spawn(async move {
                 for number in 0..each {
                     if number % UNCOUNTED == 0 {

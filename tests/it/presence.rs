@@ -131,14 +131,15 @@ async fn one_request_writes_once_however_many_circles_its_person_is_in() {
     let system = System::start().await;
     let ada = system.register("Ada").await;
     let id = |number: usize| Uuid::from_u128(0x0190_0000_0000_7000_8000_0000_0000_0000 + number as u128);
-    for number in 0..300 {
+    let circles = (0..300).map(|number| {
         let circle = id(number);
-        system.sql(&format!(
+        format!(
             "insert into circles (id, name, visibility, owner_id, member_count) values ('{circle}', 'C', 'private', '{0}', 1);
-             insert into memberships (circle_id, user_id, role) values ('{circle}', '{0}', 'owner')",
+             insert into memberships (circle_id, user_id, role) values ('{circle}', '{0}', 'owner');",
             ada.user
-        ));
-    }
+        )
+    });
+    system.sql(&circles.collect::<String>());
     say(&ada, "online", "phone").await.expect(200);
     let last = id(299).to_string();
     until_online(&ada, &last, 1, Duration::from_secs(20)).await;

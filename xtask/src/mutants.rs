@@ -375,7 +375,7 @@ fn play(
         printed.push('\n');
     });
     std::fs::write(log, printed)?;
-    let Results { passed, failed, failures } =
+    let Results { passed, failed, failures, .. } =
         results.with_context(|| format!("see {} and its .stderr", log.display()))?;
     Ok(Outcome { passed, failed, failures, seconds: began.elapsed().as_secs() })
 }

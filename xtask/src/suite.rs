@@ -51,7 +51,14 @@ pub struct Results {
     pub failed: u64,
     /// Names of failed tests.
     pub failures: Vec<String>,
+    /// The first lines that each failed test said.
+    pub said: Vec<String>,
+    /// Lines that still belong to these.
+    more: usize,
 }
+
+/// Lines of a failed test that are told again at the end.
+const SAID: usize = 12;
 
 impl Suite {
     pub fn new(is_release: bool) -> Result<Suite> {
@@ -202,6 +209,12 @@ impl Results {
             && outcome.contains("FAILED")
         {
             self.failures.push(name.to_owned());
+        } else if line.starts_with("---- ") && line.ends_with(" stdout ----") {
+            self.more = SAID;
+        } else if self.more > 0 {
+            let goes_on = !line.starts_with("stack backtrace");
+            self.more = if goes_on { self.more - 1 } else { 0 };
+            self.said.extend(goes_on.then(|| line.to_owned()));
         }
     }
 }
@@ -230,5 +243,11 @@ mod tests {
         results.note("test routes::are_old ... \u{1b}[31mFAILED\u{1b}[m");
         assert_eq!((results.passed, results.failed), (24, 6));
         assert_eq!(results.failures, ["routes::are_old"]);
+        let told =
+            ["---- routes::are_old stdout ----", "panicked", "1 is not 2", "stack backtrace:", "0: begin"];
+        for line in told {
+            results.note(line);
+        }
+        assert_eq!(results.said, ["panicked", "1 is not 2"]);
     }
 }

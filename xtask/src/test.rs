@@ -57,7 +57,7 @@ pub fn run(names: &[String]) -> Result<()> {
     }
     let root = workspace::root()?;
     let was_built = workspace::target_folder(&root)?.join("debug/optimist-origin").exists();
-    let mut run = Run { suite: Suite::new(false)?, worker: None, passed: 0, failed: 0 };
+    let mut run = Run { suite: Suite::new(false)?, worker: None, passed: 0, failed: 0, said: Vec::new() };
     let mut outcomes = Vec::new();
     for stage in stages().filter(|stage| names.is_empty() || names.iter().any(|name| name == stage.name)) {
         heading(format_args!("{}: {}", stage.name, stage.what));
@@ -69,6 +69,7 @@ pub fn run(names: &[String]) -> Result<()> {
         outcomes.push(Outcome { stage, seconds: began.elapsed().as_secs(), succeeded: result.is_ok() });
     }
     report(&outcomes, was_built);
+    run.said.iter().for_each(|line| println!("{line}"));
     println!("{} passed, {} failed", run.passed, run.failed);
     let failed: Vec<&str> =
         outcomes.iter().filter(|outcome| !outcome.succeeded).map(|outcome| outcome.stage.name).collect();
@@ -106,6 +107,8 @@ struct Run {
     worker: Option<PathBuf>,
     passed: u64,
     failed: u64,
+    /// What failed tests said, which is told again at the end.
+    said: Vec<String>,
 }
 
 fn format(run: &mut Run) -> Result<()> {
@@ -147,9 +150,12 @@ fn unit(run: &mut Run) -> Result<()> {
     run.count(&results)
 }
 
+/// More tests at once than there are cores: most of them wait.
+const AT_ONCE: &str = "--test-threads=4";
+
 fn integration(run: &mut Run) -> Result<()> {
     let python = [("OPTIMIST_PYTHON_TOOLS", provision::python_packages(&run.suite.root)?)];
-    run.system_tests_with(Edge::Embedded, "--test=it", &[], &python)
+    run.system_tests_with(Edge::Embedded, "--test=it", &[AT_ONCE], &python)
 }
 
 /// Shows how many statements keep to the shape, and which are listed.
@@ -169,7 +175,7 @@ fn parity(run: &mut Run) -> Result<()> {
         }
     }
     for edge in edges {
-        run.system_tests(edge, "--test=it", &["api::", "misses::five_hundred"])?;
+        run.system_tests(edge, "--test=it", &[AT_ONCE, "api::", "misses::five_hundred"])?;
     }
     run.system_tests(Edge::Embedded, "--test=parity", &[])?;
     edges::check_component_size(run.suite.component()?)?;
@@ -258,6 +264,7 @@ impl Run {
     fn count(&mut self, results: &Results) -> Result<()> {
         self.passed += results.passed;
         self.failed += results.failed;
+        self.said.extend(results.said.iter().cloned());
         ensure!(results.failed == 0, "{} tests failed", results.failed);
         Ok(())
     }
