@@ -4,10 +4,12 @@ pub mod access;
 pub mod standing;
 pub mod definition;
 mod reading;
+mod discovery;
 pub mod mine;
 mod writing;
 mod members;
 mod moved;
+mod categories;
 mod roles;
 mod bans;
 pub mod invites;
@@ -26,6 +28,7 @@ pub const DOMAIN: Domain = Domain {
     routes,
     tags: &[
         ("circles", "Communities, public or private."),
+        ("categories", "What circles are about."),
         ("members", "Who is in a circle, and as what."),
         ("bans", "Who is kept out of a circle."),
         ("invites", "Ways into a private circle."),
@@ -35,6 +38,7 @@ pub const DOMAIN: Domain = Domain {
         standing::STATEMENTS,
         definition::STATEMENTS,
         reading::STATEMENTS,
+        discovery::STATEMENTS,
         mine::STATEMENTS,
         writing::STATEMENTS,
         members::STATEMENTS,
@@ -42,13 +46,15 @@ pub const DOMAIN: Domain = Domain {
         bans::STATEMENTS,
         invites::STATEMENTS,
         quotas::STATEMENTS,
+        categories::STATEMENTS,
         member_count::STATEMENTS,
     ],
     loaders: &[
         (Key::Membership, Loader::Copy(|ctx, key| Box::pin(access::load_membership(ctx, key)))),
         (Key::CircleAccess, Loader::Copy(|ctx, key| Box::pin(reading::load_access(ctx, key)))),
         (Key::Circle, Loader::Copy(|ctx, key| Box::pin(reading::load_circle(ctx, key)))),
-        (Key::Discovery, Loader::Copy(|ctx, _| Box::pin(reading::load_discovery(ctx)))),
+        (Key::Categories, Loader::Copy(|ctx, _| Box::pin(categories::load_categories(ctx)))),
+        (Key::Discovery, Loader::Copy(|ctx, _| Box::pin(discovery::load_discovery(ctx)))),
         (Key::CircleMembers, Loader::Copy(|ctx, key| Box::pin(members::load_members(ctx, key)))),
     ],
     // A job drops the copies that show a member's former name, within a minute.
@@ -65,12 +71,15 @@ pub const DOMAIN: Domain = Domain {
     rights: told::RIGHTS,
     states: told::STATES,
     sums: &[member_count::SUM],
+    seed: Some(|client| Box::pin(categories::seed(client))),
     ..Domain::new("circles")
 };
 
 fn routes() -> Vec<Served> {
     [
         reading::routes(),
+        discovery::routes(),
+        categories::routes(),
         mine::routes(),
         writing::routes(),
         members::routes(),

@@ -35,6 +35,7 @@ pub enum Key {
     RecentTags,
     Streak,
     Prompts,
+    Categories,
     Discovery,
     Vouch,
     Epoch,
@@ -155,6 +156,8 @@ pub const KEYS: &[KeyRow] = &[
     row(Key::Streak, "streak:{<user>}", "streak", seconds(DAY, 0), Fenced),
     // Prompts change only with a new version of Optimist.
     row(Key::Prompts, "prompts:{<p>}", "prompts", seconds(HOUR, GRACE), Ttl),
+    // Neither do categories.
+    row(Key::Categories, "categories:{<p>}", "categories", seconds(HOUR, GRACE), Ttl),
     row(Key::Discovery, "discovery:{<p>}:circles", "discovery", seconds(15 * MINUTE, GRACE), Ttl),
     // Redis is not trusted after the relay has missed three beats.
     row(Key::Vouch, "vouch:{<p>}", "vouch", seconds(3, 0), Own),

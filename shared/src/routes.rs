@@ -391,6 +391,7 @@ pub const ROUTES: &[Route] = &[
     cached("users.get", "/v1/users/{user}", User, Key::Profile, &[]),
     // Circles
     Route { is_idempotent: true, body: CIRCLE_BODY, ..write("circles.create", Post, "/v1/circles", User, &[CircleCreate, Forwarded], &[Key::Membership]) },
+    cached("categories.list", "/v1/categories", User, Key::Categories, &[]),
     cached("circles.discover", "/v1/circles", User, Key::Discovery, &[]),
     cached("circles.get", "/v1/circles/{circle}", CircleReader, Key::Circle, &[Overlay::Role]),
     Route { body: CIRCLE_BODY, ..write("circles.update", Patch, "/v1/circles/{circle}", Moderator, CHANGES, &[Key::Circle, Key::CircleAccess]) },

@@ -60,6 +60,7 @@ MEANINGLESS = {
     ("after", "is not for both directions"),
     ("before", "is not for both directions"),
     ("before", "is not a cursor of this list"),
+    ("category", "is not a category"),
     ("current", "is not the password"),
     ("password", "is not the password"),
     ("token", "is not good, or not any more: ask for another mail"),

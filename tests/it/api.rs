@@ -7,6 +7,7 @@ mod admin;
 mod circles;
 mod conduct;
 mod configuration;
+mod discovery;
 mod drafts;
 mod families;
 mod forwarding;

@@ -67,6 +67,7 @@ async fn populate(system: &System) -> (Client, String) {
             format!("{path}/messages"),
             message.clone(),
             "/v1/journal/prompts".to_owned(),
+            "/v1/categories".to_owned(),
             "/v1/journal/tags/recent".to_owned(),
             "/v1/journal/streak".to_owned(),
             "/v1/me/notification-preferences".to_owned(),

@@ -68,6 +68,7 @@ async fn every_key_has_a_row_and_its_life() {
         format!("{path}/messages/{message}"),
         "/v1/me/limits".to_owned(),
         "/v1/journal/prompts".to_owned(),
+        "/v1/categories".to_owned(),
         "/v1/journal/tags/recent".to_owned(),
         "/v1/journal/streak".to_owned(),
     ];

@@ -376,6 +376,14 @@ async fn circles(teller: &mut Teller, system: &System, ada: &Client, bo: &Client
         .ask(ada, Method::POST, "/v1/circles", &key, json!({"name": "Other", "visibility": "private"}))
         .await;
     let circle = format!("/v1/circles/{}", created.text("/id"));
+    for (category, order) in [("sleep", "new"), ("hats", "popular"), ("sleep", "old")] {
+        teller.get(bo, &format!("/v1/circles?category={category}&order={order}")).await;
+    }
+    for _ in 0..2 {
+        teller.get(bo, "/v1/categories").await;
+    }
+    teller.ask(ada, Method::PATCH, &circle, &[], json!({"category": "hats"})).await;
+    teller.ask(ada, Method::PATCH, &circle, &[], json!({"category": "writing"})).await;
     teller.get(bo, &circle).await;
     let invite = teller.post(ada, &format!("{circle}/invites"), json!({})).await.text("/invite");
     teller.post(bo, &format!("{circle}/members/me"), json!({"invite": invite})).await;

@@ -11,6 +11,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use tokio_postgres::Row;
 
+use crate::circles::categories::CategoryId;
 use crate::circles::standing::MemberRole;
 use optimist_plane::error::{Error, Result};
 use optimist_plane::http::body::{json_response, to_json};
@@ -40,6 +41,9 @@ pub struct Circle {
     rules: String,
     #[schemars(with = "Visibility")]
     visibility: String,
+    /// Null if its owner names none.
+    #[schemars(with = "Option<CategoryId>")]
+    category: Option<String>,
     owner_id: Uuid,
     /// Owner and moderators are members too.
     #[schemars(range(min = 0))]
@@ -59,6 +63,7 @@ impl Circle {
             description: row.get("description"),
             rules: row.get("rules"),
             visibility: row.get("visibility"),
+            category: row.get("category"),
             owner_id: row.get("owner_id"),
             member_count: row.get("member_count"),
             archived_at: row.get("archived_at"),
@@ -114,7 +119,7 @@ impl TryFrom<String> for Visibility {
 
 statements! {
     const SELECT: &str = "-- circles::select
-select id, name, description, rules, visibility, owner_id, member_count, archived_at, created_at, updated_at, version
+select id, name, description, rules, visibility, category, owner_id, member_count, archived_at, created_at, updated_at, version
 from circles where id = $1";
 }
 

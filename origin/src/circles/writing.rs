@@ -15,6 +15,7 @@ use serde_json::json;
 use tokio_postgres::types::ToSql;
 
 use crate::circles::access::require_role;
+use crate::circles::categories::{CategoryId, check_category};
 use crate::circles::definition::{Circle, CircleWithRole, Description, Name, Rules, Visibility, select, tag};
 use crate::circles::quotas::check_circles;
 use crate::circles::standing::{Standing, is_moderator};
@@ -54,7 +55,7 @@ pub fn routes() -> Vec<Served> {
             ]),
         on("circles.update", update)
             .says("Change a circle.")
-            .notes("Moderators change its texts, the owner its visibility too.")
+            .notes("Moderators change its texts and its category, the owner its visibility too.")
             .takes::<Changes<Update>>(json!({"description": "Three pages each morning."}))
             .answers::<CircleWithRole>(200)
             .tagged(),
@@ -85,6 +86,7 @@ struct Create {
     description: Option<Description>,
     rules: Option<Rules>,
     visibility: Visibility,
+    category: Option<CategoryId>,
 }
 
 #[derive(Default, PartialEq, Deserialize, JsonSchema)]
@@ -95,21 +97,23 @@ struct Update {
     description: Given<Description>,
     rules: Given<Rules>,
     visibility: Given<Visibility>,
+    /// Null takes it away.
+    category: Given<Option<CategoryId>>,
 }
 
 statements! {
     const INSERT: &str = "-- circles::insert
-insert into circles (id, name, description, rules, visibility, owner_id) values ($1, $2, $3, $4, $5, $6)
-returning id, name, description, rules, visibility, owner_id, member_count, archived_at, created_at, updated_at, version";
+insert into circles (id, name, description, rules, visibility, category, owner_id) values ($1, $2, $3, $4, $5, $6, $7)
+returning id, name, description, rules, visibility, category, owner_id, member_count, archived_at, created_at, updated_at, version";
 
     const INSERT_OWNER: &str = "-- circles::insert_owner
 insert into memberships (circle_id, user_id, role) values ($1, $2, 'owner')";
 
     const UPDATE: &str = "-- circles::update
 update circles set name = coalesce($2, name), description = coalesce($3, description), rules = coalesce($4, rules),
-    visibility = coalesce($5, visibility), version = version + 1, updated_at = now()
+    visibility = coalesce($5, visibility), category = case when $6 then $7 else category end, version = version + 1, updated_at = now()
 where id = $1
-returning id, name, description, rules, visibility, owner_id, member_count, archived_at, created_at, updated_at, version";
+returning id, name, description, rules, visibility, category, owner_id, member_count, archived_at, created_at, updated_at, version";
 
     const ARCHIVE: &str = "-- circles::archive
 update circles set archived_at = now(), version = version + 1, updated_at = now() where id = $1";
@@ -125,7 +129,7 @@ async fn create(
     body: Body<Create>,
 ) -> Result<Response> {
     let idempotency = Idempotency::from_request(&headers, &caller.request, &body.bytes)?;
-    let Create { name, description, rules, visibility: Visibility(visibility) } = body.value;
+    let Create { name, description, rules, visibility: Visibility(visibility), category } = body.value;
     let (description, rules) = (description.unwrap_or_default(), rules.unwrap_or_default());
     let new = Uuid::now_v7();
     let context = caller.writes("circles::create", [caller.user]);
@@ -134,8 +138,10 @@ async fn create(
             match idempotency.claim(tx, &caller, Answer { status: 201, resource: new }).await? {
                 Claim::First => {
                     check_circles(tx, caller.user).await?;
-                    let parameters: [&(dyn ToSql + Sync); 6] =
-                        [&new, &name, &description, &rules, &visibility.as_str(), &caller.user];
+                    check_category(tx, category.as_ref()).await?;
+                    let (visibility, category) = (visibility.as_str(), category.as_ref().map(|id| &id.0));
+                    let parameters: [&(dyn ToSql + Sync); 7] =
+                        [&new, &name, &description, &rules, &visibility, &category, &caller.user];
                     let row = tx.query_one(INSERT, &parameters).await?;
                     tx.execute(INSERT_OWNER, &[&new, &caller.user]).await?;
                     tx.event("circle.created", json!({"circle": new}));
@@ -164,7 +170,7 @@ async fn update(
     body: Body<Changes<Update>>,
 ) -> Result<Response> {
     let (circle, _) = require_role(&ctx, &caller, is_moderator).await?;
-    let Changes(Update { name, description, rules, visibility }) = body.value;
+    let Changes(Update { name, description, rules, visibility, category: Given(category) }) = body.value;
     let visibility = visibility.0.map(|Visibility(new)| new);
     let context = caller.writes("circles::update", [circle]);
     let (circle, role) = transaction!(&ctx, context, |tx| {
@@ -178,8 +184,13 @@ async fn update(
                 .field("visibility", "is the owner's"));
         }
         check_match(&headers, &tag(standing.version, standing.role))?;
-        let visibility = visibility.map(Access::as_str);
-        let row = tx.query_one(UPDATE, &[&circle, &name.0, &description.0, &rules.0, &visibility]).await?;
+        let to = category.as_ref().and_then(Option::as_ref);
+        check_category(tx, to).await?;
+        let (visibility, is_given, to) =
+            (visibility.map(Access::as_str), category.is_some(), to.map(|id| &id.0));
+        let parameters: [&(dyn ToSql + Sync); 7] =
+            [&circle, &name.0, &description.0, &rules.0, &visibility, &is_given, &to];
+        let row = tx.query_one(UPDATE, &parameters).await?;
         tx.touch(Key::circle(circle));
         tx.touch(Key::circle_access(circle));
         tx.event("circle.updated", json!({"circle": circle}));

@@ -43,7 +43,7 @@ select id_at(next_place(last_id, 1)) from circles where id = $1";
 
     const POST: &str = "-- messages::post
 with counted as (
-    update circles set last_number = last_number + 1, last_id = $1,
+    update circles set last_number = last_number + 1, last_id = $1, active_at = case when active_at < now() - interval '1 hour' then now() else active_at end,
         months = case when months[cardinality(months)] = id_month($1) then months else months || id_month($1) end,
         month_numbers = case when months[cardinality(months)] = id_month($1) then month_numbers
             else month_numbers || last_number + 1 end
@@ -84,7 +84,7 @@ accepted as (
         row_number() over (partition by circle_id order by place) as nth, count(*) over (partition by circle_id) as n
     from allowed where idempotency_key is null or id in (select resource from claimed)),
 counted as (
-    update circles set last_number = last_number + n, last_id = accepted.id,
+    update circles set last_number = last_number + n, last_id = accepted.id, active_at = case when active_at < now() - interval '1 hour' then now() else active_at end,
         months = case when months[cardinality(months)] = id_month(accepted.id) then months else months || id_month(accepted.id) end,
         month_numbers = case when months[cardinality(months)] = id_month(accepted.id) then month_numbers
             else month_numbers || last_number + 1 end

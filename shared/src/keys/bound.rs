@@ -119,6 +119,10 @@ impl Key {
         Key::Prompts.bind(Ids::default())
     }
 
+    pub fn categories() -> BoundKey {
+        Key::Categories.bind(Ids::default())
+    }
+
     pub fn discovery() -> BoundKey {
         Key::Discovery.bind(Ids::default())
     }

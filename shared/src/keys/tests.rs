@@ -64,6 +64,7 @@ fn constructed(key: Key, ids: &Ids) -> Option<BoundKey> {
         Key::RecentTags => Key::recent_tags(user),
         Key::Streak => Key::streak(user),
         Key::Prompts => Key::prompts(),
+        Key::Categories => Key::categories(),
         Key::Discovery => Key::discovery(),
         Key::DirtyDrafts | Key::Vouch | Key::Epoch | Key::Touched | Key::Metrics | Key::Events => {
             return None;
