@@ -120,7 +120,9 @@ fn internal_router(ctx: Ctx, metrics: PrometheusHandle) -> Router {
         .route("/metrics", get(page))
         .with_state(ctx);
     #[cfg(feature = "test-hooks")]
-    let router = router.merge(optimist_plane::hooks::routes());
+    let router = router
+        .merge(optimist_plane::hooks::routes())
+        .route("/test/allocated", get(|| async { crate::ALLOCATOR.allocated().to_string() }));
     router
 }
 

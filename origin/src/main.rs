@@ -149,8 +149,14 @@ enum KeysCommand {
 
 /// Many threads make and drop many small things: a fifth of the processor time that posting a message takes here was
 /// spent in the system's allocator.
+#[cfg(not(feature = "test-hooks"))]
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
+/// For tests it also counts the bytes that are allocated.
+#[cfg(feature = "test-hooks")]
+#[global_allocator]
+static ALLOCATOR: cap::Cap<mimalloc::MiMalloc> = cap::Cap::new(mimalloc::MiMalloc, usize::MAX);
 
 #[tokio::main]
 async fn main() -> ExitCode {

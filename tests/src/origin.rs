@@ -152,6 +152,13 @@ impl Origin {
         self.counts("statements").await
     }
 
+    /// The bytes that it has allocated.
+    pub async fn allocated(&self) -> usize {
+        let answer = reqwest::get(format!("{}/test/allocated", self.internal)).await;
+        let text = answer.expect("the origin answers").text().await.expect("a text");
+        text.parse().expect("a number")
+    }
+
     async fn counts(&self, what: &str) -> BTreeMap<String, u64> {
         let url = format!("{}/test/{what}", self.internal);
         let value: Value = reqwest::get(url).await.expect("the origin answers").json().await.expect("JSON");

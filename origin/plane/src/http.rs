@@ -2,6 +2,7 @@
 
 pub mod serve;
 pub mod socket;
+pub mod handover;
 pub mod served;
 pub mod admit;
 pub mod nonces;

@@ -21,4 +21,5 @@ pub mod tickets;
 pub mod waking;
 pub mod gateway;
 mod commands;
+mod stream;
 mod socket;

@@ -6,19 +6,27 @@
 
 use std::io::{self, IoSlice};
 use std::pin::Pin;
+use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 
+use crate::http::handover::Handing;
+
 /// A connection that waits for nothing in order to save packets.
-pub struct Prompt(TcpStream);
+pub struct Prompt(TcpStream, Arc<Handing>);
 
 impl Prompt {
-    pub fn new(stream: TcpStream) -> Prompt {
+    /// `handing` learns whether all that was written has been passed to the kernel.
+    pub fn new(stream: TcpStream, handing: Arc<Handing>) -> Prompt {
         // Without it the connection works as well, only later.
         let _ = stream.set_nodelay(true);
-        Prompt(stream)
+        Prompt(stream, handing)
+    }
+
+    pub fn into_inner(self) -> TcpStream {
+        self.0
     }
 
     /// Sends the acknowledgement that the kernel holds back. The kernel soon forgets the setting, so each read sets it.
@@ -52,10 +60,13 @@ impl AsyncRead for Prompt {
 
 impl AsyncWrite for Prompt {
     fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        self.1.set_flushed(false);
         Pin::new(&mut self.get_mut().0).poll_write(cx, bytes)
     }
 
     fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        // hyper asks for it once it has nothing left to write.
+        self.1.set_flushed(true);
         Pin::new(&mut self.get_mut().0).poll_flush(cx)
     }
 
@@ -68,6 +79,7 @@ impl AsyncWrite for Prompt {
         cx: &mut Context<'_>,
         parts: &[IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
+        self.1.set_flushed(false);
         Pin::new(&mut self.get_mut().0).poll_write_vectored(cx, parts)
     }
 

@@ -4,6 +4,7 @@ use std::ops::Range;
 
 use bytes::Bytes;
 use chrono::{DateTime, SecondsFormat, Utc};
+use tokio_tungstenite::tungstenite::Utf8Bytes;
 
 use crate::clock;
 use crate::live::place::Place;
@@ -12,22 +13,29 @@ use crate::redis::Position;
 /// The type of a frame that only says how far its receiver is.
 pub const HEARTBEAT: &str = "heartbeat";
 
-/// A frame in both forms: its JSON lies within the event's text.
+/// A frame in its forms: the JSON lies within the event, and the event within a chunk of HTTP's.
 #[derive(Debug)]
 pub struct Frame {
     /// Its position, if it has one.
     pub at: Position,
-    text: Bytes,
-    json: Range<usize>,
+    chunk: Bytes,
+    event: Range<usize>,
+    json: Utf8Bytes,
     is_heartbeat: bool,
 }
 
 impl Frame {
     pub fn new(id: Option<Place>, json: &str) -> Frame {
         let head = id.map_or_else(|| "data: ".to_owned(), |id| format!("id: {id}\ndata: "));
-        let range = head.len()..head.len() + json.len();
         let at = id.map_or_else(Position::default, |id| id.at);
-        Frame { at, text: Bytes::from([&head, json, "\n\n"].concat()), json: range, is_heartbeat: false }
+        let length = head.len() + json.len() + 2;
+        let size = format!("{length:x}\r\n");
+        let event = size.len()..size.len() + length;
+        let json_at = event.start + head.len()..event.end - 2;
+        let chunk = Bytes::from([&size, &head, json, "\n\n\r\n"].concat());
+        // It was made from texts.
+        let json = Utf8Bytes::try_from(chunk.slice(json_at)).unwrap_or_default();
+        Frame { at, chunk, event, json, is_heartbeat: false }
     }
 
     /// A frame of the gateway's own, or a state.
@@ -41,13 +49,18 @@ impl Frame {
     }
 
     /// As a server-sent event.
-    pub fn text(&self) -> Bytes {
-        self.text.clone()
+    pub fn event(&self) -> Bytes {
+        self.chunk.slice(self.event.clone())
+    }
+
+    /// As a server-sent event in a chunk of its own.
+    pub fn chunk(&self) -> Bytes {
+        self.chunk.clone()
     }
 
     /// As a message of a socket.
-    pub fn json(&self) -> Bytes {
-        self.text.slice(self.json.clone())
+    pub fn json(&self) -> Utf8Bytes {
+        self.json.clone()
     }
 }
 

@@ -1,34 +1,32 @@
 //! The gateway's own listener: event streams and sockets for clients that bring a ticket, and the route that gives tickets out.
 
 use std::collections::HashSet;
-use std::convert::Infallible;
 
-use axum::body::{Body, Bytes};
-use axum::extract::{FromRequestParts as _, Request, State, WebSocketUpgrade};
-use axum::http::{HeaderMap, HeaderValue, Method, StatusCode, Uri};
+use axum::extract::{Request, State};
+use axum::http::{HeaderMap, HeaderValue, Method, StatusCode, Uri, Version};
 use axum::response::{IntoResponse as _, Response};
 use axum::routing::{any, get};
 use axum::{Extension, Router};
-use futures_util::stream::unfold;
+use futures_util::FutureExt as _;
 use optimist_shared::error::ErrorCode;
 use optimist_shared::ids::{Uuid, parse_sent_id};
-use optimist_shared::live::{Bound, EVENTS, SOCKET, STREAMS_HEADER};
+use optimist_shared::live::{EVENTS, SOCKET, STREAMS_HEADER};
 use schemars::JsonSchema;
 use serde::Serialize;
 
 use crate::ctx::Ctx;
 use crate::error::{Error, Result};
 use crate::http::body::{json_response, to_json};
+use crate::http::handover::hand_over;
 use crate::http::page::parameters_of;
 use crate::http::serve::Peer;
 use crate::http::served::{Served, on};
 use crate::live::door::Through;
-use crate::live::follower::{Ending, Follower, Next, Wanted};
-use crate::live::frame::Frame;
+use crate::live::follower::{Follower, Wanted};
 use crate::live::pass::Pass;
 use crate::live::place::Place;
-use crate::live::socket;
 use crate::live::tickets::{GOOD_FOR, Ticket, redeem};
+use crate::live::{socket, stream};
 use crate::request::Caller;
 
 /// The subprotocol of sockets, and what a ticket among the offered ones begins with.
@@ -85,6 +83,7 @@ async fn follow(
     State(ctx): State<Ctx>,
     Extension(Peer(edge)): Extension<Peer>,
     caller: Caller,
+    version: Version,
     headers: HeaderMap,
     uri: Uri,
 ) -> Result<Response> {
@@ -93,7 +92,7 @@ async fn follow(
     let through = most.map(|most| Through { edge, most });
     let pass = Pass::take(&ctx, caller.user, &caller.request.client, through)?;
     let Caller { user, session, .. } = caller;
-    Ok(stream(Follower::start(pass, Wanted { user, session, only, last }).await?))
+    Ok(stream(Follower::start(pass, Wanted { user, session, only, last }).await?, version))
 }
 
 async fn ticket(State(ctx): State<Ctx>, caller: Caller, headers: HeaderMap) -> Result<Response> {
@@ -165,7 +164,7 @@ async fn events(State(ctx): State<Ctx>, request: Request) -> Response {
                 authorization.split_once(' ').filter(|(scheme, _)| scheme.eq_ignore_ascii_case("ticket"));
             let ticket = ticket.map_or("", |(_, ticket)| ticket.trim());
             match enter(&ctx, ticket, &origin, request.uri(), request.headers()).await {
-                Ok(follower) => stream(follower),
+                Ok(follower) => stream(follower, request.version()),
                 Err(error) => error.into_response(),
             }
         }
@@ -175,30 +174,21 @@ async fn events(State(ctx): State<Ctx>, request: Request) -> Response {
 }
 
 async fn socket(State(ctx): State<Ctx>, request: Request) -> Response {
-    let (mut parts, _) = request.into_parts();
-    let upgrade = match WebSocketUpgrade::from_request_parts(&mut parts, &()).await {
-        Ok(upgrade) => upgrade,
-        Err(_) => return Error::new(ErrorCode::BadRequest).detail("This is for WebSockets.").into_response(),
+    let Some(mut response) = socket::opening(&request) else {
+        return Error::new(ErrorCode::BadRequest).detail("This is for WebSockets.").into_response();
     };
-    let offered = text(&parts.headers, "sec-websocket-protocol");
-    let mut offered = offered.split(',').map(str::trim);
-    let ticket = offered.find_map(|name| name.strip_prefix(TICKET)).unwrap_or_default();
-    let origin = text(&parts.headers, "origin");
-    match enter(&ctx, ticket, origin, &parts.uri, &parts.headers).await {
-        Ok(follower) => {
-            let most = Bound::Frame.row().most as usize;
-            upgrade
-                .protocols([PROTOCOL])
-                // The buffers stay as long as the connection.
-                .read_buffer_size(1024)
-                .write_buffer_size(0)
-                .max_write_buffer_size(64 * 1024)
-                .max_message_size(most)
-                .max_frame_size(most)
-                .on_upgrade(move |socket| socket::serve(socket, follower))
-        }
-        Err(error) => error.into_response(),
+    let headers = request.headers();
+    let mut offered = text(headers, "sec-websocket-protocol").split(',').map(str::trim);
+    let ticket = offered.clone().find_map(|name| name.strip_prefix(TICKET)).unwrap_or_default();
+    let mut follower = match enter(&ctx, ticket, text(headers, "origin"), request.uri(), headers).await {
+        Ok(follower) => follower,
+        Err(error) => return error.into_response(),
+    };
+    if offered.any(|name| name == PROTOCOL) {
+        let protocol = HeaderValue::from_static(PROTOCOL);
+        response.headers_mut().insert("sec-websocket-protocol", protocol);
     }
+    hand_over(response, move |left| async move { socket::serve(left, &mut follower).await }.boxed())
 }
 
 /// Admits a client with a ticket, and begins to follow.
@@ -238,32 +228,14 @@ fn wanted(uri: &Uri, headers: &HeaderMap) -> Result<(Option<HashSet<Uuid>>, Opti
 }
 
 /// An endless answer: server-sent events.
-fn stream(follower: Follower) -> Response {
-    let events = unfold(Some(follower), |follower| async move {
-        let mut follower = follower?;
-        let (bytes, follower) = match follower.next().await {
-            Next::Send(frames) => (joined(&frames), Some(follower)),
-            Next::End(Ending::Stopping { after_ms }) => (Bytes::from(format!("retry: {after_ms}\n\n")), None),
-            Next::End(Ending::Session) => (closed(), None),
-        };
-        Some((Ok::<Bytes, Infallible>(bytes), follower))
-    });
-    let mut response = Response::new(Body::from_stream(events));
+fn stream(mut follower: Follower, version: Version) -> Response {
+    let is_chunked = version == Version::HTTP_11;
+    let mut response = Response::default();
     let headers = response.headers_mut();
     headers.insert("content-type", HeaderValue::from_static("text/event-stream"));
     headers.insert("cache-control", HeaderValue::from_static("no-store, no-transform"));
     headers.insert("x-accel-buffering", HeaderValue::from_static("no"));
-    response
-}
-
-fn joined(frames: &[std::sync::Arc<Frame>]) -> Bytes {
-    match frames {
-        [one] => one.text(),
-        several => several.iter().map(|frame| frame.text()).collect::<Vec<_>>().concat().into(),
-    }
-}
-
-/// The last event of a stream whose session is over.
-fn closed() -> Bytes {
-    Frame::of(None, "closed", None, r#"{"code":4401}"#).text()
+    hand_over(response, move |left| {
+        async move { stream::serve(left.stream, &mut follower, is_chunked).await }.boxed()
+    })
 }

@@ -324,7 +324,7 @@ impl Hub {
         let known = topic.states.iter().position(|(known, ..)| *known == name);
         if let Some(known) = known {
             let json = topic.states[known].2.json();
-            if json.ends_with(format!(r#""data":{data}}}"#).as_bytes()) {
+            if json.as_str().ends_with(format!(r#""data":{data}}}"#).as_str()) {
                 return;
             }
             topic.states.remove(known);
