@@ -5,14 +5,18 @@
 
 use crate::ids::{Uuid, parse_id};
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+/// Topics that one message names at most: its text has some ten thousand bytes.
+pub const TOPICS: usize = 256;
+
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Wake<'a> {
     /// `e`: the partition's stream has new entries.
     Events,
     /// `u <position>`: all streams hold their events up to this position, which `Key::Settled` holds too.
     Settled(&'a str),
-    /// `s <state> <topic>`: a state of a topic, the id of a circle or a user, has changed.
-    State { name: &'a str, topic: Uuid },
+    /// `s <state> <topic> <topic>…`: a state of each of these topics, ids of circles or users, has changed. It comes by any partition's
+    /// channel.
+    State { name: &'a str, topics: Vec<Uuid> },
 }
 
 impl<'a> Wake<'a> {
@@ -24,8 +28,10 @@ impl<'a> Wake<'a> {
         match kind {
             "u" => Some(Wake::Settled(rest)),
             "s" => {
-                let (name, topic) = rest.split_once(' ')?;
-                Some(Wake::State { name, topic: parse_id(topic)? })
+                let (name, topics) = rest.split_once(' ')?;
+                let topics =
+                    topics.split(' ').take(TOPICS + 1).map(parse_id).collect::<Option<Vec<Uuid>>>()?;
+                (topics.len() <= TOPICS).then_some(Wake::State { name, topics })
             }
             _ => None,
         }
@@ -35,22 +41,29 @@ impl<'a> Wake<'a> {
         match self {
             Wake::Events => "e".to_owned(),
             Wake::Settled(position) => format!("u {position}"),
-            Wake::State { name, topic } => format!("s {name} {topic}"),
+            Wake::State { name, topics } => {
+                let mut text = format!("s {name}");
+                topics.iter().for_each(|topic| text.push_str(&format!(" {topic}")));
+                text
+            }
         }
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use proptest::collection::vec;
     use proptest::prelude::*;
 
     use super::*;
 
     proptest! {
         #[test]
-        fn a_wake_has_one_spelling(name in "[a-z]{1,12}", topic: u128, position in "[0-9]+[.][0-9]+-[0-9]+") {
-            let topic = Uuid::from_u128(topic);
-            for wake in [Wake::Events, Wake::Settled(&position), Wake::State { name: &name, topic }] {
+        fn a_wake_has_one_spelling(
+            name in "[a-z]{1,12}", topics in vec(any::<u128>(), 1..4), position in "[0-9]+[.][0-9]+-[0-9]+",
+        ) {
+            let topics = topics.into_iter().map(Uuid::from_u128).collect();
+            for wake in [Wake::Events, Wake::Settled(&position), Wake::State { name: &name, topics }] {
                 let text = wake.render();
                 prop_assert_eq!(Wake::parse(&text), Some(wake));
             }
@@ -61,6 +74,14 @@ mod tests {
             if let Some(wake) = Wake::parse(&text) {
                 prop_assert_eq!(wake.render(), text);
             }
+        }
+    }
+
+    #[test]
+    fn a_wake_names_so_many_topics_at_most() {
+        for (count, is_one) in [(0, false), (TOPICS, true), (TOPICS + 1, false)] {
+            let text = Wake::State { name: "unread", topics: vec![Uuid::nil(); count] }.render();
+            assert_eq!(Wake::parse(&text).is_some(), is_one, "{count}");
         }
     }
 }

@@ -39,7 +39,7 @@ fn place(shown: Option<State>) -> usize {
 /// Adds the shard channel of the topic's partition, and the wake.
 pub(super) fn waking<'a>(call: Call<'a>, name: &str, topic: Uuid) -> Call<'a> {
     let channel = Key::Wake.of_partition(Partition::of(topic));
-    call.text(channel).text(Wake::State { name, topic }.render())
+    call.text(channel).text(Wake::State { name, topics: vec![topic] }.render())
 }
 
 fn kept_ms(key: Key) -> u64 {

@@ -70,3 +70,33 @@ async fn whoever_comes_back_is_told_though_a_wake_was_lost() {
     let mut again = subscribe(&gateway, Transport::Events, &bo, "").await;
     until(&mut again, "notifications", |data| data["unread"] == 1).await;
 }
+
+/// How many messages Redis has published on shard channels.
+async fn published(redis: &mut redis::aio::MultiplexedConnection) -> u64 {
+    let info: String = redis::cmd("INFO").arg("commandstats").query_async(redis).await.unwrap();
+    let line = info.lines().find_map(|line| line.strip_prefix("cmdstat_spublish:calls="));
+    line.map_or(0, |line| line.split_once(',').unwrap().0.parse().unwrap())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn people_who_are_notified_together_share_a_wake() {
+    const PEOPLE: usize = 24;
+    let system = System::start().await;
+    let (ada, bo, circle) = two_in_a_circle(&system).await;
+    for _ in 2..PEOPLE {
+        let member = system.register("Cy").await.user;
+        system.sql(&format!(
+            "insert into memberships (circle_id, user_id, role) values ('{circle}', '{member}', 'member')"
+        ));
+    }
+    let mut listener = subscribe(&gateway(&system, 0), Transport::Socket, &bo, "").await;
+    until(&mut listener, "notifications", |_| true).await;
+    let before = bo.get("/v1/notifications/unread-count").await.expect(200).body["unread"].as_u64().unwrap();
+    let mut redis = system.redis.connect().await;
+    let first = published(&mut redis).await;
+    ada.say(&circle, "Good morning.").await;
+    until(&mut listener, "notifications", |data| data["unread"] == before + 1).await;
+    // Beside it those of the event itself.
+    let published = published(&mut redis).await - first;
+    assert!(published < PEOPLE as u64 / 2, "{published} messages");
+}

@@ -155,7 +155,7 @@ fn take(ctx: &Ctx, push: PushInfo, states: &mut States, target: &mut Option<Plac
             }
         }
         Some(Wake::Settled(place)) => *target = Place::parse(place).or(*target),
-        Some(Wake::State { name, topic }) => states.changed(ctx, name, topic),
+        Some(Wake::State { name, topics }) => states.changed(ctx, name, &topics),
         None => {}
     }
     true

@@ -38,22 +38,22 @@ fn rows(ctx: &Ctx) -> impl Iterator<Item = &'static State> {
 }
 
 impl States {
-    /// Takes note that a state of a topic has changed.
-    pub fn changed(&mut self, ctx: &Ctx, name: &str, topic: Uuid) {
+    /// Takes note that a state of some topics has changed.
+    pub fn changed(&mut self, ctx: &Ctx, name: &str, topics: &[Uuid]) {
         let Some(state) = rows(ctx).find(|state| state.name == name) else { return };
-        if !ctx.live.lock().topics.contains_key(&topic) {
-            return;
-        }
         let now = Instant::now();
-        let which = (state.name, topic);
-        let due = self.read.get(&which).map_or(now, |read| (*read + STANDS).max(now));
-        self.due.entry(which).or_insert(due);
+        let hub = ctx.live.lock();
+        for topic in topics.iter().filter(|topic| hub.topics.contains_key(topic)) {
+            let which = (state.name, *topic);
+            let due = self.read.get(&which).map_or(now, |read| (*read + STANDS).max(now));
+            self.due.entry(which).or_insert(due);
+        }
     }
 
     /// An event has changed those states of its topics that its kind names.
     pub fn after(&mut self, ctx: &Ctx, kind: &str, topics: &[Uuid]) {
         for state in rows(ctx).filter(|state| state.after.contains(&kind)) {
-            topics.iter().for_each(|topic| self.changed(ctx, state.name, *topic));
+            self.changed(ctx, state.name, topics);
         }
     }
 
@@ -61,7 +61,7 @@ impl States {
     pub fn all_changed(&mut self, ctx: &Ctx) {
         let topics: Vec<Uuid> = ctx.live.lock().topics.keys().copied().collect();
         for state in rows(ctx) {
-            topics.iter().for_each(|topic| self.changed(ctx, state.name, *topic));
+            self.changed(ctx, state.name, &topics);
         }
     }
 
@@ -76,9 +76,9 @@ impl States {
             let mut hub = ctx.live.lock();
             (std::mem::take(&mut hub.fresh), std::mem::take(&mut hub.unread))
         };
-        unread.into_iter().for_each(|(name, topic)| self.changed(ctx, name, topic));
+        unread.into_iter().for_each(|(name, topic)| self.changed(ctx, name, &[topic]));
         for state in rows(ctx) {
-            fresh.iter().for_each(|topic| self.changed(ctx, state.name, *topic));
+            self.changed(ctx, state.name, &fresh);
         }
         let now = Instant::now();
         self.read.retain(|_, read| now - *read < STANDS);
