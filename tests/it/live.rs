@@ -4,6 +4,7 @@ mod commands;
 mod edges;
 mod ending;
 mod gaps;
+mod ghosts;
 mod memory;
 mod rights;
 mod states;

@@ -25,6 +25,8 @@ pub enum Count {
     Events,
     /// Ten thousand rights that end on open connections while events come
     Rights,
+    /// A thousand devices, of which most vanish from the network
+    Ghosts,
     /// A million posts through two origins whose clocks are three days apart
     Posts,
 }
@@ -78,6 +80,11 @@ impl Count {
                 target: "--test=it",
                 tests: &["live::rights::nothing_comes_past_the_end_of_a_right"],
                 variables: &[("OPTIMIST_RIGHTS", 10_000)],
+            },
+            Count::Ghosts => Load {
+                target: "--test=it",
+                tests: &["live::ghosts::sockets_whose_network_vanishes_leave_no_ghosts"],
+                variables: &[("OPTIMIST_GHOSTS", 1_000)],
             },
             Count::Posts => Load {
                 target: "--test=it",
