@@ -175,7 +175,7 @@ fn parity(run: &mut Run) -> Result<()> {
         }
     }
     for edge in edges {
-        run.system_tests(edge, "--test=it", &[AT_ONCE, "api::", "misses::five_hundred"])?;
+        run.system_tests(edge, "--test=it", &["api::", "misses::five_hundred"])?;
     }
     run.system_tests(Edge::Embedded, "--test=parity", &[])?;
     edges::check_component_size(run.suite.component()?)?;

@@ -1,6 +1,6 @@
-//! Invitations: moderators make, list and revoke them, and one person uses each up by joining.
+//! Invitations: moderators make, list and revoke them, and people use them up by joining.
 //!
-//! One can be used for seven days, while its maker may still invite (the view `usable_invites` says so). Joining itself is
+//! One can be used until it expires, while its maker may still invite (the view `usable_invites` says so). Joining itself is
 //! [`super::members`]'.
 
 use axum::extract::State;
@@ -15,6 +15,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 use tokio_postgres::Row;
+use tokio_postgres::types::ToSql;
 
 use crate::circles::access::require_role;
 use crate::circles::definition::SAME_CIRCLE;
@@ -28,7 +29,7 @@ use optimist_plane::hash::keyed_hash;
 use optimist_plane::http::body::{Body, json_response, to_json};
 use optimist_plane::http::idempotency::{Answer, Claim, Idempotency};
 use optimist_plane::http::page::{Cursor, List, answer_page, page};
-use optimist_plane::http::sent::{Id, Refused};
+use optimist_plane::http::sent::{Id, Number, Refused};
 use optimist_plane::http::served::{Served, on};
 use optimist_plane::http::time::Time;
 use optimist_plane::operation::links::{FIRST_ID, ID, link};
@@ -39,9 +40,9 @@ use optimist_plane::{describe, statements, transaction};
 pub fn routes() -> Vec<Served> {
     vec![
         on("invites.create", create)
-            .says("Invite one person, within seven days.")
-            .notes("With `user` nobody else may use it, and they are told.")
-            .takes::<NewInvite>(json!({}))
+            .says("Invite one person, or as many as `uses` says.")
+            .notes("It is good for seven days, or as many as `days` says. With `user` nobody else may use it, and they are told.")
+            .takes::<NewInvite>(json!({"uses": 20, "days": 14}))
             .answers::<NewlyMade>(201)
             .idempotent()
             .refuses(&[ErrorCode::QuotaExceeded])
@@ -62,12 +63,19 @@ pub fn routes() -> Vec<Served> {
     ]
 }
 
+/// Days that an invitation is good for, unless its maker says otherwise.
+const DAYS: i16 = 7;
+
 /// For whoever has it, or for one person alone, who is told.
 #[derive(Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 #[schemars(rename = "CreateInvite")]
 struct NewInvite {
     user: Option<Id>,
+    /// How many people may join with it; 1 if it is not given.
+    uses: Option<Number<1, 100>>,
+    /// How long it is good for; 7 if it is not given.
+    days: Option<Number<1, 30>>,
 }
 
 /// An invitation as its maker gets it.
@@ -87,18 +95,26 @@ struct Invite {
     created_by: Person,
     /// The one person who may use it; null if anyone may.
     user: Option<Person>,
+    /// How many people may join with it.
+    #[schemars(range(min = 1, max = 100))]
+    uses: i16,
+    /// How many have.
+    #[schemars(range(min = 0, max = 99))]
+    used: i16,
     created_at: Time,
     expires_at: Time,
 }
 
 impl Invite {
-    /// From: id, maker_id, maker_name, user_id, user_name, created_at, expires_at.
+    /// From: id, maker_id, maker_name, user_id, user_name, uses, used, created_at, expires_at.
     fn from_row(row: &Row) -> Invite {
         let user: Option<Uuid> = row.get("user_id");
         Invite {
             id: row.get("id"),
             created_by: Person { id: row.get("maker_id"), name: row.get("maker_name") },
             user: user.map(|id| Person { id, name: row.get("user_name") }),
+            uses: row.get("uses"),
+            used: row.get("used"),
             created_at: row.get("created_at"),
             expires_at: row.get("expires_at"),
         }
@@ -138,8 +154,8 @@ impl Cursor for Before {
 
 statements! {
     const INSERT_INVITE: &str = "-- members::insert_invite
-insert into invites (id, circle_id, token_hash, token_key, created_by, for_user, expires_at)
-values ($1, $2, $3, $4, $5, $6, now() + interval '7 days')";
+insert into invites (id, circle_id, token_hash, token_key, created_by, for_user, uses, expires_at)
+values ($1, $2, $3, $4, $5, $6, $7, now() + make_interval(days => $8::smallint))";
 
     /// Someone's role in the circle, if any.
     const INVITEE: &str = "-- members::invitee
@@ -152,13 +168,13 @@ select token_key, expires_at from invites where id = $1";
 select from usable_invites where token_hash = $1 and circle_id = $2 and coalesce(for_user, $3) = $3";
 
     const USE_INVITE: &str = "-- members::use_invite
-update invites set used_by = $3, used_at = now()
+update invites set used = used + 1, used_by = $3, used_at = case when used + 1 >= uses then now() end
 where id = (select id from usable_invites where token_hash = $1 and circle_id = $2 and coalesce(for_user, $3) = $3)
   and used_at is null and revoked_at is null returning id";
 
     const LIST: &str = "-- invites::list
 select i.id, maker.id as maker_id, maker.name as maker_name, invited.id as user_id, invited.name as user_name,
-    i.created_at, i.expires_at
+    i.uses, i.used, i.created_at, i.expires_at
 from usable_invites i
 join users maker on maker.id = i.created_by
 left join users invited on invited.id = i.for_user
@@ -188,7 +204,12 @@ async fn create(
     body: Body<NewInvite>,
 ) -> Result<Response> {
     let (circle, _) = require_role(&ctx, &caller, is_moderator).await?;
-    let user = body.value.user.map(|Id(user)| user);
+    let NewInvite { user, uses, days } = body.value;
+    let user = user.map(|Id(user)| user);
+    let (uses, days) = (uses.map_or(1, |Number(uses)| uses), days.map_or(DAYS, |Number(days)| days));
+    if user.is_some() && uses > 1 {
+        return Err(Error::invalid("uses", "is 1 for an invitation of one person"));
+    }
     let idempotency = Idempotency::from_request(&headers, &caller.request, &body.bytes)?;
     let new = Uuid::now_v7();
     let context = caller.writes("members::invite", [circle]);
@@ -206,8 +227,10 @@ async fn create(
                 check_invites(tx, circle).await?;
                 let key = &ctx.config.keys(TOKEN_KEYS).first;
                 let token = invite_token(&ctx, key, new)?;
-                tx.execute(INSERT_INVITE, &[&new, &circle, &hash_secret(&token), key, &caller.user, &user])
-                    .await?;
+                let hash = hash_secret(&token);
+                let parameters: [&(dyn ToSql + Sync); 8] =
+                    [&new, &circle, &hash, key, &caller.user, &user, &uses, &days];
+                tx.execute(INSERT_INVITE, &parameters).await?;
                 tx.event("invite.created", json!({"circle": circle, "invite": new, "user": user}));
                 new
             }
@@ -272,7 +295,7 @@ pub async fn find_invite(ctx: &Ctx, circle: Uuid, user: Uuid, invite: Option<Inv
     found.map(drop).ok_or_else(no_entry)
 }
 
-/// Uses an invitation up. 404 if there is none, or it is not good for this circle and person.
+/// Uses an invitation, up if this is its last use. 404 if there is none, or it is not good for this circle and person.
 pub async fn use_invite(tx: &Tx, circle: Uuid, user: Uuid, invite: Option<InviteToken>) -> Result<()> {
     let InviteToken(invite) = invite.ok_or_else(no_entry)?;
     let used = tx.query_opt(USE_INVITE, &[&hash_secret(&invite), &circle, &user]).await?;
