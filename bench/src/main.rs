@@ -15,6 +15,7 @@ mod made;
 mod open_loop;
 mod peers;
 mod plot;
+mod svg;
 mod processor;
 mod region;
 mod report;

@@ -1,7 +1,7 @@
 //! The growth of statements as SVG: the p50 in each database as a multiple of that in the smallest. All are grey lines, and the worst
 //! have colours and names.
 
-use std::fmt::Write as _;
+use crate::svg::{COLOURS, Frame, GRID, Svg};
 
 /// A statement; the first of several has grown most.
 pub struct Line {
@@ -12,17 +12,10 @@ pub struct Line {
     pub ratios: Vec<f64>,
 }
 
-const WIDTH: f64 = 860.0;
-const HEIGHT: f64 = 440.0;
-const LEFT: f64 = 56.0;
 /// Names stand right of the plot.
-const RIGHT: f64 = 270.0;
-const TOP: f64 = 40.0;
-const BOTTOM: f64 = 44.0;
+const FRAME: Frame = Frame { width: 868.0, height: 440.0, left: 64.0, right: 270.0, top: 40.0, bottom: 44.0 };
 /// Between the baselines of two names.
 const NAME: f64 = 17.0;
-/// Distinguishable by people with colour-vision deficiency (Okabe and Ito's palette).
-const COLOURS: [&str; 6] = ["#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9"];
 const TICKS: [f64; 8] = [0.25, 0.5, 0.75, 1.0, 1.5, 2.0, 4.0, 8.0];
 
 pub fn svg(messages: &[u64], lines: &[Line], bound: f64, named: usize) -> String {
@@ -30,74 +23,39 @@ pub fn svg(messages: &[u64], lines: &[Line], bound: f64, named: usize) -> String
     // On a logarithmic scale, since half as much is as far from 1 as twice as much.
     let low = ratios().fold(0.5, f64::min).max(0.125).log2();
     let high = ratios().fold(2.0, f64::max).min(16.0).log2();
-    let x = |at: usize| LEFT + at as f64 / (messages.len() - 1) as f64 * (WIDTH - LEFT - RIGHT);
-    let y = |ratio: f64| {
-        let part = (ratio.log2().clamp(low, high) - low) / (high - low);
-        HEIGHT - BOTTOM - part * (HEIGHT - TOP - BOTTOM)
-    };
-    let mut svg = format!(
-        "<svg xmlns=\"http://www.w3.org/2000/svg\" viewBox=\"-8 0 {WIDTH} {HEIGHT}\" font-family=\"sans-serif\" font-size=\"12\">\n\
-         <rect x=\"-8\" width=\"100%\" height=\"100%\" fill=\"#fff\"/>\n\
-         <text x=\"{LEFT}\" y=\"22\" font-size=\"14\">p50 of each SQL statement, as a multiple of that in the smallest database</text>\n"
-    );
-    // Writing to a String cannot fail.
+    let x = |at: usize| FRAME.x(at as f64 / (messages.len() - 1) as f64);
+    let y = |ratio: f64| FRAME.y((ratio.log2().clamp(low, high) - low) / (high - low));
+    let mut svg =
+        Svg::new(FRAME, "p50 of each SQL statement, as a multiple of that in the smallest database");
     for tick in TICKS.into_iter().filter(|tick| (low..=high).contains(&tick.log2())) {
-        let (at, end) = (y(tick), WIDTH - RIGHT);
-        let line = if tick == bound { "#000\" stroke-dasharray=\"6 4" } else { "#ddd" };
-        let _ = write!(
-            svg,
-            "<path d=\"M{LEFT} {at:.1}H{end:.1}\" stroke=\"{line}\"/>\n<text x=\"{:.1}\" y=\"{:.1}\" text-anchor=\"end\">{tick} ×</text>\n",
-            LEFT - 6.0,
-            at + 4.0
-        );
+        let stroke = if tick == bound { "stroke=\"#000\" stroke-dasharray=\"6 4\"" } else { GRID };
+        svg.level(y(tick), &format!("{tick} ×"), stroke);
     }
     for (at, count) in messages.iter().enumerate() {
-        let _ = write!(
-            svg,
-            "<path d=\"M{0:.1} {TOP}V{1:.1}\" stroke=\"#ddd\"/>\n<text x=\"{0:.1}\" y=\"{2:.1}\" text-anchor=\"middle\">{3} messages</text>\n",
-            x(at),
-            HEIGHT - BOTTOM,
-            HEIGHT - BOTTOM + 18.0,
-            thousands(*count)
-        );
+        svg.upright(x(at), &format!("{} messages", thousands(*count)));
     }
+    let draw = |svg: &mut Svg, line: &Line, stroke: &str| {
+        let dashes = if line.is_dashed { " stroke-dasharray=\"4 3\"" } else { "" };
+        let points = line.ratios.iter().enumerate().map(|(at, ratio)| (x(at), y(*ratio)));
+        svg.line(points, &format!("{stroke}{dashes}"));
+    };
     let (coloured, grey) = lines.split_at(named.min(lines.len()));
     for line in grey {
-        draw(&mut svg, line, "#999\" stroke-opacity=\"0.45", &x, &y);
+        draw(&mut svg, line, "stroke=\"#999\" stroke-opacity=\"0.45\"");
     }
     // Names keep the order of their lines' ends; each moves down as far as it must.
     let mut names = 0.0;
     for (index, line) in coloured.iter().enumerate() {
         let colour = COLOURS[index % COLOURS.len()];
-        draw(&mut svg, line, &format!("{colour}\" stroke-width=\"2"), &x, &y);
-        let end = line.ratios[line.ratios.len() - 1];
-        let at = (y(end) + 4.0).max(names);
+        draw(&mut svg, line, &format!("stroke=\"{colour}\" stroke-width=\"2\""));
+        let ratio = line.ratios[line.ratios.len() - 1];
+        let (end, at) = (FRAME.end(), (y(ratio) + 4.0).max(names));
         names = at + NAME;
-        let _ = write!(
-            svg,
-            "<path d=\"M{:.1} {:.1}L{:.1} {:.1}\" stroke=\"{colour}\" stroke-opacity=\"0.5\"/>\n\
-             <text x=\"{:.1}\" y=\"{at:.1}\" fill=\"{colour}\">{} {end:.2}</text>\n",
-            WIDTH - RIGHT,
-            y(end),
-            WIDTH - RIGHT + 16.0,
-            at - 4.0,
-            WIDTH - RIGHT + 20.0,
-            line.name
-        );
+        let leader = [(end, y(ratio)), (end + 16.0, at - 4.0)];
+        svg.leader(leader, &format!("stroke=\"{colour}\" stroke-opacity=\"0.5\""));
+        svg.label(end + 20.0, at, &format!("fill=\"{colour}\""), &format!("{} {ratio:.2}", line.name));
     }
-    svg.push_str("</svg>\n");
-    svg
-}
-
-fn draw(svg: &mut String, line: &Line, stroke: &str, x: &impl Fn(usize) -> f64, y: &impl Fn(f64) -> f64) {
-    let points: Vec<String> =
-        line.ratios.iter().enumerate().map(|(at, ratio)| format!("{:.1},{:.1}", x(at), y(*ratio))).collect();
-    let dashes = if line.is_dashed { " stroke-dasharray=\"4 3\"" } else { "" };
-    let _ = writeln!(
-        svg,
-        "<polyline points=\"{}\" fill=\"none\" stroke=\"{stroke}\"{dashes}/>",
-        points.join(" ")
-    );
+    svg.end()
 }
 
 /// A number with its thousands set apart by commas.
@@ -111,6 +69,7 @@ fn thousands(number: u64) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::svg::lines_within;
 
     #[test]
     fn lines_and_names_stay_inside() {
@@ -121,16 +80,8 @@ mod tests {
         };
         let lines: Vec<Line> = [40.0, 1.7, 1.69, 1.68, 1.0, 0.05].map(|last| line("a::b", last)).into();
         let svg = svg(&[100_000, 1_000_000, 10_000_000], &lines, 1.5, 4);
-        assert!(svg.contains("10,000,000 messages") && svg.matches("<polyline").count() == 6);
-        for points in svg.split("points=\"").skip(1).filter_map(|rest| rest.split('"').next()) {
-            for (x, y) in points.split(' ').filter_map(|point| point.split_once(',')) {
-                let (x, y): (f64, f64) = (x.parse().unwrap(), y.parse().unwrap());
-                assert!(
-                    (LEFT..=WIDTH - RIGHT + 0.1).contains(&x)
-                        && (TOP - 0.1..=HEIGHT - BOTTOM + 0.1).contains(&y)
-                );
-            }
-        }
+        assert!(svg.contains("10,000,000 messages"));
+        assert_eq!(lines_within(FRAME, &svg), 6);
         let of_names = |text: &str| text.split_once(" y=\"")?.1.split('"').next()?.parse::<f64>().ok();
         let names: Vec<f64> = svg.lines().filter(|line| line.contains("a::b")).filter_map(of_names).collect();
         assert!(names.len() == 4 && names.windows(2).all(|two| two[1] - two[0] >= NAME - 0.11), "{names:?}");
