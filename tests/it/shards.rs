@@ -8,6 +8,8 @@ use optimist_tests::system::environment;
 use optimist_tests::{Options, Origin, System};
 use serde_json::json;
 
+use crate::drafts::until;
+
 #[tokio::test(flavor = "multi_thread")]
 async fn keys_of_peoples_own_tables_lead_with_the_person() {
     let system = System::start().await;
@@ -55,6 +57,31 @@ async fn a_commit_with_a_warning_is_not_acknowledged() {
     system.sql("drop trigger warn on moods");
     log().await.expect(201);
     assert_eq!(system.sql("select count(*) from moods"), "1");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_warning_elsewhere_does_not_concern_a_commit() {
+    let system = System::with(Options { own_postgres: true, ..Options::default() }).await;
+    let (ada, bob) = (system.register("Ada").await, system.register("Bob").await);
+    // Ada's commit takes a second, and Bob's gets its warning meanwhile, of the same origin and on another connection.
+    system.sql(
+        "create function wait() returns trigger language plpgsql as $$ begin perform pg_sleep(1); return null; end $$;
+         create constraint trigger wait after insert on journal_entries deferrable initially deferred for each row execute function wait();
+         create function warn() returns trigger language plpgsql as $$
+         begin raise warning 'failed to commit transaction on a shard'; return null; end $$;
+         create constraint trigger warn after insert on moods deferrable initially deferred for each row execute function warn()",
+    );
+    let waits = "select count(*) from pg_stat_activity where wait_event = 'PgSleep' and query = 'commit'";
+    let writes = async || ada.post("/v1/journal/entries", json!({"body": "Dear all."})).await;
+    let warned = async || {
+        until("Ada's commit", async || system.sql(waits) == "1").await;
+        let answer = bob.post("/v1/mood", json!({"score": 3})).await;
+        (answer, system.sql(waits))
+    };
+    let (written, (warned, still)) = tokio::join!(writes(), warned());
+    assert_eq!(still, "1", "Ada's commit ended before the warning");
+    warned.expect(503);
+    written.expect(201);
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -1,70 +1,86 @@
-//! Connects to Postgres, and counts the warnings that its connections get.
+//! The connections of a pool. Each counts the warnings that it gets.
 //!
-//! Postgres sends a warning before the answer of the statement that it is about. So if the count is the same before and after
-//! an answer, there was none. The count is of a whole pool: a warning elsewhere at that moment counts too, which is rare.
+//! Postgres sends a warning before the answer of the statement that it is about. So if a connection's count is the same before and
+//! after an answer, there was none.
 
-use std::pin::Pin;
+use std::ops::Deref;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use deadpool_postgres::Connect;
+use deadpool::managed::{self, Metrics, Object, RecycleError, RecycleResult};
+use deadpool_postgres::ClientWrapper;
 use futures_util::future::poll_fn;
-use tokio::task::JoinHandle;
 use tokio_postgres::error::Severity;
-use tokio_postgres::tls::{MakeTlsConnect, TlsConnect};
-use tokio_postgres::{AsyncMessage, Client, Config, Error, Socket};
+use tokio_postgres::{AsyncMessage, Config, Error};
+use tokio_postgres_rustls::MakeRustlsConnect;
 
-/// How many warnings a pool's connections have had.
-#[derive(Clone, Debug, Default)]
-pub(super) struct Warnings(Arc<AtomicU64>);
+/// A connection that is lent by a pool.
+pub type Client = Object<Connecting>;
 
-impl Warnings {
-    pub fn count(&self) -> u64 {
-        self.0.load(Ordering::SeqCst)
+/// Connects for a pool.
+pub struct Connecting {
+    pub(super) config: Config,
+    pub(super) tls: MakeRustlsConnect,
+}
+
+/// A connection to Postgres, with the statements that it knows.
+pub struct Connection {
+    client: ClientWrapper,
+    warnings: Arc<AtomicU64>,
+}
+
+impl Connection {
+    /// How many warnings it has had.
+    pub(super) fn warnings(&self) -> u64 {
+        self.warnings.load(Ordering::SeqCst)
     }
 }
 
-/// Connects for a pool.
-pub(super) struct Connecting<T> {
-    pub tls: T,
-    pub warnings: Warnings,
+impl Deref for Connection {
+    type Target = ClientWrapper;
+
+    fn deref(&self) -> &ClientWrapper {
+        &self.client
+    }
 }
 
-type Connected = Result<(Client, JoinHandle<()>), Error>;
+impl managed::Manager for Connecting {
+    type Type = Connection;
+    type Error = Error;
 
-impl<T> Connect for Connecting<T>
-where
-    T: MakeTlsConnect<Socket> + Clone + Sync + Send + 'static,
-    T::Stream: Sync + Send,
-    T::TlsConnect: Sync + Send,
-    <T::TlsConnect as TlsConnect<Socket>>::Future: Send,
-{
-    fn connect(&self, config: &Config) -> Pin<Box<dyn Future<Output = Connected> + Send + '_>> {
-        let (tls, warnings, config) = (self.tls.clone(), self.warnings.clone(), config.clone());
-        Box::pin(async move {
-            let (client, mut connection) = config.connect(tls).await?;
-            let driver = tokio::spawn(async move {
-                while let Some(message) = poll_fn(|context| connection.poll_message(context)).await {
-                    match message {
-                        Ok(AsyncMessage::Notice(notice))
-                            if notice.parsed_severity() == Some(Severity::Warning) =>
-                        {
-                            warnings.0.fetch_add(1, Ordering::SeqCst);
-                            tracing::warn!(
-                                code = notice.code().code(),
-                                message = notice.message(),
-                                "postgres warns"
-                            );
-                        }
-                        Ok(_) => {}
-                        Err(error) => {
-                            tracing::warn!(%error, "a connection to postgres ended");
-                            return;
-                        }
+    async fn create(&self) -> Result<Connection, Error> {
+        let (client, mut connection) = self.config.connect(self.tls.clone()).await?;
+        let warnings = Arc::new(AtomicU64::new(0));
+        let counted = warnings.clone();
+        let driver = tokio::spawn(async move {
+            while let Some(message) = poll_fn(|context| connection.poll_message(context)).await {
+                match message {
+                    Ok(AsyncMessage::Notice(notice))
+                        if notice.parsed_severity() == Some(Severity::Warning) =>
+                    {
+                        counted.fetch_add(1, Ordering::SeqCst);
+                        tracing::warn!(
+                            code = notice.code().code(),
+                            message = notice.message(),
+                            "postgres warns"
+                        );
+                    }
+                    Ok(_) => {}
+                    Err(error) => {
+                        tracing::warn!(%error, "a connection to postgres ended");
+                        return;
                     }
                 }
-            });
-            Ok((client, driver))
-        })
+            }
+        });
+        Ok(Connection { client: ClientWrapper::new(client, driver), warnings })
+    }
+
+    /// Asks nothing: the next statement finds out.
+    async fn recycle(&self, connection: &mut Connection, _: &Metrics) -> RecycleResult<Error> {
+        match connection.is_closed() {
+            true => Err(RecycleError::message("it is closed")),
+            false => Ok(()),
+        }
     }
 }

@@ -2,14 +2,15 @@
 
 use std::time::{Duration, Instant};
 
-use deadpool_postgres::{Client, Manager, ManagerConfig, Pool, RecyclingMethod, Runtime, Timeouts};
+use deadpool::Runtime;
+use deadpool::managed::{Pool, PoolError, TimeoutType, Timeouts};
 use tokio_postgres::Row;
 use tokio_postgres::types::ToSql;
 
 use crate::breaker::Breaker;
 use crate::error::{Error, Result};
 use crate::hooks;
-use crate::postgres::connecting::{Connecting, Warnings};
+use crate::postgres::connecting::{Client, Connecting};
 use crate::postgres::left::Left;
 use crate::postgres::prepared::Prepared;
 use crate::postgres::shards::Shards;
@@ -30,9 +31,8 @@ select 1";
 }
 
 pub struct Postgres {
-    pool: Pool,
+    pool: Pool<Connecting>,
     breaker: Breaker,
-    pub(super) warnings: Warnings,
     /// What commits have left to send.
     pub left: Left,
     pub(super) shards: Shards,
@@ -46,12 +46,8 @@ impl Postgres {
         authorities: Option<&Authorities>,
         connections: usize,
     ) -> std::result::Result<Postgres, Box<dyn std::error::Error>> {
-        let warnings = Warnings::default();
-        let manager = Manager::from_connect(
-            connection_config(url, authorities)?,
-            Connecting { tls: tls::connector(authorities), warnings: warnings.clone() },
-            ManagerConfig { recycling_method: RecyclingMethod::Fast },
-        );
+        let manager =
+            Connecting { config: connection_config(url, authorities)?, tls: tls::connector(authorities) };
         let timeouts = Timeouts {
             wait: Some(Duration::from_secs(2)),
             create: Some(Duration::from_secs(1)),
@@ -62,13 +58,7 @@ impl Postgres {
             .timeouts(timeouts)
             .runtime(Runtime::Tokio1)
             .build()?;
-        Ok(Postgres {
-            pool,
-            breaker: Breaker::new(name),
-            warnings,
-            left: Left::default(),
-            shards: Shards::default(),
-        })
+        Ok(Postgres { pool, breaker: Breaker::new(name), left: Left::default(), shards: Shards::default() })
     }
 
     /// A connection for reads outside transactions, or for beginning one.
@@ -82,7 +72,7 @@ impl Postgres {
                 self.breaker.succeeded();
                 Ok(client)
             }
-            Err(deadpool_postgres::PoolError::Timeout(deadpool_postgres::TimeoutType::Wait)) => {
+            Err(PoolError::Timeout(TimeoutType::Wait)) => {
                 tracing::warn!("every connection to postgres is busy");
                 Err(Error::unavailable("The database"))
             }

@@ -2,10 +2,10 @@
 //!
 //! [`Stated`]: crate::statements::Stated
 
-use deadpool_postgres::Client;
 use tokio_postgres::types::{ToSql, Type};
 use tokio_postgres::{Error, Row, Statement};
 
+use crate::postgres::connecting::Client;
 use crate::statements::stated;
 
 /// A statement that a connection knows, so that its next message is sent when its future is first polled.

@@ -7,7 +7,6 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use chrono::{DateTime, Utc};
-use deadpool_postgres::Client;
 use futures_util::future::{join, join_all};
 use optimist_shared::error::ErrorCode;
 use tokio_postgres::Row;
@@ -17,6 +16,7 @@ use tokio_postgres::types::ToSql;
 use crate::config::Config;
 use crate::error::{Error, Failure, Result};
 use crate::hooks;
+use crate::postgres::connecting::Client;
 use crate::postgres::pool::Postgres;
 use crate::postgres::prepared::Prepared;
 use crate::statements;
@@ -304,7 +304,7 @@ impl Lent {
 impl Drop for Lent {
     fn drop(&mut self) {
         if let Some(client) = self.0.take() {
-            drop(deadpool_postgres::Object::take(client));
+            drop(Client::take(client));
         }
     }
 }

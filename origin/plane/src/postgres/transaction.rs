@@ -3,7 +3,6 @@
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use deadpool_postgres::Client;
 use futures_util::future::join3;
 use optimist_shared::ids::Uuid;
 use optimist_shared::keys::BoundKey;
@@ -13,7 +12,7 @@ use tokio_postgres::types::ToSql;
 use crate::cache::touched::TouchedKey;
 use crate::error::{Error, Result};
 use crate::hooks;
-use crate::postgres::connecting::Warnings;
+use crate::postgres::connecting::Client;
 use crate::postgres::left::{Changed, Left, Ticket};
 use crate::postgres::pool::Postgres;
 use crate::postgres::prepared::Prepared;
@@ -58,7 +57,6 @@ pub struct Tx {
     locked: Mutex<Vec<String>>,
     begin: &'static str,
     deadline: Instant,
-    warnings: Warnings,
     left: Left,
     /// Deliveries whose rows it has written.
     to_send: Mutex<Vec<Ticket>>,
@@ -95,7 +93,6 @@ impl Tx {
             locked: Mutex::default(),
             begin,
             deadline: Instant::now() + lasts,
-            warnings: db.warnings.clone(),
             left: db.left.clone(),
             to_send: Mutex::default(),
             changed: Mutex::default(),
@@ -182,9 +179,10 @@ impl Tx {
 
     /// Commits. On any outcome but success the connection is to be closed.
     pub(super) async fn commit(&self) -> Result<Commit> {
-        let before = self.warnings.count();
-        Ok(match self.client()?.batch_execute("commit").await {
-            Ok(()) if self.warnings.count() == before => {
+        let client = self.client()?;
+        let before = client.warnings();
+        Ok(match client.batch_execute("commit").await {
+            Ok(()) if client.warnings() == before => {
                 self.left.add(taken(&self.to_send));
                 self.left.change(taken(&self.changed));
                 Commit::Done
@@ -311,7 +309,7 @@ pub(super) async fn rollback(mut tx: Tx) {
 impl Drop for Tx {
     fn drop(&mut self) {
         if let Some(client) = self.client.take() {
-            drop(deadpool_postgres::Object::take(client));
+            drop(Client::take(client));
         }
     }
 }
