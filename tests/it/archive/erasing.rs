@@ -40,3 +40,40 @@ async fn no_object_is_searched_for_somebody_who_came_later() {
         "1"
     );
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_erasure_goes_through_a_month_once() {
+    const MANY: u64 = 20_000;
+    let aged = Aged::start().await;
+    let bob = aged.becomes_old(&aged.bob);
+    aged.system.sql(&format!(
+        "insert into messages (id, circle_id, number, author_id, body, created_at)
+         select id_at((floor(extract(epoch from month_begin(month_number(now()) - 27)) * 1000)::bigint + n) << 12), '{}', 10000 + n,
+             '{bob}', 'Number ' || n, now()
+         from generate_series(1, {MANY}) n;
+         insert into erased (user_id) select gen_random_uuid() from generate_series(1, {MANY})",
+        aged.circle,
+    ));
+    let month = &aged.months[0];
+    aged.archive(&["run"]);
+    aged.archive(&["erase", &bob]);
+    aged.archive(&["restore", "messages", month]);
+    let leaf = format!("messages_{}", month.replace('-', "_"));
+    assert_eq!(
+        aged.system.sql(&format!("select count(*) from {leaf} where author_id = '{bob}' and body <> ''")),
+        "0"
+    );
+    // The month was read twice to compare it with its object, and twice to erase: by key, and by what is done to its rows. The list
+    // of the erased was asked once for each row.
+    let of_table = |table: &str| -> u64 {
+        let sql = "select seq_tup_read + coalesce(idx_tup_fetch, 0) from pg_stat_user_tables where relname";
+        aged.system.sql(&format!("{sql} = '{table}'")).parse().unwrap()
+    };
+    let mut read = 0;
+    until("what was read is counted", async || {
+        read = of_table(&leaf);
+        read > 3 * MANY
+    })
+    .await;
+    assert!(read < 5 * MANY, "{read} rows were read");
+}

@@ -15,8 +15,8 @@ use crate::config::Config;
 use crate::hooks;
 use crate::months::Month;
 
-/// Rows that one statement changes.
-const AT_ONCE: i64 = 1_000;
+/// Rows that one statement looks at.
+const AT_ONCE: i32 = 1_000;
 
 /// Puts a person on the list. The next run deals with the objects.
 pub async fn erase(config: &Config, user: Uuid) -> Outcome<()> {
@@ -36,21 +36,22 @@ pub async fn learn_erased(work: &Work<'_>) -> Outcome<()> {
     add(&work.owner, &people).await
 }
 
-/// Removes rows and texts of erased people from a table that is no partition.
+/// Removes rows and texts of erased people from a table that is no partition, in one pass in the order of its key.
 pub async fn erase_rows(work: &Work<'_>, parent: &str, table: &str) -> Outcome<u64> {
-    const SQL: &str =
-        "select format(erasing, $2::text, $3::text) from partitioned where name = $1 and erasing is not null";
-    let limit = AT_ONCE.to_string();
-    let Some(row) = work.owner.rows(SQL, &[&parent, &table, &limit]).await?.pop() else { return Ok(0) };
-    let one: String = row.get(0);
-    let counting = format!("with gone as ({one} returning 1) select count(*) from gone");
+    const ERASES: &str = "select from partitioned where name = $1 and erases is not null";
+    if work.owner.rows(ERASES, &[&parent]).await?.is_empty() {
+        return Ok(0);
+    }
     let mut erased = 0;
+    let mut place: Option<Vec<String>> = None;
     loop {
-        let some = work.owner.patiently(&counting, &[]).await?;
-        erased += some.cast_unsigned();
-        if some < AT_ONCE {
+        const ERASE: &str = "select last, changed from erase_part($1, $2, $3, $4)";
+        let row = work.owner.row(ERASE, &[&parent, &table, &place, &AT_ONCE]).await?;
+        place = row.get(0);
+        if place.is_none() {
             return Ok(erased);
         }
+        erased += row.get::<_, i64>(1).cast_unsigned();
     }
 }
 
@@ -59,7 +60,7 @@ pub async fn erase_from_objects(work: &Work<'_>) -> Outcome<u64> {
     learn_erased(work).await?;
     let newest: i64 = work.owner.row("select coalesce(max(place), 0) from erased", &[]).await?.get(0);
     let mut written = 0;
-    let condition = format!("state in ('detached', 'dropped') and erasing is not null and erased < {newest}");
+    let condition = format!("state in ('detached', 'dropped') and erases is not null and erased < {newest}");
     for known in work.known(&condition).await? {
         const NEW: &str = "select user_id from erased e
             where place > (select erased from archived where name = $1 and nth = $2)";
