@@ -84,6 +84,9 @@ struct Arguments {
     /// Measure nothing: keep the servers running, for a profiler
     #[arg(long)]
     hold: bool,
+    /// Of the parts `growth` and `sql`, only statements whose names contain one of these
+    #[arg(long, value_delimiter = ',')]
+    statements: Vec<String>,
     /// Write tables and plots into docs/
     #[arg(long)]
     write_docs: bool,
@@ -97,8 +100,17 @@ pub struct Settings {
     pub turns: usize,
     /// The run only checks that the bench works.
     pub quick: bool,
+    /// Parts of the names of statements; empty for all.
+    pub statements: Vec<String>,
     /// Where results are kept.
     pub folder: PathBuf,
+}
+
+impl Settings {
+    /// Whether a statement is to be measured.
+    pub fn wants(&self, statement: &str) -> bool {
+        self.statements.is_empty() || self.statements.iter().any(|part| statement.contains(part.as_str()))
+    }
 }
 
 #[tokio::main]
@@ -119,14 +131,13 @@ async fn main() -> ExitCode {
     }
     let folder = if arguments.write_docs { "docs/performance" } else { "target/bench" };
     let folder: PathBuf = optimist_tests::processes::workspace().join(folder);
-    let settings = Arc::new(match arguments.quick {
-        true => Settings { seconds: 1, turns: 2, quick: true, folder: folder.clone() },
-        false => Settings {
-            seconds: arguments.seconds,
-            turns: arguments.turns,
-            quick: false,
-            folder: folder.clone(),
-        },
+    let (seconds, turns) = if arguments.quick { (1, 2) } else { (arguments.seconds, arguments.turns) };
+    let settings = Arc::new(Settings {
+        seconds,
+        turns,
+        quick: arguments.quick,
+        statements: arguments.statements,
+        folder: folder.clone(),
     });
     let wanted =
         |part: &&Part| arguments.parts.is_empty() || arguments.parts.iter().any(|name| name == part.name);

@@ -1,9 +1,11 @@
 //! The shape that lets data grow: on a database of 100,000 messages over 36 months, each statement stays in two months and in one
-//! person's shard, or is listed with its reason. `cargo xtask test growth` says how many do.
+//! person's shard, or is listed with its reason; and its plan for all parameters finds rows as well as one of its own.
+//! `cargo xtask test growth` says how many do.
 
 #![allow(clippy::unwrap_used)] // A test that cannot go on panics.
 
 mod months;
+mod plans;
 mod shards;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -22,11 +24,13 @@ async fn statements_stay_in_two_months_and_in_one_shard() {
     let mut verdict = Verdict::default();
     months::judge(&full, &statements, &mut verdict).await;
     verdict.tell("months", "two partitions of a table at most", months::LISTED);
+    full.thin().await;
+    let worse = plans::judge(&full, &statements).await;
     full.spread().await;
     let mut sharded = Verdict::default();
     shards::judge(&full, &statements, &mut sharded).await;
     sharded.tell("shards", "one person's partition", shards::LISTED);
-    let faults = [verdict.faults(months::LISTED), sharded.faults(shards::LISTED)].concat();
+    let faults = [verdict.faults(months::LISTED), sharded.faults(shards::LISTED), worse].concat();
     assert!(faults.is_empty(), "{}", faults.join("\n"));
 }
 

@@ -22,6 +22,7 @@ const FUNCTIONS: &str = include_str!("sql/functions.sql");
 const SEED: &str = include_str!("sql/seed.sql");
 const GROWN: &str = include_str!("sql/grown.sql");
 const SUBJECTS: &str = include_str!("sql/subjects.sql");
+const THIN: &str = include_str!("sql/thin.sql");
 const SPREAD: &str = include_str!("sql/spread.sql");
 const PARAMETERS: &str = include_str!("sql/parameters.txt");
 
@@ -185,6 +186,11 @@ impl Full {
             let set = format!("set {setting} = {value}");
             self.client.batch_execute(&set).await.expect("a setting");
         }
+    }
+
+    /// Adds people who have one row each of what others have many of: see `thin.sql`.
+    pub async fn thin(&self) {
+        self.seed(&[THIN]).await;
     }
 
     /// Puts people's own tables into hash partitions by person: see `spread.sql`.

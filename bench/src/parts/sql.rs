@@ -18,7 +18,7 @@ const LARGE: f64 = 10_000.0;
 /// Upper bound in milliseconds for a statement that a request waits for.
 const BOUND_MS: f64 = 5.0;
 
-pub async fn run(_: Arc<Settings>) -> Outcome {
+pub async fn run(settings: Arc<Settings>) -> Outcome {
     let statements = Statement::all();
     let postgres = Postgres::durable();
     let begun = Instant::now();
@@ -28,7 +28,7 @@ pub async fn run(_: Arc<Settings>) -> Outcome {
     println!("  {:.1} million rows in {} s", rows / 1e6, begun.elapsed().as_secs());
 
     let mut measured = Vec::new();
-    for statement in &statements {
+    for statement in statements.iter().filter(|statement| settings.wants(&statement.name)) {
         measured.push(measure(&full, statement, &sizes).await);
     }
     measured.sort_by(|one, other| other.ms.total_cmp(&one.ms));

@@ -27,11 +27,11 @@ statements! {
     const COUNTS: &str = "-- reactions::counts, planned anew
 select message_id, kind, count from reaction_counts where circle_id = $1 and message_id = any($2) and count > 0";
 
-    /// `$4` are all kinds, and `is_on` is compared as a number, so that the planner uses the primary key: the index of the newest
-    /// holds everyone's.
+    /// `$4` are all kinds. Each is looked up by the whole key: from a condition Postgres may make a filter on everyone's reactions to
+    /// the message.
     const MINE: &str = "-- reactions::mine, planned anew
-select kind from reactions
-where circle_id = $1 and message_id = $2 and kind = any($4::smallint[]) and user_id = $3 and is_on::integer = 1";
+select kind from unnest($4::smallint[]) as one (kind)
+where (select is_on from reactions r where r.circle_id = $1 and r.message_id = $2 and r.kind = one.kind and r.user_id = $3)";
 }
 
 /// The table by whose months reactions are archived.

@@ -40,7 +40,7 @@ const ATTEMPTS: u32 = 10;
 
 statements! {
     /// How far the partition is flushed, and the caller's reactions as of then: a look-up for each message and kind. `is_on` is
-    /// compared as a number for the reason that [`super::live`] gives.
+    /// compared as a number, so that the planner uses the primary key: the index of the newest holds everyone's.
     const SNAPSHOT: &str = "-- reactions::mine_of, planned anew
 select generation, position_ms, position_seq, null::uuid as message_id, null::smallint as kind
 from write_behind where region = $1 and partition = $2

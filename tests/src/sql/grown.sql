@@ -41,10 +41,11 @@ from generate_series(1, bench.people()) n;
 
 -- Circles beyond the first 3,000 have messages in the same months as one of those.
 insert into circles (id, name, description, visibility, owner_id, member_count, last_number, archived_at, created_at, months,
-    month_numbers, last_id)
+    month_numbers, last_id, active_at, category)
 select bench.circle(n), 'Circle ' || n, repeat('d', 100 + n::int % 300), case n % 3 when 0 then 'private' else 'public' end,
     bench.person(bench.member(n, 0)), bench.members(n), bench.messages(n), case when n % 50 = 49 then now() end,
-    now() - interval '1 minute' * n, months, numbers, bench.message(n, bench.messages(n))
+    now() - interval '1 minute' * n, months, numbers, bench.message(n, bench.messages(n)),
+    now() - interval '1 minute' * n, case n % 4 when 1 then 'sleep' end
 from generate_series(1, bench.circles()) n
 join (
     select circle, array_agg(month order by month) as months, array_agg(number order by month) as numbers

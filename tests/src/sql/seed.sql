@@ -39,10 +39,11 @@ select bench.session(n), bench.person((n + 1) / 2), bench.session(n - (n + 1) % 
     now() - interval '1 hour', case when n % 2 = 1 then now() end, case when n % 11 = 0 then now() end
 from generate_series(1, bench.scaled(400000)) n;
 
-insert into circles (id, name, description, visibility, owner_id, member_count, last_number, archived_at, created_at)
+insert into circles (id, name, description, visibility, owner_id, member_count, last_number, archived_at, created_at, active_at,
+    category)
 select bench.circle(n), 'Circle ' || n, repeat('d', 100 + n::int % 300), case n % 3 when 0 then 'private' else 'public' end,
     bench.person(bench.member(n, 0)), bench.members(n), bench.messages(n), case when n % 50 = 49 then now() end,
-    now() - interval '1 minute' * n
+    now() - interval '1 minute' * n, now() - interval '1 minute' * n, case n % 4 when 1 then 'sleep' end
 from generate_series(1, bench.scaled(20000)) n;
 
 insert into memberships (circle_id, user_id, role, joined_at)
