@@ -2,6 +2,7 @@
 
 pub mod person;
 pub mod me;
+mod preferences;
 mod auth;
 mod turns;
 mod passwords;
@@ -42,6 +43,7 @@ pub const DOMAIN: Domain = Domain {
     ],
     statements: &[
         me::STATEMENTS,
+        preferences::STATEMENTS,
         auth::STATEMENTS,
         password::STATEMENTS,
         letters::queue::STATEMENTS,
@@ -63,6 +65,7 @@ pub const DOMAIN: Domain = Domain {
         (Key::Session, Loader::Copy(|ctx, key| Box::pin(session::load_session(ctx, key)))),
         (Key::Me, Loader::Copy(|ctx, key| Box::pin(me::load_me(ctx, key)))),
         (Key::Profile, Loader::Copy(|ctx, key| Box::pin(me::load_profile(ctx, key)))),
+        (Key::PersonalPreferences, Loader::Copy(|ctx, key| Box::pin(preferences::load(ctx, key)))),
     ],
     told: told::TOLD,
     rights: told::RIGHTS,
@@ -79,6 +82,7 @@ fn routes() -> Vec<Served> {
         auth::routes(&passwords),
         refresh::routes(),
         me::routes(),
+        preferences::routes(),
         password::routes(&passwords),
         verifying::routes(),
         resetting::routes(&passwords),

@@ -73,6 +73,7 @@ pub const GROWTH: &[Growth] = &[
     row("auth.refresh", each(1_200 + EVENT), each(2 * KIB)),
     row("auth.logout", each(EVENT), each(LIMIT)),
     row("me.update", within(6 * KIB, "a person", EVENT), within(16 * KIB, "a person", LIMIT)),
+    row("me.set-preferences", within(256, "a person", EVENT), within(2 * KIB, "a person", LIMIT)),
     row("me.password", each(EVENT), each(LIMIT)),
     row("me.email", each(MAIL + EVENT), each(3 * LIMIT)),
     row("sessions.revoke-others", each(EVENT), each(LIMIT)),

@@ -17,6 +17,7 @@ mod journal;
 mod messages;
 mod notifications;
 mod passwords;
+mod preferences;
 mod presence;
 mod reactions;
 mod rights;

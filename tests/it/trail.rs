@@ -10,9 +10,10 @@ use optimist_tests::{Client, Mailbox, Options, Origin, System};
 use serde_json::json;
 
 /// What the trail is for.
-const KEPT: [&str; 24] = [
+const KEPT: [&str; 25] = [
     "user.registered",
     "user.updated",
+    "user.preferences",
     "session.opened",
     "session.revoked",
     "session.reused",
@@ -90,6 +91,8 @@ async fn each_kind_is_recorded_once_although_origins_die() {
     bo.join(&circle, &ada).await;
     cy.join(&circle, &ada).await;
     ada.patch(&path, json!({"name": "Another"})).await.expect(200);
+    let wanted = ada.get("/v1/me/preferences").await.expect(200).body.to_string().into_bytes();
+    ada.send(reqwest::Method::PUT, "/v1/me/preferences", &[], Some(wanted)).await.expect(200);
     let member = format!("{path}/members/{}", bo.user);
     ada.patch(&member, json!({"role": "moderator"})).await.expect(200);
     die(&mut system, &ada).await;

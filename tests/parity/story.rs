@@ -85,6 +85,8 @@ pub async fn tell(kind: Kind) -> Transcript {
     let tag = ada.get("/v1/me").await.header("etag").to_owned();
     teller.ask(&ada, Method::PATCH, "/v1/me", &[("if-match", &tag)], json!({"bio": "Counts."})).await;
 
+    preferences(&mut teller, &ada).await;
+
     let bo = system.register("Bo").await;
     circles(&mut teller, &system, &ada, &bo).await;
     journal(&mut teller, &ada).await;
@@ -115,6 +117,19 @@ pub async fn tell(kind: Kind) -> Transcript {
     teller.get(&ada, "/v1/me").await;
     teller.post(&ada, "/v1/circles", json!({"name": "Never", "visibility": "public"})).await;
     teller.transcript
+}
+
+/// How the product is for a person.
+async fn preferences(teller: &mut Teller, ada: &Client) {
+    let path = "/v1/me/preferences";
+    let mut wanted = teller.get(ada, path).await.body;
+    teller.get(ada, path).await;
+    wanted["presence"] = "nobody".into();
+    teller.ask(ada, Method::PUT, path, &[("if-match", "\"9\"")], wanted.clone()).await;
+    teller.ask(ada, Method::PUT, path, &[], wanted.clone()).await;
+    wanted["week_start"] = "friday".into();
+    teller.ask(ada, Method::PUT, path, &[], wanted).await;
+    teller.ask(ada, Method::PUT, path, &[], json!({"locale": "de"})).await;
 }
 
 /// On a service that sends no mail.

@@ -142,9 +142,11 @@ left join lateral (
     const LOCK: &str = "-- me::lock
 select version from users where id = $1 for no key update";
 
+    /// The language is one of the preferences too.
     const UPDATE: &str = "-- me::update
 update users set name = coalesce($2, name), bio = coalesce($3, bio), time_zone = coalesce($4, time_zone),
-    locale = coalesce($5, locale), version = version + 1, updated_at = now()
+    locale = coalesce($5, locale), preferences_version = preferences_version + ($5 is not null)::integer,
+    version = version + 1, updated_at = now()
 where id = $1
 returning id, email, name, bio, time_zone, locale, email_verified_at, version, created_at, updated_at";
 }
@@ -177,6 +179,9 @@ async fn update(
             Me::from_row(&tx.query_one(UPDATE, &[&caller.user, &name.0, &bio.0, &time_zone, &locale]).await?);
         tx.touch(Key::me(caller.user));
         tx.touch(Key::profile(caller.user));
+        if locale.is_some() {
+            tx.touch(Key::personal_preferences(caller.user));
+        }
         tx.event("user.updated", json!({"user": caller.user, "renamed": name.0.is_some()}));
         Ok(me)
     })?;
@@ -191,11 +196,11 @@ async fn limits(State(ctx): State<Ctx>, caller: Caller) -> Result<Response> {
 }
 
 pub async fn load_me(ctx: &Ctx, key: BoundKey) -> Result<Snapshot> {
-    load(ctx, LOAD_ME, key, |row| to_json(&Me::from_row(row))).await
+    load_object(ctx, LOAD_ME, key, |row| to_json(&Me::from_row(row))).await
 }
 
 pub async fn load_profile(ctx: &Ctx, key: BoundKey) -> Result<Snapshot> {
-    load(ctx, LOAD_PROFILE, key, |row| {
+    load_object(ctx, LOAD_PROFILE, key, |row| {
         to_json(&Profile {
             id: row.get("id"),
             name: row.get("name"),
@@ -206,7 +211,8 @@ pub async fn load_profile(ctx: &Ctx, key: BoundKey) -> Result<Snapshot> {
     .await
 }
 
-async fn load(
+/// Reads a part of a person's row, with its version.
+pub async fn load_object(
     ctx: &Ctx,
     sql: &'static str,
     key: BoundKey,
@@ -224,6 +230,6 @@ async fn load(
 
 /// The version with the user's id: everyone's account has the address `/v1/me`, and a browser that two people share would
 /// otherwise take the first one's copy for the second one's.
-fn tagged_version(version: i64, user: Uuid) -> String {
+pub fn tagged_version(version: i64, user: Uuid) -> String {
     format!("{version}.({user})")
 }

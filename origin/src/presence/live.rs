@@ -1,6 +1,7 @@
 //! Who is present in a circle and who types there, as its members see it.
 //!
-//! Redis's sets say who; Postgres says which of them are members at this moment, so that nobody stays who has left.
+//! Redis's sets say who; Postgres says which of them are members at this moment, and let others see them, so that nobody stays who
+//! has left.
 
 use std::collections::HashSet;
 
@@ -43,13 +44,14 @@ pub fn routes() -> Vec<Served> {
 }
 
 statements! {
-    /// The number of members, and those of `$2` (1,100 at most) who are members. Each is looked up by itself, so that no plan reads all
-    /// members.
-    const MEMBERS: &str = "-- presence::members (1,101 rows)
+    /// The number of members, those of `$2` (1,100 at most) who are members, and those whose presence nobody sees. Each is looked up by
+    /// itself, so that no plan reads all members.
+    const MEMBERS: &str = "-- presence::members (2,201 rows)
 select member_count, array(
     select member.user_id from unnest($2::uuid[]) named (id) cross join lateral (
         select user_id from memberships where circle_id = circles.id and user_id = named.id and role <> 'banned'
-        limit 1) member)
+        limit 1) member),
+    array(select id from users where id = any($2) and (presence_to = 'nobody' or status <> 'active'))
 from circles where id = $1";
 }
 
@@ -59,7 +61,7 @@ pub struct Live {
     /// Members, present or not.
     #[schemars(range(min = 0))]
     pub members: i32,
-    /// Members who are present: neither offline nor invisible.
+    /// Members who are seen to be present: neither offline nor invisible.
     #[schemars(range(min = 0))]
     pub online: u64,
     /// Those. Null if they are more than 1,000.
@@ -112,10 +114,11 @@ pub async fn read(ctx: &Ctx, circle: Uuid) -> Result<Option<Live>> {
         listed.iter().map(|(user, _)| *user).chain(typing.iter().map(|(user, _)| *user)).collect();
     let Some(row) = ctx.db.query_opt(MEMBERS, &[&circle, &named]).await? else { return Ok(None) };
     let members: HashSet<Uuid> = row.get::<_, Vec<Uuid>>(1).into_iter().collect();
+    let unseen: HashSet<Uuid> = row.get::<_, Vec<Uuid>>(2).into_iter().collect();
     let is_listed = present == 0 || !listed.is_empty();
     let people: Vec<Present> = listed
         .into_iter()
-        .filter(|(user, _)| members.contains(user))
+        .filter(|(user, _)| members.contains(user) && !unseen.contains(user))
         .map(|(user_id, state)| Present { user_id, state: PresentState(state.as_str()) })
         .collect();
     let typing = typing

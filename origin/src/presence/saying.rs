@@ -40,11 +40,12 @@ pub fn routes() -> Vec<Served> {
 }
 
 statements! {
-    /// Nobody is in more than 500 circles.
+    /// Whether two people share a circle (nobody is in more than 500), and whether the second lets others see whether they are there.
     const SHARES: &str = "-- presence::shares
 select exists (
     select from memberships mine join memberships theirs using (circle_id)
-    where mine.user_id = $1 and mine.role <> 'banned' and theirs.user_id = $2 and theirs.role <> 'banned')";
+    where mine.user_id = $1 and mine.role <> 'banned' and theirs.user_id = $2 and theirs.role <> 'banned'),
+    exists (select from users where id = $2 and presence_to = 'circles' and status = 'active')";
 }
 
 /// A state as requests name it.
@@ -122,7 +123,7 @@ struct Presence {
     state: Shown,
 }
 
-/// `offline` without a device; for others also while one is invisible.
+/// `offline` without a device; for others also while one is invisible, or seen by nobody.
 #[derive(Serialize)]
 struct Shown(&'static str);
 
@@ -131,13 +132,13 @@ describe!(Shown, {"type": "string", "enum": ["online", "away", "busy", "invisibl
 async fn get(State(ctx): State<Ctx>, caller: Caller, uri: Uri) -> Result<Response> {
     no_query(uri.query())?;
     let user = caller.request.id(Id::User)?;
+    let mut is_seen = true;
     if user != caller.user {
         let row = ctx.db.query_opt(SHARES, &[&caller.user, &user]).await?;
-        if !row.is_some_and(|row| row.get(0)) {
-            return Err(Error::new(ErrorCode::NotFound));
-        }
+        let row = row.filter(|row| row.get(0)).ok_or_else(|| Error::new(ErrorCode::NotFound))?;
+        is_seen = row.get(1);
     }
-    let mut state = read(&ctx, user).await?;
+    let mut state = read(&ctx, user).await?.filter(|_| is_seen);
     if user != caller.user && !hooks::disabled("invisible") {
         state = state.and_then(presence::State::shown);
     }

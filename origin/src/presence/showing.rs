@@ -30,8 +30,10 @@ const CALLS: usize = 1_000;
 
 statements! {
     /// Of forty people, each in at most 500 circles.
-    const CIRCLES: &str = "-- presence::circles (20,000 rows)
-select user_id, circle_id from memberships where user_id = any($1) and role <> 'banned'";
+    const CIRCLES: &str = "-- presence::circles (20,040 rows)
+select member.user_id, member.circle_id, person.presence_to = 'circles' and person.status = 'active'
+from users person join memberships member on member.user_id = person.id
+where person.id = any($1) and member.role <> 'banned'";
 }
 
 /// Runs until the process ends.
@@ -83,7 +85,7 @@ async fn due(ctx: &Ctx) -> std::result::Result<Vec<Uuid>, RedisDown> {
     Ok(people)
 }
 
-/// Claims these people, shows them in their circles, and notes that.
+/// Claims these people, shows them in their circles unless nobody is to see them, and notes that.
 async fn show(ctx: &Ctx, people: &[Uuid]) -> Result<()> {
     let claims: Vec<Call> = people.iter().map(|user| scripts::claim(*user)).collect();
     let Ok(claimed) = ctx.redis.call(&claims).await else { return Ok(()) };
@@ -98,8 +100,8 @@ async fn show(ctx: &Ctx, people: &[Uuid]) -> Result<()> {
     let users: Vec<Uuid> = shown.keys().copied().collect();
     let mut circles: HashMap<Uuid, Vec<(Uuid, Option<State>)>> = HashMap::new();
     for row in ctx.db.query(CIRCLES, &[&users]).await? {
-        let (user, circle): (Uuid, Uuid) = (row.get(0), row.get(1));
-        circles.entry(circle).or_default().push((user, shown[&user]));
+        let (user, circle, is_seen): (Uuid, Uuid, bool) = (row.get(0), row.get(1), row.get(2));
+        circles.entry(circle).or_default().push((user, shown[&user].filter(|_| is_seen)));
     }
     let calls: Vec<Call> = circles
         .iter()

@@ -25,6 +25,7 @@ const KEEP: Follow = Follow::Whole(|tx, events| Box::pin(keep(tx, events)));
 pub const FOLLOWS: &[(&str, Follow)] = &[
     ("user.registered", KEEP),
     ("user.updated", KEEP),
+    ("user.preferences", KEEP),
     ("session.opened", KEEP),
     ("session.revoked", KEEP),
     ("session.reused", KEEP),

@@ -35,6 +35,10 @@ impl Key {
         Key::Profile.bind(Ids::default().with(Id::User, user))
     }
 
+    pub fn personal_preferences(user: Uuid) -> BoundKey {
+        Key::PersonalPreferences.bind(Ids::default().with(Id::User, user))
+    }
+
     pub fn preferences(user: Uuid) -> BoundKey {
         Key::Preferences.bind(Ids::default().with(Id::User, user))
     }

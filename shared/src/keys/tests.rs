@@ -42,6 +42,7 @@ fn constructed(key: Key, ids: &Ids) -> Option<BoundKey> {
         Key::Membership => Key::membership(user, circle),
         Key::Me => Key::me(user),
         Key::Profile => Key::profile(user),
+        Key::PersonalPreferences => Key::personal_preferences(user),
         Key::Preferences => Key::preferences(user),
         Key::PushTokens => Key::push_tokens(user),
         Key::Circle => Key::circle(circle),

@@ -96,6 +96,7 @@ fn cached_routes_check_membership_or_hold_nothing_private() {
                     key,
                     Key::Me
                         | Key::Profile
+                        | Key::PersonalPreferences
                         | Key::Preferences
                         | Key::PushTokens
                         | Key::Discovery

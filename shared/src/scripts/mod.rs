@@ -31,7 +31,7 @@ pub use call::{Call, Scalars, crosses_slots, is_about_the_call, is_unknown_scrip
 pub use script::{Bound, Script};
 
 /// Every script, for tests and for callers that load them all.
-pub const ALL: [&Script; 39] = [
+pub const ALL: [&Script; 40] = [
     &admit::ADMIT,
     &limit::LIMIT,
     &limit::PEEK,
@@ -44,6 +44,7 @@ pub const ALL: [&Script; 39] = [
     &presence::SAY_PRESENCE,
     &presence::CLAIM_PRESENCE,
     &presence::TOLD_PRESENCE,
+    &presence::RENEW_PRESENCE,
     &presence::READ_PRESENCE,
     &presence::SHOW_ONLINE,
     &presence::READ_LIVE,

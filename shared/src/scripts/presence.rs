@@ -14,6 +14,7 @@ pub static CLAIM_PRESENCE: Script =
     script!("claim_presence": "clock_core.lua", "presence_core.lua", "claim_presence.lua");
 pub static TOLD_PRESENCE: Script =
     script!("told_presence": "clock_core.lua", "presence_core.lua", "told_presence.lua");
+pub static RENEW_PRESENCE: Script = script!("renew_presence": "clock_core.lua", "renew_presence.lua");
 pub static READ_PRESENCE: Script =
     script!("read_presence": "clock_core.lua", "presence_core.lua", "read_presence.lua");
 pub static SHOW_ONLINE: Script = script!("show_online": "clock_core.lua", "show_online.lua");
@@ -97,6 +98,11 @@ pub fn show(circle: Uuid, people: &[(Uuid, Option<State>)]) -> Call<'static> {
     people.iter().fold(waking(call, OF_CIRCLE, circle), |call, (user, shown)| {
         call.text(user.to_string()).number(place(*shown) as u64)
     })
+}
+
+/// Makes a person due who is present: others are to see them otherwise than before, whatever they say.
+pub fn renew(user: Uuid) -> Call<'static> {
+    of_person(&RENEW_PRESENCE, user).number(kept_ms(Key::PresenceDue))
 }
 
 pub fn live(circle: Uuid) -> Call<'static> {

@@ -1,7 +1,7 @@
 -- Presence, shared by its scripts. Not a script of its own.
 --
 -- A person's presence is a hash: for each device, 'd:<device>', '<ms at which its lease ends> <state>'; 'shown', what the
--- person's circles have been told, '<ms of telling> <state or offline>'.
+-- person's circles have been told, '<ms of telling> <state or offline>', or '0 renew' if they are to be told anew.
 
 -- The strongest counts.
 local STRENGTH = { away = 1, online = 2, busy = 3, invisible = 4 }

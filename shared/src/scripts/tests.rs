@@ -252,6 +252,7 @@ fn the_origins_calls_are_in_their_scripts_order() {
     let told = format!("wake:{{{mine}}} s presence {user}");
     assert_eq!(words(&presence::claim(user)), format!("{due} 6000"));
     assert_eq!(words(&presence::told(user, None)), format!("{due} offline 240000 {told}"));
+    assert_eq!(words(&presence::renew(user)), format!("{due} 86400000"));
     assert_eq!(words(&presence::read(user)), format!("presence:{{{mine}}}:{user} |"));
     let online = format!("circle:{{{theirs}}}:{circle}:online");
     assert_eq!(

@@ -7,6 +7,11 @@
 
 local now = now_ms('')
 local told = shown_before(KEYS[1])
+if told == 'renew' then
+  -- Since the claim: what was shown may be what is not to be shown any more.
+  redis.call('ZADD', KEYS[2], now, ARGV[1])
+  return { 1 }
+end
 local _, shown, first_end, devices = presence(KEYS[1], now)
 if devices == 0 and ARGV[2] == 'offline' then
   redis.call('DEL', KEYS[1])

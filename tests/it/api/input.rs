@@ -124,6 +124,10 @@ fn good(field: &str) -> Value {
             json!({"message": on, "mention": on, "reaction": on, "role": on, "invite": on})
         }
         "quiet" => Value::Null,
+        "locale" => json!("de"),
+        "week_start" => json!("sunday"),
+        "presence" => json!("circles"),
+        "discoverable" | "reduced_motion" => json!(true),
         "mutes" => json!([]),
         _ => json!("Some text."),
     }
@@ -187,7 +191,7 @@ fn every_field_is_checked_and_named() {
                 let bound = |name: &str| schema[name].as_u64();
                 for value in [
                     if is_type("integer") { json!(7.5) } else { json!(7) },
-                    json!(true),
+                    if is_type("boolean") { json!("true") } else { json!(true) },
                     if is_type("array") { json!([[]]) } else { json!([]) },
                     json!({"a": 1}),
                 ] {

@@ -10,11 +10,11 @@ async fn put(client: &Client, path: &str, body: Value) -> Answer {
     client.send(Method::PUT, path, &[], Some(body.to_string().into_bytes())).await
 }
 
-async fn say(client: &Client, state: &str, device: &str) -> Answer {
+pub async fn say(client: &Client, state: &str, device: &str) -> Answer {
     put(client, "/v1/me/presence", json!({"state": state, "device": device})).await
 }
 
-async fn state_of(of: &str, client: &Client) -> String {
+pub async fn state_of(of: &str, client: &Client) -> String {
     client.get(&format!("/v1/users/{of}/presence")).await.expect(200).text("/state")
 }
 
@@ -115,7 +115,7 @@ fn a_circle_shows_who_is_there_and_who_types() {
     });
 }
 
-async fn until(mut holds: impl AsyncFnMut() -> bool) {
+pub async fn until(mut holds: impl AsyncFnMut() -> bool) {
     for _ in 0..300 {
         if holds().await {
             return;

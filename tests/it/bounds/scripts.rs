@@ -416,6 +416,13 @@ async fn presences(bench: &mut Bench) {
     bench.expect("busy", &scripts::claim(user)).await;
     bench.expect("", &scripts::claim(user)).await;
     bench.expect("1", &scripts::told(user, Some(State::Busy))).await;
+    // One who is renewed is due, and due again if that comes between the claim and the telling.
+    for _ in 0..2 {
+        bench.expect("1", &scripts::renew(user)).await;
+        bench.expect("busy", &scripts::claim(user)).await;
+        bench.expect("1", &scripts::renew(user)).await;
+        bench.expect("1", &scripts::told(user, Some(State::Busy))).await;
+    }
     let people: Vec<_> = (0..u128::from(presence::MOST_LISTED))
         .map(|number| (Uuid::from_u128(u128::MAX - number), Some(State::Online)))
         .collect();
