@@ -22,6 +22,7 @@ mod operations;
 
 use std::process::ExitCode;
 
+use chrono::{DateTime, Utc};
 use clap::{Parser, Subcommand};
 use optimist_plane::archive;
 use optimist_plane::audit::walk;
@@ -117,7 +118,15 @@ enum AdminCommand {
     /// Make it an ordinary one again.
     Revoke { email: String },
     /// End the sessions of this e-mail's account, and admit no more.
-    Suspend { email: String },
+    Suspend {
+        email: String,
+        /// What its owner reads when they log in.
+        #[arg(long)]
+        reason: Option<String>,
+        /// When the suspension ends by itself, as 2026-11-23T08:00:00Z.
+        #[arg(long)]
+        until: Option<DateTime<Utc>>,
+    },
     /// Let a suspended account log in again.
     Restore { email: String },
 }
@@ -214,7 +223,9 @@ async fn run(arguments: &Arguments) -> Result<(), Box<dyn std::error::Error>> {
             let (email, found) = match command {
                 AdminCommand::Grant { email } => (email, admin::set_role(&ctx, email, true).await),
                 AdminCommand::Revoke { email } => (email, admin::set_role(&ctx, email, false).await),
-                AdminCommand::Suspend { email } => (email, admin::suspend(&ctx, email).await),
+                AdminCommand::Suspend { email, reason, until } => {
+                    (email, admin::suspend(&ctx, email, *until, reason.as_deref()).await)
+                }
                 AdminCommand::Restore { email } => (email, admin::restore(&ctx, email).await),
             };
             let found = found.map_err(|error| error.code.as_str())?;

@@ -21,6 +21,7 @@ pub mod session;
 mod write_back;
 mod cleaning;
 pub mod admin;
+mod suspending;
 mod told;
 
 use std::sync::Arc;
@@ -30,7 +31,7 @@ use crate::people::passwords::Passwords;
 use optimist_plane::domain::{Domain, Job, Loader};
 use optimist_plane::http::served::Served;
 use optimist_plane::jobs::clean;
-use optimist_plane::own::HOUR;
+use optimist_plane::own::{HOUR, MINUTE};
 use optimist_shared::keys::Key;
 
 pub const DOMAIN: Domain = Domain {
@@ -60,6 +61,7 @@ pub const DOMAIN: Domain = Domain {
         write_back::STATEMENTS,
         cleaning::STATEMENTS,
         admin::STATEMENTS,
+        suspending::STATEMENTS,
     ],
     loaders: &[
         (Key::Session, Loader::Copy(|ctx, key| Box::pin(session::load_session(ctx, key)))),
@@ -88,6 +90,7 @@ fn routes() -> Vec<Served> {
         resetting::routes(&passwords),
         moving::routes(&passwords),
         ending::routes(),
+        suspending::routes(),
     ];
     routes.into_iter().flatten().collect()
 }
@@ -97,6 +100,8 @@ const JOBS: &[Job] = &[
     // Well within the five minutes between two notes of a session.
     Job { name: "sessions.write-back", what: "tells Postgres of sessions in use", every: Duration::from_secs(30), run: |ctx| Box::pin(write_back::write_back(ctx)) },
     Job { name: "sessions.clean", what: "removes sessions that ended a day ago", every: HOUR, run: |ctx| Box::pin(clean(ctx, cleaning::CLEAN_SESSIONS)) },
+    // A log-in does not wait for it: what else shows the account does.
+    Job { name: "suspensions.end", what: "restores accounts whose suspension is over", every: MINUTE, run: |ctx| Box::pin(suspending::end(ctx)) },
     Job { name: "log-ins.clean", what: "removes counted log-in attempts after a day", every: HOUR, run: |ctx| Box::pin(clean(ctx, cleaning::CLEAN_LOGIN_ATTEMPTS)) },
     Job { name: "registrations.clean", what: "removes registrations that nobody confirmed within a week", every: HOUR, run: |ctx| Box::pin(clean(ctx, cleaning::CLEAN_REGISTRATIONS)) },
     Job { name: "account-tokens.clean", what: "removes tokens of mails that are not good any more", every: HOUR, run: |ctx| Box::pin(clean(ctx, cleaning::CLEAN_TOKENS)) },

@@ -16,6 +16,8 @@ pub enum ErrorCode {
     /// E-mail or password is wrong.
     BadCredentials,
     Forbidden,
+    /// The account is suspended: `detail` says until when, and why.
+    Suspended,
     NotFound,
     /// It has gone to the archive, where no request reaches it.
     Archived,
@@ -54,7 +56,7 @@ impl ErrorCode {
         match self {
             ErrorCode::BadRequest => 400,
             ErrorCode::Unauthenticated | ErrorCode::BadCredentials => 401,
-            ErrorCode::Forbidden => 403,
+            ErrorCode::Forbidden | ErrorCode::Suspended => 403,
             ErrorCode::NotFound => 404,
             ErrorCode::Archived => 410,
             ErrorCode::MethodNotAllowed => 405,
@@ -82,6 +84,7 @@ impl ErrorCode {
             ErrorCode::Unauthenticated => "unauthenticated",
             ErrorCode::BadCredentials => "bad-credentials",
             ErrorCode::Forbidden => "forbidden",
+            ErrorCode::Suspended => "suspended",
             ErrorCode::NotFound => "not-found",
             ErrorCode::Archived => "archived",
             ErrorCode::MethodNotAllowed => "method-not-allowed",
@@ -109,6 +112,7 @@ impl ErrorCode {
             ErrorCode::Unauthenticated => "A valid session is required",
             ErrorCode::BadCredentials => "E-mail or password is wrong",
             ErrorCode::Forbidden => "Not allowed",
+            ErrorCode::Suspended => "The account is suspended",
             ErrorCode::NotFound => "Not found",
             ErrorCode::Archived => "In the archive",
             ErrorCode::MethodNotAllowed => "Method not allowed",

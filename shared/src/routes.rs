@@ -466,6 +466,8 @@ pub const ROUTES: &[Route] = &[
     direct("admin.policies", "/v1/admin/policies", Admin),
     direct("admin.consistency", "/v1/admin/consistency", Admin),
     direct("admin.audit", "/v1/admin/audit", Admin),
+    write("admin.suspend", Post, "/v1/admin/users/{user}/suspend", Admin, CHANGES, &[Key::Session, Key::Profile]),
+    write("admin.restore", Post, "/v1/admin/users/{user}/restore", Admin, CHANGES, &[Key::Profile]),
     Route { pattern: Direct, ..write("admin.drop-copy", Delete, "/v1/admin/cache/{key}", Admin, &[Forwarded], &[]) },
 ];
 

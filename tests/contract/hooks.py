@@ -77,6 +77,7 @@ MEANINGLESS = {
     ("logged_at", "must be a time from 1970 to now"),
     ("prompt_id", "is not a prompt"),
     ("time_zone", "must be the IANA name of a time zone"),
+    ("until", "is over"),
     ("user", "does not exist"),
     ("user", "is a member already"),
     ("user", "is banned from this circle"),

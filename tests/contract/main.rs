@@ -104,6 +104,7 @@ async fn every_answer_is_as_described() {
     let system = System::with(Options { settings, ..Options::default() }).await;
     let (ada, ben, root) =
         (system.register("Ada").await, system.register("Ben").await, system.register("Root").await);
+    let cy = system.register("Cy").await;
     let (granted, output) = Origin::command(&system.environment(), &["admin", "grant", &root.email]);
     assert!(granted, "{output}");
     let circle = ada.create_circle("public").await;
@@ -120,6 +121,7 @@ async fn every_answer_is_as_described() {
         ("@CONTRACT@", contract.display().to_string()),
         ("@AUTH@", auth.display().to_string()),
         ("@BEN@", ben.user.clone()),
+        ("@CY@", cy.user.clone()),
         ("@CIRCLE@", circle),
         ("@MESSAGE@", message),
         ("@NOTIFICATION@", first_notification(&ada).await),

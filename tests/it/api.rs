@@ -22,6 +22,7 @@ mod presence;
 mod reactions;
 mod rights;
 mod sessions;
+mod suspending;
 mod trail;
 
 use std::sync::LazyLock;

@@ -70,6 +70,7 @@ async fn populate(system: &System) -> (Client, String) {
             "/v1/categories".to_owned(),
             "/v1/journal/tags/recent".to_owned(),
             "/v1/journal/streak".to_owned(),
+            "/v1/me/preferences".to_owned(),
             "/v1/me/notification-preferences".to_owned(),
             "/v1/me/push-tokens".to_owned(),
             draft.clone(),
@@ -128,7 +129,9 @@ async fn plant(redis: &mut redis::aio::MultiplexedConnection, name: &str, key: K
                 Key::Membership | Key::CircleAccess | Key::RecentTags | Key::Streak => {
                     [&value[..HEADER], b"other"].concat()
                 }
+                Key::PersonalPreferences => replaced(&value, "week_start", "Week_start"),
                 Key::Preferences => replaced(&value, "webhook", "Webhook"),
+                Key::Categories => replaced(&value, "names", "Names"),
                 Key::PushTokens => replaced(&value, "items", "Items"),
                 Key::CircleMembers => replaced(&value, "joined_at", "Joined_at"),
                 _ => replaced(&value, "created_at", "Created_at"),

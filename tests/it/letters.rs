@@ -128,10 +128,18 @@ async fn a_suspended_account_is_opened_by_no_mail() {
     let token = token_of(&mailbox.nth(&ada.email, 2).await);
     let (succeeded, output) = Origin::command(&system.environment(), &["admin", "suspend", &ada.email]);
     assert!(succeeded, "{output}");
+    // The person is told, once, and again when it is over.
+    let told = mailbox.nth(&ada.email, 3).await;
+    assert_eq!((told.subject.as_str(), told.token()), ("Your account is suspended", None));
+    assert!(Origin::command(&system.environment(), &["admin", "suspend", &ada.email, "--reason", "Spam."]).0);
     refused(reset(&system, &token, OTHER).await);
     refused(verify(&system, &token_of(&mailbox.nth(&ada.email, 1).await)).await);
+    let refusal = problem(log_in(&system, &ada.email, PASSWORD).await, 403);
+    assert!(refusal["detail"].as_str().unwrap().ends_with("The reason: Spam."), "{refusal}");
     forgot(&system, &ada.email).await;
-    assert_eq!(mailbox.nth(&ada.email, 3).await.subject, "There is no account with this address");
+    assert_eq!(mailbox.nth(&ada.email, 4).await.subject, "There is no account with this address");
+    assert!(Origin::command(&system.environment(), &["admin", "restore", &ada.email]).0);
+    assert_eq!(mailbox.nth(&ada.email, 5).await.subject, "You can log in again");
 }
 
 /// The same answer, and the same statements before it, whoever has the address.

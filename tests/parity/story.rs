@@ -378,6 +378,16 @@ async fn administration(teller: &mut Teller, system: &System, ada: &Client) {
         teller.get(ada, path).await;
     }
     teller.ask(ada, Method::DELETE, "/v1/admin/cache/nonsense", &[], Value::Null).await;
+    let dot = system.register("Dot").await;
+    let path = format!("/v1/admin/users/{}", dot.user);
+    for reason in ["", "Sends advertisements."] {
+        let body = json!({"reason": reason, "until": "2099-01-01T00:00:00Z"});
+        teller.post(ada, &format!("{path}/suspend"), body).await;
+    }
+    teller.get(&dot, "/v1/me").await;
+    let login = json!({"email": dot.email, "password": PASSWORD});
+    teller.post(&system.client(), "/v1/auth/login", login).await;
+    teller.post(ada, &format!("{path}/restore"), Value::Null).await;
 }
 
 async fn circles(teller: &mut Teller, system: &System, ada: &Client, bo: &Client) {

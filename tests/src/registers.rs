@@ -98,6 +98,13 @@ impl Registers {
             Key::Session => (self.session(number), Method::POST, "/v1/auth/logout".to_owned(), Value::Null),
             Key::Me => (self.owner.clone(), Method::PATCH, "/v1/me".to_owned(), json!({"bio": text})),
             Key::Profile => (self.owner.clone(), Method::PATCH, "/v1/me".to_owned(), json!({"name": text})),
+            Key::PersonalPreferences => {
+                let body = json!({
+                    "locale": "en", "week_start": "monday", "presence": "circles", "discoverable": false,
+                    "reduced_motion": is_odd,
+                });
+                (self.owner.clone(), Method::PUT, PERSONAL.to_owned(), body)
+            }
             Key::Circle => (self.owner.clone(), Method::PATCH, circle, json!({"description": text})),
             Key::CircleAccess => {
                 let visibility = if is_odd { "public" } else { "private" };
@@ -170,6 +177,7 @@ impl Registers {
             Key::Session => (&self.session(near), "/v1/auth/session".to_owned()),
             Key::Me => (&self.owner, "/v1/me".to_owned()),
             Key::Profile => (&self.member, format!("/v1/users/{}", self.owner.user)),
+            Key::PersonalPreferences => (&self.owner, PERSONAL.to_owned()),
             Key::Circle => (&self.member, circle),
             Key::CircleAccess => (&self.stranger, circle),
             Key::Membership => (&self.member, circle),
@@ -203,6 +211,7 @@ impl Registers {
             (Key::CircleAccess, 200 | 404) => Seen::Odd(answer.status == 200),
             (Key::Me, 200) => number("/bio"),
             (Key::Profile, 200) => number("/name"),
+            (Key::PersonalPreferences, 200) => Seen::Odd(answer.body["reduced_motion"] == true),
             (Key::Circle, 200) => number("/description"),
             (Key::CircleMessages, 200) => number("/items/0/body"),
             (Key::Message, 200) => number("/body"),
@@ -255,6 +264,7 @@ impl Registers {
     }
 }
 
+const PERSONAL: &str = "/v1/me/preferences";
 const PREFERENCES: &str = "/v1/me/notification-preferences";
 const PUSH_TOKENS: &str = "/v1/me/push-tokens";
 /// A browser's public key: a point of P-256.

@@ -26,6 +26,7 @@ use crate::people::password::{NewPassword, TypedPassword};
 use crate::people::passwords::{Fit, Hashing, Passwords};
 use crate::people::person::Name;
 use crate::people::secrets::TOKEN_KEYS;
+use crate::people::suspending::{refusal, restore_if_over};
 use optimist_plane::clock::now_ms;
 use optimist_plane::ctx::Ctx;
 use optimist_plane::error::{Error, Result};
@@ -61,11 +62,11 @@ pub fn routes(passwords: &Arc<Passwords>) -> Vec<Served> {
             .notes(
                 "An unknown e-mail and a wrong password are answered alike. Attempts are limited by account and by \
                  address. Send the `device` that an earlier log-in answered: it has attempts of its own, whoever else \
-                 tries to log in.",
+                 tries to log in. 403 `suspended` says until when an account is suspended, and why.",
             )
             .takes::<Login>(json!({"email": "ada@example.org", "password": "correct horse battery"}))
             .answers::<SignedIn>(200)
-            .refuses(&[ErrorCode::BadCredentials])
+            .refuses(&[ErrorCode::BadCredentials, ErrorCode::Suspended])
             .links([refresh_link()]),
         on("auth.session", session)
             .says("Whose the session is, and how long it lasts.")
@@ -131,7 +132,9 @@ insert into users (id, email, password_hash, name, time_zone, locale, home_regio
 returning id, email, name, bio, time_zone, locale, email_verified_at, version, created_at, updated_at, password_version";
 
     const FIND_USER: &str = "-- auth::find_user
-select id, password_hash, password_version from users where lower(email) = lower($1)";
+select id, password_hash, password_version, status = 'suspended', suspended_until, suspension_reason,
+    coalesce(suspended_until <= now(), false)
+from users where lower(email) = lower($1)";
 
     /// Unless the password has changed meanwhile.
     const RENEW_HASH: &str = "-- auth::renew_hash
@@ -207,12 +210,18 @@ async fn login(
         .and_then(|(Secret(token), account)| account.device(keys, &token, now_ms()).map(|id| (id, token)));
     let email = hex(&Sha256::digest(email.to_lowercase()));
     charge_login(&ctx, &email, &request.client, device.as_ref().map(|(id, _)| *id)).await?;
-    let stored = found.map(|row| row.get::<_, String>(1));
+    let stored = found.as_ref().map(|row| row.get::<_, String>(1));
     let fit = passwords.verify(&request.client, password, stored.clone()).await?;
     let account = account.filter(|_| fit != Fit::No).ok_or_else(wrong)?;
     let user = account.user;
     if let Fit::Renewed(hash) = fit {
         ctx.db.query(RENEW_HASH, &[&user, &stored, &hash]).await?;
+    }
+    if let Some(row) = found.filter(|row| row.get(3)) {
+        if !row.get::<_, bool>(6) {
+            return Err(refusal(row.get(4), row.get(5)));
+        }
+        restore_if_over(&ctx, user).await?;
     }
     let new = NewSession::random(&ctx, user)?;
     charge_opening(&ctx, user, None, new.id).await?;

@@ -93,7 +93,7 @@ fn whoever_is_suspended_is_out_from_the_acknowledgement_on() {
         system.forget_address_limits().await;
         let anyone = system.client();
         let login = json!({"email": ada.email, "password": PASSWORD});
-        problem(anyone.post("/v1/auth/login", login.clone()).await, 401);
+        problem(anyone.post("/v1/auth/login", login.clone()).await, 403);
         for client in [&ada, &phone] {
             problem(client.get("/v1/me").await, 401);
             let token = json!({"refresh_token": client.refresh_token});

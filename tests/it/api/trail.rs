@@ -29,7 +29,7 @@ fn kinds(page: &Answer) -> Vec<String> {
     items(page).iter().map(|item| item["kind"].as_str().unwrap().to_owned()).collect()
 }
 
-async fn administrator(system: &System) -> Client {
+pub async fn administrator(system: &System) -> Client {
     let root = system.register("Root").await;
     assert!(Origin::command(&system.environment(), &["admin", "grant", &root.email]).0);
     root

@@ -38,10 +38,14 @@ pub enum Kind {
     Unknown,
     /// Your account has another address now.
     Moved,
+    /// Your account is suspended.
+    Suspended,
+    /// Your account is suspended no more.
+    Restored,
 }
 
 impl Kind {
-    pub const ALL: [Kind; 8] = [
+    pub const ALL: [Kind; 10] = [
         Kind::Register,
         Kind::Verify,
         Kind::Change,
@@ -50,6 +54,8 @@ impl Kind {
         Kind::Verified,
         Kind::Unknown,
         Kind::Moved,
+        Kind::Suspended,
+        Kind::Restored,
     ];
 
     /// As Postgres has it.
@@ -63,6 +69,8 @@ impl Kind {
             Kind::Verified => "verified",
             Kind::Unknown => "unknown",
             Kind::Moved => "moved",
+            Kind::Suspended => "suspended",
+            Kind::Restored => "restored",
         }
     }
 
@@ -78,6 +86,7 @@ impl Kind {
             Kind::Change => Some(Purpose::Change),
             Kind::Reset => Some(Purpose::Reset),
             Kind::Taken | Kind::Verified | Kind::Unknown | Kind::Moved => None,
+            Kind::Suspended | Kind::Restored => None,
         }
     }
 }

@@ -90,6 +90,19 @@ fn english(kind: Kind) -> Words {
             "",
             "If that was not you, somebody has your password: write to us at once.",
         ),
+        Kind::Suspended => words(
+            "Your account is suspended",
+            "Your Optimist account is suspended. You are logged out everywhere, and cannot log in. If you try, you are told \
+             until when, and why.",
+            "",
+            "What you have written is kept. If you think that this is a mistake, write to us.",
+        ),
+        Kind::Restored => words(
+            "You can log in again",
+            "Your Optimist account is suspended no more. You can log in again.",
+            "",
+            "What you have written is there.",
+        ),
     }
 }
 
@@ -153,6 +166,19 @@ fn german(kind: Kind) -> Words {
             "Ihr Konto bei Optimist hat jetzt eine andere Adresse. Diese bekommt keine E-Mails mehr dazu.",
             "",
             "Falls Sie das nicht waren, kennt jemand Ihr Passwort: Schreiben Sie uns sofort.",
+        ),
+        Kind::Suspended => words(
+            "Ihr Konto ist gesperrt",
+            "Ihr Konto bei Optimist ist gesperrt. Sie sind überall abgemeldet und können sich nicht anmelden. Wenn Sie es \
+             versuchen, erfahren Sie, bis wann und warum.",
+            "",
+            "Was Sie geschrieben haben, bleibt erhalten. Wenn Sie das für einen Irrtum halten, schreiben Sie uns.",
+        ),
+        Kind::Restored => words(
+            "Sie können sich wieder anmelden",
+            "Ihr Konto bei Optimist ist nicht mehr gesperrt. Sie können sich wieder anmelden.",
+            "",
+            "Was Sie geschrieben haben, ist da.",
         ),
     }
 }
