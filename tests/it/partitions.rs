@@ -204,7 +204,7 @@ async fn ids_and_numbers_agree_whatever_the_origins_clocks_say() {
         .iter()
         .enumerate()
         .map(|(index, person)| {
-            let person = person.at(&edges[index % 2]);
+            let person = person.at(edges[index % 2]);
             let (crowd, unlimited) = (crowd.clone(), unlimited.clone());
             tokio::spawn(async move {
                 for number in 0..each {

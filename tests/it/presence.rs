@@ -186,6 +186,9 @@ async fn every_key_of_presence_expires() {
     assert_eq!(told, "0", "Postgres has nothing of a message that is being composed");
 }
 
+/// Of a message that is never sent.
+const UNSAID: &str = "unsaid-marigold";
+
 #[tokio::test(flavor = "multi_thread")]
 async fn without_redis_nobody_is_told_that_it_was_kept() {
     let options = Options { redis_deadline_ms: 500, ..Options::default() };
@@ -197,7 +200,7 @@ async fn without_redis_nobody_is_told_that_it_was_kept() {
         [
             say(client, "online", "phone").await,
             put(client, &format!("{path}/typing"), Value::Null).await,
-            put(client, &format!("{path}/draft"), json!({"body": "Good"})).await,
+            put(client, &format!("{path}/draft"), json!({"body": UNSAID})).await,
             client.get(&format!("{path}/draft")).await,
             client.delete(&format!("{path}/draft")).await,
             client.get(&format!("{path}/live")).await,
@@ -225,4 +228,8 @@ async fn without_redis_nobody_is_told_that_it_was_kept() {
         tokio::time::sleep(Duration::from_millis(200)).await;
     }
     until_online(&people[1], &circle, 1, Duration::from_secs(20)).await;
+    let logs = system.logs();
+    let says = |word: &str| logs.windows(word.len()).any(|found| found == word.as_bytes());
+    assert!(says("message-drafts.save"), "this search is blind");
+    assert!(!says(UNSAID), "a log has what nobody has sent");
 }

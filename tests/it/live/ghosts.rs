@@ -26,7 +26,7 @@ struct Device {
 impl Device {
     async fn open(address: &str, client: &Client, name: &'static str) -> Device {
         let ticket = ticket(client).await;
-        let mut socket = connect(address, Transport::Socket, &ticket, "").await.ok().expect("a socket");
+        let mut socket = connect(address, Transport::Socket, &ticket, "").await.expect("a socket");
         socket.expect("ready").await;
         Device { name, socket }
     }
