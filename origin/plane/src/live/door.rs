@@ -2,19 +2,60 @@
 
 use std::collections::HashMap;
 use std::net::IpAddr;
-use std::sync::{Mutex, PoisonError};
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Instant;
 
 use optimist_shared::error::ErrorCode;
 use optimist_shared::ids::Uuid;
 use optimist_shared::live::Bound;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use crate::clock::now_ms;
 use crate::error::Error;
 
+/// Connections that begin to follow at once, and how many may wait for that: a few seconds' work.
+const BEGIN: usize = 2;
+const WAIT: u32 = 1_000;
+
 /// How many connections there are, by person and by address.
-#[derive(Default)]
 pub struct Door {
     counted: Mutex<Counted>,
+    turns: Arc<Semaphore>,
+    waiting: AtomicU32,
+}
+
+impl Default for Door {
+    fn default() -> Door {
+        let turns = Arc::new(Semaphore::new(BEGIN));
+        Door { counted: Mutex::default(), turns, waiting: AtomicU32::new(0) }
+    }
+}
+
+/// A connection's turn to begin. When it ends, the next one's waits as long as it has taken: however many come back together, half
+/// of the time is left to everybody else.
+pub struct Turn {
+    permit: Option<OwnedSemaphorePermit>,
+    began: Instant,
+}
+
+impl Drop for Turn {
+    fn drop(&mut self) {
+        let (permit, took) = (self.permit.take(), self.began.elapsed());
+        tokio::spawn(async move {
+            tokio::time::sleep(took).await;
+            drop(permit);
+        });
+    }
+}
+
+/// A connection among those that wait for their turn.
+struct Waiting<'a>(&'a AtomicU32);
+
+impl Drop for Waiting<'_> {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::Relaxed);
+    }
 }
 
 #[derive(Default)]
@@ -44,6 +85,17 @@ pub struct Arrival<'a> {
 impl Door {
     pub fn count(&self) -> std::sync::MutexGuard<'_, Counted> {
         self.counted.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Waits for a turn to begin. [`Full::Process`] if too many wait.
+    pub async fn turn(&self) -> Result<Turn, Full> {
+        let before = self.waiting.fetch_add(1, Ordering::Relaxed);
+        let _waiting = Waiting(&self.waiting);
+        if before >= WAIT {
+            return Err(Full::Process);
+        }
+        let permit = self.turns.clone().acquire_owned().await.ok();
+        Ok(Turn { permit, began: Instant::now() })
     }
 
     /// Counts a connection: 429 if the person or the address has enough, 503 if the process has, [`Full::Edge`] if the edge has.
@@ -133,6 +185,30 @@ fn leave<K: std::hash::Hash + Eq>(counts: &mut HashMap<K, u32>, key: &K) {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[tokio::test]
+    async fn those_who_come_together_leave_half_of_the_time_to_others() {
+        let door = Door::default();
+        let begin = async |takes: u64| {
+            let turn = door.turn().await;
+            tokio::time::sleep(std::time::Duration::from_millis(takes)).await;
+            turn.is_ok()
+        };
+        let began = Instant::now();
+        assert!(begin(40).await && begin(40).await);
+        assert!(began.elapsed().as_millis() < 120, "hardly anybody else is there");
+        let began = Instant::now();
+        let all: Vec<bool> = futures_util::future::join_all((0..2 * BEGIN).map(|_| begin(40))).await;
+        assert!(
+            all.iter().all(|is_in| *is_in) && began.elapsed().as_millis() >= 120,
+            "{:?}",
+            began.elapsed()
+        );
+        let many: Vec<bool> =
+            futures_util::future::join_all((0..WAIT as usize + BEGIN + 10).map(|_| begin(0))).await;
+        assert!(many.iter().any(|is_in| !is_in), "too many wait");
+        assert!(begin(0).await, "they are gone");
+    }
 
     #[test]
     fn an_edge_that_carries_enough_is_named_before_its_clients() {

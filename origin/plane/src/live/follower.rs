@@ -80,7 +80,9 @@ impl Follower {
         if let Some(only) = &mut only {
             only.insert(user);
         }
-        let connection = ctx.live.lock().connect(user, session, Rights::new(only));
+        let gateway = ctx.live.url.get().map_or("the gateway", String::as_str);
+        let _turn = ctx.live.door.turn().await.map_err(|full| full.error(gateway))?;
+        let connection = ctx.live.lock().connect(user, session, pass.beats(), Rights::new(only));
         let mut follower = Follower {
             ctx: ctx.clone(),
             pass,

@@ -40,7 +40,7 @@ pub fn routes() -> Vec<Served> {
             .notes(
                 "Each event's data is a frame of `x-events`, and its id a position: `Last-Event-ID` continues after it. The first frame, \
                  `ready`, says whether everything since follows (`recovered`), and which circles to load anew (`reload`). A frame without \
-                 an id is a state, of which the last one counts. `heartbeat` comes every 25 seconds.",
+                 an id is a state, of which the last one counts. `heartbeat` comes every 25 seconds at least.",
             )
             .filter::<String>("circles", "Ids, separated by commas: only these of the caller's circles.")
             .filter::<String>("last_event_id", "As the header `Last-Event-ID`, for clients that cannot set it.")

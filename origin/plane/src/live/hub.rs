@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use axum::Router;
 use optimist_shared::ids::{Partition, Uuid};
-use tokio::sync::Notify;
+use tokio::sync::{Notify, OnceCell};
 
 use crate::hooks;
 use crate::http::nonces::Nonces;
@@ -25,8 +25,11 @@ const RING: usize = 64;
 const MADE: usize = 8_192;
 /// How long a topic without followers is kept: they may have lost their connection.
 const LINGERS: Duration = Duration::from_secs(30);
-/// Heartbeats are spread over so many seconds.
+/// Seconds between a connection's heartbeats.
 pub const BEATS: u64 = 25;
+/// The same through an edge that carries few streams: it finds that a client has gone only when it next writes to it, and keeps its
+/// place until then.
+pub const BEATS_THROUGH_EDGE: u64 = 5;
 
 /// A connection's heartbeat is due.
 pub const BEAT: u8 = 1;
@@ -40,6 +43,7 @@ pub struct Connection {
     pub id: u64,
     pub user: Uuid,
     pub session: Uuid,
+    beats: u64,
     pub wake: Notify,
     flags: AtomicU8,
     pub rights: Mutex<Rights>,
@@ -106,11 +110,14 @@ pub enum Found {
     OtherTimeline(Place),
 }
 
+/// A frame that somebody makes, or has made: those who need it at the same time wait for it.
+pub type Making = Arc<OnceCell<Arc<Frame>>>;
+
 /// The gateway's state.
 #[derive(Default)]
 pub struct Live {
     hub: Mutex<Hub>,
-    made: Mutex<HashMap<Place, Arc<Frame>>>,
+    made: Mutex<HashMap<Place, Making>>,
     pub door: Door,
     /// Tickets that were used here, for when Redis cannot be asked.
     pub tickets: Nonces,
@@ -127,16 +134,12 @@ impl Live {
         self.hub.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    pub fn made(&self, id: Place) -> Option<Arc<Frame>> {
-        self.made.lock().unwrap_or_else(PoisonError::into_inner).get(&id).cloned()
-    }
-
-    pub fn keep(&self, id: Place, frame: Frame) -> Arc<Frame> {
+    pub fn making(&self, id: Place) -> Making {
         let mut made = self.made.lock().unwrap_or_else(PoisonError::into_inner);
         if made.len() >= MADE {
             made.clear();
         }
-        made.entry(id).or_insert_with(|| Arc::new(frame)).clone()
+        made.entry(id).or_default().clone()
     }
 
     /// What the connection may receive after `cursor`, at most `most` events.
@@ -185,12 +188,13 @@ impl Live {
 
 impl Hub {
     /// Registers a connection, which follows its person's own topic from now on.
-    pub fn connect(&mut self, user: Uuid, session: Uuid, rights: Rights) -> Arc<Connection> {
+    pub fn connect(&mut self, user: Uuid, session: Uuid, beats: u64, rights: Rights) -> Arc<Connection> {
         self.connected += 1;
         let connection = Arc::new(Connection {
             id: self.connected,
             user,
             session,
+            beats,
             wake: Notify::new(),
             flags: AtomicU8::new(if self.is_stopping { STOP } else { 0 }),
             rights: Mutex::new(rights),
@@ -343,7 +347,8 @@ impl Hub {
 
     /// Raises the heartbeat of those whose turn it is.
     pub fn beat(&self, second: u64) {
-        let due = |connection: &&Arc<Connection>| connection.id % BEATS == second % BEATS;
+        // Spread over the seconds.
+        let due = |connection: &&Arc<Connection>| (connection.id + second).is_multiple_of(connection.beats);
         self.people.values().flatten().filter(due).for_each(|connection| connection.raise(BEAT));
     }
 

@@ -7,7 +7,7 @@ use optimist_shared::ids::Uuid;
 use crate::ctx::Ctx;
 use crate::error::Result;
 use crate::live::door::{Arrival, Through};
-use crate::live::hub::STOP;
+use crate::live::hub::{BEATS, BEATS_THROUGH_EDGE, STOP};
 
 /// A connection's place among those that there may be, until it is dropped.
 pub struct Pass {
@@ -48,6 +48,11 @@ impl Pass {
 impl Pass {
     pub fn address(&self) -> &str {
         &self.address
+    }
+
+    /// Seconds between its heartbeats.
+    pub fn beats(&self) -> u64 {
+        if self.through.is_some() { BEATS_THROUGH_EDGE } else { BEATS }
     }
 }
 

@@ -12,6 +12,7 @@ use optimist_shared::ids::{Partition, Uuid, parse_id};
 use optimist_shared::keys::Key;
 use optimist_shared::scripts::Scalars as _;
 use optimist_shared::wake::Wake;
+use tokio::sync::Semaphore;
 use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
 use tokio::time::{MissedTickBehavior, interval};
 
@@ -90,7 +91,7 @@ async fn listen(ctx: &Ctx, mut subscription: Subscription, states: &mut States) 
     // Anything may have happened before it began.
     ctx.live.lock().mark_all();
     states.all_changed(ctx);
-    let mut target = None;
+    let mut heard = Heard::default();
     let mut look = interval(LOOKS);
     let mut second = interval(Duration::from_secs(1));
     second.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -100,11 +101,11 @@ async fn listen(ctx: &Ctx, mut subscription: Subscription, states: &mut States) 
         tokio::select! {
             wake = subscription.wakes.recv() => {
                 let Some(wake) = wake else { return };
-                if !take(ctx, wake, states, &mut target) {
+                if !heard.take(ctx, wake, states) {
                     return;
                 }
                 while let Ok(wake) = subscription.wakes.try_recv() {
-                    if !take(ctx, wake, states, &mut target) {
+                    if !heard.take(ctx, wake, states) {
                         return;
                     }
                 }
@@ -117,7 +118,7 @@ async fn listen(ctx: &Ctx, mut subscription: Subscription, states: &mut States) 
                 }
                 let Ok(settled) = settled(ctx).await else { continue };
                 ctx.live.lock().mark_all();
-                target = settled.or(target);
+                heard.settled = settled.or(heard.settled);
             }
             _ = second.tick() => {
                 seconds += 1;
@@ -129,36 +130,77 @@ async fn listen(ctx: &Ctx, mut subscription: Subscription, states: &mut States) 
             () = states.due() => {}
         }
         // A store that does not answer now is asked again at the next look.
-        if let Some(target) = target {
-            let _ = pass(ctx, target, states).await;
+        let woken = std::mem::take(&mut heard.woken);
+        if let Some(target) = heard.settled
+            && pass(ctx, target, states).await == Ok(false)
+        {
+            prepare(ctx, target.timeline, &woken);
         }
         states.load(ctx);
     }
 }
 
-/// Takes a message of the subscription. Returns whether it goes on.
-fn take(ctx: &Ctx, push: PushInfo, states: &mut States, target: &mut Option<Place>) -> bool {
-    if push.kind == PushKind::Disconnection {
-        return false;
-    }
-    if push.kind != PushKind::SMessage || hooks::disabled("wake") {
-        return true;
-    }
-    let mut message = Items::new(Value::Array(push.data));
-    let (channel, text) = (message.text(), message.text());
-    match Wake::parse(&text) {
-        Some(Wake::Events) => {
-            let partition =
-                channel.split_once('{').and_then(|(_, rest)| Partition::parse(rest.strip_suffix('}')?));
-            if let Some(partition) = partition {
-                ctx.live.lock().dirty.insert(partition);
-            }
+/// What the wakes have told.
+#[derive(Default)]
+struct Heard {
+    settled: Option<Place>,
+    /// Partitions with new entries, since the last pass.
+    woken: BTreeSet<Partition>,
+}
+
+impl Heard {
+    /// Takes a message of the subscription. Returns whether it goes on.
+    fn take(&mut self, ctx: &Ctx, push: PushInfo, states: &mut States) -> bool {
+        if push.kind == PushKind::Disconnection {
+            return false;
         }
-        Some(Wake::Settled(place)) => *target = Place::parse(place).or(*target),
-        Some(Wake::State { name, topics }) => states.changed(ctx, name, &topics),
-        None => {}
+        if push.kind != PushKind::SMessage || hooks::disabled("wake") {
+            return true;
+        }
+        let mut message = Items::new(Value::Array(push.data));
+        let (channel, text) = (message.text(), message.text());
+        match Wake::parse(&text) {
+            Some(Wake::Events) => {
+                let partition =
+                    channel.split_once('{').and_then(|(_, rest)| Partition::parse(rest.strip_suffix('}')?));
+                if let Some(partition) = partition {
+                    ctx.live.lock().dirty.insert(partition);
+                    self.woken.insert(partition);
+                }
+            }
+            Some(Wake::Settled(place)) => self.settled = Place::parse(place).or(self.settled),
+            Some(Wake::State { name, topics }) => states.changed(ctx, name, &topics),
+            None => {}
+        }
+        true
     }
-    true
+}
+
+/// One preparation at a time: it only saves time.
+static PREPARES: Semaphore = Semaphore::const_new(1);
+
+/// Makes the frames of new entries while the relay has yet to say that they are settled.
+fn prepare(ctx: &Ctx, timeline: u64, woken: &BTreeSet<Partition>) {
+    let ranges: BTreeMap<Partition, Position> = {
+        let hub = ctx.live.lock();
+        let of = |partition: &Partition| hub.read_to.get(partition).map(|read_to| (*partition, *read_to));
+        woken.iter().filter_map(of).collect()
+    };
+    let Some(turn) = PREPARES.try_acquire().ok().filter(|_| !ranges.is_empty()) else { return };
+    let ctx = ctx.clone();
+    tokio::spawn(async move {
+        let _turn = turn;
+        let Ok(parts) = read(&ctx, &ranges, ENTRIES).await else { return };
+        let entries: Vec<Entry> = parts.into_iter().flat_map(|part| part.entries).collect();
+        frames(&ctx, timeline, &followed(&ctx, entries.iter())).await;
+    });
+}
+
+/// Those of the entries that somebody here follows.
+fn followed<'a>(ctx: &Ctx, entries: impl Iterator<Item = &'a Entry>) -> Vec<&'a Entry> {
+    let hub = ctx.live.lock();
+    let is_followed = |entry: &&Entry| entry.topics.iter().any(|topic| hub.topics.contains_key(topic));
+    entries.filter(is_followed).collect()
 }
 
 /// The position up to which all streams hold their events; `None` if nobody has said.
@@ -169,14 +211,14 @@ async fn settled(ctx: &Ctx) -> Result<Option<Place>, RedisDown> {
     Ok(values.into_iter().next().and_then(|value| Place::parse(&Items::new(value).text())))
 }
 
-/// Reads what is new up to `target`, and shows it.
-async fn pass(ctx: &Ctx, target: Place, states: &mut States) -> Result<(), RedisDown> {
+/// Reads what is new up to `target`, and shows it. Returns whether there was anything to show.
+async fn pass(ctx: &Ctx, target: Place, states: &mut States) -> Result<bool, RedisDown> {
     let (pass, mut ranges) = {
         let mut hub = ctx.live.lock();
         hub.pass += 1;
         let known = hub.settled;
         if known.is_some_and(|known| known.timeline == target.timeline && known.at >= target.at) {
-            return Ok(());
+            return Ok(false);
         }
         let dirty = std::mem::take(&mut hub.dirty);
         let mut ranges = BTreeMap::new();
@@ -209,7 +251,7 @@ async fn pass(ctx: &Ctx, target: Place, states: &mut States) -> Result<(), Redis
                 // The relay has yet to begin it anew.
                 None => {
                     hub.dirty.extend(all);
-                    return Ok(());
+                    return Ok(true);
                 }
             }
             let beyond = part.entries.last().is_some_and(|last| last.at > target.at);
@@ -230,12 +272,7 @@ async fn pass(ctx: &Ctx, target: Place, states: &mut States) -> Result<(), Redis
         ctx.live.lock().change(&changes);
     }
     hooks::step("live.read").await;
-    let followed = {
-        let hub = ctx.live.lock();
-        let is_followed = |entry: &&Entry| entry.topics.iter().any(|topic| hub.topics.contains_key(topic));
-        entries.values().filter(is_followed).collect::<Vec<&Entry>>()
-    };
-    let made = frames(ctx, target.timeline, &followed).await;
+    let made = frames(ctx, target.timeline, &followed(ctx, entries.values())).await;
     let mut hub = ctx.live.lock();
     let mut topics: BTreeSet<Uuid> = BTreeSet::new();
     for frame in &made {
@@ -247,7 +284,7 @@ async fn pass(ctx: &Ctx, target: Place, states: &mut States) -> Result<(), Redis
     hub.publish(target, pass, &topics);
     drop(hub);
     entries.values().for_each(|entry| states.after(ctx, &entry.event.kind, &entry.topics));
-    Ok(())
+    Ok(true)
 }
 
 /// What an entry changes of a person's rights.

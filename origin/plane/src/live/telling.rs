@@ -3,9 +3,10 @@
 use std::sync::Arc;
 
 use futures_util::future::join_all;
+use optimist_shared::keys::BoundKey;
 use serde_json::{Map, Value, json};
 
-use crate::cache::read::read_through;
+use crate::cache::read::load_fresh;
 use crate::cache::value::Loaded;
 use crate::ctx::Ctx;
 use crate::domain::Told;
@@ -37,9 +38,11 @@ pub async fn frames(ctx: &Ctx, timeline: u64, entries: &[&Entry]) -> Vec<Arc<Fra
 async fn made(ctx: &Ctx, timeline: u64, entry: &Entry) -> Option<Arc<Frame>> {
     let told = told_of(ctx, &entry.event.kind).filter(|told| (told.is_told)(&entry.event))?;
     let id = Place { timeline, at: entry.at };
-    if let Some(frame) = ctx.live.made(id) {
-        return Some(frame);
-    }
+    let making = ctx.live.making(id);
+    Some(making.get_or_init(|| make(ctx, told, id, entry)).await.clone())
+}
+
+async fn make(ctx: &Ctx, told: &Told, id: Place, entry: &Entry) -> Arc<Frame> {
     let mut data: Map<String, Value> = Map::new();
     for field in told.fields {
         if let Some(value) = entry.event.payload().get(field) {
@@ -49,21 +52,23 @@ async fn made(ctx: &Ctx, timeline: u64, entry: &Entry) -> Option<Arc<Frame>> {
     let mut data = json!(data).to_string();
     if let Some(shows) = told.shows {
         let shown = match shows(&entry.event) {
-            Some(key) => match read_through(ctx, key).await.as_deref() {
-                Ok(Loaded::Object { json, .. }) if json.len() <= SHOWN => {
-                    String::from_utf8_lossy(json).into_owned()
-                }
-                // It travels as its id.
-                _ => "null".to_owned(),
-            },
-            None => "null".to_owned(),
+            Some(key) => shown(ctx, key).await,
+            None => None,
         };
         data.truncate(data.len() - 1);
         data.push_str(if data.len() > 1 { r#","shown":"# } else { r#""shown":"# });
-        data.push_str(&shown);
+        data.push_str(shown.as_deref().unwrap_or("null"));
         data.push('}');
     }
     let topic = entry.event.text("circle");
-    let frame = Frame::new(Some(id), &render(Some(id), told.kind, topic, entry.event.at, &data));
-    Some(ctx.live.keep(id, frame))
+    Arc::new(Frame::new(Some(id), &render(Some(id), told.kind, topic, entry.event.at, &data)))
+}
+
+/// The public shape as it is now. It is read from Postgres, in one trip, and not kept: each gateway needs it once, and to ask Redis for
+/// the right to keep it, and to keep it, would be two more trips. `None` if it travels as its id.
+async fn shown(ctx: &Ctx, key: BoundKey) -> Option<String> {
+    match load_fresh(ctx, key).await.ok()?.loaded {
+        Loaded::Object { json, .. } if json.len() <= SHOWN => String::from_utf8(json).ok(),
+        _ => None,
+    }
 }

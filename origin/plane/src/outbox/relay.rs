@@ -10,6 +10,7 @@ use ::redis::Cmd;
 use optimist_shared::ids::Partition;
 use optimist_shared::keys::Key;
 use optimist_shared::scripts::{Scalars as _, settle};
+use tokio::task::JoinHandle;
 
 use crate::cache::fence::drop_stale;
 use crate::ctx::Ctx;
@@ -23,6 +24,9 @@ use crate::statements;
 
 /// How often the relay looks at the outbox when nobody wakes it.
 const POLL: Duration = Duration::from_millis(50);
+/// How soon it looks again while rows wait for older transactions, which may end without waking it: at first, and twice as late each
+/// time.
+const SOON: Duration = Duration::from_millis(1);
 /// How often the cursors of partitions without events move along: far more often than the keys expire.
 const IDLE: Duration = Duration::from_secs(30);
 /// How often Postgres learns how far the region is, at most: each time costs it a commit, and a region that begins there again only
@@ -92,6 +96,10 @@ struct Reader {
     settled: Option<Position>,
     /// When Postgres was last told how far the region is, and how far that was.
     advanced: Option<(Instant, Position)>,
+    /// The telling that is under way.
+    advancing: Option<JoinHandle<Result<()>>>,
+    /// How long to wait for transactions that are older than rows beyond `at`.
+    patience: Duration,
 }
 
 /// Why a pass ended early.
@@ -106,7 +114,8 @@ enum Stop {
 pub async fn run(ctx: Ctx) {
     let mut reader = None;
     loop {
-        let _ = tokio::time::timeout(POLL, ctx.relay_wake.notified()).await;
+        let wait = reader.as_mut().map_or(POLL, Reader::wait);
+        let _ = tokio::time::timeout(wait, ctx.relay_wake.notified()).await;
         let outcome = match reader.as_mut() {
             Some(reader) => pass(&ctx, reader).await,
             None => match load(&ctx).await {
@@ -197,6 +206,8 @@ async fn load(ctx: &Ctx) -> std::result::Result<Reader, Stop> {
         timeline: 0,
         settled: None,
         advanced: None,
+        advancing: None,
+        patience: SOON,
     };
     reader.begin_missing(ctx, region).await?;
     Ok(reader)
@@ -241,13 +252,32 @@ impl Reader {
         Ok(())
     }
 
-    /// Tells Postgres how far the region is, unless it was told a moment ago.
+    /// How long to wait until the next pass, if nobody wakes the relay.
+    fn wait(&mut self) -> Duration {
+        let wait = if self.waiting.is_empty() { POLL } else { self.patience.min(POLL) };
+        self.patience = if self.waiting.is_empty() { SOON } else { wait * 2 };
+        wait
+    }
+
+    /// Tells Postgres how far the region is, unless it was told a moment ago. The next events do not wait for its commit.
     async fn advance(&mut self, ctx: &Ctx) -> Result<()> {
-        if self.advanced.is_some_and(|(when, at)| at == self.at || when.elapsed() < ADVANCED) {
+        if self.advancing.as_ref().is_some_and(|advancing| !advancing.is_finished())
+            || self.advanced.is_some_and(|(when, at)| at == self.at || when.elapsed() < ADVANCED)
+        {
             return Ok(());
         }
-        ctx.db.query(ADVANCE, &[&ctx.config.region, &self.at.0.to_string(), &self.at.1]).await?;
-        self.advanced = Some((Instant::now(), self.at));
+        if let Some(advancing) = self.advancing.take()
+            && let Ok(Err(error)) = advancing.await
+        {
+            self.advanced = None;
+            return Err(error);
+        }
+        let (ctx, at) = (ctx.clone(), self.at);
+        self.advanced = Some((Instant::now(), at));
+        self.advancing = Some(tokio::spawn(async move {
+            ctx.db.query(ADVANCE, &[&ctx.config.region, &at.0.to_string(), &at.1]).await?;
+            Ok(())
+        }));
         Ok(())
     }
 

@@ -127,9 +127,10 @@ impl<'a> Write<'a> {
         hooks::step("tx.fenced").await;
         self.commit(tx, is_fenced.then_some(&touched), &token).await?;
         hooks::step("tx.committed").await;
+        // The relay first asks Postgres: the release is on its way to Redis before anything of the relay's.
+        self.ctx.relay_wake.notify_one();
         self.release(&touched, &token).await.map_err(Error::uncertain)?;
         hooks::step("tx.released").await;
-        self.ctx.relay_wake.notify_one();
         Ok(value)
     }
 
