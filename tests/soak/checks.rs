@@ -7,6 +7,7 @@ mod limits;
 mod places;
 mod sessions;
 mod stale;
+mod subscribers;
 mod writes;
 
 use crate::history::{History, Violation};
@@ -16,12 +17,13 @@ pub use writes::draft_text;
 type Judge = fn(&History) -> Vec<String>;
 
 /// The judges, by name.
-const JUDGES: [(&str, Judge); 7] = [
+const JUDGES: [(&str, Judge); 8] = [
     ("stale reads", stale::check),
     ("revoked sessions", sessions::check),
     ("lost or doubled writes", writes::check),
     ("limits", limits::check),
     ("events", events::check),
+    ("subscribers", subscribers::check),
     ("counts", counts::check),
     ("bystanders", bystanders::check),
 ];

@@ -19,6 +19,7 @@ use tokio::task::JoinSet;
 
 use crate::checks::draft_text;
 use crate::history::{Call, Intent, Outcome};
+use crate::subscribers;
 use crate::world::{Request, World};
 
 /// The wait before a failed request is repeated.
@@ -48,6 +49,7 @@ pub fn start(world: &Arc<World>, random: &mut Rng) -> JoinSet<()> {
     tasks.spawn(save_drafts(world.clone(), random.fork()));
     tasks.spawn(mark_as_read(world.clone(), random.fork()));
     tasks.spawn(follow(world.clone()));
+    subscribers::start(world, &mut tasks);
     tasks
 }
 

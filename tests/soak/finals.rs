@@ -11,6 +11,7 @@ use serde_json::Value;
 
 use crate::adversary::beyond_caps;
 use crate::history::Finals;
+use crate::subscribers;
 use crate::world::{MESSAGES, World};
 
 /// How long the recovery may take.
@@ -63,6 +64,7 @@ pub async fn gather(system: &System, world: &World) -> Finals {
     let mut sums = sums_in_postgres(system, circle);
     sums.extend(sums_as_seen(system, world).await);
     sums.extend(beyond_caps(system).await);
+    let posted = subscribers::posted(system, world);
     Finals {
         messages: listed.lines().map(message).collect(),
         messages_at_first: MESSAGES as u64,
@@ -75,6 +77,8 @@ pub async fn gather(system: &System, world: &World) -> Finals {
         outbox: expected(system),
         whole_since: whole_since(system).await,
         followed: world.record.followed.lock().expect("the record").clone(),
+        subscribed: subscribers::finish(world, &posted).await,
+        posted,
     }
 }
 

@@ -9,6 +9,7 @@ use optimist_shared::limits::Limit;
 use optimist_tests::crowd::{Counts, Place};
 use optimist_tests::events;
 use optimist_tests::registers::Seen;
+use optimist_tests::wandering::Record;
 
 /// Time since the schedule began.
 pub type At = Duration;
@@ -124,6 +125,10 @@ pub struct Finals {
     pub whole_since: BTreeMap<u16, String>,
     /// The ids that readers of streams were given, in order.
     pub followed: BTreeMap<u16, Vec<String>>,
+    /// The ids of the messages' events in the circle, in order.
+    pub posted: Vec<String>,
+    /// What subscribers received of them, with their names.
+    pub subscribed: Vec<(String, Record)>,
 }
 
 #[derive(Clone, Debug, Default)]

@@ -13,6 +13,7 @@ mod play;
 
 mod adversary;
 mod clients;
+mod subscribers;
 mod world;
 
 mod checks;

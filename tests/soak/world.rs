@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 use optimist_shared::keys::Key;
 use optimist_tests::registers::{Registers, fenced_keys};
 use optimist_tests::unlimited::Unlimited;
+use optimist_tests::wandering::Wanderer;
 use optimist_tests::{Answer, Client, Crowd, System};
 use reqwest::Method;
 
@@ -44,6 +45,8 @@ pub struct Record {
     calls: Mutex<Vec<Call>>,
     /// Ids that readers of streams were given, by partition.
     pub followed: Mutex<BTreeMap<u16, Vec<String>>>,
+    /// Subscribers, once the clients have stopped.
+    pub subscribers: Mutex<Vec<Wanderer>>,
 }
 
 impl World {
@@ -71,6 +74,7 @@ impl World {
                 stop: AtomicBool::new(false),
                 calls: Mutex::default(),
                 followed: Mutex::default(),
+                subscribers: Mutex::default(),
             },
         }
     }

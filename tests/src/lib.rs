@@ -17,6 +17,7 @@ pub mod disk;
 pub mod edges;
 pub mod events;
 pub mod live;
+pub mod wandering;
 pub mod load;
 pub mod mailbox;
 pub mod origin;

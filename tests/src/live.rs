@@ -72,6 +72,23 @@ pub async fn connect(
     Ok(Subscriber { frames, commands, task })
 }
 
+/// Listens to an edge, at `address` or through a proxy there.
+pub async fn connect_through_edge(
+    address: &str,
+    client: &Client,
+    query: &str,
+) -> Result<Subscriber, Refused> {
+    let (sender, frames) = unbounded_channel();
+    let token = format!("Bearer {}", client.token.as_deref().unwrap_or_default());
+    let request = reqwest::Client::new().get(format!("http://{address}/v1/events{query}"));
+    let response = request.header("authorization", token).send().await.map_err(|_| 0u16)?;
+    if response.status() != 200 {
+        return Err(response.status().as_u16());
+    }
+    let task = tokio::spawn(read_events(response, sender));
+    Ok(Subscriber { frames, commands: unbounded_channel().0, task })
+}
+
 /// Connects with a new ticket.
 pub async fn subscribe(address: &str, transport: Transport, client: &Client, query: &str) -> Subscriber {
     let ticket = ticket(client).await;
