@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::time::{Duration, Instant};
 
+use optimist_tests::aged::add_old_messages;
 use optimist_tests::stores::SHARED;
 use optimist_tests::{Answer, Client, Origin, System};
 use reqwest::Method;
@@ -40,37 +41,8 @@ impl Aged {
         let (ada, bob) = (system.register("Ada").await, system.register("Bob").await);
         let circle = ada.create_circle("public").await;
         bob.post(&format!("/v1/circles/{circle}/members/me"), json!({})).await.expect(201);
-        system.sql("select make_leaf(name, leaf_now(name) - n) from partitioned, generate_series(26, 27) n where goes_with = 'messages'");
-        // Bodies that CSV must take care of, some by Bob; reactions by both.
-        system.sql(&format!(
-            "with old as (
-                select n, (date_trunc('month', now() at time zone 'UTC') at time zone 'UTC') - interval '27 months'
-                    + case when n > {EACH} then interval '1 month' else interval '0' end + n * interval '1 hour' as at
-                from generate_series(1, {all}) n)
-            insert into messages (id, circle_id, number, author_id, body, created_at)
-            select id_at(floor(extract(epoch from at) * 1000)::bigint << 12), '{circle}', n,
-                case when n % 3 = 0 then '{bob}' else '{ada}' end::uuid,
-                (array['Number ' || n, E'Two\\nlines, \"quoted\"', 'NULL', E'\\\\N', 'Zeilen: äöü,', ' ', E'\"'])[n % 7 + 1], at
-            from old;
-            insert into reactions (circle_id, message_id, kind, user_id, is_on, stamp_ms, stamp_seq, generation, is_through, reacted_at)
-            select circle_id, id, 1, '{bob}', true, 1, 0, 0, false, created_at from messages where number % 2 = 0;
-            insert into reaction_counts (circle_id, message_id, kind, count)
-            select circle_id, message_id, kind, count(*) from reactions group by 1, 2, 3;
-            update circles c set last_number = {all}, last_id = (select max(id::text)::uuid from messages where circle_id = c.id),
-                months = (select array_agg(distinct id_month(id) order by id_month(id)) from messages where circle_id = c.id),
-                month_numbers = array[1, {second}]
-            where id = '{circle}'",
-            all = 2 * EACH,
-            second = EACH + 1,
-            ada = ada.user,
-            bob = bob.user,
-        ));
+        let months = add_old_messages(&system, &circle, [&ada.user, &bob.user], EACH);
         ada.say(&circle, "Today.").await;
-        let months = [27, 26].map(|ago| {
-            system.sql(&format!(
-                "select to_char(month_begin(month_number(now()) - {ago}) at time zone 'UTC', 'YYYY-MM')"
-            ))
-        });
         let messages = [1, EACH + 1].map(|number| {
             system.sql(&format!("select id from messages where circle_id = '{circle}' and number = {number}"))
         });

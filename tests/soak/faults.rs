@@ -1,11 +1,13 @@
 //! Inflicts faults on a running system, and mends them.
 
 use std::process::Child;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use optimist_tests::proxy::{Mode, Proxy};
 use optimist_tests::{Origin, System};
 
+use crate::attic::Attic;
 use crate::schedule::{Fault, Part, Way};
 
 /// A system, and the mechanisms that are switched off in its origins.
@@ -13,8 +15,10 @@ pub struct Target {
     pub system: System,
     /// Names of mechanisms, to show that the judges notice their absence.
     pub without: Vec<String>,
-    /// The migration under way.
-    pub migration: Option<Child>,
+    /// The migration or restoration under way.
+    pub command: Option<Child>,
+    /// Where a schedule archives.
+    pub attic: Option<Arc<Attic>>,
 }
 
 impl Target {
@@ -38,7 +42,22 @@ impl Target {
             }
             Fault::FullMemory => system.redis.refuse_writes(true).await,
             Fault::Clock(index, hours) => set_clock(system, index, hours).await,
-            Fault::Migrate => self.migration = Some(Origin::begin(&system.environment(), &["migrate"])),
+            Fault::Migrate => self.command = Some(Origin::begin(&system.environment(), &["migrate"])),
+            Fault::Archive(step) => {
+                attic(self.attic.as_deref()).advance(system, step);
+                for origin in &system.origins {
+                    try_arm(origin, step, 1).await;
+                }
+                drop_ahead(system);
+                archive_now(system);
+            }
+            Fault::Restore(step) => {
+                let attic = attic(self.attic.as_deref());
+                attic.advance(system, "archive.attached");
+                let mut environment = system.environment();
+                environment.push(("OPTIMIST_TEST_ABORT".to_owned(), step.to_owned()));
+                self.command = Some(Origin::begin(&environment, &attic.restore()));
+            }
             Fault::ManyTransactions => {
                 let postgres = postgres(system);
                 let next = postgres.sql("postgres", "select pg_snapshot_xmax(pg_current_snapshot())");
@@ -77,18 +96,36 @@ impl Target {
             Fault::FullMemory => system.redis.refuse_writes(false).await,
             Fault::Clock(index, _) => set_clock(system, index, 0).await,
             Fault::Migrate => {
-                self.end_migration();
-                self.migration = Some(Origin::begin(&self.system.environment(), &["migrate"]));
+                self.end_command();
+                self.command = Some(Origin::begin(&self.system.environment(), &["migrate"]));
+            }
+            Fault::Archive(step) => {
+                let dead = (0..system.origins.len()).find(|index| !system.origins[*index].is_running());
+                // None may have reached the step.
+                let index = dead.unwrap_or(0);
+                system.origins[index].kill();
+                system.replace_origin(index);
+                for origin in &system.origins {
+                    try_arm(origin, step, 0).await;
+                }
+                attic(self.attic.as_deref()).age(system);
+                archive_now(system);
+                self.switch_off(index).await;
+            }
+            Fault::Restore(_) => {
+                self.end_command();
+                let attic = attic(self.attic.as_deref());
+                self.command = Some(Origin::begin(&self.system.environment(), &attic.restore()));
             }
             Fault::ManyTransactions => {}
         }
     }
 
-    /// Kills the migration under way, if it has not ended.
-    pub fn end_migration(&mut self) {
-        if let Some(mut migration) = self.migration.take() {
-            let _ = migration.kill();
-            let _ = migration.wait();
+    /// Kills the command under way, if it has not ended.
+    pub fn end_command(&mut self) {
+        if let Some(mut command) = self.command.take() {
+            let _ = command.kill();
+            let _ = command.wait();
         }
     }
 
@@ -97,6 +134,34 @@ impl Target {
         for mechanism in &self.without {
             self.system.origins[index].disable(mechanism, true).await;
         }
+    }
+}
+
+fn attic(attic: Option<&Attic>) -> &Attic {
+    attic.expect("a schedule that archives")
+}
+
+/// Has an origin die when it next reaches a step, or not. It may be dead or stopped already.
+async fn try_arm(origin: &Origin, step: &str, times: u64) {
+    let url = format!("{}/test/hooks?step={step}&action=abort&millis=0&times={times}", origin.internal);
+    let sent = reqwest::Client::new().post(url).timeout(Duration::from_secs(1)).send().await;
+    drop(sent);
+}
+
+/// Makes the archive's job due: the origin that looks first runs it.
+fn archive_now(system: &System) {
+    system.sql("update jobs set started_at = null where name = 'archive.run'");
+}
+
+/// Drops the newest partition of each table by month, so that an origin makes it again. Somebody may hold its lock.
+fn drop_ahead(system: &mut System) {
+    let (database, postgres) = (system.database.clone(), postgres(system));
+    for table in ["messages", "notifications", "audit"] {
+        let drop = format!(
+            "do $$ begin set local lock_timeout = '200ms';
+                 execute format('drop table %I', leaf_name('{table}', (select max(leaf) from leaves('{table}') leaf))); end $$"
+        );
+        let _ = postgres.psql(&database, &drop);
     }
 }
 

@@ -12,6 +12,7 @@ mod faults;
 mod play;
 
 mod adversary;
+mod attic;
 mod clients;
 mod subscribers;
 mod world;
@@ -48,7 +49,7 @@ struct Arguments {
     /// How many at once
     #[arg(long, default_value_t = 1)]
     jobs: usize,
-    /// A mechanism of the origins to switch off, whose absence must be noticed
+    /// A mechanism of the origins to switch off, or `object`, whose absence must be noticed
     #[arg(long)]
     without: Vec<String>,
     /// Where histories and logs of failed schedules go

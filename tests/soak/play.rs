@@ -12,6 +12,7 @@ use optimist_tests::disk::Disk;
 use optimist_tests::{Options, Origin, System};
 
 use crate::adversary::Adversary;
+use crate::attic::{self, Attic};
 use crate::faults::Target;
 use crate::history::{History, Inflicted, Violation};
 use crate::schedule::{Fault, ORIGINS, Schedule, Theme};
@@ -58,6 +59,10 @@ async fn attempt(outcome: &mut Outcome, without: &[String], folder: &Path) {
     if outcome.schedule.theme == Theme::Adversary {
         Adversary::new(&target.system).await.start(&world, &mut tasks);
     }
+    if let Some(attic) = target.attic.clone() {
+        let world = world.clone();
+        tasks.spawn(async move { attic.read(&world).await });
+    }
     let went = AssertUnwindSafe(play_faults(outcome, &mut target, &world, has_disk)).catch_unwind().await;
     world.record.stop();
     while let Some(ended) = tasks.join_next().await {
@@ -69,13 +74,19 @@ async fn attempt(outcome: &mut Outcome, without: &[String], folder: &Path) {
     }
     outcome.history.calls = world.record.calls();
     if outcome.schedule.has_former_tables() && went.is_ok() {
-        target.end_migration();
+        target.end_command();
         let (succeeded, output) = Origin::command(&target.system.environment(), &["migrate"]);
         if !succeeded || target.system.sql(UNPARTED) != "0" {
             outcome.violations.push(Violation { check: "tables are in partitions", what: output });
         }
     }
+    target.end_command();
     let system = &target.system;
+    if let (Some(attic), Ok(())) = (&target.attic, &went)
+        && let Err(what) = attic.finish(system, without)
+    {
+        outcome.violations.push(Violation { check: "the archive", what });
+    }
     let went = match went {
         Ok(()) => AssertUnwindSafe(judge(outcome, system, &world)).catch_unwind().await,
         Err(panic) => Err(panic),
@@ -115,8 +126,11 @@ async fn start(
     // Beside an adversary nothing may fail, however slow the machine is: how slow it gets is measured elsewhere.
     let (redis_deadline_ms, origin_deadline_ms) =
         if schedule.theme == Theme::Adversary { (5_000, 20_000) } else { (250, 4_000) };
+    let folder = Arc::new(tempfile::tempdir().expect("a folder"));
+    let settings = if schedule.archives() { vec![attic::setting(&folder)] } else { Vec::new() };
     let system = System::with(Options {
         origins: ORIGINS,
+        settings,
         own_postgres: true,
         redis_deadline_ms,
         origin_deadline_ms,
@@ -127,11 +141,15 @@ async fn start(
         ..Options::default()
     })
     .await;
-    let target = Target { system, without: without.to_vec(), migration: None };
+    let mut target = Target { system, without: without.to_vec(), command: None, attic: None };
     for index in 0..ORIGINS {
         target.switch_off(index).await;
     }
     let world = World::new(&target.system, random).await;
+    // Afterwards: the crowd takes what messages there are for its own.
+    if schedule.archives() {
+        target.attic = Some(Arc::new(Attic::new(&target.system, folder).await));
+    }
     (target, Arc::new(world))
 }
 

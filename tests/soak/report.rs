@@ -119,5 +119,6 @@ fn kind(fault: Fault) -> &'static str {
         Fault::Clock(..) => "clock jumps",
         Fault::Migrate => "migrations",
         Fault::ManyTransactions => "jumps of transactions",
+        Fault::Archive(_) | Fault::Restore(_) => "archives",
     }
 }

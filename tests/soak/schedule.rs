@@ -53,6 +53,11 @@ pub enum Fault {
     Migrate,
     /// Postgres restarts after as many transactions as three partitions of the outbox hold.
     ManyTransactions,
+    /// A serving origin archives old months and dies at this step, and partitions of months to come are missing; mended by a start,
+    /// and by going on.
+    Archive(&'static str),
+    /// The command that brings an archived month back dies at this step; mended by a second try.
+    Restore(&'static str),
 }
 
 impl Fault {
@@ -63,10 +68,20 @@ impl Fault {
             Fault::Network(way, mode) => way != Way::EdgeToOrigins && !is_mere_slowness(mode),
             // Postgres does not survive if it cannot write its log.
             Fault::FullDisk | Fault::Emptied | Fault::ManyTransactions => true,
-            Fault::DieAt(..) | Fault::Dawdle(..) | Fault::FullMemory | Fault::Clock(..) | Fault::Migrate => {
-                false
-            }
+            Fault::DieAt(..) | Fault::Dawdle(..) | Fault::FullMemory | Fault::Clock(..) => false,
+            Fault::Migrate | Fault::Archive(_) | Fault::Restore(_) => false,
         }
+    }
+
+    /// Whether both harm one part. Any origin may be the one that archives.
+    fn harms_the_part_of(self, other: Fault) -> bool {
+        let is_of_an_origin = |fault: Fault| fault.victim().0 == 1;
+        let may_be = |one: Fault, two: Fault| matches!(one, Fault::Archive(_)) && is_of_an_origin(two);
+        self.victim() == other.victim() || may_be(self, other) || may_be(other, self)
+    }
+
+    fn is_of_the_archive(self) -> bool {
+        matches!(self, Fault::Archive(_) | Fault::Restore(_))
     }
 
     /// Whether mending restarts a store, which counts as another fault.
@@ -86,7 +101,8 @@ impl Fault {
             Fault::DieAt(index, _) | Fault::Dawdle(index, ..) => (1, index),
             Fault::Clock(index, _) => (4, index),
             Fault::FullMemory | Fault::Emptied => (2, 0),
-            Fault::FullDisk | Fault::ManyTransactions => (3, 0),
+            // Steps of the archive are taken while Postgres answers.
+            Fault::FullDisk | Fault::ManyTransactions | Fault::Archive(_) | Fault::Restore(_) => (3, 0),
             Fault::Migrate => (9, 0),
             Fault::Network(way, _) => match way {
                 Way::EdgeToOrigins => (5, 0),
@@ -166,6 +182,21 @@ const AT_TIMES: &[&str] = &[
     "projections.done",
 ];
 
+/// Steps of an origin that archives.
+pub const ARCHIVING: &[&str] = &[
+    "archive.closed",
+    "archive.part",
+    "archive.written",
+    "archive.described",
+    "archive.compared",
+    "archive.leaving",
+    "archive.detached",
+    "archive.dropped",
+];
+
+/// Steps of a command that brings a month back.
+pub const RESTORING: &[&str] = &["archive.part", "archive.loaded", "archive.attached"];
+
 fn step(random: &mut Rng) -> &'static str {
     let steps = if random.bool() { OFTEN } else { AT_TIMES };
     steps[random.usize(..steps.len())]
@@ -175,6 +206,11 @@ impl Schedule {
     /// Whether it begins with the tables of the release before.
     pub fn has_former_tables(&self) -> bool {
         self.faults.iter().any(|planned| planned.fault == Fault::Migrate)
+    }
+
+    /// Whether it begins with messages of months ago.
+    pub fn archives(&self) -> bool {
+        self.faults.iter().any(|planned| planned.fault.is_of_the_archive())
     }
 
     pub fn of(seed: u64) -> Schedule {
@@ -200,9 +236,14 @@ impl Schedule {
                 fault,
             };
             let overlaps = |other: &Planned| {
-                other.fault.victim() == fault.victim() && other.at + other.lasts + PAUSE > planned.at
+                other.fault.harms_the_part_of(fault) && other.at + other.lasts + PAUSE > planned.at
             };
-            if faults.iter().any(overlaps) {
+            // What is not in partitions has no months to archive.
+            let excludes = |other: &Planned| {
+                (other.fault == Fault::Migrate && fault.is_of_the_archive())
+                    || (fault == Fault::Migrate && other.fault.is_of_the_archive())
+            };
+            if faults.iter().any(|other| overlaps(other) || excludes(other)) {
                 at += 500;
                 continue;
             }
@@ -224,8 +265,10 @@ const PAUSE: Duration = Duration::from_millis(1_500);
 
 fn draw(theme: Theme, random: &mut Rng) -> Fault {
     let origin = random.usize(..ORIGINS);
-    match (theme, random.u8(0..27)) {
+    match (theme, random.u8(0..30)) {
         (_, 24 | 25) => Fault::Migrate,
+        (_, 27 | 28) => Fault::Archive(ARCHIVING[random.usize(..ARCHIVING.len())]),
+        (_, 29) => Fault::Restore(RESTORING[random.usize(..RESTORING.len())]),
         (Theme::Anything | Theme::Loss, 26) => Fault::ManyTransactions,
         (_, 0..3) => Fault::Kill(Part::Origin(origin)),
         (_, 3..5) => Fault::DieAt(origin, step(random)),
@@ -281,6 +324,8 @@ fn duration_ms(fault: Fault, random: &mut Rng) -> u64 {
         Fault::Kill(_) | Fault::Emptied => random.u64(0..2_500),
         Fault::Network(_, mode) if is_mere_slowness(mode) => random.u64(1_000..4_000),
         Fault::Dawdle(..) => random.u64(2_000..5_000),
+        // Origins look for jobs that are due every five seconds; before it, other steps are taken.
+        Fault::Archive(_) => random.u64(8_000..11_000),
         _ => random.u64(300..6_000),
     }
 }
@@ -310,6 +355,8 @@ impl fmt::Display for Fault {
             Fault::Clock(index, hours) => write!(out, "origin {index}'s clock by {hours} h"),
             Fault::Migrate => write!(out, "tables brought into partitions"),
             Fault::ManyTransactions => write!(out, "fifty million transactions later"),
+            Fault::Archive(step) => write!(out, "whoever archives dies at {step}"),
+            Fault::Restore(step) => write!(out, "a restoration dies at {step}"),
         }
     }
 }
@@ -363,6 +410,9 @@ mod tests {
                 );
             }
         }
+        assert!(ARCHIVING.iter().all(|step| tried(&|fault| fault == Fault::Archive(step))));
+        assert!(RESTORING.iter().all(|step| tried(&|fault| fault == Fault::Restore(step))));
+        assert!(!schedules.iter().any(|schedule| schedule.archives() && schedule.has_former_tables()));
         assert!(tried(&|fault| fault == Fault::FullDisk) && tried(&|fault| fault == Fault::FullMemory));
         assert!(tried(&|fault| fault == Fault::Migrate) && tried(&|fault| fault == Fault::ManyTransactions));
         assert!(tried(&|fault| fault == Fault::Emptied) && tried(&|fault| matches!(fault, Fault::Clock(..))));

@@ -9,6 +9,7 @@
 //! Nothing is mocked, and nothing is skipped: a server that cannot start fails the test. Everything that a test started
 //! ends with it, however it ends.
 
+pub mod aged;
 pub mod authority;
 pub mod bucket;
 pub mod client;
