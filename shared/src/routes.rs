@@ -220,8 +220,8 @@ const fn body_of(characters: usize) -> usize {
 const BODY: usize = body_of(4_000);
 /// For clients that send `{}` with every request.
 const NO_BODY: usize = 1024;
-/// A circle's name, description and rules.
-const CIRCLE_BODY: usize = body_of(80 + 2_000 + 8_000);
+/// A circle's name, description and rules, and its category's id.
+const CIRCLE_BODY: usize = body_of(80 + 2_000 + 8_000 + 40);
 const MESSAGE_BODY: usize = body_of(8_000);
 /// An entry's title, its text, and twenty tags.
 const JOURNAL_BODY: usize = body_of(200 + 50_000 + 20 * 40);
@@ -392,8 +392,8 @@ pub const ROUTES: &[Route] = &[
     write("sessions.revoke", Delete, "/v1/me/sessions/{session}", User, CHANGES, &[Key::Session]),
     cached("users.get", "/v1/users/{user}", User, Key::Profile, &[]),
     // Circles
-    Route { is_idempotent: true, body: CIRCLE_BODY, ..write("circles.create", Post, "/v1/circles", User, &[CircleCreate, Forwarded], &[Key::Membership]) },
     cached("categories.list", "/v1/categories", User, Key::Categories, &[]),
+    Route { is_idempotent: true, body: CIRCLE_BODY, ..write("circles.create", Post, "/v1/circles", User, &[CircleCreate, Forwarded], &[Key::Membership]) },
     cached("circles.discover", "/v1/circles", User, Key::Discovery, &[]),
     cached("circles.get", "/v1/circles/{circle}", CircleReader, Key::Circle, &[Overlay::Role]),
     Route { body: CIRCLE_BODY, ..write("circles.update", Patch, "/v1/circles/{circle}", Moderator, CHANGES, &[Key::Circle, Key::CircleAccess]) },

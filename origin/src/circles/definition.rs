@@ -41,6 +41,8 @@ pub struct Circle {
     rules: String,
     #[schemars(with = "Visibility")]
     visibility: String,
+    #[schemars(with = "JoinPolicy")]
+    join_policy: String,
     /// Null if its owner names none.
     #[schemars(with = "Option<CategoryId>")]
     category: Option<String>,
@@ -63,6 +65,7 @@ impl Circle {
             description: row.get("description"),
             rules: row.get("rules"),
             visibility: row.get("visibility"),
+            join_policy: row.get("join_policy"),
             category: row.get("category"),
             owner_id: row.get("owner_id"),
             member_count: row.get("member_count"),
@@ -117,9 +120,46 @@ impl TryFrom<String> for Visibility {
     }
 }
 
+/// How those who may read a circle come in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default, Deserialize)]
+#[serde(try_from = "String")]
+pub enum JoinPolicy {
+    /// Whoever wants to.
+    #[default]
+    Open,
+    InviteOnly,
+}
+
+describe!(JoinPolicy, {"type": "string", "enum": ["open", "invite_only"]});
+
+impl JoinPolicy {
+    pub fn parse(text: &str) -> Option<JoinPolicy> {
+        match text {
+            "open" => Some(JoinPolicy::Open),
+            "invite_only" => Some(JoinPolicy::InviteOnly),
+            _ => None,
+        }
+    }
+
+    pub fn as_str(self) -> &'static str {
+        match self {
+            JoinPolicy::Open => "open",
+            JoinPolicy::InviteOnly => "invite_only",
+        }
+    }
+}
+
+impl TryFrom<String> for JoinPolicy {
+    type Error = Refused;
+
+    fn try_from(text: String) -> Result<JoinPolicy, Refused> {
+        JoinPolicy::parse(&text).ok_or_else(|| Refused::new("must be `open` or `invite_only`"))
+    }
+}
+
 statements! {
     const SELECT: &str = "-- circles::select
-select id, name, description, rules, visibility, category, owner_id, member_count, archived_at, created_at, updated_at, version
+select id, name, description, rules, visibility, join_policy, category, owner_id, member_count, archived_at, created_at, updated_at, version
 from circles where id = $1";
 }
 

@@ -29,7 +29,7 @@ use tokio_postgres::Row;
 use tokio_postgres::types::ToSql;
 
 use crate::circles::categories::CategoryId;
-use crate::circles::definition::{Description, Name, Visibility};
+use crate::circles::definition::{Description, JoinPolicy, Name, Visibility};
 
 const FIRST_CIRCLE: &[(&str, &str)] = &[("circle", FIRST_ID)];
 
@@ -62,6 +62,8 @@ struct DiscoveredCircle {
     description: String,
     #[schemars(with = "Visibility")]
     visibility: String,
+    #[schemars(with = "JoinPolicy")]
+    join_policy: String,
     #[schemars(with = "Option<CategoryId>")]
     category: Option<String>,
     owner_id: Uuid,
@@ -79,6 +81,7 @@ impl DiscoveredCircle {
             name: row.get("name"),
             description: row.get("description"),
             visibility: row.get("visibility"),
+            join_policy: row.get("join_policy"),
             category: row.get("category"),
             owner_id: row.get("owner_id"),
             member_count: row.get("member_count"),
@@ -171,7 +174,7 @@ macro_rules! listed {
             "-- circles::", $name, "
 select seen, c.* from (select pg_snapshot_xmin(pg_current_snapshot())::text::bigint as seen) snapshot
 left join lateral (
-    select id, name, description, visibility, category, owner_id, member_count, created_at, updated_at, active_at
+    select id, name, description, visibility, join_policy, category, owner_id, member_count, created_at, updated_at, active_at
     from circles
     where visibility = 'public' and archived_at is null", $of, "
       and (", $column, ", id)

@@ -139,7 +139,10 @@ async fn join(
     let standing = Standing::before_locks(&ctx, circle, caller.user).await?.ok_or_else(no_entry)?;
     match standing.role {
         Role::Banned => return Err(no_entry()),
-        Role::None if !standing.is_public => find_invite(&ctx, circle, caller.user, invite).await?,
+        Role::None if standing.is_by_invitation() => {
+            let found = find_invite(&ctx, circle, caller.user, invite).await;
+            found.map_err(|error| uninvited(&standing, error))?;
+        }
         _ => {}
     }
     let context = caller.writes("members::join", [circle, caller.user]);
@@ -161,8 +164,9 @@ async fn join(
         if standing.role == Role::Banned {
             return Err(no_entry());
         }
-        if !standing.is_public {
-            use_invite(tx, circle, caller.user, invite).await?;
+        if standing.is_by_invitation() {
+            let used = use_invite(tx, circle, caller.user, invite).await;
+            used.map_err(|error| uninvited(&standing, error))?;
         }
         standing.require_active()?;
         check_circles(tx, caller.user).await?;
@@ -178,6 +182,15 @@ async fn join(
         give_back_unused(&ctx, &caller, idempotency.key()).await;
     }
     circle.respond(status, role)
+}
+
+/// Why someone without a good invitation may not come in. Who may read the circle may know that it is by invitation.
+fn uninvited(standing: &Standing, error: Error) -> Error {
+    if !standing.is_public || error.code != ErrorCode::NotFound {
+        return error;
+    }
+    let detail = "One joins this circle by invitation.";
+    Error::new(ErrorCode::Forbidden).detail(detail).field("invite", "must be a valid invitation")
 }
 
 /// 409 for someone who has become a member in the meantime.

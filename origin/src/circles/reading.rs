@@ -36,7 +36,7 @@ statements! {
     const LOAD: &str = "-- circles::load
 select seen, c.* from (select pg_snapshot_xmin(pg_current_snapshot())::text::bigint as seen) snapshot
 left join lateral (
-    select id, name, description, rules, visibility, category, owner_id, member_count, archived_at, created_at, updated_at, version
+    select id, name, description, rules, visibility, join_policy, category, owner_id, member_count, archived_at, created_at, updated_at, version
     from circles where id = $1) c on true";
 
     /// Only members may read an archived circle.

@@ -8,6 +8,7 @@ use optimist_shared::session::Role;
 use serde::Deserialize;
 use tokio_postgres::Row;
 
+use crate::circles::definition::JoinPolicy;
 use optimist_plane::ctx::Ctx;
 use optimist_plane::error::{Error, Result};
 use optimist_plane::http::sent::Refused;
@@ -16,7 +17,7 @@ use optimist_plane::{describe, statements};
 
 statements! {
     const STANDING: &str = "-- circles::standing
-select c.visibility, c.archived_at is not null, m.role, c.version
+select c.visibility, c.archived_at is not null, m.role, c.version, c.join_policy
 from circles c left join memberships m on m.circle_id = c.id and m.user_id = $2
 where c.id = $1";
 }
@@ -27,6 +28,7 @@ pub struct Standing {
     /// Whether people who are not members may read the circle: it is public, and not archived.
     pub is_public: bool,
     pub is_archived: bool,
+    pub join_policy: JoinPolicy,
     /// The circle's version, for `If-Match`.
     pub version: i64,
 }
@@ -46,11 +48,18 @@ impl Standing {
     fn from_row(row: &Row) -> Standing {
         let (role, is_archived): (Option<String>, bool) = (row.get(2), row.get(1));
         Standing {
+            // A policy of a later release is no open door.
+            join_policy: JoinPolicy::parse(row.get(4)).unwrap_or(JoinPolicy::InviteOnly),
             role: role.as_deref().and_then(Role::parse).unwrap_or(Role::None),
             is_public: row.get::<_, String>(0) == "public" && !is_archived,
             is_archived,
             version: row.get(3),
         }
+    }
+
+    /// Whoever is not a member comes in by invitation alone.
+    pub fn is_by_invitation(&self) -> bool {
+        !self.is_public || self.join_policy == JoinPolicy::InviteOnly
     }
 
     /// 404 if there is no such circle.

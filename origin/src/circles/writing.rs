@@ -16,7 +16,9 @@ use tokio_postgres::types::ToSql;
 
 use crate::circles::access::require_role;
 use crate::circles::categories::{CategoryId, check_category};
-use crate::circles::definition::{Circle, CircleWithRole, Description, Name, Rules, Visibility, select, tag};
+use crate::circles::definition::{
+    Circle, CircleWithRole, Description, JoinPolicy, Name, Rules, Visibility, select, tag,
+};
 use crate::circles::quotas::check_circles;
 use crate::circles::standing::{Standing, is_moderator};
 use optimist_plane::ctx::Ctx;
@@ -55,7 +57,7 @@ pub fn routes() -> Vec<Served> {
             ]),
         on("circles.update", update)
             .says("Change a circle.")
-            .notes("Moderators change its texts and its category, the owner its visibility too.")
+            .notes("Moderators change its texts and its category, the owner its visibility and how people join, too.")
             .takes::<Changes<Update>>(json!({"description": "Three pages each morning."}))
             .answers::<CircleWithRole>(200)
             .tagged(),
@@ -87,6 +89,8 @@ struct Create {
     rules: Option<Rules>,
     visibility: Visibility,
     category: Option<CategoryId>,
+    /// `open` if it is not given. A private circle is by invitation in any case.
+    join_policy: Option<JoinPolicy>,
 }
 
 #[derive(Default, PartialEq, Deserialize, JsonSchema)]
@@ -99,21 +103,23 @@ struct Update {
     visibility: Given<Visibility>,
     /// Null takes it away.
     category: Given<Option<CategoryId>>,
+    join_policy: Given<JoinPolicy>,
 }
 
 statements! {
     const INSERT: &str = "-- circles::insert
-insert into circles (id, name, description, rules, visibility, category, owner_id) values ($1, $2, $3, $4, $5, $6, $7)
-returning id, name, description, rules, visibility, category, owner_id, member_count, archived_at, created_at, updated_at, version";
+insert into circles (id, name, description, rules, visibility, join_policy, category, owner_id) values ($1, $2, $3, $4, $5, $8, $6, $7)
+returning id, name, description, rules, visibility, join_policy, category, owner_id, member_count, archived_at, created_at, updated_at, version";
 
     const INSERT_OWNER: &str = "-- circles::insert_owner
 insert into memberships (circle_id, user_id, role) values ($1, $2, 'owner')";
 
     const UPDATE: &str = "-- circles::update
 update circles set name = coalesce($2, name), description = coalesce($3, description), rules = coalesce($4, rules),
-    visibility = coalesce($5, visibility), category = case when $6 then $7 else category end, version = version + 1, updated_at = now()
+    visibility = coalesce($5, visibility), category = case when $6 then $7 else category end,
+    join_policy = coalesce($8, join_policy), version = version + 1, updated_at = now()
 where id = $1
-returning id, name, description, rules, visibility, category, owner_id, member_count, archived_at, created_at, updated_at, version";
+returning id, name, description, rules, visibility, join_policy, category, owner_id, member_count, archived_at, created_at, updated_at, version";
 
     const ARCHIVE: &str = "-- circles::archive
 update circles set archived_at = now(), version = version + 1, updated_at = now() where id = $1";
@@ -129,30 +135,34 @@ async fn create(
     body: Body<Create>,
 ) -> Result<Response> {
     let idempotency = Idempotency::from_request(&headers, &caller.request, &body.bytes)?;
-    let Create { name, description, rules, visibility: Visibility(visibility), category } = body.value;
+    let Create { name, description, rules, visibility: Visibility(visibility), category, join_policy } =
+        body.value;
+    let join_policy = join_policy.unwrap_or_default().as_str();
     let (description, rules) = (description.unwrap_or_default(), rules.unwrap_or_default());
     let new = Uuid::now_v7();
     let context = caller.writes("circles::create", [caller.user]);
     let (circle, role) = transaction!(&ctx, context, |tx| {
-        let (circle, role) =
-            match idempotency.claim(tx, &caller, Answer { status: 201, resource: new }).await? {
-                Claim::First => {
-                    check_circles(tx, caller.user).await?;
-                    check_category(tx, category.as_ref()).await?;
-                    let (visibility, category) = (visibility.as_str(), category.as_ref().map(|id| &id.0));
-                    let parameters: [&(dyn ToSql + Sync); 7] =
-                        [&new, &name, &description, &rules, &visibility, &category, &caller.user];
-                    let row = tx.query_one(INSERT, &parameters).await?;
-                    tx.execute(INSERT_OWNER, &[&new, &caller.user]).await?;
-                    tx.event("circle.created", json!({"circle": new}));
-                    (Circle::from_row(&row), Role::Owner)
-                }
-                Claim::Repeated(before) => {
-                    let standing = Standing::read(tx, before.resource, caller.user).await?;
-                    standing.require_reader()?;
-                    (select(tx, before.resource).await?, standing.role)
-                }
-            };
+        let (circle, role) = match idempotency
+            .claim(tx, &caller, Answer { status: 201, resource: new })
+            .await?
+        {
+            Claim::First => {
+                check_circles(tx, caller.user).await?;
+                check_category(tx, category.as_ref()).await?;
+                let (visibility, category) = (visibility.as_str(), category.as_ref().map(|id| &id.0));
+                let parameters: [&(dyn ToSql + Sync); 8] =
+                    [&new, &name, &description, &rules, &visibility, &category, &caller.user, &join_policy];
+                let row = tx.query_one(INSERT, &parameters).await?;
+                tx.execute(INSERT_OWNER, &[&new, &caller.user]).await?;
+                tx.event("circle.created", json!({"circle": new}));
+                (Circle::from_row(&row), Role::Owner)
+            }
+            Claim::Repeated(before) => {
+                let standing = Standing::read(tx, before.resource, caller.user).await?;
+                standing.require_reader()?;
+                (select(tx, before.resource).await?, standing.role)
+            }
+        };
         tx.touch(Key::membership(caller.user, circle.id));
         Ok((circle, role))
     })?;
@@ -170,7 +180,9 @@ async fn update(
     body: Body<Changes<Update>>,
 ) -> Result<Response> {
     let (circle, _) = require_role(&ctx, &caller, is_moderator).await?;
-    let Changes(Update { name, description, rules, visibility, category: Given(category) }) = body.value;
+    let Changes(Update { name, description, rules, visibility, category: Given(category), join_policy }) =
+        body.value;
+    let join_policy = join_policy.0;
     let visibility = visibility.0.map(|Visibility(new)| new);
     let context = caller.writes("circles::update", [circle]);
     let (circle, role) = transaction!(&ctx, context, |tx| {
@@ -183,13 +195,25 @@ async fn update(
                 .detail(detail)
                 .field("visibility", "is the owner's"));
         }
+        if standing.role != Role::Owner && join_policy.is_some_and(|new| new != standing.join_policy) {
+            let error = Error::new(ErrorCode::Forbidden).detail("Only the owner changes how people join.");
+            return Err(error.field("join_policy", "is the owner's"));
+        }
         check_match(&headers, &tag(standing.version, standing.role))?;
         let to = category.as_ref().and_then(Option::as_ref);
         check_category(tx, to).await?;
         let (visibility, is_given, to) =
             (visibility.map(Access::as_str), category.is_some(), to.map(|id| &id.0));
-        let parameters: [&(dyn ToSql + Sync); 7] =
-            [&circle, &name.0, &description.0, &rules.0, &visibility, &is_given, &to];
+        let parameters: [&(dyn ToSql + Sync); 8] = [
+            &circle,
+            &name.0,
+            &description.0,
+            &rules.0,
+            &visibility,
+            &is_given,
+            &to,
+            &join_policy.map(JoinPolicy::as_str),
+        ];
         let row = tx.query_one(UPDATE, &parameters).await?;
         tx.touch(Key::circle(circle));
         tx.touch(Key::circle_access(circle));

@@ -98,6 +98,7 @@ fn cached_routes_check_membership_or_hold_nothing_private() {
                         | Key::Profile
                         | Key::PersonalPreferences
                         | Key::Preferences
+                        | Key::Categories
                         | Key::PushTokens
                         | Key::Discovery
                         | Key::Prompts

@@ -296,3 +296,28 @@ fn items(list: &Value) -> &Vec<Value> {
 fn ids(list: &Value) -> Vec<&str> {
     items(list).iter().map(|item| item["id"].as_str().unwrap()).collect()
 }
+
+#[test]
+fn a_public_circle_may_be_joined_by_invitation_alone() {
+    on_system(|system| async move {
+        let cast = Cast::new(system, "public").await;
+        let me = cast.path("/members/me");
+        assert_eq!(cast.stranger.get(&cast.path("")).await.expect(200).body["join_policy"], "open");
+        let closed = json!({"join_policy": "invite_only"});
+        let refused = problem(cast.moderator.patch(&cast.path(""), closed.clone()).await, 403);
+        assert_eq!(refused["errors"][0]["field"], "join_policy");
+        problem(cast.owner.patch(&cast.path(""), json!({"join_policy": "closed"})).await, 422);
+        cast.owner.patch(&cast.path(""), closed).await.expect(200);
+        assert_eq!(cast.stranger.get(&cast.path("")).await.expect(200).body["join_policy"], "invite_only");
+        let refused = problem(cast.stranger.post(&me, json!({})).await, 403);
+        assert_eq!(refused["errors"][0]["field"], "invite");
+        let banned = problem(cast.banned.post(&me, json!({})).await, 404);
+        assert_eq!(banned["status"], 404, "the banned learn nothing");
+        cast.member.post(&me, json!({})).await.expect(200);
+        let invite = cast.moderator.post(&cast.path("/invites"), json!({})).await.expect(201).text("/invite");
+        cast.stranger.post(&me, json!({"invite": invite})).await.expect(201);
+        problem(cast.former.post(&me, json!({"invite": invite})).await, 403);
+        cast.owner.patch(&cast.path(""), json!({"join_policy": "open"})).await.expect(200);
+        cast.former.post(&me, json!({})).await.expect(201);
+    });
+}
