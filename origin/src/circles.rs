@@ -10,6 +10,7 @@ mod writing;
 mod members;
 mod moved;
 mod categories;
+mod context;
 mod roles;
 mod bans;
 pub mod invites;
@@ -47,6 +48,7 @@ pub const DOMAIN: Domain = Domain {
         invites::STATEMENTS,
         quotas::STATEMENTS,
         categories::STATEMENTS,
+        context::STATEMENTS,
         member_count::STATEMENTS,
     ],
     loaders: &[
@@ -80,6 +82,7 @@ fn routes() -> Vec<Served> {
         reading::routes(),
         discovery::routes(),
         categories::routes(),
+        context::routes(),
         mine::routes(),
         writing::routes(),
         members::routes(),

@@ -3,6 +3,7 @@
 pub mod person;
 pub mod me;
 mod preferences;
+pub mod recent;
 mod auth;
 mod turns;
 mod passwords;
@@ -40,6 +41,7 @@ pub const DOMAIN: Domain = Domain {
         ("auth", "Accounts and sessions: registering, logging in and out, refreshing."),
         ("me", "The caller's own account and limits."),
         ("sessions", "Where the caller is logged in."),
+        ("recent", "What the caller has looked at lately. Redis alone holds it."),
         ("users", "Other people."),
     ],
     statements: &[
@@ -85,6 +87,7 @@ fn routes() -> Vec<Served> {
         refresh::routes(),
         me::routes(),
         preferences::routes(),
+        recent::routes(),
         password::routes(&passwords),
         verifying::routes(),
         resetting::routes(&passwords),

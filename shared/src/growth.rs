@@ -76,6 +76,8 @@ pub const GROWTH: &[Growth] = &[
     row("me.set-preferences", within(256, "a person", EVENT), within(2 * KIB, "a person", LIMIT)),
     row("me.password", each(EVENT), each(LIMIT)),
     row("me.email", each(MAIL + EVENT), each(3 * LIMIT)),
+    // A hundred names of a message and its circle.
+    row("recent.note", each(0), within(24 * KIB, "a person", LIMIT)),
     row("sessions.revoke-others", each(EVENT), each(LIMIT)),
     row("sessions.revoke", each(EVENT), each(LIMIT)),
     row("circles.create", each(CIRCLE + KIB + EVENT + RECORD), each(LIMIT)),

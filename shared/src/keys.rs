@@ -55,6 +55,7 @@ pub enum Key {
     Online,
     MessageDraft,
     MessageDrafts,
+    Recent,
 }
 
 /// How old a value served from a vouched Redis may be.
@@ -198,6 +199,8 @@ pub const KEYS: &[KeyRow] = &[
     // A message that is being composed, and the sizes of all of its author's.
     row(Key::MessageDraft, "message_draft:{<p:user>}:<user>:<circle>", "message_draft", seconds(HOUR, 0), Own),
     row(Key::MessageDrafts, "message_drafts:{<p:user>}:<user>", "message_drafts", seconds(HOUR, 0), Own),
+    // What a person has looked at. Each is forgotten after a day, the newest too.
+    row(Key::Recent, "recent:{<p:user>}:<user>", "recent", seconds(DAY, 0), Own),
 ];
 
 impl Key {

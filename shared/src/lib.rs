@@ -15,6 +15,7 @@ pub mod etag;
 pub mod ids;
 pub mod presence;
 pub mod reactions;
+pub mod recent;
 pub mod session;
 pub mod signature;
 pub mod vouching;

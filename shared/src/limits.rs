@@ -16,6 +16,7 @@ pub enum Limit {
     Typing,
     Presence,
     MessageDrafts,
+    Recent,
     CircleJoin,
     CircleCreate,
     JournalEntries,
@@ -174,6 +175,8 @@ pub const LIMITS: &[LimitRow] = &[
     row(Limit::Presence, "presence", "rate_limit:presence", "", User, Attempts, Counter, &[window(60, MINUTE)]),
     // Once in a second while somebody composes, on two devices. Each wakes the person's other devices.
     row(Limit::MessageDrafts, "message-drafts", "rate_limit:message_drafts", "", User, Attempts, Counter, &[window(120, MINUTE)]),
+    // Every second something else, for two minutes: a person who leafs through a list.
+    row(Limit::Recent, "recent", "rate_limit:recent", "", User, Attempts, Counter, &[window(120, MINUTE)]),
     row(Limit::CircleJoin, "circle-joins", "rate_limit:circles", ":join", User, Successes, Exact, &[window(5, HOUR)]),
     row(Limit::CircleCreate, "circle-creations", "rate_limit:circles", ":create", User, Successes, Exact, &[window(2, DAY)]),
     row(Limit::JournalEntries, "journal-entries", "rate_limit:journal", ":entry", User, Successes, Exact, &[window(10, DAY)]),

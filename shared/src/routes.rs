@@ -150,6 +150,10 @@ pub enum AtEdge {
     ReadMessageDraft,
     /// Forgets it.
     DropMessageDraft,
+    /// Remembers what the caller has looked at, which the body names.
+    NoteRecent,
+    /// Answers with what the caller has looked at lately.
+    ListRecent,
 }
 
 impl AtEdge {
@@ -158,6 +162,7 @@ impl AtEdge {
         match self {
             AtEdge::Type | AtEdge::SayPresence => true,
             AtEdge::SaveMessageDraft | AtEdge::ReadMessageDraft | AtEdge::DropMessageDraft => true,
+            AtEdge::NoteRecent | AtEdge::ListRecent => true,
             AtEdge::Forward | AtEdge::Cached | AtEdge::Session | AtEdge::Limits => false,
             AtEdge::React { .. } | AtEdge::Visit => false,
         }
@@ -165,7 +170,7 @@ impl AtEdge {
 
     /// Whether the edge reads the body by itself.
     pub fn takes_body(self) -> bool {
-        matches!(self, AtEdge::SayPresence | AtEdge::SaveMessageDraft)
+        matches!(self, AtEdge::SayPresence | AtEdge::SaveMessageDraft | AtEdge::NoteRecent)
     }
 }
 
@@ -382,6 +387,7 @@ pub const ROUTES: &[Route] = &[
     write("me.email", Post, "/v1/me/email", User, &[Passwords, Forwarded], &[]),
     at_edge("me.limits", "/v1/me/limits", AtEdge::Limits),
     direct("me.audit", "/v1/me/audit", User),
+    joined("me.context", "/v1/me/context", User),
     direct("me.circles", "/v1/me/circles", User),
     Route { pattern: Live, ..direct("realtime.events", EVENTS, User) },
     // Its ticket says who asks.
@@ -390,6 +396,8 @@ pub const ROUTES: &[Route] = &[
     direct("sessions.list", "/v1/me/sessions", User),
     write("sessions.revoke-others", Delete, "/v1/me/sessions", User, CHANGES, &[Key::Session]),
     write("sessions.revoke", Delete, "/v1/me/sessions/{session}", User, CHANGES, &[Key::Session]),
+    Route { body: BODY, ..redis_only("recent.note", Post, "/v1/me/recent", User, AtEdge::NoteRecent, &[Limit::Recent]) },
+    at_edge("recent.list", "/v1/me/recent", AtEdge::ListRecent),
     cached("users.get", "/v1/users/{user}", User, Key::Profile, &[]),
     // Circles
     cached("categories.list", "/v1/categories", User, Key::Categories, &[]),

@@ -20,6 +20,7 @@ mod passwords;
 mod preferences;
 mod presence;
 mod reactions;
+mod recent;
 mod rights;
 mod sessions;
 mod suspending;

@@ -109,6 +109,13 @@ async fn the_longest_requests_leave_no_more_than_the_table_says() {
         ("invites.create", &ada, Method::POST, format!("{path}/invites"), json!({})),
         ("reactions.add", &bo, Method::PUT, format!("{path}/messages/{message}/reactions/hug"), json!({})),
         ("visits.record", &bo, Method::POST, format!("{path}/visits"), json!({})),
+        (
+            "recent.note",
+            &ada,
+            Method::POST,
+            "/v1/me/recent".to_owned(),
+            json!({"kind": "circle", "id": circle}),
+        ),
         ("message-drafts.save", &ada, Method::PUT, format!("{path}/draft"), json!({"body": longest(8_000)})),
         (
             "journal.save",

@@ -67,6 +67,7 @@ async fn every_key_has_a_row_and_its_life() {
         format!("{path}/messages"),
         format!("{path}/messages/{message}"),
         "/v1/me/limits".to_owned(),
+        "/v1/me/preferences".to_owned(),
         "/v1/journal/prompts".to_owned(),
         "/v1/categories".to_owned(),
         "/v1/journal/tags/recent".to_owned(),
@@ -77,6 +78,7 @@ async fn every_key_has_a_row_and_its_life() {
     ada.send(Method::PUT, &draft, &[], Some(body)).await.expect(200);
     ada.post("/v1/journal/entries", json!({"body": "Dear diary", "tags": ["rain"]})).await.expect(201);
     ada.post("/v1/mood", json!({"score": 4})).await.expect(201);
+    ada.post("/v1/me/recent", json!({"kind": "circle", "id": circle})).await.expect(200);
     for client in [&ada, &bo] {
         for read in &reads {
             client.get(read).await.expect(200);
@@ -94,9 +96,9 @@ async fn every_key_has_a_row_and_its_life() {
         async move { ada.patch(&path, json!({"description": "Again."})).await.expect(200) }
     });
     system.origins[0].wait_for_passes("tx.fenced", 1).await;
-    check(&system, 29).await;
+    check(&system, 31).await;
     fenced.await.unwrap();
-    check(&system, 29).await;
+    check(&system, 31).await;
 }
 
 /// Checks all keys; they must be of at least `kinds` kinds.

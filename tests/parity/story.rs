@@ -86,6 +86,7 @@ pub async fn tell(kind: Kind) -> Transcript {
     teller.ask(&ada, Method::PATCH, "/v1/me", &[("if-match", &tag)], json!({"bio": "Counts."})).await;
 
     preferences(&mut teller, &ada).await;
+    recent(&mut teller, &ada).await;
 
     let bo = system.register("Bo").await;
     circles(&mut teller, &system, &ada, &bo).await;
@@ -130,6 +131,22 @@ async fn preferences(teller: &mut Teller, ada: &Client) {
     wanted["week_start"] = "friday".into();
     teller.ask(ada, Method::PUT, path, &[], wanted).await;
     teller.ask(ada, Method::PUT, path, &[], json!({"locale": "de"})).await;
+}
+
+/// What one has looked at. The edge answers, but for a body that it does not understand.
+async fn recent(teller: &mut Teller, ada: &Client) {
+    let (path, id) = ("/v1/me/recent", "0190a0a0-0000-7000-8000-00000000c1c1");
+    for body in [
+        json!({"kind": "circle", "id": id}),
+        json!({"kind": "message", "id": id}),
+        json!({"kind": "message", "id": id, "circle_id": id}),
+    ] {
+        teller.post(ada, path, body).await;
+        // So that they have an order.
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    teller.get(ada, path).await;
+    teller.get(ada, "/v1/me/context").await;
 }
 
 /// On a service that sends no mail.

@@ -69,7 +69,9 @@ impl<H: Host, R: Request> Passage<'_, H, R> {
             {
                 apart(self.redis_only(token)).await
             }
-            AtEdge::SayPresence => apart(self.redis_only(token)).await,
+            AtEdge::SayPresence | AtEdge::NoteRecent | AtEdge::ListRecent => {
+                apart(self.redis_only(token)).await
+            }
             AtEdge::React { .. } | AtEdge::Visit | AtEdge::Type => None,
             AtEdge::SaveMessageDraft | AtEdge::ReadMessageDraft | AtEdge::DropMessageDraft => None,
         };

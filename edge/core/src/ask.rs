@@ -145,6 +145,7 @@ impl<H: Host, R: Request> Passage<'_, H, R> {
             }
             AtEdge::Forward | AtEdge::Session | AtEdge::Limits | AtEdge::SayPresence => None,
             AtEdge::SaveMessageDraft | AtEdge::ReadMessageDraft | AtEdge::DropMessageDraft => None,
+            AtEdge::NoteRecent | AtEdge::ListRecent => None,
         };
         of.unwrap_or_else(|| Partition::of(token.user))
     }

@@ -83,7 +83,8 @@ impl Edge {
     pub fn collects(method: &str, target: &str) -> Option<Collect> {
         let path = target.split('?').next().unwrap_or_default();
         // Before the lookup, which costs more than most requests can afford for nothing.
-        let Matched::Route(route, _) = (method == "PUT").then(|| routes::lookup(method, path))? else {
+        let may_take = matches!(method, "PUT" | "POST");
+        let Matched::Route(route, _) = may_take.then(|| routes::lookup(method, path))? else {
             return None;
         };
         let collect = Collect { limit: route.body, deadline_ms: origin::BODY_DEADLINE_MS };

@@ -127,7 +127,7 @@ impl<H: Host, R: Request> Passage<'_, H, R> {
             AtEdge::React { .. } | AtEdge::Visit | AtEdge::Type | AtEdge::SayPresence => {
                 "The region is too busy to answer in time; the change may have been made."
             }
-            AtEdge::SaveMessageDraft | AtEdge::DropMessageDraft => {
+            AtEdge::SaveMessageDraft | AtEdge::DropMessageDraft | AtEdge::NoteRecent => {
                 "The region is too busy to answer in time; the change may have been made."
             }
             _ => "The region is too busy to answer in time; nothing was changed.",

@@ -1,13 +1,14 @@
-//! Requests about what Redis alone holds: presence, typing, and messages that are being composed. `None` if the edge cannot
+//! Requests about what Redis alone holds: presence, typing, messages that are being composed, and what one has looked at. `None` if the edge cannot
 //! take the request, since it is none that the edge understands: the origin then says what is wrong with it. Without Redis
 //! nobody can answer, and the answer is 503.
 
 use optimist_shared::error::ErrorCode;
-use optimist_shared::ids::{Id, Uuid};
+use optimist_shared::ids::{Id, Uuid, parse_sent_id};
 use optimist_shared::presence::{MESSAGE_DRAFT_MS, State, TYPING_MS, is_device, is_message_draft};
+use optimist_shared::recent::{RECENT_MS, Recent};
 use optimist_shared::routes::AtEdge;
 use optimist_shared::scripts::message_drafts::{self, Kept};
-use optimist_shared::scripts::{Call, presence};
+use optimist_shared::scripts::{Call, presence, recent};
 use optimist_shared::session::Token;
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
@@ -28,6 +29,14 @@ struct Said {
 #[serde(deny_unknown_fields)]
 struct Composed {
     body: String,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Looked {
+    kind: String,
+    id: String,
+    circle_id: Option<String>,
 }
 
 impl<H: Host, R: Request> Passage<'_, H, R> {
@@ -70,6 +79,15 @@ impl<H: Host, R: Request> Passage<'_, H, R> {
                     None => self.without_redis(),
                 })
             }
+            AtEdge::NoteRecent => self.note_recent(user).await,
+            AtEdge::ListRecent => {
+                let listed = self.ask_alone(user, recent::list(user), |reply| recent::listed(reply)).await;
+                let Some(listed) = listed else { return Some(self.without_redis()) };
+                let items: Vec<String> =
+                    listed.into_iter().map(|(recent, left_ms)| render(recent, left_ms)).collect();
+                let json = format!(r#"{{"items":[{}],"next":null}}"#, items.join(","));
+                Some(self.respond_json(200, json.into_bytes()))
+            }
             AtEdge::Forward | AtEdge::Cached | AtEdge::Session | AtEdge::Limits => None,
             AtEdge::React { .. } | AtEdge::Visit => None,
         }
@@ -104,6 +122,20 @@ impl<H: Host, R: Request> Passage<'_, H, R> {
         })
     }
 
+    async fn note_recent(&mut self, user: Uuid) -> Option<Response> {
+        let Looked { kind, id, circle_id } = self.sent()?;
+        let circle = match circle_id {
+            Some(circle) => Some(parse_sent_id(&circle)?),
+            None => None,
+        };
+        let looked = Recent::new(&kind, parse_sent_id(&id)?, circle)?;
+        let noted = self.ask_alone(user, recent::note(user, looked), |reply| recent::is_noted(reply)).await;
+        Some(match noted {
+            Some(true) => self.promised(&format!(r#""expires_in":{}"#, RECENT_MS / 1_000)),
+            _ => self.without_redis(),
+        })
+    }
+
     /// The body, if it is one that the edge understands.
     fn sent<T: DeserializeOwned>(&self) -> Option<T> {
         let Some(Body::Whole(bytes)) = self.request.body() else { return None };
@@ -134,4 +166,16 @@ impl<H: Host, R: Request> Passage<'_, H, R> {
         let comma = if fields.is_empty() { "" } else { "," };
         self.respond_json(200, format!(r#"{{"promise":"redis-only"{comma}{fields}}}"#).into_bytes())
     }
+}
+
+/// An item of the list of what one has looked at.
+fn render(recent: Recent, left_ms: u64) -> String {
+    let circle =
+        recent.circle_of_message().map_or_else(|| "null".to_owned(), |circle| format!("\"{circle}\""));
+    format!(
+        r#"{{"kind":"{}","id":"{}","circle_id":{circle},"expires_in":{}}}"#,
+        recent.kind(),
+        recent.id(),
+        left_ms / 1_000
+    )
 }

@@ -179,6 +179,8 @@ fn at_edge(at_edge: AtEdge) -> &'static str {
         AtEdge::SaveMessageDraft => "keeps the draft",
         AtEdge::ReadMessageDraft => "answers with the draft",
         AtEdge::DropMessageDraft => "forgets the draft",
+        AtEdge::NoteRecent => "remembers it",
+        AtEdge::ListRecent => "answers with the list",
     }
 }
 

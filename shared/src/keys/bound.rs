@@ -107,6 +107,10 @@ impl Key {
         Key::MessageDrafts.bind(Ids::default().with(Id::User, user))
     }
 
+    pub fn recent(user: Uuid) -> BoundKey {
+        Key::Recent.bind(Ids::default().with(Id::User, user))
+    }
+
     pub fn journal_key(user: Uuid) -> BoundKey {
         Key::JournalKey.bind(Ids::default().with(Id::User, user))
     }

@@ -60,6 +60,7 @@ fn constructed(key: Key, ids: &Ids) -> Option<BoundKey> {
         Key::Online => Key::online(circle),
         Key::MessageDraft => Key::message_draft(user, circle),
         Key::MessageDrafts => Key::message_drafts(user),
+        Key::Recent => Key::recent(user),
         Key::PresenceDue => return None,
         Key::JournalKey => Key::journal_key(user),
         Key::RecentTags => Key::recent_tags(user),

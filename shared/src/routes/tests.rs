@@ -70,6 +70,7 @@ fn what_the_edge_does_fits_the_rest_of_the_row() {
             AtEdge::Type | AtEdge::SayPresence => (Pattern::RedisOnly, false),
             AtEdge::SaveMessageDraft | AtEdge::ReadMessageDraft => (Pattern::RedisOnly, false),
             AtEdge::DropMessageDraft => (Pattern::RedisOnly, false),
+            AtEdge::NoteRecent | AtEdge::ListRecent => (Pattern::RedisOnly, false),
         };
         assert_eq!((route.pattern, route.key.is_some()), (expected, is_cached), "{}", route.name);
         let by_itself =

@@ -16,6 +16,7 @@ pub mod mine;
 pub mod visit;
 pub mod presence;
 pub mod message_drafts;
+pub mod recent;
 
 pub mod fence;
 pub mod lease;
@@ -31,7 +32,7 @@ pub use call::{Call, Scalars, crosses_slots, is_about_the_call, is_unknown_scrip
 pub use script::{Bound, Script};
 
 /// Every script, for tests and for callers that load them all.
-pub const ALL: [&Script; 40] = [
+pub const ALL: [&Script; 42] = [
     &admit::ADMIT,
     &limit::LIMIT,
     &limit::PEEK,
@@ -72,6 +73,8 @@ pub const ALL: [&Script; 40] = [
     &drafts::FLUSHED,
     &drafts::DROP_FLUSHED,
     &drafts::COUNT_DRAFTS,
+    &recent::NOTE_RECENT,
+    &recent::LIST_RECENT,
 ];
 
 #[cfg(test)]

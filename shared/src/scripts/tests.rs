@@ -14,6 +14,7 @@ use crate::keys::{Companions, Key};
 use crate::limits::Limit;
 use crate::presence::State;
 use crate::reactions::{Counts, Kind};
+use crate::recent::Recent;
 use crate::session::{CachedSession, Token, hash_secret};
 use crate::vouching::Vouched;
 
@@ -263,6 +264,11 @@ fn the_origins_calls_are_in_their_scripts_order() {
         words(&presence::live(circle)),
         format!("{online} circle:{{{theirs}}}:{circle}:typing | 1000")
     );
+    let recent = format!("recent:{{{mine}}}:{user}");
+    let looked = Recent::Message { circle, message };
+    let note = format!("{recent} | message {message} {circle} 86400000 100");
+    assert_eq!(words(&recent::note(user, looked)), note);
+    assert_eq!(words(&recent::list(user)), format!("{recent} | 86400000 100"));
     assert_eq!(words(&message_drafts::list(user)), format!("message_drafts:{{{mine}}}:{user} |"));
     assert_eq!(words(&settle::call(1, 9, 2)), "settled:{p000} wake:{p000} | 1 9 2 172800000");
 

@@ -125,6 +125,8 @@ fn good(field: &str) -> Value {
         }
         "quiet" => Value::Null,
         "locale" => json!("de"),
+        "kind" => json!("circle"),
+        "id" => json!("0190a0a0-0000-7000-8000-000000000001"),
         "week_start" => json!("sunday"),
         "presence" => json!("circles"),
         "discoverable" | "reduced_motion" => json!(true),

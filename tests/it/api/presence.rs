@@ -19,7 +19,7 @@ pub async fn state_of(of: &str, client: &Client) -> String {
 }
 
 /// Asks until the edge knows the session, so that it answers by itself.
-async fn until_known(client: &Client) {
+pub async fn until_known(client: &Client) {
     for _ in 0..200 {
         if client.get("/v1/auth/session").await.expect(200).header("cache-status").is_empty() {
             return;
@@ -29,7 +29,7 @@ async fn until_known(client: &Client) {
     panic!("the edge does not know the session");
 }
 
-fn is_answered_at_the_edge(answer: &Answer) -> bool {
+pub fn is_answered_at_the_edge(answer: &Answer) -> bool {
     !answer.header("server-timing").contains("origin")
 }
 

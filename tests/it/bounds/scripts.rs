@@ -10,6 +10,7 @@ use optimist_shared::limits::{LIMITS, Limit, LimitRow, Scope};
 use optimist_shared::presence::{self, State};
 use optimist_shared::quotas::Quota;
 use optimist_shared::reactions::{Counts, KINDS, Kind};
+use optimist_shared::recent::{MOST_RECENT, Recent};
 use optimist_shared::routes::{ROUTES, Route};
 use optimist_shared::scripts::admit::Admission;
 use optimist_shared::scripts::admit_react;
@@ -20,7 +21,7 @@ use optimist_shared::scripts::limit::{Charge, give_back};
 use optimist_shared::scripts::react::Reaction;
 use optimist_shared::scripts::{
     ALL, Call, append, counts, fence, invalidate, lease, ledger, message_drafts, mine, presence as scripts,
-    settle, visit, vouch,
+    recent as recent_scripts, settle, visit, vouch,
 };
 use optimist_shared::session::{CachedSession, Token, attempt_entry, hash_secret};
 use optimist_shared::vouching::Vouched;
@@ -136,6 +137,7 @@ async fn scripts_touch_no_more_keys_and_bytes_than_they_state() {
     drafts_of_a_person(&mut bench).await;
     presences(&mut bench).await;
     composed_messages(&mut bench).await;
+    looked_at(&mut bench).await;
     let mut faults = Vec::new();
     for script in ALL {
         let bound = script.bound().unwrap();
@@ -446,6 +448,20 @@ async fn presences(bench: &mut Bench) {
             &scripts::show(circle, &[(Uuid::nil(), Some(State::Away)), (people[1].0, Some(State::Away))]),
         )
         .await;
+}
+
+/// As much as is remembered of the longest names, and one more.
+async fn looked_at(bench: &mut Bench) {
+    let user = Uuid::from_u128(7);
+    for number in 0..=u128::from(MOST_RECENT) {
+        let recent = Recent::Message { circle: Uuid::from_u128(9), message: Uuid::from_u128(number) };
+        bench.expect("1", &recent_scripts::note(user, recent)).await;
+    }
+    let reply = bench.run(&recent_scripts::list(user)).await;
+    assert_eq!(reply.len() as u32, 2 * MOST_RECENT);
+    // Those of one millisecond are in the order of their names.
+    let newest = Recent::Message { circle: Uuid::from_u128(9), message: Uuid::from_u128(MOST_RECENT.into()) };
+    assert_eq!(reply[0], newest.render());
 }
 
 /// The longest draft of a message, and as many as the quota admits.
