@@ -126,7 +126,9 @@ mod tests {
     use super::*;
 
     fn code(role: Role, is_public: bool, is_archived: bool) -> Option<ErrorCode> {
-        let standing = Standing { role, is_public: is_public && !is_archived, is_archived, version: 1 };
+        let is_public = is_public && !is_archived;
+        let join_policy = JoinPolicy::Open;
+        let standing = Standing { role, is_public, join_policy, is_archived, version: 1 };
         standing.require_moderator().err().map(|error| error.code)
     }
 
