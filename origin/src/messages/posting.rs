@@ -57,7 +57,7 @@ select posted.*, users.name as author_name from posted join users on users.id = 
     /// Inserts the posts of a batch that are allowed and new, and their outbox rows, in the batch's order within each circle.
     /// Only posts to circles that the transaction has locked: `optimist.locked` names them. Ids are given as [`MINT`] does. It
     /// claims idempotency keys sorted by author and key, so that two batches never deadlock over them. Selects each message
-    /// with its post's place in the batch, from 1.
+    /// with its post's place in the batch, from 1. The moment is a value, since Citus takes no `now()` within `case`.
     const POST_ALL: &str = "-- messages::post_all
 with posts as materialized (
     select * from unnest(
@@ -81,10 +81,12 @@ claimed as (
     returning resource),
 accepted as (
     select circle_id, id, author_id, session, body, request_id, traceparent, cache_key, place,
-        row_number() over (partition by circle_id order by place) as nth, count(*) over (partition by circle_id) as n
+        row_number() over (partition by circle_id order by place) as nth, count(*) over (partition by circle_id) as n,
+        now() as moment, now() - interval '1 hour' as an_hour_ago
     from allowed where idempotency_key is null or id in (select resource from claimed)),
 counted as (
-    update circles set last_number = last_number + n, last_id = accepted.id, active_at = case when active_at < now() - interval '1 hour' then now() else active_at end,
+    update circles set last_number = last_number + n, last_id = accepted.id,
+        active_at = case when active_at < an_hour_ago then moment else active_at end,
         months = case when months[cardinality(months)] = id_month(accepted.id) then months else months || id_month(accepted.id) end,
         month_numbers = case when months[cardinality(months)] = id_month(accepted.id) then month_numbers
             else month_numbers || last_number + 1 end
