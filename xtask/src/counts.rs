@@ -78,7 +78,10 @@ impl Count {
             },
             Count::Rights => Load {
                 target: "--test=it",
-                tests: &["live::rights::nothing_comes_past_the_end_of_a_right"],
+                tests: &[
+                    "live::rights::nothing_comes_past_the_end_of_a_right",
+                    "live::rights::nothing_comes_past_the_archiving_of_a_circle",
+                ],
                 variables: &[("OPTIMIST_RIGHTS", 10_000)],
             },
             Count::Ghosts => Load {

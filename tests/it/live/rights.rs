@@ -127,3 +127,57 @@ async fn judge(system: &System, Try { person, loss, mut listeners }: Try) -> Cli
     }
     if is_closed { person.log_in().await } else { person }
 }
+
+/// Nobody loses a right; but nothing changes in an archived circle, however many are posting.
+#[tokio::test(flavor = "multi_thread")]
+async fn nothing_comes_past_the_archiving_of_a_circle() {
+    let system = System::start().await;
+    let gateway = gateway(&system, 0);
+    let ada = system.register("Ada").await;
+    let posters = [system.register("Bo").await, system.register("Cy").await];
+    for _ in 0..optimist_tests::scale("OPTIMIST_RIGHTS", 24).div_ceil(8) {
+        system.forget_limits_of(&ada).await;
+        let circle = ada.create_circle("private").await;
+        for poster in &posters {
+            system.forget_limits_of(poster).await;
+            poster.join(&circle, &ada).await;
+        }
+        let mut listeners = Vec::new();
+        for transport in BOTH {
+            let mut listener = subscribe(&gateway, transport, &posters[0], "").await;
+            listener.expect("ready").await;
+            listeners.push(listener);
+        }
+        let path = format!("/v1/circles/{circle}/messages");
+        let posting = posters.iter().map(|poster| async {
+            let mut posted = 0;
+            loop {
+                let answer = poster.post(&path, json!({"body": "Good morning."})).await;
+                match answer.status {
+                    201 => posted += 1,
+                    429 => system.forget_limits_of(poster).await,
+                    // It is archived.
+                    409 => return posted,
+                    _ => panic!("{answer:#?}"),
+                }
+            }
+        });
+        let archive = async {
+            tokio::time::sleep(Duration::from_millis(300)).await;
+            ada.delete(&format!("/v1/circles/{circle}")).await.expect(204);
+        };
+        let (posted, ()) = tokio::join!(join_all(posting), archive);
+        assert!(posted.iter().sum::<u32>() > 0);
+        for (transport, mut listener) in BOTH.into_iter().zip(listeners) {
+            let (mut heard, mut is_archived) = (0, false);
+            while let Some(frame) = listener.within(Duration::from_millis(1_500)).await {
+                let kind = frame["type"].as_str().unwrap_or_default();
+                assert!(!(is_archived && kind.starts_with("message.")), "{transport:?}: {frame}");
+                heard += u32::from(kind == "message.posted");
+                is_archived |= kind == "circle.archived";
+            }
+            assert!(is_archived, "{transport:?}: not told");
+            assert_eq!(heard, posted.iter().sum::<u32>(), "{transport:?}");
+        }
+    }
+}
