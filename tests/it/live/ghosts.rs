@@ -5,9 +5,10 @@ use std::time::{Duration, Instant};
 use futures_util::StreamExt as _;
 use futures_util::future::join_all;
 use futures_util::stream::iter;
-use optimist_tests::live::{Subscriber, Transport, connect, ticket};
+use optimist_tests::live::{Subscriber, Transport, connect};
 use optimist_tests::proxy::{Mode, Proxy};
 use optimist_tests::{Client, Options, System};
+use reqwest::Method;
 use serde_json::json;
 
 use super::gateway;
@@ -24,8 +25,11 @@ struct Device {
 }
 
 impl Device {
-    async fn open(address: &str, client: &Client, name: &'static str) -> Device {
-        let ticket = ticket(client).await;
+    /// `from` is the client's address: fewer come from one than may.
+    async fn open(address: &str, client: &Client, name: &'static str, from: &str) -> Device {
+        let (told, body) = ([("x-forwarded-for", from)], Some(b"{}".to_vec()));
+        let ticket = client.send(Method::POST, "/v1/realtime/tickets", &told, body).await;
+        let ticket = ticket.expect(201).text("/ticket");
         let mut socket = connect(address, Transport::Socket, &ticket, "").await.expect("a socket");
         socket.expect("ready").await;
         Device { name, socket }
@@ -53,7 +57,8 @@ async fn sockets_whose_network_vanishes_leave_no_ghosts() {
     let devices = optimist_tests::scale("OPTIMIST_GHOSTS", 40) as usize;
     // Where more of them speak, each speaks less often.
     let lease = 6 + devices as u32 / 40;
-    let options = Options { presence_lease_s: lease, origins: 2, ..Options::default() };
+    let options =
+        Options { presence_lease_s: lease, origins: 2, trusted_proxies: "127.0.0.0/8", ..Options::default() };
     let system = System::with(options).await;
     let watcher = system.register("Owen").await;
     let circle = watcher.create_circle("private").await;
@@ -69,10 +74,13 @@ async fn sockets_whose_network_vanishes_leave_no_ghosts() {
     let people: Vec<Client> = joined.buffered(4).collect().await;
     let (staying, vanishing) = people.split_at(people.len() / 2);
     let (address, lost) = (gateway(&system, 0), Proxy::start(&gateway(&system, 0)).await);
-    let open = |client: &Client, number: usize, is_lost: bool| {
+    let mut opened = 0;
+    let mut open = |client: &Client, number: usize, is_lost: bool| {
         let address = if is_lost { lost.address() } else { address.clone() };
         let client = client.clone();
-        async move { Device::open(&address, &client, DEVICES[number]).await }
+        opened += 1;
+        let from = format!("192.0.2.{}", opened / 100 + 1);
+        async move { Device::open(&address, &client, DEVICES[number], &from).await }
     };
     let (mut kept, mut gone) = (Vec::new(), Vec::new());
     for (index, person) in staying.iter().enumerate() {
