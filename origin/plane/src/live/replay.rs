@@ -16,7 +16,7 @@ use crate::live::telling::frames;
 use crate::redis::{Position, RedisDown};
 
 /// Connections that read at once: the others wait, so that many who come back together do not ask for everything at once.
-static TURNS: Semaphore = Semaphore::const_new(2);
+static TURNS: Semaphore = Semaphore::const_new(8);
 
 /// A part of what was missed.
 pub struct Missed {

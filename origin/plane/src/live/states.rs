@@ -19,7 +19,7 @@ const STANDS: Duration = Duration::from_millis(500);
 /// How long it waits after a store that did not answer.
 const AGAIN: Duration = Duration::from_secs(1);
 /// Values that are read at once: many who connect together ask for many.
-static TURNS: Semaphore = Semaphore::const_new(4);
+static TURNS: Semaphore = Semaphore::const_new(16);
 
 /// A state of a topic, by its row and the topic's id.
 type Which = (&'static str, Uuid);
