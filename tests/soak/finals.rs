@@ -65,6 +65,7 @@ pub async fn gather(system: &System, world: &World) -> Finals {
     sums.extend(sums_as_seen(system, world).await);
     sums.extend(beyond_caps(system).await);
     let posted = subscribers::posted(system, world);
+    let followed = world.record.followed.lock().expect("the record").clone();
     Finals {
         messages: listed.lines().map(message).collect(),
         messages_at_first: MESSAGES as u64,
@@ -76,7 +77,7 @@ pub async fn gather(system: &System, world: &World) -> Finals {
         streams: streams(system).await,
         outbox: expected(system),
         whole_since: whole_since(system).await,
-        followed: world.record.followed.lock().expect("the record").clone(),
+        followed,
         subscribed: subscribers::finish(world, &posted).await,
         posted,
     }
