@@ -37,11 +37,12 @@ pub async fn migrate(
     for applied in report.applied_migrations() {
         tracing::info!(version = applied.version(), name = applied.name(), "migrated");
     }
-    for seed in REGISTRY.domains.iter().filter_map(|domain| domain.seed) {
-        seed(&client).await?;
-    }
     grant(&client, config).await?;
+    // A former schema may lack the tables of this release's seeds.
     if to.is_none() {
+        for seed in REGISTRY.domains.iter().filter_map(|domain| domain.seed) {
+            seed(&client).await?;
+        }
         if partitioning::bring_into_partitions(&client).await? {
             client.batch_execute(LEAVES).await?;
             if citus {

@@ -61,6 +61,7 @@ MEANINGLESS = {
     ("before", "is not for both directions"),
     ("before", "is not a cursor of this list"),
     ("category", "is not a category"),
+    ("circle_id", "must be there of a message alone"),
     ("current", "is not the password"),
     ("password", "is not the password"),
     ("token", "is not good, or not any more: ask for another mail"),

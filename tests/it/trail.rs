@@ -38,7 +38,7 @@ const KEPT: [&str; 25] = [
     "admin.copy-dropped",
 ];
 /// What else happens meanwhile.
-const LEFT_OUT: [&str; 3] = ["session.refreshed", "message.posted", "auth.logout"];
+const LEFT_OUT: [&str; 4] = ["session.refreshed", "message.posted", "auth.logout", "names.changed"];
 
 /// Rows of the outbox that are to be in the trail, and are not, or not as they are.
 const MISSING: &str = "select string_agg(o.kind, ' ') from outbox o left join audit a on (a.xid, a.seq) = (o.xid, o.seq)
