@@ -151,7 +151,7 @@ fn unit(run: &mut Run) -> Result<()> {
 }
 
 /// More tests at once than there are cores: most of them wait.
-const AT_ONCE: &str = "--test-threads=4";
+const AT_ONCE: &str = "--test-threads=3";
 
 fn integration(run: &mut Run) -> Result<()> {
     let python = [("OPTIMIST_PYTHON_TOOLS", provision::python_packages(&run.suite.root)?)];
