@@ -45,7 +45,7 @@ select circles.id, circles.name, circles.category, mine.role
 from unnest($2::uuid[]) with ordinality named (id, place)
 join circles on circles.id = named.id
 left join memberships mine on mine.circle_id = circles.id and mine.user_id = $1
-where mine.role is distinct from 'banned' and (mine.role is not null or circles.visibility = 'public')
+where mine.role is distinct from 'banned' and (mine.role is not null or (circles.visibility = 'public' and circles.archived_at is null))
 order by named.place";
 
     /// Nobody is in more than 500 circles. Each is looked up by itself, so that no plan reads all circles.

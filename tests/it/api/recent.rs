@@ -124,5 +124,12 @@ fn the_context_names_circles_that_one_may_still_read() {
         assert_eq!(context(&public.banned).await, nothing);
         private.member.delete(&private.path("/members/me")).await.expect(204);
         assert_eq!(context(&private.member).await, outside);
+        // An archived circle exists for its members alone.
+        public.owner.delete(&public.path("")).await.expect(204);
+        for client in [&private.stranger, &private.former] {
+            assert_eq!(context(client).await["recent_circles"], json!([]));
+        }
+        note(&public.member, "circle", &public.circle).await;
+        assert_eq!(context(&public.member).await["recent_circles"][0]["id"], json!(public.circle));
     });
 }
