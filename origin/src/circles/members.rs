@@ -50,15 +50,15 @@ pub fn routes() -> Vec<Served> {
         on("members.join", join)
             .says("Join a circle.")
             .notes(
-                "A private circle takes an invitation, which is used up. Who is a member already is answered 200, and \
-                 charged nothing. A person is in at most 500 circles: a further one is refused with 422 `quota-exceeded`.",
+                "A private circle takes an invitation, and so does one whose `join_policy` is `invite_only`: joining uses it. \
+                 Who is a member already is answered 200, and charged nothing. A person is in at most 500 circles: a further one is refused with 422 `quota-exceeded`.",
             )
             .takes::<Join>(json!({"invite": "2e-Mbyg5T80-LWFzEni780EHJ3LSA0aF80nLFQ5H-gg"}))
             .answers::<CircleWithRole>(201)
             .also(200, "A member already.")
             .tagged()
             .idempotent()
-            .refuses(&[ErrorCode::Conflict, ErrorCode::QuotaExceeded])
+            .refuses(&[ErrorCode::Forbidden, ErrorCode::Conflict, ErrorCode::QuotaExceeded])
             .links([link("messages.list", &[SAME_CIRCLE]), link("members.leave", &[SAME_CIRCLE])]),
         on("members.leave", leave).says("Leave a circle.").notes("The owner hands the circle over first."),
     ]

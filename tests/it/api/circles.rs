@@ -311,6 +311,9 @@ fn a_public_circle_may_be_joined_by_invitation_alone() {
         assert_eq!(cast.stranger.get(&cast.path("")).await.expect(200).body["join_policy"], "invite_only");
         let refused = problem(cast.stranger.post(&me, json!({})).await, 403);
         assert_eq!(refused["errors"][0]["field"], "invite");
+        let described = system.client().get("/v1/openapi.json").await.expect(200).body;
+        let of_joining = &described["paths"]["/v1/circles/{circle}/members/me"]["post"]["responses"];
+        assert!(of_joining["403"].is_object(), "the refusal is described");
         let banned = problem(cast.banned.post(&me, json!({})).await, 404);
         assert_eq!(banned["status"], 404, "the banned learn nothing");
         cast.member.post(&me, json!({})).await.expect(200);
