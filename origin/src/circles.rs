@@ -5,7 +5,6 @@ pub mod standing;
 pub mod definition;
 mod reading;
 mod discovery;
-pub mod mine;
 mod writing;
 mod members;
 mod moved;
@@ -40,7 +39,6 @@ pub const DOMAIN: Domain = Domain {
         definition::STATEMENTS,
         reading::STATEMENTS,
         discovery::STATEMENTS,
-        mine::STATEMENTS,
         writing::STATEMENTS,
         members::STATEMENTS,
         roles::STATEMENTS,
@@ -61,7 +59,7 @@ pub const DOMAIN: Domain = Domain {
     ],
     // A job drops the copies that show a member's former name, within a minute.
     audits: &[(Key::CircleMembers, |ctx, suspect| {
-        Box::pin(copies::compare_but_for(ctx, suspect, Some("user")))
+        Box::pin(copies::compare_but_for(ctx, suspect, Some("/user")))
     })],
     jobs: &[Job {
         name: "invites.clean",
@@ -83,7 +81,6 @@ fn routes() -> Vec<Served> {
         discovery::routes(),
         categories::routes(),
         context::routes(),
-        mine::routes(),
         writing::routes(),
         members::routes(),
         roles::routes(),

@@ -5,7 +5,7 @@ use optimist_plane::statements::{Stated, stated};
 
 use crate::{
     activity, circles, deliveries, journal, messages, notifications, operations, people, presence, reactions,
-    trail,
+    trail, unread,
 };
 
 pub static REGISTRY: Registry = Registry {
@@ -22,6 +22,7 @@ pub static REGISTRY: Registry = Registry {
         activity::DOMAIN,
         reactions::DOMAIN,
         messages::DOMAIN,
+        unread::DOMAIN,
         trail::DOMAIN,
         operations::DOMAIN,
     ],
@@ -29,7 +30,7 @@ pub static REGISTRY: Registry = Registry {
         check_token: |ctx, token| Box::pin(people::session::check(ctx, token)),
         require_admin: |ctx, user| Box::pin(people::admin::require_admin(ctx, user)),
         extend_session: |ctx, user, session| Box::pin(people::session::extend(ctx, user, session)),
-        followed: |ctx, user| Box::pin(circles::mine::followed(ctx, user)),
+        followed: |ctx, user| Box::pin(circles::access::followed(ctx, user)),
     },
 };
 

@@ -17,6 +17,7 @@ mod notifications;
 mod activity;
 mod reactions;
 mod messages;
+mod unread;
 mod trail;
 mod operations;
 

@@ -17,7 +17,7 @@ use optimist_plane::http::served::Served;
 use optimist_shared::keys::Key;
 
 /// A job drops the copies that show an author's former name, within a minute.
-const COMPARE: Compare = |ctx, suspect| Box::pin(copies::compare_but_for(ctx, suspect, Some("author")));
+const COMPARE: Compare = |ctx, suspect| Box::pin(copies::compare_but_for(ctx, suspect, Some("/author")));
 const COUNTED: Loader = Loader::Live(|ctx, key| Box::pin(reading::load_counted(ctx, key)));
 
 pub const DOMAIN: Domain = Domain {

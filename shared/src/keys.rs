@@ -16,6 +16,7 @@ pub enum Key {
     Session,
     Tickets,
     Membership,
+    MyCircles,
     Me,
     Profile,
     PersonalPreferences,
@@ -25,6 +26,7 @@ pub enum Key {
     CircleAccess,
     CircleMembers,
     CircleMessages,
+    CircleHead,
     Message,
     Reactions,
     Counts,
@@ -56,6 +58,8 @@ pub enum Key {
     MessageDraft,
     MessageDrafts,
     Recent,
+    ReadMarker,
+    ReadAhead,
 }
 
 /// How old a value served from a vouched Redis may be.
@@ -133,6 +137,7 @@ pub const KEYS: &[KeyRow] = &[
     // The tickets for the gateway that were used: each is good for half a minute.
     row(Key::Tickets, "tickets:{<user>}:<session>", "tickets", seconds(MINUTE, 0), Own),
     row(Key::Membership, "membership:{<user>}:<circle>", "membership", seconds(30 * MINUTE, GRACE), Fenced),
+    row(Key::MyCircles, "my_circles:{<p:user>}:<user>", "my_circles", seconds(30 * MINUTE, GRACE), Fenced),
     row(Key::Me, "me:{<p:user>}:<user>", "me", seconds(30 * MINUTE, GRACE), Fenced),
     row(Key::Profile, "profile:{<p:user>}:<user>", "profile", seconds(30 * MINUTE, GRACE), Fenced),
     row(Key::PersonalPreferences, "personal_preferences:{<p:user>}:<user>", "personal_preferences", seconds(30 * MINUTE, GRACE), Fenced),
@@ -142,6 +147,8 @@ pub const KEYS: &[KeyRow] = &[
     row(Key::CircleAccess, "circle:{<p:circle>}:<circle>:access", "circle_access", seconds(30 * MINUTE, GRACE), Fenced),
     row(Key::CircleMembers, "circle:{<p:circle>}:<circle>:members", "members", seconds(30 * MINUTE, GRACE), Fenced),
     joined(Key::Counts, row(Key::CircleMessages, "circle:{<p:circle>}:<circle>:messages", "messages", seconds(30 * MINUTE, GRACE), Fenced)),
+    // Each message drops it. The next reader fills it: a writer would for nobody.
+    KeyRow { is_refilled: false, ..row(Key::CircleHead, "circle:{<p:circle>}:<circle>:head", "head", seconds(30 * MINUTE, GRACE), Fenced) },
     joined(Key::Reactions, row(Key::Message, "circle:{<p:circle>}:<circle>:message:<message>", "message", seconds(30 * MINUTE, GRACE), Fenced)),
     // Rebuilt from Postgres and the unflushed entries whenever they are missing: a day bounds memory.
     row(Key::Reactions, "circle:{<p:circle>}:<circle>:message:<message>:reactions", "reactions", seconds(DAY, 0), Live),
@@ -201,6 +208,9 @@ pub const KEYS: &[KeyRow] = &[
     row(Key::MessageDrafts, "message_drafts:{<p:user>}:<user>", "message_drafts", seconds(HOUR, 0), Own),
     // What a person has looked at. Each is forgotten after a day, the newest too.
     row(Key::Recent, "recent:{<p:user>}:<user>", "recent", seconds(DAY, 0), Own),
+    // Up to where a member has read. An entry takes it ahead of Postgres for longer than any copy from before its flush lives.
+    KeyRow { is_refilled: false, ..row(Key::ReadMarker, "circle:{<p:circle>}:<circle>:read:<user>", "read_marker", seconds(30 * MINUTE, GRACE), Fenced) },
+    row(Key::ReadAhead, "circle:{<p:circle>}:<circle>:read_ahead:<user>", "read_ahead", seconds(2 * DAY, 0), Own),
 ];
 
 impl Key {

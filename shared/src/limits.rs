@@ -13,6 +13,7 @@ pub enum Limit {
     Messages,
     Reactions,
     Visits,
+    ReadMarks,
     Typing,
     Presence,
     MessageDrafts,
@@ -169,6 +170,8 @@ pub const LIMITS: &[LimitRow] = &[
     row(Limit::Reactions, "reactions", "rate_limit:reactions", "", User, Successes, Exact, &[window(50, MINUTE)]),
     // A client reports one visit in five minutes; it may forget that it did.
     row(Limit::Visits, "visits", "rate_limit:visits", "", User, Attempts, Counter, &[window(60, MINUTE)]),
+    // Once in a second while somebody reads on, on two devices.
+    row(Limit::ReadMarks, "read-marks", "rate_limit:read_marks", "", User, Attempts, Counter, &[window(120, MINUTE)]),
     // Once in ten seconds for as long as somebody types, in a few circles.
     row(Limit::Typing, "typing", "rate_limit:typing", "", User, Attempts, Counter, &[window(60, MINUTE)]),
     // Ten devices that refresh a lease of five minutes at a third of it, and change ten times.

@@ -140,6 +140,8 @@ pub enum AtEdge {
     React { reacted: bool },
     /// Records a visit of the circle.
     Visit,
+    /// Moves the caller's read marker in the circle to the number that the body names.
+    MarkRead,
     /// Notes that the caller types in the circle.
     Type,
     /// Notes the state of one of the caller's devices, which the body names.
@@ -164,13 +166,13 @@ impl AtEdge {
             AtEdge::SaveMessageDraft | AtEdge::ReadMessageDraft | AtEdge::DropMessageDraft => true,
             AtEdge::NoteRecent | AtEdge::ListRecent => true,
             AtEdge::Forward | AtEdge::Cached | AtEdge::Session | AtEdge::Limits => false,
-            AtEdge::React { .. } | AtEdge::Visit => false,
+            AtEdge::React { .. } | AtEdge::Visit | AtEdge::MarkRead => false,
         }
     }
 
     /// Whether the edge reads the body by itself.
     pub fn takes_body(self) -> bool {
-        matches!(self, AtEdge::SayPresence | AtEdge::SaveMessageDraft | AtEdge::NoteRecent)
+        matches!(self, AtEdge::SayPresence | AtEdge::SaveMessageDraft | AtEdge::NoteRecent | AtEdge::MarkRead)
     }
 }
 
@@ -237,6 +239,9 @@ use {Audience::*, Limit::*, Method::*, Pattern::*};
 
 /// The limits of a write that no limit of its own keeps rare.
 const CHANGES: &[Limit] = &[Changes, Forwarded];
+/// The keys that a change of a membership makes stale.
+const OF_MEMBERS: &[Key] =
+    &[Key::Membership, Key::MyCircles, Key::ReadMarker, Key::Circle, Key::CircleMembers];
 
 /// A cached read.
 const fn cached(
@@ -388,7 +393,7 @@ pub const ROUTES: &[Route] = &[
     at_edge("me.limits", "/v1/me/limits", AtEdge::Limits),
     direct("me.audit", "/v1/me/audit", User),
     joined("me.context", "/v1/me/context", User),
-    direct("me.circles", "/v1/me/circles", User),
+    joined("me.circles", "/v1/me/circles", User),
     Route { pattern: Live, ..direct("realtime.events", EVENTS, User) },
     // Its ticket says who asks.
     Route { pattern: Live, limits: &[PublicReads], ..direct("realtime.socket", SOCKET, Public) },
@@ -401,32 +406,34 @@ pub const ROUTES: &[Route] = &[
     cached("users.get", "/v1/users/{user}", User, Key::Profile, &[]),
     // Circles
     cached("categories.list", "/v1/categories", User, Key::Categories, &[]),
-    Route { is_idempotent: true, body: CIRCLE_BODY, ..write("circles.create", Post, "/v1/circles", User, &[CircleCreate, Forwarded], &[Key::Membership]) },
+    Route { is_idempotent: true, body: CIRCLE_BODY, ..write("circles.create", Post, "/v1/circles", User, &[CircleCreate, Forwarded], &[Key::Membership, Key::MyCircles]) },
     cached("circles.discover", "/v1/circles", User, Key::Discovery, &[]),
     cached("circles.get", "/v1/circles/{circle}", CircleReader, Key::Circle, &[Overlay::Role]),
-    Route { body: CIRCLE_BODY, ..write("circles.update", Patch, "/v1/circles/{circle}", Moderator, CHANGES, &[Key::Circle, Key::CircleAccess]) },
-    write("circles.archive", Delete, "/v1/circles/{circle}", Owner, CHANGES, &[Key::Circle, Key::CircleAccess]),
-    write("circles.restore", Post, "/v1/circles/{circle}/restore", Owner, CHANGES, &[Key::Circle, Key::CircleAccess]),
+    Route { body: CIRCLE_BODY, ..write("circles.update", Patch, "/v1/circles/{circle}", Moderator, CHANGES, &[Key::Circle, Key::CircleAccess, Key::CircleHead]) },
+    write("circles.archive", Delete, "/v1/circles/{circle}", Owner, CHANGES, &[Key::Circle, Key::CircleAccess, Key::CircleHead]),
+    write("circles.restore", Post, "/v1/circles/{circle}/restore", Owner, CHANGES, &[Key::Circle, Key::CircleAccess, Key::CircleHead]),
     cached("members.list", "/v1/circles/{circle}/members", CircleReader, Key::CircleMembers, &[]),
-    Route { is_idempotent: true, ..write("members.join", Post, "/v1/circles/{circle}/members/me", User, &[CircleJoin, Forwarded], &[Key::Membership, Key::Circle, Key::CircleMembers]) },
-    write("members.leave", Delete, "/v1/circles/{circle}/members/me", Member, CHANGES, &[Key::Membership, Key::Circle, Key::CircleMembers]),
-    write("members.update", Patch, "/v1/circles/{circle}/members/{user}", Moderator, CHANGES, &[Key::Membership, Key::Circle, Key::CircleMembers]),
-    write("members.remove", Delete, "/v1/circles/{circle}/members/{user}", Moderator, CHANGES, &[Key::Membership, Key::Circle, Key::CircleMembers]),
+    Route { is_idempotent: true, ..write("members.join", Post, "/v1/circles/{circle}/members/me", User, &[CircleJoin, Forwarded], OF_MEMBERS) },
+    write("members.leave", Delete, "/v1/circles/{circle}/members/me", Member, CHANGES, OF_MEMBERS),
+    write("members.update", Patch, "/v1/circles/{circle}/members/{user}", Moderator, CHANGES, OF_MEMBERS),
+    write("members.remove", Delete, "/v1/circles/{circle}/members/{user}", Moderator, CHANGES, OF_MEMBERS),
     Route { is_idempotent: true, ..write("invites.create", Post, "/v1/circles/{circle}/invites", Moderator, &[Invites, Forwarded], &[]) },
     direct("invites.list", "/v1/circles/{circle}/invites", Moderator),
     write("invites.revoke", Delete, "/v1/circles/{circle}/invites/{invite}", Moderator, CHANGES, &[]),
     direct("bans.list", "/v1/circles/{circle}/bans", Moderator),
-    write("bans.lift", Delete, "/v1/circles/{circle}/bans/{user}", Moderator, CHANGES, &[Key::Membership, Key::Circle, Key::CircleMembers]),
+    write("bans.lift", Delete, "/v1/circles/{circle}/bans/{user}", Moderator, CHANGES, OF_MEMBERS),
     // Messages
-    Route { is_idempotent: true, body: MESSAGE_BODY, ..write("messages.post", Post, "/v1/circles/{circle}/messages", Member, &[Messages, Forwarded], &[Key::CircleMessages]) },
+    Route { is_idempotent: true, body: MESSAGE_BODY, ..write("messages.post", Post, "/v1/circles/{circle}/messages", Member, &[Messages, Forwarded], &[Key::CircleMessages, Key::CircleHead, Key::ReadMarker]) },
     cached("messages.list", "/v1/circles/{circle}/messages", CircleReader, Key::CircleMessages, &[Overlay::Reactions]),
     cached("messages.get", "/v1/circles/{circle}/messages/{message}", CircleReader, Key::Message, &[Overlay::Reactions]),
-    Route { body: MESSAGE_BODY, ..write("messages.edit", Patch, "/v1/circles/{circle}/messages/{message}", Member, CHANGES, &[Key::CircleMessages, Key::Message]) },
-    write("messages.delete", Delete, "/v1/circles/{circle}/messages/{message}", Member, CHANGES, &[Key::CircleMessages, Key::Message, Key::Reactions]),
+    Route { body: MESSAGE_BODY, ..write("messages.edit", Patch, "/v1/circles/{circle}/messages/{message}", Member, CHANGES, &[Key::CircleMessages, Key::CircleHead, Key::Message]) },
+    write("messages.delete", Delete, "/v1/circles/{circle}/messages/{message}", Member, CHANGES, &[Key::CircleMessages, Key::CircleHead, Key::Message, Key::Reactions]),
     behind("reactions.add", Put, "/v1/circles/{circle}/messages/{message}/reactions/{kind}", Member, AtEdge::React { reacted: true }, &[Reactions]),
     behind("reactions.remove", Delete, "/v1/circles/{circle}/messages/{message}/reactions/{kind}", Member, AtEdge::React { reacted: false }, &[Reactions]),
     joined("reactions.mine", "/v1/circles/{circle}/reactions/mine", CircleReader),
     joined("reactions.list", "/v1/circles/{circle}/messages/{message}/reactions", CircleReader),
+    // Reading
+    Route { body: BODY, fences: &[Key::ReadMarker], ..behind("unread.mark", Put, "/v1/circles/{circle}/read", Member, AtEdge::MarkRead, &[ReadMarks]) },
     // Activity
     behind("visits.record", Post, "/v1/circles/{circle}/visits", Member, AtEdge::Visit, &[Visits]),
     joined("activity.live", "/v1/circles/{circle}/activity/live", Moderator),

@@ -25,6 +25,7 @@ mod rights;
 mod sessions;
 mod suspending;
 mod trail;
+mod unread;
 
 use std::sync::LazyLock;
 

@@ -60,6 +60,7 @@ async fn populate(system: &System) -> (Client, String) {
     for client in [&ada, &bo] {
         for read in [
             "/v1/me".to_owned(),
+            "/v1/me/circles".to_owned(),
             format!("/v1/users/{}", bo.user),
             "/v1/circles".to_owned(),
             path.clone(),
@@ -126,14 +127,15 @@ async fn plant(redis: &mut redis::aio::MultiplexedConnection, name: &str, key: K
                     let other = if value[HEADER] == b'0' { b'1' } else { b'0' };
                     [&value[..HEADER], &[other], &value[HEADER + 1..]].concat()
                 }
-                Key::Membership | Key::CircleAccess | Key::RecentTags | Key::Streak => {
+                Key::Membership | Key::CircleAccess | Key::RecentTags | Key::Streak | Key::ReadMarker => {
                     [&value[..HEADER], b"other"].concat()
                 }
                 Key::PersonalPreferences => replaced(&value, "week_start", "Week_start"),
                 Key::Preferences => replaced(&value, "webhook", "Webhook"),
                 Key::Categories => replaced(&value, "names", "Names"),
                 Key::PushTokens => replaced(&value, "items", "Items"),
-                Key::CircleMembers => replaced(&value, "joined_at", "Joined_at"),
+                Key::CircleMembers | Key::MyCircles => replaced(&value, "joined_at", "Joined_at"),
+                Key::CircleHead => replaced(&value, "visibility", "Visibility"),
                 _ => replaced(&value, "created_at", "Created_at"),
             };
             let _: () =
@@ -178,7 +180,12 @@ async fn planted_differences_of_every_type_are_found_and_repaired() {
         assert!(row.2 + row.3 > 0, "{name} was not found: {rows:?}");
     }
     system.sql("update jobs set started_at = null where name = 'audit'");
-    until("everything is repaired", async || check(&system).0).await;
+    until("everything is repaired", async || {
+        let (is_good, rows) = check(&system);
+        rows.iter().filter(|(_, _, differ, stale)| differ + stale > 0).for_each(|row| println!("{row:?}"));
+        is_good
+    })
+    .await;
     let after = ada.get(&path).await.expect(200).body;
     assert_eq!(after["member_count"], before["member_count"]);
     let counts = system.sql("select string_agg(distinct count::text, ',') from reaction_counts");

@@ -60,6 +60,7 @@ async fn every_key_has_a_row_and_its_life() {
     let message = ada.say(&circle, "Good morning.").await;
     let reads = [
         "/v1/me".to_owned(),
+        "/v1/me/circles".to_owned(),
         format!("/v1/users/{}", bo.user),
         "/v1/circles".to_owned(),
         path.clone(),
@@ -85,6 +86,8 @@ async fn every_key_has_a_row_and_its_life() {
             client.get(read).await.expect(200);
         }
     }
+    let read = json!({"number": 1}).to_string().into_bytes();
+    bo.send(Method::PUT, &format!("{path}/read"), &[], Some(read)).await.expect(204);
     ada.patch(&path, json!({"description": "Changed."})).await.expect(200);
     system.client().post("/v1/auth/refresh", json!({"refresh_token": "x"})).await.expect(401);
     system.client().post("/v1/auth/login", json!({"email": bo.email, "password": "wrong"})).await.expect(401);

@@ -37,4 +37,5 @@ mod shards;
 mod staleness;
 mod tls;
 mod trail;
+mod unread;
 mod write_behind;

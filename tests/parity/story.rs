@@ -94,6 +94,7 @@ pub async fn tell(kind: Kind) -> Transcript {
     places(&mut teller, &ada).await;
     consequences(&mut teller, &system, &ada).await;
     administration(&mut teller, &system, &ada).await;
+    read(&mut teller, &ada).await;
     teller.get(&ada, "/v1/me/circles").await;
     teller.post(&ada, "/v1/realtime/tickets", json!({})).await;
     teller.get(&ada, "/v1/events?last_event_id=x").await;
@@ -473,4 +474,13 @@ async fn circles(teller: &mut Teller, system: &System, ada: &Client, bo: &Client
     teller.get(bo, &messages).await;
     teller.post(bo, "/v1/auth/logout", Value::Null).await;
     teller.get(bo, "/v1/me").await;
+}
+
+async fn read(teller: &mut Teller, ada: &Client) {
+    let list = ada.get("/v1/me/circles").await;
+    let path = format!("/v1/circles/{}/read", list.text("/items/0/id"));
+    let newest = list.body["items"][0]["last_number"].clone();
+    for number in [newest.clone(), newest, json!(1_000_000), json!("1")] {
+        teller.ask(ada, Method::PUT, &path, &[], json!({"number": number})).await;
+    }
 }

@@ -30,6 +30,8 @@ pub struct Registers {
     member: Client,
     stranger: Client,
     circle: String,
+    /// Of the member alone.
+    own: String,
     message: String,
     /// Resets limits, which other tests cover.
     unlimited: Unlimited,
@@ -71,9 +73,11 @@ impl Registers {
         let circle = owner.create_circle("private").await;
         member.join(&circle, &owner).await;
         let message = owner.say(&circle, "0").await;
+        let own = member.create_circle("private").await;
+        member.say(&own, "0").await;
         insert_sessions(system, &member);
         let unlimited = Unlimited::new(system);
-        Registers { owner, member, stranger, circle, message, unlimited, reads: AtomicU64::new(0) }
+        Registers { owner, member, stranger, circle, own, message, unlimited, reads: AtomicU64::new(0) }
     }
 
     /// The same registers through another edge.
@@ -83,6 +87,7 @@ impl Registers {
             member: self.member.at(url),
             stranger: self.stranger.at(url),
             circle: self.circle.clone(),
+            own: self.own.clone(),
             message: self.message.clone(),
             unlimited: self.unlimited.clone(),
             reads: AtomicU64::new(0),
@@ -110,7 +115,12 @@ impl Registers {
                 let visibility = if is_odd { "public" } else { "private" };
                 (self.owner.clone(), Method::PATCH, circle, json!({"visibility": visibility}))
             }
-            Key::Membership | Key::CircleMembers => {
+            Key::CircleHead => (self.owner.clone(), Method::PATCH, circle, json!({"name": text})),
+            Key::ReadMarker => {
+                let path = format!("/v1/circles/{}/messages", self.own);
+                (self.member.clone(), Method::POST, path, json!({"body": text}))
+            }
+            Key::Membership | Key::CircleMembers | Key::MyCircles => {
                 let role = if is_odd { "moderator" } else { "member" };
                 let path = format!("{circle}/members/{}", self.member.user);
                 (self.owner.clone(), Method::PATCH, path, json!({"role": role}))
@@ -181,6 +191,7 @@ impl Registers {
             Key::Circle => (&self.member, circle),
             Key::CircleAccess => (&self.stranger, circle),
             Key::Membership => (&self.member, circle),
+            Key::MyCircles | Key::CircleHead | Key::ReadMarker => (&self.member, "/v1/me/circles".to_owned()),
             Key::CircleMembers => (&self.owner, format!("{circle}/members")),
             // A page before the largest number: it is not cached.
             Key::CircleMessages if direct => {
@@ -214,6 +225,18 @@ impl Registers {
             (Key::PersonalPreferences, 200) => Seen::Odd(answer.body["reduced_motion"] == true),
             (Key::Circle, 200) => number("/description"),
             (Key::CircleMessages, 200) => number("/items/0/body"),
+            (Key::MyCircles, 200) => Seen::Odd(self.mine(answer, &self.circle)["role"] == "moderator"),
+            (Key::CircleHead, 200) => {
+                let name = self.mine(answer, &self.circle)["name"].as_str().expect("a name");
+                Seen::Number(name.parse().expect("a number"))
+            }
+            // The newest message's text is the number of its write, and its author has read so many fewer.
+            (Key::ReadMarker, 200) => {
+                let own = self.mine(answer, &self.own);
+                let newest: u64 =
+                    own["last_message"]["excerpt"].as_str().expect("a text").parse().expect("a number");
+                Seen::Number(newest.saturating_sub(own["unread"].as_u64().expect("a number")))
+            }
             (Key::Message, 200) => number("/body"),
             (Key::RecentTags, 200) => {
                 let newest = answer.body["items"][0].as_str().map_or(0, |tag| tag.parse().expect("a number"));
@@ -237,6 +260,12 @@ impl Registers {
             }
             _ => panic!("{key:?}: {answer:#?}"),
         }
+    }
+
+    /// A circle in the list of one's own.
+    fn mine<'a>(&self, answer: &'a Answer, circle: &str) -> &'a Value {
+        let items = answer.body["items"].as_array().expect("a list");
+        items.iter().find(|item| item["id"] == circle).expect("a circle of the member")
     }
 
     /// Whether the list of messages is read from Redis.

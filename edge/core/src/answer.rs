@@ -63,6 +63,7 @@ impl<H: Host, R: Request> Passage<'_, H, R> {
                 apart(self.react(token, reacted)).await
             }
             AtEdge::Visit if judged.may_write() => apart(self.visit(token)).await,
+            AtEdge::MarkRead if judged.is_member() => apart(self.mark_read(token)).await,
             AtEdge::Type if judged.may_write() => apart(self.redis_only(token)).await,
             AtEdge::SaveMessageDraft | AtEdge::ReadMessageDraft | AtEdge::DropMessageDraft
                 if judged.is_member() =>
@@ -72,7 +73,7 @@ impl<H: Host, R: Request> Passage<'_, H, R> {
             AtEdge::SayPresence | AtEdge::NoteRecent | AtEdge::ListRecent => {
                 apart(self.redis_only(token)).await
             }
-            AtEdge::React { .. } | AtEdge::Visit | AtEdge::Type => None,
+            AtEdge::React { .. } | AtEdge::Visit | AtEdge::MarkRead | AtEdge::Type => None,
             AtEdge::SaveMessageDraft | AtEdge::ReadMessageDraft | AtEdge::DropMessageDraft => None,
         };
         if let Some(response) = answer {

@@ -140,7 +140,7 @@ impl<H: Host, R: Request> Passage<'_, H, R> {
     fn partition(&self, token: Token, key: Option<&BoundKey>) -> Partition {
         let of = match self.route.at_edge {
             AtEdge::Cached => key.map(BoundKey::partition),
-            AtEdge::React { .. } | AtEdge::Visit | AtEdge::Type => {
+            AtEdge::React { .. } | AtEdge::Visit | AtEdge::MarkRead | AtEdge::Type => {
                 self.path.ids.get(Id::Circle).map(Partition::of)
             }
             AtEdge::Forward | AtEdge::Session | AtEdge::Limits | AtEdge::SayPresence => None,

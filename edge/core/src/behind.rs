@@ -11,6 +11,7 @@ use optimist_shared::routes::AtEdge;
 use optimist_shared::scripts::Call;
 use optimist_shared::scripts::admit::{Admission, Admitted};
 use optimist_shared::scripts::admit_react;
+use optimist_shared::scripts::mark_read::{self, Marked};
 use optimist_shared::scripts::react::{self, Reacted, Reaction};
 use optimist_shared::scripts::visit::{self, Visited};
 use optimist_shared::session::Token;
@@ -19,6 +20,7 @@ use optimist_shared::vouching::Vouched;
 use crate::ask::{AtOnce, Found};
 use crate::host::{Host, Request, Response};
 use crate::passage::Passage;
+use crate::sent::Sent;
 use crate::trip::Trip;
 
 impl<H: Host, R: Request> Passage<'_, H, R> {
@@ -85,6 +87,23 @@ impl<H: Host, R: Request> Passage<'_, H, R> {
         match self.send(&token.user.to_string(), &trip).await?.take(outcome)? {
             Visited::Done => Some(self.respond_json(202, visit::answer(Promise::Redis))),
             Visited::Closed | Visited::Full => None,
+        }
+    }
+
+    /// Moves the caller's read marker. Their right was checked before.
+    pub async fn mark_read(&mut self, token: Token) -> Option<Response> {
+        // Only the origin knows what `If-Match` may name.
+        if self.request.header("if-match").is_some() {
+            return None;
+        }
+        let circle = self.path.ids.get(Id::Circle)?;
+        let number = Sent::of(self.request, &["number"])?.number("number")?;
+        let mut trip = Trip::default();
+        let call = mark_read::call(token.user, circle, number);
+        let outcome = trip.call(call, |reply| mark_read::read(reply));
+        match self.send(&token.user.to_string(), &trip).await?.take(outcome)? {
+            Marked::Done => Some(self.respond_empty()),
+            Marked::Closed | Marked::Full | Marked::Unknown => None,
         }
     }
 }

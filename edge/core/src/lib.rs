@@ -20,6 +20,7 @@ mod behind;
 mod redis_only;
 mod origin;
 mod respond;
+mod sent;
 mod count;
 mod handover;
 mod trip;

@@ -81,6 +81,12 @@ impl<H: Host, R: Request> Passage<'_, H, R> {
         self.exchange.respond(status, headers, json)
     }
 
+    /// 204.
+    pub fn respond_empty(&self) -> Response {
+        let timing = format!("redis;dur={}", self.exchange.redis_ms);
+        self.exchange.respond(204, vec![("server-timing", timing)], Vec::new())
+    }
+
     /// Forwards the request; but not what Redis was too slow for. Each slow answer would then cost the origin work, and the origin
     /// would ask the same Redis: an overload would feed itself.
     pub fn forward(
@@ -124,7 +130,7 @@ impl<H: Host, R: Request> Passage<'_, H, R> {
 
     fn late(&self) -> Response {
         let detail = match self.route.at_edge {
-            AtEdge::React { .. } | AtEdge::Visit | AtEdge::Type | AtEdge::SayPresence => {
+            AtEdge::React { .. } | AtEdge::Visit | AtEdge::MarkRead | AtEdge::Type | AtEdge::SayPresence => {
                 "The region is too busy to answer in time; the change may have been made."
             }
             AtEdge::SaveMessageDraft | AtEdge::DropMessageDraft | AtEdge::NoteRecent => {

@@ -10,34 +10,12 @@ use optimist_shared::routes::AtEdge;
 use optimist_shared::scripts::message_drafts::{self, Kept};
 use optimist_shared::scripts::{Call, presence, recent};
 use optimist_shared::session::Token;
-use serde::Deserialize;
-use serde::de::DeserializeOwned;
 
-use crate::host::{Body, Host, Request, Response};
+use crate::host::{Host, Request, Response};
 use crate::passage::Passage;
 use crate::redis::Fields;
+use crate::sent::Sent;
 use crate::trip::Trip;
-
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-struct Said {
-    state: String,
-    device: String,
-}
-
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-struct Composed {
-    body: String,
-}
-
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-struct Looked {
-    kind: String,
-    id: String,
-    circle_id: Option<String>,
-}
 
 impl<H: Host, R: Request> Passage<'_, H, R> {
     /// Makes a request's change, or its answer. The caller's right was checked before.
@@ -89,12 +67,13 @@ impl<H: Host, R: Request> Passage<'_, H, R> {
                 Some(self.respond_json(200, json.into_bytes()))
             }
             AtEdge::Forward | AtEdge::Cached | AtEdge::Session | AtEdge::Limits => None,
-            AtEdge::React { .. } | AtEdge::Visit => None,
+            AtEdge::React { .. } | AtEdge::Visit | AtEdge::MarkRead => None,
         }
     }
 
     async fn say_presence(&mut self, user: Uuid) -> Option<Response> {
-        let Said { state, device } = self.sent()?;
+        let mut sent = Sent::of(self.request, &["state", "device"])?;
+        let (state, device) = (sent.text("state")?, sent.text("device")?);
         let said = State::parse(&state).filter(|_| is_device(&device))?;
         let lease = self.edge.config.presence_lease_s;
         // A mutant's lease outlasts every test.
@@ -108,7 +87,7 @@ impl<H: Host, R: Request> Passage<'_, H, R> {
     }
 
     async fn save_message_draft(&mut self, user: Uuid, circle: Uuid) -> Option<Response> {
-        let Composed { body } = self.sent()?;
+        let body = Sent::of(self.request, &["body"])?.text("body")?;
         if !is_message_draft(&body) {
             return None;
         }
@@ -123,8 +102,9 @@ impl<H: Host, R: Request> Passage<'_, H, R> {
     }
 
     async fn note_recent(&mut self, user: Uuid) -> Option<Response> {
-        let Looked { kind, id, circle_id } = self.sent()?;
-        let circle = match circle_id {
+        let mut sent = Sent::of(self.request, &["kind", "id", "circle_id"])?;
+        let (kind, id) = (sent.text("kind")?, sent.text("id")?);
+        let circle = match sent.optional("circle_id")? {
             Some(circle) => Some(parse_sent_id(&circle)?),
             None => None,
         };
@@ -134,20 +114,6 @@ impl<H: Host, R: Request> Passage<'_, H, R> {
             Some(true) => self.promised(&format!(r#""expires_in":{}"#, RECENT_MS / 1_000)),
             _ => self.without_redis(),
         })
-    }
-
-    /// The body, if it is one that the edge understands.
-    fn sent<T: DeserializeOwned>(&self) -> Option<T> {
-        let Some(Body::Whole(bytes)) = self.request.body() else { return None };
-        let kind = self.request.header("content-type").unwrap_or_default();
-        let kind = kind.split(';').next().unwrap_or_default().trim();
-        if !kind.eq_ignore_ascii_case("application/json") || self.request.header("content-encoding").is_some()
-        {
-            return None;
-        }
-        // Serde would take an array of a struct's fields for the struct.
-        let is_object = bytes.trim_ascii_start().starts_with(b"{");
-        is_object.then(|| serde_json::from_slice(bytes).ok()).flatten()
     }
 
     async fn ask_alone<T>(

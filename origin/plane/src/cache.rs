@@ -6,4 +6,5 @@ pub mod value;
 pub mod touched;
 pub mod waiting;
 pub mod read;
+pub mod many;
 pub mod fence;

@@ -23,6 +23,17 @@ left join lateral (
     select coalesce(memberships.role, 'none') as role
     from circles left join memberships on circle_id = circles.id and user_id = $2
     where circles.id = $1) m on true";
+
+    /// The ids of a person's circles, and the snapshot that shows them.
+    const FOLLOWED: &str = "-- circles::followed
+select pg_current_snapshot()::text, array(select circle_id from memberships where user_id = $1 and role <> 'banned')";
+}
+
+/// The circles whose events a person receives, and the snapshot that shows them.
+pub async fn followed(ctx: &Ctx, user: Uuid) -> Result<(String, Vec<Uuid>)> {
+    let rows = ctx.db.query(FOLLOWED, &[&user]).await?;
+    let row = rows.first().ok_or_else(|| Error::internal("circles", &"no row"))?;
+    Ok((row.get(0), row.get(1)))
 }
 
 /// The circle of the path, and the caller's role in it. 404 if it does not exist for them.

@@ -101,8 +101,11 @@ left join lateral (
     order by joined_at, user_id limit $4) m on true
 order by joined_at, id";
 
+    /// Whoever joins has nothing unread yet.
     const INSERT: &str = "-- members::insert
-insert into memberships (circle_id, user_id, role) values ($1, $2, 'member')";
+with joined as (
+    insert into memberships (circle_id, user_id, role) values ($1, $2, 'member'))
+insert into read_markers (circle_id, user_id, number) select $1, $2, last_number from circles where id = $1";
 
     /// The version moves, since the circle shows its count; `updated_at` stays, since its definition did not change.
     const COUNT: &str = "-- members::count
@@ -224,6 +227,8 @@ async fn leave(State(ctx): State<Ctx>, caller: Caller) -> Result<Response> {
 /// Touches the keys that a change of someone's membership makes stale.
 pub fn touch(tx: &mut Tx, circle: Uuid, user: Uuid) {
     tx.touch(Key::membership(user, circle));
+    tx.touch(Key::my_circles(user));
+    tx.touch(Key::read_marker(circle, user));
     tx.touch(Key::circle(circle));
     tx.touch(Key::circle_members(circle));
 }

@@ -92,6 +92,7 @@ async fn update(State(ctx): State<Ctx>, caller: Caller, body: Body<Update>) -> R
                 tx.execute(SET_ROLE, &[&circle, &caller.user, &Role::Moderator.as_str()]).await?;
                 tx.execute(SET_OWNER, &[&circle, &user]).await?;
                 tx.touch(Key::membership(caller.user, circle));
+                tx.touch(Key::my_circles(caller.user));
             }
             tx.execute(SET_ROLE, &[&circle, &user, &new.as_str()]).await?;
         }

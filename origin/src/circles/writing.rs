@@ -112,7 +112,9 @@ insert into circles (id, name, description, rules, visibility, join_policy, cate
 returning id, name, description, rules, visibility, join_policy, category, owner_id, member_count, archived_at, created_at, updated_at, version";
 
     const INSERT_OWNER: &str = "-- circles::insert_owner
-insert into memberships (circle_id, user_id, role) values ($1, $2, 'owner')";
+with owned as (
+    insert into memberships (circle_id, user_id, role) values ($1, $2, 'owner'))
+insert into read_markers (circle_id, user_id, number) values ($1, $2, 0)";
 
     const UPDATE: &str = "-- circles::update
 update circles set name = coalesce($2, name), description = coalesce($3, description), rules = coalesce($4, rules),
@@ -164,6 +166,7 @@ async fn create(
             }
         };
         tx.touch(Key::membership(caller.user, circle.id));
+        tx.touch(Key::my_circles(caller.user));
         Ok((circle, role))
     })?;
     let mut response = circle.respond(201, role)?;
@@ -217,6 +220,7 @@ async fn update(
         let row = tx.query_one(UPDATE, &parameters).await?;
         tx.touch(Key::circle(circle));
         tx.touch(Key::circle_access(circle));
+        tx.touch(Key::circle_head(circle));
         tx.event("circle.updated", json!({"circle": circle}));
         Ok((Circle::from_row(&row), standing.role))
     })?;
@@ -237,6 +241,7 @@ async fn archive(State(ctx): State<Ctx>, caller: Caller, headers: HeaderMap) -> 
         }
         tx.touch(Key::circle(circle));
         tx.touch(Key::circle_access(circle));
+        tx.touch(Key::circle_head(circle));
         tx.event("circle.archived", json!({"circle": circle}));
         Ok(())
     })?;
@@ -256,6 +261,7 @@ async fn restore(State(ctx): State<Ctx>, caller: Caller) -> Result<Response> {
         }
         tx.touch(Key::circle(circle));
         tx.touch(Key::circle_access(circle));
+        tx.touch(Key::circle_head(circle));
         tx.event("circle.restored", json!({"circle": circle}));
         Ok((select(tx, circle).await?, standing.role))
     })?;

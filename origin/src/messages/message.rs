@@ -63,6 +63,10 @@ impl Message {
         }
     }
 
+    pub fn author(&self) -> Uuid {
+        self.author.id
+    }
+
     /// The version of the message as it is shown.
     pub fn shown_version(&self) -> String {
         shown_version(self.version, &self.author.name)

@@ -19,7 +19,7 @@ use optimist_plane::request::{Caller, WriteContext};
 use optimist_plane::{statements, transaction};
 use optimist_shared::error::ErrorCode;
 use optimist_shared::ids::Uuid;
-use optimist_shared::keys::Key;
+use optimist_shared::keys::{BoundKey, Key};
 use tokio::sync::oneshot;
 use tokio_postgres::Row;
 
@@ -51,7 +51,10 @@ with counted as (
 posted as (
     insert into messages (id, circle_id, number, author_id, body, created_at)
     select $1, $2, last_number, $3, $4, id_time($1) from counted
-    returning id, circle_id, number, author_id, body, created_at, edited_at, version)
+    returning id, circle_id, number, author_id, body, created_at, edited_at, version),
+read as (
+    insert into read_markers as known (circle_id, user_id, number) select circle_id, author_id, number from posted
+    on conflict (circle_id, user_id) do update set number = greatest(known.number, excluded.number))
 select posted.*, users.name as author_name from posted join users on users.id = author_id";
 
     /// Inserts the posts of a batch that are allowed and new, and their outbox rows, in the batch's order within each circle.
@@ -63,7 +66,7 @@ with posts as materialized (
     select * from unnest(
         $1::uuid[], $2::uuid[], $3::uuid[], $4::text[], $5::text[], $6::text[], $7::text[], $8::text[], $9::text[])
     with ordinality as post (
-        circle_id, author_id, session, body, idempotency_key, request_hash, request_id, traceparent, cache_key, place)
+        circle_id, author_id, session, body, idempotency_key, request_hash, request_id, traceparent, cache_keys, place)
     where circle_id::text = any(string_to_array(current_setting('optimist.locked', true), ' '))),
 permitted as materialized (
     select posts.*, last_id, row_number() over (partition by posts.circle_id order by place) as nth,
@@ -80,7 +83,7 @@ claimed as (
     on conflict (user_id, route, key) do nothing
     returning resource),
 accepted as (
-    select circle_id, id, author_id, session, body, request_id, traceparent, cache_key, place,
+    select circle_id, id, author_id, session, body, request_id, traceparent, cache_keys, place,
         row_number() over (partition by circle_id order by place) as nth, count(*) over (partition by circle_id) as n,
         now() as moment, now() - interval '1 hour' as an_hour_ago
     from allowed where idempotency_key is null or id in (select resource from claimed)),
@@ -97,15 +100,24 @@ numbered as materialized (
     select *, before + nth as number from accepted join counted on counted_id = circle_id order by circle_id, nth),
 recorded as (
     insert into outbox (region, actor, session, request_id, traceparent, keys, kind, payload, topics)
-    select $12, author_id, session, request_id, traceparent, array[cache_key], 'message.posted',
+    select $12, author_id, session, request_id, traceparent, string_to_array(cache_keys, ' '), 'message.posted',
         jsonb_build_object('circle', circle_id, 'message', id, 'number', number), array[circle_id]
     from numbered),
+read as (
+    insert into read_markers as known (circle_id, user_id, number)
+    select circle_id, author_id, max(number) from numbered group by circle_id, author_id order by circle_id, author_id
+    on conflict (circle_id, user_id) do update set number = greatest(known.number, excluded.number)),
 posted as (
     insert into messages (id, circle_id, number, author_id, body, created_at)
     select id, circle_id, number, author_id, body, id_time(id) from numbered
     returning id, circle_id, number, author_id, body, created_at, edited_at, version)
 select posted.*, users.name as author_name, place
 from posted join users on users.id = author_id join numbered using (circle_id, number)";
+}
+
+/// The keys that a new message makes stale: its author has read it.
+fn stale(circle: Uuid, author: Uuid) -> [BoundKey; 3] {
+    [Key::circle_messages(circle), Key::circle_head(circle), Key::read_marker(circle, author)]
 }
 
 /// The status of the answer to a new message.
@@ -128,7 +140,7 @@ async fn post_alone(ctx: &Ctx, post: &Post) -> Result<(Message, bool)> {
         let id: Uuid = minted.ok_or_else(|| Error::new(ErrorCode::NotFound))?.get(0);
         let claim = post.idempotency.claim(tx, caller, Answer { status: CREATED, resource: id }).await?;
         let standing = Standing::read(tx, *circle, caller.user).await?;
-        tx.touch(Key::circle_messages(*circle));
+        stale(*circle, caller.user).into_iter().for_each(|key| tx.touch(key));
         if let Claim::Repeated(before) = claim {
             standing.require_reader()?;
             return Ok((select(tx, *circle, before.resource).await?, false));
@@ -288,10 +300,10 @@ async fn post_all(ctx: &Ctx, posts: &[&Post]) -> Result<Posted> {
         let rows = insert(tx, ctx, posts).await?;
         let messages: BTreeMap<i64, Message> =
             rows.iter().map(|row| (row.get("place"), Message::from_row(row))).collect();
-        let posted: BTreeSet<Uuid> = messages.values().map(|message| message.circle_id).collect();
-        for circle in posted {
-            tx.touch(Key::circle_messages(circle));
-        }
+        let posted = messages.values().map(|message| (message.circle_id, message.author()));
+        let keys: BTreeMap<String, BoundKey> =
+            posted.flat_map(|(circle, author)| stale(circle, author)).map(|key| (key.name(), key)).collect();
+        keys.into_values().for_each(|key| tx.touch(key));
         if messages.is_empty() {
             tx.unchanged();
         }
@@ -311,7 +323,8 @@ async fn insert(tx: &Tx, ctx: &Ctx, posts: &[&Post]) -> Result<Vec<Row>> {
     let request_ids: Vec<&str> = posts.iter().map(|post| post.caller.request.request_id.as_str()).collect();
     let traces: Vec<Option<&str>> =
         posts.iter().map(|post| post.caller.request.traceparent.as_deref()).collect();
-    let cache_keys: Vec<String> = posts.iter().map(|post| Key::circle_messages(post.circle).name()).collect();
+    let names = |post: &&Post| stale(post.circle, post.caller.user).map(|key| key.name()).join(" ");
+    let cache_keys: Vec<String> = posts.iter().map(names).collect();
     let route = posts.first().map_or("", |post| post.caller.request.route.name);
     tx.query(
         POST_ALL,

@@ -119,6 +119,7 @@ async fn post(
 /// Names the keys that a change of a message makes stale.
 fn touch(tx: &mut Tx, circle: Uuid, message: Uuid) {
     tx.touch(Key::circle_messages(circle));
+    tx.touch(Key::circle_head(circle));
     tx.touch(Key::message(circle, message));
 }
 

@@ -174,6 +174,7 @@ fn at_edge(at_edge: AtEdge) -> &'static str {
         AtEdge::React { reacted: true } => "makes the reaction",
         AtEdge::React { reacted: false } => "takes the reaction back",
         AtEdge::Visit => "notes the visit",
+        AtEdge::MarkRead => "moves the marker",
         AtEdge::Type => "notes who types",
         AtEdge::SayPresence => "notes the device's state",
         AtEdge::SaveMessageDraft => "keeps the draft",

@@ -5,12 +5,12 @@
 use optimist_plane::http::sent::{Line, Shown};
 use optimist_shared::ids::Uuid;
 use schemars::JsonSchema;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 /// A person's name.
 pub type Name = Line<1, 80>;
 
-#[derive(Serialize, JsonSchema)]
+#[derive(Serialize, Deserialize, JsonSchema)]
 pub struct Person {
     pub id: Uuid,
     #[schemars(with = "Shown<Name>")]

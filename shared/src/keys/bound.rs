@@ -27,6 +27,10 @@ impl Key {
         Key::Membership.bind(Ids::default().with(Id::User, user).with(Id::Circle, circle))
     }
 
+    pub fn my_circles(user: Uuid) -> BoundKey {
+        Key::MyCircles.bind(Ids::default().with(Id::User, user))
+    }
+
     pub fn me(user: Uuid) -> BoundKey {
         Key::Me.bind(Ids::default().with(Id::User, user))
     }
@@ -61,6 +65,18 @@ impl Key {
 
     pub fn circle_messages(circle: Uuid) -> BoundKey {
         Key::CircleMessages.bind(Ids::default().with(Id::Circle, circle))
+    }
+
+    pub fn circle_head(circle: Uuid) -> BoundKey {
+        Key::CircleHead.bind(Ids::default().with(Id::Circle, circle))
+    }
+
+    pub fn read_marker(circle: Uuid, user: Uuid) -> BoundKey {
+        Key::ReadMarker.bind(Ids::default().with(Id::Circle, circle).with(Id::User, user))
+    }
+
+    pub fn read_ahead(circle: Uuid, user: Uuid) -> BoundKey {
+        Key::ReadAhead.bind(Ids::default().with(Id::Circle, circle).with(Id::User, user))
     }
 
     pub fn message(circle: Uuid, message: Uuid) -> BoundKey {

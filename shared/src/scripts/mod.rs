@@ -14,6 +14,7 @@ pub mod react;
 pub mod admit_react;
 pub mod mine;
 pub mod visit;
+pub mod mark_read;
 pub mod presence;
 pub mod message_drafts;
 pub mod recent;
@@ -32,7 +33,7 @@ pub use call::{Call, Scalars, crosses_slots, is_about_the_call, is_unknown_scrip
 pub use script::{Bound, Script};
 
 /// Every script, for tests and for callers that load them all.
-pub const ALL: [&Script; 42] = [
+pub const ALL: [&Script; 43] = [
     &admit::ADMIT,
     &limit::LIMIT,
     &limit::PEEK,
@@ -42,6 +43,7 @@ pub const ALL: [&Script; 42] = [
     &admit_react::ADMIT_REACT,
     &mine::MINE,
     &visit::VISIT,
+    &mark_read::MARK_READ,
     &presence::SAY_PRESENCE,
     &presence::CLAIM_PRESENCE,
     &presence::TOLD_PRESENCE,

@@ -62,6 +62,9 @@ select bench.circle(n), bench.person(bench.member(n, k)), case k when 0 then 'ow
 from generate_series(1, bench.circles()) n, generate_series(0, bench.members(n) - 1) k
 on conflict do nothing;
 
+insert into read_markers (circle_id, user_id, number)
+select circle_id, user_id, greatest(last_number - 7, 0) from memberships join circles on circles.id = circle_id;
+
 insert into invites (id, circle_id, token_hash, token_key, created_by, for_user, created_at, expires_at)
 select bench.id('invite', n), bench.circle(n % bench.circles() + 1), md5('invite' || n), 'k1',
     bench.person(bench.member(n % bench.circles() + 1, 0)), case when n % 2 = 0 then bench.person(n) end,

@@ -48,7 +48,7 @@ pub async fn compare(ctx: &Ctx, suspect: Suspect<'_>) -> Result<Tally> {
     compare_but_for(ctx, suspect, None).await
 }
 
-/// Same, for a copy that shows another person under the field `named`: that person's name may be as old as the copy.
+/// Same, for a copy that shows another person where the JSON pointer `named` points: that person's name may be as old as the copy.
 pub async fn compare_but_for(ctx: &Ctx, suspect: Suspect<'_>, named: Option<&str>) -> Result<Tally> {
     let Some(Pair { before, copy, fresh }) = read(ctx, &suspect).await? else {
         return Ok(Tally::PASSED_OVER);
@@ -113,7 +113,7 @@ fn is_same(copy: &Loaded, fresh: &Loaded, named: Option<&str>) -> bool {
 
 fn without_name(json: &[u8], named: Option<&str>) -> Option<Value> {
     let mut value: Value = serde_json::from_slice(json).ok()?;
-    if let Some(person) = named.and_then(|field| value.get_mut(field)?.as_object_mut()) {
+    if let Some(person) = named.and_then(|pointer| value.pointer_mut(pointer)?.as_object_mut()) {
         person.remove("name");
     }
     Some(value)

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use optimist_shared::ids::Uuid;
 use optimist_shared::keys::{BoundKey, Companions, Freshness, Key};
+use optimist_shared::scripts::Call;
 use optimist_shared::scripts::lease::{self, Fill, Leased};
 
 use crate::cache::touched::TouchedKey;
@@ -16,7 +17,7 @@ use crate::ctx::Ctx;
 use crate::domain::Loader;
 use crate::error::{Error, Result};
 use crate::hooks;
-use crate::redis::RedisDown;
+use crate::redis::{Items, RedisDown};
 
 /// Milliseconds that a lease lasts: longer than a loader may take.
 const LEASE_MS: u64 = 5_000;
@@ -118,7 +119,7 @@ pub async fn load(ctx: &Ctx, key: BoundKey) -> Result<(Loaded, Option<Installed>
     load_fresh(ctx, key).await.map(|snapshot| (snapshot.loaded, None))
 }
 
-enum Lease {
+pub enum Lease {
     /// Another caller has filled the key meanwhile.
     Value(Loaded),
     Granted {
@@ -130,6 +131,18 @@ enum Lease {
     Refused,
 }
 
+impl Lease {
+    /// The outcome of [`Place::ask`] under this epoch.
+    pub fn read(reply: &mut Items, epoch: u64) -> Lease {
+        match lease::read(reply) {
+            Leased::Value(envelope) => decode(&envelope).map_or(Lease::Refused, Lease::Value),
+            Leased::Granted => Lease::Granted { epoch },
+            Leased::Taken => Lease::Leased,
+            Leased::Fenced => Lease::Refused,
+        }
+    }
+}
+
 /// A granted lease, with the vouched epoch and the time of the read.
 struct Right<'a> {
     token: &'a str,
@@ -138,24 +151,48 @@ struct Right<'a> {
 }
 
 /// A key, its name, and its companions' names.
-struct Place<'a> {
-    key: BoundKey,
-    name: &'a str,
-    beside: &'a Companions,
+pub struct Place<'a> {
+    pub key: BoundKey,
+    pub name: &'a str,
+    pub beside: &'a Companions,
 }
 
 impl Place<'_> {
     async fn take_lease(&self, ctx: &Ctx, token: &str) -> Lease {
         // The epoch must have been vouched before the lease is given, so it is read first.
         let Some(epoch) = ctx.region.vouched() else { return Lease::Refused };
-        let call = lease::ask(self.name, self.beside, token, LEASE_MS, epoch, now_ms());
+        let call = self.ask(token, epoch);
         let Ok(mut reply) = ctx.redis.call_one(&call).await else { return Lease::Refused };
-        match lease::read(&mut reply) {
-            Leased::Value(envelope) => decode(&envelope).map_or(Lease::Refused, Lease::Value),
-            Leased::Granted => Lease::Granted { epoch },
-            Leased::Taken => Lease::Leased,
-            Leased::Fenced => Lease::Refused,
-        }
+        Lease::read(&mut reply, epoch)
+    }
+
+    /// Asks for the value or the lease. The epoch was vouched before.
+    pub fn ask<'a>(&'a self, token: &'a str, epoch: u64) -> Call<'a> {
+        lease::ask(self.name, self.beside, token, LEASE_MS, epoch, now_ms())
+    }
+
+    /// The envelope to fill with: empty if the snapshot is not to be kept.
+    pub fn envelope(&self, ctx: &Ctx, snapshot: &Snapshot, epoch: u64, read_at_ms: u64) -> Vec<u8> {
+        let fresh_ms = u64::from(self.key.row().fresh_seconds().unwrap_or_default()) * 1000;
+        let is_kept = snapshot.is_kept && !ctx.region.is_over_budget();
+        is_kept.then(|| encode(snapshot, epoch, read_at_ms, fresh_ms)).flatten().unwrap_or_default()
+    }
+
+    /// The fill with an envelope; with an empty one the lease is only given back.
+    pub fn filling<'a>(&'a self, token: &'a str, value: &'a [u8]) -> Fill<'a> {
+        let kept_ms = u64::from(self.key.row().kept_seconds().unwrap_or_default()) * 1000;
+        Fill { name: self.name, beside: self.beside, token, value, kept_ms }
+    }
+
+    /// Counts a fill's outcome.
+    pub fn count(&self, filled: bool, value: &[u8]) {
+        let outcome = match (filled, value.is_empty()) {
+            (true, _) => "filled",
+            (false, true) => "nothing",
+            (false, false) => "dropped",
+        };
+        let data_type = self.key.row().data_type;
+        metrics::counter!("optimist_fills_total", "type" => data_type, "outcome" => outcome).increment(1);
     }
 
     /// Fills, and in the same step installs and returns the value alongside. Without a snapshot it gives the lease back.
@@ -165,25 +202,17 @@ impl Place<'_> {
         right: Right<'_>,
         mut snapshot: Option<&mut Snapshot>,
     ) -> Option<Installed> {
-        let row = self.key.row();
         let alongside = snapshot.as_mut().and_then(|snapshot| snapshot.alongside.take());
-        let fresh_ms = u64::from(row.fresh_seconds().unwrap_or_default()) * 1000;
-        let kept_ms = u64::from(row.kept_seconds().unwrap_or_default()) * 1000;
-        let value = match snapshot {
-            Some(snapshot) if snapshot.is_kept && !ctx.region.is_over_budget() => {
-                encode(snapshot, right.epoch, right.read_at_ms, fresh_ms).unwrap_or_default()
-            }
-            _ => Vec::new(),
-        };
+        let value = snapshot.map(|snapshot| self.envelope(ctx, snapshot, right.epoch, right.read_at_ms));
+        let value = value.unwrap_or_default();
+        let fill = self.filling(right.token, &value);
         let mut installed = None;
         let filled = if hooks::disabled("fill") {
             let (mut set, mut give_back) = (::redis::Cmd::new(), ::redis::Cmd::new());
-            set.arg("SET").arg(self.name).arg(&value).arg("PX").arg(kept_ms);
+            set.arg("SET").arg(self.name).arg(&value).arg("PX").arg(fill.kept_ms);
             give_back.arg("DEL").arg(&self.beside.lease);
             ctx.redis.send([set, give_back]).await.is_ok()
         } else {
-            let Place { name, beside, .. } = *self;
-            let fill = Fill { name, beside, token: right.token, value: &value, kept_ms };
             let call = match &alongside {
                 Some(alongside) => alongside.filling(fill, right.epoch),
                 None => fill.call(),
@@ -197,12 +226,7 @@ impl Place<'_> {
                 Err(RedisDown) => false,
             }
         };
-        let outcome = match (filled, value.is_empty()) {
-            (true, _) => "filled",
-            (false, true) => "nothing",
-            (false, false) => "dropped",
-        };
-        metrics::counter!("optimist_fills_total", "type" => row.data_type, "outcome" => outcome).increment(1);
+        self.count(filled, &value);
         installed
     }
 }

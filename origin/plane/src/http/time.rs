@@ -5,11 +5,12 @@ use std::error::Error;
 
 use chrono::{DateTime, SecondsFormat, Utc};
 use schemars::{JsonSchema, Schema, SchemaGenerator};
-use serde::{Serialize, Serializer};
+use serde::{Deserialize, Serialize, Serializer};
 use tokio_postgres::types::{FromSql, Type};
 
 /// A time, as precise as it was read; its text is cut to milliseconds.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Deserialize)]
+#[serde(transparent)]
 pub struct Time(pub DateTime<Utc>);
 
 impl From<DateTime<Utc>> for Time {
