@@ -13,6 +13,7 @@ mod context;
 mod roles;
 mod bans;
 pub mod invites;
+mod joins;
 mod quotas;
 mod member_count;
 mod told;
@@ -32,6 +33,7 @@ pub const DOMAIN: Domain = Domain {
         ("members", "Who is in a circle, and as what."),
         ("bans", "Who is kept out of a circle."),
         ("invites", "Ways into a private circle."),
+        ("joins", "Who asks to join a circle."),
     ],
     statements: &[
         access::STATEMENTS,
@@ -44,6 +46,7 @@ pub const DOMAIN: Domain = Domain {
         roles::STATEMENTS,
         bans::STATEMENTS,
         invites::STATEMENTS,
+        joins::STATEMENTS,
         quotas::STATEMENTS,
         categories::STATEMENTS,
         context::STATEMENTS,
@@ -86,6 +89,7 @@ fn routes() -> Vec<Served> {
         roles::routes(),
         bans::routes(),
         invites::routes(),
+        joins::routes(),
     ]
     .into_iter()
     .flatten()

@@ -35,6 +35,7 @@ pub const DOMAIN: Domain = Domain {
     follows: &[
         ("message.posted", Follow::Paced(|tx, events, _| Box::pin(telling::tell_of_messages(tx, events)))),
         ("member.role", ABOUT_SOMEONE),
+        ("member.joined", ABOUT_SOMEONE),
         ("invite.created", ABOUT_SOMEONE),
         ("invite.revoked", Follow::Paced(|tx, events, _| Box::pin(forgetting::forget_invite(tx, events)))),
         ("member.left", SOMEONE_LEFT),

@@ -60,6 +60,8 @@ pub enum Key {
     Recent,
     ReadMarker,
     ReadAhead,
+    JoinRequests,
+    JoinTexts,
 }
 
 /// How old a value served from a vouched Redis may be.
@@ -211,6 +213,9 @@ pub const KEYS: &[KeyRow] = &[
     // Up to where a member has read. An entry takes it ahead of Postgres for longer than any copy from before its flush lives.
     KeyRow { is_refilled: false, ..row(Key::ReadMarker, "circle:{<p:circle>}:<circle>:read:<user>", "read_marker", seconds(30 * MINUTE, GRACE), Fenced) },
     row(Key::ReadAhead, "circle:{<p:circle>}:<circle>:read_ahead:<user>", "read_ahead", seconds(2 * DAY, 0), Own),
+    // Who asks to join, and what they wrote. Each request is forgotten after a week, the newest too.
+    row(Key::JoinRequests, "circle:{<p:circle>}:<circle>:join_requests", "join_requests", seconds(7 * DAY, 0), Own),
+    row(Key::JoinTexts, "circle:{<p:circle>}:<circle>:join_texts", "join_texts", seconds(7 * DAY, 0), Own),
 ];
 
 impl Key {

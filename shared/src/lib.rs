@@ -2,6 +2,7 @@
 //! Redis scripts. It does no I/O, reads no clock and builds for WebAssembly.
 
 pub mod routes;
+pub mod joins;
 pub mod keys;
 pub mod limits;
 pub mod quotas;

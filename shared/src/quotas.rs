@@ -8,6 +8,7 @@ pub enum Quota {
     Circles,
     Invites,
     Bans,
+    JoinRequests,
     PushTokens,
 }
 
@@ -53,6 +54,8 @@ pub const QUOTAS: &[QuotaRow] = &[
     // More than a week of an eager moderator.
     count(Quota::Invites, "invites", "a circle", 200, "invitations that can be used"),
     count(Quota::Bans, "bans", "a circle", 5_000, "people who are banned"),
+    // A week's, of a circle that many want to join.
+    count(Quota::JoinRequests, "join-requests", "a circle", 1_000, "people who ask to join"),
     // Each notification goes to all of them.
     count(Quota::PushTokens, "push-tokens", "a person", 20, "devices and webhooks"),
 ];

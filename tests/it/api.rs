@@ -13,6 +13,7 @@ mod families;
 mod forwarding;
 mod input;
 mod invites;
+mod joins;
 mod journal;
 mod messages;
 mod notifications;

@@ -83,6 +83,8 @@ async fn the_longest_requests_leave_no_more_than_the_table_says() {
     let system = System::start().await;
     let (ada, bo) = (system.register("Ada").await, system.register("Bo").await);
     let circle = ada.create_circle("public").await;
+    let cy = system.register("Cy").await;
+    cy.get("/v1/me").await.expect(200);
     let message = ada.say(&circle, "Good morning.").await;
     let path = format!("/v1/circles/{circle}");
     let entry = ada.post("/v1/journal/entries", json!({"body": "Short."})).await.expect(201).text("/id");
@@ -103,8 +105,9 @@ async fn the_longest_requests_leave_no_more_than_the_table_says() {
             &ada,
             Method::PATCH,
             path.clone(),
-            json!({"description": longest(2_000), "rules": longest(8_000)}),
+            json!({"description": longest(2_000), "rules": longest(8_000), "join_policy": "on_request"}),
         ),
+        ("joins.ask", &cy, Method::POST, format!("{path}/join-requests"), json!({"text": longest(280)})),
         ("me.update", &ada, Method::PATCH, "/v1/me".to_owned(), json!({"bio": longest(500)})),
         ("invites.create", &ada, Method::POST, format!("{path}/invites"), json!({})),
         ("reactions.add", &bo, Method::PUT, format!("{path}/messages/{message}/reactions/hug"), json!({})),

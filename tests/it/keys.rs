@@ -86,6 +86,9 @@ async fn every_key_has_a_row_and_its_life() {
             client.get(read).await.expect(200);
         }
     }
+    ada.patch(&path, json!({"join_policy": "on_request"})).await.expect(200);
+    let cy = system.register("Cy").await;
+    cy.post(&format!("{path}/join-requests"), json!({"text": "Hello."})).await.expect(201);
     let read = json!({"number": 1}).to_string().into_bytes();
     bo.send(Method::PUT, &format!("{path}/read"), &[], Some(read)).await.expect(204);
     ada.patch(&path, json!({"description": "Changed."})).await.expect(200);

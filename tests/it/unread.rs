@@ -54,8 +54,8 @@ impl World {
         }
         let mut circles = Vec::new();
         let mut markers = BTreeMap::new();
-        for circle in 0..CIRCLES {
-            circles.push(people[circle].create_circle("public").await);
+        for (circle, owner) in people.iter().enumerate().take(CIRCLES) {
+            circles.push(owner.create_circle("public").await);
             markers.insert((circle, circle), 0);
         }
         let oracle = Oracle { newest: vec![0; CIRCLES], markers };

@@ -127,15 +127,18 @@ pub enum JoinPolicy {
     /// Whoever wants to.
     #[default]
     Open,
+    /// Whoever a moderator lets in.
+    OnRequest,
     InviteOnly,
 }
 
-describe!(JoinPolicy, {"type": "string", "enum": ["open", "invite_only"]});
+describe!(JoinPolicy, {"type": "string", "enum": ["open", "on_request", "invite_only"]});
 
 impl JoinPolicy {
     pub fn parse(text: &str) -> Option<JoinPolicy> {
         match text {
             "open" => Some(JoinPolicy::Open),
+            "on_request" => Some(JoinPolicy::OnRequest),
             "invite_only" => Some(JoinPolicy::InviteOnly),
             _ => None,
         }
@@ -144,6 +147,7 @@ impl JoinPolicy {
     pub fn as_str(self) -> &'static str {
         match self {
             JoinPolicy::Open => "open",
+            JoinPolicy::OnRequest => "on_request",
             JoinPolicy::InviteOnly => "invite_only",
         }
     }
@@ -153,7 +157,7 @@ impl TryFrom<String> for JoinPolicy {
     type Error = Refused;
 
     fn try_from(text: String) -> Result<JoinPolicy, Refused> {
-        JoinPolicy::parse(&text).ok_or_else(|| Refused::new("must be `open` or `invite_only`"))
+        JoinPolicy::parse(&text).ok_or_else(|| Refused::new("must be `open`, `on_request` or `invite_only`"))
     }
 }
 

@@ -50,7 +50,7 @@ pub fn routes() -> Vec<Served> {
         on("members.join", join)
             .says("Join a circle.")
             .notes(
-                "A private circle takes an invitation, and so does one whose `join_policy` is `invite_only`: joining uses it. \
+                "A private circle takes an invitation, and so does one whose `join_policy` is not `open`: joining uses it. \
                  Who is a member already is answered 200, and charged nothing. A person is in at most 500 circles: a further one is refused with 422 `quota-exceeded`.",
             )
             .takes::<Join>(json!({"invite": "2e-Mbyg5T80-LWFzEni780EHJ3LSA0aF80nLFQ5H-gg"}))
@@ -172,10 +172,7 @@ async fn join(
             used.map_err(|error| uninvited(&standing, error))?;
         }
         standing.require_active()?;
-        check_circles(tx, caller.user).await?;
-        tx.execute(INSERT, &[&circle, &caller.user]).await.map_err(member_already)?;
-        count(tx, circle, 1).await?;
-        tx.event("member.joined", json!({"circle": circle, "user": caller.user}));
+        enter(tx, circle, caller.user).await?;
         Ok((answer.status, select(tx, circle).await?, Role::Member))
     })?;
     if status == 201 {
@@ -187,12 +184,24 @@ async fn join(
     circle.respond(status, role)
 }
 
+/// Makes a person, of whom the transaction holds the lock, a member.
+pub async fn enter(tx: &mut Tx, circle: Uuid, user: Uuid) -> Result<()> {
+    check_circles(tx, user).await?;
+    tx.execute(INSERT, &[&circle, &user]).await.map_err(member_already)?;
+    count(tx, circle, 1).await?;
+    tx.event("member.joined", json!({"circle": circle, "user": user}));
+    Ok(())
+}
+
 /// Why someone without a good invitation may not come in. Who may read the circle may know that it is by invitation.
 fn uninvited(standing: &Standing, error: Error) -> Error {
     if !standing.is_public || error.code != ErrorCode::NotFound {
         return error;
     }
-    let detail = "One joins this circle by invitation.";
+    let detail = match standing.is_on_request() {
+        true => "One asks to join this circle, or has an invitation.",
+        false => "One joins this circle by invitation.",
+    };
     Error::new(ErrorCode::Forbidden).detail(detail).field("invite", "must be a valid invitation")
 }
 

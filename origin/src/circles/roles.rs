@@ -23,6 +23,7 @@ use optimist_plane::error::{Error, Result};
 use optimist_plane::http::body::{Body, json_response, to_json};
 use optimist_plane::http::page::parameters_of;
 use optimist_plane::http::served::{Served, on};
+use optimist_plane::postgres::transaction::Tx;
 use optimist_plane::request::Caller;
 use optimist_plane::{describe, statements, transaction};
 
@@ -97,11 +98,16 @@ async fn update(State(ctx): State<Ctx>, caller: Caller, body: Body<Update>) -> R
             tx.execute(SET_ROLE, &[&circle, &user, &new.as_str()]).await?;
         }
         touch(tx, circle, user);
-        let member = Member::from_row(&tx.query_one(SELECT, &[&circle, &user]).await?);
+        let member = select(tx, circle, user).await?;
         tx.event("member.role", json!({"circle": circle, "user": user, "role": member.role}));
         Ok(member)
     })?;
     Ok(json_response(200, None, to_json(&member)?))
+}
+
+/// A member as they are in this transaction.
+pub async fn select(tx: &Tx, circle: Uuid, user: Uuid) -> Result<Member> {
+    tx.query_one(SELECT, &[&circle, &user]).await.map(|row| Member::from_row(&row))
 }
 
 async fn remove(State(ctx): State<Ctx>, caller: Caller, uri: Uri) -> Result<Response> {

@@ -57,9 +57,14 @@ impl Standing {
         }
     }
 
-    /// Whoever is not a member comes in by invitation alone.
+    /// Whoever is not a member does not come in without an invitation.
     pub fn is_by_invitation(&self) -> bool {
-        !self.is_public || self.join_policy == JoinPolicy::InviteOnly
+        !self.is_public || self.join_policy != JoinPolicy::Open
+    }
+
+    /// Whoever is not a member may ask to come in.
+    pub fn is_on_request(&self) -> bool {
+        self.is_public && self.join_policy == JoinPolicy::OnRequest
     }
 
     /// 404 if there is no such circle.

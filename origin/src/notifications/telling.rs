@@ -259,9 +259,14 @@ async fn tell_of_more(tx: &Tx, mut more: Vec<(Uuid, i32)>) -> Result<()> {
 /// Tells someone of their role, or of an invitation. Returns about how many rows that were.
 async fn tell(tx: &Tx, event: &Event, circle: Uuid) -> Result<u64> {
     let (Some(user), Some(actor)) = (event.id("user"), event.actor) else { return Ok(0) };
+    // Who has come in by themselves knows it.
+    let let_in = (event.kind == "member.joined" && actor != user).then_some("member");
+    if event.kind == "member.joined" && let_in.is_none() {
+        return Ok(0);
+    }
     tx.changes(STATE, [user]);
-    let (id, kind, rows) = match (event.kind.as_str(), event.text("role"), event.id("invite")) {
-        ("member.role", Some(role), _) => {
+    let (id, kind, rows) = match (event.kind.as_str(), event.text("role").or(let_in), event.id("invite")) {
+        ("member.role" | "member.joined", Some(role), _) => {
             let id = Uuid::now_v7();
             if tx.execute(ROLE_AGAIN, &[&user, &circle, &actor, &role, &event.at, &id]).await? > 0 {
                 return Ok(1);

@@ -37,6 +37,7 @@ pub const FOLLOWS: &[(&str, Follow)] = &[
     ("circle.updated", KEEP),
     ("circle.archived", KEEP),
     ("circle.restored", KEEP),
+    ("join.declined", KEEP),
     ("member.joined", KEEP),
     ("member.left", KEEP),
     ("member.role", KEEP),

@@ -79,6 +79,14 @@ impl Key {
         Key::ReadAhead.bind(Ids::default().with(Id::Circle, circle).with(Id::User, user))
     }
 
+    pub fn join_requests(circle: Uuid) -> BoundKey {
+        Key::JoinRequests.bind(Ids::default().with(Id::Circle, circle))
+    }
+
+    pub fn join_texts(circle: Uuid) -> BoundKey {
+        Key::JoinTexts.bind(Ids::default().with(Id::Circle, circle))
+    }
+
     pub fn message(circle: Uuid, message: Uuid) -> BoundKey {
         Key::Message.bind(Ids::default().with(Id::Circle, circle).with(Id::Message, message))
     }

@@ -50,6 +50,8 @@ fn constructed(key: Key, ids: &Ids) -> Option<BoundKey> {
         Key::CircleAccess => Key::circle_access(circle),
         Key::CircleMembers => Key::circle_members(circle),
         Key::CircleMessages => Key::circle_messages(circle),
+        Key::JoinRequests => Key::join_requests(circle),
+        Key::JoinTexts => Key::join_texts(circle),
         Key::CircleHead => Key::circle_head(circle),
         Key::ReadMarker => Key::read_marker(circle, user),
         Key::ReadAhead => Key::read_ahead(circle, user),

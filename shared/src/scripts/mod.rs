@@ -18,6 +18,7 @@ pub mod mark_read;
 pub mod presence;
 pub mod message_drafts;
 pub mod recent;
+pub mod joins;
 
 pub mod fence;
 pub mod lease;
@@ -33,7 +34,7 @@ pub use call::{Call, Scalars, crosses_slots, is_about_the_call, is_unknown_scrip
 pub use script::{Bound, Script};
 
 /// Every script, for tests and for callers that load them all.
-pub const ALL: [&Script; 43] = [
+pub const ALL: [&Script; 45] = [
     &admit::ADMIT,
     &limit::LIMIT,
     &limit::PEEK,
@@ -77,6 +78,8 @@ pub const ALL: [&Script; 43] = [
     &drafts::COUNT_DRAFTS,
     &recent::NOTE_RECENT,
     &recent::LIST_RECENT,
+    &joins::ASK_JOIN,
+    &joins::LIST_JOINS,
 ];
 
 #[cfg(test)]

@@ -1,16 +1,16 @@
 //! Scripts on a full Redis: each is called as its callers call it at most. A user of Redis that may touch only the keys that
 //! the call names runs it, so a script that touches another fails.
 
+mod redis_only;
+
 use std::collections::BTreeMap;
 
 use optimist_shared::envelope::{Body, Envelope, Item, LIST_BYTES, LIST_LIMIT, Stamp};
 use optimist_shared::ids::{Partition, Uuid};
 use optimist_shared::keys::{BoundKey, Companions, Key};
 use optimist_shared::limits::{LIMITS, Limit, LimitRow, Scope};
-use optimist_shared::presence::{self, State};
 use optimist_shared::quotas::Quota;
 use optimist_shared::reactions::{Counts, KINDS, Kind};
-use optimist_shared::recent::{MOST_RECENT, Recent};
 use optimist_shared::routes::{ROUTES, Route};
 use optimist_shared::scripts::admit::Admission;
 use optimist_shared::scripts::admit_react;
@@ -20,8 +20,7 @@ use optimist_shared::scripts::lease::Fill;
 use optimist_shared::scripts::limit::{Charge, give_back};
 use optimist_shared::scripts::react::Reaction;
 use optimist_shared::scripts::{
-    ALL, Call, append, counts, fence, invalidate, lease, ledger, message_drafts, mine, presence as scripts,
-    recent as recent_scripts, settle, visit, vouch,
+    ALL, Call, append, counts, fence, invalidate, lease, ledger, mark_read, mine, settle, visit, vouch,
 };
 use optimist_shared::session::{CachedSession, Token, attempt_entry, hash_secret};
 use optimist_shared::vouching::Vouched;
@@ -33,8 +32,8 @@ use redis::{Cmd, Value};
 const EPOCH: u64 = 7;
 /// Reactions to one message: nothing caps them.
 const REACTIONS: u128 = 12_000;
-/// Entries that wait in a stream: as many as it takes, but for three.
-const WAITING: usize = 9_997;
+/// Entries that wait in a stream: as many as it takes, but for four.
+const WAITING: usize = 9_996;
 /// Events that a relay appends at once.
 const EVENTS: u64 = 1_000;
 /// A sealed draft: 50,000 characters of text, 200 of title and 20 tags of 40, each of six bytes as JSON.
@@ -135,9 +134,10 @@ async fn scripts_touch_no_more_keys_and_bytes_than_they_state() {
     reactions(&mut bench).await;
     events(&mut bench).await;
     drafts_of_a_person(&mut bench).await;
-    presences(&mut bench).await;
-    composed_messages(&mut bench).await;
-    looked_at(&mut bench).await;
+    redis_only::presences(&mut bench).await;
+    redis_only::composed_messages(&mut bench).await;
+    redis_only::looked_at(&mut bench).await;
+    redis_only::asked(&mut bench).await;
     let mut faults = Vec::new();
     for script in ALL {
         let bound = script.bound().unwrap();
@@ -301,8 +301,17 @@ async fn reactions(bench: &mut Bench) {
     admitted_reactions(bench, &reaction).await;
     let page: Vec<Uuid> = (0..LIST_LIMIT as u128).map(|id| Uuid::from_u128(100 + id)).collect();
     bench.expect("done", &mine::call(circle, EPOCH, 1, "5-0".to_owned(), user, &page)).await;
+    bench.expect("unknown", &mark_read::call(user, circle, 1)).await;
+    let json = vec![b'x'; 2_048];
+    let head = Envelope { stamp: stamp(), body: Body::Object { version: "9007199254740991", json: &json } };
+    bench.set(Key::circle_head(circle), &head.encode()).await;
+    bench.expect("unknown", &mark_read::call(user, circle, 9_007_199_254_740_993)).await;
+    for _ in 0..2 {
+        bench.expect("done", &mark_read::call(user, circle, 9_007_199_254_740_990)).await;
+    }
     bench.expect("done", &visit::call(user, circle)).await;
     bench.expect("full", &visit::call(user, circle)).await;
+    bench.expect("full", &mark_read::call(user, circle, 9_007_199_254_740_991)).await;
     bench.expect("0", &ledger::trim(partition, 1, "9999999999999-0", "9999999999999-1")).await;
 }
 
@@ -405,81 +414,4 @@ async fn drafts_of_a_person(bench: &mut Bench) {
     bench.expect("restored", &draft.restore(EPOCH, &row, &second.version)).await;
     bench.expect("1", &draft.flushed(&third.version)).await;
     bench.expect("1", &draft.drop_flushed(&third.version)).await;
-}
-
-/// A person with as many devices as count, and a circle in which as many are present and type as are listed.
-async fn presences(bench: &mut Bench) {
-    let (user, circle) = (Uuid::from_u128(u128::MAX), Uuid::from_u128(6));
-    let device = |number: u32| format!("{number:0>64}");
-    for number in 0..=presence::MOST_DEVICES {
-        bench.expect("busy", &scripts::say(user, &device(number), State::Busy, 1_800_000)).await;
-    }
-    bench.expect("busy", &scripts::read(user)).await;
-    bench.expect("busy", &scripts::claim(user)).await;
-    bench.expect("", &scripts::claim(user)).await;
-    bench.expect("1", &scripts::told(user, Some(State::Busy))).await;
-    // One who is renewed is due, and due again if that comes between the claim and the telling.
-    for _ in 0..2 {
-        bench.expect("1", &scripts::renew(user)).await;
-        bench.expect("busy", &scripts::claim(user)).await;
-        bench.expect("1", &scripts::renew(user)).await;
-        bench.expect("1", &scripts::told(user, Some(State::Busy))).await;
-    }
-    let people: Vec<_> = (0..u128::from(presence::MOST_LISTED))
-        .map(|number| (Uuid::from_u128(u128::MAX - number), Some(State::Online)))
-        .collect();
-    for people in people.chunks(200) {
-        bench.expect(&people.len().to_string(), &scripts::show(circle, people)).await;
-        bench.expect("0", &scripts::show(circle, people)).await;
-    }
-    for (user, _) in people.iter().take(presence::MOST_TYPING as usize) {
-        bench.expect("done", &scripts::typing(*user, circle)).await;
-    }
-    bench.expect("full", &scripts::typing(Uuid::nil(), circle)).await;
-    let reply = bench.run(&scripts::live(circle)).await;
-    let listed = presence::MOST_LISTED.to_string();
-    assert_eq!((&reply[0], &reply[1]), (&listed, &listed));
-    assert_eq!(reply.len() as u32, 2 + 2 * (presence::MOST_LISTED + presence::MOST_TYPING));
-    let gone = [(Uuid::from_u128(u128::MAX), None)];
-    bench.expect("1", &scripts::show(circle, &gone)).await;
-    bench
-        .expect(
-            "2",
-            &scripts::show(circle, &[(Uuid::nil(), Some(State::Away)), (people[1].0, Some(State::Away))]),
-        )
-        .await;
-}
-
-/// As much as is remembered of the longest names, and one more.
-async fn looked_at(bench: &mut Bench) {
-    let user = Uuid::from_u128(7);
-    for number in 0..=u128::from(MOST_RECENT) {
-        let recent = Recent::Message { circle: Uuid::from_u128(9), message: Uuid::from_u128(number) };
-        bench.expect("1", &recent_scripts::note(user, recent)).await;
-    }
-    let reply = bench.run(&recent_scripts::list(user)).await;
-    assert_eq!(reply.len() as u32, 2 * MOST_RECENT);
-    // Those of one millisecond are in the order of their names.
-    let newest = Recent::Message { circle: Uuid::from_u128(9), message: Uuid::from_u128(MOST_RECENT.into()) };
-    assert_eq!(reply[0], newest.render());
-}
-
-/// The longest draft of a message, and as many as the quota admits.
-async fn composed_messages(bench: &mut Bench) {
-    let user = Uuid::from_u128(7);
-    let longest = "\u{1f33f}".repeat(presence::MESSAGE_DRAFT_LENGTH);
-    let most = u128::from(Quota::MessageDrafts.row().most_items());
-    for number in 0..most {
-        bench.expect("saved", &message_drafts::save(user, Uuid::from_u128(number), "Hi")).await;
-    }
-    bench.expect("full", &message_drafts::save(user, Uuid::from_u128(most), "Hi")).await;
-    bench.expect("full", &message_drafts::save(user, Uuid::from_u128(0), &longest)).await;
-    let reply = bench.run(&message_drafts::list(user)).await;
-    assert_eq!(reply.len() as u128, 2 * most);
-    for number in 0..4 {
-        bench.expect("1", &message_drafts::discard(user, Uuid::from_u128(number))).await;
-    }
-    bench.expect("saved", &message_drafts::save(user, Uuid::from_u128(0), &longest)).await;
-    let reply = bench.run(&message_drafts::read(user, Uuid::from_u128(0))).await;
-    assert_eq!(reply[1], longest);
 }
