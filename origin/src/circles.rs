@@ -11,6 +11,7 @@ mod moved;
 mod categories;
 mod context;
 mod roles;
+mod ownership;
 mod bans;
 pub mod invites;
 mod joins;
@@ -31,6 +32,7 @@ pub const DOMAIN: Domain = Domain {
         ("circles", "Communities, public or private."),
         ("categories", "What circles are about."),
         ("members", "Who is in a circle, and as what."),
+        ("ownership", "Handing a circle over."),
         ("bans", "Who is kept out of a circle."),
         ("invites", "Ways into a private circle."),
         ("joins", "Who asks to join a circle."),
@@ -44,6 +46,7 @@ pub const DOMAIN: Domain = Domain {
         writing::STATEMENTS,
         members::STATEMENTS,
         roles::STATEMENTS,
+        ownership::STATEMENTS,
         bans::STATEMENTS,
         invites::STATEMENTS,
         joins::STATEMENTS,
@@ -87,6 +90,7 @@ fn routes() -> Vec<Served> {
         writing::routes(),
         members::routes(),
         roles::routes(),
+        ownership::routes(),
         bans::routes(),
         invites::routes(),
         joins::routes(),

@@ -63,6 +63,7 @@ MEANINGLESS = {
     ("category", "is not a category"),
     ("circle_id", "must be there of a message alone"),
     ("current", "is not the password"),
+    ("number", "is above the newest message's number"),
     ("password", "is not the password"),
     ("token", "is not good, or not any more: ask for another mail"),
     ("before", "is neither a cursor of this list nor a number"),

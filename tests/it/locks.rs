@@ -37,6 +37,8 @@ fn body_of(route: &Route) -> Value {
     match route.name {
         "circles.update" => json!({"description": "Mine."}),
         "members.update" => json!({"role": "moderator"}),
+        "ownership.offer" => json!({"user": uuid::Uuid::now_v7()}),
+        "unread.mark" => json!({"number": 0}),
         "messages.post" | "messages.edit" => json!({"body": "Mine."}),
         _ => Value::Null,
     }

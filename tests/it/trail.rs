@@ -10,7 +10,7 @@ use optimist_tests::{Client, Mailbox, Options, Origin, System};
 use serde_json::json;
 
 /// What the trail is for.
-const KEPT: [&str; 26] = [
+const KEPT: [&str; 28] = [
     "user.registered",
     "user.updated",
     "user.preferences",
@@ -26,6 +26,8 @@ const KEPT: [&str; 26] = [
     "circle.archived",
     "circle.restored",
     "join.declined",
+    "ownership.offered",
+    "ownership.withdrawn",
     "member.joined",
     "member.left",
     "member.role",
@@ -100,6 +102,10 @@ async fn each_kind_is_recorded_once_although_origins_die() {
     die(&mut system, &ada).await;
     ada.delete(&format!("{member}?ban=true")).await.expect(204);
     ada.delete(&format!("{path}/bans/{}", bo.user)).await.expect(204);
+    let offer = json!({"user": cy.user}).to_string().into_bytes();
+    let ownership = format!("{path}/ownership");
+    ada.send(reqwest::Method::PUT, &ownership, &[], Some(offer)).await.expect(200);
+    cy.delete(&ownership).await.expect(204);
     cy.delete(&format!("{path}/members/me")).await.expect(204);
     ada.patch(&path, json!({"visibility": "public", "join_policy": "on_request"})).await.expect(200);
     cy.post(&format!("{path}/join-requests"), json!({})).await.expect(201);

@@ -360,8 +360,10 @@ async fn consequences(teller: &mut Teller, system: &System, ada: &Client) {
     teller.get(&cy, "/v1/circles?limit=0").await;
     teller.ask(ada, Method::DELETE, &member, &[], Value::Null).await;
     teller.get(&cy, &live).await;
-    circles::joining(teller, ada, &system.register("Dee").await, &circle).await;
-    teller.ask(ada, Method::DELETE, &circle, &[], Value::Null).await;
+    let dee = system.register("Dee").await;
+    circles::joining(teller, ada, &dee, &circle).await;
+    circles::handing_over(teller, ada, &dee, &circle).await;
+    teller.ask(&dee, Method::DELETE, &circle, &[], Value::Null).await;
     teller.get(ada, &format!("/v1/users/{}", cy.user)).await;
     for current in ["not the right one", PASSWORD] {
         let body = json!({"current": current, "new": "another horse battery"});

@@ -7,7 +7,6 @@ use axum::http::Uri;
 use axum::response::{IntoResponse, Response};
 use optimist_shared::error::ErrorCode;
 use optimist_shared::ids::{Id, Uuid};
-use optimist_shared::keys::Key;
 use optimist_shared::session::Role;
 use schemars::JsonSchema;
 use serde::Deserialize;
@@ -17,11 +16,12 @@ use crate::circles::access::{require_role, role_of};
 use crate::circles::members::{Member, count, delete, touch};
 use crate::circles::moved;
 use crate::circles::quotas::check_bans;
-use crate::circles::standing::{MemberRole, Standing, is_moderator};
+use crate::circles::standing::{Standing, is_moderator};
 use optimist_plane::ctx::Ctx;
 use optimist_plane::error::{Error, Result};
 use optimist_plane::http::body::{Body, json_response, to_json};
 use optimist_plane::http::page::parameters_of;
+use optimist_plane::http::sent::Refused;
 use optimist_plane::http::served::{Served, on};
 use optimist_plane::postgres::transaction::Tx;
 use optimist_plane::request::Caller;
@@ -32,8 +32,8 @@ pub fn routes() -> Vec<Served> {
         on("members.update", update)
             .says("Change a member's role.")
             .notes(
-                "Moderators make members moderators, and may step down. Only the owner does more: `owner` hands the \
-                 circle over, and makes the former owner a moderator.",
+                "Moderators make members moderators, and may step down. Only the owner does more. The circle itself is handed over \
+                 by `PUT /v1/circles/{circle}/ownership`.",
             )
             .takes::<Update>(json!({"role": "moderator"}))
             .answers::<Member>(200),
@@ -49,7 +49,23 @@ pub fn routes() -> Vec<Served> {
 #[serde(deny_unknown_fields)]
 #[schemars(rename = "UpdateMember")]
 struct Update {
-    role: MemberRole,
+    role: GivenRole,
+}
+
+/// A role that a member can be given by another.
+#[derive(Clone, Copy, Deserialize)]
+#[serde(try_from = "String")]
+struct GivenRole(Role);
+
+describe!(GivenRole, {"type": "string", "enum": ["moderator", "member"]});
+
+impl TryFrom<String> for GivenRole {
+    type Error = Refused;
+
+    fn try_from(text: String) -> Result<GivenRole, Refused> {
+        let role = Role::parse(&text).filter(|role| matches!(role, Role::Moderator | Role::Member));
+        role.map(GivenRole).ok_or_else(|| Refused::new("must be `moderator` or `member`"))
+    }
 }
 
 /// The schema of a parameter that is given as `true` or left out.
@@ -76,25 +92,18 @@ from memberships join users on users.id = user_id where circle_id = $1 and user_
 async fn update(State(ctx): State<Ctx>, caller: Caller, body: Body<Update>) -> Result<Response> {
     let (circle, acting) = require_role(&ctx, &caller, is_moderator).await?;
     let user = caller.request.id(Id::User)?;
-    let MemberRole(new) = body.value.role;
+    let GivenRole(new) = body.value.role;
     let is_self = user == caller.user;
-    check_role(acting, role_of(&ctx, circle, user).await?, new, is_self)?;
+    check_role(acting, role_of(&ctx, circle, user).await?, is_self)?;
     let context = caller.writes("members::update", [circle, caller.user, user]);
     let member = transaction!(&ctx, context, |tx| {
         let standing = Standing::read(tx, circle, caller.user).await?;
         standing.require_moderator()?;
         let target = Standing::read(tx, circle, user).await?.role;
-        check_role(standing.role, target, new, is_self)?;
+        check_role(standing.role, target, is_self)?;
         if target == new {
             tx.unchanged();
         } else {
-            if new == Role::Owner {
-                // First of the two: a circle never has two owners.
-                tx.execute(SET_ROLE, &[&circle, &caller.user, &Role::Moderator.as_str()]).await?;
-                tx.execute(SET_OWNER, &[&circle, &user]).await?;
-                tx.touch(Key::membership(caller.user, circle));
-                tx.touch(Key::my_circles(caller.user));
-            }
             tx.execute(SET_ROLE, &[&circle, &user, &new.as_str()]).await?;
         }
         touch(tx, circle, user);
@@ -103,6 +112,18 @@ async fn update(State(ctx): State<Ctx>, caller: Caller, body: Body<Update>) -> R
         Ok(member)
     })?;
     Ok(json_response(200, None, to_json(&member)?))
+}
+
+/// Makes a member the owner, and the owner a moderator. The transaction holds the circle's lock.
+pub async fn hand_over(tx: &Tx, circle: Uuid, from: Uuid, to: Uuid) -> Result<()> {
+    // First of the two: a circle never has two owners.
+    tx.execute(SET_ROLE, &[&circle, &from, &Role::Moderator.as_str()]).await?;
+    tx.execute(SET_OWNER, &[&circle, &to]).await?;
+    tx.execute(SET_ROLE, &[&circle, &to, &Role::Owner.as_str()]).await.map(drop)
+}
+
+pub fn not_a_member() -> Error {
+    Error::new(ErrorCode::NotFound).field("user", "is not a member of this circle")
 }
 
 /// A member as they are in this transaction.
@@ -156,15 +177,15 @@ async fn remove(State(ctx): State<Ctx>, caller: Caller, uri: Uri) -> Result<Resp
 }
 
 /// Whether someone of one role may give someone of another a new role. Asked before the locks, and again under them.
-fn check_role(acting: Role, target: Role, new: Role, is_self: bool) -> Result<()> {
+fn check_role(acting: Role, target: Role, is_self: bool) -> Result<()> {
     if !target.is_member() {
-        return Err(Error::new(ErrorCode::NotFound).field("user", "is not a member of this circle"));
+        return Err(not_a_member());
     }
-    if !may_set_role(acting, target, new, is_self) {
+    if !may_set_role(acting, target, is_self) {
         return Err(Error::new(ErrorCode::Forbidden).detail("Only the owner may do that."));
     }
-    if target == Role::Owner && new != Role::Owner {
-        let detail = "The owner hands over the circle by making someone else its owner.";
+    if target == Role::Owner {
+        let detail = "The owner hands over the circle by offering it to somebody.";
         return Err(Error::new(ErrorCode::Conflict).detail(detail));
     }
     Ok(())
@@ -206,9 +227,8 @@ fn outranks(acting: Role, target: Role) -> bool {
 }
 
 /// A moderator makes members moderators, and may step down; everything else is the owner's.
-fn may_set_role(acting: Role, target: Role, new: Role, is_self: bool) -> bool {
-    let by_moderator = outranks(acting, target) || (is_self && acting == Role::Moderator);
-    acting == Role::Owner || (by_moderator && new != Role::Owner)
+fn may_set_role(acting: Role, target: Role, is_self: bool) -> bool {
+    acting == Role::Owner || outranks(acting, target) || (is_self && acting == Role::Moderator)
 }
 
 #[cfg(test)]
@@ -227,12 +247,11 @@ mod tests {
     }
 
     #[test]
-    fn ownership_is_the_owners_to_give() {
-        assert!(may_set_role(Role::Owner, Role::Member, Role::Owner, false));
-        assert!(may_set_role(Role::Moderator, Role::Member, Role::Moderator, false));
-        assert!(may_set_role(Role::Moderator, Role::Moderator, Role::Member, true));
-        assert!(!may_set_role(Role::Moderator, Role::Member, Role::Owner, false));
-        assert!(!may_set_role(Role::Moderator, Role::Moderator, Role::Owner, true));
-        assert!(!may_set_role(Role::Moderator, Role::Moderator, Role::Member, false));
+    fn moderators_make_members_moderators_and_may_step_down() {
+        assert!(may_set_role(Role::Owner, Role::Moderator, false));
+        assert!(may_set_role(Role::Moderator, Role::Member, false));
+        assert!(may_set_role(Role::Moderator, Role::Moderator, true));
+        assert!(!may_set_role(Role::Moderator, Role::Moderator, false));
+        assert!(!may_set_role(Role::Member, Role::Member, true));
     }
 }

@@ -5,13 +5,11 @@
 use optimist_shared::error::ErrorCode;
 use optimist_shared::ids::Uuid;
 use optimist_shared::session::Role;
-use serde::Deserialize;
 use tokio_postgres::Row;
 
 use crate::circles::definition::JoinPolicy;
 use optimist_plane::ctx::Ctx;
 use optimist_plane::error::{Error, Result};
-use optimist_plane::http::sent::Refused;
 use optimist_plane::postgres::transaction::Tx;
 use optimist_plane::{describe, statements};
 
@@ -105,21 +103,10 @@ impl Standing {
     }
 }
 
-/// A role that a member can have and be given, as requests and answers write it.
-#[derive(Clone, Copy, Deserialize)]
-#[serde(try_from = "String")]
-pub struct MemberRole(pub Role);
+/// A role that a member can have, as answers write it.
+pub struct MemberRole;
 
 describe!(MemberRole, {"type": "string", "enum": ["owner", "moderator", "member"]});
-
-impl TryFrom<String> for MemberRole {
-    type Error = Refused;
-
-    fn try_from(text: String) -> Result<MemberRole, Refused> {
-        let role = Role::parse(&text).filter(|role| role.is_member());
-        role.map(MemberRole).ok_or_else(|| Refused::new("must be `owner`, `moderator` or `member`"))
-    }
-}
 
 /// Whether a role may moderate.
 pub fn is_moderator(role: Role) -> bool {

@@ -38,6 +38,8 @@ pub const FOLLOWS: &[(&str, Follow)] = &[
     ("circle.archived", KEEP),
     ("circle.restored", KEEP),
     ("join.declined", KEEP),
+    ("ownership.offered", KEEP),
+    ("ownership.withdrawn", KEEP),
     ("member.joined", KEEP),
     ("member.left", KEEP),
     ("member.role", KEEP),

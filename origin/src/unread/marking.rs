@@ -6,13 +6,13 @@ use axum::response::{IntoResponse, Response};
 use optimist_plane::ctx::Ctx;
 use optimist_plane::error::{Error, Result};
 use optimist_plane::http::body::Body;
+use optimist_plane::http::sent::Count;
 use optimist_plane::http::served::{Served, on};
 use optimist_plane::region::trust::Mode;
 use optimist_plane::request::Caller;
 use optimist_plane::transaction;
 use optimist_plane::write_behind::flush::flush_all_of;
 use optimist_plane::write_behind::open::open_patiently;
-use optimist_shared::error::ErrorCode;
 use optimist_shared::ids::{Partition, Uuid};
 use optimist_shared::keys::Key;
 use optimist_shared::scripts::mark_read::{self, Marked};
@@ -42,18 +42,15 @@ pub fn routes() -> Vec<Served> {
 #[serde(deny_unknown_fields)]
 #[schemars(rename = "MarkRead")]
 struct Mark {
-    number: u64,
+    number: Count,
 }
 
 async fn mark(State(ctx): State<Ctx>, caller: Caller, body: Body<Mark>) -> Result<Response> {
     let (circle, _) = require_role(&ctx, &caller, Role::is_member).await?;
-    let Mark { number } = body.value;
+    let Mark { number: Count(number) } = body.value;
     let newest = head::newest_number(&ctx, circle).await?;
     let known = i64::try_from(number).ok().filter(|number| *number <= newest);
-    let known = known.ok_or_else(|| {
-        let reason = format!("must be at most the newest message's, {newest}");
-        Error::new(ErrorCode::Invalid).field("number", &reason)
-    })?;
+    let known = known.ok_or_else(|| Error::invalid("number", "is above the newest message's number"))?;
     if ctx.region.mode() == Mode::Fenced && mark_behind(&ctx, caller.user, circle, number).await? {
         return Ok(StatusCode::NO_CONTENT.into_response());
     }

@@ -120,8 +120,39 @@ fn the_owner_hands_over_before_leaving() {
         let me = cast.path("/members/me");
         problem(cast.owner.delete(&me).await, 409);
         let heir = cast.path(&format!("/members/{}", cast.member.user));
-        problem(cast.moderator.patch(&heir, json!({"role": "owner"})).await, 403);
-        cast.owner.patch(&heir, json!({"role": "owner"})).await.expect(200);
+        let refused = problem(cast.owner.patch(&heir, json!({"role": "owner"})).await, 422);
+        assert_eq!(refused["errors"][0]["field"], "role");
+        let ownership = cast.path("/ownership");
+        let offer = async |client: &Client, user: &str| {
+            let body = json!({"user": user}).to_string().into_bytes();
+            client.send(Method::PUT, &ownership, &[], Some(body)).await
+        };
+        let accept = cast.path("/ownership/accept");
+        problem(cast.member.post(&accept, json!({})).await, 404);
+        problem(offer(&cast.moderator, &cast.member.user).await, 403);
+        problem(offer(&cast.owner, &cast.owner.user).await, 409);
+        for outside in [&cast.stranger, &cast.former, &cast.banned] {
+            problem(offer(&cast.owner, &outside.user).await, 404);
+        }
+        // One offer takes another's place; whom it is not about knows of none.
+        offer(&cast.owner, &cast.moderator.user).await.expect(200);
+        let offered = offer(&cast.owner, &cast.member.user).await.expect(200).body;
+        assert_eq!(offered["user"], json!({"id": cast.member.user, "name": "Meg"}));
+        problem(cast.moderator.get(&ownership).await, 404);
+        problem(cast.moderator.post(&accept, json!({})).await, 404);
+        problem(cast.moderator.delete(&ownership).await, 404);
+        assert_eq!(cast.member.get(&ownership).await.expect(200).body, offered);
+        // It is declined, made again, and lapses.
+        cast.member.delete(&ownership).await.expect(204);
+        problem(cast.owner.get(&ownership).await, 404);
+        offer(&cast.owner, &cast.member.user).await.expect(200);
+        let lapse = "update ownership_offers set offered_at = offered_at - interval '7 days' where circle_id";
+        system.sql(&format!("{lapse} = '{}'", cast.circle));
+        problem(cast.member.post(&accept, json!({})).await, 404);
+        offer(&cast.owner, &cast.member.user).await.expect(200);
+        assert_eq!(cast.member.get(&cast.path("")).await.expect(200).text("/role"), "member");
+        assert_eq!(cast.member.post(&accept, json!({})).await.expect(200).text("/role"), "owner");
+        problem(cast.member.post(&accept, json!({})).await, 404);
         let circle = cast.member.get(&cast.path("")).await.expect(200);
         assert_eq!(
             (circle.text("/role"), circle.text("/owner_id")),

@@ -52,6 +52,7 @@ fn body(route: &Route) -> Value {
         "messages.post" | "messages.edit" | "journal.edit" => json!({"body": "Mine."}),
         "presence.say" => json!({"state": "away", "device": "phone"}),
         "message-drafts.save" => json!({"body": "Mine"}),
+        "ownership.offer" => json!({"user": uuid::Uuid::now_v7()}),
         "joins.ask" => json!({}),
         "unread.mark" => json!({"number": 0}),
         "admin.suspend" => json!({"reason": "Mine."}),

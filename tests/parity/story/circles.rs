@@ -74,6 +74,21 @@ pub async fn circles(teller: &mut Teller, system: &System, ada: &Client, bo: &Cl
     teller.get(bo, "/v1/me").await;
 }
 
+/// The circle is offered, declined, offered again and accepted.
+pub async fn handing_over(teller: &mut Teller, ada: &Client, cy: &Client, circle: &str) {
+    let ownership = format!("{circle}/ownership");
+    for user in [&ada.user, &cy.user] {
+        teller.ask(ada, Method::PUT, &ownership, &[], json!({"user": user})).await;
+    }
+    teller.get(cy, &ownership).await;
+    teller.ask(cy, Method::DELETE, &ownership, &[], Value::Null).await;
+    teller.post(cy, &format!("{ownership}/accept"), json!({})).await;
+    let body = json!({"user": cy.user}).to_string().into_bytes();
+    ada.send(Method::PUT, &ownership, &[], Some(body)).await.expect(200);
+    teller.post(cy, &format!("{ownership}/accept"), json!({})).await;
+    teller.get(ada, &ownership).await;
+}
+
 /// Somebody asks to join, twice; is declined, asks again, and is let in.
 pub async fn joining(teller: &mut Teller, ada: &Client, cy: &Client, circle: &str) {
     teller

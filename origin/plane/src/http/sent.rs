@@ -18,7 +18,7 @@ use serde::{Deserialize, Deserializer};
 pub use email::Email;
 pub use text::{Line, Secret, Shown, Sought, Text};
 pub use time_zone::TimeZone;
-pub use values::{Day, Id, Moment, Number, PromiseShape, parse_day};
+pub use values::{Count, Day, Id, Moment, Number, PromiseShape, parse_day};
 
 /// Why a value is refused. The problem repeats it word for word.
 #[derive(Clone, Debug, PartialEq, Eq)]

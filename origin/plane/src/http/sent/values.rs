@@ -106,6 +106,37 @@ impl<const LEAST: i16, const MOST: i16> JsonSchema for Number<LEAST, MOST> {
     }
 }
 
+/// How many there are of something, or the number of the last: up to the greatest that every JSON parser keeps.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Count(pub u64);
+
+impl Count {
+    pub const MOST: u64 = (1 << 53) - 1;
+}
+
+impl<'de> Deserialize<'de> for Count {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let number = f64::deserialize(deserializer)?;
+        let fits = number.fract() == 0.0 && (0.0..=Self::MOST as f64).contains(&number);
+        let refused = || Refused::new(format!("must be a whole number from 0 to {}", Self::MOST));
+        fits.then_some(Count(number as u64)).ok_or_else(|| D::Error::custom(refused()))
+    }
+}
+
+impl JsonSchema for Count {
+    fn inline_schema() -> bool {
+        true
+    }
+
+    fn schema_name() -> Cow<'static, str> {
+        "Count".into()
+    }
+
+    fn json_schema(_: &mut SchemaGenerator) -> Schema {
+        json_schema!({"type": "integer", "minimum": 0, "maximum": Self::MOST})
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
@@ -159,6 +190,12 @@ mod tests {
     }
     #[test]
     fn numbers_are_bounded() {
+        for (text, number) in [("0", 0), ("12.0", 12), ("9007199254740991", Count::MOST)] {
+            assert_eq!(serde_json::from_str::<Count>(text).ok(), Some(Count(number)));
+        }
+        for bad in ["-1", "0.5", "9007199254740992", "1e300", "\"1\""] {
+            assert!(serde_json::from_str::<Count>(bad).is_err(), "{bad}");
+        }
         let read = |text| serde_json::from_str::<Number<1, 5>>(text).map_err(|error| error.to_string());
         assert_eq!((read("1"), read("5.0")), (Ok(Number(1)), Ok(Number(5))));
         for (bad, reason) in [("0", "must be a number from 1 to 5"), ("4.5", "must be a whole number")] {
