@@ -62,6 +62,7 @@ pub enum Key {
     ReadAhead,
     JoinRequests,
     JoinTexts,
+    CircleActivity,
 }
 
 /// How old a value served from a vouched Redis may be.
@@ -216,6 +217,8 @@ pub const KEYS: &[KeyRow] = &[
     // Who asks to join, and what they wrote. Each request is forgotten after a week, the newest too.
     row(Key::JoinRequests, "circle:{<p:circle>}:<circle>:join_requests", "join_requests", seconds(7 * DAY, 0), Own),
     row(Key::JoinTexts, "circle:{<p:circle>}:<circle>:join_texts", "join_texts", seconds(7 * DAY, 0), Own),
+    // The guidelines' hour.
+    row(Key::CircleActivity, "circle:{<p:circle>}:<circle>:activity", "activity", seconds(HOUR, GRACE), Ttl),
 ];
 
 impl Key {

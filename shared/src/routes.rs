@@ -241,6 +241,7 @@ pub const ROUTES: &[Route] = &[
     Route { body: BODY, fences: &[Key::ReadMarker], ..behind("unread.mark", Put, "/v1/circles/{circle}/read", Member, AtEdge::MarkRead, &[ReadMarks]) },
     // Activity
     behind("visits.record", Post, "/v1/circles/{circle}/visits", Member, AtEdge::Visit, &[Visits]),
+    cached("activity.feed", "/v1/circles/{circle}/activity", CircleReader, Key::CircleActivity, &[]),
     joined("activity.live", "/v1/circles/{circle}/activity/live", Moderator),
     direct("activity.history", "/v1/circles/{circle}/activity/history", Moderator),
     // Presence, and messages that are being composed

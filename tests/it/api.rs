@@ -10,6 +10,7 @@ mod configuration;
 mod discovery;
 mod drafts;
 mod families;
+mod feed;
 mod forwarding;
 mod input;
 mod invites;

@@ -61,6 +61,7 @@ async fn every_key_has_a_row_and_its_life() {
     let reads = [
         "/v1/me".to_owned(),
         "/v1/me/circles".to_owned(),
+        format!("{path}/activity"),
         format!("/v1/users/{}", bo.user),
         "/v1/circles".to_owned(),
         path.clone(),

@@ -360,6 +360,9 @@ async fn consequences(teller: &mut Teller, system: &System, ada: &Client) {
     teller.get(&cy, "/v1/circles?limit=0").await;
     teller.ask(ada, Method::DELETE, &member, &[], Value::Null).await;
     teller.get(&cy, &live).await;
+    for query in ["?limit=0", "?cursor=x"] {
+        teller.get(&cy, &format!("{circle}/activity{query}")).await;
+    }
     let dee = system.register("Dee").await;
     circles::joining(teller, ada, &dee, &circle).await;
     circles::handing_over(teller, ada, &dee, &circle).await;

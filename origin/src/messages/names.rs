@@ -35,7 +35,7 @@ pub const JOB: Job = Job {
     run: |ctx| Box::pin(drop_all(ctx)),
 };
 
-/// Circles of a step: with two lists, a head and [`MESSAGES`] each, some 500 keys.
+/// Circles of a step: with three lists, a head and [`MESSAGES`] each, some 500 keys.
 const CIRCLES: i64 = 25;
 /// A person's messages in a circle whose own copies are dropped, of the newest hundred: those that the list shows.
 const MESSAGES: i64 = 20;
@@ -120,6 +120,7 @@ async fn step(ctx: &Ctx, tx: &Tx, begun: DateTime<Utc>) -> Result<bool> {
             keys.push(Key::circle_members(circle).name());
             keys.push(Key::circle_messages(circle).name());
             keys.push(Key::circle_head(circle).name());
+            keys.push(Key::circle_activity(circle).name());
             keys.extend(messages.into_iter().map(|message| Key::message(circle, message).name()));
         }
         last = rows.last().filter(|_| rows.len() as i64 == CIRCLES).map(|row| row.get::<_, Uuid>(0));

@@ -145,15 +145,15 @@ impl Record {
 
 /// A record's place: its moment, its transaction, and its place among that transaction's rows.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct Place {
-    at: DateTime<Utc>,
-    xid: u64,
-    seq: i64,
+pub struct Place {
+    pub at: DateTime<Utc>,
+    pub xid: u64,
+    pub seq: i64,
 }
 
 impl Place {
     /// After all records of a moment.
-    fn end_of(at: DateTime<Utc>) -> Place {
+    pub fn end_of(at: DateTime<Utc>) -> Place {
         Place { at, xid: u64::MAX, seq: i64::MAX }
     }
 

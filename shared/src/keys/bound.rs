@@ -87,6 +87,10 @@ impl Key {
         Key::JoinTexts.bind(Ids::default().with(Id::Circle, circle))
     }
 
+    pub fn circle_activity(circle: Uuid) -> BoundKey {
+        Key::CircleActivity.bind(Ids::default().with(Id::Circle, circle))
+    }
+
     pub fn message(circle: Uuid, message: Uuid) -> BoundKey {
         Key::Message.bind(Ids::default().with(Id::Circle, circle).with(Id::Message, message))
     }

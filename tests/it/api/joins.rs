@@ -50,7 +50,7 @@ fn whoever_asks_is_let_in_by_a_moderator() {
         let refused = problem(sam.post(&requests, json!({})).await, 409);
         assert_eq!(refused["errors"][0]["field"], "user");
         // They are told.
-        for _ in 0..100 {
+        for _ in 0..400 {
             let told = sam.get("/v1/notifications").await.expect(200).body;
             if let Some(first) = told["items"].as_array().unwrap().first() {
                 assert_eq!((&first["kind"], &first["role"]), (&json!("role"), &json!("member")), "{first}");
