@@ -1,12 +1,15 @@
 //! The messages of a circle: posting, reading, editing and deleting them.
 //!
-//! Each message has a number within its circle, counted under the circle's lock. The number is its place in lists and cursors.
+//! A comment is a message that belongs to another one. Each message has a number within its circle, counted under the circle's lock. The number is its place in lists and cursors.
 
 pub mod message;
+mod comments;
 mod lanes;
+mod part;
 mod posting;
 mod reading;
 mod stretch;
+mod thread;
 mod writing;
 mod names;
 mod told;
@@ -22,17 +25,23 @@ const COUNTED: Loader = Loader::Live(|ctx, key| Box::pin(reading::load_counted(c
 
 pub const DOMAIN: Domain = Domain {
     routes,
-    tags: &[("messages", "What is said in a circle. Each message has a number there.")],
+    tags: &[
+        ("messages", "What is said in a circle. Each message has a number there."),
+        ("comments", "Threads of messages, each about another message."),
+    ],
     statements: &[
+        comments::STATEMENTS,
         message::STATEMENTS,
         posting::STATEMENTS,
         reading::STATEMENTS,
+        thread::STATEMENTS,
         writing::STATEMENTS,
         names::STATEMENTS,
     ],
     loaders: &[
         (Key::CircleMessages, Loader::Copy(|ctx, key| Box::pin(reading::load_list(ctx, key)))),
         (Key::Message, Loader::Copy(|ctx, key| Box::pin(reading::load_message(ctx, key)))),
+        (Key::Comments, Loader::Copy(|ctx, key| Box::pin(comments::load_thread(ctx, key)))),
         (Key::Counts, COUNTED),
         (Key::Reactions, COUNTED),
     ],
@@ -40,10 +49,11 @@ pub const DOMAIN: Domain = Domain {
     told: told::TOLD,
     states: told::STATES,
     jobs: &[names::JOB],
-    audits: &[(Key::CircleMessages, COMPARE), (Key::Message, COMPARE)],
+    audits: &[(Key::CircleMessages, COMPARE), (Key::Message, COMPARE), (Key::Comments, COMPARE)],
+    sums: &[thread::SUM],
     ..Domain::new("messages")
 };
 
 fn routes() -> Vec<Served> {
-    [reading::routes(), writing::routes()].into_iter().flatten().collect()
+    [reading::routes(), writing::routes(), comments::routes()].into_iter().flatten().collect()
 }

@@ -99,6 +99,8 @@ pub const GROWTH: &[Growth] = &[
     row("joins.approve", each(KIB + EVENT), within(PAGE, "a circle's list", LIMIT)),
     row("joins.decline", each(EVENT), each(LIMIT)),
     row("messages.post", each(MESSAGE + EVENT + RECORD), within(PAGE, "a circle's list", LIMIT)),
+    // With a longer row of the message that it belongs to, which grows by its followers.
+    row("comments.post", each(MESSAGE + KIB + EVENT + RECORD), within(2 * PAGE + MESSAGE, "a circle's lists", LIMIT)),
     row("messages.edit", within(MESSAGE, "a message", EVENT), within(PAGE, "a circle's list", LIMIT)),
     row("messages.delete", each(EVENT), each(LIMIT)),
     row("reactions.add", each(KIB), each(KIB)),

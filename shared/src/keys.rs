@@ -28,6 +28,7 @@ pub enum Key {
     CircleMessages,
     CircleHead,
     Message,
+    Comments,
     Reactions,
     Counts,
     CountsPage,
@@ -153,6 +154,7 @@ pub const KEYS: &[KeyRow] = &[
     // Each message drops it. The next reader fills it: a writer would for nobody.
     KeyRow { is_refilled: false, ..row(Key::CircleHead, "circle:{<p:circle>}:<circle>:head", "head", seconds(30 * MINUTE, GRACE), Fenced) },
     joined(Key::Reactions, row(Key::Message, "circle:{<p:circle>}:<circle>:message:<message>", "message", seconds(30 * MINUTE, GRACE), Fenced)),
+    row(Key::Comments, "circle:{<p:circle>}:<circle>:message:<message>:comments", "comments", seconds(30 * MINUTE, GRACE), Fenced),
     // Rebuilt from Postgres and the unflushed entries whenever they are missing: a day bounds memory.
     row(Key::Reactions, "circle:{<p:circle>}:<circle>:message:<message>:reactions", "reactions", seconds(DAY, 0), Live),
     row(Key::Counts, "circle:{<p:circle>}:<circle>:counts", "counts", seconds(DAY, 0), Live),

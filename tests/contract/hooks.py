@@ -58,6 +58,8 @@ MEANINGLESS = {
     ("user", "is one filter too many"),
     ("after", "is neither a cursor of this list nor a number"),
     ("after", "is not for both directions"),
+    ("after", "is not a cursor of this list"),
+    ("message", "is a comment itself"),
     ("before", "is not for both directions"),
     ("before", "is not a cursor of this list"),
     ("category", "is not a category"),

@@ -5,6 +5,7 @@
 mod accounts;
 mod admin;
 mod circles;
+mod comments;
 mod conduct;
 mod configuration;
 mod discovery;

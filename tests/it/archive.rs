@@ -205,6 +205,14 @@ async fn history_tells_where_the_archive_begins_and_a_restored_month_reads_like_
     ada.get(&path).await.expect(200);
     refused(&ada.patch(&path, json!({"body": "Changed."})).await);
     refused(&ada.delete(&path).await);
+    // Its thread gets nothing new, whether the batch finds out or the transaction of one comment.
+    let thread = format!("{path}/comments");
+    assert_eq!(ada.get(&thread).await.expect(200).body["items"], json!([]));
+    for key in [&[][..], &[("idempotency-key", "a-comment")]] {
+        let body = json!({"body": "Late."}).to_string().into_bytes();
+        refused(&ada.send(Method::POST, &thread, key, Some(body)).await);
+    }
+    assert_eq!(aged.system.sql("select count(*) from messages where parent_id is not null"), "0");
     ada.send(Method::PUT, &format!("{path}/reactions/hug"), &[], None).await.expect(202);
     let metrics = format!("{}/metrics", aged.system.origins[0].internal);
     let deadline = Instant::now() + Duration::from_secs(20);
@@ -243,6 +251,8 @@ async fn history_tells_where_the_archive_begins_and_a_restored_month_reads_like_
         refused(&ada.patch(&path, json!({"body": "Changed."})).await);
         refused(&ada.delete(&path).await);
         refused(&ada.get(&format!("{path}/reactions")).await);
+        refused(&ada.get(&format!("{path}/comments")).await);
+        refused(&ada.post(&format!("{path}/comments"), json!({"body": "Late."})).await);
         refused(&ada.send(Method::PUT, &format!("{path}/reactions/heart"), &[], None).await);
     }
     ada.get(&aged.path("/0190a0a0-0000-7000-8000-000000000001")).await.expect(404);

@@ -16,7 +16,7 @@ use serde_json::{Value, json};
 /// Postgres.
 fn data_types() -> BTreeSet<&'static str> {
     let compared = KEYS.iter().filter(|row| row.freshness != Freshness::Own || row.key == Key::JournalKey);
-    let sums = ["member_count", "reaction_counts", "notifications"];
+    let sums = ["member_count", "reaction_counts", "notifications", "comment_count"];
     compared.filter(|row| row.key != Key::DirtyDrafts).map(|row| row.data_type).chain(sums).collect()
 }
 
@@ -42,6 +42,7 @@ async fn populate(system: &System) -> (Client, String) {
     let path = format!("/v1/circles/{circle}");
     let message = format!("{path}/messages/{message}");
     bo.send(Method::PUT, &format!("{message}/reactions/heart"), &[], None).await.expect(202);
+    bo.post(&format!("{message}/comments"), json!({"body": "And to you."})).await.expect(201);
     ada.post("/v1/journal/entries", json!({"body": "Dear diary.", "tags": ["rain"]})).await.expect(201);
     let token = json!({"endpoint": "https://127.0.0.1:9/hook"});
     ada.post("/v1/me/push-tokens", token).await.expect(201);
@@ -50,7 +51,7 @@ async fn populate(system: &System) -> (Client, String) {
     ada.send(Method::PUT, &draft, &[], Some(body)).await.expect(200);
     until("drafts and reactions are flushed", async || {
         system.sql("select (select count(*) from drafts) || ' ' || (select count(*) from notifications)")
-            == "1 2"
+            == "1 3"
     })
     .await;
     // The cached list predates these circles.
@@ -68,6 +69,7 @@ async fn populate(system: &System) -> (Client, String) {
             format!("{path}/activity"),
             format!("{path}/messages"),
             message.clone(),
+            format!("{message}/comments"),
             "/v1/journal/prompts".to_owned(),
             "/v1/categories".to_owned(),
             "/v1/journal/tags/recent".to_owned(),
@@ -171,6 +173,7 @@ async fn planted_differences_of_every_type_are_found_and_repaired() {
     system.sql(
         "update circles set member_count = member_count + 5;
          update reaction_counts set count = count + 3;
+         update messages set comments = comments + 7 where comments > 0;
          update notification_counts set unread = unread + 2",
     );
     // Checked alone: any later reader of the key repairs it, such as the check of drafts.

@@ -94,6 +94,13 @@ async fn the_longest_requests_leave_no_more_than_the_table_says() {
         ("members.join", &bo, Method::POST, format!("{path}/members/me"), json!({})),
         ("messages.post", &ada, Method::POST, format!("{path}/messages"), json!({"body": longest(8_000)})),
         (
+            "comments.post",
+            &bo,
+            Method::POST,
+            format!("{path}/messages/{message}/comments"),
+            json!({"body": longest(8_000)}),
+        ),
+        (
             "messages.edit",
             &ada,
             Method::PATCH,

@@ -68,6 +68,7 @@ async fn every_key_has_a_row_and_its_life() {
         format!("{path}/members"),
         format!("{path}/messages"),
         format!("{path}/messages/{message}"),
+        format!("{path}/messages/{message}/comments"),
         "/v1/me/limits".to_owned(),
         "/v1/me/preferences".to_owned(),
         "/v1/journal/prompts".to_owned(),
@@ -103,9 +104,9 @@ async fn every_key_has_a_row_and_its_life() {
         async move { ada.patch(&path, json!({"description": "Again."})).await.expect(200) }
     });
     system.origins[0].wait_for_passes("tx.fenced", 1).await;
-    check(&system, 31).await;
+    check(&system, 32).await;
     fenced.await.unwrap();
-    check(&system, 31).await;
+    check(&system, 32).await;
 }
 
 /// Checks all keys; they must be of at least `kinds` kinds.

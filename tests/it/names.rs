@@ -71,7 +71,10 @@ async fn a_persons_new_name_is_shown_in_every_list() {
          insert into memberships (circle_id, user_id, role) select id, '{1}', 'member' from made",
         owner.user, member.user
     ));
-    let paths = ["members", "messages", &format!("messages/{message}")]
+    let thread = owner.say(&circle, "Who is there?").await;
+    let thread = format!("messages/{thread}/comments");
+    member.post(&format!("/v1/circles/{circle}/{thread}"), json!({"body": "I am."})).await.expect(201);
+    let paths = ["members", "messages", &format!("messages/{message}"), &thread]
         .map(|rest| format!("/v1/circles/{circle}/{rest}"));
     let mut before = Vec::new();
     for path in &paths {

@@ -73,6 +73,54 @@ async fn a_retry_finds_what_the_release_before_recorded() {
     assert_eq!(system.sql("select count(*), max(hash_version) from messages, idempotency"), "1|1");
 }
 
+/// The message whose thread one of them is for is deleted while they wait.
+#[tokio::test(flavor = "multi_thread")]
+async fn comments_and_messages_share_a_batch() {
+    let system = System::start().await;
+    let owner = system.register("Owen").await;
+    let (circle, other) = (owner.create_circle("private").await, owner.create_circle("private").await);
+    let parents = [owner.say(&circle, "One.").await, owner.say(&other, "Two.").await];
+    let comment = |circle: &str, parent: &str, body: &str| {
+        let (client, path) = (owner.clone(), format!("/v1/circles/{circle}/messages/{parent}/comments"));
+        let body = json!({ "body": body }).to_string().into_bytes();
+        tokio::spawn(async move { client.try_send(Method::POST, &path, &[], Some(body)).await })
+    };
+    let (_, posted) = batched(&system, (&owner, &circle), 5, || {
+        [
+            post(&owner, &circle, "new", "New."),
+            comment(&circle, &parents[0], "First."),
+            comment(&other, &parents[1], "Elsewhere."),
+            comment(&circle, &parents[0], "Second."),
+            post(&owner, &other, "new-too", "New."),
+        ]
+    })
+    .await;
+    for posted in posted {
+        answer(posted).await.expect(201);
+    }
+    let counts =
+        "select string_agg(body || ' ' || comments, ', ' order by body) from messages where comments > 0";
+    assert_eq!(system.sql(counts), "One. 2, Two. 1");
+    assert_eq!(system.sql("select bool_and(followers = '{}' and cardinality(thread_months) = 1) from messages where comments > 0"), "t");
+    let of_two = "select string_agg(array_to_string(keys, ' '), ' ') like '%:comments%' from outbox where payload ? 'parent'";
+    assert_eq!(system.sql(of_two), "t", "relays of other regions drop the thread too");
+
+    system.forget_limits_of(&owner).await;
+    let batches = sent(&system, "messages::post_all").await;
+    let origin = &system.origins[0];
+    let first = origin.hold("tx.begun", async || post(&owner, &circle, "before", "Before.")).await;
+    let waiting = origin.passes("post.waiting").await;
+    let posted = [comment(&circle, &parents[0], "Late."), post(&owner, &circle, "beside", "Beside it.")];
+    origin.wait_for_passes("post.waiting", waiting + 2).await;
+    system.sql(&format!("update messages set deleted_at = now() where id = '{}'", parents[0]));
+    origin.release().await;
+    answer(first).await.expect(201);
+    let [late, beside] = posted;
+    answer(late).await.expect(404);
+    answer(beside).await.expect(201);
+    assert!(sent(&system, "messages::post_all").await <= batches + 2, "each is decided over alone");
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn of_a_batch_each_is_answered_as_if_it_were_alone() {
     let system = System::start().await;

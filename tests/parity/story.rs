@@ -229,6 +229,19 @@ async fn reactions(teller: &mut Teller, system: &System, bo: &Client, message: &
     teller.get(bo, message).await;
 }
 
+/// A thread: the origin answers first, and then the edge.
+async fn comments(teller: &mut Teller, bo: &Client, messages: &str, message: &str) {
+    let thread = format!("{messages}/{message}/comments");
+    let said = teller.post(bo, &thread, json!({"body": "So do I."})).await;
+    let comment = format!("{messages}/{}", said.text("/id"));
+    teller.post(bo, &format!("{comment}/comments"), json!({"body": "One level."})).await;
+    for rest in ["?limit=1", "?limit=2", "?after=x"] {
+        teller.get(bo, &format!("{thread}{rest}")).await;
+    }
+    teller.get(bo, &format!("{messages}/{message}")).await;
+    teller.ask(bo, Method::DELETE, &comment, &[], Value::Null).await;
+}
+
 /// What Redis alone holds, and the edge answers: also with bodies, which it leaves to the origin unless it understands them.
 async fn presence(teller: &mut Teller, ada: &Client, bo: &Client, circle: &str) {
     let (live, draft) = (format!("{circle}/live"), format!("{circle}/draft"));

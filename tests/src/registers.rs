@@ -33,6 +33,8 @@ pub struct Registers {
     /// Of the member alone.
     own: String,
     message: String,
+    /// A comment in another circle: its path, and that of the list that it is in.
+    comment: [String; 2],
     /// Resets limits, which other tests cover.
     unlimited: Unlimited,
     reads: AtomicU64,
@@ -76,8 +78,24 @@ impl Registers {
         let own = member.create_circle("private").await;
         member.say(&own, "0").await;
         insert_sessions(system, &member);
+        let elsewhere = owner.create_circle("private").await;
+        member.join(&elsewhere, &owner).await;
+        let messages = format!("/v1/circles/{elsewhere}/messages");
+        let thread = format!("{messages}/{}/comments", owner.say(&elsewhere, "Who is there?").await);
+        let comment = owner.post(&thread, json!({"body": "0"})).await.expect(201).text("/id");
+        let comment = [format!("{messages}/{comment}"), thread];
         let unlimited = Unlimited::new(system);
-        Registers { owner, member, stranger, circle, own, message, unlimited, reads: AtomicU64::new(0) }
+        Registers {
+            owner,
+            member,
+            stranger,
+            circle,
+            own,
+            message,
+            comment,
+            unlimited,
+            reads: AtomicU64::new(0),
+        }
     }
 
     /// The same registers through another edge.
@@ -89,6 +107,7 @@ impl Registers {
             circle: self.circle.clone(),
             own: self.own.clone(),
             message: self.message.clone(),
+            comment: self.comment.clone(),
             unlimited: self.unlimited.clone(),
             reads: AtomicU64::new(0),
         }
@@ -131,6 +150,9 @@ impl Registers {
             Key::Message => {
                 let path = format!("{circle}/messages/{}", self.message);
                 (self.owner.clone(), Method::PATCH, path, json!({"body": text}))
+            }
+            Key::Comments => {
+                (self.owner.clone(), Method::PATCH, self.comment[0].clone(), json!({"body": text}))
             }
             Key::RecentTags => {
                 (self.owner.clone(), Method::POST, ENTRIES.to_owned(), json!({"body": "x", "tags": [text]}))
@@ -199,6 +221,9 @@ impl Registers {
             }
             Key::CircleMessages => (&self.member, format!("{circle}/messages?limit=1")),
             Key::Message => (&self.member, format!("{circle}/messages/{}", self.message)),
+            // A cursor before all of them.
+            Key::Comments if direct => (&self.member, format!("{}?limit=1&after={FIRST}", self.comment[1])),
+            Key::Comments => (&self.member, format!("{}?limit=1", self.comment[1])),
             Key::RecentTags => (&self.owner, "/v1/journal/tags/recent".to_owned()),
             Key::Streak => (&self.member, "/v1/journal/streak".to_owned()),
             Key::Preferences => (&self.owner, PREFERENCES.to_owned()),
@@ -224,7 +249,7 @@ impl Registers {
             (Key::Profile, 200) => number("/name"),
             (Key::PersonalPreferences, 200) => Seen::Odd(answer.body["reduced_motion"] == true),
             (Key::Circle, 200) => number("/description"),
-            (Key::CircleMessages, 200) => number("/items/0/body"),
+            (Key::CircleMessages | Key::Comments, 200) => number("/items/0/body"),
             (Key::MyCircles, 200) => Seen::Odd(self.mine(answer, &self.circle)["role"] == "moderator"),
             (Key::CircleHead, 200) => {
                 let name = self.mine(answer, &self.circle)["name"].as_str().expect("a name");
@@ -312,6 +337,9 @@ const FIRST_DAY: NaiveDate = NaiveDate::from_ymd_opt(1950, 1, 1).expect("a day")
 
 /// `n:9223372036854775807`, in base64url: no message has that number.
 pub const LAST: &str = "bjo5MjIzMzcyMDM2ODU0Nzc1ODA3";
+
+/// `i:00000000-0000-7000-8000-000000000000`, in base64url: no message is older.
+const FIRST: &str = "aTowMDAwMDAwMC0wMDAwLTcwMDAtODAwMC0wMDAwMDAwMDAwMDA";
 
 /// The user's own id, except for its last 32 bits.
 fn session_id(user: Uuid, number: u64) -> Uuid {

@@ -44,6 +44,11 @@ pub enum AtOnce {
     Reacted(Reaction, Counts),
 }
 
+/// Whether a page of counts is kept for the readers of this list: there is one for each circle.
+fn keeps_page(key: &BoundKey) -> bool {
+    key.key() == Key::CircleMessages
+}
+
 impl Found {
     pub fn access(&self, trusted: impl Fn(&Stamp) -> bool) -> Option<Access> {
         let envelope = Envelope::decode(&self.access).filter(|envelope| trusted(&envelope.stamp))?;
@@ -111,7 +116,8 @@ impl<H: Host, R: Request> Passage<'_, H, R> {
         let mut trip = Trip::default();
         let is_stale = found.counts.as_ref().is_some_and(|counts| !counts.are_of(found.value.first(), limit));
         // A page of the usual length is kept for the next reader.
-        let call = counts::call(&key, limit.max(DEFAULT_LIMIT), limit <= DEFAULT_LIMIT).filter(|_| is_stale);
+        let is_kept = limit <= DEFAULT_LIMIT && keeps_page(&key);
+        let call = counts::call(&key, limit.max(DEFAULT_LIMIT), is_kept).filter(|_| is_stale);
         let counts = call.map(|call| trip.call(call, |reply| counts::read(reply)));
         let suffices = !found.value.are_cut() || !is_stale && self.suffices(session, found);
         let reach = further_reach(self.wanted);
@@ -162,13 +168,13 @@ impl<H: Host, R: Request> Passage<'_, H, R> {
         if !self.route.overlays.contains(&Overlay::Reactions) {
             return None;
         }
-        if let Some(message) = key.ids().get(Id::Message) {
+        if let Some(message) = key.ids().get(Id::Message).filter(|_| key.key() == Key::Message) {
             let counts = key.beside(Key::Counts)?.name();
             return Some(trip.field(counts, message.to_string(), |reply| Shown::of_message(reply.bytes())));
         }
         match self.wanted.limit() {
-            // More items than the kept page has.
-            Some(limit) if limit > DEFAULT_LIMIT => {
+            // More items than the kept page has, or there is none.
+            Some(limit) if limit > DEFAULT_LIMIT || !keeps_page(key) => {
                 Some(trip.call(counts::call(key, limit, false)?, |reply| counts::read(reply)))
             }
             _ => Some(trip.value(key.beside(Key::CountsPage)?.name(), |reply| counts::read(reply))),

@@ -44,12 +44,17 @@ pub struct Message {
     body: String,
     created_at: Time,
     edited_at: Option<Time>,
+    /// Of a comment: the message that it belongs to.
+    pub parent_id: Option<Uuid>,
+    /// How many comments belong to it, without those that are deleted.
+    #[schemars(range(min = 0))]
+    comments: i32,
     #[serde(skip)]
     version: i64,
 }
 
 impl Message {
-    /// From a row of id, circle_id, number, author_id, author_name, body, created_at, edited_at, version.
+    /// From a row of id, circle_id, number, author_id, author_name, body, created_at, edited_at, version, parent_id, comments.
     pub fn from_row(row: &Row) -> Message {
         Message {
             id: row.get("id"),
@@ -59,17 +64,19 @@ impl Message {
             body: row.get("body"),
             created_at: row.get("created_at"),
             edited_at: row.get("edited_at"),
+            parent_id: row.get("parent_id"),
+            comments: row.get("comments"),
             version: row.get("version"),
         }
     }
 
-    pub fn author(&self) -> Uuid {
-        self.author.id
+    /// The version of the message as it is shown. Comments come without a change of the message itself.
+    pub fn shown_version(&self) -> String {
+        format!("{}.{}", shown_version(self.version, &self.author.name), self.comments)
     }
 
-    /// The version of the message as it is shown.
-    pub fn shown_version(&self) -> String {
-        shown_version(self.version, &self.author.name)
+    pub fn author(&self) -> Uuid {
+        self.author.id
     }
 
     /// Answers with the message and its live reaction counts.
@@ -107,7 +114,8 @@ pub fn with_counts(json: &[u8], counts: Counts) -> Vec<u8> {
 
 statements! {
     const SELECT: &str = "-- messages::select, planned anew
-select m.id, circle_id, number, author_id, users.name as author_name, body, m.created_at, edited_at, m.version
+select m.id, circle_id, number, author_id, users.name as author_name, body, m.created_at, edited_at, m.version,
+    m.parent_id, m.comments
 from messages m join users on users.id = author_id
 where circle_id = $1 and m.id = $2 and deleted_at is null";
 }

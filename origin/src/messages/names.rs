@@ -35,7 +35,7 @@ pub const JOB: Job = Job {
     run: |ctx| Box::pin(drop_all(ctx)),
 };
 
-/// Circles of a step: with three lists, a head and [`MESSAGES`] each, some 500 keys.
+/// Circles of a step: with three lists, a head and up to two copies for each of [`MESSAGES`], at most 1,100 keys.
 const CIRCLES: i64 = 25;
 /// A person's messages in a circle whose own copies are dropped, of the newest hundred: those that the list shows.
 const MESSAGES: i64 = 20;
@@ -52,17 +52,18 @@ on conflict (kind, id) do update set again = true where known.after <> '00000000
     const TAKE: &str = "-- names::take
 select kind, id, after from changed_names where changed_at < $1 order by changed_at limit 1 for update skip locked";
 
-    /// The person's next circles, with their newest messages there.
+    /// The person's next circles, with their newest messages there, and the threads that these belong to.
     const SHOWN: &str = "-- names::shown (2,500 rows)
-select held.circle_id, array(
-    select m.id from messages m
-    where m.circle_id = held.circle_id and m.number > c.last_number - 100 and m.author_id = $1 and deleted_at is null
-    order by m.number desc limit $4)
+select held.circle_id, array_agg(own.id) filter (where own.id is not null), array_agg(own.parent_id) filter (where own.parent_id is not null)
 from (
     select circle_id from memberships
     where user_id = $1 and role <> 'banned' and circle_id > $2 order by circle_id limit $3) held
 join circles c on c.id = held.circle_id
-order by held.circle_id";
+left join lateral (
+    select m.id, m.parent_id from messages m
+    where m.circle_id = held.circle_id and m.number > c.last_number - 100 and m.author_id = $1 and deleted_at is null
+    order by m.number desc limit $4) own on true
+group by held.circle_id order by held.circle_id";
 
     /// An event without subscribers: it only tells relays which copies to drop.
     const DROP: &str = "-- names::drop
@@ -116,12 +117,15 @@ async fn step(ctx: &Ctx, tx: &Tx, begun: DateTime<Utc>) -> Result<bool> {
     } else {
         let rows = tx.query(SHOWN, &[&id, &after, &CIRCLES, &MESSAGES]).await?;
         for row in &rows {
-            let (circle, messages): (Uuid, Vec<Uuid>) = (row.get(0), row.get(1));
+            let circle: Uuid = row.get(0);
+            let [messages, threads] =
+                [1, 2].map(|at| row.get::<_, Option<Vec<Uuid>>>(at).unwrap_or_default());
             keys.push(Key::circle_members(circle).name());
             keys.push(Key::circle_messages(circle).name());
             keys.push(Key::circle_head(circle).name());
             keys.push(Key::circle_activity(circle).name());
             keys.extend(messages.into_iter().map(|message| Key::message(circle, message).name()));
+            keys.extend(threads.into_iter().map(|parent| Key::comments(circle, parent).name()));
         }
         last = rows.last().filter(|_| rows.len() as i64 == CIRCLES).map(|row| row.get::<_, Uuid>(0));
     }

@@ -10,6 +10,7 @@ use std::pin::pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
+use optimist_plane::archive::missing;
 use optimist_plane::ctx::Ctx;
 use optimist_plane::error::{Error, Failure, Result};
 use optimist_plane::hooks;
@@ -25,14 +26,33 @@ use tokio_postgres::Row;
 
 use crate::circles::standing::Standing;
 use crate::messages::lanes::{Lanes, SLOW};
-use crate::messages::message::{Message, select};
+use crate::messages::message::{Message, TABLE, select};
+use crate::messages::thread;
 
 /// A message to be posted, its text checked.
 pub struct Post {
     pub circle: Uuid,
+    /// Of a comment: the message that it belongs to.
+    pub parent: Option<Uuid>,
     pub caller: Caller,
     pub idempotency: Idempotency,
     pub body: String,
+}
+
+impl Post {
+    /// The keys that it makes stale: its author has read it, and a thread's message shows how many comments it has.
+    fn keys(&self) -> Vec<BoundKey> {
+        let circle = self.circle;
+        let mut keys = vec![
+            Key::circle_messages(circle),
+            Key::circle_head(circle),
+            Key::read_marker(circle, self.caller.user),
+        ];
+        if let Some(parent) = self.parent {
+            keys.extend([Key::message(circle, parent), Key::comments(circle, parent)]);
+        }
+        keys
+    }
 }
 
 statements! {
@@ -49,9 +69,9 @@ with counted as (
             else month_numbers || last_number + 1 end
     where id = $2 returning last_number),
 posted as (
-    insert into messages (id, circle_id, number, author_id, body, created_at)
-    select $1, $2, last_number, $3, $4, id_time($1) from counted
-    returning id, circle_id, number, author_id, body, created_at, edited_at, version),
+    insert into messages (id, circle_id, number, author_id, body, created_at, parent_id)
+    select $1, $2, last_number, $3, $4, id_time($1), $5 from counted
+    returning id, circle_id, number, author_id, body, created_at, edited_at, version, parent_id, comments),
 read as (
     insert into read_markers as known (circle_id, user_id, number) select circle_id, author_id, number from posted
     on conflict (circle_id, user_id) do update set number = greatest(known.number, excluded.number))
@@ -64,9 +84,11 @@ select posted.*, users.name as author_name from posted join users on users.id = 
     const POST_ALL: &str = "-- messages::post_all
 with posts as materialized (
     select * from unnest(
-        $1::uuid[], $2::uuid[], $3::uuid[], $4::text[], $5::text[], $6::text[], $7::text[], $8::text[], $9::text[])
+        $1::uuid[], $2::uuid[], $3::uuid[], $4::text[], $5::text[], $6::text[], $7::text[], $8::text[], $9::text[], $10::text[],
+        $14::uuid[])
     with ordinality as post (
-        circle_id, author_id, session, body, idempotency_key, request_hash, request_id, traceparent, cache_keys, place)
+        circle_id, author_id, session, body, idempotency_key, request_hash, request_id, traceparent, cache_keys, route, parent_id,
+        place)
     where circle_id::text = any(string_to_array(current_setting('optimist.locked', true), ' '))),
 permitted as materialized (
     select posts.*, last_id, row_number() over (partition by posts.circle_id order by place) as nth,
@@ -78,12 +100,12 @@ given as materialized (select circle_id, next_place(last_id, n) as first from pe
 allowed as materialized (select permitted.*, id_at(first + nth - 1) as id from permitted join given using (circle_id)),
 claimed as (
     insert into idempotency (user_id, route, key, request_hash, status, resource, hash_version)
-    select author_id, $10, idempotency_key, request_hash, $11, id, $13 from allowed
+    select author_id, route, idempotency_key, request_hash, $11, id, $13 from allowed
     where idempotency_key is not null order by author_id, idempotency_key
     on conflict (user_id, route, key) do nothing
     returning resource),
 accepted as (
-    select circle_id, id, author_id, session, body, request_id, traceparent, cache_keys, place,
+    select circle_id, id, author_id, session, body, request_id, traceparent, cache_keys, parent_id, place,
         row_number() over (partition by circle_id order by place) as nth, count(*) over (partition by circle_id) as n,
         now() as moment, now() - interval '1 hour' as an_hour_ago
     from allowed where idempotency_key is null or id in (select resource from claimed)),
@@ -101,23 +123,19 @@ numbered as materialized (
 recorded as (
     insert into outbox (region, actor, session, request_id, traceparent, keys, kind, payload, topics)
     select $12, author_id, session, request_id, traceparent, string_to_array(cache_keys, ' '), 'message.posted',
-        jsonb_build_object('circle', circle_id, 'message', id, 'number', number), array[circle_id]
+        jsonb_strip_nulls(jsonb_build_object('circle', circle_id, 'message', id, 'number', number, 'parent', parent_id)),
+        array[circle_id]
     from numbered),
 read as (
     insert into read_markers as known (circle_id, user_id, number)
     select circle_id, author_id, max(number) from numbered group by circle_id, author_id order by circle_id, author_id
     on conflict (circle_id, user_id) do update set number = greatest(known.number, excluded.number)),
 posted as (
-    insert into messages (id, circle_id, number, author_id, body, created_at)
-    select id, circle_id, number, author_id, body, id_time(id) from numbered
-    returning id, circle_id, number, author_id, body, created_at, edited_at, version)
+    insert into messages (id, circle_id, number, author_id, body, created_at, parent_id)
+    select id, circle_id, number, author_id, body, id_time(id), parent_id from numbered
+    returning id, circle_id, number, author_id, body, created_at, edited_at, version, parent_id, comments)
 select posted.*, users.name as author_name, place
 from posted join users on users.id = author_id join numbered using (circle_id, number)";
-}
-
-/// The keys that a new message makes stale: its author has read it.
-fn stale(circle: Uuid, author: Uuid) -> [BoundKey; 3] {
-    [Key::circle_messages(circle), Key::circle_head(circle), Key::read_marker(circle, author)]
 }
 
 /// The status of the answer to a new message.
@@ -126,6 +144,12 @@ const CREATED: u16 = 201;
 /// Posts a message. Returns whether it is new, or was posted before under the same idempotency key.
 pub async fn post_in_batch(ctx: &Ctx, posting: &Arc<Posting>, post: Post) -> Result<(Message, bool)> {
     let post = Arc::new(post);
+    // A repetition is answered whatever has become of the thread.
+    if let Some(parent) = post.parent
+        && let Err(error) = thread::require_open(ctx, post.circle, parent).await
+    {
+        return if post.idempotency.key().is_some() { post_alone(ctx, &post).await } else { Err(error) };
+    }
     match posting.batched(ctx, post.clone()).await? {
         Some(message) => Ok((message, true)),
         None => post_alone(ctx, &post).await,
@@ -133,21 +157,32 @@ pub async fn post_in_batch(ctx: &Ctx, posting: &Arc<Posting>, post: Post) -> Res
 }
 
 async fn post_alone(ctx: &Ctx, post: &Post) -> Result<(Message, bool)> {
-    let Post { circle, caller, body, .. } = post;
+    let Post { circle, parent, caller, body, .. } = post;
     let context = caller.writes("messages::post", [*circle]);
     transaction!(ctx, context, |tx| {
         let minted = tx.query_opt(MINT, &[circle]).await?;
         let id: Uuid = minted.ok_or_else(|| Error::new(ErrorCode::NotFound))?.get(0);
         let claim = post.idempotency.claim(tx, caller, Answer { status: CREATED, resource: id }).await?;
         let standing = Standing::read(tx, *circle, caller.user).await?;
-        stale(*circle, caller.user).into_iter().for_each(|key| tx.touch(key));
+        post.keys().into_iter().for_each(|key| tx.touch(key));
         if let Claim::Repeated(before) = claim {
             standing.require_reader()?;
             return Ok((select(tx, *circle, before.resource).await?, false));
         }
         standing.require_member()?;
-        let message = Message::from_row(&tx.query_one(POST, &[&id, circle, &caller.user, body]).await?);
-        let payload = serde_json::json!({"circle": circle, "message": id, "number": message.number});
+        if let Some(parent) = parent {
+            thread::require_open_in(ctx, tx, *circle, *parent).await?;
+        }
+        let row = tx.query_one(POST, &[&id, circle, &caller.user, body, parent]).await?;
+        let message = Message::from_row(&row);
+        if !thread::add(tx, &[&message]).await? {
+            // The thread's month is on its way to the archive.
+            return Err(missing(ctx, TABLE, parent.unwrap_or(id)).await);
+        }
+        let mut payload = serde_json::json!({"circle": circle, "message": id, "number": message.number});
+        if let Some(parent) = parent {
+            payload["parent"] = serde_json::json!(parent);
+        }
         tx.event("message.posted", payload);
         Ok((message, true))
     })
@@ -285,7 +320,8 @@ struct Posted {
 }
 
 async fn post_all(ctx: &Ctx, posts: &[&Post]) -> Result<Posted> {
-    let Some(first) = posts.first() else {
+    // The route of comments names all keys that the batch may touch.
+    let Some(first) = posts.iter().find(|post| post.parent.is_some()).or(posts.first()) else {
         return Ok(Posted { messages: BTreeMap::new(), busy: BTreeSet::new() });
     };
     let circles: BTreeSet<Uuid> = posts.iter().map(|post| post.circle).collect();
@@ -300,9 +336,13 @@ async fn post_all(ctx: &Ctx, posts: &[&Post]) -> Result<Posted> {
         let rows = insert(tx, ctx, posts).await?;
         let messages: BTreeMap<i64, Message> =
             rows.iter().map(|row| (row.get("place"), Message::from_row(row))).collect();
-        let posted = messages.values().map(|message| (message.circle_id, message.author()));
+        if !thread::add(tx, &messages.values().collect::<Vec<_>>()).await? {
+            // One was deleted just now: alone, its comment gets the reason.
+            return Err(Error::new(ErrorCode::NotFound));
+        }
+        let posted = (1..).zip(posts).filter(|(place, _)| messages.contains_key(place));
         let keys: BTreeMap<String, BoundKey> =
-            posted.flat_map(|(circle, author)| stale(circle, author)).map(|key| (key.name(), key)).collect();
+            posted.flat_map(|(_, post)| post.keys()).map(|key| (key.name(), key)).collect();
         keys.into_values().for_each(|key| tx.touch(key));
         if messages.is_empty() {
             tx.unchanged();
@@ -323,9 +363,10 @@ async fn insert(tx: &Tx, ctx: &Ctx, posts: &[&Post]) -> Result<Vec<Row>> {
     let request_ids: Vec<&str> = posts.iter().map(|post| post.caller.request.request_id.as_str()).collect();
     let traces: Vec<Option<&str>> =
         posts.iter().map(|post| post.caller.request.traceparent.as_deref()).collect();
-    let names = |post: &&Post| stale(post.circle, post.caller.user).map(|key| key.name()).join(" ");
+    let names = |post: &&Post| post.keys().iter().map(BoundKey::name).collect::<Vec<_>>().join(" ");
     let cache_keys: Vec<String> = posts.iter().map(names).collect();
-    let route = posts.first().map_or("", |post| post.caller.request.route.name);
+    let routes: Vec<&str> = posts.iter().map(|post| post.caller.request.route.name).collect();
+    let parents: Vec<Option<Uuid>> = posts.iter().map(|post| post.parent).collect();
     tx.query(
         POST_ALL,
         &[
@@ -338,10 +379,11 @@ async fn insert(tx: &Tx, ctx: &Ctx, posts: &[&Post]) -> Result<Vec<Row>> {
             &request_ids,
             &traces,
             &cache_keys,
-            &route,
+            &routes,
             &CREATED.cast_signed(),
             &ctx.config.region,
             &HASH_VERSION,
+            &parents,
         ],
     )
     .await

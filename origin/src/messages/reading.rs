@@ -17,15 +17,15 @@ use optimist_plane::clock;
 use optimist_plane::ctx::Ctx;
 use optimist_plane::error::{Error, Result};
 use optimist_plane::http::body::{tagged, to_json};
-use optimist_plane::http::page::{Cursor, limit, no_query, parameters_of};
+use optimist_plane::http::page::{Cursor, no_query};
 use optimist_plane::http::served::{Served, on};
 use optimist_plane::http::time::Time;
 use optimist_plane::months::Month;
 use optimist_plane::operation::links::{FIRST_ID, link};
 use optimist_plane::request::Caller;
+use optimist_plane::statements;
 use optimist_plane::write_behind::entry::number;
-use optimist_plane::{describe, statements};
-use optimist_shared::envelope::{DEFAULT_LIMIT, LIST_LIMIT, render_list};
+use optimist_shared::envelope::{LIST_LIMIT, render_list};
 use optimist_shared::error::ErrorCode;
 use optimist_shared::ids::{Id, Partition, Uuid};
 use optimist_shared::keys::{BoundKey, Key};
@@ -36,6 +36,7 @@ use tokio_postgres::Row;
 use crate::circles::access::reader_of_circle;
 use crate::circles::definition::SAME_CIRCLE;
 use crate::messages::message::{Message, MessageWithCounts, TABLE, with_counts};
+use crate::messages::part::{Part, Place, part_of};
 use crate::messages::stretch::{Reach, Stretch};
 use crate::reactions::{live, snapshot};
 
@@ -71,7 +72,7 @@ select seen, generation, position_ms, position_seq, m.*, kinds, counts, exists (
 from (select pg_snapshot_xmin(pg_current_snapshot())::text::bigint as seen) snapshot
 left join write_behind on region = $3 and partition = $4
 left join lateral (
-    select m.id, circle_id, number, author_id, users.name as author_name, body, m.created_at, edited_at, m.version
+    select m.id, circle_id, number, author_id, users.name as author_name, body, m.created_at, edited_at, m.version, m.parent_id, m.comments
     from messages m join users on users.id = author_id
     where circle_id = $1 and m.id = $2 and deleted_at is null) m on true
 left join lateral (
@@ -89,7 +90,7 @@ cross join (
     select array_agg(month) filter (where state in ('leaving', 'detached', 'dropped')) as archived,
         array_agg(month) filter (where state in ('closed', 'written')) as closed from archived where name = 'messages') archive
 left join lateral (
-    select m.id, circle_id, number, author_id, users.name as author_name, body, m.created_at, edited_at, m.version
+    select m.id, circle_id, number, author_id, users.name as author_name, body, m.created_at, edited_at, m.version, m.parent_id, m.comments
     from messages m join users on users.id = author_id
     where circle_id = $1 and m.id < $2 and m.id >= $3 and deleted_at is null
     order by m.id desc limit $4) m on true
@@ -109,7 +110,7 @@ cross join (
     select array_agg(month) filter (where state in ('leaving', 'detached', 'dropped')) as archived,
         array_agg(month) filter (where state in ('closed', 'written')) as closed from archived where name = 'messages') archive
 left join lateral (
-    select m.id, circle_id, number, author_id, users.name as author_name, body, m.created_at, edited_at, m.version
+    select m.id, circle_id, number, author_id, users.name as author_name, body, m.created_at, edited_at, m.version, m.parent_id, m.comments
     from messages m join users on users.id = author_id
     where circle_id = $1 and m.id > $2 and m.id < $3 and deleted_at is null
     order by m.id limit $4) m on true
@@ -141,59 +142,6 @@ struct History<'a> {
     archived_before: Option<Time>,
 }
 
-/// A place in a circle's history.
-#[derive(Clone, Copy, Debug, PartialEq)]
-enum Place {
-    /// That of a message.
-    Id(Uuid),
-    /// That of the message with the number, if there still is one.
-    Number(i64),
-}
-
-describe!(Place, {"anyOf": [
-    {"type": "string", "pattern": "^(0|[1-9][0-9]{0,17})$"},
-    {"type": "string", "format": "cursor"},
-]});
-
-impl Place {
-    /// From a cursor, or from a number in digits. Cursors of an earlier release hold numbers.
-    fn parse(text: &str) -> Option<Place> {
-        let is_number = (1..=18).contains(&text.len())
-            && text.bytes().all(|byte| byte.is_ascii_digit())
-            && (text == "0" || !text.starts_with('0'));
-        if is_number {
-            return text.parse().ok().map(Place::Number);
-        }
-        Uuid::decode(text).map(Place::Id).or_else(|| i64::decode(text).map(Place::Number))
-    }
-}
-
-/// The part of a circle's history that a query asks for.
-#[derive(Clone, Copy, Debug, PartialEq)]
-enum Part {
-    Newest,
-    Before(Place),
-    After(Place),
-}
-
-/// Reads `limit` and at most one of `before` and `after`.
-fn part_of(query: Option<&str>) -> Result<(Part, usize)> {
-    let (mut part, mut most) = (Part::Newest, DEFAULT_LIMIT);
-    for (name, value) in parameters_of(query)? {
-        let refused = |reason: &str| Error::new(ErrorCode::BadRequest).field(name.clone(), reason);
-        let place =
-            || Place::parse(&value).ok_or_else(|| refused("is neither a cursor of this list nor a number"));
-        match name.as_str() {
-            "limit" => most = limit(&value)?,
-            "before" | "after" if part != Part::Newest => return Err(refused("is not for both directions")),
-            "before" => part = Part::Before(place()?),
-            "after" => part = Part::After(place()?),
-            _ => return Err(refused("is not a parameter of this list")),
-        }
-    }
-    Ok((part, most))
-}
-
 /// A message or a page of messages with their live reaction counts. Concurrent readers share one.
 struct Counted {
     loaded: Loaded,
@@ -216,19 +164,23 @@ async fn list(State(ctx): State<Ctx>, caller: Caller, headers: HeaderMap, uri: U
     let (circle, _) = reader_of_circle(&ctx, &caller).await?;
     if part == Part::Newest {
         let shared = read_through(&ctx, Key::counts(circle)).await?;
-        return respond(Counted::of(&shared).ok_or_else(uncounted)?, &headers, limit);
+        let Counted { loaded, counts } = Counted::of(&shared).ok_or_else(uncounted)?;
+        return respond(loaded, counts, &headers, limit);
     }
     let Snapshot { loaded, alongside, .. } = load_page(&ctx, circle, part, limit).await?;
-    let messages = messages_of(&loaded);
-    let counts = live::counts_after_read(&ctx, circle, &messages, alongside).await?;
-    respond(&Counted { loaded, counts }, &headers, limit)
+    let counts = live::counts_after_read(&ctx, circle, &messages_of(&loaded), alongside).await?;
+    respond(&loaded, &counts, &headers, limit)
 }
 
-fn respond(counted: &Counted, headers: &HeaderMap, limit: usize) -> Result<Response> {
-    let Loaded::List { version, items, more, archived_before } = &counted.loaded else {
-        return Err(uncounted());
-    };
-    let pairs = items.iter().zip(&counted.counts).take(limit);
+/// Answers with the first items of a list, and with their counts, which are in the same order.
+pub fn respond(
+    loaded: &Loaded,
+    counts: &[(Uuid, Counts)],
+    headers: &HeaderMap,
+    limit: usize,
+) -> Result<Response> {
+    let Loaded::List { version, items, more, archived_before } = loaded else { return Err(uncounted()) };
+    let pairs = items.iter().zip(counts).take(limit);
     let shown: Vec<Option<Counts>> =
         pairs.map(|(item, (message, counts))| (item.id == Some(*message)).then_some(*counts)).collect();
     let overlay = |index: usize| Some(("reactions", shown.get(index)?.unwrap_or_default().to_json()));
@@ -238,7 +190,7 @@ fn respond(counted: &Counted, headers: &HeaderMap, limit: usize) -> Result<Respo
 }
 
 /// The messages of a list.
-fn messages_of(loaded: &Loaded) -> Vec<Uuid> {
+pub fn messages_of(loaded: &Loaded) -> Vec<Uuid> {
     match loaded {
         Loaded::List { items, .. } => items.iter().filter_map(|item| item.id).collect(),
         _ => Vec::new(),
@@ -292,13 +244,11 @@ pub async fn load_message(ctx: &Ctx, key: BoundKey) -> Result<Snapshot> {
     let (region, partition) = (&ctx.config.region, number(Partition::of(circle)));
     let row = ctx.db.query_opt(LOAD, &[&circle, &message, region, &partition]).await?;
     let row = row.ok_or_else(|| Error::internal("messages", &"no row"))?;
-    let loaded = match row.get::<_, Option<i64>>("version") {
-        Some(_) => {
-            let message = Message::from_row(&row);
-            Loaded::Object { version: message.shown_version(), json: to_json(&message)? }
-        }
-        None => Loaded::Missing,
-    };
+    let mut loaded = Loaded::Missing;
+    if row.get::<_, Option<i64>>("version").is_some() {
+        let message = Message::from_row(&row);
+        loaded = Loaded::Object { version: message.shown_version(), json: to_json(&message)? };
+    }
     let alongside = snapshot::alongside(circle, std::slice::from_ref(&row));
     // A copy would outlive the month.
     let is_kept = !row.get::<_, bool>("leaves");
@@ -417,33 +367,4 @@ async fn id_at(ctx: &Ctx, circle: Uuid, place: Place) -> Result<Uuid> {
     let row = ctx.db.query_opt(NUMBERED, &[&circle, &number, &from, &to]).await?;
     // Beyond the newest, or gone with its month.
     Ok(row.map_or(to, |row| row.get(0)))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_query_names_one_part_of_the_history() {
-        let part = |query: &str| part_of(Some(query)).ok();
-        let id = Uuid::now_v7();
-        let (cursor, former) = (id.encode(), 9i64.encode());
-        assert_eq!(part(""), Some((Part::Newest, 20)));
-        assert_eq!(part(&format!("limit=5&before={cursor}")), Some((Part::Before(Place::Id(id)), 5)));
-        assert_eq!(part(&format!("after={cursor}")), Some((Part::After(Place::Id(id)), 20)));
-        assert_eq!(part(&format!("after={former}")), Some((Part::After(Place::Number(9)), 20)));
-        assert_eq!(part("after=9"), Some((Part::After(Place::Number(9)), 20)));
-        assert_eq!(part("after=0"), Some((Part::After(Place::Number(0)), 20)));
-        for bad in [
-            "after=",
-            "after=09",
-            "after=-1",
-            "after=1234567890123456789",
-            "after=x",
-            "after=1&before=2",
-            "from=1",
-        ] {
-            assert_eq!(part(bad), None, "{bad}");
-        }
-    }
 }

@@ -22,9 +22,9 @@ use crate::reactions::shapes::ReactionCounts;
 
 #[rustfmt::skip] // One line a row.
 pub const TOLD: &[Told] = &[
-    Told::new("message.posted", "A message was posted.", &["circle", "message", "number"], shape::<PostedMessage>).shows(message),
+    Told::new("message.posted", "A message was posted, perhaps as a comment.", &["circle", "message", "number", "parent"], shape::<PostedMessage>).shows(message),
     Told::new("message.edited", "A message's text was changed.", &["circle", "message"], shape::<ChangedMessage>).shows(message),
-    Told::new("message.deleted", "A message was deleted.", &["circle", "message"], shape::<DeletedMessage>),
+    Told::new("message.deleted", "A message was deleted.", &["circle", "message", "parent"], shape::<DeletedMessage>),
 ];
 
 pub const STATES: &[State] = &[State {
@@ -65,6 +65,10 @@ struct PostedMessage {
     /// Its place within the circle.
     #[schemars(range(min = 1))]
     number: i64,
+    /// Of a comment: the message that it belongs to, which has one more.
+    #[schemars(with = "Uuid")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    parent: Option<Uuid>,
     /// Null if it was deleted since, or is longer than a frame may be.
     shown: Option<Message>,
 }
@@ -81,4 +85,8 @@ struct ChangedMessage {
 struct DeletedMessage {
     circle: Uuid,
     message: Uuid,
+    /// Of a comment: the message that it belonged to, which has one less.
+    #[schemars(with = "Uuid")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    parent: Option<Uuid>,
 }

@@ -32,13 +32,33 @@ use crate::circles::definition::SAME_CIRCLE;
 use crate::circles::standing::{Standing, is_moderator};
 use crate::messages::message::{Message, MessageBody, MessageWithCounts, TABLE, shown_version};
 use crate::messages::posting::{Post, Posting, post_in_batch};
+use crate::messages::thread;
 
 const NEW_MESSAGE: &[(&str, &str)] = &[SAME_CIRCLE, ("message", ID)];
 
 pub fn routes() -> Vec<Served> {
     let example = || json!({"body": "Good morning."});
+    // Comments share the batches of messages.
+    let posting: Arc<Posting> = Arc::default();
+    let poster = || {
+        let posting = posting.clone();
+        |ctx: &Ctx| Poster { ctx: ctx.clone(), posting }
+    };
     vec![
-        on_with("messages.post", post, |ctx| Poster { ctx: ctx.clone(), posting: Arc::default() })
+        on_with("comments.post", post, poster())
+            .says("Comment on a message.")
+            .notes(
+                "A comment is a message of its circle: it has a number, is listed there with its `parent_id`, and is read, edited, \
+                 deleted and reacted to as one. A comment has none of its own, and a deleted message gets none.",
+            )
+            .takes::<Write>(example())
+            .answers::<MessageWithCounts>(201)
+            .tagged()
+            .location()
+            .idempotent()
+            .refuses(&[ErrorCode::Archived])
+            .links([link("messages.get", NEW_MESSAGE), link("messages.delete", NEW_MESSAGE)]),
+        on_with("messages.post", post, poster())
             .says("Post a message.")
             .takes::<Write>(example())
             .answers::<MessageWithCounts>(201)
@@ -50,6 +70,8 @@ pub fn routes() -> Vec<Served> {
                 link("messages.edit", NEW_MESSAGE),
                 link("messages.delete", NEW_MESSAGE),
                 link("reactions.add", NEW_MESSAGE),
+                link("comments.post", NEW_MESSAGE),
+                link("comments.list", NEW_MESSAGE),
             ]),
         on("messages.edit", edit)
             .says("Change one's own message.")
@@ -81,13 +103,13 @@ struct Write {
 
 statements! {
     const AUTHOR: &str = "-- messages::author, planned anew
-select author_id, m.version, deleted_at is not null, users.name
+select author_id, m.version, deleted_at is not null, users.name, parent_id
 from messages m join users on users.id = author_id where circle_id = $1 and m.id = $2";
 
     const EDIT: &str = "-- messages::edit, planned anew
 with edited as (
     update messages set body = $3, version = version + 1, edited_at = now() where circle_id = $1 and id = $2
-    returning id, circle_id, number, author_id, body, created_at, edited_at, version)
+    returning id, circle_id, number, author_id, body, created_at, edited_at, version, parent_id, comments)
 select edited.*, users.name as author_name from edited join users on users.id = author_id";
 
     const DELETE: &str = "-- messages::delete, planned anew
@@ -103,7 +125,8 @@ async fn post(
     let (circle, _) = require_role(&ctx, &caller, Role::is_member).await?;
     let idempotency = Idempotency::from_request(&headers, &caller.request, &body.bytes)?;
     let body = body.value.body.into();
-    let post = Post { circle, caller, idempotency, body };
+    let parent = caller.request.path.ids.get(Id::Message);
+    let post = Post { circle, parent, caller, idempotency, body };
     let (message, is_new) = post_in_batch(&ctx, &posting, post).await?;
     // Nobody has seen a new message yet, so nobody has reacted to it.
     let mut response = match is_new {
@@ -117,10 +140,13 @@ async fn post(
 }
 
 /// Names the keys that a change of a message makes stale.
-fn touch(tx: &mut Tx, circle: Uuid, message: Uuid) {
+fn touch(tx: &mut Tx, circle: Uuid, message: Uuid, subject: &Subject) {
     tx.touch(Key::circle_messages(circle));
     tx.touch(Key::circle_head(circle));
     tx.touch(Key::message(circle, message));
+    if let Some(parent) = subject.parent {
+        tx.touch(Key::comments(circle, parent));
+    }
 }
 
 /// A message as its changes are decided by.
@@ -129,11 +155,14 @@ struct Subject {
     /// As it is shown.
     version: String,
     is_deleted: bool,
+    /// Of a comment.
+    parent: Option<Uuid>,
 }
 
 impl Subject {
     fn from_row(row: &Row) -> Subject {
-        Subject { author: row.get(0), version: shown_version(row.get(1), row.get(3)), is_deleted: row.get(2) }
+        let version = shown_version(row.get(1), row.get(3));
+        Subject { author: row.get(0), version, is_deleted: row.get(2), parent: row.get(4) }
     }
 
     /// 404 if there is no such message, 410 if it is archived. An author never changes, so the right is decided before the locks.
@@ -193,7 +222,7 @@ async fn edit(
             return Err(missing(&ctx, TABLE, id).await);
         };
         let message = Message::from_row(&row);
-        touch(tx, circle, id);
+        touch(tx, circle, id, &subject);
         tx.event("message.edited", json!({"circle": circle, "message": id}));
         Ok(message)
     })?;
@@ -211,15 +240,25 @@ async fn delete(State(ctx): State<Ctx>, caller: Caller, headers: HeaderMap) -> R
         let subject = Subject::read(&ctx, tx, circle, id).await?;
         subject.require_deleter(caller.user, standing.role)?;
         check_match_of_row(&headers, &subject.version)?;
-        touch(tx, circle, id);
+        touch(tx, circle, id, &subject);
         tx.touch(Key::reactions(circle, id));
+        // Its count shows at the message that it belongs to. One that begins a thread is gone once that is empty.
+        match subject.parent {
+            Some(parent) => tx.touch(Key::message(circle, parent)),
+            None => tx.touch(Key::comments(circle, id)),
+        }
         if subject.is_deleted {
             tx.unchanged();
         } else {
             if tx.execute(DELETE, &[&circle, &id]).await? == 0 {
                 return Err(missing(&ctx, TABLE, id).await);
             }
-            tx.event("message.deleted", json!({"circle": circle, "message": id}));
+            let mut payload = json!({"circle": circle, "message": id});
+            if let Some(parent) = subject.parent {
+                thread::remove(tx, circle, parent).await?;
+                payload["parent"] = json!(parent);
+            }
+            tx.event("message.deleted", payload);
         }
         Ok(())
     })?;

@@ -95,6 +95,10 @@ impl Key {
         Key::Message.bind(Ids::default().with(Id::Circle, circle).with(Id::Message, message))
     }
 
+    pub fn comments(circle: Uuid, message: Uuid) -> BoundKey {
+        Key::Comments.bind(Ids::default().with(Id::Circle, circle).with(Id::Message, message))
+    }
+
     pub fn reactions(circle: Uuid, message: Uuid) -> BoundKey {
         Key::Reactions.bind(Ids::default().with(Id::Circle, circle).with(Id::Message, message))
     }

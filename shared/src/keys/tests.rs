@@ -57,6 +57,7 @@ fn constructed(key: Key, ids: &Ids) -> Option<BoundKey> {
         Key::ReadMarker => Key::read_marker(circle, user),
         Key::ReadAhead => Key::read_ahead(circle, user),
         Key::Message => Key::message(circle, message),
+        Key::Comments => Key::comments(circle, message),
         Key::Reactions => Key::reactions(circle, message),
         Key::Counts => Key::counts(circle),
         Key::CountsPage => Key::counts_page(circle),

@@ -49,7 +49,7 @@ fn body(route: &Route) -> Value {
         "members.update" => json!({"role": "moderator"}),
         "me.password" => json!({"current": PASSWORD, "new": "another horse battery"}),
         "invites.create" => json!({}),
-        "messages.post" | "messages.edit" | "journal.edit" => json!({"body": "Mine."}),
+        "messages.post" | "messages.edit" | "comments.post" | "journal.edit" => json!({"body": "Mine."}),
         "presence.say" => json!({"state": "away", "device": "phone"}),
         "message-drafts.save" => json!({"body": "Mine"}),
         "ownership.offer" => json!({"user": uuid::Uuid::now_v7()}),

@@ -118,3 +118,13 @@ insert into jobs (region, name, every_seconds) select 'bench', 'job-' || n, 60 f
 insert into consistency (region, data_type, checked_at) select 'bench', 'type-' || n, now() from generate_series(1, 15) n;
 
 set session_replication_role = origin;
+
+-- A message with 1,000 comments, and as many followers as it may have.
+update messages m set parent_id = bench.message(1, 98001)
+where m.circle_id = bench.circle(1) and m.id > bench.message(1, 98001) and m.id <= bench.message(1, 99001);
+update messages m set comments = thread.n, thread_months = months,
+    followers = array(select bench.person(bench.member(1, k)) from generate_series(2, 51) k)
+from (
+    select count(*) filter (where deleted_at is null)::integer as n, array_agg(distinct id_month(id)) as months
+    from messages where circle_id = bench.circle(1) and parent_id = bench.message(1, 98001)) thread
+where m.circle_id = bench.circle(1) and m.id = bench.message(1, 98001);
