@@ -31,11 +31,15 @@ left join lateral (
         select id, name, visibility, archived_at, last_number, last_id, id_time(last_id) as last_message_at
         from circles where circles.id = named.id limit 1) its) c on true";
 
-    /// The newest messages of circles that have theirs in one month, which the ids' bounds name.
+    /// The newest messages of circles that have theirs in one month, which the ids' bounds name. Each is looked up by its key: by lists of
+    /// circles and of ids, Postgres may read all that these circles said in the month.
     const NEWEST: &str = "-- unread::newest, planned anew (500 rows)
 select m.circle_id, m.id, m.number, m.author_id, users.name as author_name, left(m.body, 140) as excerpt, m.created_at
-from messages m join users on users.id = m.author_id
-where m.circle_id = any($1) and m.id = any($2) and m.id >= $3 and m.id < $4 and m.deleted_at is null";
+from unnest($1::uuid[], $2::uuid[]) as newest (circle_id, id)
+cross join lateral (
+    select * from messages
+    where circle_id = newest.circle_id and id = newest.id and id >= $3 and id < $4 and deleted_at is null offset 0) m
+join users on users.id = m.author_id";
 }
 
 #[derive(Serialize, Deserialize, JsonSchema)]
