@@ -9,8 +9,10 @@ pub mod folding;
 mod forgetting;
 mod kept;
 mod reading;
+mod recipients;
 mod state;
 mod telling;
+mod threads;
 mod upkeep;
 
 use optimist_plane::domain::{Command, Domain, Follow, Job, Sum};
@@ -28,8 +30,10 @@ pub const DOMAIN: Domain = Domain {
         folding::STATEMENTS,
         forgetting::STATEMENTS,
         reading::STATEMENTS,
+        recipients::STATEMENTS,
         state::STATEMENTS,
         telling::STATEMENTS,
+        threads::STATEMENTS,
         upkeep::STATEMENTS,
     ],
     follows: &[

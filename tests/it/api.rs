@@ -27,6 +27,7 @@ mod recent;
 mod rights;
 mod sessions;
 mod suspending;
+mod threads;
 mod trail;
 mod unread;
 

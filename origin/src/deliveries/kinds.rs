@@ -18,9 +18,9 @@ pub struct Channels {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Kinds {
-    /// In a circle of up to 200 members.
+    /// In a circle of up to 200 members; and comments in threads that one follows, in any circle.
     pub message: Channels,
-    /// A message that names one (`<@` id `>`), in any circle.
+    /// A message that names one (`<@` id `>`) among its first 20, in any circle.
     pub mention: Channels,
     pub reaction: Channels,
     pub role: Channels,

@@ -26,6 +26,7 @@ fn english(wanted: &Wanted, who: &str, circle: &str) -> String {
     match wanted.kind.as_str() {
         "message" => format!("{who} wrote in {circle}"),
         "mention" => format!("{who} mentioned you in {circle}"),
+        "comment" => format!("{who} commented in a thread that you follow in {circle}"),
         "reaction" if wanted.actors > 1 => {
             format!("{who} and {} more reacted to your message in {circle}", wanted.actors - 1)
         }
@@ -40,6 +41,7 @@ fn german(wanted: &Wanted, who: &str, circle: &str) -> String {
     match wanted.kind.as_str() {
         "message" => format!("{who} hat in {circle} geschrieben"),
         "mention" => format!("{who} hat Sie in {circle} erwähnt"),
+        "comment" => format!("{who} hat in {circle} etwas kommentiert, dem Sie folgen"),
         "reaction" if wanted.actors > 2 => {
             format!("{who} und {} weitere haben auf Ihre Nachricht in {circle} reagiert", wanted.actors - 1)
         }
@@ -65,12 +67,14 @@ pub fn subject(kind: &str, locale: Locale) -> &'static str {
     match (locale, kind) {
         (Locale::English, "message") => "A new message in one of your circles",
         (Locale::English, "mention") => "You were mentioned in one of your circles",
+        (Locale::English, "comment") => "A new comment in a thread that you follow",
         (Locale::English, "reaction") => "A reaction to your message",
         (Locale::English, "role") => "You have another role in a circle",
         (Locale::English, "invite") => "An invitation to a circle",
         (Locale::English, _) => "More news in your circles",
         (Locale::German, "message") => "Eine neue Nachricht in einem Ihrer Kreise",
         (Locale::German, "mention") => "Sie wurden in einem Ihrer Kreise erwähnt",
+        (Locale::German, "comment") => "Ein neuer Kommentar, dem Sie folgen",
         (Locale::German, "reaction") => "Eine Reaktion auf Ihre Nachricht",
         (Locale::German, "role") => "Sie haben eine andere Rolle in einem Kreis",
         (Locale::German, "invite") => "Eine Einladung zu einem Kreis",
@@ -101,7 +105,7 @@ mod tests {
     use super::*;
     use crate::deliveries::checking::Place;
 
-    const KINDS: [&str; 6] = ["message", "mention", "reaction", "role", "invite", "more"];
+    const KINDS: [&str; 7] = ["message", "mention", "comment", "reaction", "role", "invite", "more"];
 
     fn wanted(kind: &str, locale: Locale, actors: i32) -> Wanted {
         let named = |name: &str| Some((Uuid::nil(), name.to_owned()));
@@ -125,7 +129,7 @@ mod tests {
         };
         let subjects: BTreeSet<&str> = both().map(|(kind, locale)| subject(kind, locale)).collect();
         let lines: BTreeSet<String> = both().map(|(kind, locale)| line(&wanted(kind, locale, 1))).collect();
-        assert_eq!((subjects.len(), lines.len()), (12, 12));
+        assert_eq!((subjects.len(), lines.len()), (14, 14));
         for (kind, locale) in both().filter(|(kind, _)| *kind != "more") {
             let line = line(&wanted(kind, locale, 1));
             let names = ["A", "C"].map(|letter| letter.repeat(NAME));

@@ -10,6 +10,7 @@ use tokio_postgres::Row;
 
 use crate::notifications::counts::{STATE, lock_counts};
 use crate::notifications::kept::kept;
+use crate::notifications::threads;
 
 /// Notifications of one person, or members of one circle, that a statement looks at.
 const AT_ONCE: i64 = 1_000;
@@ -19,13 +20,13 @@ const BEFORE_ALL: Uuid = Uuid::nil();
 
 statements! {
     /// Removes a person's notifications of a circle, after the id `$3` and of the months from `$6` to `$7`; if `$5` names a
-    /// message, only those of it; invitations only if `$8` says so. Selects how many it found, and the last one's id.
+    /// message, only those of it but of its comments; invitations only if `$8` says so. Selects how many it found, and the last one's id.
     const OF_PERSON: &str = "-- notifications::forget, planned anew
 with person as materialized (select read_through from notification_counts where user_id = $1 for update),
 old as (
     select month, id from notifications
     where user_id = $1 and circle_id = $2 and ($8 or kind <> 'invite') and month >= $6 and month <= $7 and id > $3
-      and ($5::uuid is null or message_id = $5)
+      and ($5::uuid is null or (message_id = $5 and kind <> 'comment'))
     order by month, id limit $4),
 gone as (
     delete from notifications n using old, person
@@ -45,14 +46,14 @@ select count(*), (select id from old order by id desc limit 1) from old";
 with member as (
     select user_id from memberships where circle_id = $1 and user_id > $2 order by user_id limit $4),
 told as (
-    select n.user_id from notifications n join member using (user_id) where n.month = id_month($3) and n.id = $3)
+    select n.user_id from notifications n join member using (user_id) where n.month = id_month($3) and n.id = $3 and n.kind <> 'comment')
 select user_id, told.user_id is not null from member left join told using (user_id) order by user_id";
 
     /// Removes the notifications of the message `$2` from people whose counts are locked.
     const OF_MESSAGE: &str = "-- notifications::forget_message, planned anew
 with gone as (
     delete from notifications n using notification_counts p
-    where n.user_id = any($1::uuid[]) and p.user_id = n.user_id and n.month = id_month($2) and n.id = $2
+    where n.user_id = any($1::uuid[]) and p.user_id = n.user_id and n.month = id_month($2) and n.id = $2 and n.kind <> 'comment'
     returning n.user_id, (n.read_at is null and n.place > p.read_through)::integer as unread)
 update notification_counts c set held = c.held - 1, unread = c.unread - gone.unread
 from gone where c.user_id = gone.user_id";
@@ -138,6 +139,11 @@ pub async fn forget_message(tx: &Tx, events: &[Event], after: Option<Uuid>) -> R
     {
         // Those of reactions, of which only the author was told: one until it is read, so there are few.
         forget(tx, row.get(0), circle, None, Which::OfMessage(message)).await?;
+    }
+    if after.is_none()
+        && let Some(parent) = events.first().and_then(|event| event.id("parent"))
+    {
+        threads::forget(tx, circle, parent, message).await?;
     }
     let after = after.unwrap_or(BEFORE_ALL);
     let members = tx.query(TOLD, &[&circle, &after, &message, &AT_ONCE]).await?;

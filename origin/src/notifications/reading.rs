@@ -38,7 +38,9 @@ pub fn routes() -> Vec<Served> {
             .says("What the caller is told of, newest first.")
             .notes(
                 "Everyone in a circle of up to 200 members is told of its messages (`message`), in larger ones those whom a message \
-                 names as `<@` id `>` (`mention`, in any circle). Beyond 60 in ten minutes, or 500 a day, the rest is one \
+                 names as `<@` id `>` (`mention`, in any circle; the first 20). Of a comment, those are told whom it names, and who \
+                 wrote the message that it belongs to or commented on it lately (`comment`): `message_id` is that message, and the comments \
+                 are one notification until it is read (`others` and one). Beyond 60 in ten minutes, or 500 a day, the rest is one \
                  notification that counts (`more`: `others` and one). Reactions to a message are one notification until it is read, which moves up with each. `invite` is \
                  there while it can be used, and `circle` while the caller may know its name. Who leaves a circle keeps \
                  none of its notifications, and nobody keeps more than the newest 1,000, or one for more than 90 days.",
@@ -107,7 +109,7 @@ struct Circle {
 /// The schema of a notification's kind.
 struct Kind;
 
-describe!(Kind, {"type": "string", "enum": ["message", "mention", "reaction", "role", "invite", "more"]});
+describe!(Kind, {"type": "string", "enum": ["message", "mention", "comment", "reaction", "role", "invite", "more"]});
 
 /// A notification as its reader sees it.
 #[derive(Serialize, JsonSchema)]

@@ -1,6 +1,6 @@
 //! Tells people of events: writes their notifications from the outbox, in its order, and plans where these are delivered.
 //!
-//! It does not tell of reactions: [`crate::notifications::folding`] folds those. It makes nobody forget anything:
+//! Whom a message concerns is [`crate::notifications::recipients`]'. It does not tell of reactions: [`crate::notifications::folding`] folds those. It makes nobody forget anything:
 //! [`crate::notifications::forgetting`] does.
 
 use std::collections::{HashMap, HashSet};
@@ -17,45 +17,34 @@ use optimist_shared::ids::Uuid;
 use crate::deliveries::planning::{New, plan};
 use crate::notifications::counts::STATE;
 use crate::notifications::kept::months_of;
+use crate::notifications::recipients::{self, Posted, Recipient};
+use crate::notifications::threads;
 use crate::notifications::upkeep::evict;
 
 /// People who are told in one statement.
 const AT_ONCE: i64 = 1_000;
 /// Everyone in a circle of so many members is told of a message. In a larger one those are whom it names.
 const EVERYONE: i64 = 200;
-/// As many people as the longest message can name.
-const NAMED: i64 = 205;
+/// As many people as are told of a message that is not for everyone: those whom it names, and who follows its thread.
+const FEW: i64 = recipients::NAMED + recipients::FOLLOWERS;
 
 statements! {
-    /// Tells of messages: all members of their circles, or those whom a message names (`$6` says which). `$5` are the messages'
-    /// months. Nobody is told of more than `may_tell` says. Selects what was told (`new`), who now has more than they keep (`full`),
-    /// and how many of whose were too many (`more`).
-    const MESSAGES: &str = "-- notifications::messages, planned anew (3,000 rows)
-with message as (
-    select posted.*, lower(m.body) as body
-    from unnest($1::uuid[], $2::uuid[], $3::uuid[], $4::timestamptz[], $6::boolean[])
-        as posted (circle_id, id, author_id, at, is_for_all)
-    join messages m on m.circle_id = posted.circle_id and m.id = posted.id and m.id = any($2) and m.deleted_at is null),
-person as (
-    select s.user_id, id, circle_id, author_id, at, position('<@' || s.user_id || '>' in body) > 0 as is_named
-    from message join memberships s using (circle_id) where is_for_all and s.role <> 'banned'
-    union all
-    select s.user_id, id, s.circle_id, author_id, at, true
-    from message cross join lateral (
-        select distinct found[1]::uuid as user_id
-        from regexp_matches(body, '<@([0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12})>', 'g') as found) named
-    join memberships s on s.circle_id = message.circle_id and s.user_id = named.user_id
-    where not is_for_all and s.role <> 'banned'),
+    /// Tells people of what [`recipients`] has found, at most as much as `may_tell` says. `$9` are the months of the notifications'
+    /// ids. Selects what was told (`new`), who now has more than they keep (`full`), and how many of whose were too many (`more`).
+    const TELL: &str = "-- notifications::tell, planned anew (3,000 rows)
+with person as (
+    select * from unnest(
+        $1::uuid[], $2::uuid[], $3::text[], $4::uuid[], $5::uuid[], $6::uuid[], $7::timestamptz[], $8::integer[])
+        as person (user_id, id, kind, circle_id, message_id, actor_id, at, actors)),
 known as (
     select n.user_id, n.id from notifications n join person p
-        on n.user_id = p.user_id and n.month = id_month(p.id) and n.month = any($5::date[]) and n.id = p.id),
+        on n.user_id = p.user_id and n.month = id_month(p.id) and n.month = any($9::date[]) and n.id = p.id),
 preferred as (
     select user_id, in_app from notification_preferences where user_id in (select user_id from person)),
 told as (
-    select p.user_id, p.id, circle_id, author_id, at, case when is_named then 'mention' else 'message' end as kind,
-        row_number() over (partition by p.user_id order by p.id) as nth
+    select p.*, row_number() over (partition by p.user_id order by p.id) as nth
     from person p left join preferred f on f.user_id = p.user_id left join known k on k.user_id = p.user_id and k.id = p.id
-    where p.user_id <> author_id and coalesce(f.in_app, 31) & case when is_named then 2 else 1 end <> 0 and k.id is null),
+    where coalesce(f.in_app, 31) & notification_bit(p.kind) <> 0 and k.id is null),
 counted as (
     insert into notification_counts as c
         (user_id, last_place, unread, held, told, burst, burst_at, daily, daily_at)
@@ -72,8 +61,8 @@ counted as (
         daily_at = case when excluded.daily_at - c.daily_at < interval '1 day' then c.daily_at else excluded.daily_at end
     returning user_id, last_place, held, told),
 noted as (
-    insert into notifications (user_id, month, id, kind, circle_id, message_id, actor_id, place, created_at, updated_at)
-    select user_id, id_month(id), id, kind, circle_id, id, author_id, last_place - counted.told + nth, at, at
+    insert into notifications (user_id, month, id, kind, circle_id, message_id, actor_id, actors, place, created_at, updated_at)
+    select user_id, id_month(id), id, kind, circle_id, message_id, actor_id, actors, last_place - counted.told + nth, at, at
     from told join counted using (user_id) where nth <= counted.told
     returning user_id, id, kind, circle_id)
 select 'new', user_id, id, kind, circle_id, 1 from noted
@@ -83,7 +72,7 @@ union all
 select 'more', user_id, null, null, null, count(*)::integer
 from told join counted using (user_id) where nth > counted.told group by user_id";
 
-    /// Adds to people's unread notifications of how many there were besides, of the month `$3`. [`MESSAGES`] has locked their counts.
+    /// Adds to people's unread notifications of how many there were besides, of the month `$3`. [`TELL`] has locked their counts.
     const MORE_AGAIN: &str = "-- notifications::more_again, planned anew (3,000 rows)
 update notifications n set actors = n.actors + m.n, updated_at = now()
 from unnest($1::uuid[], $2::integer[]) as m (user_id, n), notification_counts p
@@ -167,21 +156,6 @@ pub async fn tell_of_event(tx: &Tx, events: &[Event]) -> Result<Done> {
     Ok(Done { events: 1, written, up_to: None })
 }
 
-/// A message that was posted.
-struct Posted {
-    circle: Uuid,
-    id: Uuid,
-    author: Uuid,
-    at: DateTime<Utc>,
-}
-
-impl Posted {
-    fn of(event: &Event) -> Option<Posted> {
-        let (circle, id) = (event.id("circle")?, event.id("message")?);
-        Some(Posted { circle, id, author: event.actor?, at: event.at })
-    }
-}
-
 /// Messages, whether each is for everyone in its circle, and about how many people they go to together.
 struct Several {
     messages: Vec<Posted>,
@@ -197,8 +171,9 @@ async fn to_few(tx: &Tx, all: Vec<Posted>) -> Result<Several> {
     let mut several = Several { messages: Vec::new(), are_for_all: Vec::new(), people: 0 };
     for message in all {
         let members = members.get(&message.circle).map_or(EVERYONE + 1, |count| i64::from(*count));
-        let is_for_all = members <= EVERYONE;
-        let people = several.people + if is_for_all { members } else { NAMED };
+        // A comment is for those who follow its thread.
+        let is_for_all = members <= EVERYONE && message.parent.is_none();
+        let people = several.people + if is_for_all { members } else { FEW };
         if people > AT_ONCE && !several.messages.is_empty() {
             break;
         }
@@ -210,17 +185,24 @@ async fn to_few(tx: &Tx, all: Vec<Posted>) -> Result<Several> {
 }
 
 async fn tell_of(tx: &Tx, Several { messages, are_for_all, .. }: &Several) -> Result<()> {
-    let ids = |of: fn(&Posted) -> Uuid| -> Vec<Uuid> { messages.iter().map(of).collect() };
-    let at: Vec<DateTime<Utc>> = messages.iter().map(|message| message.at).collect();
-    let (circles, authors) = (ids(|message| message.circle), ids(|message| message.author));
-    let posted = ids(|message| message.id);
+    let people = threads::fold(tx, recipients::find(tx, messages, are_for_all).await?).await?;
+    if people.is_empty() {
+        return Ok(());
+    }
+    let ids = |of: fn(&Recipient) -> Uuid| -> Vec<Uuid> { people.iter().map(of).collect() };
+    let (users, told, circles) = (ids(|one| one.user), ids(|one| one.id), ids(|one| one.circle));
+    let (messages, actors) = (ids(|one| one.message), ids(|one| one.actor));
+    let kinds: Vec<&str> = people.iter().map(|one| one.kind).collect();
+    let at: Vec<DateTime<Utc>> = people.iter().map(|one| one.at).collect();
+    let counts: Vec<i32> = people.iter().map(|one| one.count).collect();
+    let months = months_of(&told);
     let rows =
-        tx.query(MESSAGES, &[&circles, &posted, &authors, &at, &months_of(&posted), are_for_all]).await?;
+        tx.query(TELL, &[&users, &told, &kinds, &circles, &messages, &actors, &at, &counts, &months]).await?;
     tx.changes(STATE, rows.iter().map(|row| row.get(1)));
     let of = |what: &'static str| rows.iter().filter(move |row| row.get::<_, &str>(0) == what);
     let new: Vec<New> = of("new")
         .map(|row| {
-            let kind = if row.get::<_, &str>(3) == "mention" { "mention" } else { "message" };
+            let kind = recipients::kind_of(row.get(3));
             New { user: row.get(1), id: row.get(2), kind, circle: row.get(4) }
         })
         .collect();
