@@ -4,8 +4,8 @@ use optimist_plane::domain::{Guard, Registry};
 use optimist_plane::statements::{Stated, stated};
 
 use crate::{
-    activity, circles, deliveries, journal, messages, notifications, operations, people, presence, reactions,
-    trail, unread,
+    activity, circles, deliveries, favorites, journal, messages, notifications, operations, people, presence,
+    reactions, trail, unread,
 };
 
 pub static REGISTRY: Registry = Registry {
@@ -22,6 +22,7 @@ pub static REGISTRY: Registry = Registry {
         activity::DOMAIN,
         reactions::DOMAIN,
         messages::DOMAIN,
+        favorites::DOMAIN,
         unread::DOMAIN,
         trail::DOMAIN,
         operations::DOMAIN,

@@ -7,6 +7,7 @@ mod migrate;
 mod partitioning;
 mod sharding;
 mod domains;
+mod favorites;
 
 mod people;
 mod circles;

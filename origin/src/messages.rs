@@ -7,7 +7,7 @@ mod comments;
 mod lanes;
 mod part;
 mod posting;
-mod reading;
+pub mod reading;
 mod stretch;
 mod thread;
 mod writing;

@@ -106,6 +106,8 @@ pub const GROWTH: &[Growth] = &[
     row("reactions.add", each(KIB), each(KIB)),
     row("reactions.remove", each(KIB), each(KIB)),
     row("unread.mark", within(128, "a person in a circle", 0), within(3 * KIB, "a person in a circle", 512)),
+    row("favorites.add", within(625 * KIB, "a person", EVENT), each(LIMIT)),
+    row("favorites.remove", each(EVENT), each(LIMIT)),
     row("visits.record", within(256, "a person in a circle", 0), each(512)),
     row("presence.say", each(0), within(64 * KIB, "a person", LIMIT)),
     row("presence.type", each(0), within(16 * KIB, "a circle", LIMIT)),

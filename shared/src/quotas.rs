@@ -10,6 +10,7 @@ pub enum Quota {
     Bans,
     JoinRequests,
     PushTokens,
+    Favorites,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -58,6 +59,8 @@ pub const QUOTAS: &[QuotaRow] = &[
     count(Quota::JoinRequests, "join-requests", "a circle", 1_000, "people who ask to join"),
     // Each notification goes to all of them.
     count(Quota::PushTokens, "push-tokens", "a person", 20, "devices and webhooks"),
+    // More than a year of an eager reader; a page looks at a hundred.
+    count(Quota::Favorites, "favorites", "a person", 5_000, "messages that one keeps at hand"),
 ];
 
 /// Things that are counted, and not measured.

@@ -198,6 +198,9 @@ pub const ROUTES: &[Route] = &[
     write("sessions.revoke", Delete, "/v1/me/sessions/{session}", User, CHANGES, &[Key::Session]),
     Route { body: BODY, ..redis_only("recent.note", Post, "/v1/me/recent", User, AtEdge::NoteRecent, &[Limit::Recent]) },
     at_edge("recent.list", "/v1/me/recent", AtEdge::ListRecent),
+    direct("favorites.list", "/v1/me/favorites", User),
+    write("favorites.add", Put, "/v1/me/favorites/{message}", User, CHANGES, &[]),
+    write("favorites.remove", Delete, "/v1/me/favorites/{message}", User, CHANGES, &[]),
     cached("users.get", "/v1/users/{user}", User, Key::Profile, &[]),
     // Circles
     cached("categories.list", "/v1/categories", User, Key::Categories, &[]),

@@ -11,6 +11,7 @@ mod configuration;
 mod discovery;
 mod drafts;
 mod families;
+mod favorites;
 mod feed;
 mod forwarding;
 mod input;

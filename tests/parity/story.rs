@@ -239,6 +239,15 @@ async fn comments(teller: &mut Teller, bo: &Client, messages: &str, message: &st
         teller.get(bo, &format!("{thread}{rest}")).await;
     }
     teller.get(bo, &format!("{messages}/{message}")).await;
+    let (circle, _) = messages.trim_start_matches("/v1/circles/").split_once('/').unwrap();
+    let favorite = format!("/v1/me/favorites/{}", said.text("/id"));
+    for circle in [circle, "0190a0a0-0000-7000-8000-00000000c1c1"] {
+        teller.ask(bo, Method::PUT, &favorite, &[], json!({"circle_id": circle})).await;
+    }
+    teller.get(bo, "/v1/me/favorites").await;
+    for _ in 0..2 {
+        teller.ask(bo, Method::DELETE, &favorite, &[], Value::Null).await;
+    }
     teller.ask(bo, Method::DELETE, &comment, &[], Value::Null).await;
 }
 

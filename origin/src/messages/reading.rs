@@ -228,6 +228,16 @@ pub async fn load_counted(ctx: &Ctx, key: BoundKey) -> Result<Loaded> {
     Ok(Loaded::Live(Arc::new(Counted { loaded, counts })))
 }
 
+/// A message with its live counts, as JSON; `None` if it is not there.
+pub async fn shown_with_counts(ctx: &Ctx, circle: Uuid, message: Uuid) -> Result<Option<Vec<u8>>> {
+    let shared = read_through(ctx, Key::reactions(circle, message)).await?;
+    Ok(Counted::of(&shared).and_then(|counted| {
+        let Loaded::Object { json, .. } = &counted.loaded else { return None };
+        let counts = counted.counts.first().map(|(_, counts)| *counts).unwrap_or_default();
+        Some(with_counts(json, counts))
+    }))
+}
+
 async fn get(State(ctx): State<Ctx>, caller: Caller, headers: HeaderMap, uri: Uri) -> Result<Response> {
     no_query(uri.query())?;
     let (circle, _) = reader_of_circle(&ctx, &caller).await?;

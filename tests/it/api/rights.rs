@@ -50,6 +50,7 @@ fn body(route: &Route) -> Value {
         "me.password" => json!({"current": PASSWORD, "new": "another horse battery"}),
         "invites.create" => json!({}),
         "messages.post" | "messages.edit" | "comments.post" | "journal.edit" => json!({"body": "Mine."}),
+        "favorites.add" => json!({"circle_id": "0190a0a0-0000-7000-8000-00000000c1c1"}),
         "presence.say" => json!({"state": "away", "device": "phone"}),
         "message-drafts.save" => json!({"body": "Mine"}),
         "ownership.offer" => json!({"user": uuid::Uuid::now_v7()}),

@@ -128,3 +128,7 @@ from (
     select count(*) filter (where deleted_at is null)::integer as n, array_agg(distinct id_month(id)) as months
     from messages where circle_id = bench.circle(1) and parent_id = bench.message(1, 98001)) thread
 where m.circle_id = bench.circle(1) and m.id = bench.message(1, 98001);
+
+-- Person 1 keeps as many messages as they may.
+insert into favorites (user_id, message_id, circle_id, added_at)
+select bench.person(1), bench.message(1, 95000 + n), bench.circle(1), now() - interval '1 minute' * n from generate_series(1, 5000) n;
