@@ -5,6 +5,7 @@
 pub mod message;
 mod comments;
 mod lanes;
+mod mentions;
 mod part;
 mod posting;
 pub mod reading;

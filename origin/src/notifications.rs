@@ -38,6 +38,7 @@ pub const DOMAIN: Domain = Domain {
     ],
     follows: &[
         ("message.posted", Follow::Paced(|tx, events, _| Box::pin(telling::tell_of_messages(tx, events)))),
+        ("message.edited", Follow::Paced(|tx, events, _| Box::pin(telling::tell_of_edit(tx, events)))),
         ("member.role", ABOUT_SOMEONE),
         ("member.joined", ABOUT_SOMEONE),
         ("invite.created", ABOUT_SOMEONE),

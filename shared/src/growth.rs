@@ -38,6 +38,8 @@ const RECORD: u64 = 400;
 const LIMIT: u64 = 256;
 /// A list page, with its envelope and one item that exceeds it.
 const PAGE: u64 = 320 * KIB;
+/// The ids that a text may name, in the outbox's row.
+const NAMED: u64 = 9 * KIB;
 /// The longest message, in UTF-8.
 const MESSAGE: u64 = 33 * KIB;
 /// The longest entry, and the longest draft, sealed.
@@ -101,8 +103,8 @@ pub const GROWTH: &[Growth] = &[
     row("messages.post", each(MESSAGE + EVENT + RECORD), within(PAGE, "a circle's list", LIMIT)),
     // With a longer row of the message that it belongs to, which grows by its followers.
     row("comments.post", each(MESSAGE + KIB + EVENT + RECORD), within(2 * PAGE + MESSAGE, "a circle's lists", LIMIT)),
-    row("messages.edit", within(MESSAGE, "a message", EVENT), within(PAGE, "a circle's list", LIMIT)),
-    row("messages.delete", each(EVENT), each(LIMIT)),
+    row("messages.edit", within(MESSAGE, "a message", EVENT + NAMED), within(PAGE, "a circle's list", LIMIT)),
+    row("messages.delete", each(EVENT + NAMED), each(LIMIT)),
     row("reactions.add", each(KIB), each(KIB)),
     row("reactions.remove", each(KIB), each(KIB)),
     row("unread.mark", within(128, "a person in a circle", 0), within(3 * KIB, "a person in a circle", 512)),

@@ -30,6 +30,7 @@ pub const LISTED: &super::Listed = &[
     ("notifications::more", "members of a circle are told, and forget, together"),
     ("deliveries::plan", "members of a circle are told, and forget, together"),
     ("notifications::tell", "members of a circle are told, and forget, together"),
+    ("notifications::forget_naming", "members of a circle are told, and forget, together"),
     ("threads::again", "members of a circle are told, and forget, together"),
     ("threads::less", "members of a circle are told, and forget, together"),
     ("threads::gone", "members of a circle are told, and forget, together"),

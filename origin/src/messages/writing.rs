@@ -30,6 +30,7 @@ use tokio_postgres::Row;
 use crate::circles::access::require_role;
 use crate::circles::definition::SAME_CIRCLE;
 use crate::circles::standing::{Standing, is_moderator};
+use crate::messages::mentions;
 use crate::messages::message::{Message, MessageBody, MessageWithCounts, TABLE, shown_version};
 use crate::messages::posting::{Post, Posting, post_in_batch};
 use crate::messages::thread;
@@ -103,7 +104,7 @@ struct Write {
 
 statements! {
     const AUTHOR: &str = "-- messages::author, planned anew
-select author_id, m.version, deleted_at is not null, users.name, parent_id
+select author_id, m.version, deleted_at is not null, users.name, parent_id, body
 from messages m join users on users.id = author_id where circle_id = $1 and m.id = $2";
 
     const EDIT: &str = "-- messages::edit, planned anew
@@ -157,12 +158,13 @@ struct Subject {
     is_deleted: bool,
     /// Of a comment.
     parent: Option<Uuid>,
+    body: String,
 }
 
 impl Subject {
     fn from_row(row: &Row) -> Subject {
         let version = shown_version(row.get(1), row.get(3));
-        Subject { author: row.get(0), version, is_deleted: row.get(2), parent: row.get(4) }
+        Subject { author: row.get(0), version, is_deleted: row.get(2), parent: row.get(4), body: row.get(5) }
     }
 
     /// 404 if there is no such message, 410 if it is archived. An author never changes, so the right is decided before the locks.
@@ -223,7 +225,9 @@ async fn edit(
         };
         let message = Message::from_row(&row);
         touch(tx, circle, id, &subject);
-        tx.event("message.edited", json!({"circle": circle, "message": id}));
+        let mut payload = json!({"circle": circle, "message": id});
+        mentions::note_edit(&mut payload, &subject.body, &body);
+        tx.event("message.edited", payload);
         Ok(message)
     })?;
     message.respond(&ctx, 200).await
@@ -254,6 +258,7 @@ async fn delete(State(ctx): State<Ctx>, caller: Caller, headers: HeaderMap) -> R
                 return Err(missing(&ctx, TABLE, id).await);
             }
             let mut payload = json!({"circle": circle, "message": id});
+            mentions::note_deletion(&mut payload, &subject.body);
             if let Some(parent) = subject.parent {
                 thread::remove(tx, circle, parent).await?;
                 payload["parent"] = json!(parent);

@@ -66,6 +66,17 @@ gone as (
     returning (n.read_at is null and n.place > read_through)::integer as unread)
 update notification_counts c set held = c.held - 1, unread = c.unread - gone.unread from gone where c.user_id = $1";
 
+    /// Removes what edits told people of the message `$3`: that it names them. Of the months from `$4` to `$5`; their counts are locked.
+    const NAMING: &str = "-- notifications::forget_naming, planned anew (5,000 rows)
+with gone as (
+    delete from notifications n using notification_counts p
+    where n.user_id = any($1::uuid[]) and p.user_id = n.user_id and n.circle_id = $2 and n.message_id = $3 and n.id <> $3
+      and n.kind = 'mention' and n.month >= $4 and n.month <= $5
+    returning n.user_id, (n.read_at is null and n.place > p.read_through)::integer as unread)
+update notification_counts c set held = c.held - less.held, unread = c.unread - less.unread
+from (select user_id, count(*)::integer as held, sum(unread)::integer as unread from gone group by user_id) less
+where c.user_id = less.user_id";
+
     const AUTHOR: &str = "-- notifications::author, planned anew
 select author_id from messages where circle_id = $1 and id = $2";
 }
@@ -140,10 +151,11 @@ pub async fn forget_message(tx: &Tx, events: &[Event], after: Option<Uuid>) -> R
         // Those of reactions, of which only the author was told: one until it is read, so there are few.
         forget(tx, row.get(0), circle, None, Which::OfMessage(message)).await?;
     }
-    if after.is_none()
-        && let Some(parent) = events.first().and_then(|event| event.id("parent"))
-    {
-        threads::forget(tx, circle, parent, message).await?;
+    if let Some(event) = events.first().filter(|_| after.is_none()) {
+        forget_naming(tx, event, circle, message).await?;
+        if let Some(parent) = event.id("parent") {
+            threads::forget(tx, circle, parent, message).await?;
+        }
     }
     let after = after.unwrap_or(BEFORE_ALL);
     let members = tx.query(TOLD, &[&circle, &after, &message, &AT_ONCE]).await?;
@@ -154,6 +166,20 @@ pub async fn forget_message(tx: &Tx, events: &[Event], after: Option<Uuid>) -> R
     }
     let up_to = members.last().filter(|_| members.len() == AT_ONCE as usize).map(|row| row.get(0));
     Ok(Done { events: usize::from(up_to.is_none()), written: members.len() as u64, up_to })
+}
+
+/// The message names some people no longer: they lose what an edit told them. What the message itself told them stays.
+pub async fn forget_naming(tx: &Tx, event: &Event, circle: Uuid, message: Uuid) -> Result<()> {
+    let people = event.ids("unnamed");
+    if people.is_empty() {
+        return Ok(());
+    }
+    lock_counts(tx, &people).await?;
+    for (first, last) in kept().stretches() {
+        let (first, last) = (first.first_day(), last.first_day());
+        tx.execute(NAMING, &[&people, &circle, &message, &first, &last]).await?;
+    }
+    Ok(())
 }
 
 /// One event without consequences.

@@ -38,7 +38,7 @@ pub fn routes() -> Vec<Served> {
             .says("What the caller is told of, newest first.")
             .notes(
                 "Everyone in a circle of up to 200 members is told of its messages (`message`), in larger ones those whom a message \
-                 names as `<@` id `>` (`mention`, in any circle; the first 20). Of a comment, those are told whom it names, and who \
+                 names as `<@` id `>` (`mention`, in any circle; the first 20, and of an edit whom it names anew). Of a comment, those are told whom it names, and who \
                  wrote the message that it belongs to or commented on it lately (`comment`): `message_id` is that message, and the comments \
                  are one notification until it is read (`others` and one). Beyond 60 in ten minutes, or 500 a day, the rest is one \
                  notification that counts (`more`: `others` and one). Reactions to a message are one notification until it is read, which moves up with each. `invite` is \

@@ -1,8 +1,8 @@
 //! Whom a message concerns: everyone in a small circle, those whom it names, and of a comment those who follow its thread. Nobody is
 //! told of what they wrote themselves, and only members are.
 //!
-//! It decides no preferences, and writes nothing. All who are told of messages pass through [`find`]: whoever is not to be is left out
-//! there.
+//! It decides no preferences, and writes nothing. All who are to be told of messages come from here: whoever is not to be, is left out
+//! in this file.
 
 use chrono::{DateTime, Utc};
 use optimist_plane::error::Result;
@@ -52,6 +52,12 @@ select user_id, id, kind, circle_id, author_id, at, parent_id
 from person join message using (id)
 where kind = 'mention' or (id, user_id) not in (select id, user_id from named)
 order by id, user_id";
+
+    /// Those of the people `$3` who may be told that a message names them.
+    const NAMES: &str = "-- notifications::names, planned anew
+select s.user_id from memberships s
+where s.circle_id = $1 and s.user_id = any($3) and s.role <> 'banned' and s.user_id <> $4
+  and exists (select from messages where circle_id = $1 and id = $2 and deleted_at is null)";
 }
 
 /// A message that was posted.
@@ -111,6 +117,32 @@ pub fn kind_of(kind: &str) -> &'static str {
         "comment" => "comment",
         _ => "message",
     }
+}
+
+/// Finds those whom an edit names anew. Each has a notification of its own: the message may have told them before.
+pub async fn find_named(
+    tx: &Tx,
+    event: &Event,
+    circle: Uuid,
+    message: Uuid,
+    author: Uuid,
+) -> Result<Vec<Recipient>> {
+    let named = event.ids("named");
+    if named.is_empty() {
+        return Ok(Vec::new());
+    }
+    let rows = tx.query(NAMES, &[&circle, &message, &named, &author]).await?;
+    let told = |row: &Row| Recipient {
+        user: row.get(0),
+        id: Uuid::now_v7(),
+        kind: "mention",
+        circle,
+        message,
+        actor: author,
+        at: event.at,
+        count: 1,
+    };
+    Ok(rows.iter().map(told).collect())
 }
 
 /// Finds the people whom messages concern.

@@ -16,6 +16,7 @@ use optimist_shared::ids::Uuid;
 
 use crate::deliveries::planning::{New, plan};
 use crate::notifications::counts::STATE;
+use crate::notifications::forgetting;
 use crate::notifications::kept::months_of;
 use crate::notifications::recipients::{self, Posted, Recipient};
 use crate::notifications::threads;
@@ -185,7 +186,25 @@ async fn to_few(tx: &Tx, all: Vec<Posted>) -> Result<Several> {
 }
 
 async fn tell_of(tx: &Tx, Several { messages, are_for_all, .. }: &Several) -> Result<()> {
-    let people = threads::fold(tx, recipients::find(tx, messages, are_for_all).await?).await?;
+    let people = recipients::find(tx, messages, are_for_all).await?;
+    write(tx, &threads::fold(tx, people).await?).await
+}
+
+/// Tells those whom only the new text of a message names, and makes those forget it whom only the former one named.
+pub async fn tell_of_edit(tx: &Tx, events: &[Event]) -> Result<Done> {
+    let Some(event) = events.first() else { return Ok(Done { events: 0, written: 0, up_to: None }) };
+    if let (Some(circle), Some(message), Some(author)) =
+        (event.id("circle"), event.id("message"), event.actor)
+    {
+        forgetting::forget_naming(tx, event, circle, message).await?;
+        let people = recipients::find_named(tx, event, circle, message, author).await?;
+        write(tx, &people).await?;
+    }
+    Ok(Done { events: 1, written: 1, up_to: None })
+}
+
+/// Writes what people are told, and plans where it is delivered.
+async fn write(tx: &Tx, people: &[Recipient]) -> Result<()> {
     if people.is_empty() {
         return Ok(());
     }

@@ -165,3 +165,40 @@ fn a_message_tells_the_first_twenty_whom_it_names() {
         assert_eq!(system.sql(&sql), "20");
     });
 }
+
+#[test]
+fn an_edit_tells_those_whom_it_names_anew_and_takes_it_back() {
+    on_system(|system| async move {
+        let cast = Cast::new(system, "private").await;
+        forget_all(&cast).await;
+        let said = cast.owner.say(&cast.circle, &format!("<@{}>", cast.member.user)).await;
+        let named = ("mention", "Owen", 0, said.as_str());
+        let (plain, before) =
+            (("message", "Owen", 0, said.as_str()), ("message", "Meg", 0, cast.message.as_str()));
+        let role = ("role", "Owen", 0, "");
+        until_told(&cast.member, &[named]).await;
+        until_told(&cast.moderator, &[plain, before, role]).await;
+        let path = cast.path(&format!("/messages/{said}"));
+        let edit = async |people: &[&Client]| {
+            let body: String = people.iter().map(|one| format!("<@{}> ", one.user.to_uppercase())).collect();
+            cast.owner.patch(&path, json!({"body": format!("{body}.")})).await.expect(200);
+        };
+        // Only who was not named before, and only members; not oneself.
+        edit(&[&cast.member, &cast.moderator, &cast.owner, &cast.stranger, &cast.banned, &cast.former]).await;
+        until_told(&cast.moderator, &[named, plain, before, role]).await;
+        until_told(&cast.member, &[named]).await;
+        for outsider in [&cast.stranger, &cast.banned, &cast.former] {
+            until_told(outsider, &[]).await;
+        }
+        edit(&[&cast.member]).await;
+        until_told(&cast.moderator, &[plain, before, role]).await;
+        edit(&[&cast.moderator]).await;
+        until_told(&cast.moderator, &[named, plain, before, role]).await;
+        until_told(&cast.member, &[named]).await;
+        cast.owner.delete(&path).await.expect(204);
+        until_told(&cast.moderator, &[before, role]).await;
+        until_told(&cast.member, &[]).await;
+        let unread = cast.moderator.get("/v1/notifications/unread-count").await.expect(200);
+        assert_eq!(unread.body["unread"], 0);
+    });
+}

@@ -45,6 +45,12 @@ impl Event {
         parse_id(self.payload.get(name)?.as_str()?)
     }
 
+    /// The ids of a list in its payload.
+    pub fn ids(&self, name: &str) -> Vec<Uuid> {
+        let listed = self.payload.get(name).and_then(Value::as_array);
+        listed.into_iter().flatten().filter_map(|id| parse_id(id.as_str()?)).collect()
+    }
+
     /// Whether a flag of its payload is set.
     pub fn is(&self, name: &str) -> bool {
         self.payload.get(name).and_then(Value::as_bool).unwrap_or_default()
