@@ -23,6 +23,7 @@ use optimist_shared::routes::ROUTES;
 use tokio::signal::unix::{SignalKind, signal};
 
 use crate::domains::REGISTRY;
+use crate::erasure::outside;
 
 /// Everything but the listeners. Connects to nothing yet.
 pub fn build(config: Config) -> Result<Ctx, Box<dyn std::error::Error>> {
@@ -35,6 +36,8 @@ pub async fn serve(config: Config) -> Result<(), Box<dyn std::error::Error>> {
     let metrics = telemetry::start_metrics()?;
     let ctx = build(config)?;
     vouching::check_redis(&ctx).await?;
+    // A database that was restored from a backup may have people who were erased since.
+    outside::apply_list(&ctx).await;
     let api = serve::listen(ctx.config.listen)?;
     let internal = serve::listen(ctx.config.internal_listen)?;
     let gateway = serve::listen(ctx.config.gateway_listen)?;

@@ -4,8 +4,8 @@ use optimist_plane::domain::{Guard, Registry};
 use optimist_plane::statements::{Stated, stated};
 
 use crate::{
-    activity, circles, deliveries, favorites, journal, messages, notifications, operations, people, presence,
-    reactions, trail, unread,
+    activity, circles, deliveries, erasure, favorites, journal, messages, notifications, operations, people,
+    presence, reactions, trail, unread,
 };
 
 pub static REGISTRY: Registry = Registry {
@@ -24,6 +24,7 @@ pub static REGISTRY: Registry = Registry {
         messages::DOMAIN,
         favorites::DOMAIN,
         unread::DOMAIN,
+        erasure::DOMAIN,
         trail::DOMAIN,
         operations::DOMAIN,
     ],

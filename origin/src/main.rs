@@ -19,6 +19,7 @@ mod activity;
 mod reactions;
 mod messages;
 mod unread;
+mod erasure;
 mod trail;
 mod operations;
 
@@ -84,6 +85,11 @@ enum Command {
         #[command(subcommand)]
         command: ArchiveCommand,
     },
+    /// Erase accounts, and look for what is left of them.
+    Erasure {
+        #[command(subcommand)]
+        command: ErasureCommand,
+    },
     /// Look after the keys that journals are sealed with.
     Keys {
         #[command(subcommand)]
@@ -148,8 +154,21 @@ enum ArchiveCommand {
     Verify,
     /// Bring a month of a table back, and of those that go with it.
     Restore { table: String, month: String },
-    /// Let a person's texts and private rows leave the objects, with the next run.
-    Erase { user: String },
+}
+
+#[derive(Subcommand)]
+enum ErasureCommand {
+    /// Erase an account, and wait for the end. Archived months follow with the next run of the archive.
+    Apply {
+        user: String,
+        /// Its messages stay, as by a deleted account.
+        #[arg(long)]
+        keep_messages: bool,
+    },
+    /// Look for anything that is left of an erased account, and fail if there is something.
+    Verify { user: String },
+    /// Print what becomes of a person's rows in each table, and which columns were thought of.
+    Tables,
 }
 
 #[derive(Subcommand)]
@@ -241,6 +260,10 @@ async fn run(arguments: &Arguments) -> Result<(), Box<dyn std::error::Error>> {
             telemetry::start_logs();
             archive(&load()?, command).await
         }
+        Command::Erasure { command } => {
+            telemetry::start_logs();
+            erase(load, command).await
+        }
         Command::Keys { command: KeysCommand::Rotate } => {
             telemetry::start_logs();
             let config = load()?;
@@ -289,9 +312,38 @@ async fn archive(config: &Config, command: &ArchiveCommand) -> Result<(), Box<dy
         ArchiveCommand::Restore { table, month } => {
             println!("{}", archive::restore(config, table, month_of(month)?).await?);
         }
-        ArchiveCommand::Erase { user } => {
-            let user = parse_id(user).ok_or("a user's id is a UUID")?;
-            archive::erase(config, user).await?;
+    }
+    Ok(())
+}
+
+async fn erase(
+    load: impl Fn() -> Result<Config, Box<dyn std::error::Error>>,
+    command: &ErasureCommand,
+) -> Result<(), Box<dyn std::error::Error>> {
+    let id_of = |user: &str| parse_id(user).ok_or("a user's id is a UUID");
+    match command {
+        ErasureCommand::Apply { user, keep_messages } => {
+            let user = id_of(user)?;
+            let ctx = app::build(load()?)?;
+            switch::learn(&ctx).await;
+            tokio::spawn(switch::follow(ctx.clone()));
+            let applied = erasure::apply(&ctx, user, *keep_messages).await;
+            let exists = applied
+                .map_err(|error| format!("{}: {}", error.code.as_str(), error.detail.unwrap_or_default()))?;
+            println!("{}", if exists { "erased" } else { "on the list; there is no such account" });
+        }
+        ErasureCommand::Verify { user } => {
+            let ctx = app::build(load()?)?;
+            let left = erasure::verifying::verify(&ctx, id_of(user)?).await?;
+            left.iter().for_each(|line| println!("{line}"));
+            if !left.is_empty() {
+                return Err(format!("{} remainders", left.len()).into());
+            }
+        }
+        ErasureCommand::Tables => {
+            for table in erasure::tables::TABLES {
+                println!("{}|{}|{}", table.name, table.columns, table.what);
+            }
         }
     }
     Ok(())

@@ -5,7 +5,7 @@
 pub mod message;
 mod comments;
 mod lanes;
-mod mentions;
+pub mod mentions;
 mod part;
 mod posting;
 pub mod reading;

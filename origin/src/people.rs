@@ -23,6 +23,7 @@ mod write_back;
 mod cleaning;
 pub mod admin;
 mod suspending;
+pub mod erasing;
 mod told;
 
 use std::sync::Arc;
@@ -64,6 +65,7 @@ pub const DOMAIN: Domain = Domain {
         cleaning::STATEMENTS,
         admin::STATEMENTS,
         suspending::STATEMENTS,
+        erasing::STATEMENTS,
     ],
     loaders: &[
         (Key::Session, Loader::Copy(|ctx, key| Box::pin(session::load_session(ctx, key)))),
@@ -94,6 +96,7 @@ fn routes() -> Vec<Served> {
         moving::routes(&passwords),
         ending::routes(),
         suspending::routes(),
+        erasing::routes(&passwords),
     ];
     routes.into_iter().flatten().collect()
 }

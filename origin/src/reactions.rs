@@ -1,13 +1,13 @@
 //! Reactions to messages. They live in Redis and come to Postgres in batches; without Redis they are written to Postgres.
 
-mod apply;
+pub mod apply;
 mod audit;
 mod cleaning;
 mod installing;
 pub mod live;
 mod mine;
 mod reactors;
-mod reacting;
+pub mod reacting;
 pub mod shapes;
 pub mod snapshot;
 

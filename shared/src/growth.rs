@@ -77,6 +77,7 @@ pub const GROWTH: &[Growth] = &[
     row("me.update", within(6 * KIB, "a person", EVENT), within(16 * KIB, "a person", LIMIT)),
     row("me.set-preferences", within(256, "a person", EVENT), within(2 * KIB, "a person", LIMIT)),
     row("me.password", each(EVENT), each(LIMIT)),
+    row("me.erase", each(EVENT + 512), each(LIMIT)),
     row("me.email", each(MAIL + EVENT), each(3 * LIMIT)),
     // A hundred names of a message and its circle.
     row("recent.note", each(0), within(24 * KIB, "a person", LIMIT)),

@@ -184,6 +184,8 @@ pub const ROUTES: &[Route] = &[
     cached("me.preferences", "/v1/me/preferences", User, Key::PersonalPreferences, &[]),
     write("me.set-preferences", Put, "/v1/me/preferences", User, CHANGES, &[Key::PersonalPreferences, Key::Me]),
     write("me.password", Post, "/v1/me/password", User, &[Passwords, Forwarded], &[Key::Session]),
+    // Its body has a password.
+    Route { body: BODY, ..write("me.erase", Delete, "/v1/me", User, &[Passwords, Forwarded], &[Key::Session, Key::Me, Key::Profile, Key::PersonalPreferences, Key::Preferences, Key::PushTokens, Key::MyCircles, Key::RecentTags, Key::Streak, Key::CircleMembers, Key::CircleMessages, Key::CircleHead]) },
     write("me.email", Post, "/v1/me/email", User, &[Passwords, Forwarded], &[]),
     at_edge("me.limits", "/v1/me/limits", AtEdge::Limits),
     direct("me.audit", "/v1/me/audit", User),

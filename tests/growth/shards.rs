@@ -21,6 +21,10 @@ pub const LISTED: &super::Listed = &[
     ("folding::settle", "reactions that are flushed together are to several people"),
     ("folding::drop", "reactions that are flushed together are to several people"),
     ("folding::count", "reactions that are flushed together are to several people"),
+    (
+        "erasure::mails",
+        "mails about accounts are filed by registration, or by themselves: an address may have several",
+    ),
     ("outgoing::due", "it looks for what is late, whoever has it"),
     ("outgoing::clean", "it removes what is old, whoever has it"),
     ("notifications::lock", "on shards it is sent for each"),

@@ -10,6 +10,7 @@ mod conduct;
 mod configuration;
 mod discovery;
 mod drafts;
+pub mod erasing;
 mod families;
 mod favorites;
 mod feed;

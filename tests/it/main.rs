@@ -9,6 +9,7 @@ mod audit;
 mod bounds;
 mod deliveries;
 mod drafts;
+mod erasure;
 mod events;
 mod fairness;
 mod growth;

@@ -10,7 +10,7 @@ use optimist_tests::{Client, Mailbox, Options, Origin, System};
 use serde_json::json;
 
 /// What the trail is for.
-const KEPT: [&str; 28] = [
+const KEPT: [&str; 29] = [
     "user.registered",
     "user.updated",
     "user.preferences",
@@ -21,6 +21,7 @@ const KEPT: [&str; 28] = [
     "email.asked",
     "email.verified",
     "email.changed",
+    "account.erased",
     "circle.created",
     "circle.updated",
     "circle.archived",
@@ -135,6 +136,8 @@ async fn each_kind_is_recorded_once_although_origins_die() {
     system.client().post("/v1/auth/refresh", json!({"refresh_token": cy.refresh_token})).await.expect(401);
     administer(&system, &["admin", "suspend", &bo.email]);
     administer(&system, &["admin", "restore", &bo.email]);
+    let erasure = json!({"password": PASSWORD, "messages": "keep"}).to_string().into_bytes();
+    bo.log_in().await.send(reqwest::Method::DELETE, "/v1/me", &[], Some(erasure)).await.expect(202);
     administer(&system, &["admin", "grant", &ada.email]);
     let copy = Key::circle(circle.parse().unwrap()).name().replace('{', "%7B").replace('}', "%7D");
     ada.delete(&format!("/v1/admin/cache/{copy}")).await.expect(200);

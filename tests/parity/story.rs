@@ -106,6 +106,12 @@ pub async fn tell(kind: Kind) -> Transcript {
     if kind == Kind::Cloudflare {
         socket(&system.url(), &ada).await;
     }
+    let cy = system.register("Cy").await;
+    for password in ["not the right one", PASSWORD] {
+        let erasure = json!({"password": password, "messages": "keep"});
+        teller.ask(&cy, Method::DELETE, "/v1/me", &[], erasure).await;
+    }
+    teller.get(&cy, "/v1/me").await;
     let all: BTreeSet<&str> = ROUTES.iter().map(|route| route.name).collect();
     assert_eq!(teller.routes, all, "the story leaves routes out");
 

@@ -406,7 +406,7 @@ fn as_unprivileged(folder: &TempDir, program: &Path) -> Command {
     command
 }
 
-fn binaries() -> PathBuf {
+pub fn binaries() -> PathBuf {
     let named = ["OPTIMIST_CITUS_BIN_DIR", "OPTIMIST_POSTGRES_BIN_DIR"];
     if let Some(folder) = named.iter().find_map(std::env::var_os) {
         return PathBuf::from(folder);

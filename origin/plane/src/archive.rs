@@ -24,7 +24,8 @@ use crate::error::{Error, Result};
 use crate::months::Month;
 use crate::statements;
 
-pub use erasing::erase;
+pub use erasing::{Condition, listed, note, remainder, unsearched};
+pub use objects::Erased;
 pub use owner::{Outcome, Trouble};
 pub use restoring::{Finding, restore, verify};
 pub use running::{list, run};

@@ -8,7 +8,7 @@ pub mod relay;
 pub mod set_aside;
 
 /// The end of the two partitions that a reader looks at: that of a transaction, and the next.
-pub(crate) fn end_of_stretch(xid: i64) -> i64 {
+pub fn end_of_stretch(xid: i64) -> i64 {
     /// As the migration cuts the outbox.
     const TRANSACTIONS: u32 = 24;
     ((xid >> TRANSACTIONS) + 2) << TRANSACTIONS

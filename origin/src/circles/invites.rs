@@ -159,7 +159,8 @@ values ($1, $2, $3, $4, $5, $6, $7, now() + make_interval(days => $8::smallint))
 
     /// Someone's role in the circle, if any.
     const INVITEE: &str = "-- members::invitee
-select m.role from users left join memberships m on m.circle_id = $1 and m.user_id = users.id where users.id = $2";
+select m.role from users left join memberships m on m.circle_id = $1 and m.user_id = users.id
+where users.id = $2 and users.status <> 'erased'";
 
     const SELECT_INVITE: &str = "-- members::select_invite
 select token_key, expires_at from invites where id = $1";

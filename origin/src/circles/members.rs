@@ -104,8 +104,9 @@ order by joined_at, id";
     /// Whoever joins has nothing unread yet.
     const INSERT: &str = "-- members::insert
 with joined as (
-    insert into memberships (circle_id, user_id, role) values ($1, $2, 'member'))
-insert into read_markers (circle_id, user_id, number) select $1, $2, last_number from circles where id = $1";
+    insert into memberships (circle_id, user_id, role) select $1, id, 'member' from users where id = $2 and status <> 'erased'
+    returning user_id)
+insert into read_markers (circle_id, user_id, number) select $1, user_id, last_number from circles, joined where circles.id = $1";
 
     /// The version moves, since the circle shows its count; `updated_at` stays, since its definition did not change.
     const COUNT: &str = "-- members::count
@@ -187,7 +188,10 @@ async fn join(
 /// Makes a person, of whom the transaction holds the lock, a member.
 pub async fn enter(tx: &mut Tx, circle: Uuid, user: Uuid) -> Result<()> {
     check_circles(tx, user).await?;
-    tx.execute(INSERT, &[&circle, &user]).await.map_err(member_already)?;
+    if tx.execute(INSERT, &[&circle, &user]).await.map_err(member_already)? == 0 {
+        // The account is erased.
+        return Err(Error::new(ErrorCode::NotFound));
+    }
     count(tx, circle, 1).await?;
     tx.event("member.joined", json!({"circle": circle, "user": user}));
     Ok(())

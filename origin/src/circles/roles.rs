@@ -75,7 +75,7 @@ describe!(Also, {"type": "boolean", "enum": [true]});
 
 statements! {
     const BAN: &str = "-- members::ban
-insert into memberships (circle_id, user_id, role) select $1, id, 'banned' from users where id = $2
+insert into memberships (circle_id, user_id, role) select $1, id, 'banned' from users where id = $2 and status <> 'erased'
 on conflict on constraint memberships_pkey do update set role = 'banned', joined_at = now()";
 
     const SET_ROLE: &str = "-- members::set_role

@@ -20,6 +20,7 @@ use optimist_plane::postgres::pool::Postgres;
 use optimist_plane::postgres::transaction::Tx;
 use optimist_plane::redis::Items;
 use optimist_plane::statements;
+use optimist_shared::error::ErrorCode;
 use optimist_shared::ids::{Id, Uuid};
 use optimist_shared::keys::Key;
 use optimist_shared::scripts::Scalars as _;
@@ -30,6 +31,10 @@ select kek_id, wrapped from journal_keys where user_id = $1";
 
     const CREATE: &str = "-- sealing::create
 insert into journal_keys (user_id, kek_id, wrapped) values ($1, $2, $3) on conflict do nothing";
+
+    /// Nobody makes a key for an erased account, or restores what was destroyed.
+    const LIVES: &str = "-- sealing::lives
+select from users where id = $1 and status <> 'erased'";
 
     const KEYLESS: &str = "-- sealing::keyless
 select user_id from unnest($1::uuid[]) user_id
@@ -93,6 +98,9 @@ impl Sealer {
                 } else {
                     Err(forget(ctx, self.user).await)
                 };
+            }
+            if tx.query_opt(LIVES, &[&self.user]).await?.is_none() {
+                return Err(Error::new(ErrorCode::Unauthenticated));
             }
             tracing::warn!(user = %self.user, "a journal's key was missing, and is restored");
             tx.execute(CREATE, &[&self.user, &self.wrapped.kek_id, &self.wrapped.bytes]).await?;
@@ -196,6 +204,9 @@ pub async fn sealer(ctx: &Ctx, user: Uuid) -> Result<Sealer> {
 pub async fn hold_all(ctx: &Ctx, users: &[Uuid]) -> Result<()> {
     for row in ctx.db.query(KEYLESS, &[&users]).await? {
         let user: Uuid = row.get(0);
+        if !lives(ctx, user).await? {
+            continue;
+        }
         let Some(wrapped) = kept(ctx, &Key::journal_key(user).name()).await else {
             tracing::error!(%user, "a journal's key is in no store");
             continue;
@@ -218,11 +229,19 @@ async fn forget(ctx: &Ctx, user: Uuid) -> Error {
 
 /// Makes a user's data key. Another request may be faster: the key in Postgres counts.
 async fn create(ctx: &Ctx, keys: &Keys, user: Uuid) -> Result<Wrapped> {
+    if !lives(ctx, user).await? {
+        return Err(Error::new(ErrorCode::Unauthenticated));
+    }
     let mut data_key = [0; 32];
     getrandom::fill(&mut data_key).map_err(|error| Error::internal("sealing", &error))?;
     let wrapped = wrap(keys, user, &data_key)?;
     ctx.db.query(CREATE, &[&user, &keys.first, &wrapped]).await?;
     stored(ctx, user).await?.ok_or_else(|| Error::internal("sealing", &"a key that was made is gone"))
+}
+
+/// Whether a user has an account that is not erased.
+async fn lives(ctx: &Ctx, user: Uuid) -> Result<bool> {
+    Ok(ctx.db.query_opt(LIVES, &[&user]).await?.is_some())
 }
 
 /// A user's wrapped key as Postgres keeps it.
@@ -255,7 +274,9 @@ pub async fn compare(ctx: &Ctx, suspect: Suspect<'_>) -> Result<Tally> {
         return Ok(Tally::PASSED_OVER);
     }
     // A key that Redis alone knows is restored: a failover has lost its row.
-    let is_lost = stored.is_none() && unwrap(ctx.config.keys(JOURNAL_KEYS), user, &before).is_some();
+    let is_lost = stored.is_none()
+        && unwrap(ctx.config.keys(JOURNAL_KEYS), user, &before).is_some()
+        && lives(ctx, user).await?;
     if repair && is_lost {
         ctx.db.query(CREATE, &[&user, &before.kek_id, &before.bytes]).await?;
     } else if repair {

@@ -22,6 +22,7 @@ const NOTED: Follow = Follow::Whole(|tx, events| Box::pin(note(tx, events)));
 
 pub const FOLLOWS: &[(&str, Follow)] = &[
     ("user.updated", NOTED),
+    ("account.erased", NOTED),
     ("circle.updated", NOTED),
     ("circle.archived", NOTED),
     ("circle.restored", NOTED),
@@ -84,6 +85,7 @@ async fn note(tx: &Tx, events: &[Event]) -> Result<()> {
     let changed = |event: &Event| match event.kind.as_str() {
         "user.updated" if event.is("renamed") => event.id("user").map(|user| ("person", user)),
         "user.updated" => None,
+        "account.erased" => event.id("user").map(|user| ("person", user)),
         _ => Some(("circle", Uuid::nil())),
     };
     let (kinds, ids): (Vec<&str>, Vec<Uuid>) = events.iter().filter_map(changed).unzip();

@@ -121,7 +121,7 @@ select user_id, held > 1000 from counted";
 with counted as (
     insert into notification_counts as c (user_id, last_place, unread, held)
     select id, 1, 1, 1 from users
-    where id = $1 and not exists (select 1 from notifications where user_id = $1 and month = id_month($2) and id = $2)
+    where id = $1 and status <> 'erased' and not exists (select 1 from notifications where user_id = $1 and month = id_month($2) and id = $2)
       and not exists (select 1 from notification_preferences where user_id = $1 and in_app & 16 = 0)
     on conflict (user_id) do update
     set last_place = c.last_place + 1, unread = c.unread + 1, held = c.held + 1

@@ -6,6 +6,7 @@ use axum::extract::State;
 use axum::http::{HeaderMap, Uri};
 use axum::response::Response;
 use chrono::{DateTime, Utc};
+use optimist_shared::error::ErrorCode;
 use optimist_shared::etag::entity_tag;
 use optimist_shared::ids::{Id, Uuid};
 use optimist_shared::keys::{BoundKey, Key};
@@ -140,7 +141,7 @@ left join lateral (
     select id, name, bio, version, created_at from users where id = $1 and status = 'active') u on true";
 
     const LOCK: &str = "-- me::lock
-select version from users where id = $1 for no key update";
+select version from users where id = $1 and status <> 'erased' for no key update";
 
     /// The language is one of the preferences too.
     const UPDATE: &str = "-- me::update
@@ -173,7 +174,8 @@ async fn update(
     let time_zone = time_zone.0.map(|TimeZone(zone)| zone);
     let context = caller.writes("me::update", [caller.user]);
     let me = transaction!(&ctx, context, |tx| {
-        let version: i64 = tx.query_one(LOCK, &[&caller.user]).await?.get(0);
+        let row = tx.query_opt(LOCK, &[&caller.user]).await?;
+        let version: i64 = row.ok_or_else(|| Error::new(ErrorCode::Unauthenticated))?.get(0);
         check_match(&headers, &entity_tag(&tagged_version(version, caller.user), ""))?;
         let me =
             Me::from_row(&tx.query_one(UPDATE, &[&caller.user, &name.0, &bio.0, &time_zone, &locale]).await?);

@@ -9,7 +9,7 @@ use axum::response::Response;
 use optimist_plane::cache::read::read_through;
 use optimist_plane::cache::value::Snapshot;
 use optimist_plane::ctx::Ctx;
-use optimist_plane::error::Result;
+use optimist_plane::error::{Error, Result};
 use optimist_plane::http::body::{Body, check_match, json_response, to_json};
 use optimist_plane::http::loaded::respond_object;
 use optimist_plane::http::page::no_query;
@@ -17,6 +17,7 @@ use optimist_plane::http::sent::Refused;
 use optimist_plane::http::served::{Served, on};
 use optimist_plane::request::Caller;
 use optimist_plane::{describe, statements, transaction};
+use optimist_shared::error::ErrorCode;
 use optimist_shared::etag::entity_tag;
 use optimist_shared::keys::{BoundKey, Key};
 use optimist_shared::scripts::presence;
@@ -133,7 +134,7 @@ left join lateral (
     from users where id = $1) u on true";
 
     const LOCK: &str = "-- me::lock_preferences
-select preferences_version, locale, presence_to from users where id = $1 for no key update";
+select preferences_version, locale, presence_to from users where id = $1 and status <> 'erased' for no key update";
 
     /// The account shows its language too.
     const SET: &str = "-- me::set_preferences
@@ -160,7 +161,8 @@ async fn set(
     let (user, locale) = (caller.user, locale.as_str());
     let context = caller.writes("me::set_preferences", [user]);
     let (row, is_seen_otherwise) = transaction!(&ctx, context, |tx| {
-        let before = tx.query_one(LOCK, &[&user]).await?;
+        let before = tx.query_opt(LOCK, &[&user]).await?;
+        let before = before.ok_or_else(|| Error::new(ErrorCode::Unauthenticated))?;
         let tag = entity_tag(&tagged_version(before.get("preferences_version"), user), "");
         check_match(&headers, &tag)?;
         let row = tx

@@ -70,7 +70,7 @@ struct Suspended {
 
 statements! {
     const LOCK: &str = "-- suspending::lock
-select email, locale, role = 'admin', status = 'suspended' from users where id = $1 for no key update";
+select email, locale, role = 'admin', status = 'suspended' from users where id = $1 and status <> 'erased' for no key update";
 
     const SUSPEND: &str = "-- suspending::suspend
 update users set status = 'suspended', suspended_until = $2, suspension_reason = $3, updated_at = now()
@@ -83,7 +83,7 @@ where id = $1 and status = 'suspended' and (not $2 or suspended_until <= now())
 returning email, locale";
 
     const EXISTS: &str = "-- suspending::exists
-select from users where id = $1";
+select from users where id = $1 and status <> 'erased'";
 
     const OVER: &str = "-- suspending::over
 select id from users where suspended_until <= now() order by suspended_until limit $1";

@@ -24,6 +24,7 @@ pub const RIGHTS: &[Right] = &[
     ("session.opened", sessions),
     ("password.changed", sessions),
     ("admin.suspended", sessions),
+    ("account.erased", sessions),
 ];
 
 fn sessions(event: &Event) -> Option<Change> {

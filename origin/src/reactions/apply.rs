@@ -31,7 +31,8 @@ where (
     where (r.circle_id, r.message_id, r.kind, r.user_id) = (entry.circle_id, entry.message_id, entry.kind, entry.user_id)
       and in_spans(r.message_id, $5))";
 
-    /// A row takes only a newer intent than its own. Entries about a message or a user that does not exist change nothing.
+    /// A row takes only a newer intent than its own. Entries about a message or a user that does not exist change nothing,
+    /// and an account whose erasure is done only takes back.
     const REACT: &str = "-- write_behind::react, planned anew (2,500 rows)
 insert into reactions as r
     (circle_id, message_id, kind, user_id, is_on, stamp_ms, stamp_seq, generation, is_through, reacted_at)
@@ -42,6 +43,7 @@ where (
         select m.deleted_at is null from messages m
         where m.circle_id = entry.circle_id and m.id = entry.message_id and in_spans(m.id, $10))
   and exists (select from users where users.id = entry.user_id)
+  and not (entry.is_on and exists (select from erased e where e.user_id = entry.user_id and e.done_at is not null))
 on conflict (circle_id, message_id, kind, user_id) do update
     set is_on = excluded.is_on, stamp_ms = excluded.stamp_ms, stamp_seq = excluded.stamp_seq,
         generation = excluded.generation, is_through = excluded.is_through, reacted_at = excluded.reacted_at

@@ -15,7 +15,7 @@ use optimist_plane::operation::links::link;
 use optimist_plane::postgres::write::hold_off;
 use optimist_plane::region::switch::switch_off;
 use optimist_plane::region::trust::Mode;
-use optimist_plane::request::Caller;
+use optimist_plane::request::{Caller, RequestContext, WriteContext};
 use optimist_plane::transaction;
 use optimist_shared::error::ErrorCode;
 use optimist_shared::ids::{Id, Uuid};
@@ -110,6 +110,32 @@ async fn set(State(ctx): State<Ctx>, caller: Caller) -> Result<Response> {
         }
     }
     Err(Error::unavailable("The cache"))
+}
+
+/// Takes back a reaction of somebody whose account is erased, as [`set`] does, but without their rights. 404 if the message is gone.
+pub async fn take_back(ctx: &Ctx, request: &RequestContext, target: Target) -> Result<()> {
+    let Target { circle, message, kind, user } = target;
+    let reaction = Reaction { user, circle, message, kind, reacted: false };
+    if ctx.region.mode() == Mode::Fenced {
+        if live::react(ctx, &reaction).await?.is_some() {
+            return Ok(());
+        }
+        switch_off(ctx).await?;
+    }
+    let context = WriteContext::new("reactions::take_back", request, None, vec![circle]);
+    transaction!(ctx, context, |tx| {
+        hold_off(ctx, tx).await?;
+        if tx.query_opt(EXISTS, &[&circle, &message]).await?.is_none() {
+            return Err(missing(ctx, live::MESSAGES, message).await);
+        }
+        require_open(ctx, live::MESSAGES, message).await?;
+        write_through(ctx, tx, ReactionEntry { target, reacted: false }).await?;
+        tx.event(
+            "message.reacted",
+            serde_json::json!({"circle": circle, "message": message, "kind": kind.as_str(), "reacted": false}),
+        );
+        Ok(())
+    })
 }
 
 fn message_of(caller: &Caller) -> Result<(Uuid, Uuid)> {

@@ -33,6 +33,7 @@ pub const FOLLOWS: &[(&str, Follow)] = &[
     ("email.asked", KEEP),
     ("email.verified", KEEP),
     ("email.changed", KEEP),
+    ("account.erased", KEEP),
     ("circle.created", KEEP),
     ("circle.updated", KEEP),
     ("circle.archived", KEEP),

@@ -46,8 +46,10 @@ fn key_parameters_come_from_path_or_session() {
         for key in route.key.iter().chain(route.fences) {
             for id in key.row().ids() {
                 let from_session = matches!(id, Id::User | Id::Session);
-                // Creation makes the id that its own keys carry; a log-in names its user in the body.
-                let made_here = matches!(route.name, "circles.create" | "auth.login" | "auth.refresh");
+                // Creation makes the id that its own keys carry; a log-in names its user in the body; an erasure reads the person's
+                // circles.
+                let made_here =
+                    matches!(route.name, "circles.create" | "auth.login" | "auth.refresh" | "me.erase");
                 assert!(
                     from_session || made_here || route.path.contains(&format!("{{{}}}", id.as_str())),
                     "{}: nothing provides {id:?} of {key:?}",
@@ -162,7 +164,9 @@ fn literal_segments_win_and_ids_are_parsed() {
     assert!(matches!(lookup("GET", "/v1/nothing"), Matched::NotFound));
     assert!(matches!(lookup("GET", "/v1/me/"), Matched::NotFound));
     match lookup("PUT", "/v1/me") {
-        Matched::MethodNotAllowed(allowed) => assert_eq!(allowed, [Method::Get, Method::Patch]),
+        Matched::MethodNotAllowed(allowed) => {
+            assert_eq!(allowed, [Method::Get, Method::Patch, Method::Delete])
+        }
         other => panic!("{other:?}"),
     }
 }

@@ -19,7 +19,7 @@ fn unknown_paths_and_wrong_methods_are_told_apart() {
         assert_eq!(refused.header("allow"), "GET, POST, HEAD, OPTIONS");
         problem(refused, 405);
         let refused = client.send(Method::PUT, "/v1/me", &[], None).await;
-        assert_eq!(refused.header("allow"), "GET, PATCH, HEAD, OPTIONS");
+        assert_eq!(refused.header("allow"), "GET, PATCH, DELETE, HEAD, OPTIONS");
         problem(refused, 405);
     });
 }
@@ -284,7 +284,7 @@ fn a_browser_is_let_in_from_the_configured_pages_only() {
         assert!(created.header("access-control-expose-headers").contains("Location"), "{created:#?}");
         let asked = [("origin", "https://app.example.org"), ("access-control-request-method", "PATCH")];
         let preflight = system.client().send(Method::OPTIONS, "/v1/me", &asked, None).await.expect(204);
-        assert_eq!(preflight.header("access-control-allow-methods"), "GET, PATCH, HEAD, OPTIONS");
+        assert_eq!(preflight.header("access-control-allow-methods"), "GET, PATCH, DELETE, HEAD, OPTIONS");
         assert!(preflight.header("access-control-allow-headers").contains("authorization"));
         // A page reads what is wrong with a path only if its preflight succeeds.
         for path in ["/v1/nothing", "/v1/circles/x"] {

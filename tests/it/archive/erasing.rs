@@ -29,7 +29,7 @@ async fn no_object_is_searched_for_somebody_who_came_later() {
         let object = aged.object("messages", &aged.months[0]);
         let whole = std::fs::read(&object).unwrap();
         std::fs::remove_file(&object).unwrap();
-        aged.archive(&["erase", who]);
+        aged.erase(who);
         let (succeeded, output) = aged.try_archive(&["run"], &[]);
         assert_eq!(succeeded, !is_searched, "{output}");
         std::fs::write(&object, whole).unwrap();
@@ -51,12 +51,12 @@ async fn an_erasure_goes_through_a_month_once() {
          select id_at((floor(extract(epoch from month_begin(month_number(now()) - 27)) * 1000)::bigint + n) << 12), '{}', 10000 + n,
              '{bob}', 'Number ' || n, now()
          from generate_series(1, {MANY}) n;
-         insert into erased (user_id) select gen_random_uuid() from generate_series(1, {MANY})",
+         insert into erased (user_id, done_at) select gen_random_uuid(), now() from generate_series(1, {MANY})",
         aged.circle,
     ));
     let month = &aged.months[0];
     aged.archive(&["run"]);
-    aged.archive(&["erase", &bob]);
+    aged.erase(&bob);
     aged.archive(&["restore", "messages", month]);
     let leaf = format!("messages_{}", month.replace('-', "_"));
     assert_eq!(
@@ -76,4 +76,26 @@ async fn an_erasure_goes_through_a_month_once() {
     })
     .await;
     assert!(read < 5 * MANY, "{read} rows were read");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_the_erased_have_kept_stays_in_objects() {
+    let aged = Aged::start().await;
+    let bob = aged.becomes_old(&aged.bob);
+    aged.archive(&["run"]);
+    let [older, newer] = &aged.months;
+    let (texts, reactions) = (aged.object("messages", older), aged.object("reactions", older));
+    let before = unpacked(&texts);
+    let (succeeded, output) = Origin::command(&aged.settings, &["erasure", "apply", &bob, "--keep-messages"]);
+    assert!(succeeded, "{output}");
+    aged.archive(&["run"]);
+    assert_eq!(unpacked(&aged.object("messages", older)), before);
+    assert!(!unpacked(&aged.object("reactions", older)).contains(&bob));
+    assert!(!reactions.exists(), "the former object is gone");
+    aged.archive(&["restore", "messages", newer]);
+    let kept = format!(
+        "select count(*) > 0 from messages_{} where author_id = '{bob}' and body <> ''",
+        newer.replace('-', "_")
+    );
+    assert_eq!(aged.system.sql(&kept), "t");
 }

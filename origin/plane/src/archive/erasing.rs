@@ -4,10 +4,10 @@
 
 use std::collections::HashSet;
 
-use optimist_shared::ids::{Uuid, parse_id};
+use optimist_shared::ids::Uuid;
 
 use crate::archive::csv::mentions;
-use crate::archive::objects::Store;
+use crate::archive::objects::{Erased, Store};
 use crate::archive::owner::{Outcome, Owner};
 use crate::archive::restoring::load;
 use crate::archive::running::{Known, Work};
@@ -18,22 +18,58 @@ use crate::months::Month;
 /// Rows that one statement looks at.
 const AT_ONCE: i32 = 1_000;
 
-/// Puts a person on the list. The next run deals with the objects.
-pub async fn erase(config: &Config, user: Uuid) -> Outcome<()> {
-    let store = Store::of(config)?;
-    store.note_erased(&user.to_string()).await?;
-    add(&Owner::connect(config).await?, &[user]).await
+/// Puts a person on the list beside the objects.
+pub async fn note(config: &Config, erased: Erased) -> Outcome<()> {
+    Store::of(config)?.note_erased(erased).await
 }
 
-async fn add(owner: &Owner, people: &[Uuid]) -> Outcome<()> {
-    const ADD: &str = "insert into erased (user_id) select unnest($1::uuid[]) on conflict do nothing";
-    owner.rows(ADD, &[&people]).await.map(drop)
+/// The people on the list beside the objects.
+pub async fn listed(config: &Config) -> Outcome<Vec<Erased>> {
+    Store::of(config)?.erased().await
 }
 
 /// Adds the people whom only the store knows.
 pub async fn learn_erased(work: &Work<'_>) -> Outcome<()> {
-    let people: Vec<Uuid> = work.store.erased().await?.iter().filter_map(|id| parse_id(id)).collect();
-    add(&work.owner, &people).await
+    const ADD: &str = "insert into erased (user_id, keeps_messages) select * from unnest($1::uuid[], $2::boolean[]) on conflict do nothing";
+    for some in work.store.erased().await?.chunks(1_000) {
+        let (people, kept): (Vec<Uuid>, Vec<bool>) =
+            some.iter().map(|erased| (erased.user, erased.keeps_messages)).unzip();
+        work.owner.rows(ADD, &[&people, &kept]).await?;
+    }
+    Ok(())
+}
+
+/// A table, and the condition, of its rows as `t` and of a person as `$1`, by which something of the person is left in it.
+pub type Condition = (&'static str, &'static str);
+
+/// How many rows meet each condition, in short statements.
+pub async fn remainder(config: &Config, conditions: &[Condition], user: Uuid) -> Outcome<Vec<u64>> {
+    let owner = Owner::connect(config).await?;
+    let mut counts = Vec::new();
+    for (table, condition) in conditions {
+        let (mut place, mut count): (Option<Vec<String>>, u64) = (None, 0);
+        loop {
+            const FOUND: &str = "select last, number from found_part($1, $2, $3, $4, $5)";
+            let row = owner.row(FOUND, &[table, condition, &place, &AT_ONCE, &user]).await?;
+            place = row.get(0);
+            if place.is_none() {
+                break;
+            }
+            count += row.get::<_, i64>(1).cast_unsigned();
+        }
+        counts.push(count);
+    }
+    Ok(counts)
+}
+
+/// Archived months that may hold a person and have not been searched for them since. An archive run searches them.
+pub async fn unsearched(config: &Config, user: Uuid) -> Outcome<Vec<String>> {
+    const UNSEARCHED: &str = "select a.name, a.nth, to_char(a.month, 'YYYY-MM') from archived a join partitioned p using (name)
+        where p.erases is not null and a.state <> 'restored'
+          and a.erased < coalesce((select place from erased where user_id = $1), 9223372036854775807) order by a.nth, a.name";
+    let rows = Owner::connect(config).await?.rows(UNSEARCHED, &[&user]).await?;
+    let may = rows.iter().filter(|row| may_hold(row.get(1), user));
+    Ok(may.map(|row| format!("{} {}", row.get::<_, &str>(0), row.get::<_, &str>(2))).collect())
 }
 
 /// Removes rows and texts of erased people from a table that is no partition, in one pass in the order of its key.
@@ -63,7 +99,8 @@ pub async fn erase_from_objects(work: &Work<'_>) -> Outcome<u64> {
     let condition = format!("state in ('detached', 'dropped') and erases is not null and erased < {newest}");
     for known in work.known(&condition).await? {
         const NEW: &str = "select user_id from erased e
-            where place > (select erased from archived where name = $1 and nth = $2)";
+            where place > (select erased from archived where name = $1 and nth = $2)
+              and not (keeps_messages and (select erases like '%keeps_messages%' from partitioned where name = $1))";
         let rows = work.owner.rows(NEW, &[&known.table, &known.nth]).await?;
         let people = rows.iter().map(|row| row.get(0)).filter(|user| may_hold(known.nth, *user));
         let people: HashSet<String> = people.map(|user| user.to_string()).collect();

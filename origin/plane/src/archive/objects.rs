@@ -3,7 +3,6 @@
 //! A month of a table is one object, its rows as CSV under zstd, and a manifest beside it, which is written last. Each writing has
 //! names of its own, so that nothing is replaced.
 
-use std::collections::HashSet;
 use std::io::Write as _;
 use std::sync::Arc;
 
@@ -15,6 +14,7 @@ use object_store::local::LocalFileSystem;
 use object_store::path::Path;
 use object_store::prefix::PrefixStore;
 use object_store::{ObjectStore, ObjectStoreExt as _};
+use optimist_shared::ids::{Uuid, parse_id};
 use optimist_shared::session::hex;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
@@ -43,6 +43,26 @@ pub struct Manifest {
     /// The partition's bounds: from, and to before.
     pub from: String,
     pub to: String,
+}
+
+/// A person on the list of the erased.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Erased {
+    pub user: Uuid,
+    pub keeps_messages: bool,
+}
+
+/// The end of the name of someone's whose messages stay.
+const KEPT: &str = ".keep";
+
+impl Erased {
+    fn parse(name: &str) -> Option<Erased> {
+        let (id, keeps_messages) = match name.strip_suffix(KEPT) {
+            Some(id) => (id, true),
+            None => (name, false),
+        };
+        Some(Erased { user: parse_id(id)?, keeps_messages })
+    }
 }
 
 /// An object's name, without its end.
@@ -132,15 +152,22 @@ impl Store {
         Ok(deleted)
     }
 
-    /// Notes an erased person beside the objects: a database of before does not know of them.
-    pub async fn note_erased(&self, user: &str) -> Outcome<()> {
-        self.inner.put(&Path::from(format!("erased/{user}")), Vec::new().into()).await?;
+    /// Notes an erased person beside the objects: a database of before does not know of them. The object's name says whom and
+    /// whether their messages stay, and the store says when. Nothing removes it.
+    pub async fn note_erased(&self, erased: Erased) -> Outcome<()> {
+        let Erased { user, keeps_messages } = erased;
+        let kept = if keeps_messages { KEPT } else { "" };
+        self.inner.put(&Path::from(format!("erased/{user}{kept}")), Vec::new().into()).await?;
         Ok(())
     }
 
-    pub async fn erased(&self) -> Outcome<HashSet<String>> {
-        let objects: Vec<_> = self.inner.list(Some(&Path::from("erased"))).try_collect().await?;
-        Ok(objects.iter().filter_map(|object| object.location.filename().map(str::to_owned)).collect())
+    pub async fn erased(&self) -> Outcome<Vec<Erased>> {
+        let mut objects = self.inner.list(Some(&Path::from("erased")));
+        let mut erased = Vec::new();
+        while let Some(object) = objects.try_next().await? {
+            erased.extend(object.location.filename().and_then(Erased::parse));
+        }
+        Ok(erased)
     }
 }
 

@@ -31,7 +31,7 @@ statements! {
 insert into drafts as d (user_id, id, version, sealed, sibling_of, saved_at)
 select flushed.* from unnest($1::uuid[], $2::uuid[], $3::text[], $4::bytea[], $5::uuid[], $6::timestamptz[])
     as flushed (user_id, id, version, sealed, sibling_of, saved_at)
-join users on users.id = flushed.user_id
+join users on users.id = flushed.user_id and users.status <> 'erased'
 on conflict (user_id, id) do update
     set version = excluded.version, sealed = excluded.sealed, saved_at = excluded.saved_at
     where d.deleted_at is null and excluded.version > d.version and excluded.version > d.overtook
