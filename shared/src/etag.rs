@@ -1,5 +1,5 @@
 //! Entity tags: `"<row version>.<overlay version>"`. Conditions compare whole tags, except for values whose overlay changes without
-//! a change of the row. What follows the first dot is no version of the row.
+//! a change of the row. What is counted beside a row follows its version behind a tilde, and is no version of it.
 
 /// The tag of an answer, from the row's version and the version of its overlays (empty without overlays).
 pub fn entity_tag(row_version: &str, overlay_version: &str) -> String {
@@ -21,7 +21,11 @@ pub fn match_allows(header: &str, tag: &str) -> bool {
 pub fn match_allows_row(header: &str, version: &str) -> bool {
     let is_of_row = |tag: &str| {
         let inner = tag.strip_prefix('"').and_then(|rest| rest.strip_suffix('"'));
-        inner.and_then(|inner| inner.split_once('.')).is_some_and(|(row, _)| row == version)
+        let shown = inner.and_then(|inner| inner.rsplit_once('.')).map(|(row, _)| row);
+        shown.is_some_and(|shown| match shown.split_once('~') {
+            Some((row, count)) => row == version && count.bytes().all(|byte| byte.is_ascii_digit()),
+            None => shown == version,
+        })
     };
     header.trim() == "*" || tags(header).any(is_of_row)
 }
@@ -78,10 +82,12 @@ mod tests {
 
     #[test]
     fn match_of_a_row_leaves_the_overlay_out() {
-        for named in ["\"7.member\"", "\"7.\"", "W/\"7.x\"", "\"7.a.b\"", "*"] {
+        for named in ["\"7.member\"", "\"7.\"", "W/\"7.x\"", "\"7~3.x\"", "*"] {
             assert!(match_allows_row(named, "7"), "{named}");
         }
-        for other in ["\"70.member\"", "\"7\"", "7.member", "\"a.7.b\"", ""] {
+        for other in
+            ["\"70.member\"", "\"7\"", "7.member", "\"7.a.b\"", "\"70~7.b\"", "\"7~3\"", "\"7~3.x.x\"", ""]
+        {
             assert!(!match_allows_row(other, "7"), "{other}");
         }
     }

@@ -140,6 +140,12 @@ async fn a_canary_in_every_field_is_gone_and_counts_are_right() {
         let path = format!("/v1/circles/{shared}/messages/{message}/reactions/heart");
         person.send(Method::PUT, &path, &[], None).await.expect(202);
     }
+    let comments = format!("/v1/circles/{shared}/messages/{of_bob}/comments");
+    ada.post(&comments, json!({"body": format!("{CANARY} answers.")})).await.expect(201);
+    bob.post(&comments, json!({"body": "And I."})).await.expect(201);
+    bob.get(&comments).await.expect(200);
+    let favorite = json!({"circle_id": shared}).to_string().into_bytes();
+    ada.send(Method::PUT, &format!("/v1/me/favorites/{of_bob}"), &[], Some(favorite)).await.expect(204);
     let settings = system.environment();
     run(&settings, &["jobs", "run", "writes.flush"]);
     assert!(in_redis(&system).await.contains(CANARY) && dumped(&system).contains(CANARY));
@@ -166,7 +172,14 @@ async fn a_canary_in_every_field_is_gone_and_counts_are_right() {
     let circle = bob.get(&format!("/v1/circles/{shared}")).await.expect(200);
     assert_eq!(circle.body["member_count"], 1);
     let one = bob.get(&format!("/v1/circles/{shared}/messages/{of_bob}")).await.expect(200);
-    assert_eq!(one.body["reactions"]["heart"], 1, "{:?}", one.body);
+    assert_eq!(
+        (&one.body["reactions"]["heart"], &one.body["comments"]),
+        (&json!(1), &json!(1)),
+        "{:?}",
+        one.body
+    );
+    let left = bob.get(&comments).await.expect(200).body;
+    assert_eq!(left["items"].as_array().unwrap().len(), 1, "{left}");
     assert_eq!(system.sql(&format!("select count(*) from reactions where user_id = '{}'", ada.user)), "0");
     run(&settings, &["erasure", "verify", &ada.user]);
     run(&settings, &["check"]);
@@ -185,13 +198,20 @@ async fn kept_messages_are_by_a_deleted_account_and_circles_pass_on() {
     ada.patch(&format!("{path}/members/{}", cy.user), json!({"role": "moderator"})).await.expect(200);
     let alone = ada.create_circle("public").await;
     let message = ada.say(&circle, "It stays.").await;
-    bob.get(&format!("{path}/messages/{message}")).await.expect(200);
+    let begun = bob.say(&circle, "What do you think?").await;
+    let comments = format!("{path}/messages/{begun}/comments");
+    ada.post(&comments, json!({"body": "This stays too."})).await.expect(201);
+    for read in [&format!("{path}/messages/{message}"), &comments] {
+        bob.get(read).await.expect(200);
+    }
     erase(ada, json!({"password": PASSWORD, "messages": "keep"})).await.expect(202);
     be_alone(&system);
     finish(&system, &system.environment()).await;
     let kept = bob.get(&format!("{path}/messages/{message}")).await.expect(200);
     assert_eq!(kept.body["body"], "It stays.");
     assert_eq!(kept.body["author"], json!({"id": ada.user, "name": "Deleted account"}));
+    let comment = bob.get(&comments).await.expect(200).body["items"][0].clone();
+    assert_eq!((&comment["author"], &comment["body"]), (&kept.body["author"], &json!("This stays too.")));
     let members = bob.get(&format!("{path}/members")).await.expect(200);
     let roles: BTreeMap<String, String> = members.body["items"]
         .as_array()

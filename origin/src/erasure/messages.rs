@@ -38,7 +38,7 @@ order by circle_id, day limit 1";
     /// The last of the next messages of a circle, and those of them that are the person's, with the messages that begin their threads.
     const PART: &str = "-- erasure::messages, planned anew
 with part as materialized (
-    select id, author_id, deleted_at from messages where circle_id = $1 and id > $2 and id < $3 order by id limit 1000)
+    select id, author_id, parent_id, deleted_at from messages where circle_id = $1 and id > $2 and id < $3 order by id limit 1000)
 select (select id from part order by id desc limit 1), (select count(*) from part),
     array(select id from part where author_id = $4 and deleted_at is null order by id),
     array(select coalesce(parent_id, id) from part where author_id = $4 and deleted_at is null order by id)";

@@ -72,7 +72,7 @@ impl Message {
 
     /// The version of the message as it is shown. Comments come without a change of the message itself.
     pub fn shown_version(&self) -> String {
-        format!("{}.{}", shown_version(self.version, &self.author.name), self.comments)
+        format!("{}~{}", shown_version(self.version, &self.author.name), self.comments)
     }
 
     pub fn author(&self) -> Uuid {
