@@ -41,6 +41,7 @@ pub const DOMAIN: Domain = Domain {
         ("message.edited", Follow::Paced(|tx, events, _| Box::pin(telling::tell_of_edit(tx, events)))),
         ("member.role", ABOUT_SOMEONE),
         ("member.joined", ABOUT_SOMEONE),
+        ("ownership.offered", ABOUT_SOMEONE),
         ("invite.created", ABOUT_SOMEONE),
         ("invite.revoked", Follow::Paced(|tx, events, _| Box::pin(forgetting::forget_invite(tx, events)))),
         ("member.left", SOMEONE_LEFT),

@@ -39,7 +39,7 @@ fn body_of(route: &Route) -> Value {
         "members.update" => json!({"role": "moderator"}),
         "ownership.offer" => json!({"user": uuid::Uuid::now_v7()}),
         "unread.mark" => json!({"number": 0}),
-        "messages.post" | "messages.edit" => json!({"body": "Mine."}),
+        "messages.post" | "messages.edit" | "comments.post" => json!({"body": "Mine."}),
         _ => Value::Null,
     }
 }

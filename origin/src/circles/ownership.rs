@@ -39,7 +39,7 @@ pub fn routes() -> Vec<Served> {
     vec![
         on("ownership.offer", offer)
             .says("Offer the circle to a member.")
-            .notes("The offer stands for seven days. Another takes its place; it ends when either of the two leaves.")
+            .notes("They are told. The offer stands for seven days. Another takes its place; it ends when either of the two leaves.")
             .takes::<ToWhom>(json!({"user": "0190a0a0-0000-7000-8000-000000000001"}))
             .answers::<Offer>(200)
             .refuses(&[ErrorCode::Conflict])

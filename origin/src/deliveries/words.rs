@@ -32,6 +32,7 @@ fn english(wanted: &Wanted, who: &str, circle: &str) -> String {
         }
         "reaction" => format!("{who} reacted to your message in {circle}"),
         "role" => format!("{who} made you {} of {circle}", wanted.role.as_deref().unwrap_or("a member")),
+        "offer" => format!("{who} offers you to own {circle}"),
         "invite" => format!("{who} invited you to {circle}"),
         _ => "There is more news than we tell one by one".to_owned(),
     }
@@ -57,6 +58,7 @@ fn german(wanted: &Wanted, who: &str, circle: &str) -> String {
             };
             format!("{who} hat Ihre Rolle in {circle} geändert: {role}")
         }
+        "offer" => format!("{who} bietet Ihnen an, {circle} zu leiten"),
         "invite" => format!("{who} lädt Sie zu {circle} ein"),
         _ => "Es gibt mehr Neues, als wir einzeln melden".to_owned(),
     }
@@ -70,6 +72,7 @@ pub fn subject(kind: &str, locale: Locale) -> &'static str {
         (Locale::English, "comment") => "A new comment in a thread that you follow",
         (Locale::English, "reaction") => "A reaction to your message",
         (Locale::English, "role") => "You have another role in a circle",
+        (Locale::English, "offer") => "A circle is offered to you",
         (Locale::English, "invite") => "An invitation to a circle",
         (Locale::English, _) => "More news in your circles",
         (Locale::German, "message") => "Eine neue Nachricht in einem Ihrer Kreise",
@@ -77,6 +80,7 @@ pub fn subject(kind: &str, locale: Locale) -> &'static str {
         (Locale::German, "comment") => "Ein neuer Kommentar, dem Sie folgen",
         (Locale::German, "reaction") => "Eine Reaktion auf Ihre Nachricht",
         (Locale::German, "role") => "Sie haben eine andere Rolle in einem Kreis",
+        (Locale::German, "offer") => "Ihnen wird ein Kreis angeboten",
         (Locale::German, "invite") => "Eine Einladung zu einem Kreis",
         (Locale::German, _) => "Mehr Neues in Ihren Kreisen",
     }
@@ -105,7 +109,7 @@ mod tests {
     use super::*;
     use crate::deliveries::checking::Place;
 
-    const KINDS: [&str; 7] = ["message", "mention", "comment", "reaction", "role", "invite", "more"];
+    const KINDS: [&str; 8] = ["message", "mention", "comment", "reaction", "role", "offer", "invite", "more"];
 
     fn wanted(kind: &str, locale: Locale, actors: i32) -> Wanted {
         let named = |name: &str| Some((Uuid::nil(), name.to_owned()));
@@ -129,7 +133,7 @@ mod tests {
         };
         let subjects: BTreeSet<&str> = both().map(|(kind, locale)| subject(kind, locale)).collect();
         let lines: BTreeSet<String> = both().map(|(kind, locale)| line(&wanted(kind, locale, 1))).collect();
-        assert_eq!((subjects.len(), lines.len()), (14, 14));
+        assert_eq!((subjects.len(), lines.len()), (16, 16));
         for (kind, locale) in both().filter(|(kind, _)| *kind != "more") {
             let line = line(&wanted(kind, locale, 1));
             let names = ["A", "C"].map(|letter| letter.repeat(NAME));

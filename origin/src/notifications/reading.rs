@@ -109,7 +109,7 @@ struct Circle {
 /// The schema of a notification's kind.
 struct Kind;
 
-describe!(Kind, {"type": "string", "enum": ["message", "mention", "comment", "reaction", "role", "invite", "more"]});
+describe!(Kind, {"type": "string", "enum": ["message", "mention", "comment", "reaction", "role", "offer", "invite", "more"]});
 
 /// A notification as its reader sees it.
 #[derive(Serialize, JsonSchema)]

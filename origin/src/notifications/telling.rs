@@ -103,6 +103,7 @@ update notifications n set role = $4, actor_id = $3, updated_at = $5 from person
 where n.user_id = $1 and n.month = id_month($6) and n.circle_id = $2 and n.kind = 'role' and n.read_at is null
   and n.place > read_through";
 
+    /// Tells a member of their role, or of what else `$7` is, which goes with roles.
     const ROLE: &str = "-- notifications::role
 with counted as (
     insert into notification_counts as c (user_id, last_place, unread, held)
@@ -114,7 +115,7 @@ with counted as (
     returning user_id, last_place, held),
 noted as (
     insert into notifications (user_id, month, id, kind, circle_id, actor_id, role, place, created_at, updated_at)
-    select user_id, id_month($2), $2, 'role', $3, $4, $5, last_place, $6, $6 from counted)
+    select user_id, id_month($2), $2, $7, $3, $4, $5, last_place, $6, $6 from counted)
 select user_id, held > 1000 from counted";
 
     const INVITE: &str = "-- notifications::invite, planned anew
@@ -257,7 +258,7 @@ async fn tell_of_more(tx: &Tx, mut more: Vec<(Uuid, i32)>) -> Result<()> {
     evict(tx, &full).await.map(drop)
 }
 
-/// Tells someone of their role, or of an invitation. Returns about how many rows that were.
+/// Tells someone of their role, of an invitation, or of a circle that is offered to them. Returns about how many rows that were.
 async fn tell(tx: &Tx, event: &Event, circle: Uuid) -> Result<u64> {
     let (Some(user), Some(actor)) = (event.id("user"), event.actor) else { return Ok(0) };
     // Who has come in by themselves knows it.
@@ -272,7 +273,19 @@ async fn tell(tx: &Tx, event: &Event, circle: Uuid) -> Result<u64> {
             if tx.execute(ROLE_AGAIN, &[&user, &circle, &actor, &role, &event.at, &id]).await? > 0 {
                 return Ok(1);
             }
-            (id, "role", tx.query(ROLE, &[&user, &id, &circle, &actor, &role, &event.at]).await?)
+            (
+                id,
+                "role",
+                tx.query(ROLE, &[&user, &id, &circle, &actor, &Some(role), &event.at, &"role"]).await?,
+            )
+        }
+        ("ownership.offered", _, _) => {
+            let (id, no_role) = (Uuid::now_v7(), None::<&str>);
+            (
+                id,
+                "offer",
+                tx.query(ROLE, &[&user, &id, &circle, &actor, &no_role, &event.at, &"offer"]).await?,
+            )
         }
         ("invite.created", _, Some(invite)) => {
             (invite, "invite", tx.query(INVITE, &[&user, &invite, &circle, &actor, &event.at]).await?)

@@ -151,6 +151,15 @@ fn the_owner_hands_over_before_leaving() {
         problem(cast.member.post(&accept, json!({})).await, 404);
         offer(&cast.owner, &cast.member.user).await.expect(200);
         assert_eq!(cast.member.get(&cast.path("")).await.expect(200).text("/role"), "member");
+        let told = async || cast.member.get("/v1/notifications").await.expect(200).body["items"][0].clone();
+        for _ in 0..400 {
+            if told().await["kind"] == "offer" {
+                break;
+            }
+            tokio::time::sleep(std::time::Duration::from_millis(50)).await;
+        }
+        let told = told().await;
+        assert_eq!((&told["kind"], &told["circle"]["id"]), (&json!("offer"), &json!(cast.circle)), "{told}");
         assert_eq!(cast.member.post(&accept, json!({})).await.expect(200).text("/role"), "owner");
         problem(cast.member.post(&accept, json!({})).await, 404);
         let circle = cast.member.get(&cast.path("")).await.expect(200);

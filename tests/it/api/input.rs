@@ -116,6 +116,7 @@ fn good(field: &str) -> Value {
         "invite" => json!("QUFBQUFBQUFBQUFBQUFBQUFBQUFBQUFBQUFBQUFBQUE"),
         "base_version" => Value::Null,
         "score" => json!(3),
+        "number" => json!(0),
         "state" => json!("online"),
         "device" => json!("phone"),
         "endpoint" => json!("http://127.0.0.1:9/hook"),
