@@ -7,6 +7,7 @@ use optimist_plane::archive::missing;
 use optimist_plane::ctx::Ctx;
 use optimist_plane::error::{Error, Result};
 use optimist_plane::http::body::Body;
+use optimist_plane::http::sent::Id as SentId;
 use optimist_plane::http::served::{Served, on};
 use optimist_plane::postgres::transaction::Tx;
 use optimist_plane::request::Caller;
@@ -38,7 +39,7 @@ pub fn routes() -> Vec<Served> {
 #[serde(deny_unknown_fields)]
 #[schemars(rename = "FavoritePlace")]
 struct Place {
-    circle_id: Uuid,
+    circle_id: SentId,
 }
 
 /// Of the oldest favourites of whoever has as many as they may, those that are looked at for some that are gone.
@@ -63,7 +64,7 @@ delete from favorites where user_id = $1 and message_id = any($2)";
 }
 
 async fn add(State(ctx): State<Ctx>, caller: Caller, body: Body<Place>) -> Result<Response> {
-    let (user, circle, message) = (caller.user, body.value.circle_id, caller.request.id(Id::Message)?);
+    let (user, circle, message) = (caller.user, body.value.circle_id.0, caller.request.id(Id::Message)?);
     let standing = Standing::before_locks(&ctx, circle, user).await?;
     standing.ok_or_else(|| Error::new(ErrorCode::NotFound))?.require_reader()?;
     if ctx.db.query_opt(IS_THERE, &[&circle, &message]).await?.is_none() {
