@@ -181,7 +181,7 @@ async fn markers_equal_an_oracle_while_origins_die() {
         "flush.committed",
         "fill.loaded",
     ];
-    let deeds = scale("OPTIMIST_DEEDS", 2_000);
+    let deeds = scale("OPTIMIST_DEEDS", 1_000);
     let mut system = System::with(Options { origins: 2, appendfsync: "always", ..Options::default() }).await;
     let other_edge = system.edge_before(Kind::Embedded, &system.origins[1].api);
     let edges = [system.edge.url.clone(), other_edge.url.clone()];
