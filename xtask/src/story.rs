@@ -29,6 +29,10 @@ pub fn play(system: &mut System) -> Result<()> {
     stage.step("Two people register");
     let ada = stage.register("Ada")?;
     let ben = stage.register("Ben")?;
+    // A region vouches for its Redis within a second of its start. Before that everything comes from Postgres.
+    for person in [&ada, &ben] {
+        stage.wait_until_known(person)?;
+    }
 
     stage.step("Ada opens a private circle; for Ben it does not exist");
     let circle = json!({ "name": "Morning pages", "visibility": "private" });
@@ -319,6 +323,15 @@ impl Stage {
         interrupt::check()?;
         let token = (!person.token.is_empty()).then_some(person.token.as_str());
         http::send(method, &format!("{}{path}", self.url), token, body.as_ref())
+    }
+
+    /// Waits until the edge knows a person's session: it then answers this by itself.
+    fn wait_until_known(&self, person: &Person) -> Result<()> {
+        let known = interrupt::poll(NOTICE, || {
+            let answer = self.quietly(person, Method::GET, "/v1/auth/session", None)?;
+            Ok(answer.header("cache-status").is_empty().then_some(()))
+        })?;
+        known.with_context(|| format!("the edge does not know {} after {} s", person.name, NOTICE.as_secs()))
     }
 
     /// Repeats a read until its answer is `right`. Every answer on the way must be complete, even during an outage.
