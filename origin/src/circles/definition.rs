@@ -127,7 +127,7 @@ pub enum JoinPolicy {
     /// Whoever wants to.
     #[default]
     Open,
-    /// Whoever a moderator lets in.
+    /// Whoever asks, and is let in by a moderator.
     OnRequest,
     InviteOnly,
 }

@@ -83,7 +83,7 @@ pub fn routes() -> Vec<Served> {
 /// Requests that are read at once.
 const AT_ONCE: usize = 100;
 
-/// What the moderators are to know.
+/// What the person tells the moderators.
 type RequestText = Text<0, REQUEST_LENGTH>;
 
 #[derive(Deserialize, JsonSchema)]

@@ -18,9 +18,6 @@ use crate::error::{Error, Result};
 use crate::hooks;
 use crate::redis::Items;
 
-/// The most keys of a call.
-pub const MOST: usize = 500;
-
 /// Keys of one partition to look at: copies, and values of other forms.
 pub struct Wanted<const COPIES: usize> {
     pub copies: [BoundKey; COPIES],
@@ -64,7 +61,7 @@ fn warm<const COPIES: usize>(reply: Value, now_ms: u64) -> Warm<COPIES> {
     Warm { copies, beside: values.bytes(), vouched }
 }
 
-/// Reads many keys of one kind, at most [`MOST`], of which none is warm. `load` reads those that it is given in one snapshot, in the same order.
+/// Reads keys of one kind, of which none is warm: as many as a page has, or a quota admits. `load` reads those that it is given in one snapshot, in the same order.
 pub async fn load_many(
     ctx: &Ctx,
     keys: &[BoundKey],
