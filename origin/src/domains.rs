@@ -33,6 +33,8 @@ pub static REGISTRY: Registry = Registry {
         require_admin: |ctx, user| Box::pin(people::admin::require_admin(ctx, user)),
         extend_session: |ctx, user, session| Box::pin(people::session::extend(ctx, user, session)),
         followed: |ctx, user| Box::pin(circles::access::followed(ctx, user)),
+        blocked: |ctx, user| Box::pin(people::blocking::blocked_by(ctx, user)),
+        veil: people::veil::veil,
     },
 };
 
@@ -42,7 +44,7 @@ Times are RFC 3339 in UTC; ids are UUIDs, which may be sent in upper case too. L
 null. Errors are problems (RFC 9457) with a stable `code`. Unknown fields of bodies and parameters of lists are refused. The space around texts \
 is dropped, and counts towards their length. `x-rate-limits` are the limits of each operation, `x-data-pattern` says where \
 its answer comes from. For strangers and the banned a private \
-circle does not exist (404).";
+circle does not exist (404). Of a message by somebody whom the caller has blocked only `id`, `number` and `hidden` are shown.";
 
 /// Every SQL statement there is.
 pub fn statements() -> Vec<&'static str> {

@@ -18,6 +18,8 @@ mod upkeep;
 use optimist_plane::domain::{Command, Domain, Follow, Job, Sum};
 use optimist_plane::own::{HOUR, MINUTE};
 
+use crate::people::blocking::ADDED;
+
 const ABOUT_SOMEONE: Follow = Follow::Paced(|tx, events, _| Box::pin(telling::tell_of_event(tx, events)));
 const SOMEONE_LEFT: Follow =
     Follow::Paced(|tx, events, after| Box::pin(forgetting::forget_circle(tx, events, after)));
@@ -44,6 +46,7 @@ pub const DOMAIN: Domain = Domain {
         ("ownership.offered", ABOUT_SOMEONE),
         ("invite.created", ABOUT_SOMEONE),
         ("invite.revoked", Follow::Paced(|tx, events, _| Box::pin(forgetting::forget_invite(tx, events)))),
+        (ADDED, Follow::Paced(|tx, events, _| Box::pin(forgetting::forget_actor(tx, events)))),
         ("member.left", SOMEONE_LEFT),
         ("member.removed", SOMEONE_LEFT),
         (

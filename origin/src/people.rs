@@ -24,6 +24,8 @@ mod cleaning;
 pub mod admin;
 mod suspending;
 pub mod erasing;
+pub mod blocking;
+pub mod veil;
 mod told;
 
 use std::sync::Arc;
@@ -43,11 +45,14 @@ pub const DOMAIN: Domain = Domain {
         ("me", "The caller's own account and limits."),
         ("sessions", "Where the caller is logged in."),
         ("recent", "What the caller has looked at lately. Redis alone holds it."),
+        ("blocks", "People of whom nothing reaches the caller."),
+        ("mutes", "People of whom the caller is not told."),
         ("users", "Other people."),
     ],
     statements: &[
         me::STATEMENTS,
         preferences::STATEMENTS,
+        blocking::STATEMENTS,
         auth::STATEMENTS,
         password::STATEMENTS,
         letters::queue::STATEMENTS,
@@ -71,6 +76,7 @@ pub const DOMAIN: Domain = Domain {
         (Key::Session, Loader::Copy(|ctx, key| Box::pin(session::load_session(ctx, key)))),
         (Key::Me, Loader::Copy(|ctx, key| Box::pin(me::load_me(ctx, key)))),
         (Key::Profile, Loader::Copy(|ctx, key| Box::pin(me::load_profile(ctx, key)))),
+        (Key::Blocked, Loader::Copy(|ctx, key| Box::pin(blocking::load(ctx, key)))),
         (Key::PersonalPreferences, Loader::Copy(|ctx, key| Box::pin(preferences::load(ctx, key)))),
     ],
     told: told::TOLD,
@@ -89,6 +95,7 @@ fn routes() -> Vec<Served> {
         refresh::routes(),
         me::routes(),
         preferences::routes(),
+        blocking::routes(),
         recent::routes(),
         password::routes(&passwords),
         verifying::routes(),

@@ -128,6 +128,17 @@ impl Envelope<'_> {
     }
 }
 
+impl<'a> Body<'a> {
+    /// The JSON texts that it holds: an object's, or each item's.
+    pub fn texts(&self) -> Box<dyn Iterator<Item = &'a [u8]> + '_> {
+        match self {
+            Body::Object { json, .. } => Box::new(std::iter::once(*json)),
+            Body::List { items, .. } => Box::new(items.iter().map(|item| item.json)),
+            Body::Text(_) | Body::Session(_) => Box::new(std::iter::empty()),
+        }
+    }
+}
+
 impl<'a> Envelope<'a> {
     /// `None`, a miss, for anything malformed or written by another release.
     pub fn decode(bytes: &'a [u8]) -> Option<Envelope<'a>> {

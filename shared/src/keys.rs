@@ -16,6 +16,7 @@ pub enum Key {
     Session,
     Tickets,
     Membership,
+    Blocked,
     MyCircles,
     Me,
     Profile,
@@ -141,6 +142,8 @@ pub const KEYS: &[KeyRow] = &[
     // The tickets for the gateway that were used: each is good for half a minute.
     row(Key::Tickets, "tickets:{<user>}:<session>", "tickets", seconds(MINUTE, 0), Own),
     row(Key::Membership, "membership:{<user>}:<circle>", "membership", seconds(30 * MINUTE, GRACE), Fenced),
+    // Whom a person has blocked: read with each answer that names people, in the slot in which its reader is admitted.
+    row(Key::Blocked, "blocked:{<user>}", "blocked", seconds(30 * MINUTE, GRACE), Fenced),
     row(Key::MyCircles, "my_circles:{<p:user>}:<user>", "my_circles", seconds(30 * MINUTE, GRACE), Fenced),
     row(Key::Me, "me:{<p:user>}:<user>", "me", seconds(30 * MINUTE, GRACE), Fenced),
     row(Key::Profile, "profile:{<p:user>}:<user>", "profile", seconds(30 * MINUTE, GRACE), Fenced),

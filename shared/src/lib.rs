@@ -10,6 +10,7 @@ pub mod live;
 pub mod growth;
 pub mod scripts;
 
+pub mod blocks;
 pub mod envelope;
 pub mod error;
 pub mod etag;

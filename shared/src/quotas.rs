@@ -1,6 +1,8 @@
 //! The quotas table: how much one person, or one circle, may keep at once. (Limits say how often.) A request that would exceed a quota answers
 //! 422 `quota-exceeded`, and its `limit` is the quota's name.
 
+use crate::blocks::BLOCKED;
+
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Quota {
     Drafts,
@@ -11,6 +13,8 @@ pub enum Quota {
     JoinRequests,
     PushTokens,
     Favorites,
+    Blocks,
+    Mutes,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -61,6 +65,9 @@ pub const QUOTAS: &[QuotaRow] = &[
     count(Quota::PushTokens, "push-tokens", "a person", 20, "devices and webhooks"),
     // More than a year of an eager reader; a page looks at a hundred.
     count(Quota::Favorites, "favorites", "a person", 5_000, "messages that one keeps at hand"),
+    // The edge goes through all of them for each answer that names people.
+    count(Quota::Blocks, "blocks", "a person", BLOCKED as u64, "people whom one has blocked"),
+    count(Quota::Mutes, "mutes", "a person", BLOCKED as u64, "people whom one has muted"),
 ];
 
 /// Things that are counted, and not measured.

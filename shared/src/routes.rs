@@ -85,6 +85,11 @@ const fn joined(name: &'static str, path: &'static str, audience: Audience) -> R
     Route { pattern: Joined, ..direct(name, path, audience) }
 }
 
+/// The same of a read whose answer names people.
+const fn veiled(route: Route) -> Route {
+    Route { overlays: &[Overlay::Blocks], ..route }
+}
+
 /// A read that the edge answers by itself.
 const fn at_edge(name: &'static str, path: &'static str, at_edge: AtEdge) -> Route {
     Route {
@@ -190,7 +195,7 @@ pub const ROUTES: &[Route] = &[
     at_edge("me.limits", "/v1/me/limits", AtEdge::Limits),
     direct("me.audit", "/v1/me/audit", User),
     joined("me.context", "/v1/me/context", User),
-    joined("me.circles", "/v1/me/circles", User),
+    veiled(joined("me.circles", "/v1/me/circles", User)),
     Route { pattern: Live, ..direct("realtime.events", EVENTS, User) },
     // Its ticket says who asks.
     Route { pattern: Live, limits: &[PublicReads], ..direct("realtime.socket", SOCKET, Public) },
@@ -200,10 +205,16 @@ pub const ROUTES: &[Route] = &[
     write("sessions.revoke", Delete, "/v1/me/sessions/{session}", User, CHANGES, &[Key::Session]),
     Route { body: BODY, ..redis_only("recent.note", Post, "/v1/me/recent", User, AtEdge::NoteRecent, &[Limit::Recent]) },
     at_edge("recent.list", "/v1/me/recent", AtEdge::ListRecent),
-    direct("favorites.list", "/v1/me/favorites", User),
+    veiled(direct("favorites.list", "/v1/me/favorites", User)),
     write("favorites.add", Put, "/v1/me/favorites/{message}", User, CHANGES, &[]),
     write("favorites.remove", Delete, "/v1/me/favorites/{message}", User, CHANGES, &[]),
-    cached("users.get", "/v1/users/{user}", User, Key::Profile, &[]),
+    direct("blocks.list", "/v1/me/blocks", User),
+    write("blocks.add", Put, "/v1/me/blocks/{user}", User, CHANGES, &[Key::Blocked]),
+    write("blocks.lift", Delete, "/v1/me/blocks/{user}", User, CHANGES, &[Key::Blocked]),
+    direct("mutes.list", "/v1/me/mutes", User),
+    write("mutes.add", Put, "/v1/me/mutes/{user}", User, CHANGES, &[]),
+    write("mutes.lift", Delete, "/v1/me/mutes/{user}", User, CHANGES, &[]),
+    cached("users.get", "/v1/users/{user}", User, Key::Profile, &[Overlay::Blocks]),
     // Circles
     cached("categories.list", "/v1/categories", User, Key::Categories, &[]),
     Route { is_idempotent: true, body: CIRCLE_BODY, ..write("circles.create", Post, "/v1/circles", User, &[CircleCreate, Forwarded], &[Key::Membership, Key::MyCircles]) },
@@ -212,7 +223,7 @@ pub const ROUTES: &[Route] = &[
     Route { body: CIRCLE_BODY, ..write("circles.update", Patch, "/v1/circles/{circle}", Moderator, CHANGES, &[Key::Circle, Key::CircleAccess, Key::CircleHead]) },
     write("circles.archive", Delete, "/v1/circles/{circle}", Owner, CHANGES, &[Key::Circle, Key::CircleAccess, Key::CircleHead]),
     write("circles.restore", Post, "/v1/circles/{circle}/restore", Owner, CHANGES, &[Key::Circle, Key::CircleAccess, Key::CircleHead]),
-    cached("members.list", "/v1/circles/{circle}/members", CircleReader, Key::CircleMembers, &[]),
+    cached("members.list", "/v1/circles/{circle}/members", CircleReader, Key::CircleMembers, &[Overlay::Blocks]),
     Route { is_idempotent: true, ..write("members.join", Post, "/v1/circles/{circle}/members/me", User, &[CircleJoin, Forwarded], OF_MEMBERS) },
     write("members.leave", Delete, "/v1/circles/{circle}/members/me", Member, CHANGES, OF_MEMBERS),
     write("members.update", Patch, "/v1/circles/{circle}/members/{user}", Moderator, CHANGES, OF_MEMBERS),
@@ -227,40 +238,40 @@ pub const ROUTES: &[Route] = &[
     direct("bans.list", "/v1/circles/{circle}/bans", Moderator),
     write("bans.lift", Delete, "/v1/circles/{circle}/bans/{user}", Moderator, CHANGES, OF_MEMBERS),
     Route { pattern: Joined, ..write("joins.ask", Post, "/v1/circles/{circle}/join-requests", User, &[CircleJoin, Forwarded], &[]) },
-    joined("joins.list", "/v1/circles/{circle}/join-requests", Moderator),
+    veiled(joined("joins.list", "/v1/circles/{circle}/join-requests", Moderator)),
     joined("joins.mine", "/v1/circles/{circle}/join-requests/me", User),
     Route { pattern: Joined, ..write("joins.withdraw", Delete, "/v1/circles/{circle}/join-requests/me", User, CHANGES, &[]) },
     write("joins.approve", Post, "/v1/circles/{circle}/join-requests/{user}/approve", Moderator, CHANGES, OF_MEMBERS),
     write("joins.decline", Post, "/v1/circles/{circle}/join-requests/{user}/decline", Moderator, CHANGES, &[]),
     // Messages
     Route { is_idempotent: true, body: MESSAGE_BODY, ..write("messages.post", Post, "/v1/circles/{circle}/messages", Member, &[Messages, Forwarded], &[Key::CircleMessages, Key::CircleHead, Key::ReadMarker]) },
-    cached("messages.list", "/v1/circles/{circle}/messages", CircleReader, Key::CircleMessages, &[Overlay::Reactions]),
-    cached("messages.get", "/v1/circles/{circle}/messages/{message}", CircleReader, Key::Message, &[Overlay::Reactions]),
+    cached("messages.list", "/v1/circles/{circle}/messages", CircleReader, Key::CircleMessages, &[Overlay::Reactions, Overlay::Blocks]),
+    cached("messages.get", "/v1/circles/{circle}/messages/{message}", CircleReader, Key::Message, &[Overlay::Reactions, Overlay::Blocks]),
     Route { body: MESSAGE_BODY, ..write("messages.edit", Patch, "/v1/circles/{circle}/messages/{message}", Member, CHANGES, &[Key::CircleMessages, Key::CircleHead, Key::Message, Key::Comments]) },
     write("messages.delete", Delete, "/v1/circles/{circle}/messages/{message}", Member, CHANGES, &[Key::CircleMessages, Key::CircleHead, Key::Message, Key::Comments, Key::Reactions]),
     Route { is_idempotent: true, body: MESSAGE_BODY, ..write("comments.post", Post, "/v1/circles/{circle}/messages/{message}/comments", Member, &[Messages, Forwarded], &[Key::CircleMessages, Key::CircleHead, Key::ReadMarker, Key::Message, Key::Comments]) },
-    cached("comments.list", "/v1/circles/{circle}/messages/{message}/comments", CircleReader, Key::Comments, &[Overlay::Reactions]),
+    cached("comments.list", "/v1/circles/{circle}/messages/{message}/comments", CircleReader, Key::Comments, &[Overlay::Reactions, Overlay::Blocks]),
     behind("reactions.add", Put, "/v1/circles/{circle}/messages/{message}/reactions/{kind}", Member, AtEdge::React { reacted: true }, &[Reactions]),
     behind("reactions.remove", Delete, "/v1/circles/{circle}/messages/{message}/reactions/{kind}", Member, AtEdge::React { reacted: false }, &[Reactions]),
     joined("reactions.mine", "/v1/circles/{circle}/reactions/mine", CircleReader),
-    joined("reactions.list", "/v1/circles/{circle}/messages/{message}/reactions", CircleReader),
+    veiled(joined("reactions.list", "/v1/circles/{circle}/messages/{message}/reactions", CircleReader)),
     // Reading
     Route { body: BODY, fences: &[Key::ReadMarker], ..behind("unread.mark", Put, "/v1/circles/{circle}/read", Member, AtEdge::MarkRead, &[ReadMarks]) },
     // Activity
     behind("visits.record", Post, "/v1/circles/{circle}/visits", Member, AtEdge::Visit, &[Visits]),
-    cached("activity.feed", "/v1/circles/{circle}/activity", CircleReader, Key::CircleActivity, &[]),
+    cached("activity.feed", "/v1/circles/{circle}/activity", CircleReader, Key::CircleActivity, &[Overlay::Blocks]),
     joined("activity.live", "/v1/circles/{circle}/activity/live", Moderator),
     direct("activity.history", "/v1/circles/{circle}/activity/history", Moderator),
     // Presence, and messages that are being composed
     Route { body: BODY, ..redis_only("presence.say", Put, "/v1/me/presence", User, AtEdge::SayPresence, &[Limit::Presence]) },
     joined("presence.get", "/v1/users/{user}/presence", User),
-    joined("presence.live", "/v1/circles/{circle}/live", Member),
+    veiled(joined("presence.live", "/v1/circles/{circle}/live", Member)),
     redis_only("presence.type", Put, "/v1/circles/{circle}/typing", Member, AtEdge::Type, &[Limit::Typing]),
     Route { body: MESSAGE_BODY, ..redis_only("message-drafts.save", Put, "/v1/circles/{circle}/draft", Member, AtEdge::SaveMessageDraft, &[Limit::MessageDrafts]) },
     Route { body: 0, ..redis_only("message-drafts.get", Get, "/v1/circles/{circle}/draft", Member, AtEdge::ReadMessageDraft, &[Reads]) },
     redis_only("message-drafts.discard", Delete, "/v1/circles/{circle}/draft", Member, AtEdge::DropMessageDraft, &[Limit::MessageDrafts]),
     // Notifications
-    direct("notifications.list", "/v1/notifications", User),
+    veiled(direct("notifications.list", "/v1/notifications", User)),
     direct("notifications.unread", "/v1/notifications/unread-count", User),
     write("notifications.read", Post, "/v1/notifications/{notification}/read", User, CHANGES, &[]),
     write("notifications.read-all", Post, "/v1/notifications/read", User, CHANGES, &[]),

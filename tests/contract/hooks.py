@@ -56,6 +56,7 @@ MEANINGLESS = {
     ("actor", "is one filter too many"),
     ("circle", "is one filter too many"),
     ("user", "is one filter too many"),
+    ("user", "must be somebody else"),
     ("after", "is neither a cursor of this list nor a number"),
     ("after", "is not for both directions"),
     ("after", "is not a cursor of this list"),

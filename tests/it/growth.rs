@@ -120,6 +120,7 @@ async fn the_longest_requests_leave_no_more_than_the_table_says() {
         ("me.update", &ada, Method::PATCH, "/v1/me".to_owned(), json!({"bio": longest(500)})),
         ("invites.create", &ada, Method::POST, format!("{path}/invites"), json!({})),
         ("reactions.add", &bo, Method::PUT, format!("{path}/messages/{message}/reactions/hug"), json!({})),
+        ("blocks.add", &bo, Method::PUT, format!("/v1/me/blocks/{}", cy.user), json!({})),
         ("unread.mark", &bo, Method::PUT, format!("{path}/read"), json!({"number": 1})),
         ("visits.record", &bo, Method::POST, format!("{path}/visits"), json!({})),
         (

@@ -1,5 +1,6 @@
 //! Real time: subscribers of the gateway receive every event once and in order, and none that they may not receive.
 
+mod blocks;
 mod commands;
 mod edges;
 mod ending;

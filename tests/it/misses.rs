@@ -126,7 +126,8 @@ async fn a_miss_of_messages_is_one_query_between_two_trips() {
     let names: Vec<&str> = of_origin
         .unwrap_or_else(|| panic!("nobody asked for the list: {commands:#?}"))
         .iter()
-        .filter(|command| command.contains(&circle))
+        // A flush of reactions is about the circle too.
+        .filter(|command| command.contains(&format!("\"{list}\"")))
         .map(|command| command.split('"').nth(1).unwrap_or_default())
         .collect();
     // The lease; then the list with its counts.

@@ -103,7 +103,7 @@ async fn a_trip_that_comes_after_the_origin_has_charged_changes_nothing() {
     let mut redis = server.connect().await;
     usual().install(&mut redis).await;
     let charge = || Charge::new(vec![Limit::Reactions.row()], &USER.to_string(), "attempt".to_owned());
-    let admission = Admission { token: TOKEN, charge: charge(), circle: Some(CIRCLE) };
+    let admission = Admission { token: TOKEN, charge: charge(), circle: Some(CIRCLE), wants_blocked: false };
     let kind = Kind::parse("hug").unwrap();
     let reaction = Reaction { user: USER, circle: CIRCLE, message: MESSAGE, kind, reacted: true };
     assert_eq!(run(&redis, &charge().call()).await[0], "charged");

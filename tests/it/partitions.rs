@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use optimist_tests::stores::SHARED;
 use optimist_tests::system::{FORMER, FORMER_ORIGIN, environment};
 use optimist_tests::unlimited::Unlimited;
-use optimist_tests::{Client, Crowd, Kind, Options, Origin, System, scale};
+use optimist_tests::{Answer, Client, Crowd, Kind, Options, Origin, System, scale};
 use reqwest::Method;
 use serde_json::{Value, json};
 
@@ -36,7 +36,24 @@ const EARLIER: &str = "
     insert into activity (circle_id, user_id, day, posts, last_seen_at)
     select c.id, u.id, current_date - d, 1, now() from circles c, users u, generate_series(0, 3) d;";
 
-/// Whoever reads or writes while tables change must not notice.
+/// Sends a request as an app does: one that came to nothing at a busy moment is sent again, a few times.
+async fn ask(client: &Client, method: Method, path: &str, key: &str, body: Value) -> Answer {
+    let headers = [("idempotency-key", key)];
+    let headers = if key.is_empty() { &[] } else { &headers[..] };
+    let mut left = 5;
+    loop {
+        let body = (!body.is_null()).then(|| body.to_string().into_bytes());
+        let answer = client.send(method.clone(), path, headers, body).await;
+        if answer.status != 503 || left == 0 {
+            return answer;
+        }
+        assert!(!answer.header("retry-after").is_empty(), "{answer:#?}");
+        left -= 1;
+        tokio::time::sleep(Duration::from_millis(200)).await;
+    }
+}
+
+/// Whoever reads or writes while tables change must not notice more than that.
 struct Going {
     stop: Arc<AtomicBool>,
     posted: tokio::task::JoinHandle<Vec<(String, i64)>>,
@@ -56,13 +73,15 @@ fn keep_posting(system: &System, clients: Vec<Client>, circle: String) -> Going 
                 let client = &clients[turn % clients.len()];
                 unlimited.forget(client).await;
                 let path = format!("/v1/circles/{circle}/messages");
-                let message = client.post(&path, json!({"body": format!("Turn {turn}.")})).await.expect(201);
+                let (key, body) = (format!("turn-{turn}"), json!({"body": format!("Turn {turn}.")}));
+                let message = ask(client, Method::POST, &path, &key, body).await.expect(201);
                 let id = message.text("/id").to_owned();
                 let reaction = format!("{path}/{id}/reactions/hug");
-                client.send(Method::PUT, &reaction, &[], None).await.expect(202);
-                client.patch(&format!("{path}/{id}"), json!({"body": "Changed."})).await.expect(200);
+                ask(client, Method::PUT, &reaction, "", Value::Null).await.expect(202);
+                let change = json!({"body": "Changed."});
+                ask(client, Method::PATCH, &format!("{path}/{id}"), "", change).await.expect(200);
                 posted.push((id, message.body.pointer("/number").and_then(Value::as_i64).unwrap()));
-                client.get(&format!("{path}?limit=5")).await.expect(200);
+                ask(client, Method::GET, &format!("{path}?limit=5"), "", Value::Null).await.expect(200);
                 tokio::time::sleep(Duration::from_millis(20)).await;
             }
             posted

@@ -42,8 +42,8 @@ const KEPT: [&str; 29] = [
     "admin.copy-dropped",
 ];
 /// What else happens meanwhile.
-const LEFT_OUT: [&str; 5] =
-    ["circle.read", "session.refreshed", "message.posted", "auth.logout", "names.changed"];
+const LEFT_OUT: [&str; 6] =
+    ["block.added", "circle.read", "session.refreshed", "message.posted", "auth.logout", "names.changed"];
 
 /// Rows of the outbox that are to be in the trail, and are not, or not as they are.
 const MISSING: &str = "select string_agg(o.kind, ' ') from outbox o left join audit a on (a.xid, a.seq) = (o.xid, o.seq)

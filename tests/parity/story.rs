@@ -257,6 +257,23 @@ async fn comments(teller: &mut Teller, bo: &Client, messages: &str, message: &st
     teller.ask(bo, Method::DELETE, &comment, &[], Value::Null).await;
 }
 
+/// Somebody blocks and mutes somebody: lists that name them come from the origin.
+async fn blocks(teller: &mut Teller, ada: &Client, bo: &Client, messages: &str) {
+    for kind in ["blocks", "mutes"] {
+        let (list, path) = (format!("/v1/me/{kind}"), format!("/v1/me/{kind}/{}", bo.user));
+        teller.ask(ada, Method::PUT, &path, &[], Value::Null).await;
+        teller.ask(ada, Method::PUT, &format!("{list}/{}", ada.user), &[], Value::Null).await;
+        teller.get(ada, &list).await;
+        for _ in 0..2 {
+            teller.get(ada, &format!("{messages}?limit=1")).await;
+            teller.get(ada, &format!("/v1/users/{}", bo.user)).await;
+        }
+        for _ in 0..2 {
+            teller.ask(ada, Method::DELETE, &path, &[], Value::Null).await;
+        }
+    }
+}
+
 /// What Redis alone holds, and the edge answers: also with bodies, which it leaves to the origin unless it understands them.
 async fn presence(teller: &mut Teller, ada: &Client, bo: &Client, circle: &str) {
     let (live, draft) = (format!("{circle}/live"), format!("{circle}/draft"));

@@ -3,7 +3,7 @@
 use optimist_shared::ids::{Id, Partition, Uuid};
 use optimist_shared::keys::Key;
 use optimist_shared::limits::{Limit, Scope};
-use optimist_shared::routes::Pattern;
+use optimist_shared::routes::{AtEdge, Overlay, Pattern};
 use optimist_shared::scripts::admit::{Admission, Admitted};
 use optimist_shared::scripts::limit::Charge;
 use optimist_shared::session::{Token, attempt_entry, autosave_entry};
@@ -72,6 +72,8 @@ impl<H: Host, R: Request> Passage<'_, H, R> {
             token,
             charge: Charge::new(rows, &token.user.to_string(), self.entry(token.user)),
             circle,
+            wants_blocked: self.route.at_edge == AtEdge::Cached
+                && self.route.overlays.contains(&Overlay::Blocks),
         }
     }
 
@@ -164,7 +166,7 @@ mod tests {
             let (user, session) = (Uuid::from_u128(1), Uuid::from_u128(2));
             let token = Token { user, session, secret: [7; 32] };
             let charge = Charge::new(rows, "user", "entry".to_owned());
-            let admission = Admission { token, charge, circle: Some(Uuid::from_u128(3)) };
+            let admission = Admission { token, charge, circle: Some(Uuid::from_u128(3)), wants_blocked: true };
             let windows: usize = admission.charge.rows.iter().map(|row| row.windows.len()).sum();
             let mut reply = [vec![Value::Bytes(outcome.clone().into_bytes())], rest].concat();
             match admission.read(&mut Fields::new(&mut reply)) {

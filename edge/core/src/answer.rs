@@ -9,7 +9,7 @@ use optimist_shared::session::{Access, Role, SessionInfo, Token};
 use optimist_shared::signature::{Charged, Identity};
 use optimist_shared::vouching::Vouched;
 
-use crate::ask::{AtOnce, Found};
+use crate::ask::{AtOnce, Found, Veil};
 use crate::cache::{self, Mark, Overlays, Right, Wanted};
 use crate::copy::Copy;
 use crate::host::{Decision, Host, Request, Response};
@@ -43,7 +43,7 @@ impl<H: Host, R: Request> Passage<'_, H, R> {
         });
         let Some(vouched) = found.vouched.filter(|_| session.is_vouched(found.vouched)) else {
             // Redis may have missed a revocation or a write. The kept copy is the best if the origin cannot answer.
-            let kept = self.kept(session, found, copy);
+            let kept = self.kept(token, session, found, copy);
             let cache_status = "optimist; fwd=bypass; detail=unvouched";
             let forwarded = Forwarded { cache_status, refund, kept };
             return self.forward(Identity::Unchecked, None, Charged::Limits, forwarded);
@@ -51,7 +51,7 @@ impl<H: Host, R: Request> Passage<'_, H, R> {
         let judged = self.judge(vouched, session, found);
         let answer = match self.route.at_edge {
             AtEdge::Forward => None,
-            AtEdge::Cached => self.cached_answer(judged, found, copy),
+            AtEdge::Cached => self.cached_answer(judged, admission.token, session, found, copy),
             AtEdge::Session => Some(self.session_info(token, session)),
             AtEdge::Limits => {
                 // Structs of names and numbers always serialise.
@@ -81,7 +81,7 @@ impl<H: Host, R: Request> Passage<'_, H, R> {
         }
         self.count_read("miss");
         let cache_status = self.cache_status(judged, copy);
-        let kept = (judged.right == Right::Granted).then(|| self.kept(session, found, copy)).flatten();
+        let kept = (judged.right == Right::Granted).then(|| self.kept(token, session, found, copy)).flatten();
         let identity = Identity::Session { user: token.user, session: token.session };
         let forwarded = Forwarded { cache_status, refund, kept };
         self.forward(identity, judged.role, Charged::Limits, forwarded)
@@ -98,12 +98,25 @@ impl<H: Host, R: Request> Passage<'_, H, R> {
     }
 
     /// The answer from the route's key; 404 for callers who must not know of it; `None` if the origin must answer.
-    fn cached_answer(&self, judged: Judged, found: &Found, copy: Option<&Copy<'_>>) -> Option<Response> {
+    fn cached_answer(
+        &self,
+        judged: Judged,
+        token: Token,
+        session: &Session,
+        found: &Found,
+        copy: Option<&Copy<'_>>,
+    ) -> Option<Response> {
         let Judged { vouched, role, right, .. } = judged;
         if right == Right::Hidden {
             return Some(self.exchange.error(ErrorCode::NotFound));
         }
         let copy = copy.filter(|copy| self.is_hit(judged, copy))?;
+        let trusted = |stamp: &Stamp| vouched.trusts(stamp, self.exchange.started_ms);
+        match found.veil(self.route, token.user, session, copy, trusted) {
+            Veil::None => {}
+            Veil::Whole => return Some(self.exchange.error(ErrorCode::NotFound)),
+            Veil::Unknown => return None,
+        }
         let mark = if vouched.degraded { Mark::Degraded } else { Mark::Fresh };
         let counts = found.counts(copy, |epoch| vouched.epoch == epoch);
         let response = self.render(copy, &Overlays { role, counts }, mark)?;
@@ -116,8 +129,15 @@ impl<H: Host, R: Request> Passage<'_, H, R> {
     }
 
     /// The answer from any copy, of any epoch and age, for when the origin cannot answer.
-    fn kept(&self, session: &Session, found: &Found, copy: Option<&Copy<'_>>) -> Option<Response> {
-        let copy = copy?;
+    fn kept(
+        &self,
+        token: Token,
+        session: &Session,
+        found: &Found,
+        copy: Option<&Copy<'_>>,
+    ) -> Option<Response> {
+        let veil = |copy: &&Copy<'_>| found.veil(self.route, token.user, session, copy, |_| true);
+        let copy = copy.filter(|copy| veil(copy) == Veil::None)?;
         let role = session.role(|_| true);
         let readable = self.route.audience != Audience::CircleReader
             || cache::right_to_read(role, found.access(|_| true)) == Right::Granted;

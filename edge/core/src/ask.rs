@@ -1,12 +1,13 @@
 //! Asks Redis about a request and reads its replies, without judging them. One trip; a second one if a page of counts is
 //! stale.
 
+use optimist_shared::blocks::Blocked;
 use optimist_shared::envelope::{Body, DEFAULT_LIMIT, Envelope, Stamp};
-use optimist_shared::ids::{Id, Partition};
+use optimist_shared::ids::{Id, Partition, Uuid};
 use optimist_shared::keys::{BoundKey, Key};
 use optimist_shared::limits::{LIMITS, LimitState, Scope};
 use optimist_shared::reactions::Counts;
-use optimist_shared::routes::{AtEdge, Audience, Overlay};
+use optimist_shared::routes::{AtEdge, Audience, Overlay, Route};
 use optimist_shared::scripts::Scalars as _;
 use optimist_shared::scripts::admit::{Admission, Admitted, Session};
 use optimist_shared::scripts::counts::{self, Shown};
@@ -28,10 +29,22 @@ pub struct Found {
     pub value: Bytes,
     /// The envelope of the circle's access.
     pub access: Vec<u8>,
+    /// The envelope of those whom the person that the value is about has blocked.
+    pub blocked_there: Vec<u8>,
     pub counts: Option<Shown>,
     /// The state of the caller's limits, if the route answers with it.
     pub limits: Vec<LimitState>,
     pub at_once: AtOnce,
+}
+
+/// What of a copy its reader must not see.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Veil {
+    None,
+    /// For this reader it does not exist.
+    Whole,
+    /// Only the origin can say.
+    Unknown,
 }
 
 /// The outcome of a write in the trip that admits it.
@@ -56,6 +69,38 @@ impl Found {
             Body::Text(access) => Access::parse(access),
             _ => None,
         }
+    }
+
+    /// What blocks mean for this copy, which `caller` asks for.
+    pub fn veil(
+        &self,
+        route: &Route,
+        caller: Uuid,
+        session: &Session,
+        copy: &Copy<'_>,
+        trusted: impl Fn(&Stamp) -> bool,
+    ) -> Veil {
+        if !route.overlays.contains(&Overlay::Blocks) {
+            return Veil::None;
+        }
+        let read = |bytes: &[u8], judge: &dyn Fn(Blocked<'_>) -> Veil| {
+            let envelope = Envelope::decode(bytes).filter(|envelope| trusted(&envelope.stamp));
+            match envelope.map(|envelope| envelope.body) {
+                Some(Body::Text(ids)) => Blocked::parse(ids).map_or(Veil::Unknown, judge),
+                _ => Veil::Unknown,
+            }
+        };
+        let own = read(&session.blocked, &|blocked| match copy {
+            _ if blocked.is_empty() => Veil::None,
+            Copy::Read(envelope) if !envelope.body.texts().any(|json| blocked.are_named(json)) => Veil::None,
+            _ => Veil::Unknown,
+        });
+        if own == Veil::None && route.key == Some(Key::Profile) {
+            let there =
+                |blocked: Blocked<'_>| if blocked.contains(caller) { Veil::Whole } else { Veil::None };
+            return read(&self.blocked_there, &there);
+        }
+        own
     }
 
     /// The reaction counts of a value's items, where `trusted` accepts their epoch.
@@ -85,6 +130,7 @@ impl<H: Host, R: Request> Passage<'_, H, R> {
         let vouched = trip.value(vouch, |reply| Vouched::parse(&reply.bytes()));
         let reach = key.and_then(|_| reach(self.wanted, self.request.header("if-none-match").is_some()));
         let access = self.access_key().map(|key| trip.value(key.name(), |reply| reply.bytes()));
+        let blocked_there = self.blocked_there(key).map(|key| trip.get(key.name(), |reply| reply.bytes()));
         let counts = key.and_then(|key| self.ask_counts(&mut trip, &key));
         // After the vouching: a value that is newer than its vouching is as good.
         let value = key.map(|key| trip.bytes(key.name(), reach, |reply| reply.bytes()));
@@ -102,6 +148,7 @@ impl<H: Host, R: Request> Passage<'_, H, R> {
             vouched,
             value: Bytes::new(value, reach),
             access: access.map(|slot| answers.take(slot)).unwrap_or_default(),
+            blocked_there: blocked_there.map(|slot| answers.take(slot)).unwrap_or_default(),
             counts: counts.map(|slot| answers.take(slot)),
             limits: limits.map(|slot| answers.take(slot)).unwrap_or_default(),
             ..Found::default()
@@ -161,6 +208,11 @@ impl<H: Host, R: Request> Passage<'_, H, R> {
         let decides = self.route.audience == Audience::CircleReader
             || matches!(self.route.at_edge, AtEdge::React { .. } | AtEdge::Visit | AtEdge::Type);
         self.path.ids.get(Id::Circle).filter(|_| decides).map(Key::circle_access)
+    }
+
+    /// The key of those whom the person has blocked that the value is about.
+    fn blocked_there(&self, key: Option<BoundKey>) -> Option<BoundKey> {
+        key.filter(|key| key.key() == Key::Profile)?.ids().get(Id::User).map(Key::blocked)
     }
 
     /// Asks for the reaction counts that are joined to a value.

@@ -40,6 +40,14 @@ impl<'a> Trip<'a> {
         self.ask(Ask::Plain(vec![Cow::Borrowed(b"HGET"), owned(key), owned(field)]), read)
     }
 
+    /// Reads a key that may be in another slot than the others.
+    pub fn get<T, F>(&mut self, key: String, read: F) -> Slot<F>
+    where
+        F: FnOnce(&mut Fields<'_>) -> T,
+    {
+        self.ask(Ask::Plain(vec![Cow::Borrowed(b"GET"), owned(key)]), read)
+    }
+
     /// Reads the first bytes of a key, or all of them, then as [`Trip::value`].
     pub fn bytes<T, F>(&mut self, key: String, first: Option<usize>, read: F) -> Slot<F>
     where

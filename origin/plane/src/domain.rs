@@ -6,16 +6,18 @@
 use std::time::Duration;
 
 use futures_util::future::BoxFuture;
+use optimist_shared::blocks::Blocked;
 use optimist_shared::ids::Uuid;
 use optimist_shared::keys::{BoundKey, Key};
 use optimist_shared::session::Token;
+use serde_json::Value;
 
 use crate::audit::tally::{Suspect, Tally};
 use crate::cache::value::{Loaded, Snapshot};
 use crate::ctx::Ctx;
 use crate::error::Result;
 use crate::http::served::{Served, Tag};
-use crate::live::rights::Change;
+use crate::live::rights::{Change, Subscription};
 use crate::operation::Shape;
 use crate::outbox::event::{Done, Event};
 use crate::outgoing::delivery::{Delivery, Outcome};
@@ -105,12 +107,16 @@ pub struct Guard {
     pub require_admin: for<'a> fn(&'a Ctx, Uuid) -> BoxFuture<'a, Result<()>>,
     /// Says that a session is in use, and when it ends at the latest, in Unix milliseconds. `None` if it is over.
     pub extend_session: Extend,
-    /// The topics that a person follows besides their own, and the snapshot that shows them, as Postgres writes it.
+    /// What a person follows besides their own topic, and from whom something is hidden.
     pub followed: Followed,
+    /// Those whom a person has blocked, as [`Blocked`] reads them.
+    pub blocked: for<'a> fn(&'a Ctx, Uuid) -> BoxFuture<'a, Result<String>>,
+    /// What remains of an answer, or of what a subscriber receives, for those who have blocked these people. `None` if nothing does.
+    pub veil: fn(Blocked<'_>, Value) -> Option<Value>,
 }
 
 pub type Extend = for<'a> fn(&'a Ctx, Uuid, Uuid) -> BoxFuture<'a, Result<Option<u64>>>;
-pub type Followed = for<'a> fn(&'a Ctx, Uuid) -> BoxFuture<'a, Result<(String, Vec<Uuid>)>>;
+pub type Followed = for<'a> fn(&'a Ctx, Uuid) -> BoxFuture<'a, Result<Subscription>>;
 
 /// Reads the value of a key.
 #[derive(Clone, Copy)]

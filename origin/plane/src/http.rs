@@ -11,4 +11,5 @@ pub mod loaded;
 pub mod sent;
 pub mod time;
 pub mod page;
+pub mod veil;
 pub mod idempotency;

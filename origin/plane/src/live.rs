@@ -9,6 +9,7 @@
 pub mod place;
 pub mod frame;
 pub mod rights;
+pub mod veil;
 pub mod door;
 pub mod hub;
 pub mod reading;

@@ -7,6 +7,7 @@ use optimist_plane::cache::read::read_through;
 use optimist_plane::cache::value::{Loaded, Snapshot, id_of};
 use optimist_plane::ctx::Ctx;
 use optimist_plane::error::{Error, Result};
+use optimist_plane::live::rights::{BLOCKERS, Subscription};
 use optimist_plane::request::Caller;
 use optimist_plane::statements;
 use optimist_shared::error::ErrorCode;
@@ -24,16 +25,18 @@ left join lateral (
     from circles left join memberships on circle_id = circles.id and user_id = $2
     where circles.id = $1) m on true";
 
-    /// The ids of a person's circles, and the snapshot that shows them.
-    const FOLLOWED: &str = "-- circles::followed
-select pg_current_snapshot()::text, array(select circle_id from memberships where user_id = $1 and role <> 'banned')";
+    /// The ids of a person's circles, of those whom they have blocked and, up to `$2`, of those who have blocked them; and the snapshot
+    /// that shows them.
+    const FOLLOWED: &str = "-- circles::followed (2,501 rows)
+select pg_current_snapshot()::text, array(select circle_id from memberships where user_id = $1 and role <> 'banned'),
+    array(select blocked_id from blocks where user_id = $1), array(select user_id from blocks where blocked_id = $1 limit $2)";
 }
 
-/// The circles whose events a person receives, and the snapshot that shows them.
-pub async fn followed(ctx: &Ctx, user: Uuid) -> Result<(String, Vec<Uuid>)> {
-    let rows = ctx.db.query(FOLLOWED, &[&user]).await?;
+/// The circles whose events a person receives, and from whom something is hidden.
+pub async fn followed(ctx: &Ctx, user: Uuid) -> Result<Subscription> {
+    let rows = ctx.db.query(FOLLOWED, &[&user, &(BLOCKERS as i64 + 1)]).await?;
     let row = rows.first().ok_or_else(|| Error::internal("circles", &"no row"))?;
-    Ok((row.get(0), row.get(1)))
+    Ok(Subscription { seen: row.get(0), topics: row.get(1), blocked: row.get(2), blockers: row.get(3) })
 }
 
 /// The circle of the path, and the caller's role in it. 404 if it does not exist for them.

@@ -131,7 +131,7 @@ fn entries_of(name: &str) -> Option<&'static str> {
             None
         }
         Draft | DraftSizes | JournalKey | RecentTags | Streak | Presence | Recent => None,
-        MessageDraft | MessageDrafts | MyCircles | ReadMarker | ReadAhead => None,
+        MessageDraft | MessageDrafts | Blocked | MyCircles | ReadMarker | ReadAhead => None,
         // Copies that show people are dropped when the name goes, and reactions are taken back.
         Circle | CircleAccess | CircleMembers | CircleMessages | CircleHead | Message | Comments
         | Discovery => None,

@@ -39,6 +39,12 @@ delete from journal_entries where user_id = $1 and id in (select id from journal
     const FAVORITES: &str = "-- erasure::favorites
 delete from favorites where user_id = $1 and message_id in (select message_id from favorites where user_id = $1 limit $2)";
 
+    const BLOCKS: &str = "-- erasure::blocks
+delete from blocks where user_id = $1 and blocked_id in (select blocked_id from blocks where user_id = $1 limit $2)";
+
+    const MUTED: &str = "-- erasure::mutes
+delete from mutes where user_id = $1 and muted_id in (select muted_id from mutes where user_id = $1 limit $2)";
+
     const MOODS: &str = "-- erasure::moods
 delete from moods where user_id = $1 and id in (select id from moods where user_id = $1 limit $2)";
 
@@ -131,6 +137,8 @@ const OF_PERSON: &[&str] = &[
     VERSIONS,
     ENTRIES,
     FAVORITES,
+    BLOCKS,
+    MUTED,
     MOODS,
     ACTORS_GONE,
     COUNTS,

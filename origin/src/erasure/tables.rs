@@ -52,6 +52,8 @@ pub const TABLES: &[Table] = &[
     removed("activity", "circle_id user_id"),
     removed("reactions", "circle_id message_id user_id"),
     removed("favorites", "user_id message_id circle_id"),
+    done("blocks", "user_id blocked_id", "t.user_id = $1", "the person's own are removed; whoever has blocked the person goes on to see nothing of them"),
+    done("mutes", "user_id muted_id", "t.user_id = $1", "the person's own are removed"),
     done("messages", "id circle_id author_id body parent_id followers", "t.author_id = $1 and (t.deleted_at is null or t.body <> '')",
         "they stay, by a deleted account, or are deleted, as the person chose; threads that they followed keep the id"),
     done("circles", "id name description rules visibility owner_id last_id category join_policy",

@@ -25,7 +25,7 @@ use serde::Serialize;
 use serde_json::Value;
 use tokio_postgres::Row;
 
-use crate::messages::message::MessageWithCounts;
+use crate::messages::message::ShownMessage;
 use crate::messages::reading::shown_with_counts;
 
 /// Removing the first one of a list.
@@ -72,7 +72,7 @@ cross join lateral (
 /// A favourite, and the message as its readers see it.
 #[derive(Serialize, JsonSchema)]
 struct Favorite {
-    #[schemars(with = "MessageWithCounts<'static>")]
+    #[schemars(with = "ShownMessage<'static>")]
     message: Value,
     added_at: Time,
     #[serde(skip)]

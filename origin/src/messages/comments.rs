@@ -24,7 +24,7 @@ use optimist_shared::keys::{BoundKey, Key};
 use schemars::JsonSchema;
 
 use crate::circles::access::reader_of_circle;
-use crate::messages::message::{Message, MessageWithCounts, TABLE};
+use crate::messages::message::{Message, ShownMessage, TABLE};
 use crate::messages::reading::{messages_of, respond};
 use crate::messages::stretch::Stretch;
 use crate::reactions::live;
@@ -69,7 +69,7 @@ order by m.id limit $5";
 #[schemars(rename = "CommentList")]
 #[expect(dead_code, reason = "it is a description alone")]
 struct Comments<'a> {
-    items: Vec<MessageWithCounts<'a>>,
+    items: Vec<ShownMessage<'a>>,
     /// The cursor of the page that follows.
     next: Option<String>,
 }

@@ -21,6 +21,7 @@ use serde::Serialize;
 use tokio_postgres::Row;
 
 use crate::people::person::Person;
+use crate::people::veil::HiddenMessage;
 use crate::reactions::live;
 use crate::reactions::shapes::ReactionCounts;
 
@@ -105,6 +106,15 @@ pub struct MessageWithCounts<'a> {
     message: &'a Message,
     #[schemars(with = "Option<ReactionCounts>")]
     reactions: Option<Counts>,
+}
+
+/// The schema of a message as lists and its own route show it: those who have blocked its author see that it is there.
+#[derive(JsonSchema)]
+#[schemars(untagged)]
+#[expect(dead_code, reason = "it is a description alone")]
+pub enum ShownMessage<'a> {
+    Message(MessageWithCounts<'a>),
+    Hidden(HiddenMessage),
 }
 
 /// Joins counts to a cached message, as [`MessageWithCounts`] describes the two.

@@ -35,7 +35,7 @@ use tokio_postgres::Row;
 
 use crate::circles::access::reader_of_circle;
 use crate::circles::definition::SAME_CIRCLE;
-use crate::messages::message::{Message, MessageWithCounts, TABLE, with_counts};
+use crate::messages::message::{Message, ShownMessage, TABLE, with_counts};
 use crate::messages::part::{Part, Place, part_of};
 use crate::messages::stretch::{Reach, Stretch};
 use crate::reactions::{live, snapshot};
@@ -58,7 +58,7 @@ pub fn routes() -> Vec<Served> {
             .links([link("messages.get", FIRST_MESSAGE), link("reactions.list", FIRST_MESSAGE)]),
         on("messages.get", get)
             .says("One message.")
-            .answers::<MessageWithCounts>(200)
+            .answers::<ShownMessage>(200)
             .refuses(&[ErrorCode::Archived])
             .tagged(),
     ]
@@ -134,7 +134,7 @@ select id from messages where circle_id = $1 and number = $2 and id >= $3 and id
 #[schemars(rename = "MessageList")]
 #[expect(dead_code, reason = "it is a description alone")]
 struct History<'a> {
-    items: Vec<MessageWithCounts<'a>>,
+    items: Vec<ShownMessage<'a>>,
     /// The cursor of the page that follows.
     next: Option<String>,
     /// Messages of before this moment are archived, of a month at least. Left out unless the page reaches them.

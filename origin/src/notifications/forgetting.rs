@@ -1,5 +1,5 @@
-//! Removes notifications that are nobody's business any more: a circle's from who has left it, and a deleted message's from
-//! everyone. It follows the outbox, in its order, and works in parts.
+//! Removes notifications that are nobody's business any more: a circle's from who has left it, a deleted message's from everyone, and
+//! somebody's from who has blocked them. It follows the outbox, in its order, and works in parts.
 
 use optimist_plane::error::Result;
 use optimist_plane::outbox::event::{Done, Event};
@@ -9,6 +9,7 @@ use optimist_shared::ids::Uuid;
 use tokio_postgres::Row;
 
 use crate::notifications::counts::{STATE, lock_counts};
+use crate::notifications::folding;
 use crate::notifications::kept::kept;
 use crate::notifications::threads;
 
@@ -77,6 +78,17 @@ update notification_counts c set held = c.held - less.held, unread = c.unread - 
 from (select user_id, count(*)::integer as held, sum(unread)::integer as unread from gone group by user_id) less
 where c.user_id = less.user_id";
 
+    /// Removes what the person `$2` has told the person `$1`, of the months from `$3` to `$4`; but not of reactions.
+    const OF_ACTOR: &str = "-- notifications::forget_actor, planned anew
+with person as materialized (select read_through from notification_counts where user_id = $1 for update),
+gone as (
+    delete from notifications n using person
+    where n.user_id = $1 and n.actor_id = $2 and n.month >= $3 and n.month <= $4 and n.kind <> 'reaction'
+    returning n.read_at is null and n.place > read_through as was_unread)
+update notification_counts c set held = c.held - less.held, unread = c.unread - less.unread
+from (select count(*)::integer as held, (count(*) filter (where was_unread))::integer as unread from gone) less
+where c.user_id = $1";
+
     const AUTHOR: &str = "-- notifications::author, planned anew
 select author_id from messages where circle_id = $1 and id = $2";
 }
@@ -90,6 +102,19 @@ pub async fn forget_invite(tx: &Tx, events: &[Event]) -> Result<Done> {
         tx.execute(OF_INVITE, &[&user, &invite]).await?;
     }
     Ok(ONE)
+}
+
+/// Somebody was blocked: what they have told the blocker is withdrawn.
+pub async fn forget_actor(tx: &Tx, events: &[Event]) -> Result<Done> {
+    let people = events.first().and_then(|event| Some((event.id("user")?, event.id("other")?)));
+    let Some((user, other)) = people else { return Ok(ONE) };
+    tx.changes(STATE, [user]);
+    let mut written = folding::take_out(tx, user, other).await?;
+    for (first, last) in kept().stretches() {
+        let (first, last) = (first.first_day(), last.first_day());
+        written += tx.execute(OF_ACTOR, &[&user, &other, &first, &last]).await?;
+    }
+    Ok(Done { written, ..ONE })
 }
 
 /// Someone left the circle of the first event, or was removed: they lose what they were told before; after a return they are

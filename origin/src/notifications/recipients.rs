@@ -1,5 +1,5 @@
 //! Whom a message concerns: everyone in a small circle, those whom it names, and of a comment those who follow its thread. Nobody is
-//! told of what they wrote themselves, and only members are.
+//! told of what they wrote themselves, nobody of what somebody wrote whom they have blocked or muted, and only members are.
 //!
 //! It decides no preferences, and writes nothing. All who are to be told of messages come from here: whoever is not to be, is left out
 //! in this file.
@@ -50,13 +50,13 @@ person as (
     from message join memberships s using (circle_id) where is_for_all and s.role <> 'banned' and s.user_id <> author_id)
 select user_id, id, kind, circle_id, author_id, at, parent_id
 from person join message using (id)
-where kind = 'mention' or (id, user_id) not in (select id, user_id from named)
+where (kind = 'mention' or (id, user_id) not in (select id, user_id from named)) and not is_silenced(user_id, author_id)
 order by id, user_id";
 
     /// Those of the people `$3` who may be told that a message names them.
     const NAMES: &str = "-- notifications::names, planned anew
 select s.user_id from memberships s
-where s.circle_id = $1 and s.user_id = any($3) and s.role <> 'banned' and s.user_id <> $4
+where s.circle_id = $1 and s.user_id = any($3) and s.role <> 'banned' and s.user_id <> $4 and not is_silenced(s.user_id, $4)
   and exists (select from messages where circle_id = $1 and id = $2 and deleted_at is null)";
 }
 

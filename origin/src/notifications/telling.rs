@@ -108,7 +108,7 @@ where n.user_id = $1 and n.month = id_month($6) and n.circle_id = $2 and n.kind 
 with counted as (
     insert into notification_counts as c (user_id, last_place, unread, held)
     select user_id, 1, 1, 1 from memberships m
-    where circle_id = $3 and user_id = $1 and role <> 'banned' and user_id <> $4
+    where circle_id = $3 and user_id = $1 and role <> 'banned' and user_id <> $4 and not is_silenced($1, $4)
       and not exists (select 1 from notification_preferences where user_id = $1 and in_app & 8 = 0)
     on conflict (user_id) do update
     set last_place = c.last_place + 1, unread = c.unread + 1, held = c.held + 1
@@ -122,7 +122,7 @@ select user_id, held > 1000 from counted";
 with counted as (
     insert into notification_counts as c (user_id, last_place, unread, held)
     select id, 1, 1, 1 from users
-    where id = $1 and status <> 'erased' and not exists (select 1 from notifications where user_id = $1 and month = id_month($2) and id = $2)
+    where id = $1 and status <> 'erased' and not is_silenced($1, $4) and not exists (select 1 from notifications where user_id = $1 and month = id_month($2) and id = $2)
       and not exists (select 1 from notification_preferences where user_id = $1 and in_app & 16 = 0)
     on conflict (user_id) do update
     set last_place = c.last_place + 1, unread = c.unread + 1, held = c.held + 1

@@ -15,6 +15,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::json;
 use tokio_postgres::Row;
 
+use crate::people::blocking::require_known_to;
 use crate::people::letters::locale::Locale;
 use crate::people::person::Name;
 use optimist_plane::cache::read::read_through;
@@ -44,6 +45,7 @@ pub fn routes() -> Vec<Served> {
             .answers::<List<LimitShape>>(200),
         on("users.get", profile)
             .says("What everyone may see of an account.")
+            .notes("404 for those whom the person has blocked, or who have blocked the person.")
             .answers::<Profile>(200)
             .tagged(),
     ]
@@ -160,6 +162,7 @@ async fn me(State(ctx): State<Ctx>, caller: Caller, headers: HeaderMap, uri: Uri
 async fn profile(State(ctx): State<Ctx>, caller: Caller, headers: HeaderMap, uri: Uri) -> Result<Response> {
     no_query(uri.query())?;
     let user = caller.request.id(Id::User)?;
+    require_known_to(&ctx, caller.user, user).await?;
     respond_object(&*read_through(&ctx, Key::profile(user)).await?, &headers)
 }
 

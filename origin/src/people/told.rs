@@ -8,6 +8,8 @@ use optimist_shared::ids::Uuid;
 use schemars::JsonSchema;
 use serde::Serialize;
 
+use crate::people::blocking::{ADDED, LIFTED};
+
 pub const TOLD: &[Told] = &[Told::new(
     "session.revoked",
     "Sessions of the subscriber were ended.",
@@ -15,7 +17,7 @@ pub const TOLD: &[Told] = &[Told::new(
     shape::<RevokedSessions>,
 )];
 
-/// The person's own topic is that of each of these events.
+/// The person's own topic is among those of each of these events.
 pub const RIGHTS: &[Right] = &[
     ("session.revoked", sessions),
     ("session.reused", sessions),
@@ -25,7 +27,13 @@ pub const RIGHTS: &[Right] = &[
     ("password.changed", sessions),
     ("admin.suspended", sessions),
     ("account.erased", sessions),
+    (ADDED, |event| blocks(event, true)),
+    (LIFTED, |event| blocks(event, false)),
 ];
+
+fn blocks(event: &Event, is_on: bool) -> Option<Change> {
+    Some(Change::Blocks { user: event.id("user")?, other: event.id("other")?, is_on })
+}
 
 fn sessions(event: &Event) -> Option<Change> {
     Some(Change::Sessions { user: event.id("user")? })

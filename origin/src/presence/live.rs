@@ -44,14 +44,15 @@ pub fn routes() -> Vec<Served> {
 }
 
 statements! {
-    /// The number of members, those of `$2` (1,100 at most) who are members, and those whose presence nobody sees. Each is looked up by
-    /// itself, so that no plan reads all members.
-    const MEMBERS: &str = "-- presence::members (2,201 rows)
+    /// The number of members, those of `$2` (1,100 at most) who are members, those whose presence nobody sees, and those who have blocked
+    /// `$3`. Each is looked up by itself, so that no plan reads all members.
+    const MEMBERS: &str = "-- presence::members (3,301 rows)
 select member_count, array(
     select member.user_id from unnest($2::uuid[]) named (id) cross join lateral (
         select user_id from memberships where circle_id = circles.id and user_id = named.id and role <> 'banned'
         limit 1) member),
-    array(select id from users where id = any($2) and (presence_to = 'nobody' or status <> 'active'))
+    array(select id from users where id = any($2) and (presence_to = 'nobody' or status <> 'active')),
+    array(select user_id from blocks where blocked_id = $3 and user_id = any($2))
 from circles where id = $1";
 }
 
@@ -102,28 +103,29 @@ async fn note_typing(State(ctx): State<Ctx>, caller: Caller) -> Result<Response>
 async fn live(State(ctx): State<Ctx>, caller: Caller, uri: Uri) -> Result<Response> {
     no_query(uri.query())?;
     let (circle, _) = require_role(&ctx, &caller, Role::is_member).await?;
-    let live = read(&ctx, circle).await?.ok_or_else(|| Error::new(ErrorCode::NotFound))?;
+    let live = read(&ctx, circle, Some(caller.user)).await?.ok_or_else(|| Error::new(ErrorCode::NotFound))?;
     Ok(json_response(200, None, to_json(&live)?))
 }
 
-/// `None` if there is no such circle.
-pub async fn read(ctx: &Ctx, circle: Uuid) -> Result<Option<Live>> {
+/// As `reader` sees it, or everyone: whoever has blocked them is not there. `None` if there is no such circle.
+pub async fn read(ctx: &Ctx, circle: Uuid, reader: Option<Uuid>) -> Result<Option<Live>> {
     let mut reply = ctx.redis.call_one(&scripts::live(circle)).await.map_err(|_| without_redis())?;
     let scripts::Live { present, listed, typing } = scripts::Live::read(&mut reply);
     let named: Vec<Uuid> =
         listed.iter().map(|(user, _)| *user).chain(typing.iter().map(|(user, _)| *user)).collect();
-    let Some(row) = ctx.db.query_opt(MEMBERS, &[&circle, &named]).await? else { return Ok(None) };
+    let Some(row) = ctx.db.query_opt(MEMBERS, &[&circle, &named, &reader]).await? else { return Ok(None) };
     let members: HashSet<Uuid> = row.get::<_, Vec<Uuid>>(1).into_iter().collect();
     let unseen: HashSet<Uuid> = row.get::<_, Vec<Uuid>>(2).into_iter().collect();
+    let blockers: HashSet<Uuid> = row.get::<_, Vec<Uuid>>(3).into_iter().collect();
     let is_listed = present == 0 || !listed.is_empty();
     let people: Vec<Present> = listed
         .into_iter()
-        .filter(|(user, _)| members.contains(user) && !unseen.contains(user))
+        .filter(|(user, _)| members.contains(user) && !unseen.contains(user) && !blockers.contains(user))
         .map(|(user_id, state)| Present { user_id, state: PresentState(state.as_str()) })
         .collect();
     let typing = typing
         .into_iter()
-        .filter(|(user, _)| members.contains(user))
+        .filter(|(user, _)| members.contains(user) && !blockers.contains(user))
         .map(|(user_id, left_ms)| Types { user_id, expires_in: left_ms.div_ceil(1_000) })
         .collect();
     Ok(Some(Live {

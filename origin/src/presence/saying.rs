@@ -34,17 +34,19 @@ pub fn routes() -> Vec<Served> {
             .answers::<Promised>(200),
         on("presence.get", get)
             .says("How present someone is.")
-            .notes("404 unless one shares a circle with them. Nothing tells when somebody was last seen.")
+            .notes("404 unless one shares a circle with them, or if one of the two has blocked the other. Nothing tells when somebody was last seen.")
             .answers::<Presence>(200),
     ]
 }
 
 statements! {
-    /// Whether two people share a circle (nobody is in more than 500), and whether the second lets others see whether they are there.
+    /// Whether two people share a circle (nobody is in more than 500) and neither has blocked the other, and whether the second lets others
+    /// see whether they are there.
     const SHARES: &str = "-- presence::shares
 select exists (
     select from memberships mine join memberships theirs using (circle_id)
-    where mine.user_id = $1 and mine.role <> 'banned' and theirs.user_id = $2 and theirs.role <> 'banned'),
+    where mine.user_id = $1 and mine.role <> 'banned' and theirs.user_id = $2 and theirs.role <> 'banned')
+  and not exists (select from blocks where (user_id, blocked_id) in (($1, $2), ($2, $1))),
     exists (select from users where id = $2 and presence_to = 'circles' and status = 'active')";
 }
 

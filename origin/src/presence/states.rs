@@ -34,7 +34,7 @@ struct Typing {
 }
 
 async fn typing(ctx: &Ctx, circle: Uuid) -> Result<Option<Vec<u8>>> {
-    let Some(live) = live::read(ctx, circle).await? else { return Ok(None) };
+    let Some(live) = live::read(ctx, circle, None).await? else { return Ok(None) };
     let typing = live.typing.into_iter().take(NAMED).collect();
     to_json(&Typing { circle_id: circle, typing }).map(Some)
 }
@@ -52,7 +52,7 @@ struct Online {
 }
 
 async fn online(ctx: &Ctx, circle: Uuid) -> Result<Option<Vec<u8>>> {
-    let Some(live) = live::read(ctx, circle).await? else { return Ok(None) };
+    let Some(live) = live::read(ctx, circle, None).await? else { return Ok(None) };
     let people = live.people.filter(|people| people.len() <= NAMED);
     to_json(&Online { circle_id: circle, members: live.members, online: live.online, people }).map(Some)
 }

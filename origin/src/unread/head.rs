@@ -21,6 +21,7 @@ use tokio_postgres::Row;
 
 use crate::circles::definition::{Name, Visibility};
 use crate::people::person::Person;
+use crate::people::veil::HiddenMessage;
 
 statements! {
     /// Each is looked up by itself, so that no plan reads all circles.
@@ -56,6 +57,7 @@ pub struct Head {
     /// When the newest message was posted, even if it has been deleted since.
     pub last_message_at: Option<Time>,
     /// Null if there is none yet, or if it has been deleted or archived.
+    #[schemars(with = "Option<ShownLast>")]
     last_message: Option<LastMessage>,
 }
 
@@ -69,6 +71,15 @@ struct LastMessage {
     #[schemars(length(max = 140))]
     excerpt: String,
     created_at: Time,
+}
+
+/// The schema of the last message: those who have blocked its author see that it is there.
+#[derive(JsonSchema)]
+#[schemars(untagged)]
+#[expect(dead_code, reason = "it is a description alone")]
+enum ShownLast {
+    Last(LastMessage),
+    Hidden(HiddenMessage),
 }
 
 impl Head {

@@ -27,6 +27,10 @@ impl Key {
         Key::Membership.bind(Ids::default().with(Id::User, user).with(Id::Circle, circle))
     }
 
+    pub fn blocked(user: Uuid) -> BoundKey {
+        Key::Blocked.bind(Ids::default().with(Id::User, user))
+    }
+
     pub fn my_circles(user: Uuid) -> BoundKey {
         Key::MyCircles.bind(Ids::default().with(Id::User, user))
     }

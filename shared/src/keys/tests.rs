@@ -40,6 +40,7 @@ fn constructed(key: Key, ids: &Ids) -> Option<BoundKey> {
         Key::Session => Key::session(user, session),
         Key::Tickets => Key::tickets(user, session),
         Key::Membership => Key::membership(user, circle),
+        Key::Blocked => Key::blocked(user),
         Key::MyCircles => Key::my_circles(user),
         Key::Me => Key::me(user),
         Key::Profile => Key::profile(user),

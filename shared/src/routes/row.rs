@@ -169,13 +169,15 @@ impl AtEdge {
     }
 }
 
-/// A field joined to a cached value at the edge, since it differs by caller or changes fast.
+/// What is joined to a value, or hidden in it, since it differs by caller or changes fast.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Overlay {
     /// `role`: the caller's role in the circle, or null.
     Role,
     /// `reactions`: a message's reaction counts, live.
     Reactions,
+    /// Nothing of those whom the caller has blocked. The edge answers if the value names none of them; else the origin makes the answer.
+    Blocks,
 }
 
 #[derive(Clone, Copy, Debug)]

@@ -117,7 +117,7 @@ fn every_fenced_key_is_cached_and_fenced_somewhere() {
     for row in KEYS.iter().filter(|row| row.freshness == Freshness::Fenced) {
         let read = ROUTES.iter().any(|route| route.key == Some(row.key));
         // Keys read by `admit`, for an overlay, or by the origin alone, rather than as a route's own value.
-        let admitted = matches!(row.key, Key::Session | Key::Membership | Key::CircleAccess)
+        let admitted = matches!(row.key, Key::Session | Key::Membership | Key::CircleAccess | Key::Blocked)
             || matches!(row.key, Key::RecentTags | Key::Streak)
             || matches!(row.key, Key::MyCircles | Key::CircleHead | Key::ReadMarker);
         assert!(read || admitted, "{} is cached by nobody", row.template);

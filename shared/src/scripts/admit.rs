@@ -1,5 +1,5 @@
-//! `admit.lua`: admission in the user's slot. It checks the secret, charges the limits, reads the membership and keeps the
-//! session alive. The caller judges whether Redis is to be trusted.
+//! `admit.lua`: admission in the user's slot. It checks the secret, charges the limits, reads the membership and whom the caller has
+//! blocked, and keeps the session alive. The caller judges whether Redis is to be trusted.
 
 use super::limit::{Charge, Refused};
 use super::script::{Script, script};
@@ -14,12 +14,14 @@ use crate::vouching::Vouched;
 pub static ADMIT: Script =
     script!("admit": "clock_core.lua", "envelope_core.lua", "limits_core.lua", "admit_core.lua", "admit.lua");
 
-/// The caller's token, the limits that the request is charged to, and the circle in which the caller's membership matters.
+/// The caller's token, the limits that the request is charged to, the circle in which the caller's membership matters, and whether it
+/// matters whom the caller has blocked.
 #[derive(Clone)]
 pub struct Admission {
     pub token: Token,
     pub charge: Charge,
     pub circle: Option<Uuid>,
+    pub wants_blocked: bool,
 }
 
 #[derive(Debug)]
@@ -42,6 +44,8 @@ pub struct Session {
     pub write_back: bool,
     /// The membership's envelope; empty if Redis has none.
     pub membership: Vec<u8>,
+    /// The envelope of those whom the caller has blocked; empty if Redis has none, or if it does not matter.
+    pub blocked: Vec<u8>,
     /// Redis's clock, Unix milliseconds.
     pub now_ms: u64,
     /// This request added its entry to the limits; otherwise a retry found an earlier one.
@@ -51,8 +55,14 @@ pub struct Session {
 
 impl Admission {
     pub fn call(&self) -> Call<'_> {
-        let call = Call::new(&ADMIT).keys(self.keys()).keys(self.charge.names());
-        self.charge.describe(self.describe(call).flag(self.circle.is_some()))
+        let [session, membership] = self.keys();
+        let (blocked, wanted) = match (self.wants_blocked, self.circle) {
+            (true, _) => (Key::blocked(self.token.user).name(), 3),
+            (false, Some(_)) => (session.clone(), 2),
+            (false, None) => (session.clone(), 1),
+        };
+        let call = Call::new(&ADMIT).keys([session, membership, blocked]).keys(self.charge.names());
+        self.charge.describe(self.describe(call).number(wanted))
     }
 
     /// The keys of session and membership, which come first. A script takes the session again where no membership is wanted.
@@ -75,15 +85,22 @@ impl Admission {
 
     pub fn read(&self, reply: &mut impl Scalars) -> Admitted {
         match reply.text().as_str() {
-            "ok" => Admitted::Yes(Session {
-                epoch: parse_hex(&reply.text()),
-                expires_in_ms: reply.count(),
-                write_back: reply.text() == "1",
-                membership: reply.bytes(),
-                now_ms: reply.count(),
-                charged: reply.text() == "charged",
-                limits: self.charge.states(reply),
-            }),
+            "ok" => {
+                let mut session = Session {
+                    epoch: parse_hex(&reply.text()),
+                    expires_in_ms: reply.count(),
+                    write_back: reply.text() == "1",
+                    membership: reply.bytes(),
+                    blocked: Vec::new(),
+                    now_ms: reply.count(),
+                    charged: reply.text() == "charged",
+                    limits: self.charge.states(reply),
+                };
+                if self.wants_blocked {
+                    session.blocked = reply.bytes();
+                }
+                Admitted::Yes(session)
+            }
             "refused" => {
                 reply.text(); // The epoch: a refusal needs no trust.
                 let refused = Refused::read(&self.charge.rows, reply);

@@ -135,17 +135,20 @@ fn the_edges_calls_are_in_their_scripts_order() {
         Charge::new(rows.iter().map(|limit| limit.row()).collect(), "subject", "entry".to_owned())
     };
 
-    let admission = Admission { token, charge: charge(&[Limit::CircleJoin]), circle: Some(circle) };
+    let mut admission =
+        Admission { token, charge: charge(&[Limit::CircleJoin]), circle: Some(circle), wants_blocked: false };
     let (keys, limits) = (format!("session:{{{user}}}:{session}"), "1 w 1 5 3600000");
-    assert_eq!(
-        words(&admission.call()),
+    let described = |blocked: &str, wanted: u8| {
         format!(
-            "{keys} membership:{{{user}}}:{circle} rate_limit:circles:{{subject}}:join \
-             | {hash} 1800000 300000 - entry 1 {limits}"
+            "{keys} membership:{{{user}}}:{circle} {blocked} rate_limit:circles:{{subject}}:join \
+             | {hash} 1800000 300000 - entry {wanted} {limits}"
         )
-    );
-    let admission = Admission { token, charge: charge(&[]), circle: None };
-    assert_eq!(words(&admission.call()), format!("{keys} {keys} | {hash} 1800000 300000 - entry 0 0"));
+    };
+    assert_eq!(words(&admission.call()), described(&keys, 2));
+    admission.wants_blocked = true;
+    assert_eq!(words(&admission.call()), described(&format!("blocked:{{{user}}}"), 3));
+    let admission = Admission { token, charge: charge(&[]), circle: None, wants_blocked: false };
+    assert_eq!(words(&admission.call()), format!("{keys} {keys} {keys} | {hash} 1800000 300000 - entry 1 0"));
 
     let two = charge(&[Limit::Reads, Limit::CircleJoin]);
     let names = "rate_limit:reads:{subject} rate_limit:circles:{subject}:join";
@@ -171,7 +174,8 @@ fn the_edges_calls_are_in_their_scripts_order() {
              | {user} {circle} {message} 2 1 10000"
         )
     );
-    let admission = Admission { token, charge: charge(&[Limit::CircleJoin]), circle: Some(circle) };
+    let admission =
+        Admission { token, charge: charge(&[Limit::CircleJoin]), circle: Some(circle), wants_blocked: false };
     let membership = format!("membership:{{{user}}}:{circle}");
     assert_eq!(
         words(&admit_react::call(&admission, &reaction, 17)),

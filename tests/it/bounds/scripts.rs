@@ -5,6 +5,7 @@ mod redis_only;
 
 use std::collections::BTreeMap;
 
+use optimist_shared::blocks::BLOCKED;
 use optimist_shared::envelope::{Body, Envelope, Item, LIST_BYTES, LIST_LIMIT, Stamp};
 use optimist_shared::ids::{Partition, Uuid};
 use optimist_shared::keys::{BoundKey, Companions, Key};
@@ -180,11 +181,14 @@ async fn limits(bench: &mut Bench) {
     bench.set(Key::session(user, session), &envelope).await;
     let role = Envelope { stamp: stamp(), body: Body::Text("moderator") }.encode();
     bench.set(Key::membership(user, circle), &role).await;
+    let blocked: String = (0..BLOCKED as u128).map(|id| Uuid::from_u128(id).to_string()).collect();
+    let blocked = Envelope { stamp: stamp(), body: Body::Text(&blocked) }.encode();
+    bench.set(Key::blocked(user), &blocked).await;
     let entry = |attempt: usize| attempt_entry(user, "messages.post", &attempt.to_string());
     let most = rows.iter().flat_map(|row| row.windows).map(|window| window.admitted).min().unwrap();
     for attempt in 0..=most as usize {
         let charge = Charge::new(rows.clone(), &user.to_string(), entry(attempt));
-        let admission = Admission { token, charge, circle: Some(circle) };
+        let admission = Admission { token, charge, circle: Some(circle), wants_blocked: true };
         let outcome = if attempt < most as usize { "ok" } else { "refused" };
         bench.expect(outcome, &admission.call()).await;
         let refundable = admission.charge.refundable();
@@ -344,6 +348,7 @@ async fn admitted_reactions(bench: &mut Bench, reaction: &Reaction) {
             token,
             charge: Charge::new(rows.clone(), &user.to_string(), entry),
             circle: Some(circle),
+            wants_blocked: false,
         };
         let reply = bench.run(&admit_react::call(&admission, &reaction, 1)).await;
         let outcome = match attempt {

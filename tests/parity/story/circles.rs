@@ -4,7 +4,7 @@ use optimist_tests::{Client, System};
 use reqwest::Method;
 use serde_json::{Value, json};
 
-use super::{Teller, comments, presence, reactions};
+use super::{Teller, blocks, comments, presence, reactions};
 
 pub async fn circles(teller: &mut Teller, system: &System, ada: &Client, bo: &Client) {
     teller.post(ada, "/v1/circles", json!({"name": "", "visibility": "private"})).await;
@@ -45,6 +45,7 @@ pub async fn circles(teller: &mut Teller, system: &System, ada: &Client, bo: &Cl
     let page = teller.get(bo, &format!("{messages}?limit=3")).await;
     reactions(teller, system, bo, &format!("{messages}/{}", page.text("/items/1/id"))).await;
     comments(teller, bo, &messages, &page.text("/items/2/id")).await;
+    blocks(teller, ada, bo, &messages).await;
     presence(teller, ada, bo, &circle).await;
     let before = format!("{messages}?limit=3&before={}", page.text("/next"));
     let page = bo.get(&before).await;

@@ -129,6 +129,13 @@ from (
     from messages where circle_id = bench.circle(1) and parent_id = bench.message(1, 98001)) thread
 where m.circle_id = bench.circle(1) and m.id = bench.message(1, 98001);
 
+-- Person 1 has blocked and muted as many people as they may; as many as hide from anybody have blocked person 2.
+insert into blocks (user_id, blocked_id, created_at)
+select bench.person(1), bench.person(1 + n), now() - interval '1 minute' * n from generate_series(1, 1000) n
+union all select bench.person(10 + n), bench.person(2), now() from generate_series(1, 1500) n;
+insert into mutes (user_id, muted_id, created_at)
+select bench.person(1), bench.person(1 + n), now() - interval '1 minute' * n from generate_series(1, 1000) n;
+
 -- Person 1 keeps as many messages as they may.
 insert into favorites (user_id, message_id, circle_id, added_at)
 select bench.person(1), bench.message(1, 95000 + n), bench.circle(1), now() - interval '1 minute' * n from generate_series(1, 5000) n;

@@ -157,10 +157,15 @@ pub fn tagged(
     let tag = entity_tag(row_version, overlay_version);
     let known = headers.get("if-none-match").and_then(|value| value.to_str().ok());
     if known.is_some_and(|known| none_match_hits(known, &tag)) {
-        let headers = [("etag", tag.as_str()), ("cache-control", PRIVATE)];
-        return (axum::http::StatusCode::NOT_MODIFIED, headers).into_response();
+        return not_modified(&tag);
     }
     json_response(200, Some(tag), json)
+}
+
+/// The client has what this tag names.
+pub fn not_modified(tag: &str) -> Response {
+    let headers = [("etag", tag), ("cache-control", PRIVATE)];
+    (axum::http::StatusCode::NOT_MODIFIED, headers).into_response()
 }
 
 pub fn json_response(status: u16, tag: Option<String>, json: impl Into<Bytes>) -> Response {

@@ -17,6 +17,7 @@ use crate::live::pass::Pass;
 use crate::live::place::Place;
 use crate::live::replay::{replay, return_of};
 use crate::live::rights::{Rights, Seen};
+use crate::live::veil;
 
 /// Frames that are handed to a connection at once.
 const AT_ONCE: usize = 16;
@@ -98,14 +99,13 @@ impl Follower {
         let over = || Error::new(optimist_shared::error::ErrorCode::Unauthenticated);
         let ends = (ctx.registry.guard.extend_session)(ctx, user, session).await?;
         follower.ends_at_ms = ends.ok_or_else(over)?;
-        let (seen, mut topics) = (ctx.registry.guard.followed)(ctx, user).await?;
-        let seen =
-            Seen::parse(&seen).ok_or_else(|| Error::internal("live", &"a snapshot of another form"))?;
-        topics.push(user);
+        let subscription = (ctx.registry.guard.followed)(ctx, user).await?;
+        let seen = Seen::parse(&subscription.seen);
+        let seen = seen.ok_or_else(|| Error::internal("live", &"a snapshot of another form"))?;
         let mut hub = ctx.live.lock();
         let followed: Vec<Uuid> = {
             let mut rights = follower.connection.rights.lock().unwrap_or_else(PoisonError::into_inner);
-            rights.settle(seen, topics);
+            rights.settle(user, seen, subscription);
             rights.topics.keys().copied().collect()
         };
         followed.into_iter().for_each(|topic| hub.follow(topic, &follower.connection));
@@ -162,6 +162,7 @@ impl Follower {
             match found {
                 Found::Frames(frames, to) => {
                     self.cursor = Some(Place { at: to, ..cursor });
+                    let frames = veil::events(&self.ctx, &connection, frames);
                     if !frames.is_empty() {
                         self.again(flags);
                         return Next::Send(frames);
@@ -169,6 +170,7 @@ impl Follower {
                 }
                 Found::Behind => {
                     let frames = Box::pin(self.catch_up(cursor)).await;
+                    let frames = veil::events(&self.ctx, &connection, frames);
                     self.again(flags);
                     if frames.is_empty() {
                         continue;
@@ -184,6 +186,7 @@ impl Follower {
             }
             let (states, seen) = self.ctx.live.states(&connection, self.seen);
             self.seen = seen;
+            let states = veil::states(&self.ctx, &connection, states);
             if !states.is_empty() {
                 self.again(flags);
                 return Next::Send(states);

@@ -252,16 +252,21 @@ impl Hub {
     /// Applies what events have changed, before any of the events after them is shown.
     pub fn change(&mut self, changes: &[(Position, Change)]) {
         for (at, change) in changes {
-            let (Change::Gained { user, .. } | Change::Lost { user, .. } | Change::Sessions { user }) =
-                change;
-            for connection in self.people.get(user).cloned().unwrap_or_default() {
+            let people = match change {
+                Change::Gained { user, .. } | Change::Lost { user, .. } | Change::Sessions { user } => {
+                    [Some(user), None]
+                }
+                Change::Blocks { user, other, .. } => [Some(user), Some(other)],
+            };
+            let connections = people.into_iter().flatten().filter_map(|user| self.people.get(user));
+            for connection in connections.flatten().cloned().collect::<Vec<_>>() {
                 if matches!(change, Change::Sessions { .. }) {
                     connection.raise(CHECK);
                     continue;
                 }
                 let effect = {
                     let mut rights = connection.rights.lock().unwrap_or_else(PoisonError::into_inner);
-                    rights.change(*at, *change)
+                    rights.change(connection.user, *at, *change)
                 };
                 match effect {
                     Effect::Follows(topic) => self.follow(topic, &connection),
