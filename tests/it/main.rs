@@ -6,6 +6,7 @@ mod addresses;
 mod api;
 mod archive;
 mod audit;
+mod blocks;
 mod bounds;
 mod deliveries;
 mod drafts;

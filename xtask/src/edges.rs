@@ -115,7 +115,7 @@ pub fn component_with_hooks(root: &Path) -> Result<PathBuf> {
 /// Fails if the component has grown too large.
 pub fn check_component_size(component: &Path) -> Result<()> {
     /// In KiB: a host fetches and compiles the component before its first request.
-    const SIZE_KIB: u64 = 580;
+    const SIZE_KIB: u64 = 590;
     let size = component.metadata()?.len().div_ceil(1024);
     ensure!(size <= SIZE_KIB, "the Spin component has {size} KiB: {SIZE_KIB} are enough");
     Ok(())

@@ -40,7 +40,7 @@ const REPLICA_FIRST: &str =
 const ONE_OF_TWO: &str = "redis::cut_off_from_one_origin_of_two";
 const HANGS: &str = "redis::a_redis_that_hangs_costs_a_deadline_now_and_then_and_not_with_every_request";
 
-const MUTANTS: [Mutant; 29] = [
+const MUTANTS: [Mutant; 31] = [
     Mutant {
         name: "fence",
         at: At::Origin,
@@ -80,6 +80,25 @@ const MUTANTS: [Mutant; 29] = [
         switched_off: "a relay vouches although the region is off",
         target: "faults",
         tests: &[ONE_OF_TWO],
+    },
+    Mutant {
+        name: "veil",
+        at: At::Origin,
+        mechanism: "the veil",
+        switched_off: "answers and frames show people whom their reader has blocked",
+        target: "it",
+        tests: &[
+            "api::blocks::nothing_of_somebody_blocked_is_in_any_answer",
+            "live::blocks::nothing_of_somebody_blocked_is_told",
+        ],
+    },
+    Mutant {
+        name: "edge-veil",
+        at: At::Edge,
+        mechanism: "the edge's part of the veil",
+        switched_off: "the edge answers with copies that name people whom the caller has blocked",
+        target: "it",
+        tests: &["api::blocks::nothing_of_somebody_blocked_is_in_any_answer"],
     },
     Mutant {
         name: "edge-vouching",
