@@ -133,6 +133,7 @@ async fn plant(redis: &mut redis::aio::MultiplexedConnection, name: &str, key: K
                 Key::Membership | Key::CircleAccess | Key::RecentTags | Key::Streak | Key::ReadMarker => {
                     [&value[..HEADER], b"other"].concat()
                 }
+                Key::Blocked => [&value[..HEADER], b"0190a0a0-0000-7000-8000-00000000000a"].concat(),
                 Key::PersonalPreferences => replaced(&value, "week_start", "Week_start"),
                 Key::Preferences => replaced(&value, "webhook", "Webhook"),
                 Key::Categories => replaced(&value, "names", "Names"),

@@ -139,6 +139,10 @@ impl Registers {
                 let path = format!("/v1/circles/{}/messages", self.own);
                 (self.member.clone(), Method::POST, path, json!({"body": text}))
             }
+            Key::Blocked => {
+                let method = if is_odd { Method::PUT } else { Method::DELETE };
+                (self.member.clone(), method, format!("/v1/me/blocks/{}", self.stranger.user), Value::Null)
+            }
             Key::Membership | Key::CircleMembers | Key::MyCircles => {
                 let role = if is_odd { "moderator" } else { "member" };
                 let path = format!("{circle}/members/{}", self.member.user);
@@ -195,6 +199,8 @@ impl Registers {
         match answer.status {
             // A repeated log-out finds the session revoked, so the first was done.
             401 if key == Key::Session => true,
+            // Nor does a repeated end of a block find one.
+            404 if key == Key::Blocked => true,
             200..=299 => true,
             // Without Redis, the origin counts limits in memory, where this test cannot reset them.
             429 | 502..=504 => false,
@@ -213,6 +219,7 @@ impl Registers {
             Key::Circle => (&self.member, circle),
             Key::CircleAccess => (&self.stranger, circle),
             Key::Membership => (&self.member, circle),
+            Key::Blocked => (&self.stranger, format!("/v1/users/{}", self.member.user)),
             Key::MyCircles | Key::CircleHead | Key::ReadMarker => (&self.member, "/v1/me/circles".to_owned()),
             Key::CircleMembers => (&self.owner, format!("{circle}/members")),
             // A page before the largest number: it is not cached.
@@ -245,6 +252,7 @@ impl Registers {
         match (key, answer.status) {
             (Key::Session, 200 | 401) => Seen::Session { revoked_by: near, accepted: answer.status == 200 },
             (Key::CircleAccess, 200 | 404) => Seen::Odd(answer.status == 200),
+            (Key::Blocked, 200 | 404) => Seen::Odd(answer.status == 404),
             (Key::Me, 200) => number("/bio"),
             (Key::Profile, 200) => number("/name"),
             (Key::PersonalPreferences, 200) => Seen::Odd(answer.body["reduced_motion"] == true),

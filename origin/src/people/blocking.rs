@@ -233,7 +233,8 @@ pub async fn load(ctx: &Ctx, key: BoundKey) -> Result<Snapshot> {
 /// Whom somebody has blocked, as text that [`Blocked`] reads.
 pub async fn blocked_by(ctx: &Ctx, user: Uuid) -> Result<String> {
     match &*read_through(ctx, Key::blocked(user)).await? {
-        Loaded::Text(text) => Ok(text.clone()),
+        Loaded::Text(text) if Blocked::parse(text).is_some() => Ok(text.clone()),
+        Loaded::Text(_) => Err(Error::internal("blocks", &"a list of another form")),
         _ => Ok(String::new()),
     }
 }
