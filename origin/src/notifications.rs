@@ -46,6 +46,10 @@ pub const DOMAIN: Domain = Domain {
         ("ownership.offered", ABOUT_SOMEONE),
         ("invite.created", ABOUT_SOMEONE),
         ("invite.revoked", Follow::Paced(|tx, events, _| Box::pin(forgetting::forget_invite(tx, events)))),
+        (
+            "ownership.withdrawn",
+            Follow::Paced(|tx, events, _| Box::pin(forgetting::forget_offer(tx, events))),
+        ),
         (ADDED, Follow::Paced(|tx, events, _| Box::pin(forgetting::forget_actor(tx, events)))),
         ("member.left", SOMEONE_LEFT),
         ("member.removed", SOMEONE_LEFT),

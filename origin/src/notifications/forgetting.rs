@@ -1,5 +1,5 @@
-//! Removes notifications that are nobody's business any more: a circle's from who has left it, a deleted message's from everyone, and
-//! somebody's from who has blocked them. It follows the outbox, in its order, and works in parts.
+//! Removes notifications that are nobody's business any more: a circle's from who has left it, a deleted message's from everyone, an offer
+//! that was taken back, and somebody's from who has blocked them. It follows the outbox, in its order, and works in parts.
 
 use optimist_plane::error::Result;
 use optimist_plane::outbox::event::{Done, Event};
@@ -89,6 +89,17 @@ update notification_counts c set held = c.held - less.held, unread = c.unread - 
 from (select count(*)::integer as held, (count(*) filter (where was_unread))::integer as unread from gone) less
 where c.user_id = $1";
 
+    /// Removes what told the person `$1` that the circle `$2` is offered to them, of the months from `$3` to `$4`.
+    const OF_OFFER: &str = "-- notifications::forget_offer, planned anew
+with person as materialized (select read_through from notification_counts where user_id = $1 for update),
+gone as (
+    delete from notifications n using person
+    where n.user_id = $1 and n.circle_id = $2 and n.month >= $3 and n.month <= $4 and n.kind = 'offer'
+    returning n.read_at is null and n.place > read_through as was_unread)
+update notification_counts c set held = c.held - less.held, unread = c.unread - less.unread
+from (select count(*)::integer as held, (count(*) filter (where was_unread))::integer as unread from gone) less
+where c.user_id = $1";
+
     const AUTHOR: &str = "-- notifications::author, planned anew
 select author_id from messages where circle_id = $1 and id = $2";
 }
@@ -102,6 +113,19 @@ pub async fn forget_invite(tx: &Tx, events: &[Event]) -> Result<Done> {
         tx.execute(OF_INVITE, &[&user, &invite]).await?;
     }
     Ok(ONE)
+}
+
+/// An offer was taken back, or declined: it stands no longer.
+pub async fn forget_offer(tx: &Tx, events: &[Event]) -> Result<Done> {
+    let offer = events.first().and_then(|event| Some((event.id("user")?, event.id("circle")?)));
+    let Some((user, circle)) = offer else { return Ok(ONE) };
+    tx.changes(STATE, [user]);
+    let mut written = 0;
+    for (first, last) in kept().stretches() {
+        let (first, last) = (first.first_day(), last.first_day());
+        written += tx.execute(OF_OFFER, &[&user, &circle, &first, &last]).await?;
+    }
+    Ok(Done { written, ..ONE })
 }
 
 /// Somebody was blocked: what they have told the blocker is withdrawn.

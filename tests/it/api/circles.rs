@@ -152,14 +152,22 @@ fn the_owner_hands_over_before_leaving() {
         offer(&cast.owner, &cast.member.user).await.expect(200);
         assert_eq!(cast.member.get(&cast.path("")).await.expect(200).text("/role"), "member");
         let told = async || cast.member.get("/v1/notifications").await.expect(200).body["items"][0].clone();
-        for _ in 0..400 {
-            if told().await["kind"] == "offer" {
-                break;
+        let until_offered = async |is_offered: bool| {
+            for _ in 0..400 {
+                let told = told().await;
+                if (told["kind"] == "offer") == is_offered {
+                    return told;
+                }
+                tokio::time::sleep(std::time::Duration::from_millis(50)).await;
             }
-            tokio::time::sleep(std::time::Duration::from_millis(50)).await;
-        }
-        let told = told().await;
-        assert_eq!((&told["kind"], &told["circle"]["id"]), (&json!("offer"), &json!(cast.circle)), "{told}");
+            panic!("an offer is told: {}", !is_offered)
+        };
+        assert_eq!(until_offered(true).await["circle"]["id"], cast.circle.as_str());
+        // What is taken back is withdrawn.
+        cast.owner.delete(&ownership).await.expect(204);
+        until_offered(false).await;
+        offer(&cast.owner, &cast.member.user).await.expect(200);
+        until_offered(true).await;
         assert_eq!(cast.member.post(&accept, json!({})).await.expect(200).text("/role"), "owner");
         problem(cast.member.post(&accept, json!({})).await, 404);
         let circle = cast.member.get(&cast.path("")).await.expect(200);
