@@ -102,7 +102,7 @@ impl World {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn nothing_of_somebody_blocked_reaches_the_blocker() {
-    let deeds = scale("OPTIMIST_BLOCK_DEEDS", 600);
+    let deeds = scale("OPTIMIST_BLOCK_DEEDS", 250);
     let mut system = System::with(Options { kind: Kind::Embedded, ..Options::default() }).await;
     let unlimited = Unlimited::new(&system);
     let mut people = Vec::new();

@@ -29,6 +29,8 @@ pub enum Count {
     Ghosts,
     /// A million posts through two origins whose clocks are three days apart
     Posts,
+    /// Ten thousand deeds of people who block each other, while origins die
+    Blocks,
 }
 
 /// The tests, and the environment variables that set their counts.
@@ -93,6 +95,11 @@ impl Count {
                 target: "--test=it",
                 tests: &["partitions::ids_and_numbers_agree_whatever_the_origins_clocks_say"],
                 variables: &[("OPTIMIST_POSTS", 1_000_000)],
+            },
+            Count::Blocks => Load {
+                target: "--test=it",
+                tests: &["blocks::nothing_of_somebody_blocked_reaches_the_blocker"],
+                variables: &[("OPTIMIST_BLOCK_DEEDS", 10_000)],
             },
         }
     }
