@@ -2,6 +2,7 @@
 //!
 //! Posts are counted from the outbox, reactions when they are applied in Postgres, visits from the partitions' streams.
 
+mod audit;
 pub mod counting;
 mod history;
 mod visit;
@@ -13,13 +14,14 @@ use optimist_plane::http::served::Served;
 pub const DOMAIN: Domain = Domain {
     routes,
     tags: &[("visits", "Being there."), ("activity", "What goes on in a circle, for its moderators.")],
-    statements: &[counting::STATEMENTS, history::STATEMENTS],
+    statements: &[audit::STATEMENTS, counting::STATEMENTS, history::STATEMENTS],
     follows: &[("message.posted", Follow::Whole(|tx, events| Box::pin(counting::posted(tx, events))))],
     entries: &[Entries {
         field: "visit",
         is_understood: |value| visit::VisitEntry::parse(value, 0).is_some(),
         apply: |tx, placed| Box::pin(counting::apply_visits(tx, placed)),
     }],
+    sums: audit::SUMS,
     ..Domain::new("activity")
 };
 

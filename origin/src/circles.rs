@@ -76,7 +76,7 @@ pub const DOMAIN: Domain = Domain {
     told: told::TOLD,
     rights: told::RIGHTS,
     states: told::STATES,
-    sums: &[member_count::SUM],
+    sums: &[member_count::SUM, member_count::DAY_SUM],
     seed: Some(|client| Box::pin(categories::seed(client))),
     ..Domain::new("circles")
 };

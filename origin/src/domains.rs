@@ -5,7 +5,7 @@ use optimist_plane::statements::{Stated, stated};
 
 use crate::{
     activity, circles, deliveries, erasure, favorites, journal, messages, notifications, operations, people,
-    presence, reactions, trail, unread,
+    presence, reactions, statistics, trail, unread,
 };
 
 pub static REGISTRY: Registry = Registry {
@@ -23,6 +23,7 @@ pub static REGISTRY: Registry = Registry {
         reactions::DOMAIN,
         messages::DOMAIN,
         favorites::DOMAIN,
+        statistics::DOMAIN,
         unread::DOMAIN,
         erasure::DOMAIN,
         trail::DOMAIN,

@@ -18,6 +18,7 @@ mod notifications;
 mod activity;
 mod reactions;
 mod messages;
+mod statistics;
 mod unread;
 mod erasure;
 mod trail;

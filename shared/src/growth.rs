@@ -115,7 +115,7 @@ pub const GROWTH: &[Growth] = &[
     row("mutes.lift", each(EVENT), each(LIMIT)),
     row("favorites.add", within(625 * KIB, "a person", EVENT), each(LIMIT)),
     row("favorites.remove", each(EVENT), each(LIMIT)),
-    row("visits.record", within(256, "a person in a circle", 0), each(512)),
+    row("visits.record", within(512, "a person in a circle", 0), each(512)),
     row("presence.say", each(0), within(64 * KIB, "a person", LIMIT)),
     row("presence.type", each(0), within(16 * KIB, "a circle", LIMIT)),
     row("message-drafts.save", each(0), within(MESSAGE_DRAFTS, "a person", LIMIT)),

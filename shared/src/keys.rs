@@ -65,6 +65,7 @@ pub enum Key {
     JoinRequests,
     JoinTexts,
     CircleActivity,
+    CircleStats,
 }
 
 /// How old a value served from a vouched Redis may be.
@@ -224,6 +225,8 @@ pub const KEYS: &[KeyRow] = &[
     row(Key::JoinTexts, "circle:{<p:circle>}:<circle>:join_texts", "join_texts", seconds(7 * DAY, 0), Own),
     // The guidelines' hour.
     row(Key::CircleActivity, "circle:{<p:circle>}:<circle>:activity", "activity", seconds(HOUR, GRACE), Ttl),
+    // Sums of days, which a reader does not watch.
+    row(Key::CircleStats, "circle:{<p:circle>}:<circle>:stats", "circle_stats", seconds(5 * MINUTE, GRACE), Ttl),
 ];
 
 impl Key {

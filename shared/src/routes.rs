@@ -262,6 +262,8 @@ pub const ROUTES: &[Route] = &[
     cached("activity.feed", "/v1/circles/{circle}/activity", CircleReader, Key::CircleActivity, &[Overlay::Blocks]),
     joined("activity.live", "/v1/circles/{circle}/activity/live", Moderator),
     direct("activity.history", "/v1/circles/{circle}/activity/history", Moderator),
+    cached("activity.stats", "/v1/circles/{circle}/stats", CircleReader, Key::CircleStats, &[]),
+    direct("activity.growth", "/v1/circles/{circle}/growth", Moderator),
     // Presence, and messages that are being composed
     Route { body: BODY, ..redis_only("presence.say", Put, "/v1/me/presence", User, AtEdge::SayPresence, &[Limit::Presence]) },
     joined("presence.get", "/v1/users/{user}/presence", User),

@@ -26,6 +26,7 @@ pub const LISTED: &super::Listed = &[
     ("notifications::audit_counts", "it counts all that people have"),
     ("audit::reaction_counts", "it goes through all messages"),
     ("thread::audit_counts", "it goes through all messages, and comments are of any age"),
+    ("activity::audit_days", "it goes through all days"),
     ("jobs::clean_reactions", "people take back reactions to messages of any age"),
     ("names::shown", "it looks for what someone wrote lately, wherever that is"),
     (

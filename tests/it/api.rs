@@ -29,6 +29,7 @@ mod reactions;
 mod recent;
 mod rights;
 mod sessions;
+mod stats;
 mod suspending;
 mod threads;
 mod trail;

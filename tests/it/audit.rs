@@ -16,7 +16,15 @@ use serde_json::{Value, json};
 /// Postgres.
 fn data_types() -> BTreeSet<&'static str> {
     let compared = KEYS.iter().filter(|row| row.freshness != Freshness::Own || row.key == Key::JournalKey);
-    let sums = ["member_count", "reaction_counts", "notifications", "comment_count"];
+    let sums = [
+        "member_count",
+        "member_days",
+        "reaction_counts",
+        "notifications",
+        "comment_count",
+        "activity_days",
+        "activity_totals",
+    ];
     compared.filter(|row| row.key != Key::DirtyDrafts).map(|row| row.data_type).chain(sums).collect()
 }
 
@@ -50,8 +58,8 @@ async fn populate(system: &System) -> (Client, String) {
     let body = json!({"body": "Dear", "base_version": null}).to_string().into_bytes();
     ada.send(Method::PUT, &draft, &[], Some(body)).await.expect(200);
     until("drafts and reactions are flushed", async || {
-        system.sql("select (select count(*) from drafts) || ' ' || (select count(*) from notifications)")
-            == "1 3"
+        system.sql("select (select count(*) from drafts) || ' ' || (select count(*) from notifications) || ' ' || (select count(*) from activity)")
+            == "1 3 2"
     })
     .await;
     // The cached list predates these circles.
@@ -67,6 +75,7 @@ async fn populate(system: &System) -> (Client, String) {
             path.clone(),
             format!("{path}/members"),
             format!("{path}/activity"),
+            format!("{path}/stats"),
             format!("{path}/messages"),
             message.clone(),
             format!("{message}/comments"),
@@ -139,6 +148,7 @@ async fn plant(redis: &mut redis::aio::MultiplexedConnection, name: &str, key: K
                 Key::Categories => replaced(&value, "names", "Names"),
                 Key::PushTokens => replaced(&value, "items", "Items"),
                 Key::CircleActivity => replaced(&value, "kind", "Kind"),
+                Key::CircleStats => replaced(&value, "comments", "Comments"),
                 Key::CircleMembers | Key::MyCircles => replaced(&value, "joined_at", "Joined_at"),
                 Key::CircleHead => replaced(&value, "visibility", "Visibility"),
                 _ => replaced(&value, "created_at", "Created_at"),
@@ -175,6 +185,9 @@ async fn planted_differences_of_every_type_are_found_and_repaired() {
         "update circles set member_count = member_count + 5;
          update reaction_counts set count = count + 3;
          update messages set comments = comments + 7 where comments > 0;
+         update member_days set members = members + 1;
+         update activity_days set posts = posts + 1;
+         update activity_totals set reactions = reactions + 4;
          update notification_counts set unread = unread + 2",
     );
     // Checked alone: any later reader of the key repairs it, such as the check of drafts.

@@ -62,6 +62,7 @@ async fn every_key_has_a_row_and_its_life() {
         "/v1/me".to_owned(),
         "/v1/me/circles".to_owned(),
         format!("{path}/activity"),
+        format!("{path}/stats"),
         format!("/v1/users/{}", bo.user),
         "/v1/circles".to_owned(),
         path.clone(),

@@ -37,6 +37,7 @@ mod replicas;
 mod segments;
 mod shards;
 mod staleness;
+mod statistics;
 mod tls;
 mod trail;
 mod unread;

@@ -392,6 +392,9 @@ async fn consequences(teller: &mut Teller, system: &System, ada: &Client) {
     let live = format!("{circle}/activity/live");
     teller.get(&cy, &live).await;
     teller.get(&cy, &format!("{circle}/activity/history")).await;
+    teller.get(&cy, &format!("{circle}/growth")).await;
+    teller.get(&cy, &format!("{circle}/growth?from=x")).await;
+    teller.get(&cy, &format!("{circle}/stats?from=2026-11-23")).await;
     let list = cy.get("/v1/notifications").await;
     let first = format!("/v1/notifications/{}/read", list.text("/items/0/id"));
     for _ in 0..2 {

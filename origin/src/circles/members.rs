@@ -108,9 +108,15 @@ with joined as (
     returning user_id)
 insert into read_markers (circle_id, user_id, number) select $1, user_id, last_number from circles, joined where circles.id = $1";
 
-    /// The version moves, since the circle shows its count; `updated_at` stays, since its definition did not change.
+    /// The version moves, since the circle shows its count; `updated_at` stays, since its definition did not change. The day is that of
+    /// the change itself, which has the circle's lock: days follow each other as changes do.
     const COUNT: &str = "-- members::count
-update circles set member_count = member_count + $2::int, version = version + 1 where id = $1";
+with counted as (
+    update circles set member_count = member_count + $2::int, version = version + 1 where id = $1 returning member_count)
+insert into member_days as known (circle_id, day, joined, departed, members)
+select $1, (clock_timestamp() at time zone 'UTC')::date, greatest($2, 0), greatest(-$2, 0), member_count from counted
+on conflict (circle_id, day) do update
+    set joined = known.joined + excluded.joined, departed = known.departed + excluded.departed, members = excluded.members";
 
     const DELETE: &str = "-- members::delete
 delete from memberships where circle_id = $1 and user_id = $2";
@@ -246,7 +252,7 @@ pub fn touch(tx: &mut Tx, circle: Uuid, user: Uuid) {
     tx.touch(Key::circle_members(circle));
 }
 
-/// Changes the number of members that the circle shows.
+/// Changes the number of members that the circle shows, and the day's.
 pub async fn count(tx: &Tx, circle: Uuid, by: i32) -> Result<()> {
     tx.execute(COUNT, &[&circle, &by]).await.map(drop)
 }

@@ -113,7 +113,9 @@ returning id, name, description, rules, visibility, join_policy, category, owner
 
     const INSERT_OWNER: &str = "-- circles::insert_owner
 with owned as (
-    insert into memberships (circle_id, user_id, role) values ($1, $2, 'owner'))
+    insert into memberships (circle_id, user_id, role) values ($1, $2, 'owner')),
+day as (
+    insert into member_days (circle_id, day, joined, departed, members) select id, counted_from, 1, 0, 1 from circles where id = $1)
 insert into read_markers (circle_id, user_id, number) values ($1, $2, 0)";
 
     const UPDATE: &str = "-- circles::update

@@ -135,7 +135,7 @@ fn entries_of(name: &str) -> Option<&'static str> {
         // Copies that show people are dropped when the name goes, and reactions are taken back.
         Circle | CircleAccess | CircleMembers | CircleMessages | CircleHead | Message | Comments
         | Discovery => None,
-        Reactions | Counts | CountsPage | CircleActivity => None,
+        Reactions | Counts | CountsPage | CircleActivity | CircleStats => None,
         // Ids, until a job or a sender has taken them.
         DirtyDrafts | Touched | PresenceDue | Outgoing | Events | Writes => None,
         Cursor | Settled | Wake | Ledger | Vouch | Epoch | Metrics | Prompts | Categories => None,

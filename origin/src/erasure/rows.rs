@@ -102,12 +102,30 @@ delete from writes_set_aside where (region, partition, generation, position_ms, 
 delete from events_set_aside where (xid, seq) in (
     select xid, seq from events_set_aside where reason <> 'long' and (actor = $1 or payload ->> 'user' = $1::text) limit $2)";
 
+    /// The sums of the days that are counted lose what goes.
     const ACTIVITY: &str = "-- erasure::activity, planned anew
-delete from activity where user_id = $1 and day >= $2 and day < $2 + interval '1 month' and (circle_id, day) <= (
-    select circle_id, day from (
-        select circle_id, day from activity where user_id = $1 and day >= $2 and day < $2 + interval '1 month'
-        order by circle_id, day limit $3) next
-    order by circle_id desc, day desc limit 1)";
+with gone as (
+    delete from activity where user_id = $1 and day >= $2 and day < $2 + interval '1 month' and (circle_id, day) <= (
+        select circle_id, day from (
+            select circle_id, day from activity where user_id = $1 and day >= $2 and day < $2 + interval '1 month'
+            order by circle_id, day limit $3) next
+        order by circle_id desc, day desc limit 1)
+    returning circle_id, day, posts, comments, reactions),
+counted as materialized (
+    select g.* from gone g cross join lateral (
+        select from circles c where c.id = g.circle_id and c.counted_from <= g.day offset 0) c),
+days as (
+    insert into activity_days as known (circle_id, day, part, posts, comments, reactions, people)
+    select circle_id, day, 2, -posts, -comments, -reactions, -1 from counted order by circle_id, day
+    on conflict (circle_id, day, part) do update
+        set posts = known.posts + excluded.posts, comments = known.comments + excluded.comments,
+            reactions = known.reactions + excluded.reactions, people = known.people + excluded.people),
+totals as (
+    insert into activity_totals as known (circle_id, part, comments, reactions)
+    select circle_id, 2, -sum(comments), -sum(reactions) from counted group by circle_id order by circle_id
+    on conflict (circle_id, part) do update
+        set comments = known.comments + excluded.comments, reactions = known.reactions + excluded.reactions)
+select from gone";
 
     const ACTORS: &str = "-- erasure::notification_actors, planned anew
 delete from notification_actors where user_id = $1 and month = $2 and (notification_id, actor_id) <= (

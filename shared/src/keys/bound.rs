@@ -95,6 +95,10 @@ impl Key {
         Key::CircleActivity.bind(Ids::default().with(Id::Circle, circle))
     }
 
+    pub fn circle_stats(circle: Uuid) -> BoundKey {
+        Key::CircleStats.bind(Ids::default().with(Id::Circle, circle))
+    }
+
     pub fn message(circle: Uuid, message: Uuid) -> BoundKey {
         Key::Message.bind(Ids::default().with(Id::Circle, circle).with(Id::Message, message))
     }

@@ -54,6 +54,7 @@ fn constructed(key: Key, ids: &Ids) -> Option<BoundKey> {
         Key::JoinRequests => Key::join_requests(circle),
         Key::JoinTexts => Key::join_texts(circle),
         Key::CircleActivity => Key::circle_activity(circle),
+        Key::CircleStats => Key::circle_stats(circle),
         Key::CircleHead => Key::circle_head(circle),
         Key::ReadMarker => Key::read_marker(circle, user),
         Key::ReadAhead => Key::read_ahead(circle, user),

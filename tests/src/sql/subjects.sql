@@ -139,3 +139,13 @@ select bench.person(1), bench.person(1 + n), now() - interval '1 minute' * n fro
 -- Person 1 keeps as many messages as they may.
 insert into favorites (user_id, message_id, circle_id, added_at)
 select bench.person(1), bench.message(1, 95000 + n), bench.circle(1), now() - interval '1 minute' * n from generate_series(1, 5000) n;
+
+-- The days of circles that are counted, two years of ten circles, in which nobody came or went on every other.
+insert into activity_days (circle_id, day, part, posts, comments, reactions, people)
+select bench.circle(n), now()::date - d, part, 1, 0, 1, 1
+from generate_series(2, 11) n, generate_series(0, 730) d, generate_series(0, 1) part;
+insert into activity_totals (circle_id, part, comments, reactions)
+select circle_id, part, sum(comments), sum(reactions) from activity_days group by circle_id, part;
+insert into member_days (circle_id, day, joined, departed, members)
+select bench.circle(n), now()::date - 2 * d, 2, 1, 1000 - d from generate_series(2, 11) n, generate_series(0, 365) d;
+update circles set counted_from = now()::date - 800 where id in (select circle_id from activity_totals);
