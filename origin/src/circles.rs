@@ -8,7 +8,7 @@ mod discovery;
 mod writing;
 pub mod members;
 pub mod moved;
-mod categories;
+pub mod categories;
 mod context;
 pub mod roles;
 mod ownership;

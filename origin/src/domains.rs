@@ -5,7 +5,7 @@ use optimist_plane::statements::{Stated, stated};
 
 use crate::{
     activity, circles, deliveries, erasure, favorites, journal, messages, notifications, operations, people,
-    presence, reactions, statistics, trail, unread,
+    popular, presence, reactions, statistics, trail, unread,
 };
 
 pub static REGISTRY: Registry = Registry {
@@ -24,6 +24,7 @@ pub static REGISTRY: Registry = Registry {
         messages::DOMAIN,
         favorites::DOMAIN,
         statistics::DOMAIN,
+        popular::DOMAIN,
         unread::DOMAIN,
         erasure::DOMAIN,
         trail::DOMAIN,

@@ -19,6 +19,7 @@ mod activity;
 mod reactions;
 mod messages;
 mod statistics;
+mod popular;
 mod unread;
 mod erasure;
 mod trail;

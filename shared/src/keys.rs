@@ -66,6 +66,7 @@ pub enum Key {
     JoinTexts,
     CircleActivity,
     CircleStats,
+    Popular,
 }
 
 /// How old a value served from a vouched Redis may be.
@@ -227,6 +228,8 @@ pub const KEYS: &[KeyRow] = &[
     row(Key::CircleActivity, "circle:{<p:circle>}:<circle>:activity", "activity", seconds(HOUR, GRACE), Ttl),
     // Sums of days, which a reader does not watch.
     row(Key::CircleStats, "circle:{<p:circle>}:<circle>:stats", "circle_stats", seconds(5 * MINUTE, GRACE), Ttl),
+    // A job ranks more often, and reads it anew.
+    row(Key::Popular, "popular:{<p>}:messages", "popular", seconds(5 * MINUTE, GRACE), Ttl),
 ];
 
 impl Key {

@@ -247,6 +247,7 @@ pub const ROUTES: &[Route] = &[
     Route { is_idempotent: true, body: MESSAGE_BODY, ..write("messages.post", Post, "/v1/circles/{circle}/messages", Member, &[Messages, Forwarded], &[Key::CircleMessages, Key::CircleHead, Key::ReadMarker]) },
     cached("messages.list", "/v1/circles/{circle}/messages", CircleReader, Key::CircleMessages, &[Overlay::Reactions, Overlay::Blocks]),
     cached("messages.get", "/v1/circles/{circle}/messages/{message}", CircleReader, Key::Message, &[Overlay::Reactions, Overlay::Blocks]),
+    joined("messages.popular", "/v1/messages/popular", User),
     Route { body: MESSAGE_BODY, ..write("messages.edit", Patch, "/v1/circles/{circle}/messages/{message}", Member, CHANGES, &[Key::CircleMessages, Key::CircleHead, Key::Message, Key::Comments]) },
     write("messages.delete", Delete, "/v1/circles/{circle}/messages/{message}", Member, CHANGES, &[Key::CircleMessages, Key::CircleHead, Key::Message, Key::Comments, Key::Reactions]),
     Route { is_idempotent: true, body: MESSAGE_BODY, ..write("comments.post", Post, "/v1/circles/{circle}/messages/{message}/comments", Member, &[Messages, Forwarded], &[Key::CircleMessages, Key::CircleHead, Key::ReadMarker, Key::Message, Key::Comments]) },

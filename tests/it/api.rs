@@ -23,6 +23,7 @@ mod journal;
 mod messages;
 mod notifications;
 mod passwords;
+mod popular;
 mod preferences;
 mod presence;
 mod reactions;

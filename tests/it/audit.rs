@@ -81,6 +81,7 @@ async fn populate(system: &System) -> (Client, String) {
             format!("{message}/comments"),
             "/v1/journal/prompts".to_owned(),
             "/v1/categories".to_owned(),
+            "/v1/messages/popular".to_owned(),
             "/v1/journal/tags/recent".to_owned(),
             "/v1/journal/streak".to_owned(),
             "/v1/me/preferences".to_owned(),
@@ -139,9 +140,12 @@ async fn plant(redis: &mut redis::aio::MultiplexedConnection, name: &str, key: K
                     let other = if value[HEADER] == b'0' { b'1' } else { b'0' };
                     [&value[..HEADER], &[other], &value[HEADER + 1..]].concat()
                 }
-                Key::Membership | Key::CircleAccess | Key::RecentTags | Key::Streak | Key::ReadMarker => {
-                    [&value[..HEADER], b"other"].concat()
-                }
+                Key::Popular
+                | Key::Membership
+                | Key::CircleAccess
+                | Key::RecentTags
+                | Key::Streak
+                | Key::ReadMarker => [&value[..HEADER], b"other"].concat(),
                 Key::Blocked => [&value[..HEADER], b"0190a0a0-0000-7000-8000-00000000000a"].concat(),
                 Key::PersonalPreferences => replaced(&value, "week_start", "Week_start"),
                 Key::Preferences => replaced(&value, "webhook", "Webhook"),

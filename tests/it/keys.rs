@@ -74,6 +74,7 @@ async fn every_key_has_a_row_and_its_life() {
         "/v1/me/preferences".to_owned(),
         "/v1/journal/prompts".to_owned(),
         "/v1/categories".to_owned(),
+        "/v1/messages/popular".to_owned(),
         "/v1/journal/tags/recent".to_owned(),
         "/v1/journal/streak".to_owned(),
     ];

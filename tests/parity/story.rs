@@ -395,6 +395,9 @@ async fn consequences(teller: &mut Teller, system: &System, ada: &Client) {
     teller.get(&cy, &format!("{circle}/growth")).await;
     teller.get(&cy, &format!("{circle}/growth?from=x")).await;
     teller.get(&cy, &format!("{circle}/stats?from=2026-11-23")).await;
+    for query in ["?category=grief", "?limit=0"] {
+        teller.get(&cy, &format!("/v1/messages/popular{query}")).await;
+    }
     let list = cy.get("/v1/notifications").await;
     let first = format!("/v1/notifications/{}/read", list.text("/items/0/id"));
     for _ in 0..2 {

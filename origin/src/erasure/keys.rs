@@ -138,7 +138,7 @@ fn entries_of(name: &str) -> Option<&'static str> {
         Reactions | Counts | CountsPage | CircleActivity | CircleStats => None,
         // Ids, until a job or a sender has taken them.
         DirtyDrafts | Touched | PresenceDue | Outgoing | Events | Writes => None,
-        Cursor | Settled | Wake | Ledger | Vouch | Epoch | Metrics | Prompts | Categories => None,
+        Cursor | Settled | Wake | Ledger | Vouch | Epoch | Metrics | Prompts | Categories | Popular => None,
     }
 }
 

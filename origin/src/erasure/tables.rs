@@ -78,6 +78,7 @@ pub const TABLES: &[Table] = &[
     kept("origins", "id region", "of nobody"),
     kept("partitioned", "name key cut own goes_with drops leaving erasing erases", "of nobody"),
     kept("projections", "name part", "of nobody"),
+    kept("popular_messages", "message_id circle_id category", "ids, which a job replaces every few minutes"),
     kept("prompts", "id category body", "of nobody"),
     kept("regions", "name state run_id", "of nobody"),
     kept("replaced", "name position", "of nobody"),

@@ -175,6 +175,10 @@ impl Key {
         Key::Discovery.bind(Ids::default())
     }
 
+    pub fn popular() -> BoundKey {
+        Key::Popular.bind(Ids::default())
+    }
+
     /// The key with those of `ids` that its template names, as routes bind their keys. `None` if one is missing.
     pub fn of(self, ids: &Ids) -> Option<BoundKey> {
         self.of_ids(ids, Partition::COMMON)

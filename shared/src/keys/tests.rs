@@ -78,6 +78,7 @@ fn constructed(key: Key, ids: &Ids) -> Option<BoundKey> {
         Key::Prompts => Key::prompts(),
         Key::Categories => Key::categories(),
         Key::Discovery => Key::discovery(),
+        Key::Popular => Key::popular(),
         Key::DirtyDrafts | Key::Vouch | Key::Epoch | Key::Touched | Key::Metrics | Key::Events => {
             return None;
         }

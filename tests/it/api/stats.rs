@@ -11,7 +11,7 @@ use super::{Cast, on_system, problem};
 async fn counted(system: &System, client: &Client, circle: &str, reactions: i64) -> Value {
     let path = format!("/v1/circles/{circle}/stats");
     let mut redis = system.redis.connect().await;
-    for _ in 0..200 {
+    for _ in 0..600 {
         let key = Key::circle_stats(circle.parse().unwrap()).name();
         let _: () = redis::cmd("DEL").arg(key).query_async(&mut redis).await.unwrap();
         let stats = client.get(&path).await.expect(200).body;

@@ -149,3 +149,8 @@ select circle_id, part, sum(comments), sum(reactions) from activity_days group b
 insert into member_days (circle_id, day, joined, departed, members)
 select bench.circle(n), now()::date - 2 * d, 2, 1, 1000 - d from generate_series(2, 11) n, generate_series(0, 365) d;
 update circles set counted_from = now()::date - 800 where id in (select circle_id from activity_totals);
+-- Many circles were active today and yesterday.
+insert into activity_days (circle_id, day, part, posts, comments, reactions, people)
+select bench.circle(n), now()::date - d, 0, 1, 0, 1, 1 from generate_series(12, 6000) n, generate_series(0, 1) d;
+insert into popular_messages (message_id, circle_id, category, score)
+select bench.message(1, 95000 + n), bench.circle(1), 'sleep', n from generate_series(1, 950) n;

@@ -83,6 +83,11 @@ impl Postgres {
         }
     }
 
+    /// Whether callers wait for a connection: work that can wait should.
+    pub fn is_busy(&self) -> bool {
+        hooks::disabled("spare-connections") || self.pool.status().waiting > 0
+    }
+
     /// Whether Postgres answers.
     pub async fn reachable(&self) -> bool {
         self.query(PING, &[]).await.is_ok()
