@@ -5,6 +5,7 @@
 mod app;
 mod migrate;
 mod partitioning;
+mod indexing;
 mod sharding;
 mod domains;
 mod favorites;
@@ -20,6 +21,7 @@ mod reactions;
 mod messages;
 mod statistics;
 mod popular;
+mod search;
 mod unread;
 mod erasure;
 mod trail;

@@ -29,6 +29,7 @@ mod presence;
 mod reactions;
 mod recent;
 mod rights;
+pub mod search;
 mod sessions;
 mod stats;
 mod suspending;
