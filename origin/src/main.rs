@@ -5,7 +5,6 @@
 mod app;
 mod migrate;
 mod partitioning;
-mod indexing;
 mod sharding;
 mod domains;
 mod favorites;
@@ -21,7 +20,6 @@ mod reactions;
 mod messages;
 mod statistics;
 mod popular;
-mod search;
 mod unread;
 mod erasure;
 mod trail;

@@ -9,7 +9,7 @@ use refinery::Target;
 use tokio_postgres::Client;
 
 use crate::domains::{REGISTRY, statements};
-use crate::{indexing, partitioning, sharding};
+use crate::{partitioning, sharding};
 
 refinery::embed_migrations!("../migrations");
 
@@ -45,7 +45,6 @@ pub async fn migrate(
         }
         if partitioning::bring_into_partitions(&client).await? {
             client.batch_execute(LEAVES).await?;
-            indexing::build(&client).await?;
             if citus {
                 sharding::spread(&client).await?;
             }

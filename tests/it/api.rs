@@ -29,7 +29,6 @@ mod presence;
 mod reactions;
 mod recent;
 mod rights;
-pub mod search;
 mod sessions;
 mod stats;
 mod suspending;

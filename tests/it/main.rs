@@ -34,7 +34,6 @@ mod presence;
 mod processes;
 mod projections;
 mod replicas;
-mod search;
 mod segments;
 mod shards;
 mod staleness;
