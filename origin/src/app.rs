@@ -14,12 +14,12 @@ use optimist_plane::ctx::{Ctx, Plane};
 use optimist_plane::edge_counters::edge_counters;
 use optimist_plane::error::Error;
 use optimist_plane::http::served::Served;
-use optimist_plane::http::{admit, serve};
+use optimist_plane::http::{admit, serve, veil};
 use optimist_plane::live::{gateway, pass};
 use optimist_plane::region::vouching;
 use optimist_plane::telemetry;
 use optimist_shared::error::ErrorCode;
-use optimist_shared::routes::ROUTES;
+use optimist_shared::routes::{Overlay, ROUTES};
 use tokio::signal::unix::{SignalKind, signal};
 
 use crate::domains::REGISTRY;
@@ -102,7 +102,11 @@ fn api_router(ctx: Ctx) -> Router {
     for route in ROUTES {
         // Start-up, and a test: a table without its handlers must not serve.
         let served = handlers.remove(route.name).unwrap_or_else(|| panic!("no handler for {}", route.name));
-        router = router.route(route.path, served.router(&ctx));
+        let mut handled = served.router(&ctx);
+        if route.overlays.contains(&Overlay::Blocks) {
+            handled = handled.layer(axum::middleware::from_fn_with_state(ctx.clone(), veil::veil));
+        }
+        router = router.route(route.path, handled);
     }
     assert!(handlers.is_empty(), "handlers without a route: {:?}", handlers.keys());
     router

@@ -5,13 +5,12 @@
 use axum::handler::Handler;
 use axum::routing::MethodRouter;
 use optimist_shared::error::ErrorCode;
-use optimist_shared::routes::{Method, Overlay, by_name};
+use optimist_shared::routes::{Method, by_name};
 use schemars::JsonSchema;
 use serde_json::Value;
 
 use crate::ctx::Ctx;
 use crate::http::body::refuse_match;
-use crate::http::veil::veil;
 use crate::operation::links::Link;
 use crate::operation::{Conflict, Filter, Operation, shape};
 
@@ -73,9 +72,6 @@ impl Served {
         match by_name(self.route) {
             Some(route) if route.method.changes_a_resource() && !self.operation.takes_if_match(route) => {
                 router.layer(axum::middleware::from_fn(refuse_match))
-            }
-            Some(route) if route.overlays.contains(&Overlay::Blocks) => {
-                router.layer(axum::middleware::from_fn_with_state(ctx.clone(), veil))
             }
             _ => router,
         }
