@@ -98,7 +98,7 @@ fn every_schema_is_an_object_whose_required_properties_it_has() {
     for (name, schema) in whole()["components"]["schemas"].as_object().unwrap() {
         // One of several, each of which is here too.
         let is_choice =
-            schema["anyOf"].as_array().is_some_and(|those| those.iter().all(|one| one["$ref"].is_string()));
+            schema["oneOf"].as_array().is_some_and(|those| those.iter().all(|one| one["$ref"].is_string()));
         assert!(is_choice || schema["type"] == "object", "{name}");
         for required in schema["required"].as_array().unwrap_or(&Vec::new()) {
             assert!(schema["properties"].get(required.as_str().unwrap()).is_some(), "{name}: {required}");

@@ -99,7 +99,7 @@ pub async fn rank(ctx: &Ctx) -> Result<u64> {
 
 /// The first of each category, and of none.
 fn best(mut ranked: Vec<Ranked>) -> Vec<Ranked> {
-    ranked.sort_by(|one, other| other.score.cmp(&one.score));
+    ranked.sort_by_key(|one| std::cmp::Reverse(one.score));
     let mut of_category: HashMap<Option<String>, usize> = HashMap::new();
     ranked.retain(|message| {
         let so_far = of_category.entry(message.category.clone()).or_default();
