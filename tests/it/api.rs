@@ -120,6 +120,11 @@ impl Cast {
     }
 }
 
+/// Whether one of a crowd was answered like this; or not at all, since the crowd was too much for a slow machine (503).
+pub fn is_in_crowd(status: u16, expected: &[u16]) -> bool {
+    status == 503 || expected.contains(&status)
+}
+
 /// Checks for an RFC 9457 problem with this status; returns its body.
 #[track_caller]
 pub fn problem(answer: Answer, status: u16) -> Value {

@@ -4,7 +4,7 @@ use optimist_tests::{Client, System};
 use reqwest::Method;
 use serde_json::{Value, json};
 
-use super::{Cast, on_own_system, on_system, problem};
+use super::{Cast, is_in_crowd, on_own_system, on_system, problem};
 
 #[test]
 fn unknown_paths_and_wrong_methods_are_told_apart() {
@@ -352,7 +352,7 @@ fn bad_tokens_leave_address_counters_only_and_hinder_nobody() {
             let mut slowest = std::time::Duration::ZERO;
             for _ in 0..20 {
                 let began = std::time::Instant::now();
-                ada.get(&path).await.expect(200);
+                assert!(is_in_crowd(ada.get(&path).await.status, &[200]));
                 slowest = slowest.max(began.elapsed());
             }
             slowest
@@ -363,7 +363,7 @@ fn bad_tokens_leave_address_counters_only_and_hinder_nobody() {
             async move { client.get(&path).await.status }
         }));
         let (bad, _) = futures_util::join!(bad, good);
-        assert!(bad.iter().all(|status| matches!(status, 401 | 429)), "{bad:?}");
+        assert!(bad.iter().all(|status| is_in_crowd(*status, &[401, 429])), "{bad:?}");
         assert!(bad.contains(&429), "the address has an end");
         let left: Vec<String> =
             keys(&mut redis).await.into_iter().filter(|key| key.contains("0190beef")).collect();

@@ -4,7 +4,7 @@ use futures_util::future::join_all;
 use optimist_tests::{Client, System};
 use serde_json::json;
 
-use super::{on_own_system, on_system, problem};
+use super::{is_in_crowd, on_own_system, on_system, problem};
 
 /// Loads the session into Redis, so that a later refusal is not a miss.
 pub async fn warm(client: &Client) {
@@ -56,12 +56,12 @@ fn a_revoked_session_is_refused_while_a_thousand_requests_are_in_flight() {
             tokio::time::sleep(std::time::Duration::from_millis(100)).await;
             ada.delete(&format!("/v1/me/sessions/{}", phone.session)).await.expect(204);
             let refused = join_all((0..20).map(|_| phone.get("/v1/auth/session"))).await;
-            assert!(refused.iter().all(|answer| matches!(answer.status, 401 | 429)), "{:?}", refused[0]);
+            assert!(refused.iter().all(|answer| is_in_crowd(answer.status, &[401, 429])), "{refused:?}");
         };
         let crowd = join_all((0..1_000).map(|_| phone.get("/v1/auth/session")));
         let (crowd, ()) = futures_util::join!(crowd, revoked);
         // 429: the limit on invalid tokens from one address.
-        assert!(crowd.iter().all(|answer| matches!(answer.status, 200 | 401 | 429)));
+        assert!(crowd.iter().all(|answer| is_in_crowd(answer.status, &[200, 401, 429])));
         system.forget_address_limits().await;
         // No request in flight has restored it.
         problem(phone.get("/v1/auth/session").await, 401);
@@ -81,11 +81,11 @@ fn who_leaves_or_is_removed_reads_nothing_more() {
         }
         let removed = async {
             owner.delete(&format!("/v1/circles/{circle}/members/{}", member.user)).await.expect(204);
-            problem(member.get(&path).await, 404);
+            assert!(is_in_crowd(member.get(&path).await.status, &[404]));
         };
         let crowd = join_all((0..1_000).map(|_| member.get(&path)));
         let (crowd, ()) = futures_util::join!(crowd, removed);
-        assert!(crowd.iter().all(|answer| matches!(answer.status, 200 | 404)));
+        assert!(crowd.iter().all(|answer| is_in_crowd(answer.status, &[200, 404])));
         problem(member.get(&path).await, 404);
         other.delete(&format!("/v1/circles/{circle}/members/me")).await.expect(204);
         problem(other.get(&path).await, 404);
