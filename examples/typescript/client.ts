@@ -52,6 +52,11 @@ export async function whole<Data>(request: Promise<Answer<Data>>): Promise<{ dat
   return { data: data as NonNullable<Data>, response };
 }
 
+/** The messages of a page without those of people whom the caller has blocked: of these the API shows only that they are there. */
+export function shown<Item extends object>(items: Item[]): Exclude<Item, { hidden: boolean }>[] {
+  return items.filter((item): item is Exclude<Item, { hidden: boolean }> => !("hidden" in item));
+}
+
 /** Returns the problem that the request is expected to be answered with. */
 export async function problem(code: Schemas["Problem"]["code"], request: Promise<Answer<unknown>>): Promise<ProblemError> {
   const { error, response } = await request;
