@@ -72,6 +72,8 @@ MEANINGLESS = {
     ("before", "is neither a cursor of this list nor a number"),
     ("cursor", "is not a cursor of this list"),
     ("cursor", "must not contain control characters"),
+    # 1.0 is a whole number to JSON Schema.
+    ("edit.number", "must be a whole number"),
     ("endpoint", "is not a URL"),
     ("endpoint", "is not a whole URL"),
     ("endpoint", "must begin with `https://`"),
