@@ -134,6 +134,10 @@ impl Rights {
                 Effect::Follows(topic)
             }
             Change::Lost { topic, .. } if self.topics.remove(&topic).is_some() => Effect::Leaves(topic),
+            // There are more than are known, whoever begins or ends to.
+            Change::Blocks { user, .. } if me != user && self.veiled.blockers.len() > BLOCKERS => {
+                Effect::None
+            }
             Change::Blocks { user, other, is_on } => {
                 let (people, whom) = match me == user {
                     true => (&mut self.veiled.blocked, other),
@@ -181,6 +185,12 @@ mod tests {
         rights.change(user, Position(31, 0), block(user, other, false));
         rights.change(user, Position(32, 0), block(other, user, false));
         assert_eq!(rights.veiled, Veiled::default());
+        // Of more than are known one by one, none is known to be the last.
+        let blockers = (10..).map(Uuid::from_u128).take(BLOCKERS + 1).collect();
+        rights.settle(user, Seen::default(), Subscription { blockers, ..Subscription::default() });
+        rights.change(user, Position(33, 0), block(Uuid::from_u128(10), user, false));
+        rights.change(user, Position(34, 0), block(other, user, true));
+        assert_eq!(rights.veiled.blockers.len(), BLOCKERS + 1);
     }
 
     #[test]
