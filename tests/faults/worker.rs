@@ -29,7 +29,7 @@ async fn with_fault(client: &Client, fault: &str, path: &str) -> Answer {
 
 /// Waits until reads of `path` come from Redis again.
 async fn until_hit(client: &Client, path: &str) {
-    let deadline = Instant::now() + Duration::from_secs(20);
+    let deadline = optimist_tests::patience();
     while !client.get(path).await.expect(200).is_hit() {
         assert!(Instant::now() < deadline, "{path} is not read from Redis");
         tokio::time::sleep(Duration::from_millis(20)).await;

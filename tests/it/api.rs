@@ -54,17 +54,14 @@ fn on_system<F: Future<Output = ()>>(test: impl FnOnce(&'static System) -> F) {
 }
 
 /// Runs a test on its own system, because it uses up the limits of the address that the tests share.
-fn on_own_system<F: Future<Output = ()>>(test: impl FnOnce(&'static System) -> F) {
-    on_own_system_with(Options::default(), |system| test(system));
+fn on_own_system(test: impl AsyncFnOnce(&mut System)) {
+    on_own_system_with(Options::default(), test);
 }
 
-/// The same on a system that differs from the others.
-fn on_own_system_with<F: Future<Output = ()>>(options: Options, test: impl FnOnce(&'static mut System) -> F) {
-    RUNTIME.block_on(async {
-        let options = Options { kind: Options::kind_under_test(), ..options };
-        // Lives as long as the process, like the shared one.
-        test(Box::leak(Box::new(System::with(options).await))).await;
-    });
+/// The same on a system that differs from the others. It ends with the test.
+fn on_own_system_with(options: Options, test: impl AsyncFnOnce(&mut System)) {
+    let options = Options { kind: Options::kind_under_test(), ..options };
+    RUNTIME.block_on(async { test(&mut System::with(options).await).await });
 }
 
 /// One person of each kind that a circle's rules distinguish, in a circle with one message by the member.

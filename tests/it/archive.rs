@@ -10,12 +10,11 @@ use std::time::{Duration, Instant};
 
 use optimist_tests::aged::add_old_messages;
 use optimist_tests::stores::SHARED;
-use optimist_tests::{Answer, Client, Origin, System};
+use optimist_tests::{Answer, Client, Origin, System, until};
 use reqwest::Method;
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
-use crate::drafts::until;
 use copies::next_month;
 
 /// Messages of each of the two old months.
@@ -186,7 +185,7 @@ async fn a_detachment_that_is_killed_while_it_waits_is_finished() {
         .stderr(Stdio::null())
         .spawn()
         .unwrap();
-    let deadline = Instant::now() + Duration::from_secs(30);
+    let deadline = optimist_tests::patience();
     while aged.system.sql("select count(*) from pg_inherits where inhdetachpending") == "0" {
         assert!(Instant::now() < deadline, "no partition is being detached");
         tokio::time::sleep(Duration::from_millis(20)).await;
@@ -222,7 +221,7 @@ async fn history_tells_where_the_archive_begins_and_a_restored_month_reads_like_
     assert_eq!(aged.system.sql("select count(*) from messages where parent_id is not null"), "0");
     ada.send(Method::PUT, &format!("{path}/reactions/hug"), &[], None).await.expect(202);
     let metrics = format!("{}/metrics", aged.system.origins[0].internal);
-    let deadline = Instant::now() + Duration::from_secs(20);
+    let deadline = optimist_tests::patience();
     loop {
         let page = reqwest::get(&metrics).await.unwrap().text().await.unwrap();
         if page.contains("optimist_reactions_dropped_total 1") {

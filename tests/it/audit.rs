@@ -8,7 +8,7 @@ use optimist_shared::ids::Id;
 use optimist_shared::keys::{BoundKey, Freshness, KEYS, Key};
 use optimist_shared::limits::LIMITS;
 use optimist_tests::registers::{Registers, fenced_keys};
-use optimist_tests::{Client, Crowd, Kind, Load, Options, Origin, System};
+use optimist_tests::{Client, Crowd, Kind, Load, Options, Origin, System, until};
 use reqwest::Method;
 use serde_json::{Value, json};
 
@@ -95,14 +95,6 @@ async fn populate(system: &System) -> (Client, String) {
         }
     }
     (ada, path)
-}
-
-async fn until(what: &str, mut is_so: impl AsyncFnMut() -> bool) {
-    let deadline = Instant::now() + Duration::from_secs(60);
-    while !is_so().await {
-        assert!(Instant::now() < deadline, "{what}");
-        tokio::time::sleep(Duration::from_millis(100)).await;
-    }
 }
 
 fn replaced(bytes: &[u8], old: &str, new: &str) -> Vec<u8> {
@@ -216,7 +208,7 @@ async fn planted_differences_of_every_type_are_found_and_repaired() {
 
     // The report that administrators see.
     assert!(Origin::command(&system.environment(), &["admin", "grant", &ada.email]).0);
-    let deadline = Instant::now() + Duration::from_secs(30);
+    let deadline = optimist_tests::patience();
     loop {
         let report = ada.get("/v1/admin/consistency").await.expect(200).body;
         let found = |name: &str| {

@@ -15,7 +15,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use optimist_tests::receiver::{Received, Receiver};
 use optimist_tests::stores::has_shards;
-use optimist_tests::{Answer, Client, Options, System};
+use optimist_tests::{Answer, Client, Options, System, until};
 use p256::SecretKey;
 use p256::elliptic_curve::sec1::ToEncodedPoint as _;
 use reqwest::Method;
@@ -30,14 +30,6 @@ fn hurried() -> Options {
 fn without_pauses() -> (&'static str, String) {
     const DISABLED: &str = "OPTIMIST_TEST_DISABLED";
     (DISABLED, format!("pauses,{}", std::env::var(DISABLED).unwrap_or_default()))
-}
-
-async fn until(what: &str, mut is_so: impl AsyncFnMut() -> bool) {
-    let deadline = Instant::now() + Duration::from_secs(60);
-    while !is_so().await {
-        assert!(Instant::now() < deadline, "{what}");
-        tokio::time::sleep(Duration::from_millis(50)).await;
-    }
 }
 
 /// Two members of a circle.

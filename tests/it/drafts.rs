@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use optimist_shared::ids::Partition;
 use optimist_shared::keys::Key;
 use optimist_shared::limits::Limit;
-use optimist_tests::{Answer, Client, Kind, Options, System};
+use optimist_tests::{Answer, Client, Kind, Options, System, until};
 use reqwest::Method;
 use serde_json::{Value, json};
 
@@ -28,14 +28,6 @@ async fn try_put(client: &Client, path: &str, body: &str, base: &Value) -> reqwe
 /// Saves a text over the `base` version; returns the next version.
 async fn save(client: &Client, path: &str, body: &str, base: &Value) -> Value {
     put(client, path, body, base).await.expect(200).body["version"].clone()
-}
-
-pub async fn until(what: &str, mut is_so: impl AsyncFnMut() -> bool) {
-    let deadline = Instant::now() + Duration::from_secs(20);
-    while !is_so().await {
-        assert!(Instant::now() < deadline, "{what}");
-        tokio::time::sleep(Duration::from_millis(20)).await;
-    }
 }
 
 pub async fn flushed(system: &System, version: &Value) {
@@ -135,7 +127,7 @@ async fn tabs_that_write_at_once_lose_no_word_whatever_dies() {
                 let (mut text, mut kept) = (String::new(), Vec::new());
                 for number in 0..WORDS {
                     let word = format!(" w{tab}x{number}.");
-                    let deadline = Instant::now() + Duration::from_secs(60);
+                    let deadline = optimist_tests::patience();
                     loop {
                         assert!(Instant::now() < deadline, "no answer");
                         match try_put(&client, &path, &format!("{text}{word}"), &base).await {
@@ -179,7 +171,7 @@ async fn tabs_that_write_at_once_lose_no_word_whatever_dies() {
         system.origins[0].arm(step, "abort", 0, 1).await;
         // Listing drafts flushes first, so there is no need to wait for the next round.
         let _ = ada.try_send(Method::GET, DRAFTS, &[], None).await;
-        let deadline = Instant::now() + Duration::from_secs(20);
+        let deadline = optimist_tests::patience();
         while system.origins[0].is_running() && !tabs.iter().all(|tab| tab.is_finished()) {
             assert!(Instant::now() < deadline, "nobody came to {step}");
             tokio::time::sleep(Duration::from_millis(10)).await;

@@ -6,13 +6,12 @@ use std::process::Command;
 
 use optimist_tests::client::PASSWORD;
 use optimist_tests::stores::binaries;
-use optimist_tests::{Client, Origin, System};
+use optimist_tests::{Client, Origin, System, until};
 use redis::Value as Reply;
 use reqwest::Method;
 use serde_json::{Value, json};
 
 use crate::api::erasing::erase;
-use crate::drafts::until;
 
 /// A word that nobody else writes.
 const CANARY: &str = "xylocanary";

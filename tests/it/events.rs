@@ -26,7 +26,7 @@ fn event_of(circle: &str, kind: &str) -> String {
 
 /// Waits until the streams hold exactly the events of the outbox.
 async fn wait_for_all(system: &System) -> BTreeMap<Place, BTreeMap<String, String>> {
-    let deadline = Instant::now() + Duration::from_secs(30);
+    let deadline = optimist_tests::patience();
     loop {
         let (expected, found) = (expected(system), streams(system).await);
         let places: BTreeSet<Place> = found.keys().cloned().collect();
@@ -108,7 +108,7 @@ async fn no_event_is_lost_or_doubled_whoever_dies() {
         system.origins[index].arm(step, "abort", 0, 1).await;
         // Add a row, in case the writers are done.
         system.sql(&event_of(&circles[turn].1, "nudge"));
-        let deadline = Instant::now() + Duration::from_secs(20);
+        let deadline = optimist_tests::patience();
         while system.origins[index].is_running() {
             // The other relay may have handled every row so far.
             assert!(Instant::now() < deadline, "the relay never came to {step}");
@@ -251,7 +251,7 @@ async fn a_redis_that_was_emptied_says_where_its_history_begins() {
     let _: () = redis::cmd("FLUSHALL").query_async(&mut redis).await.unwrap();
     ada.say(&circle, "After.").await;
     let partition = Partition::of(circle.parse().unwrap());
-    let deadline = Instant::now() + Duration::from_secs(20);
+    let deadline = optimist_tests::patience();
     let since = loop {
         let since: Option<String> = redis::cmd("HGET")
             .arg(Key::Cursor.of_partition(partition))
@@ -308,7 +308,7 @@ async fn a_region_that_was_silent_for_a_day_begins_anew() {
     system.replace_origin(0);
     // The old origin's vouching lasts for three more seconds.
     let mut redis = system.redis.connect().await;
-    let deadline = Instant::now() + Duration::from_secs(20);
+    let deadline = optimist_tests::patience();
     loop {
         let vouch = Key::Vouch.of_partition(Partition::of(circle.parse().unwrap()));
         let vouched: Option<String> = redis::cmd("GET").arg(vouch).query_async(&mut redis).await.unwrap();
@@ -324,7 +324,7 @@ async fn a_region_that_was_silent_for_a_day_begins_anew() {
     assert_eq!(ada.get(&path).await.expect(200).body["name"], "Elsewhere");
     ada.say(&circle, "I am back.").await;
     let partition = Partition::of(circle.parse().unwrap());
-    let deadline = Instant::now() + Duration::from_secs(20);
+    let deadline = optimist_tests::patience();
     let is_there = async || streams(&system).await.values().any(|fields| fields["kind"] == "message.posted");
     while !is_there().await {
         assert!(Instant::now() < deadline, "events do not go on");
@@ -352,7 +352,7 @@ async fn how_far_the_relay_is_behind_is_known_while_it_gets_nowhere() {
     };
     system.origin_to_redis.cut();
     system.sql(&event_of(&ada.user, "waits"));
-    let deadline = Instant::now() + Duration::from_secs(30);
+    let deadline = optimist_tests::patience();
     while behind().await < 2.0 {
         assert!(Instant::now() < deadline, "{} s", behind().await);
         tokio::time::sleep(Duration::from_millis(100)).await;

@@ -1,20 +1,10 @@
 //! One account's amount of anything, and its locks, cost nobody else anything: what belongs to a person is bounded, and what
 //! fails for one is left out for the others.
 
-use std::time::{Duration, Instant};
-
 use optimist_tests::system::TOLD_CIRCLES;
-use optimist_tests::{Client, System};
+use optimist_tests::{Client, System, until};
 use reqwest::Method;
 use serde_json::{Value, json};
-
-async fn until(what: &str, mut is_so: impl AsyncFnMut() -> bool) {
-    let deadline = Instant::now() + Duration::from_secs(40);
-    while !is_so().await {
-        assert!(Instant::now() < deadline, "{what}");
-        tokio::time::sleep(Duration::from_millis(50)).await;
-    }
-}
 
 /// A circle of Ada's that Bo is in.
 async fn pair(system: &System) -> (Client, Client, String) {

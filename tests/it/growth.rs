@@ -52,7 +52,7 @@ async fn sizes(system: &System) -> Sizes {
 
 /// The sizes once nothing more follows from what was sent: those that stay the same for as long as a flush may wait.
 async fn settled(system: &System, flushed_within: Duration) -> Sizes {
-    let deadline = Instant::now() + Duration::from_secs(60);
+    let deadline = optimist_tests::patience();
     let mut last = (sizes(system).await, Instant::now());
     while last.1.elapsed() < flushed_within {
         assert!(Instant::now() < deadline, "the stores still change");

@@ -13,7 +13,7 @@ async fn what_is_due_is_run_once_by_one_of_several_origins() {
     let system = System::with(Options { origins: 2, ..Options::default() }).await;
     let finished = "select count(*) from jobs where finished_at is not null and error is null";
     let all = Origin::command(&system.environment(), &["jobs", "list"]).1.lines().count();
-    let deadline = Instant::now() + Duration::from_secs(20);
+    let deadline = optimist_tests::patience();
     while system.sql(finished) != all.to_string() {
         assert!(Instant::now() < deadline, "{}", system.sql("select * from jobs"));
         tokio::time::sleep(Duration::from_millis(100)).await;
@@ -86,7 +86,7 @@ async fn who_refreshes_by_hand_leaves_no_key_cold() {
     let ada = system.register("Ada").await;
     let circle = ada.create_circle("private").await;
     ada.say(&circle, "Good morning.").await;
-    let deadline = Instant::now() + Duration::from_secs(20);
+    let deadline = optimist_tests::patience();
     while system.sql("select count(*) from activity") != "1" {
         assert!(Instant::now() < deadline, "the post is not counted");
         tokio::time::sleep(Duration::from_millis(50)).await;
@@ -140,7 +140,7 @@ async fn a_partition_of_the_outbox_is_dropped_once_every_living_region_is_past_i
     system.own_postgres.as_mut().unwrap().skip_to_transaction(3 * PARTITION + 100);
     let system = system;
     let later = |what: &str, query: &str, wanted: &str| {
-        let deadline = Instant::now() + Duration::from_secs(30);
+        let deadline = optimist_tests::patience();
         while system.sql(query) != wanted {
             assert!(Instant::now() < deadline, "{what}: {}", system.sql(query));
             std::thread::sleep(Duration::from_millis(50));
@@ -149,7 +149,7 @@ async fn a_partition_of_the_outbox_is_dropped_once_every_living_region_is_past_i
     later("the relay", "select cursor_xid >= '33554432' from regions where name = 'test'", "t");
     later("the projections", "select xid >= '33554432' from projections", "t");
     let path = format!("/v1/circles/{circle}/messages");
-    let deadline = Instant::now() + Duration::from_secs(20);
+    let deadline = optimist_tests::patience();
     while ada.post(&path, json!({"body": "Hello."})).await.status != 201 {
         assert!(Instant::now() < deadline, "posts succeed again");
         tokio::time::sleep(Duration::from_millis(100)).await;
@@ -173,7 +173,7 @@ async fn a_partition_of_the_outbox_is_dropped_once_every_living_region_is_past_i
     let mut system = system;
     system.origins[0].kill();
     system.replace_origin(0);
-    let deadline = Instant::now() + Duration::from_secs(20);
+    let deadline = optimist_tests::patience();
     while system.sql(partitions) != "3 4 5 6 7 8 9 10 11" {
         assert!(Instant::now() < deadline, "{}", system.sql(partitions));
         tokio::time::sleep(Duration::from_millis(100)).await;

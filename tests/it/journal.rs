@@ -5,11 +5,11 @@ use base64::engine::general_purpose::STANDARD;
 use chrono::{DateTime, TimeZone as _, Utc};
 use optimist_shared::keys::Key;
 use optimist_tests::stores::folder;
-use optimist_tests::{Answer, Client, Kind, Options, Origin, System};
+use optimist_tests::{Answer, Client, Kind, Options, Origin, System, until};
 use reqwest::Method;
 use serde_json::{Value, json};
 
-use crate::drafts::{ENTRIES, flushed, new_draft, put, until};
+use crate::drafts::{ENTRIES, flushed, new_draft, put};
 
 /// A text, and its base64 form at any alignment.
 fn needles(text: &str) -> Vec<String> {

@@ -1,10 +1,8 @@
 //! Mails about accounts: confirming an address, choosing a new password, moving to another address.
 
-use std::time::{Duration, Instant};
-
 use optimist_tests::client::PASSWORD;
 use optimist_tests::mailbox::{Answers, Mail};
-use optimist_tests::{Answer, Client, Mailbox, Options, Origin, System};
+use optimist_tests::{Answer, Client, Mailbox, Options, Origin, System, until};
 use serde_json::{Value, json};
 
 use super::api::problem;
@@ -352,14 +350,6 @@ async fn a_mail_is_sent_although_the_server_fails_and_the_origin_dies() {
         system.sql("select state || attempts from deliveries where state <> 'sent'") == "failed1"
     })
     .await;
-}
-
-async fn until(what: &str, mut holds: impl AsyncFnMut() -> bool) {
-    let deadline = Instant::now() + Duration::from_secs(60);
-    while !holds().await {
-        assert!(Instant::now() < deadline, "{what}");
-        tokio::time::sleep(Duration::from_millis(50)).await;
-    }
 }
 
 #[tokio::test(flavor = "multi_thread")]

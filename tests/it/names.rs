@@ -15,7 +15,7 @@ fn steps(system: &System) -> String {
 
 /// Waits until the follower has noted a change, and runs the job, unless it was due and ran by itself.
 async fn drop_copies(system: &System, before: &str) {
-    let deadline = Instant::now() + Duration::from_secs(20);
+    let deadline = optimist_tests::patience();
     while system.sql("select count(*) from changed_names") == "0" && steps(system) == before {
         assert!(Instant::now() < deadline, "nobody noted the change");
         tokio::time::sleep(Duration::from_millis(20)).await;
@@ -32,7 +32,7 @@ async fn forget(system: &System, key: String) {
 
 /// Asks until the edge answers by itself.
 async fn warm(client: &Client, path: &str) -> Answer {
-    let deadline = Instant::now() + Duration::from_secs(10);
+    let deadline = optimist_tests::patience();
     loop {
         let answer = client.get(path).await.expect(200);
         if answer.is_hit() {
@@ -45,7 +45,7 @@ async fn warm(client: &Client, path: &str) -> Answer {
 
 /// Asks until the answer is as wanted: the relay drops copies a moment after the job.
 async fn until(client: &Client, path: &str, wanted: impl Fn(&Value) -> bool) -> Answer {
-    let deadline = Instant::now() + Duration::from_secs(10);
+    let deadline = optimist_tests::patience();
     loop {
         let answer = client.get(path).await.expect(200);
         if wanted(&answer.body) {

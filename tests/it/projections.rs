@@ -3,16 +3,8 @@
 
 use std::time::{Duration, Instant};
 
-use optimist_tests::{Options, System};
+use optimist_tests::{Options, System, until};
 use serde_json::Value;
-
-async fn until(what: &str, mut is_so: impl AsyncFnMut() -> bool) {
-    let deadline = Instant::now() + Duration::from_secs(30);
-    while !is_so().await {
-        assert!(Instant::now() < deadline, "{what}");
-        tokio::time::sleep(Duration::from_millis(50)).await;
-    }
-}
 
 /// The number of users whose unread count differs from their rows.
 const COUNTS_ARE_RIGHT: &str =
@@ -36,7 +28,7 @@ async fn origins_that_die_over_it_tell_everyone_once() {
         }
         ada.say(&circle, &format!("{number}")).await;
         if number % 10 == 9 {
-            let deadline = Instant::now() + Duration::from_secs(30);
+            let deadline = optimist_tests::patience();
             // Either origin may take a turn: sooner or later the second does.
             while system.origins[1].is_running() {
                 assert!(Instant::now() < deadline, "the second origin is never at it");

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use chrono::{DateTime, Utc};
 use futures_util::future::join_all;
-use optimist_tests::{Answer, Client, Options, System};
+use optimist_tests::{Answer, Client, Options, System, until};
 
 /// Two replicas, and a circle of which they show one day.
 struct Setting {
@@ -78,14 +78,6 @@ impl Setting {
             .iter()
             .map(|replica| reads.get(&replica.port).copied().unwrap_or_default())
             .collect()
-    }
-}
-
-async fn until(what: &str, mut is_so: impl AsyncFnMut() -> bool) {
-    let deadline = Instant::now() + Duration::from_secs(30);
-    while !is_so().await {
-        assert!(Instant::now() < deadline, "{what}");
-        tokio::time::sleep(Duration::from_millis(50)).await;
     }
 }
 

@@ -5,10 +5,8 @@ use optimist_shared::ids::parse_id;
 use optimist_shared::keys::Key;
 use optimist_tests::stores::SHARED;
 use optimist_tests::system::environment;
-use optimist_tests::{Options, Origin, System};
+use optimist_tests::{Options, Origin, System, until};
 use serde_json::json;
-
-use crate::drafts::until;
 
 #[tokio::test(flavor = "multi_thread")]
 async fn keys_of_peoples_own_tables_lead_with_the_person() {

@@ -188,7 +188,7 @@ async fn a_write_of_another_region_is_seen_although_a_fill_began_before_it() {
     scene.write_elsewhere("From afar");
     let told = "select (cursor_xid, cursor_seq) >= (select xid, seq from outbox where request_id = 'afar')
         from regions where name = 'test'";
-    let deadline = Instant::now() + Duration::from_secs(20);
+    let deadline = optimist_tests::patience();
     while system.sql(told) != "t" {
         assert!(Instant::now() < deadline, "the relay never saw the write");
         tokio::time::sleep(Duration::from_millis(20)).await;
@@ -213,7 +213,7 @@ async fn a_write_that_a_replica_shows_first_is_seen_although_a_fill_began_after_
     set("set synchronous_standby_names = 'nobody'");
     let writer = Arc::clone(&scene);
     let written = tokio::task::spawn_blocking(move || writer.write_elsewhere("From afar"));
-    let deadline = Instant::now() + Duration::from_secs(20);
+    let deadline = optimist_tests::patience();
     while scene.list("EXISTS").await == 1 {
         assert!(Instant::now() < deadline, "the relay never told of the write");
         tokio::time::sleep(Duration::from_millis(20)).await;
@@ -235,7 +235,7 @@ async fn while_the_reader_of_the_outbox_lags_nobody_trusts_copies() {
     scene.hold_relay().await;
     scene.write_elsewhere("From afar");
     let reads = async |wanted: &str| {
-        let deadline = Instant::now() + Duration::from_secs(40);
+        let deadline = optimist_tests::patience();
         while scene.newest().await != wanted {
             assert!(Instant::now() < deadline, "{wanted}: not within the allowed lag");
             tokio::time::sleep(Duration::from_millis(100)).await;
@@ -248,7 +248,7 @@ async fn while_the_reader_of_the_outbox_lags_nobody_trusts_copies() {
     scene.ada.say(&scene.circle, "1").await;
     reads("1").await;
     scene.system.origins[0].release().await;
-    let deadline = Instant::now() + Duration::from_secs(20);
+    let deadline = optimist_tests::patience();
     while !scene.ada.get(&scene.path).await.expect(200).is_hit() {
         assert!(Instant::now() < deadline, "nobody vouches although the reader has caught up");
         tokio::time::sleep(Duration::from_millis(100)).await;
@@ -264,7 +264,7 @@ async fn a_transaction_that_stays_open_keeps_nothing_from_being_cached() {
     let open = tokio::task::spawn_blocking(move || {
         holder.system.sql("begin; select pg_current_xact_id(); select pg_sleep(6); commit");
     });
-    let deadline = Instant::now() + Duration::from_secs(10);
+    let deadline = optimist_tests::patience();
     while scene.system.sql(held).is_empty() {
         assert!(Instant::now() < deadline, "the transaction never began");
     }
@@ -286,7 +286,7 @@ async fn an_origin_killed_at_any_step_leaves_nothing_stale_and_loses_nothing() {
         for step in STEPS {
             load.run(20).await;
             pair.system.origins[0].arm(step, "abort", 0, 1).await;
-            let deadline = Instant::now() + Duration::from_secs(30);
+            let deadline = optimist_tests::patience();
             while pair.system.origins[0].is_running() {
                 assert!(Instant::now() < deadline, "{key:?}: no write came to {step}");
                 tokio::time::sleep(Duration::from_millis(5)).await;
@@ -317,7 +317,7 @@ async fn without_the_fence_or_the_fill_check_the_load_finds_fault() {
             origin.disable(mechanism, true).await;
         }
         let load = Load::start(Key::CircleMessages, &pair.registers).await;
-        let deadline = Instant::now() + Duration::from_secs(60);
+        let deadline = optimist_tests::patience();
         while load.violations().is_empty() {
             assert!(
                 Instant::now() < deadline,

@@ -1,11 +1,9 @@
 //! The sums of circles' days equal the rows that they are of, whatever dies.
 
 use optimist_tests::unlimited::Unlimited;
-use optimist_tests::{Client, Kind, Options, Origin, System, scale};
+use optimist_tests::{Client, Kind, Options, Origin, System, scale, until};
 use reqwest::Method;
 use serde_json::{Value, json};
-
-use crate::drafts::until;
 
 const PEOPLE: usize = 5;
 const CIRCLES: usize = 2;

@@ -54,7 +54,7 @@ async fn stores_with_certificates_of_a_private_authority_are_reached() {
                      where ssl and application_name = 'optimist-origin'";
     assert_eq!(postgres.sql("postgres", encrypted), "t");
     // Vouching has a connection of its own.
-    let deadline = Instant::now() + Duration::from_secs(20);
+    let deadline = optimist_tests::patience();
     while system.redis.clients_at(redis_port).await < 2 {
         assert!(Instant::now() < deadline, "too few connections by TLS");
         tokio::time::sleep(Duration::from_millis(50)).await;

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
 use optimist_tests::unlimited::Unlimited;
-use optimist_tests::{Answer, Client, Kind, Options, Origin, System, scale};
+use optimist_tests::{Answer, Client, Kind, Options, Origin, System, scale, until};
 use reqwest::Method;
 use serde_json::{Value, json};
 
@@ -132,7 +132,7 @@ impl World {
     /// A person's own circles, once somebody answers.
     async fn seen(&self, system: &mut System, edge: &str, person: usize) -> BTreeMap<usize, Seen> {
         let client = self.people[person].at(edge);
-        let deadline = Instant::now() + Duration::from_secs(30);
+        let deadline = optimist_tests::patience();
         loop {
             self.revive(system);
             self.unlimited.forget(&client).await;
@@ -157,14 +157,6 @@ impl World {
 
     async fn check(&self, system: &mut System, edge: &str, person: usize) {
         assert_eq!(self.seen(system, edge, person).await, self.oracle.of(person), "person {person}");
-    }
-}
-
-async fn until(what: &str, mut is_so: impl AsyncFnMut() -> bool) {
-    let deadline = Instant::now() + Duration::from_secs(60);
-    while !is_so().await {
-        assert!(Instant::now() < deadline, "{what}");
-        tokio::time::sleep(Duration::from_millis(50)).await;
     }
 }
 

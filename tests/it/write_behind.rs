@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use optimist_shared::ids::Partition;
 use optimist_shared::keys::Key;
 use optimist_tests::crowd::Oracle;
-use optimist_tests::{Answer, Client, Crowd, Kind, Options, System};
+use optimist_tests::{Answer, Client, Crowd, Kind, Options, System, until};
 use reqwest::Method;
 use serde_json::json;
 
@@ -56,14 +56,6 @@ impl Scene {
     }
 }
 
-async fn until(what: &str, mut is_so: impl AsyncFnMut() -> bool) {
-    let deadline = Instant::now() + Duration::from_secs(60);
-    while !is_so().await {
-        assert!(Instant::now() < deadline, "{what}");
-        tokio::time::sleep(Duration::from_millis(20)).await;
-    }
-}
-
 #[tokio::test(flavor = "multi_thread")]
 async fn an_origin_killed_at_any_step_of_a_flush_applies_everything_once() {
     const STEPS: [&str; 6] =
@@ -89,7 +81,7 @@ async fn an_origin_killed_at_any_step_of_a_flush_applies_everything_once() {
             system.redis.kill();
             system.redis.launch();
         }
-        let deadline = Instant::now() + Duration::from_secs(60);
+        let deadline = optimist_tests::patience();
         let mut working = work(is_opening);
         while system.origins[0].is_running() {
             assert!(Instant::now() < deadline, "nobody came to {step}");

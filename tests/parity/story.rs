@@ -436,7 +436,7 @@ async fn wait_for_unread(system: &System, client: &Client, unread: u64) {
 
 /// Asks Postgres instead of the API, whose limits appear in the transcript.
 async fn wait_for_sql(system: &System, sql: &str, wanted: &str) {
-    let deadline = Instant::now() + Duration::from_secs(20);
+    let deadline = optimist_tests::patience();
     while system.sql(sql) != wanted {
         assert!(Instant::now() < deadline, "{sql} is not {wanted}");
         tokio::time::sleep(Duration::from_millis(50)).await;

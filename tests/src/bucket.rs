@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use std::process::{Command, Stdio};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use tempfile::TempDir;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
@@ -59,7 +59,7 @@ impl Bucket {
         });
         let address = format!("127.0.0.1:{port}");
         let bucket = Bucket { address, authority, _process: process, _folder: folder };
-        let deadline = Instant::now() + Duration::from_secs(60);
+        let deadline = crate::patience();
         loop {
             if let Some((status, _)) = bucket.try_send("PUT", "", &[]) {
                 assert_eq!(status, "200", "a new bucket");

@@ -174,7 +174,7 @@ impl Crowd {
     /// Waits until every write is in Postgres.
     pub async fn wait_for_flush(&self, system: &System) {
         let mut redis = system.redis.connect().await;
-        let deadline = Instant::now() + Duration::from_secs(60);
+        let deadline = crate::patience();
         loop {
             let mut waiting = 0;
             for circle in &self.circles {

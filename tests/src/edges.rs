@@ -169,7 +169,7 @@ fn component() -> PathBuf {
 }
 
 fn wait_for_port(port: u16, process: &Process) {
-    let deadline = Instant::now() + Duration::from_secs(30);
+    let deadline = crate::patience();
     while std::net::TcpStream::connect(("127.0.0.1", port)).is_err() {
         let log = || std::fs::read_to_string(&process.log).unwrap_or_default();
         assert!(Instant::now() < deadline, "the edge did not start: {}", log());

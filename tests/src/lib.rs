@@ -31,6 +31,7 @@ pub mod sql;
 pub mod stores;
 pub mod system;
 pub mod unlimited;
+mod waiting;
 
 pub use client::{Answer, Client, PASSWORD};
 pub use crowd::Crowd;
@@ -40,6 +41,7 @@ pub use mailbox::Mailbox;
 pub use origin::Origin;
 pub use processes::{program, workspace};
 pub use system::{Options, System};
+pub use waiting::{patience, until};
 
 /// A number that an environment variable may raise: tests are short, full counts are not.
 pub fn scale(variable: &str, usual: u64) -> u64 {

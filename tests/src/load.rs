@@ -35,7 +35,7 @@ pub struct Violation {
 impl Load {
     /// Starts with one acknowledged write. The writer uses the first edge; the readers take the edges in turn.
     pub async fn start(key: Key, edges: &[Arc<Registers>]) -> Arc<Load> {
-        let patience = Instant::now() + Duration::from_secs(20);
+        let patience = crate::patience();
         while !edges[0].write(key, 0).await {
             assert!(Instant::now() < patience, "{key:?}: the first write");
             tokio::time::sleep(Duration::from_millis(50)).await;
@@ -118,7 +118,7 @@ impl Load {
 
     async fn wait_for(&self, done: &AtomicU64, more: u64) {
         let target = done.load(Ordering::SeqCst) + more;
-        let deadline = Instant::now() + Duration::from_secs(120);
+        let deadline = crate::patience();
         while done.load(Ordering::SeqCst) < target {
             assert!(Instant::now() < deadline, "{:?}: it hangs", self.key);
             tokio::time::sleep(Duration::from_millis(5)).await;

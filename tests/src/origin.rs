@@ -77,7 +77,7 @@ impl Origin {
     /// Waits until its relay vouches for Redis.
     pub async fn wait_until_vouching(&self, redis: &crate::stores::Redis) {
         let mut connection = redis.connect().await;
-        let deadline = Instant::now() + Duration::from_secs(20);
+        let deadline = crate::patience();
         loop {
             let vouch: Option<String> = redis::cmd("GET")
                 .arg("vouch:{p255}")
@@ -136,7 +136,7 @@ impl Origin {
 
     /// Waits until a step has been passed this many times since the start.
     pub async fn wait_for_passes(&self, step: &str, times: u64) {
-        let deadline = Instant::now() + Duration::from_secs(120);
+        let deadline = crate::patience();
         while self.counts("passes").await.get(step).is_none_or(|passes| *passes < times) {
             assert!(Instant::now() < deadline, "{step} was not passed {times} times");
             tokio::time::sleep(Duration::from_millis(20)).await;

@@ -40,7 +40,7 @@ impl Redis {
         let mut add = redis::cmd("CLUSTER");
         add.arg("ADDSLOTSRANGE").arg(0).arg(16_383);
         let _: () = add.query_async(&mut connection).await.expect("redis takes all slots");
-        let deadline = Instant::now() + Duration::from_secs(20);
+        let deadline = crate::patience();
         loop {
             let info: String =
                 redis::cmd("CLUSTER").arg("INFO").query_async(&mut connection).await.expect("redis answers");
@@ -82,7 +82,7 @@ impl Redis {
             log: self.folder.path().with_extension("redis.log"),
             user: None,
         }));
-        let deadline = Instant::now() + Duration::from_secs(20);
+        let deadline = crate::patience();
         // While it loads its data, it does not answer `PONG`.
         while !self.answers() {
             assert!(Instant::now() < deadline, "redis did not start");

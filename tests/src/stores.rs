@@ -148,7 +148,7 @@ impl Postgres {
             log: folder.with_extension("postgres.log"),
             user: unprivileged(),
         }));
-        let deadline = Instant::now() + Duration::from_secs(60);
+        let deadline = crate::patience();
         while !self.psql("postgres", "select 1").0 {
             assert!(Instant::now() < deadline, "postgres did not start");
             std::thread::sleep(Duration::from_millis(50));
@@ -239,7 +239,7 @@ impl Postgres {
         // Citus's tables are in each database, and name the others' servers alone: copies of all make a cluster.
         for server in self.servers() {
             let copy = format!("create database {name} template {MIGRATED}");
-            let deadline = Instant::now() + Duration::from_secs(20);
+            let deadline = crate::patience();
             while let (false, why) = server.psql("postgres", &copy) {
                 assert!(!self.workers.is_empty() && Instant::now() < deadline, "{copy}: {why}");
                 server.sql("postgres", DISCONNECT);
@@ -272,7 +272,7 @@ impl Postgres {
         }
         self.sql("postgres", "alter system set ssl = on");
         self.sql("postgres", "select pg_reload_conf()");
-        let deadline = Instant::now() + Duration::from_secs(20);
+        let deadline = crate::patience();
         while self.sql("postgres", "show ssl") != "on" {
             assert!(Instant::now() < deadline, "postgres offers no TLS");
             std::thread::sleep(Duration::from_millis(20));

@@ -334,7 +334,7 @@ fn what_a_client_says_of_itself_does_nothing() {
 
 #[test]
 fn bad_tokens_leave_address_counters_only_and_hinder_nobody() {
-    on_own_system(|system| async move {
+    on_own_system(async |system| {
         let ada = system.register("Ada").await;
         let circle = ada.create_circle("private").await;
         let path = format!("/v1/circles/{circle}");

@@ -34,7 +34,7 @@ fn a_wrong_variable_is_named_in_the_log_and_a_problem_to_clients() {
             let is_named = |log: &str| {
                 log.lines().any(|line| line.to_lowercase().contains(variable) && line.contains(reason))
             };
-            let deadline = Instant::now() + Duration::from_secs(5);
+            let deadline = optimist_tests::patience();
             while !is_named(&log()) {
                 assert!(Instant::now() < deadline, "{variable}: {}", log());
                 tokio::time::sleep(Duration::from_millis(20)).await;

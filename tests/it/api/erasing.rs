@@ -41,7 +41,7 @@ fn an_account_is_erased_by_its_password_alone() {
 
 #[test]
 fn from_the_answer_on_nobody_finds_an_erased_account() {
-    on_own_system(|system| async move {
+    on_own_system(async |system| {
         let root = administrator(system).await;
         let cast = Cast::new(system, "private").await;
         let (meg, phone) = (&cast.member, cast.member.log_in().await);

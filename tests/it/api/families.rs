@@ -152,7 +152,7 @@ fn a_log_in_is_refreshed_thirty_times_an_hour() {
 #[test]
 fn a_family_of_ten_thousand_ends_in_steps_and_redis_stays_trusted() {
     let options = Options { redis_deadline_ms: 250, ..Options::default() };
-    on_own_system_with(options, |system| async move {
+    on_own_system_with(options, async |system| {
         let (ada, bo) = (system.register("Ada").await, system.register("Bo").await);
         for person in [&ada, &bo] {
             warm(person).await;

@@ -83,7 +83,7 @@ fn one_ends_all_of_ones_other_sessions_and_nobody_elses() {
 
 #[test]
 fn a_log_in_that_a_change_overtakes_opens_nothing() {
-    on_own_system(|system| async move {
+    on_own_system(async |system| {
         let ada = system.register("Ada").await;
         let mut overtaken = None;
         let begin = async || {

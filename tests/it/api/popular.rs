@@ -31,7 +31,7 @@ async fn react(client: &Client, circle: &str, message: &str) {
 
 #[test]
 fn the_most_engaging_messages_of_public_circles_come_first() {
-    on_own_system(|system| async move {
+    on_own_system(async |system| {
         let (cast, hidden) = (Cast::new(system, "public").await, Cast::new(system, "private").await);
         cast.owner.patch(&cast.path(""), json!({"category": "sleep"})).await.expect(200);
         let (owner, member) = (&cast.owner, &cast.member);
@@ -52,7 +52,7 @@ fn the_most_engaging_messages_of_public_circles_come_first() {
         }
         let counted =
             "select coalesce(sum(reactions), 0) || ' ' || coalesce(sum(posts), 0) from activity_days";
-        crate::drafts::until("all is counted", async || system.sql(counted) == "8 6").await;
+        optimist_tests::until("all is counted", async || system.sql(counted) == "8 6").await;
         rank(system, None).await;
         // As good as simultaneous: a comment weighs as much as two reactions.
         let expected = [&cast.message, &loud, &quiet].map(String::clone);

@@ -6,7 +6,7 @@ use optimist_tests::{Answer, Client};
 use reqwest::Method;
 use serde_json::{Value, json};
 
-use super::presence::{say, state_of, until};
+use super::presence::{say, state_of};
 use super::{Cast, on_system, problem};
 
 const PATH: &str = "/v1/me/preferences";
@@ -101,7 +101,7 @@ fn whom_nobody_is_to_see_nobody_sees() {
         let live = async || cast.owner.get(&cast.path("/live")).await.expect(200).body;
         let shown = json!([{"user_id": meg.user, "state": "online"}]);
         say(meg, "online", "phone").await.expect(200);
-        until(async || live().await["people"] == shown).await;
+        optimist_tests::until("people are shown", async || live().await["people"] == shown).await;
         let gateway = address(&system.origins[0].gateway).to_owned();
         let mut listener = subscribe(&gateway, Transport::Events, &cast.owner, "").await;
         until_told(&mut listener, 1).await;
@@ -119,7 +119,7 @@ fn whom_nobody_is_to_see_nobody_sees() {
             until_told(&mut listener, 0).await;
             put(meg, &[], &defaults).await.expect(200);
             assert_eq!(state_of(&meg.user, &cast.owner).await, "online");
-            until(async || live().await["people"] == shown).await;
+            optimist_tests::until("people are shown", async || live().await["people"] == shown).await;
             until_told(&mut listener, 1).await;
         }
     });

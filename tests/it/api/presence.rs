@@ -1,5 +1,6 @@
 //! Presence, typing, and messages that are being composed, as clients see them.
 
+use optimist_tests::until;
 use optimist_tests::{Answer, Client};
 use reqwest::Method;
 use serde_json::{Value, json};
@@ -95,7 +96,7 @@ fn a_circle_shows_who_is_there_and_who_types() {
         say(&cast.member, "busy", "phone").await.expect(200);
         say(&cast.moderator, "invisible", "phone").await.expect(200);
         let people = json!([{"user_id": cast.member.user, "state": "busy"}]);
-        until(async || live().await["people"] == people).await;
+        until("people are shown", async || live().await["people"] == people).await;
         let typed = put(&cast.member, &cast.path("/typing"), Value::Null).await.expect(200);
         assert_eq!(typed.body, json!({"promise": "redis-only", "expires_in": 30}));
         let found = live().await;
@@ -107,22 +108,12 @@ fn a_circle_shows_who_is_there_and_who_types() {
         say(&cast.stranger, "online", "phone").await.expect(200);
         tokio::time::sleep(std::time::Duration::from_secs(3)).await;
         cast.stranger.join(&cast.circle, &cast.owner).await;
-        until(async || live().await["online"] == 2).await;
+        until("two are online", async || live().await["online"] == 2).await;
         cast.owner.delete(&cast.path(&format!("/members/{}", cast.member.user))).await.expect(204);
         let found = live().await;
         assert_eq!(found["people"], json!([{"user_id": cast.stranger.user, "state": "online"}]));
         assert_eq!((&found["online"], &found["typing"]), (&json!(1), &json!(none)));
     });
-}
-
-pub async fn until(mut holds: impl AsyncFnMut() -> bool) {
-    for _ in 0..300 {
-        if holds().await {
-            return;
-        }
-        tokio::time::sleep(std::time::Duration::from_millis(50)).await;
-    }
-    panic!("it never held");
 }
 
 #[test]

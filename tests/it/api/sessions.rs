@@ -47,7 +47,7 @@ fn one_sees_and_revokes_ones_own_sessions_only() {
 
 #[test]
 fn a_revoked_session_is_refused_while_a_thousand_requests_are_in_flight() {
-    on_own_system(|system| async move {
+    on_own_system(async |system| {
         let ada = system.register("Ada").await;
         let phone = ada.log_in().await;
         warm(&phone).await;

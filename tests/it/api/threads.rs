@@ -9,7 +9,7 @@ use super::{Cast, on_system};
 
 /// Waits until a person's notifications, newest first, are these: kind, who, how many more, and what it is about.
 async fn until_told(client: &Client, wanted: &[(&str, &str, u64, &str)]) {
-    let deadline = Instant::now() + Duration::from_secs(20);
+    let deadline = optimist_tests::patience();
     loop {
         let list = client.get("/v1/notifications?limit=100").await.expect(200);
         let told = list.body["items"].as_array().unwrap().clone();
@@ -151,7 +151,7 @@ fn a_message_tells_the_first_twenty_whom_it_names() {
         let told = |kind: &str| {
             system.sql(&format!("select count(*) from notifications where id = '{said}' and kind = '{kind}'"))
         };
-        let deadline = Instant::now() + Duration::from_secs(20);
+        let deadline = optimist_tests::patience();
         while told("mention") != "20" {
             assert!(Instant::now() < deadline, "{} were told", told("mention"));
             tokio::time::sleep(Duration::from_millis(50)).await;

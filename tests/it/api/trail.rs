@@ -10,7 +10,7 @@ use super::{Cast, on_system, problem};
 
 /// Waits until a page has a record of this kind.
 async fn recorded(client: &Client, path: &str, kind: &str) -> Answer {
-    let deadline = Instant::now() + Duration::from_secs(20);
+    let deadline = optimist_tests::patience();
     loop {
         let page = client.get(path).await.expect(200);
         if items(&page).iter().any(|item| item["kind"] == kind) {

@@ -1,6 +1,7 @@
 //! What is read while months leave: no copy shows what is archived, and pages of the trail say where it begins as those of messages do.
 
 use super::*;
+use optimist_tests::until;
 
 pub fn next_month(month: &str) -> String {
     let (year, month) = month.split_once('-').unwrap();

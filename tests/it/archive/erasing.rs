@@ -1,6 +1,7 @@
 //! Objects that erased people can be in, and those that they cannot.
 
 use super::*;
+use optimist_tests::until;
 
 impl Aged {
     /// Gives what a person has in the old months to one whose account is older than these. Returns that one's id.

@@ -2,6 +2,7 @@
 //! none goes to a private address.
 
 use super::*;
+use optimist_tests::until;
 
 /// How the person's places answer, each with an address of its own. All but the last ones take each delivery in the end.
 const WEBHOOKS: [&str; 9] =

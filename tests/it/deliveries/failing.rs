@@ -2,6 +2,7 @@
 //! not.
 
 use super::*;
+use optimist_tests::until;
 
 /// Webhooks at these URLs, and deliveries of as many notifications to each.
 fn deliveries(system: &System, user: &str, circle: &str, urls: &[String], notifications: u64) {

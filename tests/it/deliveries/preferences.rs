@@ -1,6 +1,7 @@
 //! Preferences: whole, one's own, and obeyed when a notification is made and again when it is sent.
 
 use super::*;
+use optimist_tests::until;
 
 const PATH: &str = "/v1/me/notification-preferences";
 

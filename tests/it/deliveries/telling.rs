@@ -2,6 +2,7 @@
 //! delays another's.
 
 use super::*;
+use optimist_tests::until;
 
 /// As many further members.
 fn crowd(system: &System, circle: &str, count: usize) {

@@ -1,6 +1,7 @@
 //! Notifications of what a person may not see any more are withdrawn, and the unread count with them.
 
 use super::*;
+use optimist_tests::until;
 
 /// What happens to Bo, or in the circle.
 #[derive(Clone, Copy, Debug)]
