@@ -5,7 +5,7 @@ use optimist_plane::statements::{Stated, stated};
 
 use crate::{
     activity, circles, deliveries, erasure, favorites, journal, messages, notifications, operations, people,
-    popular, presence, reactions, statistics, trail, unread,
+    popular, presence, reactions, reports, statistics, trail, unread,
 };
 
 pub static REGISTRY: Registry = Registry {
@@ -22,6 +22,7 @@ pub static REGISTRY: Registry = Registry {
         activity::DOMAIN,
         reactions::DOMAIN,
         messages::DOMAIN,
+        reports::DOMAIN,
         favorites::DOMAIN,
         statistics::DOMAIN,
         popular::DOMAIN,

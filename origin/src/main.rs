@@ -17,6 +17,7 @@ mod deliveries;
 mod notifications;
 mod activity;
 mod reactions;
+mod reports;
 mod messages;
 mod statistics;
 mod popular;

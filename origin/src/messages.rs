@@ -10,6 +10,7 @@ mod part;
 mod posting;
 pub mod reading;
 mod stretch;
+pub mod subject;
 mod thread;
 mod writing;
 mod names;
@@ -35,6 +36,7 @@ pub const DOMAIN: Domain = Domain {
         message::STATEMENTS,
         posting::STATEMENTS,
         reading::STATEMENTS,
+        subject::STATEMENTS,
         thread::STATEMENTS,
         writing::STATEMENTS,
         names::STATEMENTS,

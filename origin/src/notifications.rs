@@ -9,9 +9,9 @@ pub mod folding;
 mod forgetting;
 mod kept;
 mod reading;
-mod recipients;
+pub mod recipients;
 mod state;
-mod telling;
+pub mod telling;
 mod threads;
 mod upkeep;
 

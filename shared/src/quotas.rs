@@ -15,6 +15,7 @@ pub enum Quota {
     Favorites,
     Blocks,
     Mutes,
+    Reports,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -68,6 +69,8 @@ pub const QUOTAS: &[QuotaRow] = &[
     // The edge goes through all of them for each answer that names people.
     count(Quota::Blocks, "blocks", "a person", BLOCKED as u64, "people whom one has blocked"),
     count(Quota::Mutes, "mutes", "a person", BLOCKED as u64, "people whom one has muted"),
+    // Eleven a day, for as long as decisions are kept.
+    count(Quota::Reports, "reports", "a person", 1_000, "messages that one has reported"),
 ];
 
 /// Things that are counted, and not measured.

@@ -252,6 +252,10 @@ pub const ROUTES: &[Route] = &[
     write("messages.delete", Delete, "/v1/circles/{circle}/messages/{message}", Member, CHANGES, &[Key::CircleMessages, Key::CircleHead, Key::Message, Key::Comments, Key::Reactions]),
     Route { is_idempotent: true, body: MESSAGE_BODY, ..write("comments.post", Post, "/v1/circles/{circle}/messages/{message}/comments", Member, &[Messages, Forwarded], &[Key::CircleMessages, Key::CircleHead, Key::ReadMarker, Key::Message, Key::Comments]) },
     cached("comments.list", "/v1/circles/{circle}/messages/{message}/comments", CircleReader, Key::Comments, &[Overlay::Reactions, Overlay::Blocks]),
+    // Reports
+    write("reports.make", Post, "/v1/circles/{circle}/messages/{message}/report", CircleReader, CHANGES, &[]),
+    veiled(direct("reports.list", "/v1/circles/{circle}/reports", Moderator)),
+    write("reports.decide", Post, "/v1/circles/{circle}/reports/{message}/decide", Moderator, CHANGES, &[Key::CircleMessages, Key::CircleHead, Key::Message, Key::Comments, Key::Reactions]),
     behind("reactions.add", Put, "/v1/circles/{circle}/messages/{message}/reactions/{kind}", Member, AtEdge::React { reacted: true }, &[Reactions]),
     behind("reactions.remove", Delete, "/v1/circles/{circle}/messages/{message}/reactions/{kind}", Member, AtEdge::React { reacted: false }, &[Reactions]),
     joined("reactions.mine", "/v1/circles/{circle}/reactions/mine", CircleReader),
@@ -309,6 +313,8 @@ pub const ROUTES: &[Route] = &[
     direct("admin.consistency", "/v1/admin/consistency", Admin),
     direct("admin.audit", "/v1/admin/audit", Admin),
     write("admin.suspend", Post, "/v1/admin/users/{user}/suspend", Admin, CHANGES, &[Key::Session, Key::Profile]),
+    veiled(direct("admin.reports", "/v1/admin/reports", Admin)),
+    write("admin.decide", Post, "/v1/admin/reports/{message}/decide", Admin, CHANGES, &[Key::CircleMessages, Key::CircleHead, Key::Message, Key::Comments, Key::Reactions]),
     write("admin.restore", Post, "/v1/admin/users/{user}/restore", Admin, CHANGES, &[Key::Profile]),
     Route { pattern: Direct, ..write("admin.drop-copy", Delete, "/v1/admin/cache/{key}", Admin, &[Forwarded], &[]) },
 ];

@@ -28,6 +28,7 @@ mod preferences;
 mod presence;
 mod reactions;
 mod recent;
+mod reports;
 mod rights;
 mod sessions;
 mod stats;

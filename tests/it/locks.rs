@@ -38,6 +38,8 @@ fn body_of(route: &Route) -> Value {
         "circles.update" => json!({"description": "Mine."}),
         "members.update" => json!({"role": "moderator"}),
         "ownership.offer" => json!({"user": uuid::Uuid::now_v7()}),
+        "reports.make" => json!({"reason": "spam"}),
+        "reports.decide" => json!({"decision": "dismiss"}),
         "unread.mark" => json!({"number": 0}),
         "messages.post" | "messages.edit" | "comments.post" => json!({"body": "Mine."}),
         _ => Value::Null,

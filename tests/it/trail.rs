@@ -10,7 +10,7 @@ use optimist_tests::{Client, Mailbox, Options, Origin, System};
 use serde_json::json;
 
 /// What the trail is for.
-const KEPT: [&str; 29] = [
+const KEPT: [&str; 30] = [
     "user.registered",
     "user.updated",
     "user.preferences",
@@ -36,14 +36,15 @@ const KEPT: [&str; 29] = [
     "ban.lifted",
     "invite.created",
     "invite.revoked",
+    "report.decided",
     "admin.suspended",
     "admin.restored",
     "admin.role-changed",
     "admin.copy-dropped",
 ];
 /// What else happens meanwhile.
-const LEFT_OUT: [&str; 6] =
-    ["block.added", "circle.read", "session.refreshed", "message.posted", "auth.logout", "names.changed"];
+const LEFT_OUT: [&str; 7] =
+    ["block.added", "circle.read", "session.refreshed", "message.posted", "auth.logout", "names.changed", "report.made"];
 
 /// Rows of the outbox that are to be in the trail, and are not, or not as they are.
 const MISSING: &str = "select string_agg(o.kind, ' ') from outbox o left join audit a on (a.xid, a.seq) = (o.xid, o.seq)
@@ -107,6 +108,9 @@ async fn each_kind_is_recorded_once_although_origins_die() {
     let ownership = format!("{path}/ownership");
     ada.send(reqwest::Method::PUT, &ownership, &[], Some(offer)).await.expect(200);
     cy.delete(&ownership).await.expect(204);
+    let said = cy.say(&circle, "Buy this.").await;
+    ada.post(&format!("{path}/messages/{said}/report"), json!({"reason": "spam"})).await.expect(201);
+    ada.post(&format!("{path}/reports/{said}/decide"), json!({"decision": "dismiss"})).await.expect(200);
     cy.delete(&format!("{path}/members/me")).await.expect(204);
     ada.patch(&path, json!({"visibility": "public", "join_policy": "on_request"})).await.expect(200);
     cy.post(&format!("{path}/join-requests"), json!({})).await.expect(201);

@@ -98,7 +98,7 @@ fn judge(row: &Row, now: DateTime<Utc>) -> Result<Wanted, Outcome> {
         (_, None) => return Err(Outcome::Withdrawn("notification")),
         (_, Some(kind)) => kind,
     };
-    let needs_membership = !matches!(kind.as_str(), "invite" | "more");
+    let needs_membership = !matches!(kind.as_str(), "invite" | "more" | "upheld" | "dismissed" | "removed");
     let is_email = channel.as_deref() == Some("email");
     let refusals = [
         (row.get::<_, String>("status") != "active", "account"),

@@ -23,6 +23,7 @@ pub struct Kinds {
     /// A message that names one (`<@` id `>`) among its first 20, in any circle.
     pub mention: Channels,
     pub reaction: Channels,
+    /// One's role, a circle that is offered to one, and what is reported and decided about messages.
     pub role: Channels,
     pub invite: Channels,
 }

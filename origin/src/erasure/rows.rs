@@ -89,6 +89,17 @@ delete from invites where id = any(array(
     const USED_INVITES: &str = "-- erasure::used_invites
 update invites set used_by = null where id = any(array(select id from invites where used_by = $1 limit $2))";
 
+    const REPORTS: &str = "-- erasure::reports
+delete from reports where reporter_id = $1 and message_id in (select message_id from reports where reporter_id = $1 limit $2)";
+
+    /// With the reports of their messages: a hundred of each round.
+    const CASES: &str = "-- erasure::report_cases
+delete from report_cases where message_id = any(array(select message_id from report_cases where author_id = $1 limit $2 / 25))";
+
+    const DECIDED: &str = "-- erasure::decided_reports
+update report_cases set decided_by = null where message_id = any(array(
+    select message_id from report_cases where decided_by = $1 limit $2))";
+
     const NAMES: &str = "-- erasure::changed_names
 delete from changed_names where kind = 'person' and id = $1 and $2 > 0::bigint";
 
@@ -170,6 +181,9 @@ const OF_PERSON: &[&str] = &[
     IDEMPOTENCY,
     INVITES,
     USED_INVITES,
+    REPORTS,
+    CASES,
+    DECIDED,
     NAMES,
     WRITES,
     EVENTS,

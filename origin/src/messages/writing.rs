@@ -14,26 +14,23 @@ use optimist_plane::http::body::{Body, check_match_of_row};
 use optimist_plane::http::idempotency::Idempotency;
 use optimist_plane::http::served::{Served, on, on_with};
 use optimist_plane::operation::links::{ID, link};
-use optimist_plane::postgres::transaction::Tx;
 use optimist_plane::request::Caller;
 use optimist_plane::{statements, transaction};
 use optimist_shared::error::ErrorCode;
-use optimist_shared::ids::{Id, Uuid};
-use optimist_shared::keys::Key;
+use optimist_shared::ids::Id;
 use optimist_shared::reactions::Counts;
 use optimist_shared::session::Role;
 use schemars::JsonSchema;
 use serde::Deserialize;
 use serde_json::json;
-use tokio_postgres::Row;
 
 use crate::circles::access::require_role;
 use crate::circles::definition::SAME_CIRCLE;
-use crate::circles::standing::{Standing, is_moderator};
+use crate::circles::standing::Standing;
 use crate::messages::mentions;
-use crate::messages::message::{Message, MessageBody, MessageWithCounts, TABLE, shown_version};
+use crate::messages::message::{Message, MessageBody, MessageWithCounts, TABLE};
 use crate::messages::posting::{Post, Posting, post_in_batch};
-use crate::messages::thread;
+use crate::messages::subject::Subject;
 
 const NEW_MESSAGE: &[(&str, &str)] = &[SAME_CIRCLE, ("message", ID)];
 
@@ -103,18 +100,11 @@ struct Write {
 }
 
 statements! {
-    const AUTHOR: &str = "-- messages::author, planned anew
-select author_id, m.version, deleted_at is not null, users.name, parent_id, body
-from messages m join users on users.id = author_id where circle_id = $1 and m.id = $2";
-
     const EDIT: &str = "-- messages::edit, planned anew
 with edited as (
     update messages set body = $3, version = version + 1, edited_at = now() where circle_id = $1 and id = $2
     returning id, circle_id, number, author_id, body, created_at, edited_at, version, parent_id, comments)
 select edited.*, users.name as author_name from edited join users on users.id = author_id";
-
-    const DELETE: &str = "-- messages::delete, planned anew
-update messages set body = '', version = version + 1, deleted_at = now() where circle_id = $1 and id = $2";
 }
 
 async fn post(
@@ -140,68 +130,6 @@ async fn post(
     Ok(response)
 }
 
-/// Names the keys that a change of a message makes stale.
-fn touch(tx: &mut Tx, circle: Uuid, message: Uuid, subject: &Subject) {
-    tx.touch(Key::circle_messages(circle));
-    tx.touch(Key::circle_head(circle));
-    tx.touch(Key::message(circle, message));
-    if let Some(parent) = subject.parent {
-        tx.touch(Key::comments(circle, parent));
-    }
-}
-
-/// A message as its changes are decided by.
-struct Subject {
-    author: Uuid,
-    /// As it is shown.
-    version: String,
-    is_deleted: bool,
-    /// Of a comment.
-    parent: Option<Uuid>,
-    body: String,
-}
-
-impl Subject {
-    fn from_row(row: &Row) -> Subject {
-        let version = shown_version(row.get(1), row.get(3));
-        Subject { author: row.get(0), version, is_deleted: row.get(2), parent: row.get(4), body: row.get(5) }
-    }
-
-    /// 404 if there is no such message, 410 if it is archived. An author never changes, so the right is decided before the locks.
-    async fn before_locks(ctx: &Ctx, circle: Uuid, message: Uuid) -> Result<Subject> {
-        let row = ctx.db.query_opt(AUTHOR, &[&circle, &message]).await?;
-        match row {
-            Some(row) => Ok(Subject::from_row(&row)),
-            None => Err(missing(ctx, TABLE, message).await),
-        }
-    }
-
-    async fn read(ctx: &Ctx, tx: &Tx, circle: Uuid, message: Uuid) -> Result<Subject> {
-        match tx.query_opt(AUTHOR, &[&circle, &message]).await? {
-            Some(row) => Ok(Subject::from_row(&row)),
-            None => Err(missing(ctx, TABLE, message).await),
-        }
-    }
-
-    fn require_editor(&self, user: Uuid) -> Result<()> {
-        if self.is_deleted {
-            return Err(Error::new(ErrorCode::NotFound));
-        }
-        if self.author != user {
-            return Err(Error::new(ErrorCode::Forbidden).detail("Only its author edits a message."));
-        }
-        Ok(())
-    }
-
-    fn require_deleter(&self, user: Uuid, role: Role) -> Result<()> {
-        if self.author != user && !is_moderator(role) {
-            let detail = "Only its author or a moderator deletes a message.";
-            return Err(Error::new(ErrorCode::Forbidden).detail(detail));
-        }
-        Ok(())
-    }
-}
-
 async fn edit(
     State(ctx): State<Ctx>,
     caller: Caller,
@@ -224,7 +152,7 @@ async fn edit(
             return Err(missing(&ctx, TABLE, id).await);
         };
         let message = Message::from_row(&row);
-        touch(tx, circle, id, &subject);
+        subject.touch(tx, circle, id);
         let mut payload = json!({"circle": circle, "message": id});
         mentions::note_edit(&mut payload, &subject.body, &body);
         tx.event("message.edited", payload);
@@ -244,28 +172,7 @@ async fn delete(State(ctx): State<Ctx>, caller: Caller, headers: HeaderMap) -> R
         let subject = Subject::read(&ctx, tx, circle, id).await?;
         subject.require_deleter(caller.user, standing.role)?;
         check_match_of_row(&headers, &subject.version)?;
-        touch(tx, circle, id, &subject);
-        tx.touch(Key::reactions(circle, id));
-        // Its count shows at the message that it belongs to. One that begins a thread is gone once that is empty.
-        match subject.parent {
-            Some(parent) => tx.touch(Key::message(circle, parent)),
-            None => tx.touch(Key::comments(circle, id)),
-        }
-        if subject.is_deleted {
-            tx.unchanged();
-        } else {
-            if tx.execute(DELETE, &[&circle, &id]).await? == 0 {
-                return Err(missing(&ctx, TABLE, id).await);
-            }
-            let mut payload = json!({"circle": circle, "message": id});
-            mentions::note_deletion(&mut payload, &subject.body);
-            if let Some(parent) = subject.parent {
-                thread::remove(tx, circle, parent).await?;
-                payload["parent"] = json!(parent);
-            }
-            tx.event("message.deleted", payload);
-        }
-        Ok(())
+        subject.remove(&ctx, tx, circle, id, caller.user).await
     })?;
     Ok(StatusCode::NO_CONTENT.into_response())
 }

@@ -41,7 +41,8 @@ pub fn routes() -> Vec<Served> {
                  names as `<@` id `>` (`mention`, in any circle; the first 20, and of an edit whom it names anew). Of a comment, those are told whom it names, and who \
                  wrote the message that it belongs to or commented on it lately (`comment`): `message_id` is that message, and the comments \
                  are one notification until it is read (`others` and one). Beyond 60 in ten minutes, or 500 a day, the rest is one \
-                 notification that counts (`more`: `others` and one). Reactions to a message are one notification until it is read, which moves up with each. `invite` is \
+                 notification that counts (`more`: `others` and one). Moderators are told of a message that was reported (`report`), who reported it that it stays (`dismissed`) or was removed (`upheld`), and \
+                 its author that it was removed (`removed`). Reactions to a message are one notification until it is read, which moves up with each. `invite` is \
                  there while it can be used, and `circle` while the caller may know its name. Who leaves a circle keeps \
                  none of its notifications, and nobody keeps more than the newest 1,000, or one for more than 90 days.",
             )
@@ -109,7 +110,7 @@ struct Circle {
 /// The schema of a notification's kind.
 struct Kind;
 
-describe!(Kind, {"type": "string", "enum": ["message", "mention", "comment", "reaction", "role", "offer", "invite", "more"]});
+describe!(Kind, {"type": "string", "enum": ["message", "mention", "comment", "reaction", "role", "offer", "invite", "more", "report", "upheld", "dismissed", "removed"]});
 
 /// A notification as its reader sees it.
 #[derive(Serialize, JsonSchema)]

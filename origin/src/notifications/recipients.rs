@@ -85,9 +85,10 @@ pub struct Recipient {
     pub id: Uuid,
     pub kind: &'static str,
     pub circle: Uuid,
-    /// The message that it is about: of comments, the one that they belong to.
-    pub message: Uuid,
-    pub actor: Uuid,
+    /// The message that it is about, if that can be read: of comments, the one that they belong to.
+    pub message: Option<Uuid>,
+    /// Who did it, unless nobody is to know.
+    pub actor: Option<Uuid>,
     pub at: DateTime<Utc>,
     /// Of comments, how many.
     pub count: i32,
@@ -102,7 +103,7 @@ impl Recipient {
             id,
             kind,
             circle: row.get(3),
-            message: parent.filter(|_| kind == "comment").unwrap_or(id),
+            message: parent.filter(|_| kind == "comment").or(Some(id)),
             actor: row.get(4),
             at: row.get(5),
             count: 1,
@@ -110,11 +111,15 @@ impl Recipient {
     }
 }
 
-/// A kind of what messages tell.
+/// A kind of what is told about messages.
 pub fn kind_of(kind: &str) -> &'static str {
     match kind {
         "mention" => "mention",
         "comment" => "comment",
+        "report" => "report",
+        "upheld" => "upheld",
+        "dismissed" => "dismissed",
+        "removed" => "removed",
         _ => "message",
     }
 }
@@ -137,8 +142,8 @@ pub async fn find_named(
         id: Uuid::now_v7(),
         kind: "mention",
         circle,
-        message,
-        actor: author,
+        message: Some(message),
+        actor: Some(author),
         at: event.at,
         count: 1,
     };

@@ -188,7 +188,7 @@ async fn to_few(tx: &Tx, all: Vec<Posted>) -> Result<Several> {
 
 async fn tell_of(tx: &Tx, Several { messages, are_for_all, .. }: &Several) -> Result<()> {
     let people = recipients::find(tx, messages, are_for_all).await?;
-    write(tx, &threads::fold(tx, people).await?).await
+    tell_people(tx, &threads::fold(tx, people).await?).await
 }
 
 /// Tells those whom only the new text of a message names, and makes those forget it whom only the former one named.
@@ -199,19 +199,20 @@ pub async fn tell_of_edit(tx: &Tx, events: &[Event]) -> Result<Done> {
     {
         forgetting::forget_naming(tx, event, circle, message).await?;
         let people = recipients::find_named(tx, event, circle, message, author).await?;
-        write(tx, &people).await?;
+        tell_people(tx, &people).await?;
     }
     Ok(Done { events: 1, written: 1, up_to: None })
 }
 
 /// Writes what people are told, and plans where it is delivered.
-async fn write(tx: &Tx, people: &[Recipient]) -> Result<()> {
+pub async fn tell_people(tx: &Tx, people: &[Recipient]) -> Result<()> {
     if people.is_empty() {
         return Ok(());
     }
     let ids = |of: fn(&Recipient) -> Uuid| -> Vec<Uuid> { people.iter().map(of).collect() };
     let (users, told, circles) = (ids(|one| one.user), ids(|one| one.id), ids(|one| one.circle));
-    let (messages, actors) = (ids(|one| one.message), ids(|one| one.actor));
+    let (messages, actors): (Vec<Option<Uuid>>, Vec<Option<Uuid>>) =
+        people.iter().map(|one| (one.message, one.actor)).unzip();
     let kinds: Vec<&str> = people.iter().map(|one| one.kind).collect();
     let at: Vec<DateTime<Utc>> = people.iter().map(|one| one.at).collect();
     let counts: Vec<i32> = people.iter().map(|one| one.count).collect();

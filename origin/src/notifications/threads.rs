@@ -56,7 +56,7 @@ pub async fn fold(tx: &Tx, people: Vec<Recipient>) -> Result<Vec<Recipient>> {
     if comments.is_empty() {
         return Ok(left);
     }
-    let mut folded: BTreeMap<(Uuid, Uuid), Recipient> = BTreeMap::new();
+    let mut folded: BTreeMap<(Uuid, Option<Uuid>), Recipient> = BTreeMap::new();
     for one in comments {
         // In the order of their ids.
         let known = folded.entry((one.user, one.message)).or_insert(Recipient { count: 0, ..one });
@@ -67,8 +67,9 @@ pub async fn fold(tx: &Tx, people: Vec<Recipient>) -> Result<Vec<Recipient>> {
     let ids = |of: fn(&Recipient) -> Uuid| -> Vec<Uuid> { folded.values().map(of).collect() };
     let counts: Vec<i32> = folded.values().map(|one| one.count).collect();
     let at: Vec<DateTime<Utc>> = folded.values().map(|one| one.at).collect();
-    let (users, threads, actors, first) =
-        (ids(|one| one.user), ids(|one| one.message), ids(|one| one.actor), ids(|one| one.id));
+    let (users, first) = (ids(|one| one.user), ids(|one| one.id));
+    let (threads, actors): (Vec<Option<Uuid>>, Vec<Option<Uuid>>) =
+        folded.values().map(|one| (one.message, one.actor)).unzip();
     let months = months_of(&first);
     for row in tx.query(AGAIN, &[&users, &threads, &counts, &actors, &at, &first, &months]).await? {
         folded.remove(&(row.get(0), row.get(1)));

@@ -48,6 +48,7 @@ pub const FOLLOWS: &[(&str, Follow)] = &[
     ("ban.lifted", KEEP),
     ("invite.created", KEEP),
     ("invite.revoked", KEEP),
+    ("report.decided", KEEP),
     ("admin.suspended", KEEP),
     ("admin.restored", KEEP),
     ("admin.role-changed", KEEP),

@@ -117,6 +117,8 @@ fn good(field: &str) -> Value {
         "base_version" => Value::Null,
         "score" => json!(3),
         "number" => json!(0),
+        "decision" => json!("dismiss"),
+        "reason" => json!("spam"),
         "user" | "circle_id" => json!("0190a0a0-0000-7000-8000-000000000001"),
         "messages" => json!("keep"),
         "state" => json!("online"),

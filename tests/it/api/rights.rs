@@ -56,6 +56,8 @@ fn body(route: &Route) -> Value {
         "ownership.offer" => json!({"user": uuid::Uuid::now_v7()}),
         "joins.ask" => json!({}),
         "unread.mark" => json!({"number": 0}),
+        "reports.make" => json!({"reason": "spam"}),
+        "reports.decide" | "admin.decide" => json!({"decision": "dismiss"}),
         "admin.suspend" => json!({"reason": "Mine."}),
         "mood.edit" => json!({"score": 1}),
         _ => Value::Null,

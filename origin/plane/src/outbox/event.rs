@@ -56,6 +56,10 @@ impl Event {
         self.payload.get(name).and_then(Value::as_bool).unwrap_or_default()
     }
 
+    pub fn number(&self, name: &str) -> Option<i32> {
+        self.payload.get(name)?.as_i64()?.try_into().ok()
+    }
+
     pub fn text(&self, name: &str) -> Option<&str> {
         self.payload.get(name)?.as_str()
     }
