@@ -43,8 +43,15 @@ const KEPT: [&str; 30] = [
     "admin.copy-dropped",
 ];
 /// What else happens meanwhile.
-const LEFT_OUT: [&str; 7] =
-    ["block.added", "circle.read", "session.refreshed", "message.posted", "auth.logout", "names.changed", "report.made"];
+const LEFT_OUT: [&str; 7] = [
+    "block.added",
+    "circle.read",
+    "session.refreshed",
+    "message.posted",
+    "auth.logout",
+    "names.changed",
+    "report.made",
+];
 
 /// Rows of the outbox that are to be in the trail, and are not, or not as they are.
 const MISSING: &str = "select string_agg(o.kind, ' ') from outbox o left join audit a on (a.xid, a.seq) = (o.xid, o.seq)

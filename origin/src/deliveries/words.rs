@@ -126,7 +126,17 @@ mod tests {
     use crate::deliveries::checking::Place;
 
     const KINDS: [&str; 12] = [
-        "message", "mention", "comment", "reaction", "role", "offer", "invite", "more", "report", "upheld", "dismissed",
+        "message",
+        "mention",
+        "comment",
+        "reaction",
+        "role",
+        "offer",
+        "invite",
+        "more",
+        "report",
+        "upheld",
+        "dismissed",
         "removed",
     ];
     /// Those that name nobody.

@@ -9,7 +9,7 @@ use axum::http::{HeaderMap, StatusCode};
 use axum::response::{IntoResponse, Response};
 use optimist_plane::archive::missing;
 use optimist_plane::ctx::Ctx;
-use optimist_plane::error::{Error, Result};
+use optimist_plane::error::Result;
 use optimist_plane::http::body::{Body, check_match_of_row};
 use optimist_plane::http::idempotency::Idempotency;
 use optimist_plane::http::served::{Served, on, on_with};

@@ -156,7 +156,8 @@ impl Found {
         } else if !matches!(self.state.as_str(), "open" | "escalated") {
             return Err(Error::new(ErrorCode::Conflict).detail("It is decided already."));
         }
-        let payload = json!({"circle": self.circle, "message": message, "decision": wanted, "reported": self.round});
+        let payload =
+            json!({"circle": self.circle, "message": message, "decision": wanted, "reported": self.round});
         match decision {
             _ if self.state == wanted => tx.event("report.decided", payload),
             Decision::Escalate => {

@@ -146,7 +146,8 @@ async fn make(State(ctx): State<Ctx>, caller: Caller, body: Body<Make>) -> Resul
             }
             None => {
                 require_room(tx, user).await?;
-                let state = if subject.by_moderator || reason == Reason::SelfHarm { "escalated" } else { "open" };
+                let state =
+                    if subject.by_moderator || reason == Reason::SelfHarm { "escalated" } else { "open" };
                 let Subject { author, number, body, .. } = subject;
                 let row = tx.query_one(OPEN, &[&message, &circle, &author, &number, &body, &state]).await?;
                 let (round, is_news): (i32, bool) = (row.get(0), row.get(1));
@@ -157,7 +158,15 @@ async fn make(State(ctx): State<Ctx>, caller: Caller, body: Body<Make>) -> Resul
                     tx.unchanged();
                 }
                 let at = row.map_or_else(clock::now, |row| row.get(0));
-                (201, Report { message_id: message, reason: reason.to_owned(), text: text.clone(), reported_at: Time(at) })
+                (
+                    201,
+                    Report {
+                        message_id: message,
+                        reason: reason.to_owned(),
+                        text: text.clone(),
+                        reported_at: Time(at),
+                    },
+                )
             }
         };
         tx.event("report.made", payload);

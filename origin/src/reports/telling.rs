@@ -37,7 +37,13 @@ where c.message_id = $1
 }
 
 /// Somebody who is to be told of a circle's message.
-fn recipient(event: &Event, user: Uuid, kind: &'static str, circle: Uuid, message: Option<Uuid>) -> Recipient {
+fn recipient(
+    event: &Event,
+    user: Uuid,
+    kind: &'static str,
+    circle: Uuid,
+    message: Option<Uuid>,
+) -> Recipient {
     Recipient { user, id: Uuid::now_v7(), kind, circle, message, actor: None, at: event.at, count: 1 }
 }
 

@@ -69,14 +69,23 @@ fn whoever_reads_a_message_reports_it_once_and_nobody_sees_who() {
         until_told(moderator, &[("report", json!(message))]).await;
         report(moderator, &cast, message, "harassment", "").await.expect(201);
         // An edit hides nothing.
-        member.patch(&cast.path(&format!("/messages/{message}")), json!({"body": "Innocent."})).await.expect(200);
+        member
+            .patch(&cast.path(&format!("/messages/{message}")), json!({"body": "Innocent."}))
+            .await
+            .expect(200);
 
         problem(member.get(&cast.path("/reports")).await, 403);
         let page = owner.get(&cast.path("/reports")).await.expect(200);
         let text = page.body.to_string();
-        assert!(!text.contains("Rita") && !text.contains(&rita.user) && !text.contains(&moderator.user), "{text}");
+        assert!(
+            !text.contains("Rita") && !text.contains(&rita.user) && !text.contains(&moderator.user),
+            "{text}"
+        );
         let case = &page.body["items"][0];
-        assert_eq!((&case["id"], &case["state"], &case["reports"]), (&json!(message), &json!("open"), &json!(2)));
+        assert_eq!(
+            (&case["id"], &case["state"], &case["reports"]),
+            (&json!(message), &json!("open"), &json!(2))
+        );
         assert_eq!((&case["reasons"]["spam"], &case["reasons"]["harassment"]), (&json!(1), &json!(1)));
         assert_eq!(case["texts"].as_array().unwrap().len(), 1);
         assert_eq!(case["texts"][0]["text"], "Third one today.");
@@ -194,7 +203,10 @@ fn whoever_has_blocked_the_author_decides_by_what_others_say() {
         let cast = Cast::new(system, "private").await;
         let Cast { owner, moderator, member, message, .. } = &cast;
         report(moderator, &cast, message, "spam", "Advertises.").await.expect(201);
-        owner.send(reqwest::Method::PUT, &format!("/v1/me/blocks/{}", member.user), &[], None).await.expect(204);
+        owner
+            .send(reqwest::Method::PUT, &format!("/v1/me/blocks/{}", member.user), &[], None)
+            .await
+            .expect(204);
         let case = cases(owner, &cast.path("/reports")).await.remove(0);
         assert_eq!(case["message"], json!({"id": message, "number": 1, "hidden": true}));
         assert_eq!(case["texts"][0]["text"], "Advertises.");
