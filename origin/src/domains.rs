@@ -4,8 +4,8 @@ use optimist_plane::domain::{Guard, Registry};
 use optimist_plane::statements::{Stated, stated};
 
 use crate::{
-    activity, circles, deliveries, erasure, favorites, journal, messages, notifications, operations, people,
-    popular, presence, reactions, reports, statistics, trail, unread,
+    activity, circles, deliveries, erasure, export, favorites, journal, messages, notifications, operations,
+    people, popular, presence, reactions, reports, statistics, trail, unread,
 };
 
 pub static REGISTRY: Registry = Registry {
@@ -27,6 +27,7 @@ pub static REGISTRY: Registry = Registry {
         statistics::DOMAIN,
         popular::DOMAIN,
         unread::DOMAIN,
+        export::DOMAIN,
         erasure::DOMAIN,
         trail::DOMAIN,
         operations::DOMAIN,

@@ -23,6 +23,7 @@ mod statistics;
 mod popular;
 mod unread;
 mod erasure;
+mod export;
 mod trail;
 mod operations;
 

@@ -59,6 +59,9 @@ const fn within(bytes: u64, of: &'static str, each: u64) -> Left {
     Left { each, within: bytes, of }
 }
 
+/// A report, with the message as it was, and what fifty moderators are told.
+const REPORT: u64 = MESSAGE + 19 * KIB;
+
 const fn row(route: &'static str, postgres: Left, redis: Left) -> Growth {
     Growth { route, postgres, redis }
 }
@@ -79,6 +82,8 @@ pub const GROWTH: &[Growth] = &[
     row("me.password", each(EVENT), each(LIMIT)),
     row("me.erase", each(EVENT + 512), each(LIMIT)),
     row("me.email", each(MAIL + EVENT), each(3 * LIMIT)),
+    // A day long: what the person has, once more.
+    row("me.export", within(1_100 * KIB * KIB, "a person's export", KIB + EVENT), each(LIMIT)),
     // A hundred names of a message and its circle.
     row("recent.note", each(0), within(24 * KIB, "a person", LIMIT)),
     row("sessions.revoke-others", each(EVENT), each(LIMIT)),
@@ -104,6 +109,8 @@ pub const GROWTH: &[Growth] = &[
     row("messages.post", each(MESSAGE + EVENT + RECORD), within(PAGE, "a circle's list", LIMIT)),
     // With a longer row of the message that it belongs to, which grows by its followers.
     row("comments.post", each(MESSAGE + KIB + EVENT + RECORD), within(2 * PAGE + MESSAGE, "a circle's lists", LIMIT)),
+    row("reports.make", within(1_000 * REPORT, "a person's reports", EVENT), each(LIMIT)),
+    row("reports.decide", each(KIB + EVENT), each(LIMIT)),
     row("messages.edit", within(MESSAGE, "a message", EVENT + NAMED), within(PAGE, "a circle's list", LIMIT)),
     row("messages.delete", each(EVENT + NAMED), each(LIMIT)),
     row("reactions.add", each(KIB), each(KIB)),

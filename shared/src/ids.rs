@@ -17,10 +17,11 @@ pub enum Id {
     Notification,
     Invite,
     Token,
+    Export,
 }
 
 impl Id {
-    pub const ALL: [Id; 10] = [
+    pub const ALL: [Id; 11] = [
         Id::User,
         Id::Session,
         Id::Circle,
@@ -31,6 +32,7 @@ impl Id {
         Id::Notification,
         Id::Invite,
         Id::Token,
+        Id::Export,
     ];
 
     pub fn as_str(self) -> &'static str {
@@ -45,6 +47,7 @@ impl Id {
             Id::Notification => "notification",
             Id::Invite => "invite",
             Id::Token => "token",
+            Id::Export => "export",
         }
     }
 

@@ -192,10 +192,13 @@ pub const ROUTES: &[Route] = &[
     // Its body has a password.
     Route { body: BODY, ..write("me.erase", Delete, "/v1/me", User, &[Passwords, Forwarded], &[Key::Session, Key::Me, Key::Profile, Key::PersonalPreferences, Key::Preferences, Key::PushTokens, Key::MyCircles, Key::RecentTags, Key::Streak, Key::CircleMembers, Key::CircleMessages, Key::CircleHead]) },
     write("me.email", Post, "/v1/me/email", User, &[Passwords, Forwarded], &[]),
+    write("me.export", Post, "/v1/me/export", User, CHANGES, &[]),
     at_edge("me.limits", "/v1/me/limits", AtEdge::Limits),
     direct("me.audit", "/v1/me/audit", User),
     joined("me.context", "/v1/me/context", User),
     veiled(joined("me.circles", "/v1/me/circles", User)),
+    direct("exports.get", "/v1/me/exports/{export}", User),
+    direct("exports.fetch", "/v1/me/exports/{export}/archive", User),
     Route { pattern: Live, ..direct("realtime.events", EVENTS, User) },
     // Its ticket says who asks.
     Route { pattern: Live, limits: &[PublicReads], ..direct("realtime.socket", SOCKET, Public) },

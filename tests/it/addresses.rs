@@ -104,9 +104,14 @@ async fn good_tokens_that_redis_does_not_know_are_admitted_however_many_come_at_
         system.to_origin.set(Mode::Open);
     };
     let (answers, ()) = futures_util::join!(asked, opened);
-    let refused: Vec<u16> =
-        answers.iter().map(|answer| answer.status).filter(|status| *status != 200).collect();
-    assert!(refused.is_empty(), "{} of {many}: {:?}", refused.len(), &refused[..refused.len().min(5)]);
+    let statuses = answers.iter().map(|answer| answer.status);
+    let refused: Vec<u16> = statuses.filter(|status| !crate::api::is_in_crowd(*status, &[200])).collect();
+    assert!(
+        answers.iter().any(|answer| answer.status == 200) && refused.is_empty(),
+        "{} of {many}: {:?}",
+        refused.len(),
+        &refused[..refused.len().min(5)]
+    );
 }
 
 /// Guesses that come at once are checked a few at a time, and each is counted before the next.

@@ -117,6 +117,9 @@ async fn fifty_addresses_that_log_in_leave_others_their_turn() {
     let system = System::start().await;
     let ada = system.register("Ada").await;
     let origin = OriginClient::new(&system);
+    let began = Instant::now();
+    log_in(&origin, &ada.email, "192.0.9.1", None).await.expect(200);
+    let alone = began.elapsed();
     let attempts = (0..50).flat_map(|address| (0..30).map(move |attempt| (address, attempt)));
     let storm = join_all(attempts.map(|(address, attempt)| {
         let body = json!({
@@ -142,6 +145,7 @@ async fn fifty_addresses_that_log_in_leave_others_their_turn() {
     // Beyond the places that there are, a storm is told to come back.
     assert!(storm.iter().all(|status| matches!(status, 401 | 503)), "{storm:?}");
     assert!(storm.contains(&401) && storm.contains(&503));
-    println!("measured: the slowest log-in beside the storm took {slowest:?}");
-    assert!(slowest < Duration::from_secs(9), "{slowest:?}");
+    println!("measured: the slowest log-in beside the storm took {slowest:?}, alone it takes {alone:?}");
+    // One of each of 25 networks may come before it, and those under way.
+    assert!(slowest < 60 * alone + Duration::from_secs(2), "{slowest:?}, alone {alone:?}");
 }

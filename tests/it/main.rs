@@ -12,6 +12,7 @@ mod deliveries;
 mod drafts;
 mod erasure;
 mod events;
+mod export;
 mod fairness;
 mod growth;
 mod hosting;

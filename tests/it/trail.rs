@@ -7,10 +7,10 @@ use optimist_shared::keys::Key;
 use optimist_tests::client::PASSWORD;
 use optimist_tests::system::address;
 use optimist_tests::{Client, Mailbox, Options, Origin, System};
-use serde_json::json;
+use serde_json::{Value, json};
 
 /// What the trail is for.
-const KEPT: [&str; 30] = [
+const KEPT: [&str; 31] = [
     "user.registered",
     "user.updated",
     "user.preferences",
@@ -37,6 +37,7 @@ const KEPT: [&str; 30] = [
     "invite.created",
     "invite.revoked",
     "report.decided",
+    "export.asked",
     "admin.suspended",
     "admin.restored",
     "admin.role-changed",
@@ -118,6 +119,7 @@ async fn each_kind_is_recorded_once_although_origins_die() {
     let said = cy.say(&circle, "Buy this.").await;
     ada.post(&format!("{path}/messages/{said}/report"), json!({"reason": "spam"})).await.expect(201);
     ada.post(&format!("{path}/reports/{said}/decide"), json!({"decision": "dismiss"})).await.expect(200);
+    cy.post("/v1/me/export", Value::Null).await.expect(202);
     cy.delete(&format!("{path}/members/me")).await.expect(204);
     ada.patch(&path, json!({"visibility": "public", "join_policy": "on_request"})).await.expect(200);
     cy.post(&format!("{path}/join-requests"), json!({})).await.expect(201);

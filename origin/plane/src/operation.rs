@@ -29,8 +29,8 @@ pub struct Operation {
     pub path: Vec<(&'static str, Shape)>,
     pub filters: Vec<Filter>,
     pub links: Vec<Link>,
-    /// Its answer is a stream of events, without an end.
-    pub is_stream: bool,
+    /// The content type of its answer.
+    pub form: &'static str,
     pub is_tagged: bool,
     pub is_conditional: bool,
     pub is_idempotent: bool,
@@ -77,7 +77,7 @@ impl Default for Operation {
             path: Vec::new(),
             filters: Vec::new(),
             links: Vec::new(),
-            is_stream: false,
+            form: "application/json",
             is_tagged: false,
             is_conditional: false,
             is_idempotent: false,
@@ -137,8 +137,7 @@ impl Operation {
         let mut answer = json!({"description": self.summary, "headers": reference_headers(&headers)});
         if let Some(shape) = self.answer {
             let schema = schemas.of_answer(shape);
-            let form = if self.is_stream { "text/event-stream" } else { "application/json" };
-            answer["content"] = json!({form: {"schema": schema}});
+            answer["content"] = json!({self.form: {"schema": schema}});
         }
         if !self.links.is_empty() {
             answer["links"] = self.links.iter().map(Link::render).collect::<Map<_, _>>().into();

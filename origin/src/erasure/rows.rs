@@ -94,11 +94,18 @@ delete from reports where reporter_id = $1 and message_id in (select message_id 
 
     /// With the reports of their messages: a hundred of each round.
     const CASES: &str = "-- erasure::report_cases
-delete from report_cases where message_id = any(array(select message_id from report_cases where author_id = $1 limit $2 / 25))";
+delete from report_cases where message_id = any(array(select message_id from report_cases where author_id = $1 limit $2::bigint / 25))";
 
     const DECIDED: &str = "-- erasure::decided_reports
 update report_cases set decided_by = null where message_id = any(array(
     select message_id from report_cases where decided_by = $1 limit $2))";
+
+    const PIECES: &str = "-- erasure::export_pieces
+delete from export_pieces where user_id = $1 and (export_id, number) in (
+    select export_id, number from export_pieces where user_id = $1 order by export_id, number limit $2::bigint / 5)";
+
+    const EXPORTS: &str = "-- erasure::exports
+delete from exports where user_id = $1 and $2 > 0::bigint";
 
     const NAMES: &str = "-- erasure::changed_names
 delete from changed_names where kind = 'person' and id = $1 and $2 > 0::bigint";
@@ -181,6 +188,8 @@ const OF_PERSON: &[&str] = &[
     IDEMPOTENCY,
     INVITES,
     USED_INVITES,
+    EXPORTS,
+    PIECES,
     REPORTS,
     CASES,
     DECIDED,

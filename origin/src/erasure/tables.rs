@@ -43,6 +43,8 @@ pub const TABLES: &[Table] = &[
     removed("journal_tags", "user_id tag entry_id"),
     removed("drafts", "user_id id version overtook sealed sibling_of entry_id editor"),
     removed("moods", "user_id id sealed"),
+    removed("exports", "user_id id sealed_key after"),
+    removed("export_pieces", "user_id export_id sealed"),
     removed("notifications", "user_id id kind circle_id message_id actor_id role invite_id"),
     removed("notification_actors", "user_id notification_id actor_id"),
     removed("notification_actors_gone", "user_id notification_id"),

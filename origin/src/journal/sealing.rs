@@ -63,6 +63,8 @@ pub enum What {
     Entry,
     Mood,
     Tags,
+    /// The key of an export's pieces.
+    Export,
 }
 
 /// A user's keys, derived from their data key.
@@ -140,7 +142,8 @@ impl Sealer {
     }
 }
 
-fn seal(key: &[u8; 32], bound_to: &[u8], plain: &[u8]) -> Result<Vec<u8>> {
+/// Seals bytes under a key, in their place alone.
+pub fn seal(key: &[u8; 32], bound_to: &[u8], plain: &[u8]) -> Result<Vec<u8>> {
     let mut nonce = [0; NONCE];
     getrandom::fill(&mut nonce).map_err(|error| Error::internal("sealing", &error))?;
     let payload = Payload { msg: plain, aad: bound_to };
@@ -155,7 +158,8 @@ pub fn is_sealed(bytes: &[u8]) -> bool {
     bytes.first() == Some(&FORM)
 }
 
-fn open(key: &[u8; 32], bound_to: &[u8], sealed: &[u8]) -> Option<Vec<u8>> {
+/// The bytes, if they were sealed under this key and in this place.
+pub fn open(key: &[u8; 32], bound_to: &[u8], sealed: &[u8]) -> Option<Vec<u8>> {
     let (&form, rest) = sealed.split_first()?;
     let (nonce, ciphertext) = rest.split_first_chunk::<NONCE>().filter(|_| form == FORM)?;
     let payload = Payload { msg: ciphertext, aad: bound_to };

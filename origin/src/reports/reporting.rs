@@ -79,9 +79,9 @@ select reason, body, created_at from reports where message_id = $1 and reporter_
 select count(*) from (select from reports where reporter_id = $1 limit $2) held";
 
     /// Opens a message's case, or adds to it; selects its round, and whether those who decide learn something new: there was no
-    /// open case, or administrators see it from now on.
+    /// open case, or administrators see it from now on. The circle's lock keeps the row as it was read.
     const OPEN: &str = "-- reports::open
-with before as materialized (select state, round from report_cases where message_id = $1 for update)
+with before as materialized (select state from report_cases where message_id = $1)
 insert into report_cases as c (message_id, circle_id, author_id, number, body, state)
 values ($1, $2, $3, $4, $5, $6)
 on conflict (message_id) do update

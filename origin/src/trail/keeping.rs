@@ -49,6 +49,7 @@ pub const FOLLOWS: &[(&str, Follow)] = &[
     ("invite.created", KEEP),
     ("invite.revoked", KEEP),
     ("report.decided", KEEP),
+    ("export.asked", KEEP),
     ("admin.suspended", KEEP),
     ("admin.restored", KEEP),
     ("admin.role-changed", KEEP),

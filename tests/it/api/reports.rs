@@ -50,7 +50,7 @@ fn whoever_reads_a_message_reports_it_once_and_nobody_sees_who() {
     on_system(|system| async move {
         let cast = Cast::new(system, "private").await;
         let Cast { owner, moderator, member, message, .. } = &cast;
-        let rita = newcomer(system, &cast, "Canary Rita").await;
+        let rita = newcomer(system, &cast, "CanaryRita").await;
         for outsider in [&cast.former, &cast.banned, &cast.stranger] {
             problem(report(outsider, &cast, message, "spam", "").await, 404);
             problem(outsider.get(&cast.path("/reports")).await, 404);

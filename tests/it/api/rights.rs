@@ -35,6 +35,7 @@ impl Names {
             ("{notification}", &self.notification),
             ("{invite}", &self.invite),
             ("{token}", &self.token),
+            ("{export}", &self.notification),
             ("{kind}", "heart"),
             ("{key}", "nonsense"),
         ];

@@ -43,7 +43,7 @@ async fn there_is_no_gap_whoever_dies() {
             let ended = OnceLock::new();
             let is_over = |record: &optimist_tests::wandering::Record| {
                 let Some(last) = last.get() else { return false };
-                let waits = ended.get_or_init(Instant::now).elapsed() > Duration::from_secs(90);
+                let waits = ended.get_or_init(Instant::now).elapsed() > Duration::from_secs(240);
                 waits || record.ids.last() == Some(last)
             };
             wanderer.wander(is_over).await;

@@ -154,3 +154,19 @@ insert into activity_days (circle_id, day, part, posts, comments, reactions, peo
 select bench.circle(n), now()::date - d, 0, 1, 0, 1, 1 from generate_series(12, 6000) n, generate_series(0, 1) d;
 insert into popular_messages (message_id, circle_id, category, score)
 select bench.message(1, 95000 + n), bench.circle(1), 'sleep', n from generate_series(1, 950) n;
+
+-- Reported messages of circle 1: 200 are open, and one of them has a hundred reports. Person 1 wrote, decided and reported some.
+insert into report_cases (message_id, circle_id, author_id, number, body, state, decided_by, decided_at)
+select bench.message(1, 99700 + n), bench.circle(1), bench.person(1 + n % 50), 99700 + n, 'Text.',
+    case when n > 200 then 'dismissed' when n % 10 = 0 then 'escalated' else 'open' end,
+    case when n > 200 then bench.person(1) end, case when n > 200 then now() - interval '100 days' end
+from generate_series(1, 299) n;
+insert into reports (message_id, reporter_id, round, reason, body)
+select bench.message(1, 99700 + n), bench.person(1), 1, 'spam', 'Text.' from generate_series(1, 299) n
+union all
+select bench.message(1, 99990), bench.person(1 + n), 1, 'other', 'Text.' from generate_series(1, 99) n;
+
+-- An export of person 1.
+insert into exports (user_id, id, sealed_key, pieces) values (bench.person(1), bench.id('export', 1), 'key', 1000);
+insert into export_pieces (user_id, export_id, number, sealed)
+select bench.person(1), bench.id('export', 1), n, repeat('x', 1000)::bytea from generate_series(0, 999) n;

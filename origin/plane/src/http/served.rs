@@ -116,7 +116,13 @@ impl Served {
 
     /// It answers with events, without an end.
     pub fn streams(mut self) -> Served {
-        self.operation.is_stream = true;
+        self.operation.form = "text/event-stream";
+        self.answers::<String>(200)
+    }
+
+    /// It answers with a file of this content type.
+    pub fn downloads(mut self, form: &'static str) -> Served {
+        self.operation.form = form;
         self.answers::<String>(200)
     }
 
