@@ -83,7 +83,7 @@ pub const GROWTH: &[Growth] = &[
     row("me.erase", each(EVENT + 512), each(LIMIT)),
     row("me.email", each(MAIL + EVENT), each(3 * LIMIT)),
     // A day long: what the person has, once more.
-    row("me.export", within(1_100 * KIB * KIB, "a person's export", KIB + EVENT), each(LIMIT)),
+    row("me.export", within(1_100 * KIB * KIB, "a person's export", KIB + EVENT), within(KIB, "a person", LIMIT)),
     // A hundred names of a message and its circle.
     row("recent.note", each(0), within(24 * KIB, "a person", LIMIT)),
     row("sessions.revoke-others", each(EVENT), each(LIMIT)),

@@ -119,7 +119,7 @@ async fn good_tokens_that_redis_does_not_know_are_admitted_however_many_come_at_
 async fn guesses_at_once_are_bounded() {
     let system = System::start().await;
     let ada = system.register("Ada").await;
-    while !ada.get("/v1/me").await.expect(200).is_hit() {}
+    ada.until_hit("/v1/me").await;
     let admitted = Limit::BadTokens.row().windows[0].admitted;
     let guess = |number: u32| {
         let guessed = format!("{}.0190beef-0000-7000-8000-{number:012}.{}", ada.user, "A".repeat(43));

@@ -283,7 +283,7 @@ async fn a_region_that_was_silent_for_a_day_begins_anew() {
     let circle = ada.create_circle("private").await;
     let path = format!("/v1/circles/{circle}");
     wait_for_all(&system).await;
-    while !ada.get(&path).await.expect(200).is_hit() {}
+    ada.until_hit(&path).await;
     let epoch =
         |system: &System| system.sql("select epoch from regions where name = 'test'").parse::<u64>().unwrap();
     let before = epoch(&system);

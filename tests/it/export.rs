@@ -21,11 +21,12 @@ fn run(system: &System, job: &str) {
 }
 
 /// The export's link, once it is ready.
-async fn ready(client: &Client, id: &str) -> String {
-    let path = format!("/v1/me/exports/{id}");
-    until("the export is ready", async || client.get(&path).await.expect(200).body["status"] == "ready")
-        .await;
-    client.get(&path).await.expect(200).text("/link")
+async fn ready(system: &System, client: &Client, id: &str) -> String {
+    let sql = format!("select ready_at is not null from exports where id = '{id}'");
+    until("the export is ready", async || system.sql(&sql) == "t").await;
+    let shown = client.get(&format!("/v1/me/exports/{id}")).await.expect(200);
+    assert_eq!(shown.body["status"], "ready");
+    shown.text("/link")
 }
 
 /// What a client fetches: the status, and the lines by their sections.
@@ -86,7 +87,7 @@ async fn a_person_takes_all_they_have_and_nobody_else_does() {
     assert_eq!(ada.post("/v1/me/export", Value::Null).await.expect(200).text("/id"), id);
     bo.get(&format!("/v1/me/exports/{id}")).await.expect(404);
     run(&system, "exports.build");
-    let link = ready(&ada, &id).await;
+    let link = ready(&system, &ada, &id).await;
     let (_, sections) = fetch(&system, &ada, &link).await;
     let of = |section: &str| sections.get(section).cloned().unwrap_or_default();
     assert_eq!(of("export")[0]["user_id"], ada.user.as_str());
@@ -179,7 +180,7 @@ async fn each_item_is_there_once_although_origins_die() {
     }
     let ada = ada.at(&system.url());
     system.sql("update jobs set started_at = now() - interval '1 hour' where name = 'exports.build'");
-    let link = ready(&ada, &asked).await;
+    let link = ready(&system, &ada, &asked).await;
     let (_, sections) = fetch(&system, &ada, &link).await;
     let numbers: Vec<i64> =
         sections["messages"].iter().map(|item| item["number"].as_i64().unwrap()).collect();

@@ -158,7 +158,7 @@ async fn a_body_or_a_key_that_no_edge_has_signed_changes_nothing() {
 async fn whose_key_the_origin_does_not_know(kind: Kind) {
     let system = System::start().await;
     let ada = system.register("Ada").await;
-    while !ada.get("/v1/me").await.expect(200).is_hit() {}
+    ada.until_hit("/v1/me").await;
     let origin_url = format!("http://{}", system.to_origin.address());
     let mut settings = edge_settings(&origin_url, &system.redis.url(), &system.options);
     let key = settings.iter_mut().find(|(name, _)| name == "signing_keys").unwrap();

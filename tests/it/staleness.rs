@@ -101,7 +101,7 @@ impl Scene {
         let circle = ada.create_circle("private").await;
         let path = format!("/v1/circles/{circle}/messages");
         ada.say(&circle, "0").await;
-        while !ada.get(&path).await.expect(200).is_hit() {}
+        ada.until_hit(&path).await;
         Scene { system, ada, circle, path }
     }
 

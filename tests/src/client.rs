@@ -1,5 +1,6 @@
 //! A client of the API: sends requests, and returns the answers.
 
+use crate::waiting::until;
 use std::collections::BTreeMap;
 
 use reqwest::Method;
@@ -126,6 +127,11 @@ impl Client {
             .await
             .expect(201)
             .text("/id")
+    }
+
+    /// Reads until a copy answers.
+    pub async fn until_hit(&self, path: &str) {
+        until(&format!("{path} is a hit"), async || self.get(path).await.expect(200).is_hit()).await;
     }
 
     pub async fn get(&self, path: &str) -> Answer {

@@ -81,7 +81,7 @@ select 'x', jsonb_build_object('id', id, 'name', name, 'bio', bio, 'email', emai
 from users where id = $1 and $2 = '' limit $3";
 
     const SESSIONS: &str = "-- exports::sessions
-select id::text, jsonb_build_object('id', id, 'user_agent', user_agent, 'created_at', created_at, 'first_used_at', first_used_at,
+select id::text as place, jsonb_build_object('id', id, 'user_agent', user_agent, 'created_at', created_at, 'first_used_at', first_used_at,
     'refreshed_at', refreshed_at, 'ends_at', absolute_until)
 from sessions where user_id = $1 and revoked_at is null and id > coalesce(nullif($2, ''), '00000000-0000-0000-0000-000000000000')::uuid
 order by id limit $3";
@@ -92,12 +92,12 @@ select 'x', jsonb_build_object('in_app', kinds(in_app), 'push', kinds(push), 'em
 from notification_preferences where user_id = $1 and $2 = '' limit $3";
 
     const DEVICES: &str = "-- exports::devices
-select id::text, jsonb_build_object('id', id, 'channel', channel, 'endpoint', endpoint, 'created_at', created_at, 'verified_at', verified_at)
+select id::text as place, jsonb_build_object('id', id, 'channel', channel, 'endpoint', endpoint, 'created_at', created_at, 'verified_at', verified_at)
 from push_tokens where user_id = $1 and id > coalesce(nullif($2, ''), '00000000-0000-0000-0000-000000000000')::uuid
 order by id limit $3";
 
     const CIRCLES: &str = "-- exports::circles
-select m.circle_id::text, jsonb_build_object('circle_id', m.circle_id, 'name', c.name, 'role', m.role, 'joined_at', m.joined_at,
+select m.circle_id::text as place, jsonb_build_object('circle_id', m.circle_id, 'name', c.name, 'role', m.role, 'joined_at', m.joined_at,
     'read_number', r.number)
 from memberships m join circles c on c.id = m.circle_id
 left join read_markers r on r.circle_id = m.circle_id and r.user_id = m.user_id
@@ -106,27 +106,27 @@ where m.user_id = $1 and m.role <> 'banned'
 order by m.circle_id limit $3";
 
     const MUTED_CIRCLES: &str = "-- exports::muted_circles
-select circle_id::text, jsonb_build_object('circle_id', circle_id, 'until', until) from notification_mutes
+select circle_id::text as place, jsonb_build_object('circle_id', circle_id, 'until', until) from notification_mutes
 where user_id = $1 and circle_id > coalesce(nullif($2, ''), '00000000-0000-0000-0000-000000000000')::uuid
 order by circle_id limit $3";
 
     const BLOCKS: &str = "-- exports::blocks
-select blocked_id::text, jsonb_build_object('user_id', blocked_id, 'added_at', created_at) from blocks
+select blocked_id::text as place, jsonb_build_object('user_id', blocked_id, 'added_at', created_at) from blocks
 where user_id = $1 and blocked_id > coalesce(nullif($2, ''), '00000000-0000-0000-0000-000000000000')::uuid
 order by blocked_id limit $3";
 
     const MUTES: &str = "-- exports::mutes
-select muted_id::text, jsonb_build_object('user_id', muted_id, 'added_at', created_at) from mutes
+select muted_id::text as place, jsonb_build_object('user_id', muted_id, 'added_at', created_at) from mutes
 where user_id = $1 and muted_id > coalesce(nullif($2, ''), '00000000-0000-0000-0000-000000000000')::uuid
 order by muted_id limit $3";
 
     const FAVORITES: &str = "-- exports::favorites
-select message_id::text, jsonb_build_object('message_id', message_id, 'circle_id', circle_id, 'added_at', added_at) from favorites
+select message_id::text as place, jsonb_build_object('message_id', message_id, 'circle_id', circle_id, 'added_at', added_at) from favorites
 where user_id = $1 and message_id > coalesce(nullif($2, ''), '00000000-0000-0000-0000-000000000000')::uuid
 order by message_id limit $3";
 
     const REPORTS: &str = "-- exports::reports
-select message_id::text, jsonb_build_object('message_id', message_id, 'reason', reason, 'text', body, 'reported_at', created_at)
+select message_id::text as place, jsonb_build_object('message_id', message_id, 'reason', reason, 'text', body, 'reported_at', created_at)
 from reports where reporter_id = $1 and message_id > coalesce(nullif($2, ''), '00000000-0000-0000-0000-000000000000')::uuid
 order by message_id limit $3";
 
@@ -139,7 +139,7 @@ from activity where user_id = $1 and day >= $4 and day < $5
 order by circle_id, day limit $3";
 
     const NOTIFICATIONS: &str = "-- exports::notifications, planned anew
-select id::text, jsonb_build_object('id', id, 'kind', kind, 'circle_id', circle_id, 'message_id', message_id, 'actor_id', actor_id,
+select id::text as place, jsonb_build_object('id', id, 'kind', kind, 'circle_id', circle_id, 'message_id', message_id, 'actor_id', actor_id,
     'others', actors - 1, 'role', role, 'created_at', created_at, 'read_at', read_at)
 from notifications where user_id = $1 and month >= $4 and month < $5
   and id > coalesce(nullif($2, ''), '00000000-0000-0000-0000-000000000000')::uuid

@@ -14,7 +14,7 @@ const AT_ONCE: i64 = 4;
 
 statements! {
     const ENTRIES: &str = "-- exports::entries
-select id::text, id, version::text, sealed,
+select id::text as place, id, version::text, sealed,
     jsonb_build_object('entry_date', entry_date, 'created_at', created_at, 'updated_at', updated_at)
 from journal_entries where user_id = $1 and id > coalesce(nullif($2, ''), '00000000-0000-0000-0000-000000000000')::uuid
 order by id limit $3";
@@ -27,12 +27,12 @@ where user_id = $1 and ($2 = '' or (entry_id, version) > (left($2, 36)::uuid, su
 order by entry_id, version limit $3";
 
     const DRAFTS: &str = "-- exports::drafts
-select id::text, id, version, sealed, jsonb_build_object('saved_at', saved_at, 'sibling_of', sibling_of) from drafts
+select id::text as place, id, version, sealed, jsonb_build_object('saved_at', saved_at, 'sibling_of', sibling_of) from drafts
 where user_id = $1 and deleted_at is null and id > coalesce(nullif($2, ''), '00000000-0000-0000-0000-000000000000')::uuid
 order by id limit $3";
 
     const MOODS: &str = "-- exports::moods
-select id::text, id, version::text, sealed, jsonb_build_object('score', score, 'logged_at', logged_at) from moods
+select id::text as place, id, version::text, sealed, jsonb_build_object('score', score, 'logged_at', logged_at) from moods
 where user_id = $1 and id > coalesce(nullif($2, ''), '00000000-0000-0000-0000-000000000000')::uuid
 order by id limit $3";
 }

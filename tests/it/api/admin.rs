@@ -47,7 +47,7 @@ fn administrators_alone_see_jobs_and_policies() {
         // A copy is dropped by name; braces are escaped in the URL and decoded again.
         let circle = ada.create_circle("private").await;
         let path = format!("/v1/circles/{circle}");
-        while !ada.get(&path).await.expect(200).is_hit() {}
+        ada.until_hit(&path).await;
         let key = Key::circle(circle.parse().unwrap()).name();
         let drop_path = format!("/v1/admin/cache/{}", key.replace('{', "%7B").replace('}', "%7D"));
         problem(system.client().delete(&drop_path).await, 401);
@@ -78,7 +78,7 @@ fn whoever_is_suspended_is_out_from_the_acknowledgement_on() {
             warm(client).await;
         }
         let profile = format!("/v1/users/{}", ada.user);
-        while !bo.get(&profile).await.expect(200).is_hit() {}
+        bo.until_hit(&profile).await;
         let suspended = async {
             let (succeeded, output) = command(system, ["admin", "suspend", &ada.email.to_uppercase()]).await;
             assert!(succeeded, "{output}");

@@ -74,8 +74,11 @@ fn nothing_of_somebody_blocked_is_in_any_answer() {
         let Scene { ada, bob, carol, circle, said, comment, own } = &scene;
         let path = format!("/v1/circles/{circle}");
         let messages = format!("{path}/messages");
-        while ada.get("/v1/notifications/unread-count").await.expect(200).body["unread"].as_i64() < Some(3) {}
-        while !ada.get(&messages).await.expect(200).is_hit() {}
+        optimist_tests::until("Ada is told", async || {
+            ada.get("/v1/notifications/unread-count").await.expect(200).body["unread"].as_i64() >= Some(3)
+        })
+        .await;
+        ada.until_hit(&messages).await;
         let before = ada.get(&messages).await.expect(200);
         assert!(before.body.to_string().contains("Canary Bob"), "{before:#?}");
 
@@ -160,6 +163,7 @@ fn somebody_blocked_tells_one_nothing_and_somebody_muted_neither() {
                 Scene::new(Cast::new(system, "public").await).await;
             let path = format!("/v1/circles/{circle}");
             let told = async || {
+                tokio::time::sleep(std::time::Duration::from_millis(50)).await;
                 let list = ada.get("/v1/notifications?limit=100").await.expect(200);
                 let of = |who: &Client| {
                     let items = list.body["items"].as_array().unwrap().iter();

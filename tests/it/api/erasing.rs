@@ -52,7 +52,7 @@ fn from_the_answer_on_nobody_finds_an_erased_account() {
         let profile = format!("/v1/users/{}", meg.user);
         let (members, messages) = (cast.path("/members"), cast.path("/messages"));
         for path in [&profile, &members, &messages] {
-            while !cast.owner.get(path).await.expect(200).is_hit() {}
+            cast.owner.until_hit(path).await;
         }
         let name = meg.get("/v1/me").await.expect(200).text("/name");
         assert!(cast.owner.get(&messages).await.expect(200).body.to_string().contains(&name));

@@ -42,7 +42,8 @@ impl Bench {
                     .replace("{entry}", &uuid::Uuid::new_v4().to_string())
                     .replace("{mood}", &uuid::Uuid::new_v4().to_string())
                     .replace("{notification}", &uuid::Uuid::new_v4().to_string())
-                    .replace("{token}", &uuid::Uuid::new_v4().to_string());
+                    .replace("{token}", &uuid::Uuid::new_v4().to_string())
+                    .replace("{export}", &uuid::Uuid::new_v4().to_string());
                 let schema = &operation["requestBody"]["content"]["application/json"]["schema"]["$ref"];
                 let body = schema.as_str().map(|reference| {
                     let schema = document.pointer(reference.trim_start_matches('#')).unwrap();

@@ -32,7 +32,7 @@ fn preferences_are_replaced_whole_and_are_ones_own() {
             "locale": "en", "week_start": "monday", "presence": "circles", "discoverable": false, "reduced_motion": false,
         });
         assert_eq!(defaults.body, expected);
-        while !ada.get(PATH).await.expect(200).is_hit() {}
+        ada.until_hit(PATH).await;
         let new = json!({
             "locale": "de", "week_start": "sunday", "presence": "nobody", "discoverable": true, "reduced_motion": true,
         });
@@ -69,8 +69,8 @@ fn the_language_is_the_accounts() {
         let ada = system.register("Ada").await;
         let defaults = ada.get(PATH).await.expect(200);
         for (number, locale) in ["de", "en", "de", "de"].into_iter().enumerate() {
-            while !ada.get(PATH).await.expect(200).is_hit() {}
-            while !ada.get("/v1/me").await.expect(200).is_hit() {}
+            ada.until_hit(PATH).await;
+            ada.until_hit("/v1/me").await;
             let before = ada.get(PATH).await.expect(200).header("etag").to_owned();
             match number % 2 {
                 0 => put(&ada, &[], &but(&defaults.body, "locale", locale)).await.expect(200),

@@ -77,7 +77,7 @@ fn who_leaves_or_is_removed_reads_nothing_more() {
         let path = format!("/v1/circles/{circle}/messages");
         for person in [&member, &other] {
             person.join(&circle, &owner).await;
-            while !person.get(&path).await.expect(200).is_hit() {}
+            person.until_hit(&path).await;
         }
         let removed = async {
             owner.delete(&format!("/v1/circles/{circle}/members/{}", member.user)).await.expect(204);

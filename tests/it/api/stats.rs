@@ -108,7 +108,7 @@ fn readers_see_a_circle_in_numbers_and_moderators_how_it_grows() {
             client.get(&cast.path("/stats")).await.expect(stats);
             client.get(&path).await.expect(growth);
         }
-        while !cast.member.get(&cast.path("/stats")).await.expect(200).is_hit() {}
+        cast.member.until_hit(&cast.path("/stats")).await;
         problem(system.client().get(&path).await, 401);
         cast.owner.patch(&cast.path(""), json!({"visibility": "private"})).await.expect(200);
         problem(cast.former.get(&cast.path("/stats")).await, 404);

@@ -78,7 +78,7 @@ fn from_the_acknowledgement_on_nothing_admits_whoever_is_suspended() {
         }
         say(meg, "online", "phone").await.expect(200);
         let profile = format!("/v1/users/{}", meg.user);
-        while !cast.owner.get(&profile).await.expect(200).is_hit() {}
+        cast.owner.until_hit(&profile).await;
         let gateway = address(&system.origins[0].gateway).to_owned();
         let mut listeners = Vec::new();
         for transport in [Transport::Events, Transport::Socket] {

@@ -65,7 +65,10 @@ async fn whoever_comes_back_is_told_though_a_wake_was_lost() {
     system.origins[0].disable("wake", true).await;
     ada.say(&circle, "Good morning.").await;
     listener.expect("message.posted").await;
-    while bo.get("/v1/notifications/unread-count").await.expect(200).body["unread"] != 1 {}
+    optimist_tests::until("Bo is told", async || {
+        bo.get("/v1/notifications/unread-count").await.expect(200).body["unread"] == 1
+    })
+    .await;
     // Its topics are known here still.
     let mut again = subscribe(&gateway, Transport::Events, &bo, "").await;
     until(&mut again, "notifications", |data| data["unread"] == 1).await;
