@@ -32,6 +32,7 @@ create table reports (
     primary key (message_id, reporter_id)
 );
 create index reports_of_round on reports (message_id, round, created_at);
+create index reports_with_text on reports (message_id, round, created_at) where body <> '';
 create index reports_of_person on reports (reporter_id, message_id);
 
 -- Moderators, whoever reported and whoever wrote it are told: notifications of their own kinds, which go with roles in a person's

@@ -109,7 +109,7 @@ async fn a_person_takes_all_they_have_and_nobody_else_does() {
     assert_eq!(of("journal-versions")[0]["body"], "First.");
     assert_eq!(of("journal-drafts")[0]["body"], CANARY);
     assert_eq!((&of("moods")[0]["score"], &of("moods")[0]["note"]), (&json!(4), &json!(CANARY)));
-    assert_eq!(of("activity")[0]["posts"], 4);
+    assert_eq!(of("activity")[0]["posts"], 3);
     assert_eq!((of("sessions").len(), of("notification-preferences").len()), (1, 0));
     assert!(!format!("{sections:?}").contains("Bo's own words."));
 

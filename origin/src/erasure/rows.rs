@@ -90,7 +90,7 @@ delete from invites where id = any(array(
 update invites set used_by = null where id = any(array(select id from invites where used_by = $1 limit $2))";
 
     const REPORTS: &str = "-- erasure::reports
-delete from reports where reporter_id = $1 and message_id in (select message_id from reports where reporter_id = $1 limit $2)";
+delete from reports where reporter_id = $1 and message_id = any(array(select message_id from reports where reporter_id = $1 limit $2))";
 
     /// With the reports of their messages: a hundred of each round.
     const CASES: &str = "-- erasure::report_cases

@@ -88,8 +88,8 @@ fn bound_to(export: Uuid, number: i32) -> Vec<u8> {
 async fn fetch(State(ctx): State<Ctx>, caller: Caller, uri: Uri) -> Result<Response> {
     let (user, export) = (caller.user, caller.request.id(Id::Export)?);
     let not_found = || Error::new(ErrorCode::NotFound);
-    let count = ctx.db.query_opt(COUNT, &[&user, &export]).await?.ok_or_else(not_found)?;
     let key = key_of(uri.query())?;
+    let count = ctx.db.query_opt(COUNT, &[&user, &export]).await?.ok_or_else(not_found)?;
     // A key that does not fit finds nothing.
     let first = piece(&ctx, user, export, 0, key).await?.ok_or_else(not_found)?;
     let fetching = Fetching { ctx, user, export, key, count: count.get(0), next: 1 };

@@ -80,11 +80,11 @@ select 'x', jsonb_build_object('id', id, 'name', name, 'bio', bio, 'email', emai
     'reduced_motion', reduced_motion, 'role', role, 'created_at', created_at, 'updated_at', updated_at)
 from users where id = $1 and $2 = '' limit $3";
 
+    /// A person has fifty at most.
     const SESSIONS: &str = "-- exports::sessions
-select id::text as place, jsonb_build_object('id', id, 'user_agent', user_agent, 'created_at', created_at, 'first_used_at', first_used_at,
+select 'x', jsonb_build_object('id', id, 'user_agent', user_agent, 'created_at', created_at, 'first_used_at', first_used_at,
     'refreshed_at', refreshed_at, 'ends_at', absolute_until)
-from sessions where user_id = $1 and revoked_at is null and id > coalesce(nullif($2, ''), '00000000-0000-0000-0000-000000000000')::uuid
-order by id limit $3";
+from sessions where user_id = $1 and revoked_at is null and $2 = '' limit $3";
 
     const PREFERENCES: &str = "-- exports::preferences
 select 'x', jsonb_build_object('in_app', kinds(in_app), 'push', kinds(push), 'email', kinds(email), 'webhook', kinds(webhook),

@@ -83,7 +83,7 @@ describe!(State, {"type": "string", "enum": ["open", "escalated", "dismissed", "
 
 statements! {
     /// Cases and their messages' authors, and how many of the round's reports give each reason. `$2` is [`MOST`].
-    const SHOWN: &str = "-- reports::shown (100 rows)
+    const SHOWN: &str = "-- reports::shown (10,000 rows)
 select its.*, a.name as author_name, d.name as decider_name
 from unnest($1::uuid[]) asked (id) cross join lateral (
     select c.message_id, c.circle_id, c.author_id, c.number, c.body, c.state, c.round, c.decided_by, c.decided_at, r.*

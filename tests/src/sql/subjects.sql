@@ -164,7 +164,10 @@ from generate_series(1, 299) n;
 insert into reports (message_id, reporter_id, round, reason, body)
 select bench.message(1, 99700 + n), bench.person(1), 1, 'spam', 'Text.' from generate_series(1, 299) n
 union all
-select bench.message(1, 99990), bench.person(1 + n), 1, 'other', 'Text.' from generate_series(1, 99) n;
+select bench.message(1, 99990), bench.person(1 + n), 1, 'other', 'Text.' from generate_series(1, 99) n
+union all
+select bench.message(1, 99700 + n), bench.person(200 + 60 * n + k), 1, 'other', '' from generate_series(1, 280) n, generate_series(1, 60) k;
+analyze reports, report_cases, exports, export_pieces;
 
 -- An export of person 1.
 insert into exports (user_id, id, sealed_key, pieces) values (bench.person(1), bench.id('export', 1), 'key', 1000);
