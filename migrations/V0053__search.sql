@@ -37,17 +37,19 @@ begin
     return btrim(folded);
 end $$;
 
+-- Functions of indexes name the schema of those that they call: maintenance and dumps set a search path without it.
+
 -- Its words with their places. It is dear, so that no plan asks it of row after row; and not for parallel plans, which take longer to
 -- begin than a search takes.
 create function search_words(body text) returns tsvector language plpgsql immutable strict cost 5000 as $$
 begin
     -- Postgres's own parser is faster, and finds the same words unless a digit stands before a letter.
     if octet_length(body) = length(body) and body !~ '[0-9][A-Za-z]|[0-9A-Za-z]{65}' then
-        return to_tsvector('pg_catalog.simple', search_text(body));
+        return to_tsvector('pg_catalog.simple', public.search_text(body));
     end if;
     return coalesce((
         select string_agg('''' || left(word, 64) || ''':' || place, ' ')::tsvector
-        from unnest(string_to_array(search_text(body), ' ')) with ordinality each (word, place) where word <> ''), '');
+        from unnest(string_to_array(public.search_text(body), ' ')) with ordinality each (word, place) where word <> ''), '');
 end $$;
 
 -- A message's words, and its circle, its author, and when it was posted: to some 280 minutes, and by fewer digits to some three
@@ -55,7 +57,7 @@ end $$;
 create function message_words(circle_id uuid, author_id uuid, id uuid, body text) returns tsvector
 language plpgsql immutable strict cost 5000 as $$
 begin
-    return search_words(body) || array_to_tsvector(array['#c' || circle_id, '#a' || author_id, '#t' || left(id::text, 6)]);
+    return public.search_words(body) || array_to_tsvector(array['#c' || circle_id, '#a' || author_id, '#t' || left(id::text, 6)]);
 end $$;
 
 -- A list of changes that are applied later would be read by each search.

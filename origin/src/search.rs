@@ -15,6 +15,6 @@ use optimist_plane::domain::Domain;
 pub const DOMAIN: Domain = Domain {
     routes: answering::routes,
     tags: &[("search", "Messages, circles and people, by words.")],
-    statements: &[messages::STATEMENTS, names::STATEMENTS],
+    statements: &[answering::STATEMENTS, messages::STATEMENTS, names::STATEMENTS],
     ..Domain::new("search")
 };

@@ -46,7 +46,7 @@ pub fn routes() -> Vec<Served> {
                  other, `-word` must not be there. Among messages, `from:` takes a person's id or `me`, and `in:` a circle's. Capitals, \
                  accents and punctuation make no difference. Where a script has no spaces, and of emoji, any two neighbours are \
                  found. Found are messages of the last two years in public circles and in the caller's own, circles by name and \
-                 description, and people by name, if they want to be found. Of the newest thousand messages those come first that \
+                 description, and people by name, if they want to be found; and nothing of those whom the caller has blocked. Of the newest thousand messages those come first that \
                  say more of it, or are newer; `truncated` says that there may be more. Read replicas find them: `as_of` says of \
                  when. Rights and texts are those of the moment, so that a page may have fewer items than were asked for.",
             )
@@ -199,8 +199,8 @@ struct Candidate {
     id: Uuid,
     /// Where its rights are: a message's circle, or itself.
     circle: Uuid,
-    /// A message's.
-    author: Option<Uuid>,
+    /// A message's author, or a circle's owner.
+    whose: Option<Uuid>,
 }
 
 /// Candidates that are checked together. A page of results takes one round, unless most of them may not be read.
@@ -225,7 +225,7 @@ async fn find(State(ctx): State<Ctx>, caller: Caller, uri: Uri) -> Result<Respon
                 place: found.place,
                 id: found.message,
                 circle: found.circle,
-                author: Some(found.author),
+                whose: Some(found.author),
             };
             (found.into_iter().map(candidate).collect::<Vec<_>>(), is_truncated)
         }
@@ -238,7 +238,7 @@ async fn find(State(ctx): State<Ctx>, caller: Caller, uri: Uri) -> Result<Respon
                 place: named.place,
                 id: named.id,
                 circle: named.id,
-                author: None,
+                whose: named.owner,
             };
             (found.into_iter().map(candidate).collect(), is_truncated)
         }
@@ -275,13 +275,13 @@ async fn allowed(ctx: &Ctx, kind: Kind, searcher: Uuid, some: &[Candidate]) -> R
         Kind::Messages | Kind::Circles => readable(ctx, searcher, &named).await?,
         Kind::People => ids(&ctx.db.query(FINDABLE, &[&named, &searcher]).await?),
     };
-    let authors = each(|candidate| candidate.author);
-    let blocked = match authors.is_empty() {
+    let people = each(|candidate| candidate.whose);
+    let blocked = match people.is_empty() {
         true => HashSet::new(),
-        false => ids(&ctx.db.query(BLOCKED, &[&searcher, &authors]).await?),
+        false => ids(&ctx.db.query(BLOCKED, &[&searcher, &people]).await?),
     };
     let is_allowed = |candidate: &Candidate| {
-        open.contains(&candidate.circle) && candidate.author.is_none_or(|author| !blocked.contains(&author))
+        open.contains(&candidate.circle) && candidate.whose.is_none_or(|person| !blocked.contains(&person))
     };
     Ok(some.iter().copied().filter(is_allowed).collect())
 }

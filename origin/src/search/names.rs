@@ -16,13 +16,13 @@ const CANDIDATES: i64 = 1_000;
 
 statements! {
     const PUBLIC: &str = "-- search::public_circles (1,400 rows, uncapped: entries of the index for a word)
-select id, name, description from circles
+select id, name, description, owner_id from circles
 where search_words(name || ' ' || description) @@ $1::text::tsquery and visibility = 'public' and archived_at is null limit $2";
 
     /// Each is looked up by itself, so that no plan reads all circles.
     const OWN: &str = "-- search::own_circles (500 rows)
 select its.* from memberships mine
-cross join lateral (select id, name, description from circles where id = mine.circle_id limit 1) its
+cross join lateral (select id, name, description, owner_id from circles where id = mine.circle_id limit 1) its
 where mine.user_id = $1 and mine.role <> 'banned'";
 
     const PEOPLE: &str = "-- search::people (2,100 rows, uncapped: entries of the index for a word)
@@ -35,6 +35,8 @@ where search_words(name) @@ $1::text::tsquery and discoverable and status = 'act
 pub struct Named {
     pub place: Place,
     pub id: Uuid,
+    /// A circle's.
+    pub owner: Option<Uuid>,
 }
 
 pub struct Candidates {
@@ -59,7 +61,7 @@ pub async fn circles(reader: &mut Reader<'_>, query: &Query, searcher: Uuid) -> 
         if seen.insert(id) && query.matches(&text) {
             // What is in the name says more.
             let weight = query.weight(&text) + query.weight(name);
-            found.push(Named { place: Place::by_weight(weight, id), id });
+            found.push(Named { place: Place::by_weight(weight, id), id, owner: Some(row.get(3)) });
         }
     }
     Ok(Candidates { found, is_truncated: is_full(&public) })
@@ -74,7 +76,8 @@ pub async fn people(reader: &mut Reader<'_>, query: &Query) -> Result<Candidates
     let rows = reader.query(PEOPLE, &[&query.words(), &CANDIDATES]).await?;
     let found = rows.iter().filter_map(|row| {
         let (id, name): (Uuid, &str) = (row.get(0), row.get(1));
-        query.matches(name).then(|| Named { place: Place::by_weight(query.weight(name), id), id })
+        let place = || Place::by_weight(query.weight(name), id);
+        query.matches(name).then(|| Named { place: place(), id, owner: None })
     });
     Ok(Candidates { found: found.collect(), is_truncated: is_full(&rows) })
 }

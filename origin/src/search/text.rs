@@ -3,7 +3,7 @@
 //! Postgres finds messages by its own words; these serve queries, ranks and highlights. This file knows no query.
 
 use unicode_normalization::UnicodeNormalization as _;
-use unicode_normalization::char::canonical_combining_class;
+use unicode_normalization::char::{canonical_combining_class, decompose_compatible};
 
 /// Characters of a word that count.
 pub const WORD: usize = 64;
@@ -100,11 +100,44 @@ struct Folded {
     end: usize,
 }
 
-/// Whether a character belongs to the one before it.
+/// Letters that become one with the letter before them, though they are no marks: of Korean, and vowels of Indian scripts.
+const JOINING: &[(char, char)] = &[
+    ('\u{9be}', '\u{9be}'),
+    ('\u{9d7}', '\u{9d7}'),
+    ('\u{b3e}', '\u{b3e}'),
+    ('\u{b56}', '\u{b57}'),
+    ('\u{bbe}', '\u{bbe}'),
+    ('\u{bd7}', '\u{bd7}'),
+    ('\u{cc2}', '\u{cc2}'),
+    ('\u{cd5}', '\u{cd6}'),
+    ('\u{d3e}', '\u{d3e}'),
+    ('\u{d57}', '\u{d57}'),
+    ('\u{dcf}', '\u{dcf}'),
+    ('\u{ddf}', '\u{ddf}'),
+    ('\u{102e}', '\u{102e}'),
+    ('\u{1160}', '\u{11ff}'),
+    ('\u{1b35}', '\u{1b35}'),
+    ('\u{11127}', '\u{11127}'),
+    ('\u{1133e}', '\u{1133e}'),
+    ('\u{11357}', '\u{11357}'),
+    ('\u{114b0}', '\u{114b0}'),
+    ('\u{114ba}', '\u{114ba}'),
+    ('\u{114bd}', '\u{114bd}'),
+    ('\u{115af}', '\u{115af}'),
+    ('\u{11930}', '\u{11930}'),
+];
+
+/// Whether a character belongs to the one before it. It may be a form of one that does: half as wide, or by itself.
 fn continues(character: char) -> bool {
-    canonical_combining_class(character) != 0
-        || is_in(DROPPED, character)
-        || ('\u{1160}'..='\u{11ff}').contains(&character)
+    if character.is_ascii() {
+        return false;
+    }
+    let mut first = None;
+    decompose_compatible(character, |part| {
+        first.get_or_insert(part);
+    });
+    let first = first.unwrap_or(character);
+    canonical_combining_class(first) != 0 || is_in(DROPPED, first) || is_in(JOINING, first)
 }
 
 /// A text without capitals, marks and forms.
@@ -229,6 +262,8 @@ mod tests {
         // Half as wide, and in two characters: the same.
         assert_eq!(texts("ｶﾞが"), texts("ガか\u{3099}"));
         assert_eq!(texts("\u{1112}\u{1161}\u{11ab}국"), texts("한국"));
+        assert_eq!(texts("ㅎㅏ"), texts("하"));
+        assert_eq!(texts("\u{9c7}\u{9be}"), texts("\u{9cb}"));
     }
 
     #[test]

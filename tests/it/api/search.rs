@@ -236,6 +236,53 @@ fn people_are_found_who_want_to_be_and_circles_by_what_they_say_of_themselves() 
 }
 
 #[test]
+fn nothing_of_somebody_blocked_is_found() {
+    on_system(|system| async move {
+        let cast = Cast::new(system, "public").await;
+        let (bob, ada, carol) = (&cast.owner, &cast.member, &cast.stranger);
+        let word = word();
+        bob.patch("/v1/me", json!({"name": word})).await.expect(200);
+        want_to_be_found(bob, true).await;
+        bob.patch(&cast.path(""), json!({"name": format!("Circle {word}")})).await.expect(200);
+        let said = [format!("{word} of an owner"), format!("{word} of a member")];
+        bob.say(&cast.circle, &said[0]).await;
+        ada.say(&cast.circle, &said[1]).await;
+        // Texts of messages, and how many circles and people.
+        let found = async |client: &Client| {
+            let mut found = Vec::new();
+            for kind in ["messages", "circles", "people"] {
+                found.push(search(client, &[("q", &word), ("kind", kind)]).await.expect(200));
+            }
+            system.forget_limits_of(client).await;
+            let [circles, people] = [1, 2].map(|nth: usize| found[nth].body["items"].as_array().unwrap().len());
+            (all(&found[0], "/message/body"), circles, people)
+        };
+        let both: BTreeSet<String> = said.clone().into();
+        for client in [ada, carol] {
+            assert_eq!(found(client).await, (both.clone(), 1, 1));
+        }
+        let block = format!("/v1/me/blocks/{}", bob.user);
+        for client in [ada, carol] {
+            client.send(Method::PUT, &block, &[], None).await.expect(204);
+            assert_eq!(found(client).await, (BTreeSet::from([said[1].clone()]), 0, 0));
+            let from = format!("{word} from:{}", bob.user);
+            let by = search(client, &[("q", &from), ("circle", &cast.circle)]).await.expect(200);
+            assert_eq!(by.body["items"], json!([]));
+        }
+        // Nobody finds whoever has blocked them; what these have written is there for all.
+        want_to_be_found(carol, true).await;
+        carol.patch("/v1/me", json!({"name": format!("Carol {word}")})).await.expect(200);
+        assert_eq!(found(bob).await, (both.clone(), 1, 1), "himself alone");
+        assert_eq!(found(&cast.moderator).await, (both.clone(), 1, 2));
+        for client in [ada, carol] {
+            client.delete(&block).await.expect(204);
+            assert_eq!(found(client).await, (both.clone(), 1, 2));
+        }
+        assert_eq!(found(bob).await, (both, 1, 2));
+    });
+}
+
+#[test]
 fn a_query_that_cannot_be_understood_is_refused() {
     on_system(|system| async move {
         let sam = system.register("Sam").await;
