@@ -335,7 +335,7 @@ fn fill(system: &optimist_tests::System, client: &Client, circle: &str, count: u
 
 #[test]
 fn the_newest_thousand_are_ranked_and_the_rest_is_said_to_be_there() {
-    on_own_system(|system| async move {
+    on_own_system(async |system| {
         let sam = system.register("Sam").await;
         let circle = sam.create_circle("private").await;
         fill(system, &sam, &circle, 2_500, "'often ' || n");
