@@ -220,7 +220,8 @@ fn people_are_found_who_want_to_be_and_circles_by_what_they_say_of_themselves() 
         want_to_be_found(&ada, false).await;
         assert_eq!(people(&word).await, set([]));
         want_to_be_found(&ada, true).await;
-        let password = json!({"password": optimist_tests::client::PASSWORD}).to_string().into_bytes();
+        let password = json!({"password": optimist_tests::client::PASSWORD, "messages": "keep"});
+        let password = password.to_string().into_bytes();
         ada.send(Method::DELETE, "/v1/me", &[], Some(password)).await.expect(204);
         assert_eq!(people(&word).await, set([]));
 
@@ -254,7 +255,8 @@ fn nothing_of_somebody_blocked_is_found() {
                 found.push(search(client, &[("q", &word), ("kind", kind)]).await.expect(200));
             }
             system.forget_limits_of(client).await;
-            let [circles, people] = [1, 2].map(|nth: usize| found[nth].body["items"].as_array().unwrap().len());
+            let [circles, people] =
+                [1, 2].map(|nth: usize| found[nth].body["items"].as_array().unwrap().len());
             (all(&found[0], "/message/body"), circles, people)
         };
         let both: BTreeSet<String> = said.clone().into();
