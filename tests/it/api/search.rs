@@ -222,7 +222,7 @@ fn people_are_found_who_want_to_be_and_circles_by_what_they_say_of_themselves() 
         want_to_be_found(&ada, true).await;
         let password = json!({"password": optimist_tests::client::PASSWORD, "messages": "keep"});
         let password = password.to_string().into_bytes();
-        ada.send(Method::DELETE, "/v1/me", &[], Some(password)).await.expect(204);
+        ada.send(Method::DELETE, "/v1/me", &[], Some(password)).await.expect(202);
         assert_eq!(people(&word).await, set([]));
 
         let described = json!({"name": "Früh auf", "description": format!("Before {word}, at six."), "visibility": "public"});
