@@ -55,6 +55,7 @@ const PARTS: &[Part] = &[
     Part { name: "posting", what: "posting a message, beside its insert alone", run: |settings| Box::pin(parts::posting::run(settings)) },
     Part { name: "drafts", what: "saving a draft, beside a bare SET", run: |settings| Box::pin(parts::drafts::run(settings)) },
     Part { name: "neighbours", what: "what others notice of an account that does its worst", run: |settings| Box::pin(parts::neighbours::run(settings)) },
+    Part { name: "search", what: "searching a million messages, beside a statement without bounds", run: |settings| Box::pin(parts::search::run(settings)) },
     Part { name: "held", what: "hits while a transaction stays open for a minute", run: |settings| Box::pin(parts::held::run(settings)) },
     Part { name: "sizes", what: "what is shipped to the edges", run: |settings| Box::pin(parts::sizes::run(settings)) },
     Part { name: "cold-start", what: "a new instance's first answer, beside an empty handler's", run: |settings| Box::pin(parts::cold_start::run(settings)) },
@@ -87,6 +88,9 @@ struct Arguments {
     /// Of the parts `growth` and `sql`, only statements whose names contain one of these
     #[arg(long, value_delimiter = ',')]
     statements: Vec<String>,
+    /// Messages of the part `search`
+    #[arg(long, default_value_t = 1_000_000)]
+    messages: u64,
     /// Write tables and plots into docs/
     #[arg(long)]
     write_docs: bool,
@@ -102,6 +106,8 @@ pub struct Settings {
     pub quick: bool,
     /// Parts of the names of statements; empty for all.
     pub statements: Vec<String>,
+    /// Messages that are searched.
+    pub messages: u64,
     /// Where results are kept.
     pub folder: PathBuf,
 }
@@ -137,6 +143,7 @@ async fn main() -> ExitCode {
         turns,
         quick: arguments.quick,
         statements: arguments.statements,
+        messages: arguments.messages,
         folder: folder.clone(),
     });
     let wanted =

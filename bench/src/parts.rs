@@ -14,6 +14,7 @@ pub mod posting;
 pub mod reactions;
 pub mod realtime;
 pub mod redis_cpu;
+pub mod search;
 pub mod sizes;
 pub mod sql;
 pub mod warm;

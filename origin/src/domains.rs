@@ -5,7 +5,7 @@ use optimist_plane::statements::{Stated, stated};
 
 use crate::{
     activity, circles, deliveries, erasure, export, favorites, journal, messages, notifications, operations,
-    people, popular, presence, reactions, reports, statistics, trail, unread,
+    people, popular, presence, reactions, reports, search, statistics, trail, unread,
 };
 
 pub static REGISTRY: Registry = Registry {
@@ -26,6 +26,7 @@ pub static REGISTRY: Registry = Registry {
         favorites::DOMAIN,
         statistics::DOMAIN,
         popular::DOMAIN,
+        search::DOMAIN,
         unread::DOMAIN,
         export::DOMAIN,
         erasure::DOMAIN,

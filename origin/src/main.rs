@@ -5,6 +5,7 @@
 mod app;
 mod migrate;
 mod partitioning;
+mod indexing;
 mod sharding;
 mod domains;
 mod favorites;
@@ -21,6 +22,7 @@ mod reports;
 mod messages;
 mod statistics;
 mod popular;
+mod search;
 mod unread;
 mod erasure;
 mod export;

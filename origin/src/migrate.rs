@@ -9,7 +9,7 @@ use refinery::Target;
 use tokio_postgres::Client;
 
 use crate::domains::{REGISTRY, statements};
-use crate::{partitioning, sharding};
+use crate::{indexing, partitioning, sharding};
 
 refinery::embed_migrations!("../migrations");
 
@@ -45,6 +45,7 @@ pub async fn migrate(
         }
         if partitioning::bring_into_partitions(&client).await? {
             client.batch_execute(LEAVES).await?;
+            indexing::build(&client).await?;
             if citus {
                 sharding::spread(&client).await?;
             }

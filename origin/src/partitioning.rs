@@ -99,11 +99,11 @@ async fn run(client: &Client, step: &str, table: &str) -> Outcome<()> {
 }
 
 /// Runs a statement, again and again while others hold its locks.
-async fn patiently(client: &Client, sql: &str) -> Outcome<Option<i64>> {
+pub async fn patiently(client: &Client, sql: &str) -> Outcome<Option<i64>> {
     let mut tries = 0;
     loop {
-        match client.query_one(sql, &[]).await {
-            Ok(row) => return Ok(row.try_get(0).ok()),
+        match client.query_opt(sql, &[]).await {
+            Ok(row) => return Ok(row.and_then(|row| row.try_get(0).ok())),
             Err(error) => {
                 let is_busy = matches!(
                     error.code(),

@@ -18,6 +18,7 @@ pub enum Limit {
     Presence,
     MessageDrafts,
     Recent,
+    Searches,
     CircleJoin,
     CircleCreate,
     JournalEntries,
@@ -180,6 +181,8 @@ pub const LIMITS: &[LimitRow] = &[
     row(Limit::MessageDrafts, "message-drafts", "rate_limit:message_drafts", "", User, Attempts, Counter, &[window(120, MINUTE)]),
     // Every second something else, for two minutes: a person who leafs through a list.
     row(Limit::Recent, "recent", "rate_limit:recent", "", User, Attempts, Counter, &[window(120, MINUTE)]),
+    // Once in two seconds, as a client asks that waits for a pause in what is typed. Each may look at forty thousand rows.
+    row(Limit::Searches, "searches", "rate_limit:searches", "", User, Attempts, Counter, &[window(30, MINUTE)]),
     row(Limit::CircleJoin, "circle-joins", "rate_limit:circles", ":join", User, Successes, Exact, &[window(5, HOUR)]),
     row(Limit::CircleCreate, "circle-creations", "rate_limit:circles", ":create", User, Successes, Exact, &[window(2, DAY)]),
     row(Limit::JournalEntries, "journal-entries", "rate_limit:journal", ":entry", User, Successes, Exact, &[window(10, DAY)]),

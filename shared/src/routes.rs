@@ -263,6 +263,8 @@ pub const ROUTES: &[Route] = &[
     behind("reactions.remove", Delete, "/v1/circles/{circle}/messages/{message}/reactions/{kind}", Member, AtEdge::React { reacted: false }, &[Reactions]),
     joined("reactions.mine", "/v1/circles/{circle}/reactions/mine", CircleReader),
     veiled(joined("reactions.list", "/v1/circles/{circle}/messages/{message}/reactions", CircleReader)),
+    // Search, which finds nothing of those whom the caller has blocked.
+    Route { limits: &[Searches, Reads, Forwarded], ..direct("search.find", "/v1/search", User) },
     // Reading
     Route { body: BODY, fences: &[Key::ReadMarker], ..behind("unread.mark", Put, "/v1/circles/{circle}/read", Member, AtEdge::MarkRead, &[ReadMarks]) },
     // Activity

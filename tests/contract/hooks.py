@@ -74,6 +74,10 @@ MEANINGLESS = {
     ("cursor", "must not contain control characters"),
     # 1.0 is a whole number to JSON Schema.
     ("edit.number", "must be a whole number"),
+    ("q", "must have a word to look for"),
+    ("q", "must not contain control characters"),
+    ("q", "has too many words: at most 16, or 64 with those of phrases"),
+    ("kind", "must be `messages` with `from:`, `in:` or `circle`"),
     ("endpoint", "is not a URL"),
     ("endpoint", "is not a whole URL"),
     ("endpoint", "must begin with `https://`"),

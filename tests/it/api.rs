@@ -30,6 +30,7 @@ mod reactions;
 mod recent;
 mod reports;
 mod rights;
+pub mod search;
 mod sessions;
 mod stats;
 mod suspending;

@@ -35,6 +35,7 @@ mod presence;
 mod processes;
 mod projections;
 mod replicas;
+mod search;
 mod segments;
 mod shards;
 mod staleness;

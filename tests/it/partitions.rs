@@ -260,3 +260,33 @@ async fn ids_and_numbers_agree_whatever_the_origins_clocks_say() {
     let late = "select count(*) from messages where id_time(id) > now() + interval '1 minute'";
     assert_eq!(system.sql(late), "0", "no origin's clock decides");
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn indexes_of_words_are_built_while_people_write() {
+    let system = System::start().await;
+    let ada = system.register("Ada").await;
+    let circle = ada.create_circle("public").await;
+    // As the migration leaves full tables; and somebody has stopped the building of a part.
+    let leaf = system.sql("select leaf_name('messages', leaf_now('messages'))");
+    let index = "using gin (message_words(circle_id, author_id, id, body)) with (fastupdate = off) where deleted_at is null";
+    system.sql(&format!(
+        "drop index messages_words; drop index circles_found;
+         create index messages_words on only messages {index};
+         create index {leaf}_words on {leaf} {index};
+         update pg_index set indisvalid = false where indexrelid = '{leaf}_words'::regclass"
+    ));
+    let valid = "select string_agg(indisvalid::text, ' ') from pg_index
+        where indexrelid in ('messages_words'::regclass, to_regclass('circles_found'))";
+    assert_eq!(system.sql(valid), "false");
+    let going = keep_posting(&system, vec![ada.clone()], circle);
+    let settings = system.environment();
+    let output = tokio::task::spawn_blocking(move || Origin::command(&settings, &["migrate"])).await.unwrap();
+    assert!(output.0, "{}", output.1);
+    going.stop.store(true, Ordering::SeqCst);
+    assert!(!going.posted.await.unwrap().is_empty());
+    assert_eq!(system.sql(valid), "true true");
+    let parts = "select count(*) = (select count(*) from leaves('messages')) from pg_inherits where inhparent = 'messages_words'::regclass";
+    assert_eq!(system.sql(parts), "t");
+    let found = ada.get("/v1/search?q=changed&limit=1").await.expect(200);
+    assert_eq!(found.body["items"][0]["message"]["body"], "Changed.");
+}

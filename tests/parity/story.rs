@@ -112,6 +112,10 @@ pub async fn tell(kind: Kind) -> Transcript {
         teller.ask(&cy, Method::DELETE, "/v1/me", &[], erasure).await;
     }
     teller.get(&cy, "/v1/me").await;
+    let di = system.register("Di").await;
+    for query in ["q=nobody%20says%20-this", "q=-this"] {
+        teller.get(&di, &format!("/v1/search?{query}")).await;
+    }
     let all: BTreeSet<&str> = ROUTES.iter().map(|route| route.name).collect();
     assert_eq!(teller.routes, all, "the story leaves routes out");
 

@@ -1,7 +1,10 @@
-//! The right to read a circle, decided from two cached facts: the caller's membership, and who else may read.
+//! The right to read a circle, decided from two cached facts: the caller's membership, and who else may read;
+//! and of many circles at once, from Postgres.
 //!
 //! It decides no writes: those read [`super::standing`] under their locks. Before a write takes locks it asks
 //! [`require_role`], and before it goes to Redis [`require_member`], so that nobody waits for a caller who has no right.
+
+use std::collections::HashSet;
 
 use optimist_plane::cache::read::read_through;
 use optimist_plane::cache::value::{Loaded, Snapshot, id_of};
@@ -30,6 +33,20 @@ left join lateral (
     const FOLLOWED: &str = "-- circles::followed (2,501 rows)
 select pg_current_snapshot()::text, array(select circle_id from memberships where user_id = $1 and role <> 'banned'),
     array(select blocked_id from blocks where user_id = $1), array(select user_id from blocks where blocked_id = $1 limit $2)";
+
+    /// Those of these circles that a person may read.
+    const READABLE: &str = "-- circles::readable_of
+select c.id from unnest($2::uuid[]) as asked (id)
+join circles c on c.id = asked.id
+left join memberships m on m.circle_id = c.id and m.user_id = $1
+where coalesce(m.role <> 'banned', c.visibility = 'public' and c.archived_at is null)";
+}
+
+/// Those of some circles that a person may read at this moment, from Postgres: members, and everyone if it is public, but never the
+/// banned.
+pub async fn readable(ctx: &Ctx, user: Uuid, circles: &[Uuid]) -> Result<HashSet<Uuid>> {
+    let rows = ctx.db.query(READABLE, &[&user, &circles]).await?;
+    Ok(rows.iter().map(|row| row.get(0)).collect())
 }
 
 /// The circles whose events a person receives, and from whom something is hidden.

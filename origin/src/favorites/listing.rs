@@ -25,6 +25,7 @@ use serde::Serialize;
 use serde_json::Value;
 use tokio_postgres::Row;
 
+use crate::circles::access;
 use crate::messages::message::ShownMessage;
 use crate::messages::reading::shown_with_counts;
 
@@ -53,13 +54,6 @@ select message_id, circle_id, added_at from favorites
 where user_id = $1
   and (added_at, message_id) < (coalesce($2::timestamptz, 'infinity'), coalesce($3::uuid, 'ffffffff-ffff-ffff-ffff-ffffffffffff'))
 order by added_at desc, message_id desc limit $4";
-
-    /// Those of these circles that a person may read.
-    const READABLE: &str = "-- favorites::readable
-select c.id from unnest($2::uuid[]) as asked (id)
-join circles c on c.id = asked.id
-left join memberships m on m.circle_id = c.id and m.user_id = $1
-where coalesce(m.role <> 'banned', c.visibility = 'public' and c.archived_at is null)";
 
     /// Those of these messages that are there, which are of one month: the ids' bounds name it.
     const THERE: &str = "-- favorites::there, planned anew
@@ -130,8 +124,7 @@ async fn show(ctx: &Ctx, Kept { message, circle, added_at }: Kept) -> Result<Opt
 pub async fn readable(ctx: &Ctx, user: Uuid, kept: &[Kept]) -> Result<HashSet<Uuid>> {
     let circles: HashSet<Uuid> = kept.iter().map(|kept| kept.circle).collect();
     let circles: Vec<Uuid> = circles.into_iter().collect();
-    let rows = ctx.db.query(READABLE, &[&user, &circles]).await?;
-    let circles: HashSet<Uuid> = rows.iter().map(|row| row.get(0)).collect();
+    let circles = access::readable(ctx, user, &circles).await?;
     let mut months: BTreeMap<Month, (Vec<Uuid>, Vec<Uuid>)> = BTreeMap::new();
     for kept in kept.iter().filter(|kept| circles.contains(&kept.circle)) {
         let (circles, messages) = months.entry(Month::of_id(kept.message)).or_default();

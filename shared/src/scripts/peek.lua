@@ -2,7 +2,7 @@
 --
 -- KEYS: limits...   ARGV: clock, limits (see limits_core)
 -- Returns (left, ms to reset) of every window
--- Bound: 20 keys, 2 KiB
+-- Bound: 21 keys, 2 KiB
 
 local limits = parse_limits(1, 2)
 local now = not_before_newest(limits, now_ms(ARGV[1]))

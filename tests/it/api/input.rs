@@ -285,7 +285,7 @@ fn ids_cursors_and_limits_are_checked_and_named() {
                     "limit" => &["0", "101", "-1", "x", "", "1e2", "99999999999999999999", "%2b1", "1;drop"],
                     "ban" => &["maybe", "1", ""],
                     // Any text is valid.
-                    "tag" | "category" => &[],
+                    "tag" | "category" | "q" => &[],
                     _ => &["x", "", "AAAA", "%00", "bjotMQ", "bm90aGluZw"],
                 };
                 for value in bad {

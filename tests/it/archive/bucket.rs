@@ -75,6 +75,12 @@ async fn a_bucket_takes_months_and_gives_them_back_unless_an_object_is_cut_chang
         aged.archive(&["restore", "messages", &month]);
     }
     assert_eq!((aged.all(), bucket.names()), (before, Vec::new()));
+    // They are found by their words, as other months are.
+    let unindexed = "select count(*) from leaves('messages')
+        where not exists (
+            select from pg_index part join pg_inherits on inhrelid = indexrelid
+            where inhparent = 'messages_words'::regclass and indrelid = leaf_name('messages', leaves)::regclass and indisvalid)";
+    assert_eq!(aged.system.sql(unindexed), "0");
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -17,6 +17,9 @@ insert into memberships (circle_id, user_id, role, joined_at)
 select bench.circle(n), bench.person(1), 'member', now() - interval '1 minute' * n from generate_series(3, 500) n
 on conflict do nothing;
 
+-- So many want to be found by their names.
+update users set discoverable = true where id in (select bench.person(n) from generate_series(1, 2000) n);
+
 -- Circle 4 has banned as many as it may.
 insert into memberships (circle_id, user_id, role, joined_at)
 select bench.circle(4), bench.person(n), 'banned', now() - interval '1 minute' * n from generate_series(1001, 6000) n

@@ -158,13 +158,32 @@ pub fn answer_report<T: Serialize, C: Cursor>(
     as_of: DateTime<Utc>,
     position: impl Fn(&T) -> C,
 ) -> Result<Response> {
-    let mut json = render_page(items, more, archived_before, position)?;
-    // It ends with the brace of its object.
-    json.pop();
-    json.extend_from_slice(b",\"as_of\":");
-    json.extend(to_json(&Time(as_of))?);
-    json.push(b'}');
-    Ok(json_response(200, None, json))
+    let json = render_page(items, more, archived_before, position)?;
+    Ok(json_response(200, None, with_fields(json, &[("as_of", to_json(&Time(as_of))?)])))
+}
+
+/// The same for what a search has found; `is_truncated` if it has not looked at everything.
+pub fn answer_found<T: Serialize, C: Cursor>(
+    items: Vec<T>,
+    more: bool,
+    is_truncated: bool,
+    as_of: DateTime<Utc>,
+    position: impl Fn(&T) -> C,
+) -> Result<Response> {
+    let json = render_page(items, more, None, position)?;
+    let fields = [("as_of", to_json(&Time(as_of))?), ("truncated", to_json(&is_truncated)?)];
+    Ok(json_response(200, None, with_fields(json, &fields)))
+}
+
+/// Adds fields to a page, which ends with the brace of its object.
+fn with_fields(mut page: Vec<u8>, fields: &[(&str, Vec<u8>)]) -> Vec<u8> {
+    page.pop();
+    for (name, json) in fields {
+        page.extend_from_slice(format!(",\"{name}\":").as_bytes());
+        page.extend_from_slice(json);
+    }
+    page.push(b'}');
+    page
 }
 
 fn render_page<T: Serialize, C: Cursor>(
