@@ -319,7 +319,7 @@ pub const ROUTES: &[Route] = &[
     direct("admin.audit", "/v1/admin/audit", Admin),
     write("admin.suspend", Post, "/v1/admin/users/{user}/suspend", Admin, CHANGES, &[Key::Session, Key::Profile]),
     veiled(direct("admin.reports", "/v1/admin/reports", Admin)),
-    write("admin.decide", Post, "/v1/admin/reports/{message}/decide", Admin, CHANGES, &[Key::CircleMessages, Key::CircleHead, Key::Message, Key::Comments, Key::Reactions]),
+    write("admin.decide", Post, "/v1/admin/circles/{circle}/reports/{message}/decide", Admin, CHANGES, &[Key::CircleMessages, Key::CircleHead, Key::Message, Key::Comments, Key::Reactions]),
     write("admin.restore", Post, "/v1/admin/users/{user}/restore", Admin, CHANGES, &[Key::Profile]),
     Route { pattern: Direct, ..write("admin.drop-copy", Delete, "/v1/admin/cache/{key}", Admin, &[Forwarded], &[]) },
 ];

@@ -123,11 +123,14 @@ impl Found {
         row.map(|row| Found::from_row(&row)).ok_or_else(|| Error::new(ErrorCode::NotFound))
     }
 
+    /// 404 if it is a case of another circle.
+    fn require_in(&self, circle: Uuid) -> Result<()> {
+        if self.circle == circle { Ok(()) } else { Err(Error::new(ErrorCode::NotFound)) }
+    }
+
     /// 404 if it is a case of another circle; 403 for whoever is in no position to decide about its author.
     fn require_decider(&self, circle: Uuid, user: Uuid, role: Role) -> Result<()> {
-        if self.circle != circle {
-            return Err(Error::new(ErrorCode::NotFound));
-        }
+        self.require_in(circle)?;
         let may = match self.author_role {
             Role::Owner => false,
             Role::Moderator => role == Role::Owner,
@@ -199,12 +202,15 @@ async fn decide_as_administrator(
     body: Body<Decide>,
 ) -> Result<Response> {
     let (user, message) = (caller.user, caller.request.id(Id::Message)?);
-    let circle = Found::before_locks(&ctx, message).await?.circle;
+    let circle = caller.request.id(Id::Circle)?;
+    Found::before_locks(&ctx, message).await?.require_in(circle)?;
     let Decide { decision } = body.value;
     let context = caller.writes("reports::decide_as_administrator", [circle, user]);
     transaction!(&ctx, context, |tx| {
         require_admin_in(tx, user).await?;
-        Found::read(tx, message).await?.decide(&ctx, tx, message, user, decision).await
+        let found = Found::read(tx, message).await?;
+        found.require_in(circle)?;
+        found.decide(&ctx, tx, message, user, decision).await
     })?;
     answer(&ctx, &caller, message).await
 }

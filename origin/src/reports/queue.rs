@@ -21,6 +21,7 @@ use crate::circles::standing::is_moderator;
 use crate::reports::case::{Case, shown};
 
 const FIRST_MESSAGE: (&str, &str) = ("message", FIRST_ID);
+const FIRST_CIRCLE: (&str, &str) = ("circle", "$response.body#/items/0/circle_id");
 
 pub fn routes() -> Vec<Served> {
     vec![
@@ -44,7 +45,7 @@ pub fn routes() -> Vec<Served> {
             .answers::<List<Case>>(200)
             .tagged()
             .pages("cursor")
-            .links([link("admin.decide", &[FIRST_MESSAGE])]),
+            .links([link("admin.decide", &[FIRST_CIRCLE, FIRST_MESSAGE])]),
     ]
 }
 

@@ -99,7 +99,7 @@ fn filled(template: &str, ids: &Ids, partition: Partition) -> String {
 
 #[test]
 fn every_row_has_a_constructor_that_renders_its_template() {
-    let ids = ids([1, 2, 3, 4, 5, 6, 7, 8, 9, 10]);
+    let ids = ids([1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11]);
     for (index, row) in KEYS.iter().enumerate() {
         assert_eq!(row.key as usize, index, "{} stands out of order", row.template);
         let Some(key) = constructed(row.key, &ids) else {
@@ -121,7 +121,7 @@ fn every_row_has_a_constructor_that_renders_its_template() {
 
 #[test]
 fn a_keys_partition_is_that_of_its_hash_tag() {
-    let ids = ids([1, 2, 3, 4, 5, 6, 7, 8, 9, 10]);
+    let ids = ids([1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11]);
     for row in KEYS {
         let key = row.key.of(&ids).unwrap();
         let (name, partition) = (key.name(), key.partition());
@@ -146,7 +146,7 @@ fn sessions_and_memberships_are_tagged_by_user() {
 
 #[test]
 fn a_refill_reads_what_is_joined_in_the_same_slot() {
-    let ids = ids([1, 2, 3, 4, 5, 6, 7, 8, 9, 10]);
+    let ids = ids([1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11]);
     for row in KEYS {
         let (key, joined) = (row.key.of(&ids).unwrap(), row.key.refilled_as());
         assert_eq!(joined.refilled_as(), joined, "{} is refilled in one step", row.template);

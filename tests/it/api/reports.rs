@@ -174,7 +174,7 @@ fn nobody_decides_about_themselves_or_those_above_them() {
         }
         for (_, client) in cast.everyone() {
             problem(client.get("/v1/admin/reports").await, 403);
-            let path = format!("/v1/admin/reports/{by_owner}/decide");
+            let path = format!("/v1/admin/circles/{}/reports/{by_owner}/decide", cast.circle);
             problem(client.post(&path, json!({"decision": "dismiss"})).await, 403);
         }
         let queue = |cases: Vec<Value>| -> Vec<String> {
@@ -184,7 +184,7 @@ fn nobody_decides_about_themselves_or_those_above_them() {
         let escalated = queue(cases(&root, "/v1/admin/reports?limit=100").await);
         assert_eq!(escalated, [by_owner.clone(), by_moderator.clone(), message.clone()]);
         decide(owner, &cast, &by_moderator, "dismiss").await.expect(200);
-        let path = format!("/v1/admin/reports/{by_owner}/decide");
+        let path = format!("/v1/admin/circles/{}/reports/{by_owner}/decide", cast.circle);
         root.post(&path, json!({"decision": "remove"})).await.expect(200);
         problem(member.get(&cast.path(&format!("/messages/{by_owner}"))).await, 404);
         until_told(member, &[("upheld", Value::Null), ("dismissed", json!(by_moderator))]).await;
