@@ -26,6 +26,8 @@ pub const LISTED: &super::Listed = &[
         "mails about accounts are filed by registration, or by themselves: an address may have several",
     ),
     ("outgoing::due", "it looks for what is late, whoever has it"),
+    ("exports::waiting", "it looks for what is to be written, whoever asked for it"),
+    ("exports::old", "it looks for what is old, whoever has it"),
     ("outgoing::clean", "it removes what is old, whoever has it"),
     ("notifications::lock", "on shards it is sent for each"),
     ("notifications::told", "members of a circle are told, and forget, together"),

@@ -96,7 +96,7 @@ impl Transcript {
             (name, Value::String(text)) if (name.ends_with("_at") || name == "as_of") && is_time(text) => {
                 "<time>".into()
             }
-            ("today" | "day", Value::String(_)) => "<day>".into(),
+            ("today" | "day" | "counted_from", Value::String(_)) => "<day>".into(),
             ("detail", Value::String(text)) => {
                 // "… try again in 60 seconds."
                 let end = text.find("again in ").map_or(text.len(), |at| at + "again in ".len());

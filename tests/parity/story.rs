@@ -1,6 +1,7 @@
 //! The story: every kind of answer that an edge gives or passes on.
 
 mod circles;
+mod later;
 
 use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
@@ -116,6 +117,8 @@ pub async fn tell(kind: Kind) -> Transcript {
     for query in ["q=nobody%20says%20-this", "q=-this"] {
         teller.get(&di, &format!("/v1/search?{query}")).await;
     }
+    later::reports(&mut teller, &system).await;
+    later::export(&mut teller, &system, &di).await;
     let all: BTreeSet<&str> = ROUTES.iter().map(|route| route.name).collect();
     assert_eq!(teller.routes, all, "the story leaves routes out");
 

@@ -61,14 +61,14 @@ pub fn routes() -> Vec<Served> {
 
 statements! {
     /// Of these people, those who want to be found, and of whom none has blocked the other.
-    const FINDABLE: &str = "-- search::findable (100 rows)
+    const FINDABLE: &str = "-- search::findable (1,000 rows)
 select its.id from unnest($1::uuid[]) as named (id)
 cross join lateral (select id from users where id = named.id and discoverable and status = 'active' offset 0) its
 where not exists (select from blocks where user_id = $2 and blocked_id = its.id)
   and not exists (select from blocks where user_id = its.id and blocked_id = $2)";
 
     /// Of these people, those whom somebody has blocked.
-    const BLOCKED: &str = "-- search::blocked (100 rows)
+    const BLOCKED: &str = "-- search::blocked (1,000 rows)
 select blocked_id from blocks where user_id = $1 and blocked_id = any($2)";
 }
 
