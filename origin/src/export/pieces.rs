@@ -36,7 +36,7 @@ pub fn routes() -> Vec<Served> {
 /// The key in an export's link.
 struct KeyOfLink;
 
-describe!(KeyOfLink, {"type": "string", "minLength": 43, "maxLength": 43});
+describe!(KeyOfLink, {"type": "string", "pattern": "^[A-Za-z0-9_-]{42}[AEIMQUYcgkosw048]$"});
 
 statements! {
     const COUNT: &str = "-- exports::count_pieces

@@ -41,7 +41,7 @@ pub fn routes() -> Vec<Served> {
             .takes::<Make>(json!({"reason": "spam", "text": "The third advertisement today."}))
             .answers::<Report>(201)
             .also(200, "One has reported it already.")
-            .refuses(&[ErrorCode::Archived, ErrorCode::QuotaExceeded]),
+            .refuses(&[ErrorCode::Conflict, ErrorCode::Archived, ErrorCode::QuotaExceeded]),
     ]
 }
 
@@ -118,7 +118,8 @@ impl Subject {
     }
 
     fn require_anothers(&self, user: Uuid) -> Result<()> {
-        if self.author == user { Err(Error::invalid("message", "is one's own")) } else { Ok(()) }
+        let own = || Error::new(ErrorCode::Conflict).field("message", "is one's own");
+        if self.author == user { Err(own()) } else { Ok(()) }
     }
 }
 

@@ -55,7 +55,7 @@ fn whoever_reads_a_message_reports_it_once_and_nobody_sees_who() {
             problem(report(outsider, &cast, message, "spam", "").await, 404);
             problem(outsider.get(&cast.path("/reports")).await, 404);
         }
-        let refused = problem(report(member, &cast, message, "spam", "").await, 422);
+        let refused = problem(report(member, &cast, message, "spam", "").await, 409);
         assert_eq!(refused["errors"][0]["field"], "message");
         let nowhere = uuid::Uuid::now_v7().to_string();
         problem(report(&rita, &cast, &nowhere, "spam", "").await, 404);
