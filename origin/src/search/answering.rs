@@ -311,7 +311,7 @@ async fn show(ctx: &Ctx, kind: Kind, query: &Query, candidate: Candidate) -> Res
     }
     let marks = fields.iter().flat_map(|field| {
         let marks = query.marks(text(field)).into_iter();
-        marks.map(|(start, end)| Highlight { field: *field, offset: start, length: end - start })
+        marks.map(|(start, end)| Highlight { field, offset: start, length: end - start })
     });
     let highlights = marks.collect();
     let (message, circle, person) = match kind {

@@ -201,7 +201,7 @@ fn people_are_found_who_want_to_be_and_circles_by_what_they_say_of_themselves() 
         for query in [format!("zoe {word}"), format!("{word} zo"), word[..20].to_owned()] {
             assert_eq!(people(&query).await, set([&ada.user]), "{query}");
         }
-        assert_eq!(people(&format!("zoe -{word}")).await.contains(&ada.user), false);
+        assert!(!people(&format!("zoe -{word}")).await.contains(&ada.user));
         let found = search(&sam, &[("q", &word), ("kind", "people")]).await.expect(200);
         assert_eq!(
             found.body["items"][0]["highlights"],
