@@ -16,7 +16,7 @@ use oracle::{Call, Oracle, Outcome, Random};
 
 /// Calls per limit; `OPTIMIST_CALLS` sets the number.
 fn calls() -> usize {
-    usize::try_from(scale("OPTIMIST_CALLS", 100_000)).unwrap()
+    usize::try_from(scale("OPTIMIST_CALLS", 40_000)).unwrap()
 }
 
 /// What Redis says of the life of a key that is not there, in milliseconds.

@@ -229,7 +229,7 @@ async fn ids_and_numbers_agree_whatever_the_origins_clocks_say() {
     let edges = [&system.edge.url, &other_edge.url];
     let crowd = Crowd::new(&system, 32, 3, 1).await;
     system.origins[1].set_clock(chrono::Utc::now() + chrono::Duration::days(3)).await;
-    let posts = scale("OPTIMIST_POSTS", 20_000);
+    let posts = scale("OPTIMIST_POSTS", 4_000);
     let each = posts / crowd.people().len() as u64;
     let unlimited = Arc::new(Unlimited::new(&system));
     let tasks: Vec<_> = crowd

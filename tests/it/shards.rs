@@ -25,7 +25,7 @@ async fn keys_of_peoples_own_tables_lead_with_the_person() {
                and (select attname from pg_attribute where attrelid = conrelid and attnum = conkey[1]) = 'user_id')",
     );
     assert_eq!(references, "", "foreign keys that leave a person's own rows");
-    assert_eq!(system.sql("select count(*) from sharded"), "15");
+    assert_eq!(system.sql("select count(*) from sharded"), "17");
 }
 
 #[test]
