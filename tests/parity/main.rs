@@ -149,6 +149,7 @@ async fn every_edge_answers_the_same() {
     let file = optimist_tests::processes::workspace().join("tests/parity/transcript.txt");
     let bless = std::env::var_os("OPTIMIST_BLESS").is_some();
     let mut expected = (!bless).then(|| std::fs::read_to_string(&file).unwrap());
+    let mut otherwise = Vec::new();
     let stories: Vec<_> =
         Kind::all().into_iter().map(|kind| (kind, tokio::spawn(story::tell(kind)))).collect();
     for (kind, story) in stories {
@@ -159,8 +160,18 @@ async fn every_edge_answers_the_same() {
                 expected = Some(told);
             }
             Some(expected) if *expected == told => {}
-            Some(expected) => panic!("{kind:?} answers otherwise:\n{}", difference(expected, &told)),
+            Some(expected) => otherwise.push((kind, difference(expected, &told))),
         }
+    }
+    // Beside the others an edge may find a copy a moment later, or a region that nobody vouched for. Alone it does not.
+    for (kind, first) in otherwise {
+        let told = tokio::spawn(story::tell(kind)).await.unwrap().text;
+        let expected = expected.as_deref().unwrap_or_default();
+        assert!(
+            expected == told,
+            "{kind:?} answers otherwise:\n{first}\nand alone:\n{}",
+            difference(expected, &told)
+        );
     }
 }
 
