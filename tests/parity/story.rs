@@ -272,6 +272,8 @@ async fn blocks(teller: &mut Teller, ada: &Client, bo: &Client, messages: &str) 
         teller.ask(ada, Method::PUT, &format!("{list}/{}", ada.user), &[], Value::Null).await;
         teller.get(ada, &list).await;
         for _ in 0..2 {
+            // The relay has dropped what the writes before made old, and a fill has come to its end.
+            tokio::time::sleep(Duration::from_millis(700)).await;
             teller.get(ada, &format!("{messages}?limit=1")).await;
             teller.get(ada, &format!("/v1/users/{}", bo.user)).await;
         }
