@@ -12,7 +12,6 @@ mod upkeep;
 
 use optimist_plane::domain::{Domain, Follow, Job};
 use optimist_plane::http::served::Served;
-use optimist_plane::jobs::clean;
 use optimist_plane::own::HOUR;
 
 pub const DOMAIN: Domain = Domain {
@@ -35,7 +34,7 @@ pub const DOMAIN: Domain = Domain {
         name: "reports.clean",
         what: "removes reports that were decided ninety days ago",
         every: HOUR,
-        run: |ctx| Box::pin(clean(ctx, upkeep::CLEAN)),
+        run: |ctx| Box::pin(upkeep::remove_old(ctx)),
     }],
     ..Domain::new("reports")
 };

@@ -8,7 +8,6 @@ use chrono::{DateTime, Utc};
 use optimist_plane::ctx::Ctx;
 use optimist_plane::error::{Error, Result};
 use optimist_plane::hooks;
-use optimist_plane::postgres::replicas::Reader;
 use optimist_plane::postgres::transaction::Tx;
 use optimist_plane::statements;
 use optimist_shared::ids::Uuid;
@@ -120,7 +119,7 @@ async fn go_on(ctx: &Ctx, export: &mut Unfinished, until: Instant) -> Result<Pro
         )?;
     }
     while let Some(section) = SECTIONS.get(export.section) {
-        let mut reader = Reader::new(&ctx.replicas, &ctx.db);
+        let mut reader = ctx.reader();
         let reading = Reading { ctx, reader: &mut reader, user, after: &export.after };
         let part = section.read(reading).await?;
         if reader.as_of()? < export.requested_at {
