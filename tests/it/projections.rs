@@ -3,6 +3,7 @@
 
 use std::time::{Duration, Instant};
 
+use optimist_tests::proxy::Mode;
 use optimist_tests::{Options, System, until};
 use serde_json::Value;
 
@@ -168,4 +169,30 @@ async fn what_is_too_much_at_once_is_done_in_parts() {
     system.sql(&format!("begin; {rows} commit"));
     until("all are counted", async || system.sql("select sum(posts) from activity") == MESSAGES.to_string())
         .await;
+}
+
+/// Kinds that alternate are handled event by event: a transaction ends before its time is over, and keeps what it has done.
+#[tokio::test(flavor = "multi_thread")]
+async fn many_trips_are_no_work_done_in_vain() {
+    const EVENTS: usize = 60;
+    let system = System::with(Options { paths: true, ..Options::default() }).await;
+    let (ada, bo) = (system.register("Ada").await, system.register("Bo").await);
+    let circle = ada.create_circle("private").await;
+    bo.join(&circle, &ada).await;
+    let of_kind = |kind: &str| {
+        format!(
+            "insert into outbox (region, actor, request_id, keys, kind, payload)
+             values ('test', '{}', 'test', '{{}}', '{kind}', '{{\"circle\": \"{circle}\", \"user\": \"{}\", \"role\": \"moderator\"}}');",
+            ada.user, bo.user
+        )
+    };
+    let rows = (of_kind("message.posted") + &of_kind("member.role")).repeat(EVENTS / 2);
+    for proxy in &system.paths.as_ref().expect("paths").origin_to_postgres {
+        proxy.set(Mode::Delayed(Duration::from_millis(5)));
+    }
+    system.sql(&format!("begin; {rows} commit"));
+    let all = (EVENTS / 2).to_string();
+    until("all are counted", async || system.sql("select sum(posts) from activity") == all).await;
+    let logs = String::from_utf8_lossy(&system.logs()).into_owned();
+    assert!(!logs.contains("a transaction's time is over"), "work is done again and again");
 }

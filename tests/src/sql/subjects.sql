@@ -169,7 +169,7 @@ select bench.message(1, 99700 + n), bench.person(1), 1, 'spam', 'Text.' from gen
 union all
 select bench.message(1, 99990), bench.person(1 + n), 1, 'other', 'Text.' from generate_series(1, 99) n
 union all
-select bench.message(1, 99700 + n), bench.person(200 + 60 * n + k), 1, 'other', '' from generate_series(1, 280) n, generate_series(1, 60) k;
+select bench.message(1, 99700 + n), bench.person(200 + 60 * n + k), 1, 'other', '' from generate_series(1, 280) n, generate_series(1, 49) k;
 analyze reports, report_cases, exports, export_pieces;
 
 -- An export of person 1.

@@ -3,7 +3,7 @@
 //!
 //! No request waits for it. Domains define the consequences (see [`crate::domain::Follow`]).
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use chrono::Utc;
 use optimist_shared::error::ErrorCode;
@@ -24,6 +24,8 @@ const EVERY: Duration = Duration::from_millis(100);
 /// Rows read in one transaction. [`WRITTEN`] bounds the rows written for them, approximately: well within its time.
 const ROWS: i64 = 500;
 const WRITTEN: u64 = 2_000;
+/// A transaction begins no further event after this long: half of its time. Kinds that alternate are few rows and many trips.
+const BEGINS: Duration = Duration::from_millis(400);
 /// How many passes in a row may find one event too slow before it is set aside.
 const PASSES: u32 = 5;
 /// The wait after a defect of ours. Nothing is skipped for a defect, so the next pass meets the same rows, fails in the same
@@ -61,7 +63,7 @@ update projections set xid = $1::text::xid8, seq = $2, part = $3 where name = 'm
 pub async fn run(ctx: Ctx) {
     let mut tick = tokio::time::interval(EVERY);
     tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
-    let mut patience = Patience::default();
+    let (mut pace, mut patience) = (ROWS, Patience::default());
     let mut known = ("0".to_owned(), 0);
     loop {
         tick.tick().await;
@@ -72,7 +74,7 @@ pub async fn run(ctx: Ctx) {
             if !found.is_pending {
                 if went_on { continue } else { break }
             }
-            match pass(&ctx, &mut patience).await {
+            match pass(&ctx, &mut pace, &mut patience).await {
                 Ok(true) => {}
                 Ok(false) if went_on => {}
                 Ok(false) => break,
@@ -142,12 +144,20 @@ fn xid_of(text: &str) -> i64 {
     text.parse().unwrap_or_default()
 }
 
-/// Handles the pending rows. Returns whether there may be more.
-async fn pass(ctx: &Ctx, patience: &mut Patience) -> Result<bool> {
-    match attempt(ctx, ROWS, patience).await {
-        // Postgres refuses the consequences of one event, or they are too many, or others hold its locks: one at a time.
-        Err(error) if error.is_refused() || error.is_slow() => attempt(ctx, 1, patience).await,
-        outcome => outcome,
+/// Handles the pending rows, as many at once as `pace` says. Returns whether there may be more.
+async fn pass(ctx: &Ctx, pace: &mut i64, patience: &mut Patience) -> Result<bool> {
+    loop {
+        let outcome = attempt(ctx, *pace, patience).await;
+        match &outcome {
+            // Postgres refuses the consequences of one event: one at a time.
+            Err(error) if *pace > 1 && error.is_refused() => *pace = 1,
+            // They are too many, or others hold their locks.
+            Err(error) if *pace > 1 && error.is_slow() => *pace = (*pace / 8).max(1),
+            _ => {
+                *pace = (*pace * 2).min(ROWS);
+                return outcome;
+            }
+        }
     }
 }
 
@@ -170,7 +180,9 @@ async fn project(ctx: &Ctx, tx: &Tx, limit: i64, patience: &mut Patience) -> Res
     let rows = tx.query(PENDING, &[&xid, &seq, &limit, &end]).await?;
     let events: Vec<Event> = rows.iter().map(Event::from_row).collect();
     let (mut next, mut written) = (0, 0);
-    while next < events.len() && part.is_none_or(|_| next == 0) && written < WRITTEN {
+    let began = Instant::now();
+    let has_room = |written| written < WRITTEN && began.elapsed() < BEGINS;
+    while next < events.len() && part.is_none_or(|_| next == 0) && has_room(written) {
         let rest = &events[next..];
         let outcome = match limit {
             1 if gives_up => Ok(set_aside(tx, &rest[0], part, "it is too slow").await?),
