@@ -308,10 +308,11 @@ async fn an_origin_killed_at_any_step_leaves_nothing_stale_and_loses_nothing() {
 #[tokio::test(flavor = "multi_thread")]
 async fn without_the_fence_or_the_fill_check_the_load_finds_fault() {
     // The relay hears of a commit at once, and would drop the old copy before the writer answers.
-    for (mechanism, steps) in [("fence", &["tx.committed", "relay.read"][..]), ("fill", &["fill.loaded"])] {
+    let of_fence = &[("tx.committed", 150), ("relay.read", 100)][..];
+    for (mechanism, steps) in [("fence", of_fence), ("fill", &[("fill.loaded", 40)])] {
         let pair = Pair::start().await;
-        for step in steps {
-            pair.slow(step, 40).await;
+        for (step, millis) in steps {
+            pair.slow(step, *millis).await;
         }
         for origin in &pair.system.origins {
             origin.disable(mechanism, true).await;
