@@ -68,7 +68,6 @@ fn body(route: &Route) -> Value {
     }
 }
 
-/// Whatever it answers.
 async fn ask(client: &Client, route: &Route, path: &str) -> Answer {
     let method = Method::from_bytes(route.method.as_str().as_bytes()).unwrap();
     let body = body(route);

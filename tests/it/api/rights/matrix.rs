@@ -51,7 +51,7 @@ const CHANGES_CIRCLE: [&str; 9] = [
 
 struct People {
     by_name: BTreeMap<&'static str, Client>,
-    /// Whom moderators, and whom owners and administrators are to act on.
+    /// Members to act on: the first by all but the owner, the second by the owner, for the moderator has removed the first.
     targets: [Client; 2],
 }
 
@@ -89,7 +89,7 @@ impl People {
         People { by_name, targets }
     }
 
-    /// A circle with all of them, and a request of the targets.
+    /// A circle with all of them but the suspended person.
     async fn circle(&self, system: &System, state: &str) -> Circle {
         let [owner, member] = ["owner", "member"].map(|name| &self.by_name[name]);
         system.forget_limits_of(owner).await;
@@ -141,13 +141,13 @@ async fn row(system: &System, people: &People, names: &Names, circle: &Circle, r
         let mut names = Names { circle: circle.id.clone(), ..names.clone() };
         let index = match route.name {
             "messages.delete" => CALLERS.len() + place,
-            // What somebody has reported who decides nothing.
+            // The blocked member's report, which nobody has decided.
             "admin.decide" => CALLERS.iter().position(|name| *name == "blocked").unwrap_or_default(),
             _ => place,
         };
         names.message = circle.messages[index].clone();
         if route.path.contains("/members/{user}") || route.path.starts_with("/v1/admin/") {
-            names.user = people.targets[usize::from(matches!(caller, "owner"))].user.clone();
+            names.user = people.targets[usize::from(caller == "owner")].user.clone();
         }
         // Not the session that asks.
         if route.name == "sessions.revoke" && caller == "member" {
