@@ -15,7 +15,7 @@ use serde_json::{Value, json};
 /// Requests that a Worker lets wait on one object: see `glue.js`.
 const QUEUED: usize = 1_024;
 /// In milliseconds; an object that does not answer is given up after four times as long.
-const REDIS_DEADLINE: u32 = 500;
+const REDIS_DEADLINE: u32 = 1_500;
 
 async fn start(objects: u32) -> (System, Edge) {
     let system = System::with(Options { redis_deadline_ms: REDIS_DEADLINE, ..Options::default() }).await;
@@ -116,8 +116,7 @@ async fn what_an_object_cannot_do_in_time_is_refused_at_once() {
     let (system, edge) = start(1).await;
     let ada = system.register("Ada").await.at(&edge.url);
     until_hit(&ada, "/v1/me").await;
-    const ASKED: usize = QUEUED + 200;
-    let hung: Vec<_> = (0..ASKED)
+    let hung: Vec<_> = (0..QUEUED + 40)
         .map(|_| {
             let ada = ada.clone();
             tokio::spawn(async move {
@@ -137,9 +136,8 @@ async fn what_an_object_cannot_do_in_time_is_refused_at_once() {
             }
         }
     }
-    // Those that a slow machine sends late find room again.
-    assert!(served >= QUEUED, "each that was queued went on without the object: {served}");
-    assert!(refused > 0 && served + refused == ASKED, "{refused} were refused");
+    assert_eq!(served, QUEUED, "each that was queued went on without the object");
+    assert_eq!(refused, 40);
     until_hit(&ada, "/v1/me").await;
 }
 
@@ -184,7 +182,10 @@ async fn an_origin_that_hangs_holds_no_object() {
     let mut waiting = Vec::new();
     for number in 0..QUEUED + 100 {
         let other = others[number % others.len()].clone();
-        waiting.push(tokio::spawn(async move { other.get("/v1/notifications/unread-count").await }));
+        waiting.push(tokio::spawn(async move {
+            let answer = other.get("/v1/notifications/unread-count").await;
+            (other, answer)
+        }));
         tokio::time::sleep(Duration::from_millis(2)).await;
     }
     tokio::time::sleep(Duration::from_secs(1)).await;
@@ -192,10 +193,16 @@ async fn an_origin_that_hangs_holds_no_object() {
         assert!(ada.get("/v1/me").await.expect(200).is_hit());
     }
     system.to_origin.set(Mode::Open);
-    // All at once, they may be too much for a slow machine's origin: each is answered all the same.
-    for answer in waiting {
-        let answer = answer.await.unwrap();
-        assert!(matches!(answer.status, 200 | 503), "{answer:#?}");
+    // All at once, they may be too much for a slow machine's origin, which then says when to ask again.
+    for asked in waiting {
+        let (other, answer) = asked.await.unwrap();
+        if answer.status == 503 {
+            assert_eq!(answer.header("retry-after"), "1");
+            tokio::time::sleep(Duration::from_secs(1)).await;
+            other.get("/v1/notifications/unread-count").await.expect(200);
+        } else {
+            answer.expect(200);
+        }
     }
 }
 

@@ -1,6 +1,6 @@
-//! What each route answers to each kind of caller, in each state of a circle: `matrix.txt`, walked row by row.
+//! The rights matrix, `matrix.txt`: a status for each route, kind of caller and state of a circle. The test walks it row by row.
 //!
-//! It says who may, not what happens then: a body that lacks a field is answered 400 or 422 to whoever may, and the tests of the
+//! The matrix says who may call, not what happens then: a body that lacks a field is answered 400 or 422 to whoever may, and the tests of the
 //! domains send better ones.
 
 use std::collections::BTreeMap;
@@ -11,7 +11,7 @@ use reqwest::Method;
 use serde_json::json;
 
 use super::{Names, body, setting};
-use crate::api::on_own_system;
+use crate::api::{on_own_system, problem};
 
 const HEAD: &str = "\
 # What each route answers to each kind of caller. After a change: OPTIMIST_BLESS=1, and read the difference.
@@ -160,8 +160,12 @@ async fn row(system: &System, people: &People, names: &Names, circle: &Circle, r
 
 /// Returns the status.
 async fn send(client: &Client, route: &Route, names: &Names) -> u16 {
+    // A stream that has begun has no end to wait for.
     if route.name == "realtime.events" {
-        return status_of_stream(client, route).await;
+        let status = status_of_stream(client, route).await;
+        if status < 400 {
+            return status;
+        }
     }
     let query = match route.name {
         "search.find" => "?q=morning".to_owned(),
@@ -176,10 +180,15 @@ async fn send(client: &Client, route: &Route, names: &Names) -> u16 {
     };
     let method = Method::from_bytes(route.method.as_str().as_bytes()).unwrap();
     let body = (!body.is_null()).then(|| body.to_string().into_bytes());
-    client.send(method, &(names.path(route) + &query), &[], body).await.status
+    let answer = client.send(method, &(names.path(route) + &query), &[], body).await;
+    let status = answer.status;
+    if status >= 400 {
+        problem(answer, status);
+    }
+    status
 }
 
-/// A stream has no end: it is left once it has begun.
+/// Leaves the stream at once.
 async fn status_of_stream(client: &Client, route: &Route) -> u16 {
     let asked = reqwest::Client::new().get(format!("{}{}", client.url, route.path));
     let asked = match &client.token {
@@ -189,7 +198,7 @@ async fn status_of_stream(client: &Client, route: &Route) -> u16 {
     asked.send().await.expect("the edge answers").status().as_u16()
 }
 
-/// What the routes table says of a caller in a private circle; `None` if they may.
+/// The status by which the routes table refuses a caller in a private circle, or `None`.
 fn refusal(route: &Route, caller: &str) -> Option<u16> {
     use Audience::{Admin, CircleReader, Member, Moderator, Owner, Public};
     let is_outside = matches!(caller, "former" | "banned" | "stranger" | "admin");
