@@ -142,6 +142,9 @@ async fn fifty_addresses_that_log_in_leave_others_their_turn() {
         slowest
     };
     let (storm, slowest) = futures_util::join!(storm, others);
+    // Nor did it wait for connections in one line, which is nobody's turn.
+    let looked_up = system.origins[0].statements().await["auth::find_user"];
+    assert!(looked_up < 750, "{looked_up} accounts were looked up for 1,500 attempts");
     // Beyond the places that there are, a storm is told to come back.
     assert!(storm.iter().all(|status| matches!(status, 401 | 503)), "{storm:?}");
     assert!(storm.contains(&401) && storm.contains(&503));

@@ -202,6 +202,7 @@ async fn login(
     let wrong = || Error::new(ErrorCode::BadCredentials);
     // An e-mail or password that nobody could have registered was refused by its field's type: that reveals no account.
     let Login { email: Email(email), password: Secret(password), device } = body.value;
+    let looking_up = passwords.look_up(&request.client).await?;
     let found = ctx.db.query_opt(FIND_USER, &[&email]).await?;
     let account = found.as_ref().map(|row| Account { user: row.get(0), password_version: row.get(2) });
     let keys = ctx.config.keys(TOKEN_KEYS);
@@ -210,6 +211,7 @@ async fn login(
         .and_then(|(Secret(token), account)| account.device(keys, &token, now_ms()).map(|id| (id, token)));
     let email = hex(&Sha256::digest(email.to_lowercase()));
     charge_login(&ctx, &email, &request.client, device.as_ref().map(|(id, _)| *id)).await?;
+    drop(looking_up);
     let stored = found.as_ref().map(|row| row.get::<_, String>(1));
     let fit = passwords.verify(&request.client, password, stored.clone()).await?;
     let account = account.filter(|_| fit != Fit::No).ok_or_else(wrong)?;

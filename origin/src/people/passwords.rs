@@ -14,7 +14,7 @@ use argon2::{Algorithm, Argon2, Params, Version};
 use optimist_shared::limits::Networks;
 use unicode_normalization::UnicodeNormalization as _;
 
-use crate::people::turns::Turns;
+use crate::people::turns::{Turn, Turns};
 use optimist_plane::ctx::Ctx;
 use optimist_plane::error::{Error, Result};
 use optimist_plane::hooks;
@@ -25,6 +25,13 @@ const PATIENCE: Duration = Duration::from_secs(8);
 /// How many may wait for each turn. A hash takes some 30 milliseconds, and twice that on a busy machine: all of them are served
 /// within the patience.
 const WAITING_PER_TURN: usize = 128;
+
+/// Accounts that are looked up for log-ins at once: a quarter of the connections to Postgres that an origin has by default, so that
+/// a storm of log-ins leaves the others for everything else.
+const LOOKED_UP_AT_ONCE: usize = 4;
+
+/// How long a log-in waits to be looked up, which takes milliseconds.
+const PATIENCE_TO_LOOK_UP: Duration = Duration::from_secs(2);
 
 /// A hash in the hasher's own parameters whose password nobody knows. A log-in without an account is verified against it, which
 /// takes as long as with one.
@@ -42,6 +49,8 @@ pub struct Passwords {
     hasher: Argon2<'static>,
     /// Hashes computed at once: all cores but one, so that a storm of log-ins leaves one for everything else.
     turns: Arc<Turns>,
+    /// Log-ins that ask the stores for their account.
+    looking_up: Arc<Turns>,
 }
 
 impl Default for Passwords {
@@ -54,6 +63,7 @@ impl Default for Passwords {
         Passwords {
             hasher: Argon2::new(Algorithm::Argon2id, Version::V0x13, parameters),
             turns: Turns::new(turns, turns * WAITING_PER_TURN),
+            looking_up: Turns::new(LOOKED_UP_AT_ONCE, turns * WAITING_PER_TURN),
         }
     }
 }
@@ -83,16 +93,18 @@ impl Passwords {
         Ok(if exists { fit } else { Fit::No })
     }
 
+    /// A turn to look up the account of a log-in, before its password is verified. Without it a storm would wait for connections to
+    /// Postgres in one line, and everybody else behind it.
+    pub async fn look_up(&self, client: &str) -> Result<Turn> {
+        wait_for_turn(&self.looking_up, client, PATIENCE_TO_LOOK_UP).await
+    }
+
     async fn take_turn<T: Send + 'static>(
         &self,
         client: &str,
         work: impl FnOnce() -> T + Send + 'static,
     ) -> Result<T> {
-        let busy =
-            || Error::unavailable("The log-in").detail("Too many people are logging in at this moment.");
-        let client = if hooks::disabled("rounds") { "everyone" } else { client };
-        let waiting = self.turns.ask(&Networks::of(client).network, client).ok_or_else(busy)?;
-        let Ok(Ok(turn)) = tokio::time::timeout(PATIENCE, waiting).await else { return Err(busy()) };
+        let turn = wait_for_turn(&self.turns, client, PATIENCE).await?;
         tokio::task::spawn_blocking(move || {
             let _turn = turn;
             work()
@@ -100,6 +112,14 @@ impl Passwords {
         .await
         .map_err(|error| Error::internal("argon2", &error))
     }
+}
+
+async fn wait_for_turn(turns: &Arc<Turns>, client: &str, patience: Duration) -> Result<Turn> {
+    let busy = || Error::unavailable("The log-in").detail("Too many people are logging in at this moment.");
+    let client = if hooks::disabled("rounds") { "everyone" } else { client };
+    let waiting = turns.ask(&Networks::of(client).network, client).ok_or_else(busy)?;
+    let Ok(Ok(turn)) = tokio::time::timeout(patience, waiting).await else { return Err(busy()) };
+    Ok(turn)
 }
 
 fn composed(password: &str) -> String {

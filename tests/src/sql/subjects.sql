@@ -62,11 +62,14 @@ select bench.person(1), id_month(bench.id('gone', n)), bench.id('gone', n) from 
 insert into notification_actors (user_id, month, notification_id, actor_id, acted_at)
 select bench.person(1), id_month(bench.id('gone', n)), bench.id('gone', n), bench.person(k), now() from generate_series(1, 3) n, generate_series(1, 3000) k;
 
+-- Without statistics each row would look for its place in all the places.
+analyze notifications;
 update notifications n set place = placed.place
 from (
-    select user_id, id, row_number() over (partition by user_id order by updated_at, id) as place from notifications where place = 0
+    select user_id, month, id, row_number() over (partition by user_id order by updated_at, id) as place
+    from notifications where place = 0
 ) placed
-where n.user_id = placed.user_id and n.id = placed.id;
+where n.user_id = placed.user_id and n.month = placed.month and n.id = placed.id;
 insert into notification_counts (user_id, unread, last_place, held)
 select user_id, count(*) filter (where read_at is null), max(place), count(*) from notifications group by 1;
 
