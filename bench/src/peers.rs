@@ -1,6 +1,8 @@
 //! The peers: what a team would write instead. Their code is in `bench/peers`; its README describes them.
 
+use std::io::{BufRead as _, BufReader, Lines, Write as _};
 use std::path::Path;
+use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
 
 use optimist_tests::edges::trusting;
 use optimist_tests::processes::{Launch, Process, free_port, program, workspace};
@@ -113,4 +115,57 @@ pub fn empty_worker(folder: &Path) -> Peer {
         std::thread::sleep(std::time::Duration::from_millis(1));
     }
     Peer { process, url: format!("http://127.0.0.1:{port}") }
+}
+
+/// An index of messages in Tantivy, and a process that searches it.
+pub struct Tantivy {
+    child: Child,
+    input: ChildStdin,
+    output: Lines<BufReader<ChildStdout>>,
+}
+
+impl Tantivy {
+    pub fn start() -> Tantivy {
+        let program =
+            program("OPTIMIST_BENCH_TANTIVY", "target/bench-tantivy/release/optimist-bench-tantivy");
+        let mut child = Command::new(program)
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .spawn()
+            .expect("the peer starts");
+        let (input, output) =
+            (child.stdin.take().expect("its input"), child.stdout.take().expect("its output"));
+        Tantivy { child, input, output: BufReader::new(output).lines() }
+    }
+
+    /// Takes lines of messages: see the peer's source.
+    pub fn take(&mut self, lines: &[u8]) {
+        self.input.write_all(lines).expect("the peer reads");
+    }
+
+    /// After the messages: waits for the index to be complete, and returns its bytes. `circles` are the searcher's own.
+    pub fn complete(&mut self, circles: &[String]) -> u64 {
+        self.take(format!(".\n{}\n", circles.join("\t")).as_bytes());
+        let line = self.answer();
+        line.strip_prefix("ready ").and_then(|bytes| bytes.parse().ok()).expect("its bytes")
+    }
+
+    /// How many results a query has, at most a page, and the milliseconds that it took.
+    pub fn search(&mut self, query: &str) -> (usize, f64) {
+        self.take(format!("{query}\n").as_bytes());
+        let line = self.answer();
+        let (found, nanoseconds) = line.split_once(' ').expect("two numbers");
+        (found.parse().expect("a number"), nanoseconds.parse::<f64>().expect("a number") / 1e6)
+    }
+
+    fn answer(&mut self) -> String {
+        self.output.next().expect("the peer answers").expect("a line")
+    }
+}
+
+impl Drop for Tantivy {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
 }

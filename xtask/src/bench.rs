@@ -2,7 +2,7 @@
 //! latter, which knows what to measure.
 
 use std::ffi::OsString;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use anyhow::{Context, Result, bail};
@@ -13,7 +13,7 @@ use crate::edges;
 use crate::processes::with_parent;
 use crate::provision;
 use crate::terminal::say;
-use crate::workspace;
+use crate::workspace::{self, Built};
 
 /// Passes the arguments on to `optimist-bench`.
 pub fn run(arguments: &[OsString]) -> Result<()> {
@@ -33,6 +33,7 @@ pub fn run(arguments: &[OsString]) -> Result<()> {
     let component = edges::component(&root)?;
     let worker = cloudflare::build(&root)?;
     let (empty, get) = (peer_component(&root, "empty")?, peer_component(&root, "get")?);
+    let tantivy = peer(&root, "tantivy", &[])?.executable("optimist-bench-tantivy")?;
 
     let mut command: Command = with_parent(&bench, Signal::SIGKILL, None);
     command
@@ -46,6 +47,7 @@ pub fn run(arguments: &[OsString]) -> Result<()> {
         .env("OPTIMIST_WORKER_DIR", worker)
         .env("OPTIMIST_BENCH_EMPTY", empty)
         .env("OPTIMIST_BENCH_GET", get)
+        .env("OPTIMIST_BENCH_TANTIVY", tantivy)
         .env("OPTIMIST_WORKERD_BIN", cloudflare::workerd(&root))
         .env("OPTIMIST_NODE_BIN", root.join("node_modules/node/bin/node"));
     if !command.status()?.success() {
@@ -54,16 +56,20 @@ pub fn run(arguments: &[OsString]) -> Result<()> {
     Ok(())
 }
 
-/// Builds a component that ours is compared with, in its own workspace and target folder.
-fn peer_component(root: &Path, name: &str) -> Result<std::path::PathBuf> {
+/// Builds a component that ours is compared with.
+fn peer_component(root: &Path, name: &str) -> Result<PathBuf> {
+    peer(root, name, &["--target=wasm32-wasip2"])?.file(&format!("optimist-bench-{name}"), "wasm")
+}
+
+/// Builds what ours is compared with, in its own workspace and target folder.
+fn peer(root: &Path, name: &str, arguments: &[&str]) -> Result<Built> {
     let target = workspace::target_folder(root)?.join(format!("bench-{name}"));
     let target = target.to_str().context("the target folder has a name that is no text")?;
-    let arguments = ["--release", "--target=wasm32-wasip2", "--locked", "--target-dir", target];
-    workspace::build(&root.join("bench/peers").join(name), &arguments)?
-        .file(&format!("optimist-bench-{name}"), "wasm")
+    let all = [&["--release", "--locked", "--target-dir", target], arguments].concat();
+    workspace::build(&root.join("bench/peers").join(name), &all)
 }
 
 /// Builds one package alone: built together, each would get the features that the others ask of their dependencies.
-fn release(root: &Path, package: &str) -> Result<std::path::PathBuf> {
+fn release(root: &Path, package: &str) -> Result<PathBuf> {
     workspace::build(root, &["--release", "--package", package])?.executable(package)
 }

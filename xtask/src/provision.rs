@@ -227,7 +227,13 @@ fn cargo_tool(package: &str, binary: &str, version: &str) -> Result<PathBuf> {
     say(format_args!("building {package} {version} into {}; this happens once", folder.display()));
     let install = |locked: &[&str]| {
         let mut command = workspace::cargo();
-        command.args(["install", "--version", version, "--root"]).arg(&folder).args(locked).arg(package);
+        // Optimised, they compile more than twice as long, and save half a second whenever they run.
+        command
+            .args(["install", "--debug", "--version", version, "--root"])
+            .arg(&folder)
+            .args(locked)
+            .arg(package);
+        command.env("CARGO_PROFILE_DEV_DEBUG", "0");
         // Outside the workspace, whose configuration and target folder must not affect the tool.
         run(command.env("CARGO_TARGET_DIR", tool_cache()?.join("target")).current_dir(env::temp_dir()))
     };

@@ -1,5 +1,6 @@
 //! Searching messages, for a person in 200 of 20,000 circles, of which two thirds are public. Beside it, the same matches as a statement
-//! that knows no bounds finds them, from an index of the words alone; it ranks and shows nothing.
+//! that knows no bounds finds them, from an index of the words alone; it ranks and shows nothing. And beside it, a Tantivy index of
+//! the same messages, which ranks them, and loads and shows nothing.
 //!
 //! Messages are of the past 24 months: the older, the fewer. Words are as unequal as in languages: each text of 4 to 33 words has
 //! one of them (`w1`) two times in three, and the rarest once in some ten thousand.
@@ -7,11 +8,14 @@
 use std::sync::Arc;
 use std::time::Instant;
 
+use futures_util::StreamExt as _;
 use optimist_shared::limits::Limit;
 use optimist_tests::Kind;
 use tokio_postgres::NoTls;
+use uuid::Uuid;
 
 use crate::Settings;
+use crate::peers::Tantivy;
 use crate::region::Region;
 use crate::report::{Figure, Outcome, Side, Target};
 
@@ -50,24 +54,44 @@ fn messages(from: u64, to: u64, all: u64) -> String {
     )
 }
 
-/// What a person looks for, and the same for Postgres.
+/// All messages, as the Tantivy index takes them.
+const CORPUS: &str = "
+copy (
+    select m.circle_id, c.visibility = 'public' and c.archived_at is null, (extract(epoch from m.created_at) * 1000)::bigint, m.body
+    from messages m join circles c on c.id = m.circle_id where m.deleted_at is null
+) to stdout";
+
+/// What a person looks for, and the same for Postgres and for the Tantivy index.
 struct Searched {
     query: String,
     sought: String,
+    indexed: String,
 }
 
 fn searched(turn: u64) -> Vec<Searched> {
-    let plain = |query: String, sought: String| Searched { query, sought };
+    let looked_for = |query: String, sought: String, indexed: String| Searched { query, sought, indexed };
     let each = |nth: u64| {
         let (rare, frequent) = (500 + (turn * SEARCHES + nth) * 337 % 29_000, 1 + nth * 5 % 60);
         let other = 1 + (nth * 7 + turn) % 90;
         [
-            plain(format!("\"w{rare}\""), format!("'w{rare}'")),
-            plain(format!("\"w{frequent}\""), format!("'w{frequent}'")),
-            plain(format!("\"w{frequent}\" -w{other}"), format!("'w{frequent}' & !'w{other}'")),
-            plain(format!("w{other} \"w{rare}\""), format!("'w{other}' & 'w{rare}'")),
-            plain(format!("\"w{frequent} w{other}\""), format!("'w{frequent}' <-> 'w{other}'")),
-            plain(format!("w{rare}"), format!("'w{rare}':*")),
+            looked_for(format!("\"w{rare}\""), format!("'w{rare}'"), format!("word w{rare}")),
+            looked_for(format!("\"w{frequent}\""), format!("'w{frequent}'"), format!("word w{frequent}")),
+            looked_for(
+                format!("\"w{frequent}\" -w{other}"),
+                format!("'w{frequent}' & !'w{other}'"),
+                format!("without w{frequent} w{other}"),
+            ),
+            looked_for(
+                format!("w{other} \"w{rare}\""),
+                format!("'w{other}' & 'w{rare}'"),
+                format!("both w{other} w{rare}"),
+            ),
+            looked_for(
+                format!("\"w{frequent} w{other}\""),
+                format!("'w{frequent}' <-> 'w{other}'"),
+                format!("phrase w{frequent} w{other}"),
+            ),
+            looked_for(format!("w{rare}"), format!("'w{rare}':*"), format!("beginning w{rare}")),
         ]
     };
     (0..SEARCHES).flat_map(each).collect()
@@ -101,20 +125,28 @@ pub async fn run(settings: Arc<Settings>) -> Outcome {
         tokio_postgres::connect(&region.database_url(), NoTls).await.expect("postgres answers");
     tokio::spawn(connection);
     plain.batch_execute("set jit = off; set random_page_cost = 1.1").await.expect("settings");
+    let mut tantivy = indexed(&plain, &searcher.user).await;
     let mut redis = region.redis.connect().await;
     let limit = [Limit::Searches, Limit::Forwarded].map(|limit| limit.row().key(&searcher.user.to_string()));
-    let (mut ours, mut others, mut middle) = (Vec::new(), Vec::new(), Vec::new());
+    let (mut ours, mut others, mut middle, mut peers) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
     // The first turn brings pages into memory.
     for turn in 0..=settings.turns as u64 {
-        let (mut of_ours, mut of_others) = (Vec::new(), Vec::new());
-        for Searched { query, sought } in searched(turn) {
+        let (mut of_ours, mut of_others, mut of_peer) = (Vec::new(), Vec::new(), Vec::new());
+        for Searched { query, sought, indexed } in searched(turn) {
             let _: () = redis::cmd("DEL").arg(&limit).query_async(&mut redis).await.expect("redis answers");
             let url =
                 reqwest::Url::parse_with_params("http://edge/v1/search", [("q", &query)]).expect("a URL");
             let path = format!("{}?{}", url.path(), url.query().unwrap_or_default());
             let began = Instant::now();
-            client.get(&path).await.expect(200);
+            let found = client.get(&path).await.expect(200);
             of_ours.push(began.elapsed().as_secs_f64() * 1e3);
+            let (results, milliseconds) = tantivy.search(&indexed);
+            of_peer.push(milliseconds);
+            let is_empty = found.body["items"].as_array().expect("a page").is_empty();
+            assert!(
+                is_empty == (results == 0) || found.body["truncated"] == true,
+                "{query}: {results}, {found:?}"
+            );
             let began = Instant::now();
             plain.query(PLAIN, &[&sought, &searcher.user]).await.expect("rows");
             of_others.push(began.elapsed().as_secs_f64() * 1e3);
@@ -123,11 +155,18 @@ pub async fn run(settings: Arc<Settings>) -> Outcome {
             middle.push(percentile(&mut of_ours, 0.5));
             ours.push(percentile(&mut of_ours, 0.95));
             others.push(percentile(&mut of_others, 0.95));
+            peers.push(percentile(&mut of_peer, 0.95));
         }
     }
     let what = format!("searching {count} messages, 95 of 100 requests");
     let figures = vec![
         Figure::plain(&what, "ms", ours.clone(), Target::AtMost(BOUND_MS)),
+        Figure::times(
+            &format!("{what}: beside an index in Tantivy, which loads no texts and asks for no rights"),
+            Side::new("a search, end to end", "ms", ours.clone()),
+            Side::new("a search of the Tantivy index alone", "ms", peers),
+            Target::None,
+        ),
         Figure::times(
             &format!("{what}: with its index, beside words alone"),
             Side::new("a search, end to end", "ms", ours),
@@ -137,6 +176,22 @@ pub async fn run(settings: Arc<Settings>) -> Outcome {
         .beside([Side::new("a search, half of the requests", "ms", middle)]),
     ];
     Outcome { figures, plots: Vec::new() }
+}
+
+/// The messages in a Tantivy index, for this searcher.
+async fn indexed(postgres: &tokio_postgres::Client, searcher: &Uuid) -> Tantivy {
+    let began = Instant::now();
+    let mut tantivy = Tantivy::start();
+    let mut lines = std::pin::pin!(postgres.copy_out(CORPUS).await.expect("rows"));
+    while let Some(chunk) = lines.next().await {
+        tantivy.take(&chunk.expect("rows"));
+    }
+    let circles = "select circle_id from memberships where user_id = $1";
+    let circles = postgres.query(circles, &[searcher]).await.expect("circles");
+    let circles: Vec<String> = circles.iter().map(|row| row.get::<_, Uuid>(0).to_string()).collect();
+    let bytes = tantivy.complete(&circles);
+    println!("  {} MiB in a Tantivy index in {} s", bytes >> 20, began.elapsed().as_secs());
+    tantivy
 }
 
 fn percentile(samples: &mut [f64], part: f64) -> f64 {

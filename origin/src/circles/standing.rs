@@ -82,7 +82,7 @@ impl Standing {
         if allowed(self.role) { Ok(()) } else { Err(Error::new(ErrorCode::Forbidden)) }
     }
 
-    /// 409 once the circle is archived: members may read it and leave it, and nothing else.
+    /// 409 once the circle is archived: members may read it, leave it and report what is in it, and nothing else.
     pub fn require_active(&self) -> Result<()> {
         if self.is_archived {
             return Err(Error::new(ErrorCode::Conflict).detail("The circle is archived."));

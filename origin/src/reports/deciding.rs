@@ -34,7 +34,7 @@ pub fn routes() -> Vec<Served> {
             .notes(
                 "`dismiss` lets it stay, `remove` deletes it, `escalate` passes it on to administrators as well. Those who reported it \
                  are told of the first two, and its author if it is removed. Nobody decides about themselves, about the owner, or as a \
-                 moderator about a moderator: administrators do. 409 if it is decided.",
+                 moderator about a moderator: administrators do. In an archived circle too. 409 if it is decided.",
             )
             .takes::<Decide>(example())
             .answers::<Case>(200)
@@ -188,7 +188,8 @@ async fn decide(State(ctx): State<Ctx>, caller: Caller, body: Body<Decide>) -> R
     let context = caller.writes("reports::decide", [circle, user]);
     transaction!(&ctx, context, |tx| {
         let standing = Standing::read(tx, circle, user).await?;
-        standing.require_moderator()?;
+        // In an archived circle as well, where people may still read and report.
+        standing.require_role(is_moderator)?;
         let found = Found::read(tx, message).await?;
         found.require_decider(circle, user, standing.role)?;
         found.decide(&ctx, tx, message, user, decision).await

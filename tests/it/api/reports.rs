@@ -220,6 +220,26 @@ fn whoever_has_blocked_the_author_decides_by_what_others_say() {
 }
 
 #[test]
+fn an_archived_circle_has_its_moderators_still() {
+    on_system(|system| async move {
+        let cast = Cast::new(system, "public").await;
+        let Cast { owner, moderator, member, message, circle, .. } = &cast;
+        let other = member.say(circle, "Buy now.").await;
+        report(owner, &cast, message, "spam", "").await.expect(201);
+        owner.delete(&cast.path("")).await.expect(204);
+        report(owner, &cast, &other, "spam", "").await.expect(201);
+        problem(decide(member, &cast, message, "dismiss").await, 403);
+        problem(decide(&cast.stranger, &cast, message, "dismiss").await, 404);
+        decide(moderator, &cast, message, "dismiss").await.expect(200);
+        decide(moderator, &cast, &other, "remove").await.expect(200);
+        let read = owner.get(&cast.path(&format!("/messages/{other}"))).await.expect(200);
+        assert_eq!((&read.body["deleted"], &read.body["body"]), (&json!(true), &json!("")));
+        // Nothing else about it changes.
+        problem(owner.patch(&cast.path(""), json!({"name": "Open again"})).await, 409);
+    });
+}
+
+#[test]
 fn a_hundred_reports_of_a_message_are_enough_and_a_person_has_a_thousand() {
     on_system(|system| async move {
         let cast = Cast::new(system, "public").await;
