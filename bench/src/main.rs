@@ -55,7 +55,8 @@ const PARTS: &[Part] = &[
     Part { name: "posting", what: "posting a message, beside its insert alone", run: |settings| Box::pin(parts::posting::run(settings)) },
     Part { name: "drafts", what: "saving a draft, beside a bare SET", run: |settings| Box::pin(parts::drafts::run(settings)) },
     Part { name: "neighbours", what: "what others notice of an account that does its worst", run: |settings| Box::pin(parts::neighbours::run(settings)) },
-    Part { name: "search", what: "searching a million messages, beside a statement without bounds", run: |settings| Box::pin(parts::search::run(settings)) },
+    Part { name: "community", what: "a circle of 50,000 members and one with a million messages, beside a small one", run: |settings| Box::pin(parts::community::run(settings)) },
+    Part { name: "search", what: "searching a million messages, beside a statement without bounds and an index in Tantivy", run: |settings| Box::pin(parts::search::run(settings)) },
     Part { name: "held", what: "hits while a transaction stays open for a minute", run: |settings| Box::pin(parts::held::run(settings)) },
     Part { name: "sizes", what: "what is shipped to the edges", run: |settings| Box::pin(parts::sizes::run(settings)) },
     Part { name: "cold-start", what: "a new instance's first answer, beside an empty handler's", run: |settings| Box::pin(parts::cold_start::run(settings)) },
@@ -88,7 +89,7 @@ struct Arguments {
     /// Of the parts `growth` and `sql`, only statements whose names contain one of these
     #[arg(long, value_delimiter = ',')]
     statements: Vec<String>,
-    /// Messages of the part `search`
+    /// Messages of the parts `community` and `search`
     #[arg(long, default_value_t = 1_000_000)]
     messages: u64,
     /// Write tables and plots into docs/
@@ -106,7 +107,7 @@ pub struct Settings {
     pub quick: bool,
     /// Parts of the names of statements; empty for all.
     pub statements: Vec<String>,
-    /// Messages that are searched.
+    /// Messages of a large circle, and of those that are searched.
     pub messages: u64,
     /// Where results are kept.
     pub folder: PathBuf,

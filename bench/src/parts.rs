@@ -1,6 +1,7 @@
 //! The benchmarks, one comparison per file.
 
 pub mod cold_start;
+pub mod community;
 pub mod drafts;
 pub mod floor;
 pub mod growth;

@@ -31,6 +31,10 @@ pub enum Count {
     Posts,
     /// Ten thousand deeds of people who block each other, while origins die
     Blocks,
+    /// A hundred thousand deeds whose unread counts, markers, members and days equal an oracle, while origins die
+    Deeds,
+    /// A hundred thousand searches by people whose rights change
+    Searches,
 }
 
 /// The tests, and the environment variables that set their counts.
@@ -100,6 +104,19 @@ impl Count {
                 target: "--test=it",
                 tests: &["blocks::nothing_of_somebody_blocked_reaches_the_blocker"],
                 variables: &[("OPTIMIST_BLOCK_DEEDS", 10_000)],
+            },
+            Count::Deeds => Load {
+                target: "--test=it",
+                tests: &[
+                    "unread::markers_equal_an_oracle_while_origins_die",
+                    "statistics::the_sums_of_days_equal_the_rows_while_origins_die",
+                ],
+                variables: &[("OPTIMIST_DEEDS", 100_000)],
+            },
+            Count::Searches => Load {
+                target: "--test=it",
+                tests: &["search::a_thousand_queries_find_what_their_callers_may_read_while_rights_change"],
+                variables: &[("OPTIMIST_SEARCHES", 100_000)],
             },
         }
     }

@@ -1,6 +1,6 @@
 //! Reports of messages: who may make them, who sees them, who decides, and who is told what.
 
-use optimist_tests::{Answer, Client, System, until};
+use optimist_tests::{Answer, Client, Origin, System, until};
 use serde_json::{Value, json};
 
 use super::trail::administrator;
@@ -236,6 +236,41 @@ fn an_archived_circle_has_its_moderators_still() {
         assert_eq!((&read.body["deleted"], &read.body["body"]), (&json!(true), &json!("")));
         // Nothing else about it changes.
         problem(owner.patch(&cast.path(""), json!({"name": "Open again"})).await, 409);
+    });
+}
+
+#[test]
+fn what_was_decided_long_ago_is_removed_and_what_is_open_stays() {
+    on_system(|system| async move {
+        let cast = Cast::new(system, "public").await;
+        let Cast { owner, member, message, circle, .. } = &cast;
+        let (dismissed, open) = (member.say(circle, "Buy.").await, member.say(circle, "Buy now.").await);
+        for reported in [message, &dismissed, &open] {
+            report(owner, &cast, reported, "spam", "").await.expect(201);
+        }
+        for decided in [message, &dismissed] {
+            decide(owner, &cast, decided, "dismiss").await.expect(200);
+        }
+        // More than one statement removes, and of the first message alone.
+        system.sql(&format!(
+            "insert into reports (message_id, reporter_id, round, reason, body)
+             select '{message}', gen_random_uuid(), 1, 'other', 'x' from generate_series(1, 1500);
+             update report_cases set decided_at = now() - interval '91 days' where message_id = '{message}';
+             update report_cases set decided_at = now() - interval '89 days' where message_id = '{dismissed}'"
+        ));
+        let (succeeded, output) = Origin::command(&system.environment(), &["jobs", "run", "reports.clean"]);
+        assert!(succeeded, "{output}");
+        for table in ["reports", "report_cases"] {
+            let left = system.sql(&format!(
+                "select message_id from {table} where message_id in ('{message}', '{dismissed}', '{open}')"
+            ));
+            let mut left: Vec<&str> = left.lines().collect();
+            left.sort_unstable();
+            let mut wanted = [dismissed.as_str(), open.as_str()];
+            wanted.sort_unstable();
+            assert_eq!(left, wanted, "{table}");
+        }
+        assert_eq!(cases(owner, &cast.path("/reports")).await[0]["message"]["id"], json!(open));
     });
 }
 
