@@ -97,7 +97,7 @@ impl Origin {
         let query = format!("step={step}&action={action}&millis={millis}&times={times}");
         let path = format!("/test/hooks?{query}");
         let answer = self.send(&path).await;
-        // What is under way may come to the step, or to one that was armed before, and end the process before it answers.
+        // The process may end before it answers: by this step, or by one that was armed before.
         if action != "abort" || answer.is_ok() {
             accepted(&path, answer);
         }

@@ -253,8 +253,8 @@ impl Run {
         self.system_tests_with(edge, target, filters, &[])
     }
 
-    /// The same, with more programs. What fails beside other tests is repeated alone: many of these wait for each other's
-    /// servers, and a machine that is slow for a while fails some. The report names them.
+    /// The same, with more programs. A test that fails beside others is run once more, alone, and is told of in the report: a machine
+    /// that stands still for seconds fails some.
     fn system_tests_with(
         &mut self,
         edge: Edge,

@@ -61,7 +61,7 @@ copy (
     from messages m join circles c on c.id = m.circle_id where m.deleted_at is null
 ) to stdout";
 
-/// What a person looks for, and the same for Postgres and for the Tantivy index.
+/// A query in three languages: the API's, Postgres's, and that of the process with the Tantivy index.
 struct Searched {
     query: String,
     sought: String,
