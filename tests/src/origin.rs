@@ -98,9 +98,11 @@ impl Origin {
         let path = format!("/test/hooks?{query}");
         let answer = self.send(&path).await;
         // The process may end before it answers: by this step, or by one that was armed before.
-        if action != "abort" || answer.is_ok() {
-            accepted(&path, answer);
+        if action == "abort" && answer.is_err() {
+            let why = format!("{path}: {answer:?}, and it goes on");
+            return crate::until(&why, async || self.process.has_ended()).await;
         }
+        accepted(&path, answer);
     }
 
     /// Switches a mechanism off, or on again.

@@ -89,6 +89,12 @@ impl Process {
     pub fn is_running(&mut self) -> bool {
         matches!(self.child.try_wait(), Ok(None))
     }
+
+    /// Whether it has ended, though nobody has waited for it.
+    pub fn has_ended(&self) -> bool {
+        let status = std::fs::read_to_string(format!("/proc/{}/stat", self.id())).unwrap_or_default();
+        status.rsplit_once(") ").is_none_or(|(_, state)| state.starts_with(['Z', 'X']))
+    }
 }
 
 impl Drop for Process {

@@ -80,7 +80,7 @@ pub fn run(names: &[String]) -> Result<()> {
     for name in &run.unsteady {
         terminal::warn(format_args!("{name} failed beside other tests, and passed alone"));
     }
-    println!("{} passed, {} failed, {} unsteady", run.passed, run.failed, run.unsteady.len());
+    println!("{} passed, {} failed", run.passed, run.failed);
     let failed: Vec<&str> =
         outcomes.iter().filter(|outcome| !outcome.succeeded).map(|outcome| outcome.stage.name).collect();
     ensure!(failed.is_empty(), "failed: {}", failed.join(", "));
@@ -165,8 +165,8 @@ fn unit(run: &mut Run) -> Result<()> {
 /// More tests at once than there are cores: most of them wait.
 const AT_ONCE: &str = "--test-threads=3";
 
-/// Failed tests that are repeated alone in the whole run. More of them are no accident of a busy machine.
-const UNSTEADY: usize = 3;
+/// Failed tests of a stage that are repeated alone.
+const REPEATED: usize = 3;
 
 fn integration(run: &mut Run) -> Result<()> {
     let python = [("OPTIMIST_PYTHON_TOOLS", provision::python_packages(&run.suite.root)?)];
@@ -253,8 +253,8 @@ impl Run {
         self.system_tests_with(edge, target, filters, &[])
     }
 
-    /// The same, with more programs. A test that fails beside others is run once more, alone, and is told of in the report: a machine
-    /// that stands still for seconds fails some.
+    /// The same, with more programs. The first tests that fail are run once more, alone, which tells who fails beside others only. They
+    /// have failed all the same.
     fn system_tests_with(
         &mut self,
         edge: Edge,
@@ -262,18 +262,15 @@ impl Run {
         filters: &[&str],
         more: &[(&str, PathBuf)],
     ) -> Result<()> {
-        let mut results = self.system_tests_once(edge, target, &arguments(filters), more)?;
-        let few = self.unsteady.len() + results.failures.len() <= UNSTEADY;
-        if results.failed > 0 && results.failed == results.failures.len() as u64 && few {
-            let again: Vec<&str> = results.failures.iter().map(String::as_str).collect();
-            let alone = [&arguments(&again), &["--exact", "--test-threads=1"][..]].concat();
+        let results = self.system_tests_once(edge, target, &arguments(filters), more)?;
+        let again: Vec<&str> = results.failures.iter().take(REPEATED).map(String::as_str).collect();
+        if !again.is_empty() {
             heading(format_args!("again, alone: {}", again.join(", ")));
+            let alone = [&arguments(&again), &["--exact", "--test-threads=1"][..]].concat();
             let repeated = self.system_tests_once(edge, target, &alone, more)?;
-            let steady = results.failures.iter().filter(|name| !repeated.failures.contains(name));
-            self.unsteady.extend(steady.cloned());
-            results.passed += repeated.passed;
-            results.failed = repeated.failed;
-            results.said.extend(repeated.said);
+            let unsteady =
+                again.iter().filter(|name| !repeated.failures.iter().any(|failed| failed == *name));
+            self.unsteady.extend(unsteady.map(|name| (*name).to_owned()));
         }
         self.count(&results)
     }

@@ -1,7 +1,7 @@
 //! Large circles beside a small one: one of 50,000 members, and one with a million messages of two years. Each request goes to the three in
 //! turn, one at a time, so that only the circle differs.
 //!
-//! A read that Redis answers costs the same in all of them, so the copies are dropped before each read. Members take turns, since each has limits.
+//! A read that Redis answers costs the same in all of them, so the copies are dropped before each request. Members take turns, since each has limits.
 
 use std::sync::Arc;
 use std::time::Instant;
@@ -232,7 +232,6 @@ pub async fn run(settings: Arc<Settings>) -> Outcome {
                         Key::circle_activity(circle.id),
                         Key::circle_stats(circle.id),
                     ];
-                    // Writes need what they check to be as in use; reads come to Postgres.
                     let copies = copies.map(|key| key.name());
                     let _: () =
                         redis::cmd("DEL").arg(&copies).query_async(&mut redis).await.expect("redis answers");

@@ -13,14 +13,14 @@ use tantivy::collector::TopDocs;
 use tantivy::query::{
     BooleanQuery, ConstScoreQuery, Occur, PhrasePrefixQuery, PhraseQuery, Query, TermQuery, TermSetQuery,
 };
-use tantivy::schema::{FAST, Field, INDEXED, IndexRecordOption, STORED, STRING, Schema, TEXT};
+use tantivy::schema::{FAST, Field, INDEXED, IndexRecordOption, STRING, Schema, TEXT};
 use tantivy::{DocId, Index, IndexWriter, Score, SegmentReader, Term, doc};
 
 /// Bytes that the writer may hold in memory.
 const MEMORY: usize = 200_000_000;
 /// Results of a page.
 const PAGE: usize = 20;
-/// Milliseconds that weigh as much as twice the text's score: a month.
+/// A message that is so many milliseconds newer may have a score that is smaller by the factor e: a month.
 const MONTH: f32 = 2_592_000_000.0;
 
 struct Fields {
@@ -36,7 +36,7 @@ fn main() -> Result<()> {
         body: schema.add_text_field("body", TEXT),
         circle: schema.add_text_field("circle", STRING),
         public: schema.add_u64_field("public", INDEXED),
-        at: schema.add_u64_field("at", FAST | STORED),
+        at: schema.add_u64_field("at", FAST),
     };
     let folder = tempfile::tempdir()?;
     let index = Index::create_in_dir(folder.path(), schema.build())?;
